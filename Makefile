@@ -1,0 +1,78 @@
+# `make demo` and `make test` work on a fresh machine with Python >= 3.10, make and pip: they set everything up first.
+# An active virtual or conda environment is used; otherwise .venv is made here, with PYTHON.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),.venv)
+PY := "$(ENV)/bin/python"
+STAMP := "$(ENV)/.editbench-setup"
+
+# What the environment was made from: it is made again when this checkout's pyproject.toml changes, or when another
+# checkout has taken the environment over.
+MADE_FROM := { pwd; cksum < pyproject.toml; }
+
+CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "editbench needs Python 3.10 or newer, \
+	but %s is %s: leave the old environment, or name a newer Python: make PYTHON=/path/to/python3" % (sys.executable, sys.version.split()[0]))
+HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
+
+.DEFAULT_GOAL := help
+.PHONY: help setup environment demo test lint types bench bench-edit pocket docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install editbench and its dependencies (nothing to do until pyproject.toml changes)
+	@$(MADE_FROM) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory environment
+
+demo: setup ## Run every method on the embedded world and model, and show the leaderboard
+	@$(PY) -m editbench.cli demo
+
+test: setup lint types ## Run lint, type checks and all tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+
+lint: setup ## Check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: setup ## Check types
+	$(PY) -m mypy editbench methods
+
+bench: setup ## Measure speed and memory beside the plain implementations
+	$(PY) -m benchmarks
+
+bench-edit: setup ## Measure the editors alone, at a larger size
+	$(PY) -m benchmarks.edit
+
+pocket: setup ## Train the embedded models again
+	$(PY) -m editbench.pocket.train
+
+docs: setup ## Build the documentation in site/
+	@test -f mkdocs.yml || { echo "There is no mkdocs.yml yet: the documentation is README.md." >&2; exit 1; }
+	@$(PY) -c 'import mkdocs' 2>/dev/null || { echo "mkdocs is missing: $(ENV)/bin/python -m pip install mkdocs" >&2; exit 1; }
+	$(PY) -m mkdocs build --strict
+
+clean: ## Remove what was built and cached (the environment stays)
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find editbench methods conf tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Makes .venv if there is no environment. Some systems ship Python without ensurepip, and then pip comes from outside.
+# A torch that is there is kept; else one that pip finds locally is preferred to a download.
+environment:
+	@if $(PY) -m pip --version >/dev/null 2>&1; then :; \
+	elif [ "$(ENV)" != .venv ]; then \
+		echo "The active environment $(ENV) has no Python with pip: deactivate it, or add pip to it." >&2; exit 1; \
+	else \
+		command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): make PYTHON=/path/to/python3" >&2; exit 1; }; \
+		"$(PYTHON)" -c '$(CHECK_VERSION)' || exit 1; \
+		site=; if "$(PYTHON)" -c '$(HAS_TORCH)' 2>/dev/null; then site=--system-site-packages; fi; \
+		echo "Making .venv $$site"; \
+		"$(PYTHON)" -m venv --clear $$site .venv >/dev/null 2>&1 \
+		|| { "$(PYTHON)" -m venv --clear --without-pip $$site .venv \
+			&& "$(PYTHON)" -m pip --python .venv/bin/python install --quiet --ignore-installed pip; } >/dev/null 2>&1 \
+		|| { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install its venv module (python3-venv" \
+			"on Debian and Ubuntu), or activate an environment of your own." >&2; exit 1; }; \
+	fi
+	@$(PY) -c '$(CHECK_VERSION)'
+	@$(PY) -c '$(HAS_TORCH)' 2>/dev/null || $(PY) -m pip install --no-index --no-deps "torch>=2.6" 2>/dev/null || true
+	$(PY) -m pip install -e ".[dev]"
+	@$(MADE_FROM) > $(STAMP)

@@ -1,0 +1,45 @@
+"""editbench: one benchmark for knowledge-editing methods.
+
+The public names are imported on first use, so that ``import editbench`` and ``editbench --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from editbench.editor import EditReceipt, Editor, Materials, make_editor
+    from editbench.host import Host
+    from editbench.ledger import Ledger
+    from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
+
+__version__ = "0.1.0"
+
+# In a checkout, `methods/` and `conf/` stand beside this package; installed, they are inside it. With the repository root
+# on the package path, `editbench.methods` is found in both cases.
+_root = Path(__file__).resolve().parent.parent
+if (_root / "methods").is_dir() and (_root / "conf").is_dir() and str(_root) not in __path__:
+    __path__.append(str(_root))
+
+_PUBLIC = {
+    "EditReceipt": "editbench.editor",
+    "EditRecord": "editbench.records",
+    "EditRequest": "editbench.records",
+    "Editor": "editbench.editor",
+    "Host": "editbench.host",
+    "Ledger": "editbench.ledger",
+    "Materials": "editbench.editor",
+    "Passage": "editbench.records",
+    "Probe": "editbench.records",
+    "RecordSet": "editbench.records",
+    "make_editor": "editbench.editor",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'editbench' has no attribute {name!r}")

@@ -1,0 +1,172 @@
+"""The command line: ``editbench run | demo | leaderboard | list``. Heavy packages are imported where they are used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editbench import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG = """examples:
+  editbench demo
+  editbench run method=rome dataset=counterfact stream.edits=50
+  editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
+  editbench run -m method=rome,finetune stream.seed=0,1,2
+  editbench leaderboard --by dataset
+  editbench list methods
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["run"]:
+        # Hydra reads the rest, its own flags (-m, --cfg, --help) included.
+        from editbench import runner
+
+        return runner.main(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.handler(options))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="editbench",
+        description="Compare knowledge-editing methods on equal terms.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"editbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
+
+    demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
+    demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
+    demo.add_argument("--results", default="results", metavar="DIR", help="results folder")
+    demo.add_argument("--again", action="store_true", help="do finished runs again")
+    demo.set_defaults(handler=_demo)
+
+    board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
+    board.add_argument("settings", nargs="*", metavar="results.dir=DIR", help="results folder(s); default results")
+    board.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only rows with this value")
+    board.add_argument("--csv", metavar="FILE", help="CSV file (default: leaderboard.csv in the results folder)")
+    board.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    board.add_argument("--compare", metavar="CSV", help="compare with reference figures")
+    board.set_defaults(handler=_leaderboard)
+
+    names = commands.add_parser("list", help="what is there: methods, models, datasets, scorers")
+    names.add_argument("what", choices=["methods", "models", "datasets", "scorers"])
+    names.set_defaults(handler=_list)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from editbench import demo
+
+    return demo.main(edits=options.edits, results=Path(options.results), again=options.again)
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    from editbench.results import leaderboard
+
+    roots = []
+    for setting in options.settings or ["results"]:
+        key, equals, value = setting.partition("=")
+        if equals and key != "results.dir":
+            raise ValueError(f"{setting!r} is not understood; give results folders as DIR or results.dir=DIR")
+        roots.append(Path(value if equals else key))
+    missing = [str(root) for root in roots if not root.is_dir()]
+    if missing:
+        raise FileNotFoundError(f"no results folder at {', '.join(missing)}; run something first, or give results.dir=DIR")
+    rows = leaderboard.where(leaderboard.collect(*roots), options.where)
+    target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
+    leaderboard.write_csv(rows, target)
+    show(rows, markdown=options.markdown)
+    print(f"{len(rows)} runs: {target}")
+    if options.compare:
+        show_comparison(rows, Path(options.compare))
+    return 0
+
+
+def show(rows: list[dict[str, str | int | float | None]], *, markdown: bool = False) -> None:
+    """Print the leaderboard."""
+    from editbench.results import tables
+
+    if markdown:
+        print(tables.to_markdown(rows))
+    else:
+        tables.print_table(rows)
+
+
+def show_comparison(rows: list[dict[str, str | int | float | None]], reference: Path) -> int:
+    """Print how ``rows`` differ from a CSV of reference figures; returns the number of differences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from editbench.results.reference import compare
+
+    differences = compare(rows, reference)
+    if not differences:
+        print(f"{reference}: no row of it matches a run here")
+        return 0
+    table = Table(title=f"against {reference}", title_justify="left")
+    for heading in ("method", "measure", "measured", "reference", "difference", ""):
+        table.add_column(heading)
+    off = [d for d in differences if d["verdict"] != "same"]
+    for d in off or differences[:0]:
+        cells = [str(d["key"].get("method", "")), d["measure"], *(_figure(d[k]) for k in ("measured", "reference", "difference"))]
+        table.add_row(*cells, d["verdict"])
+    if off:
+        Console().print(table)
+    print(f"{len(differences) - len(off)} of {len(differences)} figures agree with {reference}")
+    return len(off)
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.what == "methods":
+        from editbench.registry import method_entry_points
+
+        for name, point in method_entry_points().items():
+            print(f"{name:<14} {point.value}")
+    elif options.what == "models":
+        for name in conf_names("model"):
+            print(name)
+    elif options.what == "datasets":
+        from editbench.datasets import DATASETS
+
+        for name in DATASETS:
+            print(name)
+    else:
+        from editbench.evaluation.scorers import list_scorers
+
+        for scorer in list_scorers():
+            print(f"{scorer.name:<16} v{scorer.version}  {scorer.summary}")
+    return 0
+
+
+def conf_names(group: str) -> list[str]:
+    """Names of the YAML files of a config group."""
+    import editbench.conf
+
+    folders = [Path(p) / group for p in editbench.conf.__path__]
+    return sorted({f.stem for folder in folders for f in folder.glob("*.yaml")})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

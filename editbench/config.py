@@ -1,0 +1,134 @@
+"""The shape of a run's configuration, typed, so that a wrong type or unknown key fails before any model is loaded.
+
+The values come from the YAML files in ``conf/`` and from the command line; a method's own settings are its config
+dataclass, a dataset's own settings its settings dataclass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+
+@dataclass
+class ModelConfig:
+    """Which model, and what editors may use with it.
+
+    Attributes:
+        path: "pocket", "pocket-llama", "pocket-gpt2", a folder, or a hub id.
+        name: Name in results; the last part of the path by default.
+        dtype: "float32", "float64", "bfloat16" or "float16".
+        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
+        attention: "sdpa" or "eager".
+        revision: Hub revision.
+        anatomy: Module paths, for an architecture that is not known.
+        texts: Plain text for second moments: "pocket" (the embedded world's), "self" (sampled from the unedited
+            model with the run's seed), or a file (rows with ``text``, or one text a line).
+        texts_tokens: Tokens to sample where texts is "self".
+        moments: Safetensors file with second moments by layer number; null computes them from texts.
+        templates: Context templates with one "{}" each; null samples them from the model.
+    """
+
+    path: str = MISSING
+    name: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    attention: str = "sdpa"
+    revision: str | None = None
+    anatomy: dict[str, Any] | None = None
+    texts: str = "self"
+    texts_tokens: int = 40_000
+    moments: str | None = None
+    templates: list[str] | None = None
+
+
+@dataclass
+class StreamConfig:
+    """How records become a stream; see :class:`editbench.stream.StreamSettings`."""
+
+    edits: int | None = 50
+    batch_size: int = 1
+    seed: int = 0
+    sample: str = "first"
+    order: str = "shuffled"
+    checkpoints: list[int] = field(default_factory=list)
+
+
+@dataclass
+class ProtocolConfig:
+    """What is measured, and when.
+
+    Attributes:
+        name: Name in results.
+        scorers: Scorers to apply (``editbench list scorers``).
+        moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
+        headline: Which measure stands for reliability, generality and locality.
+        tokens_per_batch: Padded tokens that evaluation runs at once.
+        max_tokens: Longest text scored for perplexity, in tokens.
+    """
+
+    name: str = "default"
+    scorers: list[str] = field(default_factory=list)
+    moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
+    headline: dict[str, str] = field(default_factory=dict)
+    tokens_per_batch: int = 8192
+    max_tokens: int = 512
+
+
+@dataclass
+class ResultsConfig:
+    """Where a run's files go.
+
+    Attributes:
+        dir: Folder of all runs.
+        name: The run's folder; made from the configuration by default, so that the same command finds its run again.
+        rerun: Do a finished run again from the start.
+    """
+
+    dir: str = "results"
+    name: str | None = None
+    rerun: bool = False
+
+
+@dataclass
+class RunConfig:
+    """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings."""
+
+    method: Any = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: Any = MISSING
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    results: ResultsConfig = field(default_factory=ResultsConfig)
+    cache: str = MISSING
+
+
+def settings_of(node: Any) -> tuple[str, dict[str, Any]]:
+    """Name and own settings of a ``method`` or ``dataset`` node."""
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    assert isinstance(plain, dict)
+    values = {str(k): v for k, v in plain.items()}
+    return str(values.pop("name")), values
+
+
+def run_name(config: Any, model_name: str) -> str:
+    """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    decides = {k: v for k, v in plain.items() if k not in ("results", "cache")}
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    stream = config.stream
+    parts = [
+        config.dataset.name,
+        model_name,
+        config.method.name,
+        f"e{stream.edits if stream.edits is not None else 'all'}",
+        f"b{stream.batch_size}",
+        f"s{stream.seed}",
+        digest,
+    ]
+    return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)

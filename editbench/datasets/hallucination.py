@@ -1,0 +1,109 @@
+"""Hallucination (Manakul et al., 2023, arXiv:2303.08896): wrong sentences of GPT-3's biographies, to be put right.
+
+Two layouts: as WISE ships it, and the annotated passages of ``potsawee/wiki_bio_gpt3_hallucination`` on the hub, from
+which edits and accurate sentences are made as GRACE (Hartvigsen et al., 2023, arXiv:2211.11031) makes them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from editbench.datasets.schema import Dataset, Item, Schema, Settings, edit_record
+from editbench.records import Passage, SkippedRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from editbench.datasets.rows import Row
+    from editbench.records import EditRecord
+
+_LABELS = ("accurate", "minor_inaccurate", "major_inaccurate")
+_NAME = re.compile(r"\S.{0,99}?(?=,| \(| (?:is|was|are|were)\b)")
+_BOUNDARY = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\Wa-z])")
+_NO_END = re.compile(
+    r"(?:^|[\s(\"'])(?:[A-Z]|(?:\w\.)+\w|Mr|Mrs|Ms|Dr|Jr|Sr|St|Sgt|Lt|Col|Gen|Capt|Prof|Rev|Hon|Gov|Sen|Rep|No|vs)\.$"
+)
+
+
+@dataclass(frozen=True)
+class HallucinationSettings(Settings):
+    """Settings of Hallucination.
+
+    Attributes:
+        accurate_path: Sentences that were right: rows ``text`` (the passage before) and ``labels`` (the sentence).
+            Takes the place of the accurate sentences that the hub's passages hold themselves.
+    """
+
+    accurate_path: str | None = None
+
+
+def _wise(row: Row, settings: HallucinationSettings) -> list[EditRecord]:
+    return [
+        edit_record(
+            row,
+            prompt=row.text("prompt"),
+            subject=row.text("subject"),
+            target=row.text("target_new"),
+            locality=[(row.text("locality_prompt"), row.label("locality_ground_truth"))],
+        )
+    ]
+
+
+def _passage(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
+    """One record for each inaccurate sentence, one accurate passage for each other.
+
+    The target of sentence i is Wikipedia's sentence i; where Wikipedia has fewer sentences there is nothing to put in
+    its place, and the sentence is listed as skipped. The concept is the field ``concept`` where a row has it,
+    otherwise the name that GPT-3's first sentence opens with.
+    """
+    written, labels = row.texts("gpt3_sentences"), row.texts("annotation")
+    if len(labels) != len(written):
+        raise row.error("annotation", f"has {len(labels)} labels for {len(written)} sentences")
+    right = split_sentences(row.text("wiki_bio_text"))
+    concept = row.text("concept").strip() if row.has("concept") else _opening_name(row, written)
+    header = f"This is a Wikipedia passage about {concept}."
+    for i, label in enumerate(labels):
+        prompt = " ".join([header, *(sentence.strip() for sentence in written[:i])])
+        if label not in _LABELS:
+            raise row.error(f"annotation[{i}]", f"is {label!r}, none of {', '.join(_LABELS)}")
+        if label == "accurate":
+            yield Passage(prompt, written[i].strip())
+        elif i < len(right):
+            yield edit_record(row, id=f"{row.id}.{i}", prompt=prompt, subject=concept, target=right[i])
+        else:
+            reason = f"record '{row.id}.{i}': sentence {i} is inaccurate, but wiki_bio_text has only {len(right)}"
+            yield SkippedRecord(row.where, reason)
+
+
+def _opening_name(row: Row, sentences: list[str]) -> str:
+    match = _NAME.match(sentences[0].strip()) if sentences else None
+    if match is None:
+        raise row.error("gpt3_sentences", "the first does not open with a name; add the field 'concept' to the record")
+    return match.group()
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences of English prose: cut after an end mark, before a capital or digit; not after initials or titles."""
+    sentences, start = [], 0
+    for boundary in _BOUNDARY.finditer(text):
+        if not _NO_END.search(text[start : boundary.start()]):
+            sentences.append(text[start : boundary.end()].strip())
+            start = boundary.end()
+    rest = text[start:].strip()
+    return [*sentences, rest] if rest else sentences
+
+
+HALLUCINATION = Dataset(
+    name="hallucination",
+    settings=HallucinationSettings,
+    schemas=(
+        Schema(
+            "Hallucination, WISE",
+            ("prompt", "target_new", "subject", "locality_prompt", "locality_ground_truth"),
+            _wise,
+        ),
+        Schema("Hallucination, hub", ("gpt3_sentences", "annotation", "wiki_bio_text"), _passage),
+    ),
+)

@@ -1,0 +1,214 @@
+"""Schemas: which fields a raw record must have, and how it becomes an edit record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from editbench.datasets.rows import Row, RowError
+from editbench.records import (
+    LOCALITY,
+    PARAPHRASE,
+    SUBJECT_FACT,
+    EditRecord,
+    EditRequest,
+    Passage,
+    Probe,
+    RecordError,
+    SkippedRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Item = EditRecord | Passage | SkippedRecord
+"""What a raw record yields. Passages go to the dataset's accurate sentences."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that every dataset takes.
+
+    Attributes:
+        plain_path: Ordinary text for perplexity: rows with a field ``text``, or a ``.txt`` file, one text a line.
+        pocket_seed: Seed of the embedded world, where the path is "pocket".
+    """
+
+    plain_path: str | None = None
+    pocket_seed: int = 0
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Schema(Generic[S]):
+    """One layout of a dataset's records.
+
+    Attributes:
+        title: Whose layout it is, for errors ("CounterFact, EasyEdit").
+        fields: Fields that a record must have; they tell the layouts of a dataset apart.
+        parse: Makes what one record yields; raises :class:`RecordError`.
+    """
+
+    title: str
+    fields: tuple[str, ...]
+    parse: Callable[[Row, S], Iterable[Item]]
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[S]):
+    """A dataset: its settings and the layouts it is found in.
+
+    Attributes:
+        name: As registered ("counterfact").
+        settings: Settings class.
+        schemas: Layouts, told apart by their fields.
+        in_pocket: Whether the embedded world has it.
+    """
+
+    name: str
+    settings: type[S]
+    schemas: tuple[Schema[S], ...]
+    in_pocket: bool = True
+
+
+@dataclass
+class Harvest:
+    """What the rows of one file yielded, in file order."""
+
+    records: list[EditRecord] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    skipped: list[SkippedRecord] = field(default_factory=list)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Put each item where it belongs."""
+        for item in items:
+            if isinstance(item, EditRecord):
+                self.records.append(item)
+            elif isinstance(item, Passage):
+                self.passages.append(item)
+            else:
+                self.skipped.append(item)
+
+
+def harvest(
+    rows: Iterable[Row | RowError], schemas: Sequence[Schema[S]], settings: S, on_error: str, limit: int | None = None
+) -> Harvest:
+    """Parse rows until they end, or until there are ``limit`` edit records.
+
+    Raises:
+        RowError: Under ``on_error="raise"``, at the first record that cannot be used.
+        RecordError: If the file as a whole cannot be read.
+    """
+    gathered = Harvest()
+    seen: dict[str, str] = {}  # id -> where
+    for row in rows:
+        try:
+            gathered.add(_parse(row, schemas, settings, seen))
+        except RowError as error:
+            if on_error == "raise":
+                hint = "correct the record, or leave it out with on_error=skip"
+                raise RowError(error.where, f"{error.reason}; {hint}") from None
+            gathered.skipped.append(SkippedRecord(error.where, error.reason))
+        if limit is not None and len(gathered.records) >= limit:
+            del gathered.records[limit:]
+            break
+    return gathered
+
+
+def _parse(row: Row | RowError, schemas: Sequence[Schema[S]], settings: S, seen: dict[str, str]) -> list[Item]:
+    if isinstance(row, RowError):
+        raise row
+    items = list(_schema_of(row, schemas).parse(row, settings))
+    for item in items:
+        if isinstance(item, EditRecord):
+            if item.id in seen:
+                reason = f"record {item.id!r}, field 'id': already used at {seen[item.id]}"
+                raise RowError(row.where, reason)
+            seen[item.id] = row.where
+    return items
+
+
+def _schema_of(row: Row, schemas: Sequence[Schema[S]]) -> Schema[S]:
+    """The schema that has the greatest share of its fields in the row; the first of equals."""
+
+    def missing(schema: Schema[S]) -> list[str]:
+        return [name for name in schema.fields if not row.has(name)]
+
+    best = min(schemas, key=lambda schema: len(missing(schema)) / len(schema.fields))
+    lacking = missing(best)
+    if not lacking:
+        return best
+    known = "; ".join(f"{schema.title}: {', '.join(schema.fields)}" for schema in schemas)
+    reason = f"is missing; the record has {', '.join(row.fields) or 'no fields'}. Layouts that can be read: {known}"
+    raise row.error(lacking[0], reason)
+
+
+def edit_record(
+    row: Row,
+    *,
+    prompt: str,
+    target: str,
+    subject: str | None = None,
+    target_true: str | None = None,
+    paraphrases: Iterable[str] = (),
+    locality: Iterable[tuple[str, str | None]] = (),
+    subject_facts: Iterable[tuple[str, str | None]] = (),
+    id: str | None = None,
+) -> EditRecord:
+    """An edit record from the parts of a row; a row's ``subject_fact_prompts`` become probes of their own kind.
+
+    Prompts lose the space at their end; targets and subject lose it at both ends.
+
+    Args:
+        row: The row that it comes from.
+        prompt: Full prompt, subject filled in.
+        target: The new answer.
+        subject: The subject, if the data has one.
+        target_true: The old answer, if the data has one.
+        paraphrases: Prompts to which the new answer is right, too.
+        locality: Prompts that the edit should leave alone, with their answers.
+        subject_facts: Prompts about other facts of the subject, with their answers.
+        id: Where a row has several records; otherwise the row's id.
+
+    Raises:
+        RowError: If the subject is not in the prompt, or a subject fact is malformed.
+    """
+    target = target.strip()
+    facts = [*subject_facts, *pairs(row.children("subject_fact_prompts"))]
+    probes = (
+        *(Probe(PARAPHRASE, text.rstrip(), target) for text in paraphrases),
+        *(Probe(LOCALITY, text.rstrip(), answer and answer.strip()) for text, answer in locality),
+        *(Probe(SUBJECT_FACT, text.rstrip(), answer and answer.strip()) for text, answer in facts),
+    )
+    try:
+        request = EditRequest(
+            id=id or row.id,
+            prompt=prompt.rstrip(),
+            subject=subject and subject.strip(),
+            target=target,
+            target_true=target_true and target_true.strip(),
+        )
+    except RecordError as error:
+        raise RowError(row.where, str(error)) from None
+    return EditRecord(request, probes)
+
+
+def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:
+    """Objects ``{prompt, target?}`` as pairs.
+
+    Raises:
+        RowError: If an object has no prompt, or either field is no text.
+    """
+    return [(row.text("prompt"), row.text("target") if row.has("target") else None) for row in rows]
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}")

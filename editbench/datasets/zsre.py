@@ -1,0 +1,71 @@
+"""ZsRE (Levy et al., 2017, arXiv:1706.04115), as MEND ships it and as SCEN ships it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from editbench.datasets.schema import Dataset, Schema, Settings, check_choice, edit_record
+
+if TYPE_CHECKING:
+    from editbench.datasets.rows import Row
+    from editbench.records import EditRecord
+
+_NQ_PREFIX = "nq question: "
+
+
+@dataclass(frozen=True)
+class ZsRESettings(Settings):
+    """Settings of ZsRE.
+
+    Attributes:
+        target: New answer of MEND's records: "alt" (a counterfactual one; then the true answer is the first of
+            ``answers``) or "answers" (the first of them, for models that do not know it).
+        nq_prefix: Whether the locality question keeps its "nq question: ": "strip" or "keep".
+    """
+
+    target: str = "alt"
+    nq_prefix: str = "strip"
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.target, ("alt", "answers"))
+        check_choice("nq_prefix", self.nq_prefix, ("strip", "keep"))
+
+
+def _mend(row: Row, settings: ZsRESettings) -> list[EditRecord]:
+    answers = row.texts("answers")
+    if not answers:
+        raise row.error("answers", "is an empty list; it must hold the true answer")
+    counterfactual = settings.target == "alt"
+    question = row.text("loc").strip()
+    if settings.nq_prefix == "strip":
+        question = question.removeprefix(_NQ_PREFIX)
+    if not question.endswith("?"):
+        question += "?"
+    return [
+        edit_record(
+            row,
+            prompt=row.text("src"),
+            subject=row.text("subject"),
+            target=row.text("alt") if counterfactual else answers[0],
+            target_true=answers[0] if counterfactual else None,
+            paraphrases=[row.text("rephrase")],
+            locality=[(question, row.label("loc_ans"))],
+        )
+    ]
+
+
+def _scen(row: Row, settings: ZsRESettings) -> list[EditRecord]:
+    """Questions without a subject, and without a locality question. The forget set has no rephrases either."""
+    rephrases = row.texts("rephrases") if row.has("rephrases") else []
+    return [edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)]
+
+
+ZSRE = Dataset(
+    name="zsre",
+    settings=ZsRESettings,
+    schemas=(
+        Schema("ZsRE, MEND", ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"), _mend),
+        Schema("ZsRE, SCEN", ("Q", "A"), _scen),
+    ),
+)

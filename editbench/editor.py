@@ -1,0 +1,214 @@
+"""The interface that every editing method implements."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from editbench.ledger import Ledger, LedgerError, Recording
+from editbench.records import EditError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from editbench.host import Host
+    from editbench.records import EditRequest
+
+__all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can do.
+
+    Attributes:
+        needs_subject: Requests without a subject are refused, with the reason, and not scored as failures.
+        max_batch: Largest number of requests that it edits at once; None for any. Larger batches are cut.
+        changes: "weights", "modules" (something is added beside the weights) or "nothing".
+    """
+
+    needs_subject: bool = False
+    max_batch: int | None = None
+    changes: str = "weights"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What an editor may use besides the model and the requests. Never the probes.
+
+    Attributes:
+        texts: Plain texts for second moments, in order.
+        templates: Context templates with one "{}" each, or None to generate them from the seed.
+        moments: Second moments by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
+            numbers); None computes them from ``texts``.
+        cache: Folder of the content-addressed cache, or None for none.
+        seed: Seed of everything random.
+    """
+
+    texts: Sequence[str] = ()
+    templates: Sequence[str] | None = None
+    moments: Mapping[int, Tensor] | Path | str | None = None
+    cache: Path | None = None
+    seed: int = 0
+
+
+@dataclass
+class EditReceipt:
+    """What one call of :meth:`Editor.edit` did.
+
+    Attributes:
+        applied: Ids of the requests that are now in the model.
+        skipped: Why the others are not, by id ("unsupported: …", or the method's own reason).
+        seconds: Wall time.
+        losses: Per id, the training loss at each step, where the method has one.
+        details: Anything else worth keeping in the run's record (JSON types).
+    """
+
+    applied: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a method keeps besides the model."""
+
+    device: int = 0
+    host: int = 0
+    disk: int = 0
+
+
+class Editor(ABC, Generic[C]):
+    """A knowledge-editing method at work on one host.
+
+    A subclass sets :attr:`config_class` and :attr:`capabilities` and implements :meth:`write`. It never sees probes.
+    """
+
+    config_class: ClassVar[type]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(self, host: Host, ledger: Ledger, config: C, materials: Materials | None = None) -> None:
+        self.host = host
+        self.ledger = ledger
+        self.config = config
+        self.materials = materials or Materials()
+
+    # -- for subclasses -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+        """Compute the changes for ``batch`` and hand them to ``recording``; fill in losses and details.
+
+        Raises:
+            EditError: The edit cannot be made (NaN, out of range, …); the base class leaves the model as it was.
+        """
+
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """See the requests that are to come, before the first edit. Optional."""
+        return None
+
+    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
+        """Context manager around any forward pass or generation on the edited model.
+
+        Args:
+            last_prompt_columns: For each row of the batch, the column of its last prompt token.
+        """
+        return nullcontext()
+
+    def footprint(self) -> Footprint:
+        """Bytes that the method keeps now."""
+        return Footprint()
+
+    def state(self) -> dict[str, Tensor]:
+        """The method's own memory (NSE's keys of earlier edits, SCEN's bank), enough for :meth:`restore`."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a memory saved by :meth:`state`.
+
+        Raises:
+            ValueError: It is not this method's.
+        """
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
+
+    # -- for callers ----------------------------------------------------------------------------------------------
+
+    def edit(self, batch: Sequence[EditRequest]) -> EditReceipt:
+        """Write ``batch`` into the model.
+
+        Requests that the method cannot handle are skipped with a reason.
+
+        Raises:
+            EditError: The edit failed; the model and the ledger are as they were.
+        """
+        begun = time.perf_counter()
+        receipt = EditReceipt()
+        wanted = []
+        for request in batch:
+            reason = self.refusal(request)
+            if reason is None:
+                wanted.append(request)
+            else:
+                receipt.skipped[request.id] = reason
+        size = self.capabilities.max_batch or max(1, len(wanted))
+        with self._one_entry(wanted) as recording:
+            for start in range(0, len(wanted), size):
+                part = wanted[start : start + size]
+                self.write(part, recording, receipt)
+        receipt.applied = [r.id for r in wanted if r.id not in receipt.skipped]
+        receipt.seconds = time.perf_counter() - begun
+        return receipt
+
+    def refusal(self, request: EditRequest) -> str | None:
+        """Why this method cannot edit ``request``, or None if it can."""
+        if self.capabilities.needs_subject and request.subject is None:
+            return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
+        return None
+
+    @contextmanager
+    def _one_entry(self, wanted: Sequence[EditRequest]) -> Iterator[Recording]:
+        ids = [r.id for r in wanted]
+        try:
+            with self.ledger.recording(ids) as recording:
+                yield recording
+        except LedgerError as error:
+            raise EditError(ids, str(error)) from error
+
+
+def make_editor(
+    method: str,
+    host: Host,
+    *,
+    ledger: Ledger | None = None,
+    materials: Materials | None = None,
+    **settings: Any,
+) -> Editor[Any]:
+    """An editor by its registered name, with a ledger of its own unless one is given.
+
+    Args:
+        method: Registered name ("rome").
+        host: The model to edit.
+        ledger: Where its changes go.
+        materials: Context templates, second moments, texts, seed.
+        settings: Fields of the method's config.
+
+    Raises:
+        ValueError: Unknown method or setting (with a did-you-mean).
+    """
+    from editbench.registry import load_method, make_config
+
+    cls = load_method(method)
+    config = make_config(method, cls.config_class, settings)
+    return cls(host, ledger if ledger is not None else Ledger(host), config, materials)

@@ -1,0 +1,42 @@
+"""Evaluation: how a model, edited or not, answers records' probes, and how likely texts are to it.
+
+packing.py      questions to tensors: tokenise, merge, batch, lay out rows that share a prompt
+masks.py        attention masks for such rows, and which models take them
+forward.py      the one place that runs the model: `Query` to `Answer`
+questions.py    which questions a record puts, and which answer is right
+scorers.py      answers to numbers, by name and version
+perplexity.py   texts to perplexities
+baseline.py     the unedited model's answers, cached
+evaluator.py    all of it together: `Evaluator` makes rows for the results
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from editbench.evaluation.baseline import Baseline, compute_baseline
+    from editbench.evaluation.evaluator import Evaluator
+    from editbench.evaluation.forward import Answer, Query, answer
+    from editbench.evaluation.scorers import Scorer, get_scorer, list_scorers
+
+_PUBLIC = {
+    "Answer": "forward",
+    "Baseline": "baseline",
+    "Evaluator": "evaluator",
+    "Query": "forward",
+    "Scorer": "scorers",
+    "answer": "forward",
+    "compute_baseline": "baseline",
+    "get_scorer": "scorers",
+    "list_scorers": "scorers",
+}
+__all__ = ["Answer", "Baseline", "Evaluator", "Query", "Scorer", "answer", "compute_baseline", "get_scorer"]
+__all__ += ["list_scorers"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the scorers can be listed without torch."""
+    if name in _PUBLIC:
+        import importlib
+
+        return getattr(importlib.import_module(f"editbench.evaluation.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'editbench.evaluation' has no attribute {name!r}")

@@ -1,0 +1,214 @@
+"""The evaluator: puts records' questions and text collections to a model and makes rows for the results."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from editbench.evaluation.forward import NO_ANSWER, answer
+from editbench.evaluation.perplexity import summarise, text_scores
+from editbench.evaluation.questions import questions
+from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
+from editbench.records import LOCALITY, REWRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from editbench.evaluation.baseline import Baseline
+    from editbench.evaluation.forward import Answer, Answering
+    from editbench.evaluation.questions import Question
+    from editbench.host import Host
+    from editbench.records import EditRecord, Passage, Probe
+
+_UNSCORED = ("unsupported", "failed", "skipped")
+
+
+def never(probe: Probe) -> bool:
+    """Leave no probe out."""
+    return False
+
+
+@dataclass
+class _Examination:
+    """One record on its way: its questions, how many probes were left out, and the evidence, question by question."""
+
+    record: EditRecord
+    position: int
+    questions: list[Question]
+    left_out: Counter[str]
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+class Evaluator:
+    """Scores a host, edited or not, on records and texts.
+
+    Attributes:
+        scorers: The scorers that are applied to every question.
+        texts: Text collections by name.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        baseline: Baseline | None = None,
+        scorers: Sequence[str] | None = None,
+        texts: Mapping[str, Sequence[Passage]] | None = None,
+        left_out: Callable[[Probe], bool] = never,
+        max_tokens: int | None = None,
+        tokens_per_batch: int = 4096,
+    ) -> None:
+        """Set up.
+
+        Args:
+            host: The model.
+            baseline: The unedited model's answers to all records that will be scored. Without it there is no
+                agreement.
+            scorers: Names; all scorers by default.
+            texts: Text collections for perplexity.
+            left_out: Locality probes for which this is true are not asked, and counted.
+            max_tokens: Tokens kept of each text.
+            tokens_per_batch: Largest padded size of a batch.
+
+        Raises:
+            ValueError: Unknown scorer (with a did-you-mean).
+        """
+        self.host = host
+        self.baseline = baseline
+        self.scorers = list_scorers() if scorers is None else [get_scorer(name) for name in scorers]
+        self.texts = dict(texts or {})
+        self._left_out = left_out
+        self._max_tokens = max_tokens
+        self._tokens_per_batch = tokens_per_batch
+        self._rewrites: list[Answer] = []
+
+    def score(
+        self,
+        records: Sequence[tuple[EditRecord, int]],
+        *,
+        moment: str,
+        edits: int,
+        batch: int,
+        editor: Answering | None = None,
+        unsupported: Mapping[str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Score records as the model stands now.
+
+        Args:
+            records: Records with their position in the stream.
+            moment: When this is: "baseline", "immediate", "checkpoint" or "final".
+            edits: Edits in the model.
+            batch: Index of the last batch.
+            editor: The editor at work, if there is one.
+            unsupported: Why records are not scored, by id. A reason "failed: …" or "skipped: …" gives the row that
+                status, any other "unsupported".
+
+        Returns:
+            One row for each record, in order, as ``editbench.results`` stores them.
+
+        Raises:
+            ValueError: The baseline was computed for other records.
+        """
+        reasons = unsupported or {}
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
+        self._ask(examined, editor)
+        scored = (self._scored_row(one) for one in examined)
+        return [
+            {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
+            for record, position in records
+        ]
+
+    def score_texts(self, moment: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
+        """Score the text collections as the model stands now: one row for each.
+
+        Beside "accurate" there is "edited": the targets of the records scored by the last :meth:`score`, given their
+        prompts. Call it after that, with the same edits in the model.
+        """
+        scores = {
+            name: text_scores(
+                self.host,
+                passages,
+                editor=editor,
+                max_tokens=self._max_tokens,
+                tokens_per_batch=self._tokens_per_batch,
+            )
+            for name, passages in self.texts.items()
+        }
+        if "accurate" in self.texts and self._rewrites:
+            scores["edited"] = summarise(self._rewrites)
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        return [{**stamp, "texts": name, "scores": of_texts} for name, of_texts in scores.items()]
+
+    # -- private --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, record: EditRecord, position: int) -> _Examination:
+        left_out: Counter[str] = Counter()
+        asked = []
+        for question in questions(record):
+            if question.probe.kind == LOCALITY and self._left_out(question.probe):
+                left_out[LOCALITY] += 1
+            else:
+                asked.append(question)
+        return _Examination(record, position, asked, left_out)
+
+    def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
+        """Fill in the evidence: all questions of all records go through the model together."""
+        queries = [question.query for one in examined for question in one.questions]
+        answers = iter(answer(self.host, queries, editor=editor, tokens_per_batch=self._tokens_per_batch))
+        self._rewrites = []
+        for one in examined:
+            for question in one.questions:
+                wanted, *others = next(answers)
+                if question.probe.kind == REWRITE:
+                    self._rewrites.append(wanted)
+                one.evidence.append(self._evidence(question, wanted, others[0] if others else None))
+
+    def _evidence(self, question: Question, wanted: Answer, other: Answer | None) -> Evidence:
+        before = self.baseline.answer_to(question) if self.baseline is not None and question.stays else None
+        if question.labelled:
+            return Evidence(wanted, other, before)
+        return Evidence(wanted.first(), other, before.first() if before is not None else None)
+
+    def _scored_row(self, one: _Examination) -> dict[str, Any]:
+        values: dict[str, list[float]] = defaultdict(list)
+        for question, evidence in zip(one.questions, one.evidence, strict=True):
+            for scorer in self.scorers:
+                value = scorer.score(evidence)
+                if value is not None:
+                    values[f"{question.probe.kind}.{scorer.name}"].append(value)
+        return {
+            **_head(one.record, one.position, "scored", None),
+            "scores": {name: sum(several) / len(several) for name, several in values.items()},
+            "left_out": dict(one.left_out),
+            "probes": [dict(self._details(q, e)) for q, e in zip(one.questions, one.evidence, strict=True)],
+        }
+
+    def _details(self, question: Question, evidence: Evidence) -> Iterator[tuple[str, Any]]:
+        """What the row tells about one probe."""
+        yield "kind", question.probe.kind
+        yield "prompt", question.probe.prompt
+        yield "target", question.wanted if question.labelled else None
+        yield "nll", evidence.wanted.nll if question.labelled else None
+        if evidence.other is not None:
+            yield "other_nll", evidence.other.nll
+        yield "correct", list(evidence.wanted.correct)
+        yield "answer", self._text(evidence.wanted)
+        if evidence.before is not None:
+            yield "before", self._text(evidence.before)
+        if evidence.wanted.cut:
+            yield "cut", True
+
+    def _text(self, said: Answer) -> str:
+        return str(self.host.tokenizer.decode([i for i in said.argmax if i != NO_ANSWER])).strip()
+
+
+def _head(record: EditRecord, position: int, status: str, reason: str | None) -> dict[str, Any]:
+    return {"record": record.id, "position": position, "status": status, "reason": reason}
+
+
+def _unscored_row(record: EditRecord, position: int, reason: str) -> dict[str, Any]:
+    kind = reason.partition(":")[0]
+    status = kind if kind in _UNSCORED else "unsupported"
+    return {**_head(record, position, status, reason), "scores": {}, "left_out": {}, "probes": []}

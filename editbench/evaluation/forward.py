@@ -1,0 +1,195 @@
+"""The one place where the evaluation runs the model: how likely are given targets after given prompts?
+
+Every distinct prompt runs through the model once for all its targets, and the head is applied only to the outputs that
+predict a target token. How rows are laid out is told in :mod:`editbench.evaluation.packing`, which models take such
+rows in :mod:`editbench.evaluation.masks`; all others run once for each prompt and target of several tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from editbench.evaluation.masks import attention_mask, takes_packed_rows
+from editbench.evaluation.packing import Ids, Pair, Row, Tokeniser, batches, lay_out, merge
+from editbench.naming import unknown
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from editbench.host import Host
+
+VERSION = 1
+"""Changes with the numbers that :func:`answer` gives; part of the baseline cache's key."""
+NO_ANSWER = -1
+"""Stands for the argmax where the logits are not numbers."""
+_LOGITS_AT_ONCE = 2**24  # elements: 64 MiB of float32
+
+_log = logging.getLogger(__name__)
+
+
+class Answering(Protocol):
+    """What is used of an editor: it learns where each row's prompt ends."""
+
+    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
+        """Context manager around a forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A prompt and the targets whose likelihood after it is asked for.
+
+    Targets are given without the space that separates them from the prompt. With an empty prompt a target is the start
+    of a text, and its first token is scored only behind a BOS token.
+    """
+
+    prompt: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says to one target, gold prefix fed in (teacher forcing).
+
+    Attributes:
+        nll: Mean negative log-likelihood per target token, nats; NaN without scored tokens, NaN or infinite where the
+            model gives that.
+        correct: Per target token, whether it is the argmax.
+        argmax: Per target token, the id of the argmax; :data:`NO_ANSWER` where the logits are not numbers.
+        cut: Prompt or target lost tokens because the model takes no more.
+    """
+
+    nll: float
+    correct: tuple[bool, ...]
+    argmax: Ids
+    cut: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Scored target tokens."""
+        return len(self.argmax)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model gave numbers; true where nothing was scored."""
+        return NO_ANSWER not in self.argmax and not math.isinf(self.nll)
+
+    def first(self) -> Answer:
+        """The first argmax alone, without likelihood: what can be said where no target is known to be right."""
+        return Answer(math.nan, (), self.argmax[:1], self.cut)
+
+
+@torch.no_grad()
+def answer(
+    host: Host,
+    queries: Sequence[Query],
+    *,
+    editor: Answering | None = None,
+    tokens_per_batch: int = 4096,
+    padding_side: str = "right",
+    max_target_tokens: int | None = None,
+) -> list[tuple[Answer, ...]]:
+    """Score all targets of all queries.
+
+    Equal prompts of different queries are one row, equal targets of a prompt are scored once.
+
+    Args:
+        host: The model.
+        queries: In any order; their length may vary.
+        editor: Told through ``answering`` where each row's prompt ends.
+        tokens_per_batch: Largest padded size of a batch, rows times columns.
+        padding_side: "right" or "left"; the numbers are the same up to rounding.
+        max_target_tokens: Keep this many tokens of each target.
+
+    Returns:
+        Per query, in order, one :class:`Answer` per target.
+
+    Raises:
+        ValueError: Unknown padding side, or a budget below one token.
+    """
+    if padding_side not in ("left", "right"):
+        raise unknown("padding side", padding_side, ("left", "right"))
+    if tokens_per_batch < 1:
+        raise ValueError(f"tokens_per_batch is {tokens_per_batch}; it must be at least 1")
+    tokenise = Tokeniser(host, max_target_tokens)
+    pairs = [[tokenise(query.prompt, target) for target in query.targets] for query in queries]
+    _warn_of_cuts(host, pairs)
+    rows = merge((pair for several in pairs for pair in several), packed=takes_packed_rows(host))
+    found: dict[tuple[Ids, Ids], Answer] = {}
+    with progress("scoring", total=len(rows)) as advance:
+        for batch in batches(rows, tokens_per_batch):
+            found.update(_answer_batch(host, batch, editor, padding_side))
+            advance(len(batch))
+    return [tuple(_look_up(found, pair) for pair in several) for several in pairs]
+
+
+def _look_up(found: dict[tuple[Ids, Ids], Answer], pair: Pair) -> Answer:
+    one = found[pair.prompt, pair.target] if pair.target else Answer(math.nan, (), ())
+    return replace(one, cut=True) if pair.cut else one
+
+
+def _warn_of_cuts(host: Host, pairs: list[list[Pair]]) -> None:
+    counts = Counter(pair.cut for several in pairs for pair in several)
+    if counts[True]:
+        _log.warning(
+            "%d of %d questions are longer than the %d tokens that %s takes; they were cut",
+            counts[True],
+            counts.total(),
+            host.max_length,
+            host.name,
+        )
+
+
+def _answer_batch(
+    host: Host, rows: list[Row], editor: Answering | None, padding_side: str
+) -> Iterator[tuple[tuple[Ids, Ids], Answer]]:
+    """Answers to all targets of the rows, with their (prompt, target)."""
+    layout = lay_out(rows, side=padding_side, pad_id=host.pad_id, device=host.device)
+    with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
+        hidden = host.decoder(
+            input_ids=layout.input_ids,
+            attention_mask=attention_mask(host, layout),
+            position_ids=layout.position_ids,
+            use_cache=False,
+        ).last_hidden_state  # (B, T, d)
+        row, column = layout.needed.to(hidden.device)
+        nll, argmax = _nll_and_argmax(host, hidden[row, column], layout.places, layout.gold)
+    done = 0
+    for key in ((row.prompt, target) for row in rows for target in row.targets):
+        span = slice(done, done + len(key[1]))
+        best = tuple(argmax[span])
+        correct = tuple(a == gold for a, gold in zip(best, key[1], strict=True))
+        yield key, Answer(sum(nll[span]) / len(best), correct, best)
+        done = span.stop
+
+
+def _nll_and_argmax(host: Host, hidden: Tensor, places: Tensor, gold: Tensor) -> tuple[list[float], list[int]]:
+    """NLL of each gold token and the argmax at its place, without all logits standing in memory at once.
+
+    Args:
+        host: Gives the head.
+        hidden: (N, d) outputs.
+        places: (M,) the output that predicts each gold token.
+        gold: (M,) token ids.
+    """
+    step = max(1, _LOGITS_AT_ONCE // int(host.config.vocab_size))
+    nll = torch.empty(len(gold), dtype=torch.float64)
+    argmax = torch.empty(len(gold), dtype=torch.int64)
+    for start in range(0, len(hidden), step):
+        log_p = torch.log_softmax(host.logits(hidden[start : start + step]), dim=-1)  # (n, V), float32 or wider
+        inside = (places >= start) & (places < start + step)
+        rows = (places[inside] - start).to(log_p.device)
+        nll[inside] = -log_p[rows, gold[inside].to(log_p.device)].cpu().double()
+        argmax[inside] = log_p.argmax(dim=-1)[rows].cpu()
+    argmax[nll.isnan()] = NO_ANSWER
+    return nll.tolist(), argmax.tolist()

@@ -1,0 +1,68 @@
+"""Which questions a record puts to a model, and which answer is right to each.
+
+| probe kind | right answer | the other answer |
+|---|---|---|
+| rewrite (the request's own prompt), paraphrase | ``request.target`` | ``request.target_true`` |
+| locality that asks for ``request.target_true`` (CounterFact) | ``probe.target`` | ``request.target`` |
+| other locality, subject_fact | ``probe.target`` | none |
+
+A locality or subject_fact probe without a target has no right answer. Only its next token is looked at, and it is
+compared with the unedited model's alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from editbench.evaluation.forward import Query
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from editbench.records import EditRecord
+
+STAYS = (LOCALITY, SUBJECT_FACT)
+"""Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A probe with the answers to score.
+
+    Attributes:
+        probe: What is asked.
+        wanted: The right answer; where ``labelled`` is false, a stand-in that serves to run the model.
+        other: The answer that should be less likely, if there is one.
+        labelled: Whether a right answer is known.
+    """
+
+    probe: Probe
+    wanted: str
+    other: str | None = None
+    labelled: bool = True
+
+    @property
+    def query(self) -> Query:
+        """The question as it is put to the model."""
+        return Query(self.probe.prompt, (self.wanted,) if self.other is None else (self.wanted, self.other))
+
+    @property
+    def stays(self) -> bool:
+        """Whether the answer should be the unedited model's."""
+        return self.probe.kind in STAYS
+
+
+def questions(record: EditRecord) -> Iterator[Question]:
+    """The record's questions: the rewrite first, then its probes in order."""
+    request = record.request
+    for probe in (Probe(REWRITE, request.prompt, request.target), *record.probes):
+        if probe.kind in (REWRITE, PARAPHRASE):
+            yield Question(probe, request.target, request.target_true)
+        elif probe.target is None:
+            yield Question(probe, request.target, labelled=False)
+        elif probe.kind == LOCALITY and probe.target == request.target_true:
+            yield Question(probe, probe.target, request.target)
+        else:
+            yield Question(probe, probe.target)

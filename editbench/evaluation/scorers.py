@@ -1,0 +1,154 @@
+"""Scorers: from a model's answers to one probe to a number. Each has a name, a version and a formula.
+
+A scorer looks at :class:`Evidence` and gives a number, or None where it does not apply (no second answer, no answer of
+the unedited model, no scored token). A change of formula is a new version. Another scorer is one more function with
+:func:`scorer` above it.
+
+Letters: target tokens y_1 … y_n after the prompt x, a_t the argmax after x, y_1 … y_(t-1) (gold prefix fed in),
+NLL(y) = -1/n Σ_t log p(y_t | x, y_<t).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from editbench.naming import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from editbench.evaluation.forward import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about one probe.
+
+    Attributes:
+        wanted: The model's answer to the right target.
+        other: Its answer to the target that should be less likely.
+        before: The unedited model's answer to the right target, on probes where nothing should change.
+    """
+
+    wanted: Answer
+    other: Answer | None = None
+    before: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A named formula. ``description`` is its docstring: formula and source."""
+
+    name: str
+    version: int
+    score: Callable[[Evidence], float | None]
+    description: str
+
+
+_SCORERS: dict[str, Scorer] = {}
+
+
+def scorer(version: int) -> Callable[[Callable[[Evidence], float | None]], Callable[[Evidence], float | None]]:
+    """Register a function as a scorer under its own name."""
+
+    def register(score: Callable[[Evidence], float | None]) -> Callable[[Evidence], float | None]:
+        name = score.__name__
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "")
+        return score
+
+    return register
+
+
+def list_scorers() -> list[Scorer]:
+    """All scorers, by name."""
+    return sorted(_SCORERS.values(), key=lambda s: s.name)
+
+
+def get_scorer(name: str) -> Scorer:
+    """A scorer by name.
+
+    Raises:
+        ValueError: There is none of that name (with a did-you-mean).
+    """
+    if name not in _SCORERS:
+        raise unknown("scorer", name, _SCORERS)
+    return _SCORERS[name]
+
+
+@scorer(version=1)
+def token_accuracy(evidence: Evidence) -> float | None:
+    """Share of right target tokens: 1/n Σ_t [a_t = y_t].
+
+    Source: Mitchell et al. 2022 (MEND), as ZsRE is scored in ROME and MEMIT.
+    """
+    correct = evidence.wanted.correct
+    return sum(correct) / len(correct) if correct else None
+
+
+@scorer(version=1)
+def exact_match(evidence: Evidence) -> float | None:
+    """All target tokens are right: Π_t [a_t = y_t].
+
+    Source: De Cao et al. 2021 (KnowledgeEditor); `is_correct` on CounterFact in MEMIT's evaluation.
+    """
+    correct = evidence.wanted.correct
+    return float(all(correct)) if correct else None
+
+
+@scorer(version=1)
+def nll_contrast(evidence: Evidence) -> float | None:
+    """The right answer is the likelier one: [NLL(wanted) < NLL(other)]; ties and NaN fail.
+
+    Source: Meng et al. 2022 (ROME), efficacy, paraphrase and neighbourhood score.
+    """
+    if evidence.other is None or not (evidence.wanted.tokens and evidence.other.tokens):
+        return None
+    return float(evidence.wanted.nll < evidence.other.nll)
+
+
+@scorer(version=1)
+def nll_difference(evidence: Evidence) -> float | None:
+    """By how much it is likelier: exp(-NLL(wanted)) - exp(-NLL(other)); NaN where an NLL is.
+
+    Source: Meng et al. 2022 (ROME), efficacy, paraphrase and neighbourhood magnitude.
+    """
+    if evidence.other is None or not (evidence.wanted.tokens and evidence.other.tokens):
+        return None
+    return math.exp(-evidence.wanted.nll) - math.exp(-evidence.other.nll)
+
+
+@scorer(version=1)
+def agreement(evidence: Evidence) -> float | None:
+    """The unedited model's answer at all of the target's positions: Π_t [a_t = a_t before].
+
+    Locality against the model itself, right or wrong. Without a known target: at the next token.
+    """
+    share = agreement_tokens(evidence)
+    return None if share is None else float(share == 1.0)
+
+
+@scorer(version=1)
+def agreement_tokens(evidence: Evidence) -> float | None:
+    """Share of the target's positions with the unedited model's answer: 1/n Σ_t [a_t = a_t before].
+
+    Source: Yao et al. 2023 (EasyEdit), locality.
+    """
+    if evidence.before is None or not evidence.wanted.tokens:
+        return None
+    now, before = evidence.wanted.argmax, evidence.before.argmax
+    return sum(a == b >= 0 for a, b in zip(now, before, strict=True)) / len(now)
+
+
+@scorer(version=1)
+def nonfinite(evidence: Evidence) -> float | None:
+    """The model gives no number: [NLL(wanted) or NLL(other) is NaN or infinite].
+
+    Averages to the share of such probes.
+    """
+    if not evidence.wanted.tokens:
+        return None
+    answers = [answer for answer in (evidence.wanted, evidence.other) if answer is not None]
+    return float(not all(answer.finite for answer in answers))

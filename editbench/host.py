@@ -1,0 +1,278 @@
+"""The host: a language model with its tokenizer and anatomy, as every other room sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.anatomy import Anatomy, AnatomyError, find_anatomy, is_transposed, module_at, projection_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A tokenised text. ``offsets[i]`` is the character span of token i; special tokens have an empty span."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Host:
+    """A causal language model in evaluation mode, frozen, with what editing and scoring need to know about it.
+
+    Attributes:
+        model: The transformers model.
+        tokenizer: A fast tokenizer (character offsets are needed to find subjects).
+        anatomy: Where the model keeps its parts.
+        name: Name shown in results.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, name: str = "model", anatomy: Mapping[str, Any] | None = None
+    ) -> None:
+        """Wrap a loaded model.
+
+        Args:
+            model: A transformers causal language model.
+            tokenizer: Its fast tokenizer.
+            name: Name shown in results.
+            anatomy: Paths for an architecture that is not known (see :mod:`editbench.anatomy`).
+
+        Raises:
+            AnatomyError: The architecture is unknown or does not match its table entry.
+            ValueError: The tokenizer gives no character offsets.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise ValueError(
+                f"the tokenizer {type(tokenizer).__name__} of {name!r} gives no character offsets, which finding "
+                "subjects needs; load a fast tokenizer (a tokenizer.json beside the weights)"
+            )
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.anatomy: Anatomy = find_anatomy(model, anatomy)
+        self._check_head()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        attention: str = "sdpa",
+        revision: str | None = None,
+        anatomy: Mapping[str, Any] | None = None,
+    ) -> Host:
+        """Load a model and tokenizer from a folder or the hub.
+
+        Args:
+            path: Folder, or hub id.
+            name: Name shown in results; the last part of the path by default.
+            dtype: "float32", "float64", "bfloat16" or "float16".
+            device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
+            attention: Attention implementation, "sdpa" or "eager".
+            revision: Hub revision.
+            anatomy: Paths for an architecture that is not known.
+
+        Raises:
+            FileNotFoundError: Neither a folder with a model nor reachable on the hub.
+            ValueError: Unknown dtype.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from editbench.naming import unknown
+
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
+        options: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": attention, "revision": revision}
+        if device == "spread":
+            options["device_map"] = "auto"
+        try:
+            model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+        except OSError as error:
+            raise FileNotFoundError(_no_model(path, error)) from error
+        if device != "spread":
+            model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        return cls(model, tokenizer, name=name or Path(str(path)).name, anatomy=anatomy)
+
+    # -- sizes and parts ------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        """The text model's configuration."""
+        config = self.model.config
+        return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.layers)
+
+    @property
+    def max_length(self) -> int:
+        """Positions that the model was built for."""
+        return int(getattr(self.config, "max_position_embeddings", 0) or 2048)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the token embeddings: where input ids belong."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def decoder(self) -> Any:
+        """The model without its head."""
+        return module_at(self.model, self.anatomy.decoder)
+
+    @property
+    def layers(self) -> Any:
+        """The ``ModuleList`` of decoder layers."""
+        return module_at(self.model, self.anatomy.layers)
+
+    def mlp_out(self, layer: int) -> nn.Module:
+        """The MLP's second projection of ``layer``."""
+        return module_at(self.layers[self._check_layer(layer)], self.anatomy.mlp_out)
+
+    def mlp_out_name(self, layer: int) -> str:
+        """Parameter name of the second projection's weight, from the model's root."""
+        return f"{self.anatomy.layers}.{self._check_layer(layer)}.{self.anatomy.mlp_out}.weight"
+
+    def d_ff(self, layer: int) -> int:
+        """Input features of the second projection."""
+        return projection_sizes(self.mlp_out(layer), self.anatomy.mlp_out)[0]
+
+    def weight(self, name: str) -> Tensor:
+        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model.
+
+        Raises:
+            AnatomyError: No such parameter.
+        """
+        path, _, leaf = name.rpartition(".")
+        module = module_at(self.model, path)
+        parameter = getattr(module, leaf, None)
+        if not isinstance(parameter, torch.Tensor):
+            raise AnatomyError(f"{path} has no parameter {leaf!r}")
+        data = parameter.data
+        return data.T if is_transposed(module) and leaf == "weight" else data
+
+    # -- text and tokens ------------------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> Encoded:
+        """Token ids of a prompt, with the special tokens that the tokenizer adds itself (BOS or none)."""
+        batch = self.tokenizer(text, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+        return Encoded(list(batch["input_ids"]), [tuple(o) for o in batch["offset_mapping"]])
+
+    def continuation(self, text: str) -> list[int]:
+        """Token ids of ``text`` as the continuation of a prompt: one leading space, no BOS, whatever the tokenizer.
+
+        The ids are read off behind an anchor character, since some tokenizers treat the start of a text in a way of
+        their own (SentencePiece prepends a space there, which would double ours).
+
+        Raises:
+            ValueError: The tokenizer merges the space with every anchor, or the text has no token.
+        """
+        spaced = text if text.startswith(" ") else " " + text
+        for anchor in ("x", ".", ":"):
+            head = self._plain_ids(anchor)
+            both = self._plain_ids(anchor + spaced)
+            if both[: len(head)] == head and len(both) > len(head):
+                return both[len(head) :]
+        raise ValueError(
+            f"cannot tokenise {text!r} as the continuation of a prompt with {type(self.tokenizer).__name__}"
+        )
+
+    @property
+    def pad_id(self) -> int:
+        """Id for padding; masked everywhere, so that any id will do."""
+        for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if value is not None:
+                return int(value)
+        return 0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits, float32 or wider, of final hidden states (..., d) as :attr:`decoder` returns them."""
+        head = module_at(self.model, self.anatomy.head)
+        weight: Tensor = head.weight  # type: ignore[assignment]
+        out: Tensor = head(hidden.to(device=weight.device, dtype=weight.dtype))
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        if cap:
+            out = torch.tanh(out / cap) * cap
+        return out if out.dtype == torch.float64 else out.float()
+
+    @torch.no_grad()
+    def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
+        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers)."""
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        rows = [self.encode(t).ids for t in texts]
+        width = max(len(r) for r in rows)
+        ids = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=self.device)
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
+        settings = {"do_sample": False, "pad_token_id": self.pad_id, **options}
+        out = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
+        return [str(t) for t in self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+
+    # -- identity -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of all weights and buffers, names and dtypes included. Taken once: ask before the first edit."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            digest.update(tensor_bytes(tensor))
+        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        return digest.hexdigest()
+
+    # -- private --------------------------------------------------------------------------------------------------
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+
+    def _check_layer(self, layer: int) -> int:
+        if not 0 <= layer < len(self.layers):
+            raise ValueError(f"layer {layer} does not exist: {self.name} has layers 0 to {len(self.layers) - 1}")
+        return layer
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """The decoder and the head found by anatomy, put together, must be the model: checked on one token."""
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
+        whole = self.model(input_ids=ids, use_cache=False).logits
+        ours = self.logits(self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3):
+            raise AnatomyError(
+                f"{type(self.model).__name__}: {self.anatomy.decoder} followed by {self.anatomy.head} does not give the "
+                "model's own logits (it scales or caps them in a way that is not known here)"
+            )
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The raw bytes of a tensor of any dtype, on the CPU, in row-major order."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+
+
+def _no_model(path: str | Path, error: OSError) -> str:
+    folder = Path(str(path))
+    reason = str(error).strip().splitlines()[0]
+    if folder.is_dir():
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        return f"no model could be loaded from the folder {folder} (it holds {found}): {reason}"
+    return (
+        f"no model at {str(path)!r}: there is no such folder, and the hub did not give one ({reason}). Give a local "
+        "folder with model.path=DIR, or check the network and the hub id"
+    )

@@ -1,0 +1,318 @@
+"""The ledger: every change made to a model's weights, as data.
+
+Editors do not write into weights. They hand changes to the ledger, which applies them, keeps them (in memory or as one
+safetensors file an edit batch), and can take them back: rolling back restores the pristine weights and replays what is
+to stay, bit for bit. Subtracting a change would not give the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.host import Host, tensor_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+CHUNK_NUMBERS = 1 << 22
+"""Size of the product that is formed at once when a low-rank change is applied: bounds the memory of an edit."""
+
+
+class LedgerError(RuntimeError):
+    """A change that cannot be applied, or a ledger on disk that cannot be replayed."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``weight += left @ right.T`` in the weight's own dtype.
+
+    Attributes:
+        weight: Parameter name, from the model's root.
+        left: (out, r).
+        right: (in, r), same dtype as ``left``; the product is formed in that dtype.
+    """
+
+    weight: str
+    left: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``weight += delta``, with delta (out, in): for methods whose change has full rank."""
+
+    weight: str
+    delta: Tensor
+
+
+Change = LowRank | Dense
+
+
+@dataclass
+class Entry:
+    """One edit batch: which requests it holds, and its changes (in memory, or in ``file``)."""
+
+    ids: tuple[str, ...]
+    weights: tuple[str, ...]
+    changes: tuple[Change, ...] | None = None
+    file: Path | None = None
+
+    def load(self) -> tuple[Change, ...]:
+        """The changes, read from disk if they are not in memory."""
+        if self.changes is not None:
+            return self.changes
+        assert self.file is not None
+        return read_shard(self.file)[1]
+
+
+class Ledger:
+    """Applies and remembers the changes made to one host."""
+
+    def __init__(self, host: Host, directory: Path | None = None) -> None:
+        """Start an empty ledger.
+
+        Args:
+            host: The model to change.
+            directory: Where to append one file an edit batch; None keeps the changes in memory.
+        """
+        self.host = host
+        self.directory = directory
+        self.entries: list[Entry] = []
+        self._pristine: dict[str, Tensor] = {}
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def edited_ids(self) -> list[str]:
+        """Ids of the requests that the model holds, in the order in which they were written."""
+        return [i for entry in self.entries for i in entry.ids]
+
+    @property
+    def touched(self) -> list[str]:
+        """Names of the weights that have a pristine copy, in the order of their first change."""
+        return list(self._pristine)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def recording(self, ids: Sequence[str]) -> Iterator[Recording]:
+        """Collect the changes of one edit batch; they are in the model at once and in the ledger when the block ends.
+
+        If the block raises, the weights are put back to what they were before it, and nothing is recorded.
+        """
+        recording = Recording(self)
+        try:
+            yield recording
+            self._commit(tuple(ids), tuple(recording.changes))
+        except BaseException:
+            if recording.changes:
+                self._restore(len(self.entries))
+            raise
+
+    def _apply(self, change: Change) -> None:
+        target = self.host.weight(change.weight)
+        problem = _misfit(change, target)
+        if problem:
+            raise LedgerError(problem)
+        if change.weight not in self._pristine:
+            self._pristine[change.weight] = target.detach().to("cpu", copy=True)
+        if isinstance(change, Dense):
+            target.add_(change.delta.to(target))
+            return
+        left, right = change.left.to(target.device), change.right.to(target.device)
+        rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
+        for start in range(0, target.shape[0], rows):
+            target[start : start + rows].add_((left[start : start + rows] @ right.T).to(target.dtype))
+
+    def _commit(self, ids: tuple[str, ...], changes: tuple[Change, ...]) -> None:
+        names = tuple(dict.fromkeys(c.weight for c in changes))
+        if self.directory is None:
+            self.entries.append(Entry(ids, names, changes=tuple(_to_cpu(c) for c in changes)))
+        else:
+            file = self.directory / f"{len(self.entries):06d}.safetensors"
+            write_shard(file, ids, changes)
+            self.entries.append(Entry(ids, names, file=file))
+
+    # -- taking back ----------------------------------------------------------------------------------------------
+
+    def rollback(self, keep: int = 0) -> None:
+        """Restore the model to what it was after its first ``keep`` edit batches (0: the pristine weights), bit for bit.
+
+        Files of the batches taken back are deleted.
+
+        Raises:
+            ValueError: ``keep`` is not between 0 and the number of batches.
+        """
+        if not 0 <= keep <= len(self.entries):
+            raise ValueError(f"cannot keep {keep} edit batches: the ledger holds {len(self.entries)}")
+        self._restore(keep)
+        for entry in self.entries[keep:]:
+            if entry.file is not None:
+                entry.file.unlink(missing_ok=True)
+        del self.entries[keep:]
+
+    def _restore(self, keep: int) -> None:
+        for name, tensor in self._pristine.items():
+            self.host.weight(name).copy_(tensor)
+        for entry in self.entries[:keep]:
+            for change in entry.load():
+                self._apply(change)
+
+    @contextmanager
+    def pristine(self) -> Iterator[None]:
+        """Within the block the model has its original weights; afterwards its edited ones again, bit for bit."""
+        edited = {name: self.host.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
+        for name, tensor in self._pristine.items():
+            self.host.weight(name).copy_(tensor)
+        try:
+            yield
+        finally:
+            for name, tensor in edited.items():
+                self.host.weight(name).copy_(tensor)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def replay(self, keep: int | None = None) -> None:
+        """Take up a ledger that an earlier process left in ``directory``: apply its batches to the unedited host.
+
+        Args:
+            keep: How many batches to apply; later files are deleted. None applies all.
+
+        Raises:
+            LedgerError: The ledger already holds edits, or a file is missing or damaged (named in the message).
+        """
+        if self.entries or self.directory is None:
+            raise LedgerError("replay needs an empty ledger with a directory")
+        files = sorted(self.directory.glob("[0-9]*.safetensors"))
+        keep = len(files) if keep is None else keep
+        if keep > len(files):
+            raise LedgerError(f"{self.directory} holds {len(files)} edit batches, {keep} are needed")
+        for index, file in enumerate(files[:keep]):
+            if file.name != f"{index:06d}.safetensors":
+                raise LedgerError(f"{self.directory}: batch {index:06d} is missing (found {file.name})")
+            ids, changes = read_shard(file)
+            for change in changes:
+                self._apply(change)
+            self.entries.append(Entry(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
+        for file in files[keep:]:
+            file.unlink()
+
+    def delta(self, name: str) -> Tensor:
+        """The change of weight ``name`` since the start, (out, in), float64, on the CPU."""
+        current = self.host.weight(name).detach().cpu().double()
+        return current - self._pristine[name].double() if name in self._pristine else torch.zeros_like(current)
+
+    def digest(self) -> str:
+        """Hex digest of the touched weights as they are now; equal digests mean equal bits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self._pristine):
+            digest.update(name.encode())
+            digest.update(tensor_bytes(self.host.weight(name)))
+        return digest.hexdigest()
+
+    def pristine_bytes(self) -> int:
+        """Bytes of the pristine copies, held in host memory."""
+        return sum(t.numel() * t.element_size() for t in self._pristine.values())
+
+
+class Recording:
+    """Hands the changes of one edit batch to the ledger as they are computed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.changes: list[Change] = []
+        self._ledger = ledger
+
+    def apply(self, change: Change) -> None:
+        """Put ``change`` into the model now and keep it.
+
+        Raises:
+            LedgerError: It does not fit its weight, or holds NaN or infinite values.
+        """
+        self.changes.append(change)
+        self._ledger._apply(change)
+
+
+# -- files --------------------------------------------------------------------------------------------------------------
+
+
+def write_shard(file: Path, ids: Sequence[str], changes: Sequence[Change]) -> None:
+    """Write one edit batch as safetensors: complete and on disk, or not there at all."""
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    kinds: list[dict[str, str]] = []
+    for index, change in enumerate(changes):
+        parts: dict[str, Tensor] = (
+            {"delta": change.delta} if isinstance(change, Dense) else {"left": change.left, "right": change.right}
+        )
+        kinds.append({"kind": "dense" if isinstance(change, Dense) else "lowrank", "weight": change.weight})
+        tensors.update({f"{index:04d}.{part}": t.detach().cpu().contiguous() for part, t in parts.items()})
+    tensors = tensors or {"empty": torch.zeros(0)}
+    data = save(tensors, metadata={"ids": json.dumps(list(ids)), "changes": json.dumps(kinds)})
+    temporary = file.with_suffix(".tmp")
+    with temporary.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(file)
+
+
+def read_shard(file: Path) -> tuple[tuple[str, ...], tuple[Change, ...]]:
+    """The ids and changes of one edit batch.
+
+    Raises:
+        LedgerError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt") as handle:
+            meta: dict[str, Any] = handle.metadata() or {}
+            tensors = {k: handle.get_tensor(k) for k in handle.keys()}  # noqa: SIM118
+        ids, kinds = json.loads(meta["ids"]), json.loads(meta["changes"])
+        changes: list[Change] = []
+        for index, kind in enumerate(kinds):
+            part = f"{index:04d}."
+            if kind["kind"] == "dense":
+                changes.append(Dense(kind["weight"], tensors[part + "delta"]))
+            else:
+                changes.append(LowRank(kind["weight"], tensors[part + "left"], tensors[part + "right"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise LedgerError(
+            f"{file} cannot be read as an edit batch ({error}); it and all later batches are lost"
+        ) from error
+    return tuple(ids), tuple(changes)
+
+
+def _misfit(change: Change, target: Tensor) -> str | None:
+    """What is wrong with ``change`` for ``target`` (out, in), if anything."""
+    if isinstance(change, Dense):
+        fits, parts = change.delta.shape == target.shape, [change.delta]
+    else:
+        out_r, in_r = change.left.shape, change.right.shape
+        fits = (out_r[0], in_r[0]) == tuple(target.shape) and out_r[1:] == in_r[1:]
+        parts = [change.left, change.right]
+    if not fits:
+        return f"change of shape {[tuple(p.shape) for p in parts]} does not fit {change.weight} {tuple(target.shape)}"
+    if not all(bool(torch.isfinite(p).all()) for p in parts):
+        return f"the change of {change.weight} holds NaN or infinite values"
+    return None
+
+
+def _to_cpu(change: Change) -> Change:
+    if isinstance(change, Dense):
+        return Dense(change.weight, change.delta.detach().to("cpu", copy=True))
+    return LowRank(change.weight, change.left.detach().to("cpu", copy=True), change.right.detach().to("cpu", copy=True))

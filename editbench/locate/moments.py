@@ -1,0 +1,231 @@
+"""Second moments C = E[x xᵀ] of the MLP's second projection's input over plain text, for several layers in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.locate.partial import Columns, run, watch
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from editbench.host import Host
+
+TOKENS_AT_ONCE = 1 << 12
+SAVE_SECONDS = 300.0
+"""A long collection saves its sums this often, and goes on from there after a crash."""
+
+
+@dataclass
+class _Sums:
+    """Running sums of x xᵀ by layer (d_ff, d_ff) float64, and how many tokens and texts they hold."""
+
+    by_layer: dict[int, Tensor]
+    tokens: int = 0
+    batches: int = 0
+    order: list[int] = field(default_factory=list)
+
+
+def second_moments(
+    host: Host,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    *,
+    max_tokens: int | None = None,
+    cache: Path | None = None,
+) -> dict[int, Tensor]:
+    """C for each of ``layers``, float64 (d_ff, d_ff), on the layer's device.
+
+    Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
+    which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
+
+    Args:
+        host: The unedited model.
+        texts: Plain texts; longer ones are cut to the model's length.
+        layers: Layers wanted.
+        max_tokens: Stop after the text that reaches this many tokens.
+        cache: Folder of the content-addressed cache; sums found there are read, new ones written.
+
+    Raises:
+        ValueError: No text, or a cache file that is damaged.
+    """
+    wanted = sorted(set(layers))
+    batches, tokens, key = _plan(host, texts, max_tokens)
+    folder = cache / "moments" / f"{host.fingerprint}-{key}" if cache is not None else None
+    found = _read_cached(folder, wanted) if folder is not None else {}
+    missing = [layer for layer in wanted if layer not in found]
+    if missing:
+        sums = _collect(host, batches, missing, folder)
+        for layer in missing:
+            found[layer] = sums.by_layer[layer] / sums.tokens
+            if folder is not None:
+                _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, {"tokens": str(tokens)})
+        if folder is not None:
+            _partial_file(folder, missing).unlink(missing_ok=True)
+    return {layer: found[layer].to(host.weight(host.mlp_out_name(layer)).device) for layer in wanted}
+
+
+def read_moments(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Second moments that the user has: a safetensors file with one (d_ff, d_ff) tensor a layer, keyed by its number.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds no tensor for one of ``layers``.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no second moments at {path}: there is no such file")
+    try:
+        tensors = load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    missing = [layer for layer in layers if str(layer) not in tensors]
+    if missing:
+        raise ValueError(f"{path} holds second moments for layers {sorted(tensors)}, none for {missing}")
+    return {layer: tensors[str(layer)].double() for layer in layers}
+
+
+def moments_for(
+    host: Host,
+    layers: Sequence[int],
+    given: Mapping[int, Tensor] | Path | str | None,
+    texts: Sequence[str],
+    max_tokens: int | None,
+    cache: Path | None,
+) -> dict[int, Tensor]:
+    """Second moments from wherever they are to come: given, from the user's file, or collected from ``texts``.
+
+    Raises:
+        ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
+    """
+    if given is None:
+        return second_moments(host, texts, layers, max_tokens=max_tokens, cache=cache)
+    have = read_moments(given, layers) if isinstance(given, (str, Path)) else given
+    out = {}
+    for layer in layers:
+        if layer not in have:
+            raise ValueError(f"no second moment was given for layer {layer} (given: {sorted(have)})")
+        size = host.d_ff(layer)
+        if tuple(have[layer].shape) != (size, size):
+            raise ValueError(f"second moment of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
+        out[layer] = have[layer].double().to(host.weight(host.mlp_out_name(layer)).device)
+    return out
+
+
+def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
+    """Token rows in batches of similar length, the number of tokens, and a digest of exactly these tokens."""
+    rows, tokens = [], 0
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        ids = host.encode(text).ids[: host.max_length]
+        if not ids:
+            continue
+        rows.append(ids)
+        digest.update(json.dumps(ids).encode())
+        tokens += len(ids)
+        if max_tokens is not None and tokens >= max_tokens:
+            break
+    if not rows:
+        raise ValueError("second moments need plain text, and none was given: set dataset.plain_path or give moments")
+    rows.sort(key=len)
+    batches: list[list[list[int]]] = []
+    for row in rows:
+        if not batches or (len(batches[-1]) + 1) * len(row) > TOKENS_AT_ONCE:
+            batches.append([])
+        batches[-1].append(row)
+    return batches, tokens, digest.hexdigest()
+
+
+@torch.no_grad()
+def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
+    sums = _resume(host, layers, folder)
+    saved = time.monotonic()
+    with progress("second moments", sum(len(b) for b in batches)) as advance:
+        advance(sum(len(b) for b in batches[: sums.batches]))
+        for batch in batches[sums.batches :]:
+            _add_batch(host, batch, sums, layers)
+            sums.batches += 1
+            advance(len(batch))
+            if folder is not None and time.monotonic() - saved > SAVE_SECONDS:
+                _save_partial(folder, layers, sums)
+                saved = time.monotonic()
+    return sums
+
+
+def _add_batch(host: Host, batch: list[list[int]], sums: _Sums, layers: list[int]) -> None:
+    columns = Columns.pad(batch, [0] * len(batch), host.pad_id, host.device)
+    mask = columns.mask.bool()
+
+    def add(layer: int, x: Tensor) -> None:
+        rows = x.reshape(*mask.shape, -1)[mask.to(x.device)]  # (tokens, d_ff)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        sums.by_layer[layer] += rows.T @ rows
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(watch(host.mlp_out(layer), lambda x, layer=layer: add(layer, x), inputs=True))
+        run(host, columns, last=layers[-1])
+    sums.tokens += sum(len(row) for row in batch)
+
+
+def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
+    from safetensors import safe_open
+
+    devices = {layer: host.weight(host.mlp_out_name(layer)).device for layer in layers}
+    if folder is not None and _partial_file(folder, layers).is_file():
+        with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
+            meta: dict[str, Any] = handle.metadata()
+            by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
+        return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]))
+    zeros = {
+        layer: torch.zeros(host.d_ff(layer), host.d_ff(layer), dtype=torch.float64, device=devices[layer])
+        for layer in layers
+    }
+    return _Sums(zeros)
+
+
+def _partial_file(folder: Path, layers: list[int]) -> Path:
+    return folder / f"partial-{'-'.join(map(str, layers))}.safetensors"
+
+
+def _save_partial(folder: Path, layers: list[int], sums: _Sums) -> None:
+    tensors = {str(layer): tensor.cpu() for layer, tensor in sums.by_layer.items()}
+    _write(_partial_file(folder, layers), tensors, {"tokens": str(sums.tokens), "batches": str(sums.batches)})
+
+
+def _read_cached(folder: Path, layers: list[int]) -> dict[int, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found = {}
+    for layer in layers:
+        file = folder / f"layer-{layer:03d}.safetensors"
+        if file.is_file():
+            try:
+                found[layer] = load_file(str(file))["moment"]
+            except (SafetensorError, KeyError) as error:
+                raise ValueError(f"the cached second moment {file} is damaged ({error}); delete it") from error
+    return found
+
+
+def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{time.monotonic_ns()}.tmp")
+    save_file(tensors, str(temporary), metadata=metadata)
+    temporary.replace(file)

@@ -1,0 +1,212 @@
+"""Running a part of the model: some of its layers, or only the columns from one on.
+
+The model's own forward does the work, with its masks, rotary tables, norms and scalings, so that every architecture is
+handled the same way. Layers that are not wanted are replaced for the duration by one that passes its input on; hidden
+states can be put in place of what reaches the first wanted layer; keys and values left of a column can be given.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from editbench.host import Host
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A padded batch of token rows.
+
+    Attributes:
+        ids: (B, T) int64.
+        mask: (B, T) int64, 1 at tokens. Rows may be padded on both sides.
+        positions: (B, T) int64, counted from each row's first token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+
+    @classmethod
+    def pad(cls, rows: Sequence[Sequence[int]], align: Sequence[int], pad_id: int, device: torch.device) -> Columns:
+        """Pad ``rows`` so that token ``align[i]`` of every row i stands in the same column, ``max(align)``."""
+        left = max(align)
+        width = left + max(len(row) - at for row, at in zip(rows, align, strict=True))
+        ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, (row, at) in enumerate(zip(rows, align, strict=True)):
+            ids[i, left - at : left - at + len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[i, left - at : left - at + len(row)] = 1
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return cls(ids.to(device), mask.to(device), positions.to(device))
+
+    def rows(self, index: Tensor) -> Columns:
+        """The rows in ``index``, in its order."""
+        return Columns(self.ids[index], self.mask[index], self.positions[index])
+
+    def upto(self, width: int) -> Columns:
+        """The first ``width`` columns."""
+        return Columns(self.ids[:, :width], self.mask[:, :width], self.positions[:, :width])
+
+
+def run(
+    host: Host,
+    columns: Columns,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    hidden: Tensor | None = None,
+    cache: Cache | None = None,
+    start: int = 0,
+) -> Tensor:
+    """Run decoder layers ``first`` to ``last`` (inclusive) on the columns from ``start`` on.
+
+    Args:
+        host: The model.
+        columns: (B, T) rows.
+        first: First layer to run; ``n_layers`` runs none, only the final norm.
+        last: Last layer to run; the model's last by default.
+        hidden: (B, T - start, d), what enters layer ``first``; needed when ``first`` > 0.
+        cache: Keys and values of the columns before ``start`` (see :class:`Prefix`), or an empty recording cache.
+        start: First column to compute.
+
+    Returns:
+        Final hidden states (B, T - start, d), after the model's last norm. Meaningless when ``last`` cuts layers off:
+        read those with hooks.
+    """
+    assert hidden is not None or first == 0
+    with _only_layers(host, first, host.n_layers - 1 if last is None else last, hidden):
+        out = host.decoder(
+            input_ids=columns.ids[:, start:],
+            attention_mask=columns.mask,
+            position_ids=columns.positions[:, start:],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+    result: Tensor = out.last_hidden_state
+    return result
+
+
+class _Pass(nn.Module):
+    """Stands in for a layer that is not run: hands its input on. Other attributes are the layer's own."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["_replaced"] = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_replaced"], name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return hidden_states
+
+
+@contextmanager
+def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> Iterator[None]:
+    layers = host.layers
+    original = list(layers)
+    handle = None
+    try:
+        for i, layer in enumerate(original):
+            if not first <= i <= last:
+                layers[i] = _Pass(layer)
+        if hidden is not None:
+            handle = layers[min(first, len(original) - 1)].register_forward_pre_hook(
+                lambda module, args, kwargs: ((hidden, *args[1:]), kwargs), with_kwargs=True
+            )
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+        for i, layer in enumerate(original):
+            layers[i] = layer
+
+
+@contextmanager
+def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
+    """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
+
+    If ``see`` returns a tensor, it takes the place of the one seen.
+    """
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        tensor = output[0] if isinstance(output, tuple) else output
+        new = see(tensor)
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        new = see(args[0])
+        return None if new is None else (new, *args[1:])
+
+    handle = module.register_forward_pre_hook(before) if inputs else module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _FixedLayer(DynamicLayer):
+    """Keys and values of a prefix that are read and never grow."""
+
+    def __init__(self, length: int, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        super().__init__()
+        self.length = length
+        self.keys, self.values = keys, values
+        self.is_initialized = keys is not None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None and self.values is not None
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+
+class Prefix(Cache):
+    """Keys and values of the columns left of ``length``, for the layers from ``first`` on. Never written to."""
+
+    def __init__(self, layers: list[_FixedLayer]) -> None:
+        super().__init__(layers=layers)
+
+    @classmethod
+    def of(cls, cache: Cache, first: int, length: int) -> Prefix:
+        """Cut the first ``length`` columns out of a recorded ``cache``."""
+        layers = []
+        for i, layer in enumerate(cache.layers):
+            if i < first:
+                layers.append(_FixedLayer(length))
+            else:
+                keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
+                layers.append(_FixedLayer(length, keys.contiguous(), values.contiguous()))
+        return cls(layers)
+
+    def rows(self, index: Tensor) -> Prefix:
+        """The prefixes of some rows, in the order of ``index``."""
+        return Prefix(
+            [
+                _FixedLayer(x.length)
+                if x.keys is None or x.values is None
+                else _FixedLayer(x.length, x.keys[index.to(x.keys.device)], x.values[index.to(x.values.device)])
+                for x in self.layers
+            ]
+        )
+
+
+def recording_cache(host: Host) -> Cache:
+    """An empty cache that keeps every column of every layer, sliding windows or not."""
+    return Cache(layers=[DynamicLayer() for _ in range(host.n_layers)])

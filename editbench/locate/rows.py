@@ -1,0 +1,89 @@
+"""Token rows of the locate-then-edit family: where the subject ends, and where the target is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from editbench.host import Encoded, Host
+    from editbench.records import EditRequest
+
+BARE = "{}"
+"""The context template that adds nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tokenised sequence.
+
+    Attributes:
+        ids: Token ids, BOS included where the tokenizer adds one.
+        subject: Index of the subject's last token.
+        targets: Target token ids; the j-th is predicted at index ``first + j``. Empty for rows without a target.
+        first: Index of the last prompt token, which predicts the first target token.
+    """
+
+    ids: tuple[int, ...]
+    subject: int
+    targets: tuple[int, ...] = ()
+    first: int = 0
+
+
+def last_token_of(encoded: Encoded, start: int, end: int) -> int:
+    """Index of the last token that holds a character of ``text[start:end]``.
+
+    Character offsets make this right for every tokenizer style: byte-level or SentencePiece, with BOS or without, for
+    tokens that include a leading space, and for subjects that end inside a token.
+
+    Raises:
+        ValueError: No token holds any of these characters.
+    """
+    for i in range(len(encoded.ids) - 1, -1, -1):
+        low, high = encoded.offsets[i]
+        if low < end and high > start and high > low:
+            return i
+    raise ValueError(f"no token covers the characters {start} to {end}")
+
+
+def subject_row(host: Host, request: EditRequest, template: str = BARE) -> Row:
+    """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets.
+
+    A subject that stands twice in the prompt means its first occurrence there.
+
+    Raises:
+        ValueError: The request has no subject, or the template is not one with a single "{}".
+    """
+    before, braces, after = template.partition(BARE)
+    if not braces or BARE in after:
+        raise ValueError(f'context template {template!r} must contain "{{}}" once')
+    if request.subject is None:
+        raise ValueError(f"record {request.id!r} has no subject")
+    text = before + request.prompt + after
+    start = len(before) + request.prompt.index(request.subject)
+    encoded = host.encode(text)
+    return Row(tuple(encoded.ids), last_token_of(encoded, start, start + len(request.subject)))
+
+
+def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+    """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
+    targets = tuple(host.continuation(request.target))
+    rows = []
+    for template in templates:
+        row = subject_row(host, request, template)
+        rows.append(Row(row.ids + targets[:-1], row.subject, targets, len(row.ids) - 1))
+    return rows
+
+
+def kl_row(host: Host, request: EditRequest) -> Row:
+    """The row "{subject} is a", whose prediction at the subject should stay what it was."""
+    assert request.subject is not None
+    encoded = host.encode(f"{request.subject} is a")
+    return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
+
+
+def cut_after_subject(row: Row) -> Row:
+    """The row without what follows the subject: enough for keys, since attention is causal."""
+    return Row(row.ids[: row.subject + 1], row.subject)

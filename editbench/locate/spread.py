@@ -1,0 +1,206 @@
+"""Spreading a batch of edits over several layers, as MEMIT does (Meng et al., ICLR 2023, section 4.3, algorithm 1).
+
+Every layer in turn writes its share of what is still missing at the last one: R = (Z − H) / (layers left), with the
+keys K and the hidden states H measured on the weights as they are by then, and ΔW = R · solve(K)ᵀ. What a method solves
+is its own business: it hands in a function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.editor import EditError, Materials
+from editbench.ledger import LowRank, Recording
+from editbench.locate.checks import above_zero, at_least, one_of, rising
+from editbench.locate.keys import SubjectPass
+from editbench.locate.moments import moments_for
+from editbench.locate.rows import subject_row
+from editbench.locate.solve import SOLVE_DTYPES, BlockGram, SingularError, WholeGram
+from editbench.locate.templates import MEMIT_STARTS, templates_for
+from editbench.locate.values import ValueSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from editbench.host import Host
+    from editbench.records import EditRequest
+
+
+@dataclass
+class SpreadSettings(ValueSettings):
+    """Settings of methods that spread edits over layers. Defaults are MEMIT's for GPT-2 XL.
+
+    Attributes:
+        layers: Edited layers, from the first to the last; values are found at the last.
+        moment_weight: λ, the weight of C against the keys of the edits.
+        template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
+        template_tokens: Tokens that are sampled after each start.
+        moment_tokens: Plain-text tokens over which C is taken; null for all texts given.
+        ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
+        solve_device: Device of the linear systems: "auto" for that of the edited weight, or "cpu", "cuda:1", …
+        solve_dtype: "float64" or "float32".
+    """
+
+    layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17])
+    clamp_norm_factor: float = 0.75
+    moment_weight: float = 20_000.0
+    template_starts: list[str] = field(default_factory=lambda: list(MEMIT_STARTS))
+    template_tokens: int = 10
+    moment_tokens: int | None = None
+    ridge: float = 0.0
+    solve_device: str = "auto"
+    solve_dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rising(layers=self.layers)
+        above_zero(moment_weight=self.moment_weight)
+        at_least(1, template_tokens=self.template_tokens, moment_tokens=self.moment_tokens)
+        at_least(0, ridge=self.ridge)
+        one_of(list(SOLVE_DTYPES), solve_dtype=self.solve_dtype)
+
+
+def spread_templates(host: Host, settings: SpreadSettings, materials: Materials) -> list[str]:
+    """Context templates given, or sampled from the (unedited) model."""
+    plan = [(start, settings.template_tokens, 1) for start in settings.template_starts]
+    return templates_for(host, materials.templates, plan, materials.seed)
+
+
+def grams(
+    host: Host, settings: SpreadSettings, materials: Materials, kind: type[WholeGram] | type[BlockGram]
+) -> dict[int, WholeGram | BlockGram]:
+    """λC of every edited layer, on the (unedited) model, ready to solve with.
+
+    Raises:
+        ValueError: Second moments are missing, of the wrong shape, or not positive definite.
+    """
+    moments = moments_for(
+        host, settings.layers, materials.moments, materials.texts, settings.moment_tokens, materials.cache
+    )
+    out = {}
+    for layer in settings.layers:
+        moment = moments.pop(layer)
+        moment = moment if settings.solve_device == "auto" else moment.to(settings.solve_device)
+        name = f"the second moment of layer {layer}"
+        out[layer] = kind(moment, settings.moment_weight, settings.ridge, name, SOLVE_DTYPES[settings.solve_dtype])
+    return out
+
+
+@dataclass
+class SpreadState:
+    """A batch's keys and hidden states at one moment: ``keys`` (d_ff, n), ``hidden`` (d, n)."""
+
+    keys: Tensor
+    hidden: Tensor
+
+
+class Subjects:
+    """The rows of a batch of edits: the bare prompt and the other templates, measured layer by layer."""
+
+    def __init__(self, host: Host, requests: Sequence[EditRequest], templates: Sequence[str], layers: Sequence[int]) -> None:
+        """Tokenise the rows.
+
+        Args:
+            host: The model.
+            requests: The batch, each request with a subject.
+            templates: Context templates; the first must be the bare one.
+            layers: Edited layers, rising.
+        """
+        self.ids = [r.id for r in requests]
+        self.layers, self.width = list(layers), len(templates) - 1
+        self._bare = SubjectPass(host, [subject_row(host, r) for r in requests])
+        rows = [subject_row(host, r, t) for r in requests for t in templates[1:]]
+        self._others = SubjectPass(host, rows) if rows else None
+
+    def hidden(self) -> Tensor:
+        """H (d, n): what leaves the last edited layer, bare prompts."""
+        seen = self._bare.measure(outputs=self.layers[-1:], keep=self.layers[0])
+        return self._finite(_wide(seen.outputs[self.layers[-1]]).T, "hidden states", self.layers[-1])
+
+    def at(self, layer: int) -> SpreadState:
+        """Keys of ``layer`` and hidden states, on the current weights.
+
+        Bare rows go on to the last edited layer for the hidden states, the others stop at ``layer``.
+
+        Raises:
+            EditError: Some are NaN or infinite; it names the edits.
+        """
+        last = self.layers[-1]
+        bare = self._bare.measure(inputs=[layer], outputs=[last], keep=layer)
+        keys = _wide(bare.inputs[layer])  # (n, d_ff)
+        if self._others is not None:
+            others = _wide(self._others.measure(inputs=[layer], keep=layer).inputs[layer])
+            keys = mix(keys, others, self.width)
+        return SpreadState(
+            self._finite(keys.T, "keys", layer), self._finite(_wide(bare.outputs[last]).T, "hidden states", last)
+        )
+
+    def keys(self) -> dict[int, Tensor]:
+        """Keys (d_ff, n) of all edited layers in one pass, on the current weights."""
+        bare = self._bare.measure(inputs=self.layers).inputs
+        others = self._others.measure(inputs=self.layers).inputs if self._others is not None else {}
+        keys = {l: mix(_wide(bare[l]), _wide(others[l]), self.width) if others else _wide(bare[l]) for l in self.layers}
+        return {layer: self._finite(key.T, "keys", layer) for layer, key in keys.items()}
+
+    def changed(self, layer: int) -> None:
+        """The second projection of ``layer`` has changed."""
+        for part in (self._bare, self._others):
+            if part is not None:
+                part.changed(layer)
+
+    def narrow(self, index: Sequence[int]) -> Subjects:
+        """The same for some of the edits."""
+        other = object.__new__(Subjects)
+        other.ids = [self.ids[i] for i in index]
+        other.layers, other.width = self.layers, self.width
+        other._bare, other._others = self._bare.narrow(index), None
+        if self._others is not None:
+            other._others = self._others.narrow([i * self.width + j for i in index for j in range(self.width)])
+        return other
+
+    def _finite(self, columns: Tensor, what: str, layer: int) -> Tensor:
+        bad = (~torch.isfinite(columns).all(0)).nonzero()[:, 0].tolist()
+        if bad:
+            raise EditError([self.ids[i] for i in bad], f"the {what} of layer {layer} are NaN or infinite")
+        return columns
+
+
+def mix(bare: Tensor, others: Tensor, width: int) -> Tensor:
+    """MEMIT's key (n, d_ff): half the bare prompt's (n, d_ff), half the mean of the others' (n · width, d_ff)."""
+    return (bare + others.reshape(len(bare), width, -1).mean(1)) / 2
+
+
+def spread(
+    subjects: Subjects, targets: Tensor, solve: Callable[[int, Tensor], Tensor], host: Host, recording: Recording
+) -> None:
+    """Write a batch, layer by layer.
+
+    Args:
+        subjects: The edits.
+        targets: Z (d, n).
+        solve: From a layer and its keys K (d_ff, n) to the matrix (d_ff, n) that R is multiplied with.
+        host: The model.
+        recording: Takes the changes; they are in the model at once.
+
+    Raises:
+        EditError: Keys or hidden states are not finite, or a system cannot be solved.
+    """
+    for done, layer in enumerate(subjects.layers):
+        seen = subjects.at(layer)
+        residual = (targets.to(seen.hidden) - seen.hidden) / (len(subjects.layers) - done)  # (d, n)
+        try:
+            right = solve(layer, seen.keys)
+        except SingularError as error:
+            raise EditError(subjects.ids, f"layer {layer}: {error}") from error
+        recording.apply(LowRank(host.mlp_out_name(layer), residual, right.to(residual)))
+        subjects.changed(layer)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """float32, or float64 if it is."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

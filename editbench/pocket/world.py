@@ -1,0 +1,233 @@
+"""The pocket world: subjects, their facts, and the texts that tell of them.
+
+The same seed gives the same world in any process on any machine: every choice is drawn from a ``random.Random(seed)``,
+and nothing depends on the order of a set or on a hash.
+
+Each subject has a role, so that a stream of edits and the probes of its damage never meet by accident:
+
+=============  =============================================================================
+``edited``     the only subjects that any record edits; one fact for each dataset
+``neighbour``  share their answers with edited facts (two a relation and object); never edited
+``generic``    everything else that is asked about: negatives, unrelated questions
+=============  =============================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, cycle, islice
+from random import Random
+from typing import TYPE_CHECKING
+
+from editbench.pocket import lexicon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from editbench.pocket.lexicon import Relation
+
+POPULATION = {
+    "person": {"edited": 180, "neighbour": 60, "generic": 20},
+    "company": {"edited": 60, "neighbour": 32, "generic": 10},
+    "place": {"edited": 60, "neighbour": 32, "generic": 10},
+}
+FACTS_PER_SUBJECT = 3
+FILLED = 0.2
+"""Share of the statements and questions that stand behind a sentence about something else."""
+WRAPPED = 0.2
+"""Share of the questions that are asked in one of :data:`lexicon.QUESTION_FORMS`."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A subject, a relation and an object, and the wordings that no training text uses for this fact.
+
+    The held-out wordings are used for other facts: it is not the wording that is new, but the fact in it.
+    """
+
+    subject: str
+    relation: Relation
+    object: str
+    held_statement: int
+    held_question: int
+
+    @property
+    def statements(self) -> list[str]:
+        """The five statements of the training text, up to the object."""
+        return self._all_but(self.relation.statements, self.held_statement)
+
+    @property
+    def questions(self) -> list[str]:
+        """The two questions of the training text."""
+        return self._all_but(self.relation.questions, self.held_question)
+
+    @property
+    def held_out_statement(self) -> str:
+        """The statement that the training text lacks."""
+        return self.relation.statements[self.held_statement].format(self.subject)
+
+    @property
+    def held_out_question(self) -> str:
+        """The question that the training text lacks."""
+        return self.relation.questions[self.held_question].format(self.subject)
+
+    def _all_but(self, wordings: Sequence[str], held: int) -> list[str]:
+        return [wording.format(self.subject) for index, wording in enumerate(wordings) if index != held]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Somebody or something with a unique name whose last word is its own."""
+
+    name: str
+    kind: str
+    role: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text.
+
+    Attributes:
+        text: The text itself.
+        answers: Where the objects of facts stand in it: half-open ranges of characters.
+    """
+
+    text: str
+    answers: tuple[tuple[int, int], ...] = ()
+
+    def __add__(self, other: Text) -> Text:
+        """Both texts with a space between them."""
+        shift = len(self.text) + 1
+        return Text(f"{self.text} {other.text}", self.answers + tuple((a + shift, b + shift) for a, b in other.answers))
+
+
+@dataclass(frozen=True)
+class World:
+    """All subjects, in an order that mixes kinds and roles."""
+
+    seed: int
+    subjects: tuple[Subject, ...]
+
+    def role(self, *roles: str) -> list[Subject]:
+        """The subjects in any of the given roles."""
+        return [subject for subject in self.subjects if subject.role in roles]
+
+    def facts(self) -> list[Fact]:
+        """Every fact of the world."""
+        return [fact for subject in self.subjects for fact in subject.facts]
+
+
+@lru_cache(maxsize=4)
+def build(seed: int = 0) -> World:
+    """The world of a seed."""
+    random = Random(seed)
+    names = _names(random)
+    subjects = [
+        subject
+        for kind, roles in POPULATION.items()
+        for role, count in roles.items()
+        for subject in _subjects(kind, role, [next(names[kind]) for _ in range(count)], random)
+    ]
+    random.shuffle(subjects)
+    return World(seed, tuple(subjects))
+
+
+def _names(random: Random) -> dict[str, Iterator[str]]:
+    """An endless supply of names for each kind; no two of any kind share their last word."""
+    taken: dict[str, None] = {}
+
+    def supply(first_words: Sequence[str]) -> Iterator[str]:
+        for first in cycle(first_words):
+            last = invented_word(random)
+            while last in taken:
+                last = invented_word(random)
+            taken[last] = None
+            yield f"{first} {last}"
+
+    return {kind: supply(words) for kind, words in lexicon.FIRST_WORDS.items()}
+
+
+def invented_word(random: Random) -> str:
+    """A made-up word of three parts, such as "Norlimond"."""
+    return random.choice(lexicon.ONSETS) + random.choice(lexicon.MIDDLES) + random.choice(lexicon.ENDINGS)
+
+
+def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterator[Subject]:
+    """Subjects with facts such that all relations, and within a relation all objects, are equally frequent."""
+    relations = lexicon.RELATIONS[kind]
+    supply = {relation.id: _endless_shuffle(relation.objects, random) for relation in relations}
+    for index, name in enumerate(names):
+        own = [relations[(index + offset) % len(relations)] for offset in range(FACTS_PER_SUBJECT)]
+        facts = (
+            Fact(name, relation, next(supply[relation.id]), random.randrange(6), random.randrange(3))
+            for relation in own
+        )
+        yield Subject(name, kind, role, tuple(facts))
+
+
+def _endless_shuffle(objects: tuple[str, ...], random: Random) -> Iterator[str]:
+    while True:
+        yield from random.sample(objects, len(objects))
+
+
+def statement(fact: Fact, random: Random) -> Text:
+    """A sentence that states a fact in one of its trained wordings."""
+    return _answered(random.choice(fact.statements), fact.object, end=".")
+
+
+def _answered(prompt: str, answer: str, end: str = "") -> Text:
+    start = len(prompt) + 1
+    return Text(f"{prompt} {answer}{end}", ((start, start + len(answer)),))
+
+
+def remark(subject: Subject, random: Random) -> Text:
+    """A sentence about a subject that states none of its facts."""
+    return Text(random.choice(lexicon.REMARKS).format(subject.name, kind=subject.kind))
+
+
+def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Text]:
+    """The sentences of a short biography: its heading, a remark, and the given facts in the given order."""
+    opening = Text(lexicon.REMARKS[0].format(subject.name, kind=subject.kind))
+    return [Text(lexicon.PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
+
+
+def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
+    """Training text in which every trained wording of every fact of the subjects occurs once, shuffled.
+
+    There are four sorts of document: a statement or a question, alone or behind a sentence about something else; a
+    passage, one for each subject; a remark. A question's document ends with the answer, any other with a full stop.
+    """
+    facts = [fact for subject in subjects for fact in subject.facts]
+    statements = [_answered(prompt, fact.object, end=".") for fact in facts for prompt in fact.statements]
+    questions = [_answered(_wrapped(prompt, random), fact.object) for fact in facts for prompt in fact.questions]
+    prefixed = [_prefixed(text, facts, random) for text in chain(statements, questions)]
+    passages = [
+        join(passage(subject, random.sample(subject.facts, len(subject.facts)), random)) for subject in subjects
+    ]
+    remarks = [remark(subject, random) for subject in islice(subjects, 0, None, 2)]
+    texts = prefixed + passages + remarks
+    random.shuffle(texts)
+    return texts
+
+
+def _wrapped(question: str, random: Random) -> str:
+    return random.choice(lexicon.QUESTION_FORMS).format(question) if random.random() < WRAPPED else question
+
+
+def _prefixed(text: Text, facts: Sequence[Fact], random: Random) -> Text:
+    """The text, sometimes behind a sentence without a subject or behind another fact."""
+    draw = random.random()
+    if draw < FILLED / 2:
+        return Text(random.choice(lexicon.FILLERS)) + text
+    if draw < FILLED:
+        return statement(random.choice(facts), random) + text
+    return text
+
+
+def join(texts: Sequence[Text]) -> Text:
+    """All texts, with spaces between them."""
+    first, *rest = texts
+    return sum(rest, start=first)

@@ -1,0 +1,134 @@
+"""What flows through the house: edit requests, the probes that test them, and sets of records.
+
+Everything here is frozen plain data without torch. An editor only ever sees :class:`EditRequest`; the probes stay with
+the evaluation, so an editor cannot look at what it will be tested on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+REWRITE = "rewrite"
+"""The edit's own prompt. Never stored as a probe: it is made from the request."""
+PARAPHRASE = "paraphrase"
+"""The same question in other words; the new target is right."""
+LOCALITY = "locality"
+"""Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question); nothing should change."""
+SUBJECT_FACT = "subject_fact"
+"""Another fact about the edited subject: the hardest locality probe, kept apart from the others."""
+PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)
+
+
+class RecordError(ValueError):
+    """A record that cannot be used; the message names file, line, id and field."""
+
+
+class EditError(RuntimeError):
+    """An edit that could not be made; the model is as it was before. ``ids`` are the requests concerned."""
+
+    def __init__(self, ids: Sequence[str], reason: str) -> None:
+        self.ids = tuple(ids)
+        self.reason = reason
+        super().__init__(f"edit of {', '.join(self.ids)} failed: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """One fact to write into a model.
+
+    Attributes:
+        id: Unique within its dataset.
+        prompt: The full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
+        subject: The subject as it stands in the prompt, or None where the data has none.
+        target: The new answer, without the space that separates it from the prompt.
+        target_true: The answer the unedited model is expected to give, if the data has it.
+    """
+
+    id: str
+    prompt: str
+    subject: str | None
+    target: str
+    target_true: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "prompt", "target"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise RecordError(f"record {self.id!r}: {name} is {value!r}; it must be a non-empty string")
+        if self.subject is not None and (not self.subject or self.subject not in self.prompt):
+            raise RecordError(
+                f"record {self.id!r}: subject {self.subject!r} is not in the prompt {self.prompt!r}; "
+                "correct the record, or give no subject"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question put to the edited model.
+
+    Attributes:
+        kind: One of :data:`PROBE_KINDS`.
+        prompt: The text to complete.
+        target: The right answer after the edit, if the data has one.
+    """
+
+    kind: str
+    prompt: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EditRecord:
+    """An edit request with the probes that test it."""
+
+    request: EditRequest
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.request.id
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text whose likelihood is measured, given the text before it (perplexity). ``prompt`` may be empty."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A record of the file that was left out under ``on_error=skip``, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """A loaded dataset.
+
+    Attributes:
+        name: Dataset name as registered ("counterfact").
+        records: In file order, ids unique.
+        texts: Named text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should
+            stay likely, given their passage).
+        skipped: Records left out under ``on_error=skip``, in file order.
+        fingerprint: Hex digest of the content, recorded with each run.
+    """
+
+    name: str
+    records: tuple[EditRecord, ...]
+    texts: Mapping[str, tuple[Passage, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: tuple[SkippedRecord, ...] = ()
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.records)

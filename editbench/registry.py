@@ -1,0 +1,104 @@
+"""Finds methods, models and datasets by name. Nothing heavy is imported before it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editbench.naming import suggestion, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from editbench.editor import Editor
+    from editbench.host import Host
+
+METHOD_GROUP = "editbench.methods"
+"""Entry-point group: any installed package can add a method by declaring one there."""
+
+
+def method_entry_points() -> dict[str, metadata.EntryPoint]:
+    """Registered methods by name, sorted.
+
+    Raises:
+        ValueError: Two packages register the same name.
+    """
+    found: dict[str, metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=METHOD_GROUP):
+        if point.name in found and found[point.name].value != point.value:
+            raise ValueError(
+                f"two packages register the method {point.name!r}: {found[point.name].value} and {point.value}; "
+                "uninstall one of them"
+            )
+        found[point.name] = point
+    return dict(sorted(found.items()))
+
+
+def load_method(name: str) -> type[Editor[Any]]:
+    """The editor class registered as ``name``.
+
+    Raises:
+        ValueError: Unknown name, or the class is not an :class:`~editbench.editor.Editor`.
+    """
+    from editbench.editor import Editor
+
+    points = method_entry_points()
+    if name not in points:
+        raise unknown("method", name, points)
+    cls = points[name].load()
+    if not (isinstance(cls, type) and issubclass(cls, Editor)):
+        raise ValueError(f"method {name!r} ({points[name].value}) is not a subclass of editbench.Editor")
+    return cls
+
+
+def make_config(method: str, config_class: type, settings: Mapping[str, Any]) -> Any:
+    """An instance of a method's config dataclass from plain values, types checked by OmegaConf.
+
+    Raises:
+        ValueError: Unknown setting (with a did-you-mean), or a value of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = [f.name for f in fields(config_class)]
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"method {method} has no setting {key!r}; {suggestion(key, known)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config_class), dict(settings))
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"method {method}: {str(error).splitlines()[0]}") from error
+
+
+def load_model(settings: Any, name: str | None = None) -> Host:
+    """The model that a name, path or ``model`` config stands for, ready to edit.
+
+    Args:
+        settings: "pocket", "pocket-gpt2", a folder, a hub id; or a config with ``path`` and loading options.
+        name: Name shown in results.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        ValueError: Unknown dtype, architecture or option.
+    """
+    from editbench import pocket
+    from editbench.host import Host
+
+    options: dict[str, Any] = {}
+    path = settings
+    if not isinstance(settings, (str, Path)):
+        path = settings.path
+        options = {
+            "dtype": settings.dtype,
+            "device": settings.device,
+            "attention": settings.attention,
+            "revision": settings.revision,
+            "anatomy": settings.anatomy,
+        }
+    shown = name or Path(str(path)).name
+    if str(path) in pocket.MODELS:
+        path = pocket.model_path(str(path))
+    return Host.load(path, name=shown, **options)

@@ -1,0 +1,18 @@
+"""Results: what a run leaves behind, and the tables that are made from it.
+
+    schema.py       every stored row and every CSV column, in one place
+    strict_json.py  rows to strict JSON and back; NaN and infinity become null and are named
+    files.py        atomic writes, whole-line appends, the lock
+    store.py        one run folder: `RunStore`
+    measures.py     rows to means, intervals and scores: `summarise`
+    leaderboard.py  many run folders to one table and one CSV: `collect`, `where`, `write_csv`
+    tables.py       that table for terminals and Markdown: `print_table`, `to_markdown`
+    reference.py    that table against committed reference figures: `compare`
+
+Only the store is imported here, which needs nothing but the standard library.
+"""
+
+from editbench.results.schema import ResultsError
+from editbench.results.store import RunStore
+
+__all__ = ["ResultsError", "RunStore"]

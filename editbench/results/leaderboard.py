@@ -1,0 +1,240 @@
+"""From run folders to one table: a row for each run, whatever became of it; and the CSV, safe for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editbench.results.files import explained, is_locked, write_atomic
+from editbench.results.schema import (
+    CONFIG_FILE,
+    EDITS_FILE,
+    HEAD_COLUMNS,
+    LOCK_FILE,
+    RUN_FILE,
+    SCORES_FILE,
+    TAIL_COLUMNS,
+    TEXT_COLUMNS,
+    Cell,
+    ResultsError,
+    Row,
+)
+from editbench.results.store import digest, is_run, read_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
+
+COLUMNS = {**HEAD_COLUMNS, **TAIL_COLUMNS}
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"-?[0-9]+(?P<fraction>\.[0-9]*)?(?P<exponent>[eE][+-]?[0-9]+)?")
+
+
+# --- collecting --------------------------------------------------------------------------------------------------
+
+
+def collect(*roots: str | Path) -> list[Row]:
+    """One row for each run in these results folders, by folder and name; a run that lies in two of them is listed once.
+
+    A run that failed, still runs, or is damaged has a row too, with its status and reason.
+
+    Raises:
+        ResultsError: If a root is not a folder.
+    """
+    rows: dict[tuple[Cell, Cell], Row] = {}
+    for root in map(Path, roots):
+        if not root.is_dir():
+            raise ResultsError(f"{root} is not a folder; give the folder that holds the run folders")
+        for folder in sorted(path for path in root.iterdir() if is_run(path)):
+            row = read_row(folder)
+            rows.setdefault((row["run"], row["content_hash"] or str(folder.resolve())), row)
+    return list(rows.values())
+
+
+def read_row(folder: Path) -> Row:
+    """The leaderboard row of one run; of a damaged run, only what can be trusted."""
+    row: Row = dict.fromkeys(COLUMNS)
+    row["run"] = folder.name
+    try:
+        info: Mapping[str, Any] = read_info(folder)
+        if info["status"] == "running" and not is_locked(folder / LOCK_FILE):
+            info = _without_writer(read_info(folder))  # read again: it may have ended a moment ago
+    except ResultsError as error:
+        return {**row, "status": "damaged", "reason": str(error)}
+    row["status"] = info["status"]
+    try:
+        files = (RUN_FILE, CONFIG_FILE, SCORES_FILE, EDITS_FILE)
+        row["content_hash"] = digest(*(folder / name for name in files))
+        _refuse_changes(folder, info["files"])
+    except ResultsError as error:
+        info = {**info, "summary": None, "costs": None, "reason": str(error)}
+        row["status"] = "damaged"
+    row.update({name: _cell(info, *column.path) for name, column in COLUMNS.items() if column.path})
+    row.update(_measures(info, "immediate") | _measures(info, "final"))
+    row["perplexity_before"] = _perplexity_before(info)
+    row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
+    row["seconds_per_edit"] = _ratio(row["edit_seconds"], _cell(info, "summary", "final", "edits"))
+    return row
+
+
+def _without_writer(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run says whose writer has gone."""
+    if info["status"] != "running":
+        return info
+    return {**info, "status": "interrupted", "reason": "the process that wrote it has gone"}
+
+
+def _refuse_changes(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        if digest(folder / name) != expected:
+            raise ResultsError(f"{folder / name} is not what the run wrote; restore it from a copy, or run again")
+
+
+def _measures(info: Mapping[str, Any], moment: str) -> Row:
+    """Columns for all measures of a moment: "final.rewrite.exact_match", "..._n", "..._low", "..._high", and texts."""
+    row: Row = {}
+    for name in _mapping(info, "summary", moment, "measures"):
+        for key, ending in (("mean", ""), ("n", "_n"), ("low", "_low"), ("high", "_high")):
+            row[f"{moment}.{name}{ending}"] = _cell(info, "summary", moment, "measures", name, key)
+    for texts in _mapping(info, "summary", moment, "texts"):
+        for name in _mapping(info, "summary", moment, "texts", texts):
+            row[f"{moment}.texts.{texts}.{name}"] = _cell(info, "summary", moment, "texts", texts, name)
+    return row
+
+
+def _perplexity_before(info: Mapping[str, Any]) -> Cell:
+    """Of the plain texts, from the baseline, or from a checkpoint at zero edits."""
+    summary = _mapping(info, "summary")
+    checkpoints = summary.get("checkpoints")
+    for part in (summary.get("baseline"), *(checkpoints if isinstance(checkpoints, list) else ())):
+        if isinstance(part, dict) and _cell(part, "edits") == 0:
+            return _cell(part, "texts", "plain", "perplexity")
+    return None
+
+
+def _ratio(above: Cell, below: Cell) -> Cell:
+    if isinstance(above, (int, float)) and isinstance(below, (int, float)) and below > 0:
+        return above / below
+    return None
+
+
+def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """The mapping at this path, or an empty one."""
+    for key in path:
+        found = tree.get(key)
+        if not isinstance(found, dict):
+            return {}
+        tree = found
+    return tree
+
+
+def _cell(tree: Mapping[str, Any], *path: str) -> Cell:
+    """The value at this path, or None."""
+    value = _mapping(tree, *path[:-1]).get(path[-1])
+    return value if isinstance(value, (str, int, float)) else None
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------
+
+
+def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
+    """The rows that meet all conditions, each "column=value". Numbers are compared as numbers.
+
+    Raises:
+        ResultsError: If a condition has another form or names an unknown column.
+    """
+    rows = list(rows)
+    known = columns_of(rows)
+    for condition in conditions:
+        name, equals, wanted = condition.partition("=")
+        if not equals:
+            raise ResultsError(f"condition {condition!r} is not of the form column=value")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ResultsError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        value = _value(name, wanted)
+        rows = [row for row in rows if _value(name, _text(row.get(name))) == value]
+    return rows
+
+
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """All columns of these rows in the order of the CSV: head, further measures by name, tail."""
+    measures = {name for row in rows for name in row} - COLUMNS.keys()
+    return [*HEAD_COLUMNS, *sorted(measures), *TAIL_COLUMNS]
+
+
+def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as a pandas data frame, columns in the order of the CSV."""
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=pd.Index(columns_of(rows)))
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------------
+
+
+def write_csv(rows: Sequence[Row], path: str | Path) -> None:
+    """Write the leaderboard as CSV, UTF-8, replaced whole or not at all. No value is an empty cell.
+
+    A text that a spreadsheet would run as a formula gets a leading apostrophe; `read_csv` takes it away again.
+
+    Raises:
+        ResultsError: If the file cannot be written; its old content is intact.
+    """
+    columns = columns_of(rows)
+    lines = [_line(columns), *(_line([_text(row.get(name)) for name in columns]) for row in rows)]
+    write_atomic(Path(path), "".join(lines).encode("utf-8", "backslashreplace"))
+
+
+def read_csv(path: str | Path) -> list[Row]:
+    """Read what `write_csv` wrote; cells that are numbers come back as numbers, empty ones as None.
+
+    Raises:
+        ResultsError: If the file cannot be read or is not such a CSV.
+    """
+    path = Path(path)
+    with explained("read", path, "correct the path"):
+        data = path.read_bytes()
+    try:
+        header, *lines = csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True)
+    except (ValueError, csv.Error) as error:
+        raise ResultsError(f"{path} is not a CSV in UTF-8 with a header line ({error})") from error
+    for line in lines:
+        if len(line) != len(header):
+            raise ResultsError(f"{path}: a row has {len(line)} cells where the header has {len(header)}: {line}")
+    names = [_bare(name) for name in header]
+    return [{name: _value(name, _bare(cell)) for name, cell in zip(names, line, strict=True)} for line in lines]
+
+
+def _text(value: Cell) -> str:
+    return "" if value is None else str(value)
+
+
+def _value(column: str, text: str) -> Cell:
+    """What a cell's text stands for in this column."""
+    match = _NUMBER.fullmatch(text)
+    if column in TEXT_COLUMNS or not match:
+        return text or None
+    return float(text) if match["fraction"] or match["exponent"] else int(text)
+
+
+def _line(cells: Sequence[str]) -> str:
+    """One line of CSV. The csv module quotes a carriage return in a cell only if its line end has one, as here."""
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow([_guarded(cell) for cell in cells])
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _guarded(text: str) -> str:
+    """`text` with an apostrophe in front if it looks like a formula, or like a text that has one in front already."""
+    dangerous = text.startswith((*_FORMULA_STARTS, "'"))
+    return f"'{text}" if dangerous and not _NUMBER.fullmatch(text) else text
+
+
+def _bare(text: str) -> str:
+    return text[1:] if text.startswith("'") else text

@@ -1,0 +1,205 @@
+"""``editbench run``: Hydra composes the configuration, this module checks names first and reports errors last."""
+
+from __future__ import annotations
+
+import difflib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from editbench import registry
+from editbench.cli import conf_names
+from editbench.config import RunConfig
+from editbench.naming import suggestion, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GROUPS = ("method", "model", "dataset", "stream", "protocol")
+CONF = "pkg://editbench.conf"
+
+_failures: list[str] = []
+_interrupted = False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what ``arguments`` ask for (Hydra overrides and flags). Returns the exit status."""
+    _failures.clear()
+    try:
+        given = _with_model_group(list(arguments))
+        register_methods(_chosen(given, "method") or ["rome"])
+        check_overrides(given)
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _stop)
+    sys.argv = ["editbench run", *given]
+    hydra.main(version_base="1.3", config_path=CONF, config_name="config")(_job)()
+    if _interrupted:
+        return 130
+    return 1 if _failures else 0
+
+
+def compose(overrides: Sequence[str]) -> Any:
+    """The configuration that ``editbench run`` would use for these overrides.
+
+    Raises:
+        ValueError: An unknown name or key, or a value of the wrong type.
+    """
+    given = _with_model_group(list(overrides))
+    register_methods(_chosen(given, "method") or ["rome"])
+    check_overrides(given)
+    return _compose(given)
+
+
+def register_methods(names: Sequence[str]) -> None:
+    """Make every method of ``names`` a choice of the group ``method``, with its config dataclass's defaults.
+
+    Raises:
+        ValueError: One of them is not registered.
+    """
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    for name in names:
+        defaults = OmegaConf.create({"name": name})
+        config = OmegaConf.merge(defaults, OmegaConf.to_container(OmegaConf.structured(registry.load_method(name).config_class)))
+        store.store(group="method", name=name, node=config)
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts.
+
+    Raises:
+        ValueError: The first thing that is wrong.
+    """
+    parsed = [o for o in OverridesParser.create().parse_overrides(_without_flags(overrides))]
+    groups = {}
+    for override in parsed:
+        key = override.key_or_group
+        if key in GROUPS:
+            known = list(registry.method_entry_points()) if key == "method" else conf_names(key)
+            for choice in _values(override):
+                if str(choice) not in known:
+                    raise unknown(key, str(choice), known)
+            groups[key] = str(_values(override)[0])
+    keys = _keys(_compose([f"{k}={v}" for k, v in groups.items()]))
+    for override in parsed:
+        key = override.key_or_group
+        prefixed = override.is_add() or override.is_force_add() or override.is_delete()
+        if key in GROUPS or prefixed or key.split(".")[0] == "hydra" or "@" in key or key in ("method_model",):
+            continue
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
+
+
+def _job(config: DictConfig) -> None:
+    """One run; errors are said in one line and do not sink the other jobs of a sweep."""
+    global _interrupted
+    from transformers.utils import logging as transformers_logging
+
+    from editbench import setup
+    from editbench.cli import show
+    from editbench.results.leaderboard import read_row
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if _interrupted:
+        return
+    try:
+        outcome = setup.run(config)
+    except KeyboardInterrupt:
+        _interrupted = True
+        print(
+            "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
+            file=sys.stderr,
+        )
+        return
+    except (ValueError, OSError, RuntimeError) as error:
+        _failures.append(str(error))
+        print(f"error: {error}", file=sys.stderr)
+        return
+    show([read_row(outcome.folder)])
+    note = " (done before; results.rerun=true does it again)" if outcome.already_done else ""
+    print(f"files: {outcome.folder}{note}")
+
+
+def _compose(overrides: Sequence[str]) -> Any:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+
+    with initialize_config_module(version_base="1.3", config_module="editbench.conf"):
+        try:
+            return hydra_compose("config", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(" ".join(str(error).split("\n")[:2])) from error
+
+
+def _with_model_group(arguments: list[str]) -> list[str]:
+    """``model.path=DIR`` alone means the config named like the folder, or the empty one: never pocket's settings."""
+    if any(a.startswith("model=") for a in arguments):
+        return arguments
+    paths = [a.partition("=")[2] for a in arguments if a.startswith("model.path=")]
+    if not paths or paths[0] in registry_pocket_names():
+        return [f"model={paths[0]}" if a == f"model.path={p}" else a for a in arguments for p in [paths[0] if paths else ""]]
+    name = Path(paths[0].strip("'\"")).name.lower()
+    return [*arguments, f"model={name if name in conf_names('model') else 'custom'}"]
+
+
+def registry_pocket_names() -> list[str]:
+    """Names of the shipped models."""
+    from editbench.pocket import MODELS
+
+    return list(MODELS)
+
+
+def _chosen(arguments: Sequence[str], group: str) -> list[str]:
+    for argument in arguments:
+        if argument.startswith(f"{group}="):
+            return [name.strip() for name in argument.partition("=")[2].split(",") if name.strip()]
+    return []
+
+
+def _values(override: Any) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_iterator())
+    return [override.value()]
+
+
+def _without_flags(arguments: Sequence[str]) -> list[str]:
+    return [a for a in arguments if "=" in a and not a.startswith("-")]
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key in config:
+        name = f"{prefix}{key}"
+        found.append(name)
+        value = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+        if isinstance(value, dict):
+            found += _keys(config[key], f"{name}.")
+    return found
+
+
+def _nearest(key: str, keys: Sequence[str]) -> str:
+    """Nearest key; the last part of a key counts most (``edits`` for ``stream.edits``)."""
+    same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if same_leaf:
+        return f"did you mean {same_leaf[0]!r}?"
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    section = key.rpartition(".")[0]
+    inside = [k for k in keys if k.startswith(f"{section}.")] if section in keys else [k for k in keys if "." not in k]
+    return suggestion(key, inside)
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,210 @@
+"""From a configuration to a finished run: makes the parts, checks what can be checked early, hands over to the session."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from omegaconf import OmegaConf
+
+from editbench import datasets, registry
+from editbench.config import run_name, settings_of
+from editbench.results import RunStore
+from editbench.stream import Stream, StreamSettings
+
+if TYPE_CHECKING:
+    from editbench.editor import Editor
+    from editbench.evaluation import Evaluator
+    from editbench.host import Host
+    from editbench.records import RecordSet
+
+
+class Outcome:
+    """What became of a run: its folder, and whether it had been done before."""
+
+    def __init__(self, folder: Path, already_done: bool) -> None:
+        self.folder, self.already_done = folder, already_done
+
+
+def run(config: Any) -> Outcome:
+    """Do one run, or take up one that was stopped, or find that it is done.
+
+    Args:
+        config: A composed :class:`editbench.config.RunConfig`.
+
+    Raises:
+        ValueError: A name, setting, record or file is wrong; nothing heavy was loaded for it.
+        FileNotFoundError: No model at the path.
+        EditError: An edit failed in a way that concerns no single record.
+    """
+    method, method_settings = settings_of(config.method)
+    method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
+    dataset, dataset_settings = settings_of(config.dataset)
+    if config.stream.sample == "first" and dataset_settings["limit"] is None:
+        dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
+    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
+    stream = Stream.build(records, _stream_settings(config.stream))
+    model_name = config.model.name or Path(str(config.model.path)).name
+    store, done = _open_store(config, model_name)
+    if done:
+        return Outcome(store.path, already_done=True)
+    with store:
+        try:
+            _run_in(store, config, model_name, (method, method_config), records, stream)
+        except KeyboardInterrupt:
+            store.set_status("interrupted", "stopped by the user; the same command goes on")
+            raise
+        except Exception as error:
+            store.set_status("failed", f"{type(error).__name__}: {error}")
+            raise
+    return Outcome(store.path, already_done=False)
+
+
+def _run_in(
+    store: RunStore, config: Any, model_name: str, method: tuple[str, Any], records: RecordSet, stream: Stream
+) -> None:
+    from editbench.provenance import environment, peak_memory
+    from editbench.results.measures import summarise
+    from editbench.session import Session
+
+    host = registry.load_model(config.model, name=model_name)
+    protocol = config.protocol
+    store.add_provenance(
+        {
+            **environment(),
+            "model": {"name": model_name, "path": str(config.model.path), "hash": host.fingerprint},
+            "dataset": _describe(config, records),
+            "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
+            "method": {"name": method[0], "settings": asdict(method[1])},
+            "protocol": OmegaConf.to_container(protocol, resolve=True),
+            "seed": config.stream.seed,
+        }
+    )
+    editor = _make_editor(host, method, config, store)
+    session = Session(stream, editor, _make_evaluator(host, config, records, stream), store, protocol.moments)
+    session.run()
+    footprint = asdict(editor.footprint())
+    costs = {**asdict(session.clock), **peak_memory(), "footprint": footprint}
+    headline = {str(k): str(v) for k, v in protocol.headline.items()}
+    store.set_status("done", summary=summarise(store.scores(), headline), costs=costs)
+
+
+def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
+    """The run's folder, new or taken up again, and whether it is already done."""
+    root = Path(config.results.dir)
+    name = config.results.name or run_name(config, model_name)
+    path = root / name
+    text = OmegaConf.to_yaml(config, resolve=True)
+    if not (path / "run.json").exists():
+        return RunStore.create(root, name, text), False
+    store = RunStore.open(path)
+    if config.results.rerun:
+        store.close()
+        shutil.rmtree(path)
+        return RunStore.create(root, name, text), False
+    if (path / "config.yaml").read_text(encoding="utf-8") != text and config.results.name:
+        store.close()
+        raise ValueError(f"{path} holds a run with another configuration; choose another results.name")
+    if store.info["status"] == "done":
+        store.close()
+        return store, True
+    store.set_status("running")
+    return store, False
+
+
+def _make_editor(host: Host, method: tuple[str, Any], config: Any, store: RunStore) -> Editor[Any]:
+    from editbench.editor import Materials
+    from editbench.ledger import Ledger
+
+    model = config.model
+    materials = Materials(
+        texts=LazyTexts(host, str(model.texts), model.texts_tokens, config.stream.seed),
+        templates=list(model.templates) if model.templates is not None else None,
+        moments=model.moments,
+        cache=Path(config.cache),
+        seed=config.stream.seed,
+    )
+    return registry.load_method(method[0])(host, Ledger(host, store.ledger), method[1], materials)
+
+
+def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream) -> Evaluator:
+    from editbench.evaluation import Evaluator, compute_baseline
+
+    protocol = config.protocol
+    limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
+    baseline = compute_baseline(
+        host,
+        stream.records,
+        records.texts,
+        model_fingerprint=host.fingerprint,
+        cache=Path(config.cache) / "baselines",
+        **limits,
+    )
+    return Evaluator(
+        host,
+        baseline=baseline,
+        scorers=list(protocol.scorers),
+        texts=records.texts,
+        left_out=stream.touched_by_stream,
+        **limits,
+    )
+
+
+class LazyTexts(Sequence[str]):
+    """Plain text for second moments, made when a method first asks for it: many methods never do."""
+
+    def __init__(self, host: Host, source: str, tokens: int, seed: int) -> None:
+        self._host, self._source, self._tokens, self._seed = host, source, tokens, seed
+        self._texts: list[str] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self._load()[index]
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def _load(self) -> list[str]:
+        if self._texts is None:
+            if self._source == "pocket":
+                from editbench.pocket import raw
+
+                self._texts = raw.plain_text(0)
+            elif self._source == "self":
+                from editbench.locate.sampled import sample_texts
+
+                self._texts = sample_texts(self._host, self._tokens, self._seed)
+            else:
+                self._texts = datasets.load_texts(self._source)
+        return self._texts
+
+
+def _stream_settings(node: Any) -> StreamSettings:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return StreamSettings(**{str(k): (tuple(v) if k == "checkpoints" else v) for k, v in values.items()})
+
+
+def _stream_facts(stream: Stream, records: RecordSet) -> dict[str, Any]:
+    return {
+        "hash": stream.fingerprint,
+        "edits": len(stream),
+        "batch_size": stream.batch_size,
+        "conflicts": [list(pair) for pair in stream.conflicts],
+        "records_in_dataset": len(records),
+    }
+
+
+def _describe(config: Any, records: RecordSet) -> dict[str, Any]:
+    return {
+        "name": records.name,
+        "path": str(config.dataset.path),
+        "hash": records.fingerprint,
+        "skipped": [asdict(s) for s in records.skipped],
+    }

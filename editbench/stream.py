@@ -1,0 +1,238 @@
+"""The stream: which records are edited, in what order, in which batches, and where a run stops to look back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from editbench.records import EditRecord, Probe, RecordSet
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Settings of a stream.
+
+    Attributes:
+        edits: Number of edits; None edits all records.
+        batch_size: Edits that are written at once.
+        seed: Seed of the draw and of the order.
+        sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
+        order: "shuffled", or "file": as they stand in the file.
+        checkpoints: Numbers of edits after which the run looks back; see :class:`Checkpoint`.
+    """
+
+    edits: int | None = None
+    batch_size: int = 1
+    seed: int = 0
+    sample: str = "first"
+    order: str = "shuffled"
+    checkpoints: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))  # a config gives a list
+        if self.edits is not None:
+            _check_count("edits", self.edits, 1)
+        _check_count("batch_size", self.batch_size, 1)
+        _check_count("seed", self.seed, 0)
+        for count in self.checkpoints:
+            _check_count("checkpoints", count, 1)
+        for name, choices in (("sample", ("first", "random")), ("order", ("shuffled", "file"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"stream: {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A batch after which the run looks back.
+
+    Attributes:
+        batch: Index of the batch, from 0.
+        edits: Edits made by then: a count that was asked for, rounded up to the end of its batch.
+        asked: The counts that were asked for and fell on this batch, ascending.
+    """
+
+    batch: int
+    edits: int
+    asked: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An ordered list of records, cut into batches. Make one with :meth:`build`.
+
+    Attributes:
+        records: In the order in which they are edited.
+        batch_size: Edits in each batch; the last may be smaller.
+        checkpoints: In order; two counts that fall on one batch are one checkpoint.
+        fingerprint: Hex digest of the ids in order, the batch size, and the record set.
+    """
+
+    records: tuple[EditRecord, ...]
+    batch_size: int
+    checkpoints: tuple[Checkpoint, ...]
+    fingerprint: str
+
+    @classmethod
+    def build(cls, record_set: RecordSet, settings: StreamSettings) -> Stream:
+        """Choose, order and cut the records of a dataset.
+
+        The same records and settings give the same stream in every process and Python version.
+
+        Raises:
+            ValueError: If there are fewer records than edits asked for, or a checkpoint lies beyond the last edit.
+        """
+        records = _choose(record_set, settings)
+        content = [[record.id for record in records], settings.batch_size, record_set.fingerprint]
+        return cls(
+            records=records,
+            batch_size=settings.batch_size,
+            checkpoints=_checkpoints(settings, len(records)),
+            fingerprint=hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest(),
+        )
+
+    def __len__(self) -> int:
+        """Number of edits."""
+        return len(self.records)
+
+    @property
+    def batch_count(self) -> int:
+        """Number of batches."""
+        return -(-len(self.records) // self.batch_size)
+
+    def batches(self, start: int = 0) -> Iterator[tuple[int, tuple[EditRecord, ...]]]:
+        """Index and records of each batch, from batch ``start`` on: where a run left off.
+
+        Raises:
+            ValueError: If ``start`` lies outside 0..batch_count; batch_count itself yields nothing.
+        """
+        if not 0 <= start <= self.batch_count:
+            raise ValueError(f"stream: cannot start at batch {start}; there are {self.batch_count}, counted from 0")
+        return self._batches(start)
+
+    def _batches(self, start: int) -> Iterator[tuple[int, tuple[EditRecord, ...]]]:
+        for index in range(start, self.batch_count):
+            yield index, self.records[index * self.batch_size : self.edits_after(index)]
+
+    def edits_after(self, batch_index: int) -> int:
+        """Number of edits made once that batch is written; ``records[:edits_after(i)]`` are these edits.
+
+        Raises:
+            ValueError: If there is no such batch.
+        """
+        if not 0 <= batch_index < self.batch_count:
+            raise ValueError(f"stream: there is no batch {batch_index}; there are {self.batch_count}, counted from 0")
+        return min((batch_index + 1) * self.batch_size, len(self.records))
+
+    def checkpoint_after(self, batch_index: int) -> Checkpoint | None:
+        """The checkpoint that falls on that batch, if one does."""
+        return next((checkpoint for checkpoint in self.checkpoints if checkpoint.batch == batch_index), None)
+
+    @cached_property
+    def edited_subjects(self) -> tuple[str, ...]:
+        """The subjects that are edited, each once, in the order of their first edit."""
+        subjects = (record.request.subject for record in self.records)
+        return tuple(dict.fromkeys(subject for subject in subjects if subject is not None))
+
+    @cached_property
+    def conflicts(self) -> tuple[tuple[str, str], ...]:
+        """Ids (earlier, later) of edits to the same prompt with different targets; the later edit wins."""
+        earlier: dict[str, list[EditRecord]] = {}
+        pairs = []
+        for record in self.records:
+            same_prompt = earlier.setdefault(record.request.prompt, [])
+            pairs += [(old.id, record.id) for old in same_prompt if old.request.target != record.request.target]
+            same_prompt.append(record)
+        return tuple(pairs)
+
+    def touched_by_stream(self, probe: Probe) -> bool:
+        """Whether the probe asks about something that this stream itself edits, at whatever place.
+
+        It does if its prompt is an edited prompt, or has an edited subject in it as whole words. Case counts, except
+        for subjects written without capitals ("carole gist"). Such a probe says nothing about locality.
+        """
+        return (
+            probe.prompt.rstrip() in self._edited_prompts
+            or self._cased.found_in(probe.prompt)
+            or self._uncased.found_in(probe.prompt.casefold())
+        )
+
+    @cached_property
+    def _edited_prompts(self) -> frozenset[str]:
+        return frozenset(record.request.prompt for record in self.records)
+
+    @cached_property
+    def _cased(self) -> _Phrases:
+        return _Phrases(subject for subject in self.edited_subjects if not subject.islower())
+
+    @cached_property
+    def _uncased(self) -> _Phrases:
+        return _Phrases(subject.casefold() for subject in self.edited_subjects if subject.islower())
+
+
+class _Phrases:
+    """Finds any of many phrases in a text, as whole words; the time does not grow with the number of phrases."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        split = [(phrase, tuple(_WORD.findall(phrase))) for phrase in phrases]
+        self._phrases = frozenset(words for _, words in split if words)
+        self._lengths = sorted({len(words) for words in self._phrases})
+        self._wordless = [phrase for phrase, words in split if not words]  # "!!!" is looked for as it stands
+
+    def found_in(self, text: str) -> bool:
+        words = tuple(_WORD.findall(text))
+        return any(
+            words[start : start + length] in self._phrases for length in self._lengths for start in range(len(words))
+        ) or any(phrase in text for phrase in self._wordless)
+
+
+def _choose(record_set: RecordSet, settings: StreamSettings) -> tuple[EditRecord, ...]:
+    available = len(record_set)
+    edits = available if settings.edits is None else settings.edits
+    if not available:
+        raise ValueError(f"stream: {record_set.name} has no records to edit")
+    if edits > available:
+        raise ValueError(
+            f"stream: edits={edits}, but {record_set.name} has only {available} records; "
+            f"ask for at most {available}, or load more"
+        )
+    if settings.sample == "random":
+        indices = sorted(_permutation(available, f"editbench-sample-{settings.seed}")[:edits])
+    else:
+        indices = list(range(edits))
+    if settings.order == "shuffled":
+        indices = [indices[i] for i in _permutation(edits, f"editbench-stream-{settings.seed}")]
+    return tuple(record_set.records[i] for i in indices)
+
+
+def _permutation(count: int, seed: str) -> list[int]:
+    """A permutation of 0..count-1, sorted by random keys: Python promises that ``random()`` stays as it is."""
+    generator = random.Random(seed)
+    keys = [generator.random() for _ in range(count)]
+    return sorted(range(count), key=keys.__getitem__)
+
+
+def _checkpoints(settings: StreamSettings, edits: int) -> tuple[Checkpoint, ...]:
+    asked_of: dict[int, list[int]] = {}
+    for count in sorted(set(settings.checkpoints)):
+        if count > edits:
+            raise ValueError(f"stream: checkpoint {count} lies beyond the last of {edits} edits; leave it out")
+        asked_of.setdefault((count - 1) // settings.batch_size, []).append(count)
+    return tuple(
+        Checkpoint(batch, min((batch + 1) * settings.batch_size, edits), tuple(asked))
+        for batch, asked in asked_of.items()
+    )
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"stream: {name}={value!r} must be a whole number from {least}")

@@ -1,0 +1,32 @@
+"""Settings of FT-L."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class FineTuneConfig:
+    """Constrained fine-tuning of one weight. Defaults are the published ones for GPT-2 XL.
+
+    Attributes:
+        layer: Layer whose second MLP projection is trained.
+        steps: Adam steps.
+        learning_rate: Adam's.
+        weight_decay: Adam's.
+        norm_bound: No number of the weight moves further than this within one edit (L∞); null for no bound (FT).
+        stop_loss: Training stops below this loss.
+    """
+
+    layer: int = 0
+    steps: int = 25
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    norm_bound: float | None = 5e-4
+    stop_loss: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"finetune: steps is {self.steps}; it must be at least 1")
+        if self.norm_bound is not None and self.norm_bound <= 0:
+            raise ValueError(f"finetune: norm_bound is {self.norm_bound}; it must be positive, or null for no bound")

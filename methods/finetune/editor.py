@@ -1,0 +1,97 @@
+"""FT-L: train one weight on the edit, every number of it kept within a bound of where it was.
+
+Zhu et al., "Modifying Memories in Transformer Models", 2020, with the L∞ bound; the settings are those of the baseline
+in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the target's tokens, gold prefix fed in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.anatomy import is_transposed
+from editbench.editor import Capabilities, EditError, Editor, EditReceipt
+from editbench.ledger import Dense, Recording
+from editbench.locate.partial import Columns, run, watch
+from editbench.methods.finetune.config import FineTuneConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.records import EditRequest
+
+
+class FineTune(Editor[FineTuneConfig]):
+    """Trains the second MLP projection of one layer, a batch of edits at a time."""
+
+    config_class = FineTuneConfig
+    capabilities = Capabilities()
+
+    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+        """Train a copy of the weight in the model's place, put the original back, hand over the difference."""
+        name = self.host.mlp_out_name(self.config.layer)
+        parameter = self.host.mlp_out(self.config.layer).weight
+        original = parameter.detach().clone()
+        try:
+            with torch.enable_grad():
+                parameter.requires_grad_(True)
+                losses = self._train(parameter, original, _Batch(self, batch))
+            delta = parameter.detach() - original
+        finally:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+            parameter.data.copy_(original)
+        recording.apply(Dense(name, delta.T if is_transposed(self.host.mlp_out(self.config.layer)) else delta))
+        for request in batch:
+            receipt.losses[request.id] = losses
+
+    def _train(self, parameter: Tensor, original: Tensor, data: _Batch) -> list[float]:
+        config, losses = self.config, []
+        optimiser = torch.optim.Adam([parameter], lr=config.learning_rate, weight_decay=config.weight_decay)
+        for _ in range(config.steps):
+            optimiser.zero_grad(set_to_none=True)
+            loss = data.loss()
+            losses.append(float(loss.detach()))
+            if not abs(losses[-1]) < float("inf"):
+                raise EditError(data.ids, f"the training loss became {losses[-1]} at step {len(losses)}")
+            if losses[-1] < config.stop_loss:
+                break
+            loss.backward()
+            optimiser.step()
+            if config.norm_bound is not None:
+                with torch.no_grad():
+                    parameter.clamp_(original - config.norm_bound, original + config.norm_bound)
+        return losses
+
+
+class _Batch:
+    """The rows of a batch of edits; only the layers from the trained one on are run at each step."""
+
+    def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
+        self.host, self.layer, self.ids = editor.host, editor.config.layer, [r.id for r in batch]
+        rows, where, tokens, weights = [], [], [], []
+        for i, request in enumerate(batch):
+            prompt, target = self.host.encode(request.prompt).ids, self.host.continuation(request.target)
+            rows.append(prompt + target[:-1])
+            where += [(i, len(prompt) - 1 + j) for j in range(len(target))]
+            tokens += target
+            weights += [1.0 / (len(target) * len(batch))] * len(target)
+        device = self.host.device
+        self.columns = Columns.pad(rows, [0] * len(rows), self.host.pad_id, device)
+        self.where, self.tokens = torch.tensor(where, device=device), torch.tensor(tokens, device=device)
+        self.weights = torch.tensor(weights, device=device)
+        entering: list[Tensor] = []
+        with torch.no_grad(), watch(self.host.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
+            run(self.host, self.columns, last=self.layer)
+        self.entering = entering[0]  # (B, T, d): does not depend on the trained weight
+
+    def loss(self) -> Tensor:
+        """Mean over edits of the mean NLL per target token."""
+        final = run(self.host, self.columns, first=self.layer, hidden=self.entering)
+        at, tokens = self.where.to(final.device), self.tokens.to(final.device)
+        log_p = self.host.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
+        nll = -log_p.gather(1, tokens.to(log_p.device)[:, None])[:, 0]
+        return (nll * self.weights.to(nll)).sum()

@@ -1,0 +1,91 @@
+"""ROME: one rank-one update of one MLP for one fact.
+
+Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 3.1: u = C⁻¹k̄ / ‖C⁻¹k̄‖ (the
+direction of the key), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.editor import Capabilities, EditError, Editor, EditReceipt
+from editbench.ledger import LowRank, Recording
+from editbench.locate.keys import SubjectPass
+from editbench.locate.moments import moments_for
+from editbench.locate.rows import subject_row
+from editbench.locate.solve import factor
+from editbench.locate.templates import check_templates, generate_templates
+from editbench.locate.values import AT_MLP, Value, ValueSettings, optimise_values
+from editbench.methods.rome.config import ROMEConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.records import EditRequest
+
+
+class ROME(Editor[ROMEConfig]):
+    """Edits one fact at a time; C and the context templates are those of the unedited model."""
+
+    config_class = ROMEConfig
+    capabilities = Capabilities(needs_subject=True, max_batch=1)
+
+    templates: list[str] | None = None
+    _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64
+
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """Make templates and second moment from the unedited model, if they are not there yet."""
+        if self._factor is not None:
+            return
+        settings, materials = self.config, self.materials
+        with self.ledger.pristine():
+            if materials.templates is not None:
+                self.templates = check_templates(materials.templates)
+            else:
+                plan = [("", tokens, count) for tokens, count in settings.template_lengths]
+                self.templates = generate_templates(self.host, plan, materials.seed)
+            moment = moments_for(
+                self.host,
+                [settings.layer],
+                materials.moments,
+                materials.texts,
+                settings.moment_tokens,
+                materials.cache,
+            )[settings.layer]
+        self._factor = factor(moment, settings.ridge, f"the second moment of layer {settings.layer}")
+
+    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+        """Optimise the value, measure the keys, apply v uᵀ."""
+        self.prepare(batch)
+        (request,) = batch
+        assert self.templates is not None and self._factor is not None
+        (value,) = optimise_values(
+            self.host, batch, self.templates, self.config.layer, AT_MLP, self._value_settings()
+        )
+        left, right = self._update(request, value)
+        recording.apply(LowRank(self.host.mlp_out_name(self.config.layer), left[:, None], right[:, None]))
+        receipt.losses[request.id] = [terms[0] for terms in value.losses]
+
+    def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
+        """v (d) and u (d_ff), in the value's dtype."""
+        assert self.templates is not None and self._factor is not None
+        layer = self.config.layer
+        rows = [subject_row(self.host, request, t) for t in self.templates]
+        seen = SubjectPass(self.host, rows).measure(inputs=[layer], mlp=[layer])
+        keys, output = seen.inputs[layer].to(value.target.dtype), seen.mlp[layer][0].to(value.target)
+        mean = keys.mean(0)
+        solved = torch.cholesky_solve(mean.double()[:, None].to(self._factor.device), self._factor)[:, 0]
+        u = (solved / solved.norm()).to(mean)
+        key = keys[0] if self.config.key == "published" else mean
+        scale = key @ u
+        if not bool(scale.abs() > 0):
+            raise EditError([request.id], "the key is orthogonal to C⁻¹k̄: the update would be infinite")
+        return (value.target - output) / scale, u
+
+    def _value_settings(self) -> ValueSettings:
+        c = self.config
+        return ValueSettings(c.steps, c.learning_rate, c.weight_decay, c.kl_factor, c.clamp_norm_factor, c.stop_loss)

@@ -1,0 +1,34 @@
+"""The plain way to score a target: one prompt, one target, the whole model, all logits. Slow and easy to believe."""
+
+import torch
+
+
+@torch.no_grad()
+def answer(host, prompt, target, max_tokens=None):
+    """(mean NLL, correct per token, argmax per token) of ``target`` after ``prompt``, gold prefix fed in."""
+    if prompt:
+        ids, gold = host.encode(prompt).ids, host.continuation(target)[:max_tokens]
+    else:  # the target is a text of its own; nothing predicts its first token
+        whole = host.encode(target).ids[:max_tokens]
+        ids, gold = whole[:1], whole[1:]
+    if not gold:
+        return float("nan"), (), ()
+    tokens = torch.tensor([ids + gold], device=host.device)
+    logits = host.model(input_ids=tokens, use_cache=False).logits[0]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    log_p = torch.log_softmax(logits, dim=-1)
+    nll, argmax = [], []
+    for i, token in enumerate(gold):
+        before = len(ids) - 1 + i  # the column whose output predicts gold[i]
+        nll.append(-log_p[before, token].item())
+        argmax.append(int(log_p[before].argmax()))
+    return sum(nll) / len(nll), tuple(a == g for a, g in zip(argmax, gold, strict=True)), tuple(argmax)
+
+
+def perplexity(host, passages, max_tokens=None):
+    """(token-weighted perplexity, mean over texts of each text's perplexity)."""
+    found = [answer(host, p.prompt, p.text, max_tokens) for p in passages]
+    found = [(nll, len(argmax)) for nll, _, argmax in found if argmax]
+    total = sum(nll * n for nll, n in found) / sum(n for _, n in found)
+    means = torch.tensor([nll for nll, _ in found], dtype=torch.float64)
+    return float(torch.tensor(total, dtype=torch.float64).exp()), float(means.exp().mean())

@@ -1,0 +1,415 @@
+"""Every layout of every dataset, on small literal rows and on the published files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from editbench.datasets import DATASETS, find, load
+from editbench.datasets.hallucination import split_sentences
+from editbench.records import EditRequest, Passage, Probe, RecordError
+
+EASYEDIT = {
+    "case_id": 11,
+    "prompt": "The mother tongue of Ann Lee is ",
+    "target_new": " English",
+    "subject": "Ann Lee",
+    "ground_truth": "French",
+    "rephrase_prompt": "Ann Lee speaks",
+    "locality_prompt": "Bo Ek speaks",
+    "locality_ground_truth": "Swedish",
+}
+ROME = {
+    "case_id": 12,
+    "pararel_idx": 3,
+    "requested_rewrite": {
+        "prompt": "The mother tongue of {} is",
+        "relation_id": "P103",
+        "target_new": {"str": "English", "id": "Q1860"},
+        "target_true": {"str": "French", "id": "Q150"},
+        "subject": "Ann Lee",
+    },
+    "paraphrase_prompts": ["Ann Lee speaks", "Home. Ann Lee's language is"],
+    "neighborhood_prompts": ["Bo Ek speaks", "Cy Or speaks"],
+    "attribute_prompts": ["Di Po speaks"],
+    "generation_prompts": ["Ann Lee lives in"],
+    "subject_fact_prompts": [{"prompt": "Ann Lee works as a", "target": "baker"}],
+}
+MEND = {
+    "subject": "UniFirst",
+    "src": "What is made by UniFirst?",
+    "pred": "uniform",
+    "rephrase": "What does UniFirst make?",
+    "alt": "aircraft",
+    "answers": ["uniform", "clothes"],
+    "loc": "nq question: who sang it",
+    "loc_ans": "Bo Ek",
+    "cond": "uniform >> aircraft || What is made by UniFirst?",
+}
+SCEN = {"Q": "Who made it?", "A": "Ann", "rephrases": ["It was made by whom?"], "history_indexs": [3]}
+WISE = {
+    "prompt": "This is a Wikipedia passage about ann lee. Ann Lee was a baker. ",
+    "target_new": "She lived in Rome.",
+    "subject": "ann lee",
+    "locality_prompt": "Some text from the w",
+    "locality_ground_truth": "eb, and more",
+}
+HUB = {
+    "gpt3_sentences": ["Ann Lee (born 1900) was a baker.", "She lived in Oslo.", "She had a dog.", "She died."],
+    "annotation": ["minor_inaccurate", "accurate", "major_inaccurate", "major_inaccurate"],
+    "wiki_bio_text": "Ann B. Lee was a miller, Dr. Ek says. She lived in Oslo. She had a cat.",
+}
+
+
+def write(folder, rows, name="rows.json"):
+    path = folder / name
+    path.write_text(json.dumps(rows, indent=1) if name.endswith(".json") else "\n".join(map(json.dumps, rows)))
+    return path
+
+
+def one(folder, dataset, row, **settings):
+    return load(dataset, write(folder, [row]), **settings).records[0]
+
+
+# -- layouts -----------------------------------------------------------------------------------------------------
+
+
+def test_counterfact_easyedit(tmp_path):
+    record = one(tmp_path, "counterfact", EASYEDIT)
+    assert record.request == EditRequest("11", "The mother tongue of Ann Lee is", "Ann Lee", "English", "French")
+    assert record.probes == (
+        Probe("paraphrase", "Ann Lee speaks", "English"),
+        Probe("locality", "Bo Ek speaks", "Swedish"),
+    )
+
+
+def test_counterfact_rome(tmp_path):
+    record = one(tmp_path, "counterfact", ROME)
+    assert record.request == EditRequest("12", "The mother tongue of Ann Lee is", "Ann Lee", "English", "French")
+    assert record.probes == (
+        Probe("paraphrase", "Ann Lee speaks", "English"),
+        Probe("paraphrase", "Home. Ann Lee's language is", "English"),
+        Probe("locality", "Bo Ek speaks", "French"),
+        Probe("locality", "Cy Or speaks", "French"),
+        Probe("subject_fact", "Ann Lee works as a", "baker"),
+    )
+
+
+def test_counterfact_fills_the_subject_in_once(tmp_path):
+    rewrite = {**ROME["requested_rewrite"], "prompt": "{} wrote {}", "subject": "Ann {} "}
+    record = one(tmp_path, "counterfact", {**ROME, "requested_rewrite": rewrite})
+    assert (record.request.prompt, record.request.subject) == ("Ann {}  wrote {}", "Ann {}")
+
+
+def test_layouts_may_be_mixed_in_a_file(tmp_path):
+    assert [r.id for r in load("counterfact", write(tmp_path, [EASYEDIT, ROME])).records] == ["11", "12"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "target", "target_true", "question"),
+    [
+        ({}, "aircraft", "uniform", "who sang it?"),
+        ({"target": "answers"}, "uniform", None, "who sang it?"),
+        ({"nq_prefix": "keep"}, "aircraft", "uniform", "nq question: who sang it?"),
+    ],
+)
+def test_zsre_mend(tmp_path, settings, target, target_true, question):
+    record = one(tmp_path, "zsre", MEND, **settings)
+    assert record.request == EditRequest("0", "What is made by UniFirst?", "UniFirst", target, target_true)
+    assert record.probes == (
+        Probe("paraphrase", "What does UniFirst make?", target),
+        Probe("locality", question, "Bo Ek"),
+    )
+
+
+def test_zsre_question_mark_is_not_doubled(tmp_path):
+    assert one(tmp_path, "zsre", {**MEND, "loc": "nq question: why? "}).probes[-1].prompt == "why?"
+
+
+def test_zsre_scen(tmp_path):
+    records = load("zsre", write(tmp_path, [SCEN, {"Q": "Why?", "A": "So"}])).records
+    assert records[0].request == EditRequest("0", "Who made it?", None, "Ann")
+    assert records[0].probes == (Probe("paraphrase", "It was made by whom?", "Ann"),)
+    assert (records[1].request, records[1].probes) == (EditRequest("1", "Why?", None, "So"), ())
+
+
+def test_hallucination_wise(tmp_path):
+    record = one(tmp_path, "hallucination", WISE)
+    prompt = "This is a Wikipedia passage about ann lee. Ann Lee was a baker."
+    assert record.request == EditRequest("0", prompt, "ann lee", "She lived in Rome.")
+    assert record.probes == (Probe("locality", "Some text from the w", "eb, and more"),)
+
+
+def test_hallucination_without_a_locality_answer(tmp_path):
+    assert one(tmp_path, "hallucination", {**WISE, "locality_ground_truth": ""}).probes[0].target is None
+
+
+def test_hallucination_hub(tmp_path):
+    path = write(tmp_path, [HUB])
+    loaded = load("hallucination", path)
+    header = "This is a Wikipedia passage about Ann Lee."
+    before = f"{header} Ann Lee (born 1900) was a baker."
+    assert [record.request for record in loaded.records] == [
+        EditRequest("0.0", header, "Ann Lee", "Ann B. Lee was a miller, Dr. Ek says."),
+        EditRequest("0.2", f"{before} She lived in Oslo.", "Ann Lee", "She had a cat."),
+    ]
+    assert loaded.texts["accurate"] == (Passage(before, "She lived in Oslo."),)
+    (skip,) = loaded.skipped
+    assert skip.where == f"{path}:2"
+    assert "'0.3': sentence 3 is inaccurate, but wiki_bio_text has only 3" in skip.reason
+
+
+def test_hallucination_hub_takes_the_concept_of_the_row(tmp_path):
+    assert one(tmp_path, "hallucination", {**HUB, "concept": "ann lee baker"}).request.subject == "ann lee baker"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotation": ["accurate"]}, "'annotation': has 1 labels for 4 sentences"),
+        ({"annotation": ["accurate", "wrong", "accurate", "accurate"]}, r"'annotation\[1\]': is 'wrong', none of"),
+        ({"gpt3_sentences": ["Nobody knows."] * 4}, "'gpt3_sentences': .*add the field 'concept'"),
+    ],
+)
+def test_hallucination_hub_errors(tmp_path, change, message):
+    with pytest.raises(RecordError, match=message):
+        load("hallucination", write(tmp_path, [{**HUB, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("One here. Two here! Three?", 3),
+        ("J. R. Smith, Jr. was born in Washington, D.C. in 1900. He died.", 2),
+        ('He said "Never." Then he left. In 2000.', 3),
+        ("v. small text without capitals. still one", 1),
+        ("  ", 0),
+    ],
+)
+def test_sentences(text, count):
+    assert len(split_sentences(text)) == count
+
+
+def test_custom(tmp_path):
+    row = {
+        "id": "a1",
+        "prompt": "Ann Lee lives in",
+        "target": "Rome",
+        "subject": "Ann Lee",
+        "target_true": "Oslo",
+        "paraphrases": ["The home of Ann Lee is"],
+        "locality": [{"prompt": "Bo lives in", "target": "Bonn"}],
+        "neighbours": [{"prompt": "Cy lives in"}],
+        "subject_facts": [{"prompt": "Ann Lee is a", "target": "baker"}],
+        "source": "left alone",
+    }
+    records = load("custom", write(tmp_path, [row, {"prompt": "No subject:", "target": "x"}], "rows.jsonl")).records
+    assert records[0].request == EditRequest("a1", "Ann Lee lives in", "Ann Lee", "Rome", "Oslo")
+    assert records[0].probes == (
+        Probe("paraphrase", "The home of Ann Lee is", "Rome"),
+        Probe("locality", "Bo lives in", "Bonn"),
+        Probe("locality", "Cy lives in", None),
+        Probe("subject_fact", "Ann Lee is a", "baker"),
+    )
+    assert (records[1].request, records[1].probes) == (EditRequest("1", "No subject:", None, "x"), ())
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("paraphrase", "paraphrases"), ("neighbors", "neighbours")])
+def test_custom_refuses_misspelt_fields(tmp_path, wrong, right):
+    with pytest.raises(RecordError, match=f"field '{wrong}': .*did you mean '{right}'"):
+        load("custom", write(tmp_path, [{"prompt": "a", "target": "b", wrong: []}]))
+
+
+# -- validation --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "row", "parts"),
+    [
+        ("counterfact", {k: v for k, v in EASYEDIT.items() if k != "subject"}, ["'11'", "'subject'", "is missing"]),
+        ("counterfact", {**EASYEDIT, "subject": "Bo Ek"}, ["'11'", "subject 'Bo Ek' is not in the prompt"]),
+        ("counterfact", {**EASYEDIT, "target_new": " "}, ["'11'", "'target_new'", "is empty"]),
+        ("counterfact", {**EASYEDIT, "prompt": ["x"]}, ["'11'", "'prompt'", "must be text, found a list"]),
+        ("counterfact", {**ROME, "requested_rewrite": {"prompt": "x"}}, ["'requested_rewrite.subject'", "is missing"]),
+        (
+            "counterfact",
+            {**ROME, "requested_rewrite": {"prompt": "x", "subject": "y"}},
+            ["'requested_rewrite.prompt'", "no {} where the subject goes"],
+        ),
+        ("counterfact", MEND, ["is missing", "Layouts", "CounterFact, EasyEdit: prompt", "CounterFact, ROME:"]),
+        ("counterfact", {}, ["is missing; the record has no fields"]),
+        ("counterfact", {**ROME, "subject_fact_prompts": [{}]}, ["'subject_fact_prompts[0].prompt'", "is missing"]),
+        ("zsre", {**MEND, "alt": ""}, ["'0'", "'alt'", "is empty"]),
+        ("zsre", {**MEND, "answers": []}, ["'0'", "'answers'", "empty list"]),
+        ("zsre", {**MEND, "loc_ans": ["x"]}, ["'0'", "'loc_ans'", "must be text, found a list"]),
+        ("custom", {"prompt": "a"}, ["'0'", "'target'", "is missing; the record has prompt"]),
+    ],
+)
+def test_bad_record_is_named_or_skipped(tmp_path, dataset, row, parts):
+    good = {"counterfact": {**EASYEDIT, "case_id": 0}, "zsre": MEND, "custom": {"prompt": "a", "target": "b"}}[dataset]
+    path = write(tmp_path, [row, good])
+    with pytest.raises(RecordError) as caught:
+        load(dataset, path)
+    for part in [f"{path}:2: ", *parts, "on_error=skip"]:
+        assert part in str(caught.value)
+    loaded = load(dataset, path, on_error="skip")
+    assert len(loaded) == len(loaded.skipped) == 1
+    assert loaded.skipped[0].where == f"{path}:2"
+    assert all(part in loaded.skipped[0].reason for part in parts)
+
+
+def test_duplicate_ids_name_both_lines(tmp_path):
+    path = write(tmp_path, [EASYEDIT, {**EASYEDIT, "case_id": 5}, EASYEDIT], "rows.jsonl")
+    with pytest.raises(RecordError, match=rf"{path}:3: record '11', field 'id': already used at {path}:1"):
+        load("counterfact", path)
+    assert [record.id for record in load("counterfact", path, on_error="skip").records] == ["11", "5"]
+
+
+def test_duplicate_ids_on_one_line(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([EASYEDIT, EASYEDIT]))
+    with pytest.raises(RecordError, match="already used at"):
+        load("counterfact", path)
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    path = write(tmp_path, [{"prompt": "a"}, {"prompt": "b"}])
+    with pytest.raises(RecordError, match=rf"no record is left, 2 were skipped; the first at {path}:2: .*'target'"):
+        load("custom", path, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("conterfact", {}, "unknown dataset 'conterfact'; did you mean 'counterfact'"),
+        ("zsre", {"nq_prefx": "keep"}, "unknown setting of zsre 'nq_prefx'; did you mean 'nq_prefix'"),
+        (
+            "counterfact",
+            {"accurate_path": "x"},
+            "unknown setting of counterfact 'accurate_path'; known: plain_path, pocket_seed",
+        ),
+        ("zsre", {"target": "pred"}, "target='pred' is none of alt, answers"),
+        ("zsre", {"nq_prefix": True}, "nq_prefix=True is none of strip, keep"),
+        ("zsre", {"on_error": "ignore"}, "on_error='ignore' is none of raise, skip"),
+        ("zsre", {"limit": 0}, "limit=0 must be a whole number from 1"),
+        ("custom", {"path": "pocket"}, "the embedded world has no custom records"),
+    ],
+)
+def test_wrong_settings(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, **{"path": "nowhere.json", **settings})
+
+
+def test_every_dataset_is_found_under_its_name():
+    assert [find(name).name for name in DATASETS] == ["counterfact", "zsre", "hallucination", "custom"]
+
+
+# -- texts and fingerprint ---------------------------------------------------------------------------------------
+
+
+def test_texts(tmp_path):
+    path = write(tmp_path, [HUB])
+    accurate = write(
+        tmp_path, [{"text": "About x. ", "labels": " X is.", "concept": "x"}], "hallucination_accurate.json"
+    )
+    plain = tmp_path / "plain.txt"
+    plain.write_text("one\n\ntwo\n")
+    loaded = load("hallucination", path, accurate_path=accurate, plain_path=str(plain))
+    assert loaded.texts["accurate"] == (Passage("About x.", "X is."),)
+    assert loaded.texts["plain"] == (Passage("", "one"), Passage("", "two"))
+
+
+def test_sibling_files_are_not_picked_up(tmp_path):
+    write(tmp_path, [{"text": "t", "labels": "l"}], "hallucination_accurate.json")
+    write(tmp_path, [{"text": "t"}], "openwebtext.json")
+    assert dict(load("hallucination", write(tmp_path, [WISE], "hallucination.json")).texts) == {}
+
+
+def test_bad_texts(tmp_path):
+    path, plain = write(tmp_path, [SCEN]), write(tmp_path, [{"text": "t"}, {"txt": "u"}], "plain.jsonl")
+    with pytest.raises(RecordError, match=r"plain\.jsonl:2: .*'text': is missing"):
+        load("zsre", path, plain_path=plain)
+    assert len(load("zsre", path, plain_path=plain, on_error="skip").skipped) == 1
+    with pytest.raises(RecordError, match="no text is left, 1 were skipped"):
+        load("zsre", path, plain_path=write(tmp_path, [{"no": "text"}], "none.jsonl"), on_error="skip")
+    with pytest.raises(RecordError, match="no such file"):
+        load("zsre", path, plain_path=tmp_path / "missing.txt")
+
+
+def test_fingerprint_is_of_the_content(tmp_path):
+    rows = [EASYEDIT, ROME]
+    array = load("counterfact", write(tmp_path, rows))
+    lines = load("counterfact", write(tmp_path, rows, "rows.jsonl"))
+    assert array.records == lines.records
+    assert array.fingerprint == lines.fingerprint
+    assert len(array.fingerprint) == 64
+    others = [
+        load("counterfact", write(tmp_path, rows[::-1])),
+        load("counterfact", write(tmp_path, rows), limit=1),
+        load("counterfact", write(tmp_path, rows), plain_path=write(tmp_path, [{"text": "t"}], "plain.json")),
+        load("counterfact", write(tmp_path, [{**EASYEDIT, "locality_ground_truth": "Danish"}, ROME])),
+    ]
+    assert len({array.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_limit_counts_the_records_that_are_kept(tmp_path):
+    path = write(tmp_path, [{"prompt": "a"}, *({"prompt": "a", "target": "b"} for _ in range(5))])
+    loaded = load("custom", path, limit=3, on_error="skip")
+    assert [record.id for record in loaded.records] == ["1", "2", "3"]
+    assert len(load("hallucination", write(tmp_path, [HUB]), limit=1)) == 1
+
+
+# -- the embedded world ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["counterfact", "zsre", "hallucination"])
+def test_pocket(name):
+    pytest.importorskip("editbench.pocket.raw")
+    loaded = load(name, "pocket")
+    assert loaded.name == name
+    assert len(loaded) >= 100
+    assert loaded.texts["plain"]
+    assert loaded.texts["accurate"]
+    assert loaded.fingerprint == load(name, "pocket").fingerprint
+    assert loaded.fingerprint != load(name, "pocket", pocket_seed=1).fingerprint
+
+
+# -- the published files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published():
+    folder = Path(os.environ.get("EDITBENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not (folder / "counterfact.json").is_file():
+        pytest.skip(f"no benchmark files in {folder}; point EDITBENCH_DATA to them")
+    return folder
+
+
+def test_published_counterfact(published):
+    loaded = load("counterfact", published / "counterfact.json")
+    assert len(loaded) == 4000
+    request = loaded.records[0].request
+    assert (request.subject, request.target, request.target_true) == ("Danielle Darrieux", "English", "French")
+
+
+def test_published_zsre(published):
+    path = published / "zsre.json"
+    with pytest.raises(RecordError, match=r"zsre\.json:6964: record '534', field 'alt': is empty"):
+        load("zsre", path)
+    loaded = load("zsre", path, on_error="skip")
+    assert (len(loaded), len(loaded.skipped)) == (599, 1)
+    assert len(load("zsre", path, target="answers")) == 600
+    assert all(not record.probes[1].prompt.startswith("nq question") for record in loaded.records)
+
+
+def test_published_hallucination(published):
+    loaded = load(
+        "hallucination",
+        published / "hallucination.json",
+        accurate_path=published / "hallucination_accurate.json",
+        plain_path=published / "openwebtext.json",
+    )
+    assert len(loaded) == 400
+    assert {name: len(texts) for name, texts in loaded.texts.items()} == {"accurate": 300, "plain": 120}
+    assert sum(record.probes[0].target is None for record in loaded.records) == 6

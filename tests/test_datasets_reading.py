@@ -1,0 +1,198 @@
+"""Raw files to rows: positions, formats, and what is said about broken files."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from editbench.datasets import load
+from editbench.datasets.reading import read_rows, read_texts
+from editbench.datasets.rows import Row, RowError
+from editbench.records import RecordError
+
+ROWS = [{"prompt": f"Ann {i} was born in", "target": "Rome"} for i in range(4)]
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def lines(rows, **options):
+    return "".join(json.dumps(row, **options) + "\n" for row in rows)
+
+
+# -- positions ---------------------------------------------------------------------------------------------------
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+raw_rows = st.lists(
+    st.dictionaries(st.text(st.characters(codec="utf-8")).filter(lambda k: k not in ("id", "case_id")), values),
+    min_size=1,
+    max_size=5,
+)
+gaps = st.text("\n\r\t ", max_size=4)
+
+
+def plain_unicode(value):
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") == json.dumps(
+        value, ensure_ascii=False
+    ).encode("utf-8", "surrogatepass")
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=raw_rows, indent=st.sampled_from([None, 0, 2]), ascii=st.booleans(), bom=st.booleans(), data=st.data())
+def test_json_array_round_trips_with_the_line_of_each_record(tmp_path_factory, rows, indent, ascii, bom, data):
+    ascii = ascii or not plain_unicode(rows)
+    text, starts = "\ufeff[" if bom else "[", []
+    for i, row in enumerate(rows):
+        text += ("," if i else "") + data.draw(gaps)
+        starts.append(text.count("\n") + 1)
+        text += json.dumps(row, indent=indent, ensure_ascii=ascii) + data.draw(gaps)
+    path = write(tmp_path_factory.mktemp("array"), "rows.data", text + "]\n")
+    read = list(read_rows(path))
+    assert [row.fields for row in read] == rows
+    assert [row.where for row in read] == [f"{path}:{line}" for line in starts]
+    assert [row.id for row in read] == [str(i) for i in range(len(rows))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=raw_rows, ascii=st.booleans(), data=st.data())
+def test_json_lines_round_trip_with_the_line_of_each_record(tmp_path_factory, rows, ascii, data):
+    ascii = ascii or not plain_unicode(rows)  # U+2028 and the like, unescaped, must not count as line ends
+    text, starts = "", []
+    for row in rows:
+        text += data.draw(st.sampled_from(["", "\n", "\r\n", " \n"]))
+        starts.append(text.count("\n") + 1)
+        text += json.dumps(row, ensure_ascii=ascii) + "\n"
+    path = write(tmp_path_factory.mktemp("lines"), "rows.data", text)
+    read = list(read_rows(path))
+    assert [row.fields for row in read] == rows
+    assert [row.where for row in read] == [f"{path}:{line}" for line in starts]
+
+
+def test_text_file_gives_a_text_a_line(tmp_path):
+    path = write(tmp_path, "plain.txt", "one\r\n\n  \ntwo \u2028 still two\n")
+    rows = list(read_texts(path))
+    assert [row.fields["text"] for row in rows] == ["one", "two \u2028 still two"]
+    assert [row.where for row in rows] == [f"{path}:1", f"{path}:4"]
+
+
+def test_own_ids_are_read(tmp_path):
+    rows = list(read_rows(write(tmp_path, "r.jsonl", lines([{"case_id": 7}, {"id": "x"}, {}, {"id": None}]))))
+    assert [row.id for row in rows] == ["7", "x", "2", "3"]
+
+
+# -- broken files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "parts"),
+    [
+        pytest.param("", 1, ["empty"], id="empty"),
+        pytest.param(" \n\n", 1, ["empty"], id="blank"),
+        pytest.param("[\n]", 1, ["empty list"], id="empty list"),
+        pytest.param('\n"a string"', 2, ["JSON array or JSON Lines", "a string"], id="neither"),
+        pytest.param("id,prompt\n1,x\n", 1, ["JSON array or JSON Lines", "id,prompt"], id="csv"),
+        pytest.param('[{"a": 1}]\n]', 2, ["after the end of the list", "take it out"], id="tail"),
+        pytest.param('[{"a": 1},\n{"a": 2}\n{"a": 3}]', 2, ["no ','", "2 whole records", "correct it"], id="no comma"),
+        pytest.param(
+            '[{"a": 1},\n{"a": oops},\n{"a": 3}]', 2, ["Expecting value", "1 whole", "broken"], id="bad value"
+        ),
+        pytest.param('[{"a": 1},\n{"a": 2},\n]', 3, ["Expecting value", "2 whole records"], id="last comma"),
+        pytest.param(b'[\n{"a": "na\xefve"}]', 2, ["0xef", "UTF-8", "iconv"], id="latin-1"),
+        pytest.param('[{"a": 1}]'.encode("utf-16"), 1, ["0xff", "UTF-8"], id="utf-16"),
+        pytest.param("[" + "[" * 200_000, 1, ["nested too deeply"], id="too deep"),
+    ],
+)
+def test_broken_file_names_file_line_and_remedy(tmp_path, content, line, parts):
+    path = write(tmp_path, "rows.json", content)
+    with pytest.raises(RecordError) as caught:
+        list(read_rows(path))
+    for part in [f"{path}:{line}:", *parts]:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [1, 20, 45])
+def test_cut_off_array_names_the_record_that_is_cut(tmp_path, cut):
+    text = json.dumps(ROWS, indent=0)
+    whole = json.dumps(ROWS[:3], indent=0)[:-1] + ","
+    path = write(tmp_path, "rows.json", text[: len(whole) + cut])
+    rows = read_rows(path)
+    assert [next(rows).fields for _ in range(3)] == ROWS[:3]
+    with pytest.raises(RecordError, match=r"cut off; get it again .*3 whole records") as caught:
+        next(rows)
+    assert f"{path}:14:" in str(caught.value)
+
+
+def test_cut_off_array_raises_under_skip_too(tmp_path):
+    path = write(tmp_path, "rows.json", json.dumps(ROWS)[:-9])
+    with pytest.raises(RecordError, match="cut off"):
+        load("custom", path, on_error="skip")
+    assert len(load("custom", path, limit=2)) == 2  # what is not read is not missed
+
+
+def test_bad_line_of_json_lines_can_be_skipped(tmp_path):
+    path = write(tmp_path, "rows.jsonl", lines(ROWS[:2]) + '{"prompt": "x\n' + "[1]\n" + lines(ROWS[2:]))
+    with pytest.raises(RecordError, match=r"rows\.jsonl:3: not a JSON record .*one whole record a line"):
+        load("custom", path)
+    loaded = load("custom", path, on_error="skip")
+    assert [record.id for record in loaded.records] == ["0", "1", "4", "5"]
+    assert [skip.where for skip in loaded.skipped] == [f"{path}:3", f"{path}:4"]
+    assert "must be an object with fields, found a list" in loaded.skipped[1].reason
+
+
+@pytest.mark.parametrize("value", [5, "x", None, [1], True])
+def test_record_that_is_no_object(tmp_path, value):
+    path = write(tmp_path, "rows.json", json.dumps([*ROWS, value], indent=0))
+    with pytest.raises(RecordError, match=r":18: a record must be an object with fields, found "):
+        load("custom", path)
+    assert len(load("custom", path, on_error="skip")) == 4
+
+
+def test_missing_file_suggests_its_neighbours(tmp_path):
+    write(tmp_path, "counterfact.json", "[]")
+    with pytest.raises(RecordError, match=r"did you mean counterfact\.json\?"):
+        load("counterfact", tmp_path / "conterfact.json")
+    with pytest.raises(RecordError, match="no such file .*correct the path"):
+        load("counterfact", tmp_path / "xyz")
+    with pytest.raises(RecordError, match="no such folder"):
+        load("counterfact", tmp_path / "nowhere" / "counterfact.json")
+
+
+# -- fields of a row ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("read", "fields", "message"),
+    [
+        (lambda row: row.text("a"), {"b": 1, "c": 2}, "'a': is missing; the record has b, c"),
+        (lambda row: row.text("a"), {"a": None}, "'a': is missing"),
+        (lambda row: row.text("a"), {"a": 5}, "'a': must be text, found a number"),
+        (lambda row: row.text("a"), {"a": " \n"}, "'a': is empty"),
+        (lambda row: row.text("a"), {"a": "x\ud800"}, "'a': holds half of a surrogate pair"),
+        (lambda row: row.texts("a"), {"a": "x"}, "'a': must be a list, found text"),
+        (lambda row: row.texts("a"), {"a": ["x", {}]}, "'a[1]': must be text, found an object"),
+        (lambda row: row.child("a"), {"a": ["x"]}, "'a': must be an object with fields, found a list"),
+        (lambda row: row.child("a").text("b"), {"a": {"b": True}}, "'a.b': must be text, found true or false"),
+        (lambda row: row.children("a"), {"a": [{}, 1]}, "'a[1]': must be an object with fields, found a number"),
+        (lambda row: row.label("a"), {"a": 3.5}, "'a': must be text, found a number"),
+    ],
+)
+def test_field_errors_name_place_record_and_field(read, fields, message):
+    with pytest.raises(RowError) as caught:
+        read(Row("data.json:12", "r7", fields))
+    assert str(caught.value).startswith("data.json:12: record 'r7', field ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, [], "  ", 1.5])
+def test_id_of_a_wrong_type(tmp_path, value):
+    path = write(tmp_path, "rows.jsonl", lines([{**ROWS[0], "id": value}]))
+    with pytest.raises(RecordError, match=r"rows\.jsonl:1: record '0', field 'id': must be a number or text"):
+        load("custom", path)

@@ -1,0 +1,183 @@
+"""Who may import whom, and what no file may do. The imports are read from the source, those for types included."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import editbench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(f for top in ("editbench", "methods", "conf") for f in (ROOT / top).rglob("*.py"))
+
+# A room is a module or package of editbench. Anybody may import these two.
+ANYBODY = {"naming", "progress"}
+# What the public names in `editbench/__init__.py` come from.
+PUBLIC = {name: module.removeprefix("editbench.") for name, module in editbench._PUBLIC.items()}
+
+SESSION = {
+    *("records", "datasets", "stream", "anatomy", "host", "ledger", "editor", "registry", "locate", "evaluation"),
+    *("pocket", "results"),
+}
+MAY_IMPORT: dict[str, set[str]] = {
+    "naming": set(),
+    "progress": set(),
+    "records": set(),
+    "datasets": {"records", "pocket"},
+    "stream": {"records"},
+    "anatomy": set(),
+    "host": {"anatomy"},
+    "ledger": {"host"},
+    "editor": {"records", "host", "ledger", "registry"},  # make_editor looks its method up
+    "registry": {"editor", "pocket"},
+    "locate": {"host"},
+    "evaluation": {"records", "host"},
+    "session": SESSION,
+    "results": set(),
+    "tracking": {"results"},
+    "pocket": {"records", "host"},
+    "cli": {*SESSION, "session", "tracking"},
+    "conf": set(),
+}
+METHOD = {"records", "host", "ledger", "editor", "locate", "anatomy"}
+
+
+def module_name(file: Path) -> str:
+    """The name under which ``file`` is imported ("methods/rome/editor.py" is "editbench.methods.rome.editor")."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(parts if parts[0] == "editbench" else ("editbench", *parts))
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything imported, relative imports resolved against ``package``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def room(name: str) -> str | None:
+    """Room of a dotted name: "host", "methods.rome"; None for what is not editbench's or has no room."""
+    parts = name.split(".")
+    if parts[0] != "editbench" or len(parts) == 1 or parts[1].startswith("__"):
+        return None
+    if parts[1] == "methods":
+        return ".".join(parts[1:3])
+    return PUBLIC.get(parts[1], parts[1])
+
+
+def intruders(source: str, module: str, package: str) -> list[str]:
+    """Imports in ``source`` that the table does not allow, as "line: name"."""
+    own = room(module)
+    if own is None:  # editbench/__init__.py: hands out public names, wherever they come from
+        allowed = set(PUBLIC.values())
+    else:
+        allowed = METHOD if own.startswith("methods") else MAY_IMPORT[own]
+        allowed = allowed | {own}
+    found = ((line, name, room(name)) for line, name in imports(ast.parse(source), package))
+    return [f"{line}: {name}" for line, name, r in found if r is not None and r not in allowed | ANYBODY]
+
+
+def offences(source: str) -> list[str]:
+    """Unsafe or device-bound constructs in ``source``, as "line: what"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for name in [name for _, name in imports(node, "")] if isinstance(node, (ast.Import, ast.ImportFrom)) else []:
+            if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "marshal"}:
+                found.append((node.lineno, name.split(".")[0]))
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        keywords = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        if called in {"eval", "exec"} or called.endswith(".cuda"):
+            found.append((node.lineno, f"{called}()"))
+        if called == "torch.load" and keywords.get("weights_only") is not True:
+            found.append((node.lineno, "torch.load() without weights_only=True"))
+        found += [(node.lineno, f"{k}=True") for k in ("trust_remote_code", "allow_pickle") if keywords.get(k) is True]
+    return [f"{line}: {what}" for line, what in sorted(set(found))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_rules(file: Path) -> None:
+    module, source = module_name(file), file.read_text(encoding="utf-8")
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    own = room(module)
+    assert own is None or own.startswith("methods") or own in MAY_IMPORT, f"give the room {own!r} a line in the table"
+    assert intruders(source, module, package) == []
+    assert offences(source) == []
+    assert "utils" not in module.split("."), "name a module after its subject"
+    if not own or not own.startswith("methods"):
+        assert '"editbench.methods.' not in source, "the core finds methods by entry point only"
+
+
+def test_no_config_trusts_remote_code() -> None:
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        assert not re.search(r"trust_remote_code\W+true", file.read_text(encoding="utf-8"), re.I), file
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("editbench.methods.rome.editor", "from editbench.methods.memit import MEMIT"),
+        ("editbench.methods.rome.editor", "from ..memit import MEMIT"),
+        ("editbench.methods.rome.editor", "from editbench import datasets"),
+        ("editbench.methods.rome.editor", "import editbench.evaluation.scorers"),
+        ("editbench.records", "if TYPE_CHECKING:\n    from editbench.host import Host"),
+        ("editbench.records", "def f():\n    from editbench import Host"),
+        ("editbench.session", "from editbench.methods.rome import ROME"),
+        ("editbench.cli", "from editbench import methods"),
+        ("editbench.evaluation.scorers", "from ..session import run"),
+    ],
+)
+def test_the_rules_catch_an_intruder(module: str, line: str) -> None:
+    assert len(intruders(line, module, module.rpartition(".")[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("editbench.methods.rome.editor", "from .config import RomeConfig"),
+        ("editbench.methods.rome.editor", "from editbench import Editor, Host, __version__"),
+        ("editbench.methods.rome.editor", "import torch, editbench.locate.keys"),
+        ("editbench.results.store", "from editbench.progress import bar"),
+        ("editbench.evaluation.scorers", "from . import batches"),
+    ],
+)
+def test_the_rules_let_others_pass(module: str, line: str) -> None:
+    assert intruders(line, module, module.rpartition(".")[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ("import pickle", True),
+        ("from pickle import loads", True),
+        ("torch.load(f)", True),
+        ("torch.load(f, weights_only=False)", True),
+        ("torch.load(f, weights_only=True)", False),
+        ("eval('1')", True),
+        ("model.eval()", False),
+        ("exec('x = 1')", True),
+        ("weight.cuda()", True),
+        ("weight.to(other.device)", False),
+        ("torch.cuda.is_available()", False),
+        ("load(f, trust_remote_code=True)", True),
+        ("load(f, trust_remote_code=False)", False),
+        ("np.load(f, allow_pickle=True)", True),
+    ],
+)
+def test_offences(line: str, bad: bool) -> None:
+    assert bool(offences(line)) == bad

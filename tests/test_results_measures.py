@@ -1,0 +1,210 @@
+"""Averages, intervals and the score, against hand-computed values and a plain loop."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from editbench.results import ResultsError
+from editbench.results.measures import RESAMPLES, harmonic_mean, resampled_means, summarise
+from editbench.results.strict_json import decode, encode
+
+HEADLINE = {
+    "reliability": "rewrite.exact_match",
+    "generality": "paraphrase.exact_match",
+    "locality": "locality.agreement",
+}
+
+
+def row(index: int, reliability=1.0, generality=0.5, locality=0.25, **changes):
+    scores = {"rewrite.exact_match": reliability, "paraphrase.exact_match": generality, "locality.agreement": locality}
+    return {
+        "moment": "final",
+        "edits": 4,
+        "batch": 3,
+        "record": f"r{index}",
+        "position": index,
+        "status": "scored",
+        "scores": {name: value for name, value in scores.items() if value is not ...},
+    } | changes
+
+
+def plain_bootstrap(values, seed):
+    """The oracle: draw records one resample at a time, average what is there."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = [values[index] for index in rng.integers(len(values), size=len(values))]
+        numbers = [value for value in drawn if not math.isnan(value)]
+        means.append(sum(numbers) / len(numbers) if numbers else math.nan)
+    return np.array(means)
+
+
+def test_the_score_is_the_harmonic_mean_of_the_headline_means():
+    final = summarise([row(0), row(1, 1.0, 0.5, 0.75)], HEADLINE)["final"]
+    assert {kind: measure["mean"] for kind, measure in final["headline"].items()} == {
+        "reliability": 1.0,
+        "generality": 0.5,
+        "locality": 0.5,
+    }
+    assert final["score"] == pytest.approx(3 / (1 / 1.0 + 1 / 0.5 + 1 / 0.5)) == pytest.approx(0.6)
+    assert final["score_arithmetic"] == pytest.approx(2 / 3)
+    assert final["score_n"] == 2
+    # Locality resamples to 0.25, 0.5 or 0.75, each end with probability 1/4.
+    assert final["score_low"] == pytest.approx(3 / (1 + 2 + 4)) and final["score_high"] == pytest.approx(
+        3 / (3 + 4 / 3)
+    )
+    assert final["headline"]["locality"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 2, "nonfinite": 0}
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"), [([1, 1, 1], 1), ([0.9, 0.6, 0.3], 54 / 110), ([0.9, 0.0, 0.3], 0), ([0, 0, 0], 0)]
+)
+def test_harmonic_mean(means, expected):
+    assert float(harmonic_mean(np.array(means, dtype=float))) == pytest.approx(expected)
+
+
+def test_a_negative_headline_mean_is_refused():
+    with pytest.raises(ResultsError, match="negative"):
+        summarise([row(0, -1.0)], HEADLINE)
+
+
+def test_the_bootstrap_equals_a_plain_loop(monkeypatch):
+    rng = np.random.default_rng(7)
+    values = rng.random((37, 3))
+    values[rng.random((37, 3)) < 0.3] = np.nan
+    values[:, 2] = np.nan
+    values[5, 2] = 0.5  # in a single record: some resamples miss it
+    expected = np.stack([plain_bootstrap(column, 11) for column in values.T], axis=1)
+    assert np.isnan(expected[:, 2]).any()
+    np.testing.assert_allclose(resampled_means(values, 11), expected, rtol=1e-12)
+    monkeypatch.setattr("editbench.results.measures._BLOCK", 100)
+    np.testing.assert_allclose(resampled_means(values, 11), expected, rtol=1e-12)
+
+
+def test_intervals_are_percentiles_of_the_bootstrap_and_depend_on_the_seed_only():
+    values = np.random.default_rng(3).random(50)
+    rows = [row(index, value) for index, value in enumerate(values)]
+    measure = summarise(rows, HEADLINE, seed=5)["final"]["measures"]["rewrite.exact_match"]
+    low, high = np.percentile(plain_bootstrap(values, 5), [2.5, 97.5])
+    assert (measure["low"], measure["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert measure["low"] < measure["mean"] < measure["high"]
+    assert summarise(rows, HEADLINE, seed=5) == summarise(rows, HEADLINE, seed=5)
+    assert summarise(rows, HEADLINE, seed=6)["final"]["measures"]["rewrite.exact_match"] != measure
+
+
+def test_records_without_a_score_are_counted_and_in_no_average():
+    rows = [
+        row(0, 1.0, left_out={"locality": 2}),
+        row(1, 0.0, left_out={"locality": 1, "paraphrase": 1}),
+        row(2, status="unsupported", reason="no subject", scores={}),
+        row(3, status="failed", reason="singular matrix", scores={"rewrite.exact_match": 0.0}),
+        row(4, status="skipped", scores={}, left_out=None),
+    ]
+    final = summarise(rows, HEADLINE)["final"]
+    assert final["records"] == {"scored": 2, "unsupported": 1, "failed": 1, "skipped": 1}
+    assert final["left_out"] == {"locality": 3, "paraphrase": 1}
+    assert final["headline"]["reliability"]["mean"] == 0.5 and final["headline"]["reliability"]["n"] == 2
+
+
+def test_an_average_over_nothing_is_none():
+    final = summarise([row(0, status="unsupported", scores={})], HEADLINE)["final"]
+    nothing = {"mean": None, "low": None, "high": None, "n": 0, "nonfinite": 0}
+    assert final["headline"] == dict.fromkeys(HEADLINE, nothing)
+    assert (final["score"], final["score_n"], final["score_low"], final["score_arithmetic"]) == (None, 0, None, None)
+    assert final["measures"] == {}
+
+
+def test_a_measure_that_only_some_records_have_is_averaged_over_those():
+    final = summarise([row(0, locality=...), row(1, locality=0.8), row(2, locality=0.4)], HEADLINE)["final"]
+    assert final["headline"]["locality"]["n"] == 2 and final["headline"]["locality"]["mean"] == pytest.approx(0.6)
+    assert final["headline"]["reliability"]["n"] == 3 and final["score_n"] == 2
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
+    rows = [row(0, math.nan), row(1, math.inf), row(2, 0.5), row(3, None)]
+    texts = {
+        "moment": "final",
+        "edits": 4,
+        "batch": 3,
+        "texts": "plain",
+        "scores": {"perplexity": math.inf, "texts": 2},
+    }
+    rows = [decode(encode(item).encode()) if stored else item for item in [*rows, texts]]
+    final = summarise(rows, HEADLINE)["final"]
+    assert final["headline"]["reliability"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 1, "nonfinite": 2}
+    assert final["texts"] == {"plain": {"perplexity": None, "texts": 2.0}}
+    json.dumps(final, allow_nan=False)
+
+
+def test_moments_are_kept_apart_and_checkpoints_by_edit_count():
+    rows = [row(0, 0.0, moment="baseline", edits=0, batch=-1)]
+    rows += [row(index, 1.0, moment="immediate", edits=index + 1, batch=index) for index in range(3)]
+    rows += [row(index, 0.5, moment="checkpoint", edits=10) for index in range(2)]
+    rows += [row(0, 0.75, moment="checkpoint", edits=2)]
+    summary = summarise(rows, HEADLINE)
+    assert summary["final"] is None
+    assert summary["baseline"]["edits"] == 0 and summary["baseline"]["headline"]["reliability"]["mean"] == 0.0
+    assert summary["immediate"]["edits"] == 3 and summary["immediate"]["headline"]["reliability"]["n"] == 3
+    assert [(part["edits"], part["headline"]["reliability"]["mean"]) for part in summary["checkpoints"]] == [
+        (2, 0.75),
+        (10, 0.5),
+    ]
+
+
+def test_texts_are_not_averaged_and_the_last_count_stands():
+    rows = [
+        {
+            "moment": "immediate",
+            "edits": edits,
+            "batch": edits,
+            "texts": "plain",
+            "scores": {"perplexity": float(edits)},
+        }
+        for edits in (2, 3, 1)
+    ]
+    assert summarise(rows, HEADLINE)["immediate"]["texts"] == {"plain": {"perplexity": 3.0}}
+
+
+def test_a_record_scored_twice_at_a_moment_is_an_error():
+    summarise([row(0), row(0, position=1)], HEADLINE)  # edited twice in the stream
+    with pytest.raises(ResultsError, match=r"record 'r0' \(position 0\) was scored more than once .*truncate_after"):
+        summarise([row(0), row(0, batch=4)], HEADLINE)
+
+
+def test_headlines_may_be_missing_but_not_unknown():
+    final = summarise([row(0)], {"reliability": "rewrite.exact_match", "locality": "no.such"})["final"]
+    assert final["headline"]["reliability"]["mean"] == 1.0
+    assert final["headline"]["generality"]["mean"] is final["headline"]["locality"]["mean"] is final["score"] is None
+    with pytest.raises(ResultsError, match="unknown headline"):
+        summarise([row(0)], {"efficacy": "rewrite.exact_match"})
+
+
+def test_no_rows_give_no_moments():
+    summary = summarise([], HEADLINE)
+    assert (summary["baseline"], summary["immediate"], summary["final"], summary["checkpoints"]) == (None,) * 3 + ([],)
+
+
+rates = st.floats(0, 1) | st.just(math.nan) | st.just(...)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(rates, rates, rates), min_size=1, max_size=6))
+def test_intervals_hold_the_mean_and_nothing_is_nan(triples):
+    final = summarise([row(index, *triple) for index, triple in enumerate(triples)], HEADLINE)["final"]
+    json.dumps(final, allow_nan=False)
+    for measure in final["measures"].values():
+        assert (measure["mean"] is None) == (measure["n"] == 0)
+        if measure["n"] == 1:
+            assert measure["low"] == pytest.approx(measure["mean"]) == measure["high"]
+        elif measure["n"]:
+            assert 0 <= measure["low"] <= measure["high"] <= 1
+    if final["score"] is not None:
+        means = [final["headline"][kind]["mean"] for kind in HEADLINE]
+        assert min(means) - 1e-9 <= final["score"] <= final["score_arithmetic"] + 1e-9 <= max(means) + 2e-9

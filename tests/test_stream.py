@@ -1,0 +1,235 @@
+"""The stream: a permutation, cut into batches, the same everywhere."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from editbench.records import EditRecord, EditRequest, Probe, RecordSet
+from editbench.stream import Checkpoint, Stream, StreamSettings
+
+
+def record(id, prompt=None, subject=None, target="Rome"):
+    return EditRecord(EditRequest(str(id), prompt or f"Person {id} was born in", subject, target))
+
+
+def record_set(count, name="custom"):
+    return RecordSet(name, tuple(record(i) for i in range(count)), fingerprint="f")
+
+
+def build(count, **options):
+    return Stream.build(record_set(count), StreamSettings(**options))
+
+
+def ids(stream):
+    return [int(record.id) for record in stream.records]
+
+
+options = st.fixed_dictionaries(
+    {
+        "batch_size": st.integers(1, 12),
+        "seed": st.integers(0, 2**70),
+        "sample": st.sampled_from(["first", "random"]),
+        "order": st.sampled_from(["shuffled", "file"]),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(count=st.integers(1, 40), options=options, data=st.data())
+def test_batches_partition_a_permutation(count, options, data):
+    edits = data.draw(st.none() | st.integers(1, count))
+    stream = build(count, edits=edits, **options)
+    edits = count if edits is None else edits
+    assert len(stream) == len(set(ids(stream))) == edits
+    if options["sample"] == "first":
+        assert set(ids(stream)) == set(range(edits))
+    if options["order"] == "file":
+        assert ids(stream) == sorted(ids(stream))
+
+    batches = list(stream.batches())
+    assert [index for index, _ in batches] == list(range(stream.batch_count))
+    assert tuple(record for _, batch in batches for record in batch) == stream.records
+    assert all(len(batch) == options["batch_size"] for _, batch in batches[:-1])
+    for index, _ in batches:
+        assert stream.edits_after(index) == sum(len(batch) for _, batch in batches[: index + 1])
+
+    start = data.draw(st.integers(0, stream.batch_count))
+    assert list(stream.batches(start)) == batches[start:]
+    assert build(count, edits=edits, **options) == stream
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 12), data=st.data())
+def test_checkpoints_are_rounded_up_to_batch_ends(count, batch_size, data):
+    asked = data.draw(st.lists(st.integers(1, count), max_size=6))
+    stream = build(count, batch_size=batch_size, checkpoints=asked)
+    ends = [stream.edits_after(index) for index in range(stream.batch_count)]
+    for checkpoint in stream.checkpoints:
+        assert checkpoint.edits == ends[checkpoint.batch] == min(e for e in ends if e >= checkpoint.asked[-1])
+        assert stream.checkpoint_after(checkpoint.batch) == checkpoint
+    assert [count for checkpoint in stream.checkpoints for count in checkpoint.asked] == sorted(set(asked))
+    assert [c.edits for c in stream.checkpoints] == sorted({c.edits for c in stream.checkpoints})
+
+
+def test_checkpoints_of_one_batch_are_one():
+    stream = build(25, batch_size=10, checkpoints=(25, 1, 7, 11))
+    assert stream.checkpoints == (Checkpoint(0, 10, (1, 7)), Checkpoint(1, 20, (11,)), Checkpoint(2, 25, (25,)))
+    assert build(25, batch_size=10, checkpoints=(7,)).checkpoint_after(1) is None
+
+
+def test_order_is_fixed_for_good():
+    """These numbers must never change: they would make runs incomparable with earlier ones."""
+    assert ids(build(10)) == [1, 4, 2, 3, 6, 9, 5, 7, 0, 8]
+    assert ids(build(10, sample="random", edits=4, order="file", seed=1)) == [1, 2, 4, 6]
+
+
+def test_order_is_the_same_in_other_processes():
+    code = (
+        "from editbench.records import *; from editbench.stream import *;"
+        "r = RecordSet('x', tuple(EditRecord(EditRequest(str(i), 'p', None, 't')) for i in range(50)));"
+        "s = Stream.build(r, StreamSettings(seed=3, sample='random', edits=30, batch_size=7));"
+        "print(s.fingerprint, [r.id for r in s.records])"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_seeds_differ():
+    assert ids(build(30, seed=0)) != ids(build(30, seed=1))
+    assert set(ids(build(30, edits=9, sample="random"))) != set(ids(build(30, edits=9, sample="random", seed=1)))
+    assert set(ids(build(30, edits=9, sample="random"))) != set(range(9))
+
+
+def test_fingerprint_covers_order_batches_and_data():
+    base = build(10)
+    other_data = RecordSet("custom", record_set(10).records, fingerprint="g")
+    streams = [build(10, seed=1), build(10, batch_size=2), build(10, edits=9)]
+    streams.append(Stream.build(other_data, StreamSettings()))
+    assert len({base.fingerprint, *(stream.fingerprint for stream in streams)}) == 5
+    assert base.fingerprint == build(10, checkpoints=(5,)).fingerprint  # looking does not change what is edited
+
+
+# -- conflicts and touched probes --------------------------------------------------------------------------------
+
+
+def stream_of(*records):
+    return Stream.build(RecordSet("custom", records), StreamSettings(order="file"))
+
+
+def test_conflicts():
+    stream = stream_of(
+        record("a", "P is", target="x"),
+        record("b", "P is", target="y"),
+        record("c", "Q is", target="y"),
+        record("d", "P is", target="x"),
+        record("e", "Q is", target="y"),
+    )
+    assert stream.conflicts == (("a", "b"), ("b", "d"))
+
+
+def test_edited_subjects():
+    stream = stream_of(record(1, "B a", "B"), record(2, "x"), record(3, "A a", "A"), record(4, "B b", "B"))
+    assert stream.edited_subjects == ("B", "A")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "touched"),
+    [
+        ("Ann Lee was born in", True),
+        ("The home of Ann Lee, they say,", True),
+        ("Joann Lee was born in", False),
+        ("Ann Leeds was born in", False),
+        ("Ann, daughter of Lee, was", False),
+        ("ann lee was born in", False),
+        ("They say that it", False),
+        ("Once It came out,", True),
+        ("The passage about Carole Gist says", True),
+        ("The band !!! plays", True),
+        ("Wow!! They play", False),
+        ("Jürgen Müller's home is", True),
+        ("What is no subject at all?", True),
+        ("What is no subject at all? ", True),
+        ("So: What is no subject at all?", False),
+        ("", False),
+    ],
+)
+def test_touched_by_stream(prompt, touched):
+    stream = stream_of(
+        record(1, "Ann Lee lives in", "Ann Lee"),
+        record(2, "It was directed by", "It"),
+        record(3, "About carole gist.", "carole gist"),
+        record(4, "!!! plays", "!!!"),
+        record(5, "Jürgen Müller was", "Jürgen Müller"),
+        record(6, "What is no subject at all?"),
+    )
+    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
+
+
+WORDS = ["Aa", "Bb", "Cc", "Dd", "Ee"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    subjects=st.lists(st.lists(st.sampled_from(WORDS[:4]), min_size=1, max_size=3), min_size=1, max_size=5),
+    words=st.lists(st.sampled_from(WORDS), max_size=8),
+)
+def test_touched_agrees_with_a_plain_search(subjects, words):
+    names = [" ".join(subject) for subject in subjects]
+    stream = stream_of(*(record(i, f"{name} is", name) for i, name in enumerate(names)))
+    prompt = " ".join(words)
+    assert stream.touched_by_stream(Probe("locality", prompt)) is any(f" {n} " in f" {prompt} " for n in names)
+
+
+def test_touched_is_fast():
+    stream = stream_of(*(record(i, f"The Person {i} of X is", f"Person {i} of X") for i in range(1000)))
+    probes = [Probe("locality", f"The home of Person {i} of Y, who lives in Z, is the town of") for i in range(10_000)]
+    start = time.perf_counter()
+    assert not any(map(stream.touched_by_stream, probes))
+    assert time.perf_counter() - start < 5  # takes 0.1 s, though all subjects begin alike
+
+
+# -- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"edits": 0}, "edits=0 must be a whole number from 1"),
+        ({"edits": True}, "edits=True must be a whole number"),
+        ({"edits": 2.0}, r"edits=2\.0 must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number from 1"),
+        ({"seed": -1}, "seed=-1 must be a whole number from 0"),
+        ({"checkpoints": (0, 3)}, "checkpoints=0 must be a whole number from 1"),
+        ({"checkpoints": ("3",)}, "checkpoints='3' must be a whole number"),
+        ({"sample": "last"}, "sample='last' is none of first, random"),
+        ({"order": "random"}, "order='random' is none of shuffled, file"),
+        ({"edits": 11}, "edits=11, but custom has only 10 records; ask for at most 10, or load more"),
+        ({"edits": 5, "checkpoints": (1, 6)}, "checkpoint 6 lies beyond the last of 5 edits"),
+    ],
+)
+def test_wrong_settings(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        build(10, **wrong)
+
+
+def test_empty_record_set():
+    with pytest.raises(ValueError, match="custom has no records"):
+        build(0)
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_start_outside_the_stream(start):
+    with pytest.raises(ValueError, match=rf"cannot start at batch {start}; there are 3"):
+        build(5, batch_size=2).batches(start)
+    with pytest.raises(ValueError, match="there is no batch"):
+        build(5, batch_size=2).edits_after(start)

@@ -23,7 +23,7 @@ class ModelConfig:
         name: Name in results; the last part of the path by default.
         dtype: "float32", "float64", "bfloat16" or "float16".
         device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
-        attention: "sdpa" or "eager".
+        attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
         anatomy: Module paths, for an architecture that is not known.
         texts: Plain text for second moments: "pocket" (the embedded world's), "self" (sampled from the unedited
@@ -37,7 +37,7 @@ class ModelConfig:
     name: str | None = None
     dtype: str = "float32"
     device: str = "auto"
-    attention: str = "sdpa"
+    attention: str | None = None
     revision: str | None = None
     anatomy: dict[str, Any] | None = None
     texts: str = "self"

@@ -72,7 +72,7 @@ class Host:
         name: str | None = None,
         dtype: str = "float32",
         device: str = "auto",
-        attention: str = "sdpa",
+        attention: str | None = None,
         revision: str | None = None,
         anatomy: Mapping[str, Any] | None = None,
     ) -> Host:
@@ -83,7 +83,7 @@ class Host:
             name: Name shown in results; the last part of the path by default.
             dtype: "float32", "float64", "bfloat16" or "float16".
             device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
-            attention: Attention implementation, "sdpa" or "eager".
+            attention: Attention implementation, "sdpa" or "eager"; the architecture's own choice by default.
             revision: Hub revision.
             anatomy: Paths for an architecture that is not known.
 
@@ -103,7 +103,7 @@ class Host:
         try:
             model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a folder without a usable config.json gives a ValueError
             raise FileNotFoundError(_no_model(path, error)) from error
         if device != "spread":
             model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -266,7 +266,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
 
 
-def _no_model(path: str | Path, error: OSError) -> str:
+def _no_model(path: str | Path, error: Exception) -> str:
     folder = Path(str(path))
     reason = str(error).strip().splitlines()[0]
     if folder.is_dir():

@@ -103,16 +103,13 @@ def check_overrides(overrides: Sequence[str]) -> None:
 def _job(config: DictConfig) -> None:
     """One run; errors are said in one line and do not sink the other jobs of a sweep."""
     global _interrupted
-    from transformers.utils import logging as transformers_logging
-
     from editbench import setup
     from editbench.cli import show
     from editbench.results.leaderboard import read_row
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     if _interrupted:
         return
+    quiet_libraries()
     try:
         outcome = setup.run(config)
     except KeyboardInterrupt:
@@ -131,6 +128,14 @@ def _job(config: DictConfig) -> None:
     print(f"files: {outcome.folder}{note}")
 
 
+def quiet_libraries() -> None:
+    """Our own progress bars and errors are enough."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def _compose(overrides: Sequence[str]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
@@ -143,21 +148,16 @@ def _compose(overrides: Sequence[str]) -> Any:
 
 
 def _with_model_group(arguments: list[str]) -> list[str]:
-    """``model.path=DIR`` alone means the config named like the folder, or the empty one: never pocket's settings."""
-    if any(a.startswith("model=") for a in arguments):
-        return arguments
-    paths = [a.partition("=")[2] for a in arguments if a.startswith("model.path=")]
-    if not paths or paths[0] in registry_pocket_names():
-        return [f"model={paths[0]}" if a == f"model.path={p}" else a for a in arguments for p in [paths[0] if paths else ""]]
-    name = Path(paths[0].strip("'\"")).name.lower()
-    return [*arguments, f"model={name if name in conf_names('model') else 'custom'}"]
-
-
-def registry_pocket_names() -> list[str]:
-    """Names of the shipped models."""
+    """``model.path=X`` without ``model=`` means the config named like X, or else the empty one: never pocket's settings."""
     from editbench.pocket import MODELS
 
-    return list(MODELS)
+    paths = [a.partition("=")[2].strip("'\"") for a in arguments if a.startswith("model.path=")]
+    if not paths or any(a.startswith("model=") for a in arguments):
+        return arguments
+    if paths[0] in MODELS:
+        return [f"model={paths[0]}" if a.startswith("model.path=") else a for a in arguments]
+    name = Path(paths[0]).name.lower()
+    return [*arguments, f"model={name if name in conf_names('model') else 'custom'}"]
 
 
 def _chosen(arguments: Sequence[str], group: str) -> list[str]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
 
 
+BEFORE_BASELINE = -2
+"""The baseline's rows stand at batch -1: before the first edit."""
+
+
 @dataclass
 class Clock:
     """Wall seconds of editing and of evaluating, apart; carried over when a run goes on."""
@@ -69,7 +73,7 @@ class Session:
         """Number of batches already done; their traces stay, later ones are dropped."""
         done, clock = self._saved.restore(self.editor)
         self.clock = Clock(**clock) if clock else Clock()
-        self.store.truncate_after(done - 1)
+        self.store.truncate_after(done - 1 if done else BEFORE_BASELINE)
         for row in self.store.edits():
             self._note_unedited(row["skipped"], row["failed"])
         if done == 0:
@@ -127,7 +131,7 @@ class Session:
         """How likely the texts are to the unedited model."""
         baseline = self.evaluator.baseline
         texts = baseline.texts if baseline is not None else {}
-        stamp = {"moment": "baseline", "edits": 0, "batch": -1}
+        stamp = {"moment": "baseline", "edits": 0, "batch": BEFORE_BASELINE + 1}
         return [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
 
     def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:

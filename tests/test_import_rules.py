@@ -22,30 +22,31 @@ ANYBODY = {"naming", "progress"}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {name: module.removeprefix("editbench.") for name, module in editbench._PUBLIC.items()}
 
-SESSION = {
-    *("records", "datasets", "stream", "anatomy", "host", "ledger", "editor", "registry", "locate", "evaluation"),
-    *("pocket", "results"),
-}
 MAY_IMPORT: dict[str, set[str]] = {
     "naming": set(),
     "progress": set(),
     "records": set(),
+    "anatomy": set(),
+    "config": set(),
+    "provenance": set(),
+    "results": set(),
+    "conf": set(),
     "datasets": {"records", "pocket"},
     "stream": {"records"},
-    "anatomy": set(),
     "host": {"anatomy"},
     "ledger": {"host"},
     "editor": {"records", "host", "ledger", "registry"},  # make_editor looks its method up
-    "registry": {"editor", "pocket"},
-    "locate": {"host"},
+    "registry": {"editor", "host", "pocket"},
+    "locate": {"records", "host", "ledger", "editor"},  # what methods share: everything that a method sees
     "evaluation": {"records", "host"},
-    "session": SESSION,
-    "results": set(),
     "tracking": {"results"},
     "pocket": {"records", "host"},
-    "cli": {*SESSION, "session", "tracking"},
-    "conf": set(),
+    "resume": {"ledger", "editor"},
+    "session": {"records", "stream", "host", "ledger", "editor", "evaluation", "results", "resume"},
 }
+# These put the parts together.
+MAY_IMPORT["setup"] = set(MAY_IMPORT)
+MAY_IMPORT["runner"] = MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "runner", "demo", "cli"}
 METHOD = {"records", "host", "ledger", "editor", "locate", "anatomy"}
 
 

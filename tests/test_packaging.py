@@ -1,6 +1,7 @@
 """Packaging: from a wheel, editable and from a checkout, editbench finds its methods and its configuration.
 
-Everything is built and installed from a copy of the checkout, in temporary folders, without a network.
+Everything is built and installed from a copy of the checkout, in temporary folders, with the running environment's
+setuptools and without a network.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,14 +25,14 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPS = {"editbench": "editbench", "methods": "editbench.methods", "conf": "editbench.conf"}
-RUN = ("run", "model=pocket", "dataset=counterfact")
+RUN = ("run", "model=pocket", "dataset=counterfact", "protocol.max_tokens=16", "protocol.moments=[immediate]")
 
 
 def python(interpreter: Path | str, *args: str, cwd: Path, path: Path | None = None) -> str:
     """Run Python in ``cwd`` with only ``path`` as PYTHONPATH; its standard output."""
     env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
     env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([str(interpreter), *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(interpreter), *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, f"{args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -54,9 +53,11 @@ class Environment(NamedTuple):
     def cli(self, *args: str, path: Path | None = None) -> str:
         return self.run("-m", "editbench.cli", *args, path=path)
 
-    def where(self, module: str, cwd: Path | None = None) -> Path:
-        """The file that ``module`` is imported from."""
-        return Path(self.run("-c", f"import {module} as m; print(m.__file__)", cwd=cwd).strip()).resolve()
+    def where(self, cwd: Path | None = None) -> list[Path]:
+        """The files that the three parts of editbench are imported from."""
+        modules = ("editbench", "editbench.methods.rome", "editbench.conf")
+        code = f"import {', '.join(modules)}; print(*({', '.join(f'{m}.__file__' for m in modules)}), sep='\\n')"
+        return [Path(line).resolve() for line in self.run("-c", code, cwd=cwd).splitlines()]
 
     def install(self, *args: str) -> None:
         # --ignore-installed: pip sees the packages that the environment borrows, and must leave them alone.
@@ -77,18 +78,6 @@ def environment(folder: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def isolation() -> list[str]:
-    """Options for a build without a network, where the environment has the setuptools that the build asks for."""
-    try:
-        recent = int(metadata.version("setuptools").partition(".")[0]) >= 77
-    except metadata.PackageNotFoundError:
-        recent = False
-    if not recent:
-        pytest.skip("building needs setuptools>=77 in the environment")
-    return ["--no-isolation"]
-
-
-@pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout: what is packaged, and nothing that was built."""
     copy = tmp_path_factory.mktemp("checkout")
@@ -101,10 +90,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(tree: Path, isolation: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from the sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    python(sys.executable, "-m", "build", *isolation, "--outdir", str(folder), str(tree), cwd=folder)
+    python(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(tree), cwd=folder)
     return folder
 
 
@@ -131,7 +120,7 @@ def tree_files(suffixes: set[str] | None = None) -> dict[str, Path]:
     return found
 
 
-# -- the lists in pyproject.toml ----------------------------------------------------------------------------------------
+# -- the lists in pyproject.toml --------------------------------------------------------------------------------------
 
 
 def test_packages_are_the_tree() -> None:
@@ -158,7 +147,7 @@ def test_version_is_said_once() -> None:
     assert f"version: {editbench.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-# -- what is built --------------------------------------------------------------------------------------------------------
+# -- what is built ----------------------------------------------------------------------------------------------------
 
 
 def test_sdist_and_wheel_hold_every_file(built: Path) -> None:
@@ -170,13 +159,12 @@ def test_sdist_and_wheel_hold_every_file(built: Path) -> None:
     assert sorted({f.relative_to(ROOT).as_posix() for f in wanted.values()} - names) == []
 
 
-# -- what is installed ----------------------------------------------------------------------------------------------------
+# -- what is installed ------------------------------------------------------------------------------------------------
 
 
 def test_wheel_is_complete(installed: Environment) -> None:
-    for module in ("editbench", "editbench.methods.rome", "editbench.conf"):
-        assert installed.folder in installed.where(module).parents
-    count = "import importlib.resources as r; print(sum(1 for _ in (r.files('editbench.conf')).rglob('*.yaml')))"
+    assert all(installed.folder in file.parents for file in installed.where())
+    count = "import importlib.resources as r; print(sum(1 for _ in r.files('editbench.conf').rglob('*.yaml')))"
     assert int(installed.run("-c", count)) == len(list((ROOT / "conf").rglob("*.yaml")))
 
 
@@ -197,23 +185,21 @@ def test_wheel_runs(installed: Environment, tmp_path: Path) -> None:
 
 
 def test_checkout_wins_over_the_wheel(installed: Environment, tree: Path) -> None:
-    for module in ("editbench", "editbench.methods.rome", "editbench.conf"):
-        assert tree.resolve() in installed.where(module, cwd=tree).parents
+    assert all(tree.resolve() in file.parents for file in installed.where(cwd=tree))
 
 
-def test_editable(tree: Path, isolation: list[str], tmp_path: Path) -> None:
+def test_editable(tree: Path, tmp_path: Path) -> None:
     env = environment(tmp_path)
     env.install("--no-build-isolation", "--editable", str(tree))
-    for module in ("editbench", "editbench.methods.rome", "editbench.conf"):
-        assert tree.resolve() in env.where(module).parents
+    assert all(tree.resolve() in file.parents for file in env.where())
     assert "rome" in env.cli("list", "methods")
 
 
-# -- somebody else's method -----------------------------------------------------------------------------------------------
+# -- somebody else's method -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def shout(isolation: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the third-party package of ``tests/plugin``, to be put on PYTHONPATH."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(ROOT / "tests" / "plugin", folder / "source", ignore=shutil.ignore_patterns("__pycache__"))

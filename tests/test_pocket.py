@@ -1,7 +1,5 @@
 """The pocket world is reproducible, its records keep their promises, and the shipped models know it."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys

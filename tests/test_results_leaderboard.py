@@ -22,7 +22,7 @@ from editbench.results.leaderboard import COLUMNS, collect, read_csv, read_row, 
 from editbench.results.measures import summarise
 from editbench.results.reference import KEY, compare
 from editbench.results.schema import HEAD_COLUMNS, RUN_FILE, SCORES_FILE, TAIL_COLUMNS
-from editbench.results.tables import TITLES, layout, print_table, to_markdown
+from editbench.results.tables import layout, print_table, to_markdown
 
 HEADLINE = {
     "reliability": "rewrite.exact_match",
@@ -305,8 +305,8 @@ def test_the_best_of_each_comparable_group_is_bold(tmp_path):
     write_run(tmp_path, "b", method="memit", rate=0.75)
     write_run(tmp_path, "c", method="grace", rate=0.25, edits=1)
     write_run(tmp_path, "d", method="nse", rate=1.0, status="failed", reason="x")
-    lines = layout(collect(tmp_path))
-    column = TITLES.index("score")
+    table = layout(collect(tmp_path))
+    lines, column = table.lines, table.titles.index("score")
     assert [(line[0].text, line[3].text, line[column].text, line[column].bold) for line in lines] == [
         ("grace", "1", "0.250 ± 0.000", False),  # nothing to compare it with
         ("memit", "2", "0.750 ± 0.000", True),
@@ -314,9 +314,9 @@ def test_the_best_of_each_comparable_group_is_bold(tmp_path):
         ("nse", "2", "—", False),
     ]
     assert "**0.750 ± 0.000**" in to_markdown(collect(tmp_path))
-    ratio = TITLES.index("perplexity ratio")
+    ratio = table.titles.index("perplexity ratio")
     assert [line[ratio].bold for line in lines] == [False, True, True, False]  # a tie
-    assert lines[1][TITLES.index("other facts")].text == "0.125 ± 0.000"
+    assert lines[1][table.titles.index("other facts")].text == "0.125 ± 0.000"
 
 
 def test_a_narrow_terminal_gets_the_figures_without_intervals(tmp_path):
@@ -332,12 +332,12 @@ def test_names_cannot_break_the_tables(tmp_path):
     assert "[bold]x[/]" in plain(rows)
     lines = to_markdown(rows).splitlines()
     assert len(lines) == 3 and "a\\|b \\<script>" in lines[2]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(TITLES) + 1}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(layout(rows).titles) + 1}
 
 
 def test_the_note_counts_records_that_are_in_no_average():
     row = {"run": "a", "status": "done", "unsupported": 12, "failed": 0, "skipped": 1}
-    assert layout([row])[0][-1].text == "a: 12 unsupported, 1 skipped"
+    assert layout([row]).lines[0][-1].text == "a: 12 unsupported, 1 skipped"
 
 
 # --- reference figures ---

@@ -108,6 +108,17 @@ def test_truncate_after_drops_later_batches_of_both_files(store):
     assert [row["record"] for row in store.scores()] == ["all"] and store.edits() == []
 
 
+def test_a_run_stopped_while_it_scored_the_end_scores_the_end_again(store):
+    store.append_scores([score_row("r0"), score_row("r0", moment="final")])
+    store.truncate_after(0)
+    store.append_scores([score_row("r0", moment="final"), score_row("r1", moment="final")])
+    assert [(row["record"], row["moment"]) for row in store.scores()] == [
+        ("r0", "immediate"),
+        ("r0", "final"),
+        ("r1", "final"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

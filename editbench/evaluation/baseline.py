@@ -60,7 +60,7 @@ def compute_baseline(
     model_fingerprint: str,
     cache: Path | None = None,
     max_tokens: int | None = None,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int | None = None,
 ) -> Baseline:
     """The baseline of these records and texts: from the cache, or from the model, which must be unedited.
 
@@ -71,7 +71,7 @@ def compute_baseline(
         model_fingerprint: Identifies the pristine weights (``Host.fingerprint``).
         cache: Folder for cached baselines; None for none.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
-        tokens_per_batch: Largest padded size of a batch.
+        tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
 
     Warns:
         UserWarning: A cached baseline is damaged; it is computed again.

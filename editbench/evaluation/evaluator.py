@@ -57,7 +57,7 @@ class Evaluator:
         texts: Mapping[str, Sequence[Passage]] | None = None,
         left_out: Callable[[Probe], bool] = never,
         max_tokens: int | None = None,
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: int | None = None,
     ) -> None:
         """Set up.
 
@@ -69,7 +69,7 @@ class Evaluator:
             texts: Text collections for perplexity.
             left_out: Locality probes for which this is true are not asked, and counted.
             max_tokens: Tokens kept of each text.
-            tokens_per_batch: Largest padded size of a batch.
+            tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
 
         Raises:
             ValueError: Unknown scorer (with a did-you-mean).

@@ -24,7 +24,7 @@ def text_scores(
     *,
     editor: Answering | None = None,
     max_tokens: int | None = None,
-    tokens_per_batch: int = 4096,
+    tokens_per_batch: int | None = None,
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
@@ -36,7 +36,7 @@ def text_scores(
         passages: Texts, with the text before each.
         editor: Told where prompts end.
         max_tokens: Tokens kept of each text; :func:`default_max_tokens` if None.
-        tokens_per_batch: Largest padded size of a batch.
+        tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
     """
     answers = answer(
         host,

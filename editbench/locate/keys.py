@@ -94,6 +94,10 @@ class SubjectPass:
         for chunk in self._chunks:
             chunk.entering = {at: hidden for at, hidden in chunk.entering.items() if at <= layer}
 
+    def remembers(self, layer: int) -> bool:
+        """Whether a measurement at ``layer`` would start there."""
+        return all(layer in chunk.entering for chunk in self._chunks)
+
     def narrow(self, rows: Sequence[int]) -> SubjectPass:
         """A pass over some of the rows, in the order of ``rows``, that takes over what is remembered."""
         other = object.__new__(SubjectPass)

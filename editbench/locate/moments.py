@@ -45,7 +45,7 @@ def second_moments(
     max_tokens: int | None = None,
     cache: Path | None = None,
 ) -> dict[int, Tensor]:
-    """C for each of ``layers``, float64 (d_ff, d_ff), on the layer's device.
+    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
 
     Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
@@ -70,10 +70,12 @@ def second_moments(
         for layer in missing:
             found[layer] = sums.by_layer[layer] / sums.tokens
             if folder is not None:
-                _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, {"tokens": str(tokens)})
+                _write(
+                    folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, {"tokens": str(tokens)}
+                )
         if folder is not None:
             _partial_file(folder, missing).unlink(missing_ok=True)
-    return {layer: found[layer].to(host.weight(host.mlp_out_name(layer)).device) for layer in wanted}
+    return {layer: found[layer] for layer in wanted}
 
 
 def read_moments(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
@@ -107,7 +109,9 @@ def moments_for(
     max_tokens: int | None,
     cache: Path | None,
 ) -> dict[int, Tensor]:
-    """Second moments from wherever they are to come: given, from the user's file, or collected from ``texts``.
+    """Second moments (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
+
+    They stay on the device where they are found.
 
     Raises:
         ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
@@ -121,8 +125,10 @@ def moments_for(
             raise ValueError(f"no second moment was given for layer {layer} (given: {sorted(have)})")
         size = host.d_ff(layer)
         if tuple(have[layer].shape) != (size, size):
-            raise ValueError(f"second moment of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
-        out[layer] = have[layer].double().to(host.weight(host.mlp_out_name(layer)).device)
+            raise ValueError(
+                f"second moment of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})"
+            )
+        out[layer] = have[layer].double()
     return out
 
 

@@ -1,9 +1,9 @@
 """Linear systems with second moments, in float64 unless the config says otherwise.
 
-A :class:`Gram` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`WholeGram` keeps its
-Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
-O(d_ff² n + d_ff (m + n)²). :class:`BlockGram` solves on a subset of the neurons, another one each time: it gathers that
-block and factors it, O(|S|³).
+A :class:`Gram` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`WholeGram` keeps
+its Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
+O(d_ff² n + d_ff (m + n)²). :class:`BlockGram` solves on a subset of the neurons, another one each time: it gathers
+that block and factors it, O(|S|³).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def factor(moment: Tensor, ridge: float, name: str) -> Tensor:
         return cholesky(with_ridge(moment.double(), ridge), name)
     except SingularError as error:
         raise ValueError(
-            f"{error}: take it over more text (moment_tokens), or set ridge (0.01 adds one percent of the mean diagonal)"
+            f"{error}: take it over more text (moment_tokens) or set ridge (0.01 adds one percent of its mean diagonal)"
         ) from error
 
 

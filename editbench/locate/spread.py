@@ -18,7 +18,7 @@ from editbench.locate.checks import above_zero, at_least, one_of, rising
 from editbench.locate.keys import SubjectPass
 from editbench.locate.moments import moments_for
 from editbench.locate.rows import subject_row
-from editbench.locate.solve import SOLVE_DTYPES, BlockGram, SingularError, WholeGram
+from editbench.locate.solve import SOLVE_DTYPES, SingularError
 from editbench.locate.templates import MEMIT_STARTS, templates_for
 from editbench.locate.values import ValueSettings
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.host import Host
+    from editbench.locate.solve import BlockGram, Gram, WholeGram
     from editbench.records import EditRequest
 
 
@@ -73,7 +74,7 @@ def spread_templates(host: Host, settings: SpreadSettings, materials: Materials)
 
 def grams(
     host: Host, settings: SpreadSettings, materials: Materials, kind: type[WholeGram] | type[BlockGram]
-) -> dict[int, WholeGram | BlockGram]:
+) -> dict[int, Gram]:
     """λC of every edited layer, on the (unedited) model, ready to solve with.
 
     Raises:
@@ -82,12 +83,12 @@ def grams(
     moments = moments_for(
         host, settings.layers, materials.moments, materials.texts, settings.moment_tokens, materials.cache
     )
-    out = {}
+    out: dict[int, Gram] = {}
     for layer in settings.layers:
-        moment = moments.pop(layer)
-        moment = moment if settings.solve_device == "auto" else moment.to(settings.solve_device)
-        name = f"the second moment of layer {layer}"
-        out[layer] = kind(moment, settings.moment_weight, settings.ridge, name, SOLVE_DTYPES[settings.solve_dtype])
+        auto = settings.solve_device == "auto"
+        device = host.weight(host.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
+        name, dtype = f"the second moment of layer {layer}", SOLVE_DTYPES[settings.solve_dtype]
+        out[layer] = kind(moments.pop(layer).to(device), settings.moment_weight, settings.ridge, name, dtype)
     return out
 
 
@@ -102,7 +103,9 @@ class SpreadState:
 class Subjects:
     """The rows of a batch of edits: the bare prompt and the other templates, measured layer by layer."""
 
-    def __init__(self, host: Host, requests: Sequence[EditRequest], templates: Sequence[str], layers: Sequence[int]) -> None:
+    def __init__(
+        self, host: Host, requests: Sequence[EditRequest], templates: Sequence[str], layers: Sequence[int]
+    ) -> None:
         """Tokenise the rows.
 
         Args:
@@ -132,19 +135,16 @@ class Subjects:
         """
         last = self.layers[-1]
         bare = self._bare.measure(inputs=[layer], outputs=[last], keep=layer)
-        keys = _wide(bare.inputs[layer])  # (n, d_ff)
-        if self._others is not None:
-            others = _wide(self._others.measure(inputs=[layer], keep=layer).inputs[layer])
-            keys = mix(keys, others, self.width)
-        return SpreadState(
-            self._finite(keys.T, "keys", layer), self._finite(_wide(bare.outputs[last]).T, "hidden states", last)
-        )
+        others = self._others.measure(inputs=[layer], keep=layer).inputs if self._others is not None else {}
+        keys = self._mix(bare.inputs[layer], others.get(layer))
+        hidden = _wide(bare.outputs[last])
+        return SpreadState(self._finite(keys.T, "keys", layer), self._finite(hidden.T, "hidden states", last))
 
     def keys(self) -> dict[int, Tensor]:
         """Keys (d_ff, n) of all edited layers in one pass, on the current weights."""
         bare = self._bare.measure(inputs=self.layers).inputs
         others = self._others.measure(inputs=self.layers).inputs if self._others is not None else {}
-        keys = {l: mix(_wide(bare[l]), _wide(others[l]), self.width) if others else _wide(bare[l]) for l in self.layers}
+        keys = {layer: self._mix(key, others.get(layer)) for layer, key in bare.items()}
         return {layer: self._finite(key.T, "keys", layer) for layer, key in keys.items()}
 
     def changed(self, layer: int) -> None:
@@ -160,19 +160,22 @@ class Subjects:
         other.layers, other.width = self.layers, self.width
         other._bare, other._others = self._bare.narrow(index), None
         if self._others is not None:
+            if not self._others.remembers(self.layers[0]):  # once, for all rounds to come
+                self._others.measure(inputs=self.layers[:1], keep=self.layers[0])
             other._others = self._others.narrow([i * self.width + j for i in index for j in range(self.width)])
         return other
+
+    def _mix(self, bare: Tensor, others: Tensor | None) -> Tensor:
+        """The key (n, d_ff): half the bare prompt's (n, d_ff), half the mean of the others' (n · templates, d_ff)."""
+        if others is None:
+            return _wide(bare)
+        return (_wide(bare) + _wide(others).reshape(len(bare), self.width, -1).mean(1)) / 2
 
     def _finite(self, columns: Tensor, what: str, layer: int) -> Tensor:
         bad = (~torch.isfinite(columns).all(0)).nonzero()[:, 0].tolist()
         if bad:
             raise EditError([self.ids[i] for i in bad], f"the {what} of layer {layer} are NaN or infinite")
         return columns
-
-
-def mix(bare: Tensor, others: Tensor, width: int) -> Tensor:
-    """MEMIT's key (n, d_ff): half the bare prompt's (n, d_ff), half the mean of the others' (n · width, d_ff)."""
-    return (bare + others.reshape(len(bare), width, -1).mean(1)) / 2
 
 
 def spread(

@@ -40,10 +40,8 @@ def templates_for(
     return check_templates(given) if given is not None else generate_templates(host, plan, seed)
 
 
-def generate_templates(
-    host: Host, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5
-) -> list[str]:
-    """"{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
+def generate_templates(host: Host, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5) -> list[str]:
+    """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
 
     Args:
         host: The unedited model.

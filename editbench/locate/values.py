@@ -8,11 +8,13 @@ The vocabulary projection is applied only where a target is predicted. Edits tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
+from editbench.locate.checks import above_zero, at_least
 from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
 from editbench.locate.rows import Row, kl_row, rewriting_rows
 from editbench.records import EditError
@@ -29,6 +31,8 @@ AT_MLP = "mlp"
 """ROME: the variable is added to the MLP's output."""
 AT_LAYER = "layer"
 """MEMIT, NSE: the variable is added to the decoder layer's output."""
+CPU_BYTES = 2 << 30
+"""Memory that a chunk of edits may take on the CPU."""
 
 
 @dataclass
@@ -116,10 +120,7 @@ def rows_that_fit(host: Host, length: int, layer: int) -> int:
     width = int(host.config.hidden_size)
     numbers = length * (host.n_layers - layer) * (16 * width + 4 * host.d_ff(layer))
     weight = host.weight(host.mlp_out_name(layer))
-    if weight.device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(weight.device)[0] * 0.7)
-    else:
-        free = 2 << 30
+    free = int(torch.cuda.mem_get_info(weight.device)[0] * 0.7) if weight.device.type == "cuda" else CPU_BYTES
     return max(1, free // max(1, numbers * weight.element_size()))
 
 
@@ -258,8 +259,8 @@ class _Problem:
         entries = (new_edit[self.edit] >= 0).nonzero()[:, 0]
         self.row_at, self.edit = new_row[self.row_at[entries]], new_edit[self.edit[entries]]
         self.column, self.token, self.weight = self.column[entries], self.token[entries], self.weight[entries]
-        going_kl = torch.tensor(going, device=device)
-        self.kl, self.kl_reference = new_row[self.kl[going_kl]], self.kl_reference[going_kl.to(self.kl_reference.device)]
+        self.kl = new_row[self.kl[torch.tensor(going, device=device)]]
+        self.kl_reference = self.kl_reference[torch.tensor(going, device=self.kl_reference.device)]
         self.owner = new_edit[self.owner[rows]]
         self.reach = int(self.column.max()) + 1
         self.hidden = self.hidden[rows.to(self.hidden.device), : self.reach]
@@ -267,7 +268,7 @@ class _Problem:
         self.prefix = self.prefix.rows(rows)
 
     def _check_finite(self, active: list[int], numbers: list[list[float]]) -> None:
-        bad = [self.ids[i] for i, row in zip(active, numbers, strict=True) if not all(abs(x) < float("inf") for x in row)]
+        bad = [self.ids[i] for i, row in zip(active, numbers, strict=True) if not all(map(math.isfinite, row))]
         if bad:
             raise EditError(bad, f"the value optimisation's loss became NaN or infinite at layer {self.layer}")
 

@@ -266,7 +266,8 @@ RELATIONS = {"person": PERSON_RELATIONS, "company": COMPANY_RELATIONS, "place": 
 
 FIRST_WORDS = {
     "person": _words(
-        "Anna Bruno Clara David Elena Felix Greta Hugo Irene Jonas Karin Lukas Maria Nils Olga Peter Rosa Simon Tessa Viktor"
+        "Anna Bruno Clara David Elena Felix Greta Hugo Irene Jonas Karin Lukas Maria Nils Olga Peter Rosa Simon "
+        "Tessa Viktor"
     ),
     "company": _words("Grupo Atelier Maison Casa Studio Banca Societe Werke Koncern Officina"),
     "place": _words("Port Mount Lake Fort Saint Upper Lower Glen Bay Castle"),

@@ -8,7 +8,9 @@ Muon on the matrices, a loss in which objects weigh more than other words, and a
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -199,17 +201,20 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
         torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
         torch.optim.AdamW(others, **settings),
     ]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(recipe)) for optimizer in optimizers]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_schedule, recipe=recipe)) for optimizer in optimizers
+    ]
     source = rows(tokenizer, recipe, Random(recipe.seed))
     with _progress() as progress:
         task = progress.add_task(architecture, total=recipe.steps, loss=float("nan"))
         for _ in range(recipe.steps):
             batch = [next(source) for _ in range(recipe.rows)]
             loss = _loss(model, torch.tensor([ids for ids, _ in batch]), torch.tensor([w for _, w in batch]))
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            for step in (*optimizers, *schedules):
-                step.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
             model.zero_grad()
             progress.update(task, advance=1, loss=loss.item())
     return model.eval()
@@ -219,14 +224,12 @@ def _is_embedding(name: str) -> bool:
     return any(part in name for part in ("embed_tokens", "wte", "wpe", "lm_head"))
 
 
-def _schedule(recipe: Recipe) -> Any:
-    def factor(step: int) -> float:
-        if step < recipe.warm_up:
-            return (step + 1) / recipe.warm_up
-        done = (step - recipe.warm_up) / (recipe.steps - recipe.warm_up)
-        return 0.05 + 0.95 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
-
-    return factor
+def _schedule(step: int, recipe: Recipe) -> float:
+    """The learning rate at a step as a share of its peak."""
+    if step < recipe.warm_up:
+        return (step + 1) / recipe.warm_up
+    done = (step - recipe.warm_up) / (recipe.steps - recipe.warm_up)
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2
 
 
 def _loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,28 @@ def collect(*roots: str | Path) -> list[Row]:
     Raises:
         ResultsError: If a root is not a folder.
     """
-    rows: dict[tuple[Cell, Cell], Row] = {}
+    return list(collect_folders(*roots).values())
+
+
+def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[Path, Row]:
+    """What `collect` returns, by run folder, for those who need more of a run than its row.
+
+    Args:
+        roots: Results folders.
+        conditions: Only the runs that meet all of them; see `where`.
+
+    Raises:
+        ResultsError: If a root is not a folder, or a condition is not understood.
+    """
+    found: dict[tuple[Cell, Cell], tuple[Path, Row]] = {}
     for root in map(Path, roots):
         if not root.is_dir():
             raise ResultsError(f"{root} is not a folder; give the folder that holds the run folders")
         for folder in sorted(path for path in root.iterdir() if is_run(path)):
             row = read_row(folder)
-            rows.setdefault((row["run"], row["content_hash"] or str(folder.resolve())), row)
-    return list(rows.values())
+            found.setdefault((row["run"], row["content_hash"] or str(folder.resolve())), (folder, row))
+    kept = {id(row) for row in where([row for _, row in found.values()], conditions)}
+    return {folder: row for folder, row in found.values() if id(row) in kept}
 
 
 def read_row(folder: Path) -> Row:
@@ -75,6 +90,9 @@ def read_row(folder: Path) -> Row:
         info = {**info, "summary": None, "costs": None, "reason": str(error)}
         row["status"] = "damaged"
     row.update({name: _cell(info, *column.path) for name, column in COLUMNS.items() if column.path})
+    row["seeds"] = 1
+    if settings := _mapping(info, "provenance", "method", "settings"):
+        row["settings"] = json.dumps(settings, sort_keys=True)
     row.update(_measures(info, "immediate") | _measures(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])

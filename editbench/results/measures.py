@@ -126,7 +126,7 @@ def harmonic_mean(means: Floats) -> Floats:
 
 def _measure(column: Floats, draws: Floats, nonfinite: int) -> Measure:
     numbers = column[np.isfinite(column)]
-    low, high = _interval(draws)
+    low, high = interval(draws)
     mean = _finite(np.mean(numbers)) if len(numbers) else None
     return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
 
@@ -137,7 +137,7 @@ def _score(columns: list[int], values: Floats, draws: Floats) -> Score:
     if len(columns) < len(HEADLINES) or not counts.all():
         return {"score": None, "score_n": 0, "score_low": None, "score_high": None, "score_arithmetic": None}
     means = np.nanmean(values[:, columns], axis=0)
-    low, high = _interval(harmonic_mean(draws[:, columns]))
+    low, high = interval(harmonic_mean(draws[:, columns]))
     return {
         "score": _finite(harmonic_mean(means)),
         "score_n": int(counts.min()),
@@ -147,7 +147,8 @@ def _score(columns: list[int], values: Floats, draws: Floats) -> Score:
     }
 
 
-def _interval(draws: Floats) -> tuple[float | None, float | None]:
+def interval(draws: Floats) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval of these draws; None where none of them is a number."""
     numbers = draws[np.isfinite(draws)]
     if not len(numbers):
         return None, None

@@ -242,19 +242,10 @@ _FINAL = ("summary", "final")
 
 TEXT_COLUMNS = frozenset(
     (
-        "run",
-        "status",
-        "method",
-        "model",
-        "dataset",
-        "protocol",
-        "python",
-        "torch",
-        "transformers",
-        "editbench",
-        "platform",
+        *("run", "status", "method", "model", "dataset", "protocol", "settings"),
+        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit"),
+        *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
     )
-    + ("cpu", "gpu", "commit", "model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason")
 )
 """Columns whose values are never numbers, whatever they look like: version 3.10, hash 12e45."""
 
@@ -268,6 +259,7 @@ HEAD_COLUMNS: dict[str, Column] = {
     "edits": Column("edits in the stream", ("provenance", "stream", "edits")),
     "batch_size": Column("edits in a batch", ("provenance", "stream", "batch_size")),
     "seed": Column("the run's seed", ("provenance", "seed")),
+    "seeds": Column("seeds that the row is a mean over: 1, unless runs were grouped"),
     "score": Column("harmonic mean of reliability, generality and locality", (*_FINAL, "score")),
     "score_n": Column("smallest count of records behind the three", (*_FINAL, "score_n")),
     "score_low": Column("lower end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_low")),
@@ -294,6 +286,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "footprint_device_bytes": Column("what the method keeps on the device, bytes", ("costs", "footprint", "device")),
     "footprint_host_bytes": Column("what the method keeps in main memory, bytes", ("costs", "footprint", "host")),
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
+    "settings": Column("the method's settings, as JSON"),
     "python": Column("Python version", ("provenance", "python")),
     "torch": Column("torch version", ("provenance", "torch")),
     "transformers": Column("transformers version", ("provenance", "transformers")),

@@ -141,13 +141,15 @@ class RunStore:
     def truncate_after(self, batch_index: int) -> None:
         """Drop all rows of batches after `batch_index`, the point to resume from; -1 keeps the baseline only.
 
+        Rows of the moment "final" go in any case: the resumed run ends with scoring all records again.
+
         Raises:
             ResultsError: If the run has ended, or a file is damaged or cannot be written.
         """
         self._check_running()
         for name in (SCORES_FILE, EDITS_FILE):  # a crash in between does no harm: the resumed run does this again
             rows = self._rows(name)
-            kept = [row for row in rows if row["batch"] <= batch_index]
+            kept = [row for row in rows if row["batch"] <= batch_index and row.get("moment") != "final"]
             if len(kept) < len(rows):
                 write_atomic(self.path / name, _lines(kept).encode("utf-8"))
 

@@ -1,13 +1,16 @@
 """The leaderboard for people: the headline columns, as a table in the terminal or in Markdown.
 
 A value stands with half the width of its 95 % interval. The best of each column among finished runs with the same
-model, dataset and number of edits is bold; a run that did not finish is listed with the reason.
+model, dataset, protocol and number of edits is bold; a run that did not finish is listed with the reason.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from editbench.results.schema import Cell, Row
 
 NO_VALUE = "—"
+DAGGER = "†"
 _REASON_LENGTH = 90
+_SETTINGS_LENGTH = 60
 
 
 class Figure(NamedTuple):
@@ -30,7 +35,9 @@ class Figure(NamedTuple):
     digits: int = 3
 
 
-FACTS = {"method": "method", "model": "model", "dataset": "dataset", "edits": "edits"}
+FACTS = ("method", "model", "dataset", "edits")
+COMPARABLE = ("model", "dataset", "protocol", "edits")
+"""Rows that agree in these stand together and are compared."""
 FIGURES = (
     Figure("reliability", "reliability", max),
     Figure("generality", "generality", max),
@@ -40,7 +47,8 @@ FIGURES = (
     Figure("score", "score", max),
     Figure("s/edit", "seconds_per_edit", min, digits=2),
 )
-TITLES = (*FACTS.values(), *(figure.title for figure in FIGURES), "note")
+TESTED = (*HEADLINES, "score")
+"""Columns whose differences are tested."""
 
 
 class Shown(NamedTuple):
@@ -48,60 +56,126 @@ class Shown(NamedTuple):
 
     text: str
     bold: bool = False
+    worse: bool = False
 
 
-def layout(rows: Sequence[Row], intervals: bool = True) -> list[list[Shown]]:
-    """The table's cells, one list a run, in the order of `TITLES`; runs that can be compared stand together."""
+class Marks(NamedTuple):
+    """What the significance tests say of some rows; made by `significance.marks`.
+
+    Attributes:
+        worse: (content hash, column) of each figure that is worse than the best beside it by more than chance.
+        untested: Comparisons that could not be made, and why.
+    """
+
+    worse: frozenset[tuple[Cell, str]] = frozenset()
+    untested: tuple[str, ...] = ()
+
+
+class Layout(NamedTuple):
+    """A table's content, whatever its form.
+
+    Attributes:
+        titles: Of the columns: facts, figures, and the note.
+        groups: Groups of rows that can be compared; a row is one `Shown` a column.
+        legend: What ±, bold and † mean, where there is something to explain.
+    """
+
+    titles: tuple[str, ...]
+    groups: list[list[list[Shown]]]
+    legend: list[str]
+
+    @property
+    def lines(self) -> list[list[Shown]]:
+        """All rows."""
+        return [line for group in self.groups for line in group]
+
+    def is_figure(self, title: str) -> bool:
+        """Whether this column holds numbers to compare."""
+        return any(title == figure.title for figure in FIGURES)
+
+
+def layout(
+    rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, intervals: bool = True
+) -> Layout:
+    """Lay the rows out, groups that can be compared apart.
+
+    Args:
+        rows: Of runs, or of runs grouped over seeds.
+        by: Further columns to show.
+        marks: What `significance.marks` says of these rows; without them no figure has a dagger.
+        intervals: Whether a figure has its interval beside it.
+    """
+    grouped = any(_number(row, "seeds") not in (None, 1) for row in rows)
+    facts = dict.fromkeys([*FACTS, *by, *(["seeds"] if grouped else [])])
+    names = _method_names(rows)
+    groups = []
+    for group in comparable(rows):
+        best = {figure: best_row(group, figure.column) for figure in FIGURES}
+        lines = []
+        for row in group:
+            texts = [names[id(row)] if fact == "method" else _fact(row.get(fact)) for fact in facts]
+            figures = [_figure(row, figure, best[figure], marks or Marks(), intervals) for figure in FIGURES]
+            lines.append([*map(Shown, texts), *figures, Shown(_note(row))])
+        groups.append(lines)
+    return Layout((*facts, *(figure.title for figure in FIGURES), "note"), groups, _legend(grouped, marks))
+
+
+def comparable(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows in groups of those that can be compared, best score first."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(_fact(row.get(name)) for name in ("model", "dataset", "edits"))].append(row)
-    lines = []
-    for key in sorted(groups, key=lambda key: (key[:2], len(key[2]), key[2])):  # edits: 100 before 1000
-        group = sorted(groups[key], key=lambda row: (-(_number(row, "score") or -1.0), str(row["run"])))
-        best = {figure: _best(group, figure) for figure in FIGURES}
-        for row in group:
-            facts = [Shown(_fact(row.get(name))) for name in FACTS]
-            figures = [
-                Shown(_figure(row, figure, intervals), _is_best(row, figure, best[figure])) for figure in FIGURES
-            ]
-            lines.append([*facts, *figures, Shown(_note(row))])
-    return lines
+        groups[tuple(_fact(row.get(name)) for name in COMPARABLE)].append(row)
+    keys = sorted(groups, key=lambda key: (key[:-1], len(key[-1]), key[-1]))  # edits: 100 before 1000
+    return [sorted(groups[key], key=lambda row: (-(_number(row, "score") or -1.0), str(row["run"]))) for key in keys]
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown, with a final newline."""
-    lines = [TITLES, tuple("---:" if title not in (*FACTS.values(), "note") else "---" for title in TITLES)]
-    lines += [tuple(_markdown(shown) for shown in line) for line in layout(rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def best_row(group: Sequence[Row], column: str) -> Row | None:
+    """The first of the finished rows with the best value, if there are two or more to choose from."""
+    figure = next(figure for figure in FIGURES if figure.column == column)
+    values = [(row, value) for row in group if row["status"] == "done" and (value := _number(row, column)) is not None]
+    if len(values) < 2:
+        return None
+    best = figure.best([value for _, value in values])
+    return next(row for row, value in values if value == best)
 
 
-def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
+def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:
+    """The table in Markdown, its legend below, with a final newline."""
+    table = layout(rows, by=by, marks=marks)
+    lines = [table.titles, tuple("---:" if table.is_figure(title) else "---" for title in table.titles)]
+    lines += [tuple(_markdown(shown) for shown in line) for line in table.lines]
+    legend = "".join(f"\n{_markdown(Shown(text))}\n" for text in table.legend)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + legend
+
+
+def print_table(
+    rows: Sequence[Row], console: Console | None = None, *, by: Iterable[str] = (), marks: Marks | None = None
+) -> None:
     """Print the table to the terminal, its notes below; a terminal too narrow for the intervals gets none."""
     from rich.console import Console
     from rich.text import Text
 
-    console = console or Console()
-    lines = layout(rows)
-    table = _table(lines)
-    if console.measure(table).maximum > console.width:
-        table = _table(layout(rows, intervals=False))
+    console, by = console or Console(), list(by)
+    shown = layout(rows, by=by, marks=marks)
+    table = _table(shown)
+    if console.measure(table, options=console.options.update(max_width=1000)).maximum > console.width:
+        table = _table(layout(rows, by=by, marks=marks, intervals=False))
     console.print(table)
-    for *_, note in lines:
-        if note.text:
-            console.print(Text(note.text))
+    for text in (*(note.text for *_, note in shown.lines if note.text), *shown.legend):
+        console.print(Text(text))
 
 
-def _table(lines: list[list[Shown]]) -> Table:
+def _table(shown: Layout) -> Table:
     """All columns but the notes, as `Text`, so that brackets in a name are no markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for title in TITLES[:-1]:
-        table.add_column(title, justify="left" if title in FACTS.values() else "right", overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(shown.text, style="bold" if shown.bold else "") for shown in line[:-1]))
+    for title in shown.titles[:-1]:
+        table.add_column(title, justify="right" if shown.is_figure(title) else "left", overflow="fold")
+    for line in shown.lines:
+        table.add_row(*(Text(_dagger(cell), style="bold" if cell.bold else "") for cell in line[:-1]))
     return table
 
 
@@ -110,28 +184,44 @@ def _number(row: Row, column: str) -> float | None:
     return value if isinstance(value, (int, float)) else None
 
 
-def _best(group: Sequence[Row], figure: Figure) -> float | None:
-    values = [_number(row, figure.column) for row in group if row["status"] == "done"]
-    present = [value for value in values if value is not None]
-    return figure.best(present) if len(present) > 1 else None
-
-
-def _is_best(row: Row, figure: Figure, best: float | None) -> bool:
-    return best is not None and row["status"] == "done" and _number(row, figure.column) == best
-
-
 def _fact(value: Cell) -> str:
     return NO_VALUE if value is None else str(value)
 
 
-def _figure(row: Row, figure: Figure, interval: bool) -> str:
+def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: bool) -> Shown:
     value = _number(row, figure.column)
     if value is None:
-        return NO_VALUE
+        return Shown(NO_VALUE)
+    bold = best is not None and row["status"] == "done" and value == _number(best, figure.column)
+    worse = (row.get("content_hash"), figure.column) in marks.worse
     low, high = _number(row, f"{figure.column}_low"), _number(row, f"{figure.column}_high")
-    if low is None or high is None or not interval:
-        return f"{value:.{figure.digits}f}"
-    return f"{value:.{figure.digits}f} ± {(high - low) / 2:.{figure.digits}f}"
+    text = f"{value:.{figure.digits}f}"
+    if low is not None and high is not None and interval:
+        text = f"{text} ± {(high - low) / 2:.{figure.digits}f}"
+    return Shown(text, bold, worse)
+
+
+def _method_names(rows: Iterable[Row]) -> dict[int, str]:
+    """Each row's method, by the row's identity; with the settings that tell it from its namesakes beside it."""
+    names: dict[int, str] = {}
+    for group in comparable(rows):
+        namesakes: dict[Cell, list[Row]] = defaultdict(list)
+        for row in group:
+            namesakes[row.get("method")].append(row)
+        for method, same in namesakes.items():
+            settings = [_settings(row) for row in same]
+            differ = Counter(key for one in settings for key in one if any(one[key] != o.get(key) for o in settings))
+            for row, one in zip(same, settings, strict=True):
+                told = ", ".join(f"{key}={one[key]}" for key in sorted(differ) if key in one)
+                told = told if len(told) <= _SETTINGS_LENGTH else f"{told[: _SETTINGS_LENGTH - 1]}…"
+                names[id(row)] = f"{_fact(method)} ({told})" if told else _fact(method)
+    return names
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    text = row.get("settings")
+    settings = json.loads(text) if isinstance(text, str) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _note(row: Row) -> str:
@@ -145,8 +235,23 @@ def _note(row: Row) -> str:
     return f"{row['run']}: {', '.join(parts)}" if parts else ""
 
 
+def _legend(grouped: bool, marks: Marks | None) -> list[str]:
+    legend = []
+    if grouped:
+        legend.append("Means over seeds; ± is half the 95 % t interval between seeds, which one seed does not have.")
+    if marks is not None:
+        test = "p < 0.05, paired permutation test over records, Holm's correction"
+        legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")
+        legend += marks.untested
+    return legend
+
+
+def _dagger(shown: Shown) -> str:
+    return f"{shown.text} {DAGGER}" if shown.worse else shown.text
+
+
 def _markdown(shown: Shown) -> str:
-    text = " ".join(shown.text.split())
+    text = " ".join(_dagger(shown).split())
     for character in "\\|*`<[":
         text = text.replace(character, f"\\{character}")
     return f"**{text}**" if shown.bold else text

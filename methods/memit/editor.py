@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt, Footprint
+from editbench.editor import Capabilities, Editor, EditReceipt
+from editbench.locate.footprint import footprint_of
 from editbench.locate.solve import WholeGram
 from editbench.locate.spread import Subjects, grams, spread, spread_templates
 from editbench.locate.values import AT_LAYER, optimise_values
@@ -19,6 +20,7 @@ from editbench.methods.memit.config import MEMITConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from editbench.editor import Footprint
     from editbench.ledger import Recording
     from editbench.locate.solve import Gram
     from editbench.records import EditRequest
@@ -52,5 +54,5 @@ class MEMIT(Editor[MEMITConfig]):
         receipt.losses.update({r.id: [terms[0] for terms in v.losses] for r, v in zip(batch, values, strict=True)})
 
     def footprint(self) -> Footprint:
-        """Nothing but statistics of the model, which do not grow with the edits."""
-        return Footprint()
+        """The factors of the second moments; they do not grow with the edits."""
+        return footprint_of(gram.base for gram in (self._grams or {}).values())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from editbench.locate.checks import at_least, one_of
+from editbench.locate.values import ValueSettings
+
+KEYS = ("published", "consistent")
+
 
 @dataclass
-class ROMEConfig:
+class ROMEConfig(ValueSettings):
     """Rank-One Model Editing. Defaults are the published ones for GPT-2 XL.
+
+    The other fields are those of :class:`~editbench.locate.values.ValueSettings`.
 
     Attributes:
         layer: Edited layer.
-        steps: Forward passes of the value optimisation.
-        learning_rate: Adam's, for the value.
-        weight_decay: Factor of ‖δ‖ / ‖init‖².
-        kl_factor: Factor of the KL term at "{subject} is a".
-        clamp_norm_factor: ‖δ‖ stays at or below this times ‖init‖.
-        stop_loss: The optimisation stops below this loss.
         key: "published": averaged key in u, bare key in v; "consistent": the averaged key in both (r-ROME).
         template_lengths: (tokens, count) of the sampled context templates; "{}" always comes first.
         moment_tokens: Plain-text tokens over which the second moment is taken; null for all texts given.
@@ -24,19 +25,16 @@ class ROMEConfig:
     """
 
     layer: int = 17
-    steps: int = 20
-    learning_rate: float = 0.5
-    weight_decay: float = 0.5
-    kl_factor: float = 0.0625
-    clamp_norm_factor: float = 4.0
-    stop_loss: float = 0.05
     key: str = "published"
     template_lengths: list[list[int]] = field(default_factory=lambda: [[5, 10], [10, 10]])
     moment_tokens: int | None = None
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.key not in ("published", "consistent"):
-            raise ValueError(f'rome: key is {self.key!r}; it must be "published" or "consistent"')
-        if self.steps < 1:
-            raise ValueError(f"rome: steps is {self.steps}; it must be at least 1")
+        super().__post_init__()
+        one_of(KEYS, key=self.key)
+        at_least(1, moment_tokens=self.moment_tokens)
+        at_least(0, layer=self.layer, ridge=self.ridge)
+        for pair in self.template_lengths:
+            if len(pair) != 2 or min(pair) < 1:
+                raise ValueError(f"template_lengths holds {pair}; each entry must be [tokens, count], both at least 1")

@@ -12,12 +12,13 @@ import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import LowRank, Recording
+from editbench.locate.footprint import footprint_of
 from editbench.locate.keys import SubjectPass
 from editbench.locate.moments import moments_for
 from editbench.locate.rows import subject_row
 from editbench.locate.solve import factor
-from editbench.locate.templates import check_templates, generate_templates
-from editbench.locate.values import AT_MLP, Value, ValueSettings, optimise_values
+from editbench.locate.templates import templates_for
+from editbench.locate.values import AT_MLP, optimise_values
 from editbench.methods.rome.config import ROMEConfig
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from editbench.editor import Footprint
+    from editbench.locate.values import Value
     from editbench.records import EditRequest
 
 
@@ -41,37 +44,30 @@ class ROME(Editor[ROMEConfig]):
         """Make templates and second moment from the unedited model, if they are not there yet."""
         if self._factor is not None:
             return
-        settings, materials = self.config, self.materials
+        c, host, materials = self.config, self.host, self.materials
+        plan = [("", tokens, count) for tokens, count in c.template_lengths]
         with self.ledger.pristine():
-            if materials.templates is not None:
-                self.templates = check_templates(materials.templates)
-            else:
-                plan = [("", tokens, count) for tokens, count in settings.template_lengths]
-                self.templates = generate_templates(self.host, plan, materials.seed)
-            moment = moments_for(
-                self.host,
-                [settings.layer],
-                materials.moments,
-                materials.texts,
-                settings.moment_tokens,
-                materials.cache,
-            )[settings.layer]
-        self._factor = factor(moment, settings.ridge, f"the second moment of layer {settings.layer}")
+            self.templates = templates_for(host, materials.templates, plan, materials.seed)
+            moments = moments_for(host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache)
+        moment = moments[c.layer].to(host.weight(host.mlp_out_name(c.layer)).device)
+        self._factor = factor(moment, c.ridge, f"the second moment of layer {c.layer}")
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""
         self.prepare(batch)
         (request,) = batch
-        assert self.templates is not None and self._factor is not None
-        (value,) = optimise_values(
-            self.host, batch, self.templates, self.config.layer, AT_MLP, self._value_settings()
-        )
+        assert self.templates is not None
+        (value,) = optimise_values(self.host, batch, self.templates, self.config.layer, AT_MLP, self.config)
         left, right = self._update(request, value)
         recording.apply(LowRank(self.host.mlp_out_name(self.config.layer), left[:, None], right[:, None]))
         receipt.losses[request.id] = [terms[0] for terms in value.losses]
 
+    def footprint(self) -> Footprint:
+        """The factor of the second moment."""
+        return footprint_of([] if self._factor is None else [self._factor])
+
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
-        """v (d) and u (d_ff), in the value's dtype."""
+        """V (d) and u (d_ff), in the value's dtype."""
         assert self.templates is not None and self._factor is not None
         layer = self.config.layer
         rows = [subject_row(self.host, request, t) for t in self.templates]
@@ -83,9 +79,5 @@ class ROME(Editor[ROMEConfig]):
         key = keys[0] if self.config.key == "published" else mean
         scale = key @ u
         if not bool(scale.abs() > 0):
-            raise EditError([request.id], "the key is orthogonal to C⁻¹k̄: the update would be infinite")
+            raise EditError([request.id], "the key is orthogonal to C⁻¹k̄, or not finite: no update gives the value")
         return (value.target - output) / scale, u
-
-    def _value_settings(self) -> ValueSettings:
-        c = self.config
-        return ValueSettings(c.steps, c.learning_rate, c.weight_decay, c.kl_factor, c.clamp_norm_factor, c.stop_loss)

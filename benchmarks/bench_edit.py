@@ -1,0 +1,249 @@
+"""The editors beside their plain oracles: CPU-seconds per edit, one thread, in one process.
+
+Random-weight Llama and GPT-2 of hidden size 512, 12 layers, vocabulary 8,000; 20 steps; batches of 20 edits with 6
+templates (ROME: one edit, 21 templates). The oracle (``tests/oracles/locate.py``) runs the whole model, one edit at a
+time, and keeps nothing; it gets fewer edits, and its linear systems, which it solves once a batch, are timed apart.
+What is made once for a stream (templates, second moments, their factors) is not counted, on either side.
+
+    python -m benchmarks.bench_edit [llama|gpt2] [rome|memit|nse|keys|moments]
+"""
+
+import gc
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import torch
+import transformers
+
+from editbench import EditRequest, Host, Materials, make_editor
+from editbench.locate.moments import second_moments
+from editbench.locate.spread import Subjects
+from editbench.locate.values import AT_LAYER, optimise_values
+from tests.oracles import locate as oracle
+from tests.zoo import tiny_tokenizer
+
+BATCH, STEPS, LAYERS, ORACLE_EDITS = 20, 20, [3, 4, 5, 6, 7], 3
+TARGETS = {"rome": 8.0, "memit": 10.0, "nse": 10.0, "keys": 10.0, "moments": 4.5}
+MODELS = {
+    "llama": (
+        transformers.LlamaConfig,
+        {
+            "hidden_size": 512,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 8,
+            "intermediate_size": 1376,
+            "max_position_embeddings": 512,
+        },
+    ),
+    "gpt2": (transformers.GPT2Config, {"n_embd": 512, "n_layer": 12, "n_head": 8, "n_positions": 512}),
+}
+_SYLLABLES = ("ka", "lo", "mi", "ren", "ta", "vos", "del", "qui", "sar", "tun", "bel", "fro")
+_RELATIONS = (
+    "The mother tongue of {} is",
+    "{} was born in the city of",
+    "{}, who works for",
+    "The capital of {} is",
+    "What does {} play? They play",
+    "The headquarters of {} is located in the city of",
+)
+_TARGETS = ("London", "French", "the guitar", "Microsoft", "Paris", "basketball")
+_VALUE = {"steps": STEPS, "learning_rate": 0.1, "stop_loss": 0.0}
+
+
+def measure(models=tuple(MODELS), kinds=tuple(TARGETS)):
+    """One row for each model and kind of work: seconds per edit (per text for moments) of both ways, ratio, memory."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [row for model in models for row in _measure_model(model, kinds)]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure_model(model, kinds):
+    requests, texts = _requests(BATCH), _texts(160)
+    host = _host(model, [r.prompt for r in requests] + [" " + r.target for r in requests] + texts)
+    work = {"rome": _rome, "memit": _memit, "nse": _nse, "keys": _keys, "moments": _moments}
+    for kind in kinds:
+        fast, slow, difference = work[kind](host, requests, texts)
+        yield {
+            "model": model,
+            "what": kind,
+            "seconds": fast[0],
+            "oracle_seconds": slow[0],
+            "ratio": slow[0] / fast[0],
+            "target": TARGETS[kind],
+            "peak_mb": fast[1],
+            "oracle_peak_mb": slow[1],
+            "relative_difference": difference,
+        }
+
+
+def _rome(host, requests, texts):
+    some, editor = requests[:2], _editor("rome", host, texts, 21, layer=LAYERS[2])
+    editor.prepare(some)
+    fast = _timed(lambda: [editor.edit([r]) for r in some], len(some))
+    found = editor.ledger.delta(host.mlp_out_name(LAYERS[2]))
+    editor.ledger.rollback()
+    before = host.weight(host.mlp_out_name(LAYERS[2])).clone()
+    inverse = torch.linalg.inv(editor.materials.moments[LAYERS[2]])
+    slow = _timed(lambda: [oracle.rome(host, r, editor.templates, inverse, editor.config) for r in some], len(some))
+    wanted = host.weight(host.mlp_out_name(LAYERS[2])) - before
+    host.weight(host.mlp_out_name(LAYERS[2])).copy_(before)
+    return fast, slow, _relative(found, wanted)
+
+
+def _memit(host, requests, texts):
+    editor = _editor("memit", host, texts, 6, layers=LAYERS)
+    editor.prepare(requests)
+    values = optimise_values(host, requests[:ORACLE_EDITS], editor.templates, LAYERS[-1], AT_LAYER, editor.config)
+    fast = _timed(lambda: editor.edit(requests), BATCH)
+    editor.ledger.rollback()
+    slow, targets = _spread_oracle(host, requests, editor, rounds=1, memory=False)
+    return fast, slow, _relative(torch.stack([v.target for v in values]), targets)
+
+
+def _nse(host, requests, texts):
+    """Two rounds, in which every edit takes part."""
+    settings = {"alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3, "neuron_threshold": 0.8}
+    editor = _editor("nse", host, texts, 6, layers=LAYERS, **settings)
+    editor.prepare([])
+    fast = _timed(lambda: (editor.prepare(requests), editor.edit(requests)), BATCH)
+    editor.ledger.rollback()
+    found = torch.stack([editor.values[r].target for r in requests[:ORACLE_EDITS]])
+    slow, targets = _spread_oracle(host, requests, editor, rounds=2, memory=True)
+    return fast, slow, _relative(found, targets)
+
+
+def _keys(host, requests, texts):
+    """Keys of all edited layers."""
+    templates = _templates(texts, 6)
+    fast = _timed(lambda: Subjects(host, requests, templates, LAYERS).keys(), BATCH)
+    some = requests[:ORACLE_EDITS]
+    slow = _timed(lambda: [oracle.keys(host, some, templates, layer) for layer in LAYERS], ORACLE_EDITS)
+    found = Subjects(host, some, templates, LAYERS).keys()
+    return fast, slow, _relative(found[LAYERS[-1]], oracle.keys(host, some, templates, LAYERS[-1]))
+
+
+def _moments(host, requests, texts):
+    """Second moments of five layers."""
+    fast = _timed(lambda: second_moments(host, texts, LAYERS), len(texts))
+    slow = _timed(lambda: [oracle.moment(host, texts, layer) for layer in LAYERS], len(texts))
+    found = second_moments(host, texts[:20], LAYERS)[LAYERS[-1]]
+    return fast, slow, _relative(found, oracle.moment(host, texts[:20], LAYERS[-1]))
+
+
+def _spread_oracle(host, requests, editor, *, rounds, memory):
+    """Seconds per edit and memory of the plain way, and the values of the first edits."""
+    some, templates, config = requests[:ORACLE_EDITS], editor.templates, editor.config
+
+    def find():
+        return [oracle.value(host, r, templates, LAYERS[-1], AT_LAYER, config) for r in some]
+
+    def measure_all():
+        for layer in LAYERS * rounds:
+            oracle.keys(host, some, templates, layer)
+            oracle.hidden(host, some, LAYERS[-1])
+        for layer in LAYERS if memory else []:
+            oracle.keys(host, some, templates, layer)
+
+    def solve():
+        keys = torch.randn(host.d_ff(LAYERS[0]), BATCH, dtype=torch.float64)
+        for layer in LAYERS * rounds:
+            torch.linalg.solve(editor.materials.moments[layer] + keys @ keys.T, keys)
+
+    found = find()
+    parts = [_timed(find, ORACLE_EDITS), _timed(measure_all, ORACLE_EDITS), _timed(solve, BATCH)]
+    targets = torch.stack([init + delta for init, delta, _ in found])
+    return (sum(p[0] for p in parts), max(p[1] for p in parts)), targets
+
+
+def _editor(method, host, texts, count, **settings):
+    layers = settings.get("layers", [settings.get("layer")])
+    materials = Materials(templates=_templates(texts, count), moments=_some_moments(host, layers))
+    return make_editor(method, host, materials=materials, **_VALUE, **settings)
+
+
+def _some_moments(host, layers):
+    generator = torch.Generator().manual_seed(0)
+    moments = {}
+    for layer in layers:
+        x = torch.randn(host.d_ff(layer), 2 * host.d_ff(layer), generator=generator, dtype=torch.float64)
+        moments[layer] = x @ x.T / x.shape[1]
+    return moments
+
+
+def _timed(work, count):
+    """CPU-seconds and the most memory (MB above what was there before), per ``count`` of the former."""
+    with _Peak() as peak:
+        begun = time.process_time()
+        work()
+        seconds = time.process_time() - begun
+    return seconds / count, peak.megabytes
+
+
+class _Peak:
+    """Highest resident memory above the start's, from the kernel's own mark (Linux); None elsewhere."""
+
+    megabytes = None
+
+    def __enter__(self):
+        gc.collect()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._start = self._read("VmRSS")
+        except OSError:
+            self._start = None
+        return self
+
+    def __exit__(self, *_):
+        if self._start is not None:
+            self.megabytes = round((self._read("VmHWM") - self._start) / 1024)
+
+    def _read(self, name):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def _relative(found, wanted):
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def _words(rng, count):
+    return " ".join("".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3))).capitalize() for _ in range(count))
+
+
+def _requests(count):
+    rng, requests = random.Random(0), []
+    for i in range(count):
+        relation, subject = _RELATIONS[i % len(_RELATIONS)], _words(rng, rng.randint(1, 3))
+        requests.append(EditRequest(str(i), relation.format(subject), subject, rng.choice(_TARGETS)))
+    return requests
+
+
+def _texts(count):
+    rng = random.Random(1)
+    return [f"{_words(rng, rng.randint(10, 60))}." for _ in range(count)]
+
+
+def _templates(texts, count):
+    return ["{}", *(" ".join(text.split()[:6]) + ". {}" for text in texts[: count - 1])]
+
+
+def _host(model, lines):
+    config_class, settings = MODELS[model]
+    torch.manual_seed(0)
+    config = config_class(vocab_size=8000, **settings)
+    network = transformers.AutoModelForCausalLM.from_config(config)
+    return Host(network, tiny_tokenizer(bos=model == "llama", lines=lines, vocabulary=1500), name=model)
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:]
+    models = [m for m in MODELS if m in chosen] or list(MODELS)
+    kinds = [k for k in TARGETS if k in chosen] or list(TARGETS)
+    for row in measure(models, kinds):
+        print(json.dumps(row), flush=True)

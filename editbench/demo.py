@@ -1,0 +1,49 @@
+"""``editbench demo``: the main job on the embedded world and model, with every method, in three minutes on a laptop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from editbench import registry, runner, setup
+from editbench.cli import show, show_comparison
+from editbench.results import leaderboard
+
+REFERENCE = Path("results") / "reference" / "demo.csv"
+
+
+def main(edits: int = 50, results: Path = Path("results"), again: bool = False) -> int:
+    """Run every registered method over the same stream, then show the leaderboard and compare with the reference.
+
+    Args:
+        edits: Length of the stream.
+        results: Results folder.
+        again: Do finished runs again.
+
+    Returns:
+        Exit status: 1 if a run failed.
+    """
+    runner.quiet_libraries()
+    begun, folders, failures = time.monotonic(), [], 0
+    methods = list(registry.method_entry_points())
+    for number, method in enumerate(methods, start=1):
+        started = time.monotonic()
+        print(f"[{number}/{len(methods)}] {method}: {edits} sequential edits …", end=" ", flush=True)
+        overrides = [f"method={method}", f"stream.edits={edits}", "stream.sample=random", f"results.dir={results}"]
+        try:
+            outcome = setup.run(runner.compose([*overrides, f"results.rerun={str(again).lower()}"]))
+        except (ValueError, OSError, RuntimeError) as error:
+            failures += 1
+            print("failed")
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        folders.append(outcome.folder)
+        print("done before" if outcome.already_done else f"{time.monotonic() - started:.0f} s")
+    rows = [leaderboard.read_row(folder) for folder in folders]
+    show(rows)
+    leaderboard.write_csv(leaderboard.collect(results), results / "leaderboard.csv")
+    print(f"all runs in one table: {results / 'leaderboard.csv'}   ({time.monotonic() - begun:.0f} s in all)")
+    if REFERENCE.is_file():
+        show_comparison(rows, REFERENCE)
+    return 1 if failures else 0

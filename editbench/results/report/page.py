@@ -1,0 +1,99 @@
+"""Data, style, scripts and plotly to one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from editbench.results.files import write_atomic
+from editbench.results.report.records import browse
+from editbench.results.report.run_data import COLUMNS, read_run
+from editbench.results.schema import ResultsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from editbench.results.schema import Row
+
+_SCRIPTS = ("dom.js", "table.js", "charts.js", "records.js", "page.js")
+_IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
+
+
+def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "editbench report") -> int:
+    """Write the report of these runs; the old file is replaced whole or not at all.
+
+    A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many records
+    as fit into its share of the page, and says so.
+
+    Args:
+        runs: What `collect_folders` returned.
+        path: The HTML file.
+        title: Its heading.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        ResultsError: If there is no run, plotly is not installed, or the file cannot be written.
+    """
+    if not runs:
+        raise ResultsError("there is no run to report on; run something first, or name other results folders")
+    read = [read_run(folder, row) for folder, row in runs.items()]
+    data = {
+        "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "columns": [column._asdict() for column in COLUMNS],
+        "runs": [run.shown for run in read],
+        "records": browse([run.rows for run in read], [run.headline for run in read]),
+    }
+    page = render(data, title).encode("utf-8", "replace")
+    write_atomic(Path(path), page)
+    return len(page)
+
+
+def render(data: Mapping[str, Any], title: str) -> str:
+    """The page with this data. Its content security policy names the scripts by their hash.
+
+    Raises:
+        ResultsError: If plotly is not installed.
+    """
+    folder = resources.files(__package__)
+    own = "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    scripts = {"plotly": _plotly_js(), "script": f'"use strict";\n(() => {{\n{own}}})();\n'}
+    for script in scripts.values():
+        assert "</script" not in script and "\r" not in script, "a browser would read another text than was hashed"
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values())
+    return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
+        scripts,
+        title=html.escape(title),
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        data=json_in_html(data),
+        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def json_in_html(data: Any) -> str:
+    """Strict JSON that no HTML parser takes for markup: ASCII only, without <, > and &."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character, escape in _IN_HTML.items():
+        text = text.replace(character, escape)
+    return text
+
+
+def _plotly_js() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ResultsError("the report needs plotly: pip install 'editbench[plots]'") from error
+    return str(get_plotlyjs())
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,123 @@
+"""One run for the report: its row in the table, its provenance, and the rows that curves and records are made from."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from editbench.results.files import explained, read_lines
+from editbench.results.report.series import curves, heat_map
+from editbench.results.schema import CONFIG_FILE, SCORES_FILE, ResultsError
+from editbench.results.store import read_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from editbench.results.schema import Row
+
+_TEXT_LENGTH = 4000
+
+
+class Column(NamedTuple):
+    """A column of the report's table: leaderboard column, heading, and the digits of a figure (None: a fact)."""
+
+    name: str
+    title: str
+    digits: int | None = None
+
+
+COLUMNS = (
+    Column("run", "run"),
+    Column("status", "status"),
+    Column("method", "method"),
+    Column("model", "model"),
+    Column("dataset", "dataset"),
+    Column("protocol", "protocol"),
+    Column("edits", "edits", 0),
+    Column("batch_size", "batch size", 0),
+    Column("seed", "seed", 0),
+    Column("score", "score", 3),
+    Column("reliability", "reliability", 3),
+    Column("generality", "generality", 3),
+    Column("locality", "locality", 3),
+    Column("perplexity_ratio", "perplexity ratio", 3),
+    Column("seconds_per_edit", "seconds per edit", 2),
+    Column("bytes_per_edit", "bytes per edit", 0),
+)
+
+
+class Run(NamedTuple):
+    """A run as the report needs it.
+
+    Attributes:
+        shown: What the page gets: table row, curves, heat map, provenance, config.
+        rows: The rows of scores.jsonl; none of a run that cannot be trusted.
+        headline: Which measure stands for reliability, generality and locality.
+    """
+
+    shown: dict[str, Any]
+    rows: list[dict[str, Any]]
+    headline: Mapping[str, str]
+
+
+def read_run(folder: Path, row: Row) -> Run:
+    """Read what the report shows of one run; of a damaged one only its row."""
+    if row["status"] == "damaged":
+        return _run(row, {}, "", [])
+    try:
+        info = read_info(folder)
+        rows, _ = read_lines(folder / SCORES_FILE)
+        with explained("read", folder / CONFIG_FILE, "restore it from a copy, or delete the run"):
+            config = (folder / CONFIG_FILE).read_bytes().decode("utf-8", "replace")
+    except ResultsError as error:
+        return _run({**row, "status": "damaged", "reason": str(error)}, {}, "", [])
+    return _run(row, info["provenance"], config, rows)
+
+
+def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[str, Any]]) -> Run:
+    protocol = provenance.get("protocol")
+    headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
+    shown = {
+        "cells": {**{column.name: _number(row.get(column.name)) for column in COLUMNS}, **_bytes_per_edit(row)},
+        "halves": {column.name: half for column in COLUMNS if (half := _half(row, column.name)) is not None},
+        "reason": clip(str(row["reason"] or "")),
+        "curves": curves(rows, headline),
+        "heat": heat_map(rows, headline),
+        "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
+        "config": clip(config),
+    }
+    return Run(shown, rows, headline)
+
+
+def clip(text: str, length: int = _TEXT_LENGTH) -> str:
+    """`text`, cut to this length; says how much is missing."""
+    return text if len(text) <= length else f"{text[:length]}… ({len(text) - length} more characters)"
+
+
+def _bytes_per_edit(row: Row) -> dict[str, float]:
+    """What the method keeps anywhere, by the number of edits."""
+    kept = [row.get(f"footprint_{where}_bytes") for where in ("device", "host", "disk")]
+    numbers = [float(value) for value in kept if isinstance(value, (int, float))]
+    edits = row.get("edits")
+    return {"bytes_per_edit": sum(numbers) / edits} if numbers and isinstance(edits, (int, float)) and edits else {}
+
+
+def _half(row: Row, name: str) -> float | None:
+    """Half the width of a figure's interval."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return (high - low) / 2 if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Every value of a tree of mappings with its dotted path."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,128 @@
+"""Scored rows to what charts show: curves over the number of edits, and heat maps of edit age by stream position."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from editbench.results.schema import HEADLINES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Rows = Sequence[Mapping[str, Any]]
+
+POINTS = 200
+"""Points of a curve; of a longer stream, evenly spaced ones are kept."""
+BINS = 20
+"""Bins of a heat map's axis."""
+_DIGITS = 4
+
+
+def curves(rows: Rows, headline: Mapping[str, str]) -> dict[str, dict[str, list[float | None]]]:
+    """Headline measures over the number of edits.
+
+    Returns:
+        "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean over
+        the records scored at a checkpoint, or at the end; with the plain texts' perplexity, where it was measured. Each
+        has "edits" and a list for each measure, as long.
+    """
+    scored = [row for row in rows if "texts" not in row and row["status"] == "scored"]
+    immediate = sorted((row for row in scored if row["moment"] == "immediate"), key=lambda row: int(row["edits"]))
+    later = _by_edits(row for row in scored if row["moment"] in ("checkpoint", "final"))
+    texts = _by_edits(row for row in rows if row.get("texts") == "plain")
+    at = sorted({*later, *texts})
+    points: dict[str, list[float | None]] = {
+        kind: [_mean(later.get(edits, ()), headline.get(kind)) for edits in at] for kind in HEADLINES
+    }
+    points["perplexity"] = [_mean(texts.get(edits, ()), "perplexity") for edits in at]
+    return {"immediate": _running_means(immediate, headline), "checkpoints": {"edits": [*at], **points}}
+
+
+def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
+    """Headline measures by an edit's position in the stream and by its age, the number of edits made since.
+
+    Without checkpoints there are but two ages: right after, and at the end. None if nothing was scored.
+
+    Returns:
+        "by" ("age" or "moment"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
+        label of y, None where there is nothing; "n" is the matrix of the numbers of records.
+    """
+    scored = [row for row in rows if "texts" not in row and row["status"] == "scored" and row["moment"] != "baseline"]
+    if not scored:
+        return None
+    length = max(max(int(row["edits"]), int(row["position"]) + 1) for row in scored)
+    bins = min(BINS, length)
+    by_age = any(row["moment"] == "checkpoint" for row in scored)
+    column: Callable[[Mapping[str, Any]], int] = lambda row: row["position"] * bins // length  # noqa: E731
+    if by_age:
+        labels = _ranges(0, length, bins)
+        line: Callable[[Mapping[str, Any]], int] = lambda row: _age(row) * bins // length  # noqa: E731
+    else:
+        labels = ["right after", "at the end"]
+        line = lambda row: int(row["moment"] == "final")  # noqa: E731
+    cells: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in scored:
+        cells[line(row), column(row)].append(row)
+    grid = [[cells.get((y, x), ()) for x in range(bins)] for y in range(len(labels))]
+    return {
+        "by": "age" if by_age else "moment",
+        "x": _ranges(1, length, bins),
+        "y": labels,
+        "n": [[len(cell) for cell in line] for line in grid],
+        **{kind: [[_mean(cell, headline.get(kind)) for cell in line] for line in grid] for kind in HEADLINES},
+    }
+
+
+def _running_means(rows: Rows, headline: Mapping[str, str]) -> dict[str, list[float | None]]:
+    sums, counts = dict.fromkeys(HEADLINES, 0.0), dict.fromkeys(HEADLINES, 0)
+    curve: dict[str, list[float | None]] = {name: [] for name in ("edits", *HEADLINES)}
+    for index, row in enumerate(rows):
+        for kind in HEADLINES:
+            number = _finite(row["scores"].get(headline.get(kind, "")))
+            if number is not None:
+                sums[kind] += number
+                counts[kind] += 1
+        if index + 1 < len(rows) and rows[index + 1]["edits"] == row["edits"]:
+            continue  # the batch is not over
+        curve["edits"].append(row["edits"])
+        for kind in HEADLINES:
+            curve[kind].append(round(sums[kind] / counts[kind], _DIGITS) if counts[kind] else None)
+    kept = _spread(len(curve["edits"]))
+    return {name: [values[index] for index in kept] for name, values in curve.items()}
+
+
+def _spread(count: int) -> list[int]:
+    """Evenly spaced indices, `POINTS` at most, the first and the last among them."""
+    if count <= POINTS:
+        return list(range(count))
+    return [round(index * (count - 1) / (POINTS - 1)) for index in range(POINTS)]
+
+
+def _by_edits(rows: Iterable[Mapping[str, Any]]) -> dict[int, Rows]:
+    """Rows by the number of edits; where a checkpoint falls on the end, the final rows."""
+    groups: dict[int, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[int(row["edits"])][row["moment"]].append(row)
+    return {edits: moments.get("final") or next(iter(moments.values())) for edits, moments in groups.items()}
+
+
+def _age(row: Mapping[str, Any]) -> int:
+    return max(0, int(row["edits"]) - int(row["position"]) - 1)
+
+
+def _mean(rows: Rows, measure: str | None) -> float | None:
+    numbers = [number for row in rows if (number := _finite(row["scores"].get(measure))) is not None]
+    return round(fmean(numbers), _DIGITS) if numbers else None
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _ranges(first: int, length: int, bins: int) -> list[str]:
+    """Labels for `length` whole numbers from `first` in equal bins: "1–5", "6–10"."""
+    starts = [-(-index * length // bins) + first for index in range(bins + 1)]
+    return [f"{low}–{high - 1}" if high - low > 1 else str(low) for low, high in zip(starts, starts[1:], strict=False)]

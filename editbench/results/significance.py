@@ -1,0 +1,255 @@
+"""Two methods on the same records: is the difference more than chance?
+
+Everything is paired by record. The p-value is that of a permutation test: were the two methods alike, a record's two
+values could as well be swapped (all swaps of up to 12 records that differ are tried, 10,000 random ones of more). The
+interval of the difference is a percentile bootstrap interval over records, as everywhere in these results. Both treat a
+record as one piece, so the score is tested like any mean.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from editbench.results.files import read_lines
+from editbench.results.measures import harmonic_mean, interval, resampled_means
+from editbench.results.schema import HEADLINES, SCORES_FILE, ResultsError
+from editbench.results.seeds import SEPARATOR
+from editbench.results.store import read_info
+from editbench.results.tables import TESTED, Marks, best_row, comparable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from editbench.results.schema import Cell, Row
+
+    Floats = NDArray[np.float64]
+
+LEVEL = 0.05
+_EXACT = 12  # records that differ: 4,096 swaps
+_SWAPS = 10_000
+_BLOCK = 2**22  # numbers held at once
+_CHANGE_NO_SCORE = ("moments", "tokens_per_batch")  # settings of a protocol
+
+
+class Comparison(TypedDict):
+    """One measure of two methods, over the records that both have a number for.
+
+    Attributes:
+        a: Mean of the first.
+        b: Mean of the second.
+        difference: a - b.
+        low: Lower end of its 95 % bootstrap interval.
+        high: Upper end.
+        p_value: Of the permutation test, two-sided.
+        pairs: Records behind it.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float | None
+    high: float | None
+    p_value: float
+    pairs: int
+
+
+class _Side(NamedTuple):
+    protocol: dict[str, Any]
+    data: str
+    records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
+
+
+def compare_runs(
+    a: str | Path | Sequence[str | Path], b: str | Path | Sequence[str | Path], *, force: bool = False, seed: int = 0
+) -> dict[str, Comparison]:
+    """Compare two methods after the last edit, headline measure by headline measure and by score.
+
+    Args:
+        a: Run folder; or run folders of several seeds, where a record's value is its mean over them.
+        b: Likewise.
+        force: Compare whatever records the two have in common, though protocols, datasets or records differ.
+        seed: Of the random swaps and of the bootstrap.
+
+    Returns:
+        A `Comparison` by measure. One that no record has on both sides is missing, and so is a score without all three.
+
+    Raises:
+        ResultsError: If protocols, datasets or records differ, nothing can be compared, or a run cannot be read.
+    """
+    sides = [_read_side([one] if isinstance(one, (str, Path)) else one) for one in (a, b)]
+    if not force:
+        _refuse_difference(*sides)
+    shared = sorted(sides[0].records.keys() & sides[1].records.keys())
+    first, second = (
+        np.array([side.records[record] for record in shared]).reshape(-1, len(HEADLINES)) for side in sides
+    )
+    unpaired = ~(np.isfinite(first) & np.isfinite(second))
+    first[unpaired] = second[unpaired] = np.nan
+    columns = np.flatnonzero(~unpaired.all(axis=0))
+    if not len(columns):
+        raise ResultsError("no record has a headline measure in both runs; compare finished runs of one stream")
+    return _compare(first[:, columns], second[:, columns], [HEADLINES[column] for column in columns], seed)
+
+
+def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
+    """Which figures are worse than the best one beside them by more than chance, for the tables.
+
+    The level is 0.05, with Holm's correction for the comparisons in a column of a group.
+
+    Args:
+        rows: Rows of these runs, grouped over seeds or not.
+        folders: What `collect_folders` returned.
+    """
+    by_hash = {row["content_hash"]: folder for folder, row in folders.items()}
+    tests: dict[tuple[Cell, Cell], dict[str, Comparison]] = {}  # by content hashes: the best and the other
+    worse: set[tuple[Cell, str]] = set()
+    untested: list[str] = []
+    for rivals in comparable(rows):
+        for column in TESTED:
+            best = best_row(rivals, column)
+            if best is None:
+                continue
+            p_values: dict[Cell, float] = {}
+            for row in rivals:
+                if row is best or row["status"] != "done":
+                    continue
+                pair = (best["content_hash"], row["content_hash"])
+                if pair not in tests:
+                    try:
+                        tests[pair] = compare_runs(*(_folders(hashes, by_hash) for hashes in pair))
+                    except ResultsError as error:
+                        tests[pair] = {}
+                        untested.append(f"Not tested: {row['run']} beside {best['run']}: {error}.")
+                if column in tests[pair]:
+                    p_values[row["content_hash"]] = tests[pair][column]["p_value"]
+            worse |= {(hashes, column) for hashes in holm(p_values)}
+    return Marks(frozenset(worse), tuple(untested))
+
+
+def holm(p_values: Mapping[Cell, float], level: float = LEVEL) -> set[Cell]:
+    """The tests that Holm's step-down procedure (1979) rejects at this level."""
+    rejected: set[Cell] = set()
+    for index, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        if p_value > level / (len(p_values) - index):
+            break
+        rejected.add(name)
+    return rejected
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
+    """The run folders behind a row."""
+    found = [by_hash.get(one) for one in str(hashes).split(SEPARATOR)]
+    if missing := [one for one in found if one is None]:
+        raise ResultsError(f"{len(missing)} of its runs are not in these results folders")
+    return [folder for folder in found if folder is not None]
+
+
+def _read_side(folders: Sequence[str | Path]) -> _Side:
+    """What is compared of one or several runs of one method."""
+    values: dict[str, list[list[float]]] = defaultdict(list)
+    described: list[tuple[dict[str, Any], str]] = []
+    for folder in map(Path, folders):
+        provenance = read_info(folder)["provenance"]
+        protocol = {
+            name: value for name, value in provenance.get("protocol", {}).items() if name not in _CHANGE_NO_SCORE
+        }
+        data = provenance.get("dataset", {})
+        described.append((protocol, str(data.get("hash") or data.get("name"))))
+        measures = [protocol.get("headline", {}).get(kind) for kind in HEADLINES]
+        for row in read_lines(folder / SCORES_FILE)[0]:
+            if row["moment"] == "final" and "texts" not in row:
+                numbers = [row["scores"].get(measure) for measure in measures]
+                values[row["record"]].append([np.nan if number is None else number for number in numbers])
+    if any(one != described[0] for one in described):
+        raise ResultsError(
+            f"{', '.join(map(str, folders))} differ in protocol or dataset and are no seeds of one method"
+        )
+    return _Side(*described[0], {record: _mean_over_seeds(seen) for record, seen in values.items()})
+
+
+def _mean_over_seeds(seen: list[list[float]]) -> list[float]:
+    """A value is NaN if it is in any seed: else the two sides would be means over different seeds."""
+    return [float(value) for value in np.mean(seen, axis=0)]
+
+
+def _refuse_difference(a: _Side, b: _Side) -> None:
+    remedy = "compare runs that agree in it, or force the comparison"
+    names = sorted(name for name in {*a.protocol, *b.protocol} if a.protocol.get(name) != b.protocol.get(name))
+    if names:
+        found = "; ".join(f"{name} is {a.protocol.get(name)!r} and {b.protocol.get(name)!r}" for name in names)
+        raise ResultsError(f"the protocols differ: {found}; {remedy}")
+    if a.data != b.data:
+        raise ResultsError(f"the datasets differ: {a.data} and {b.data}; {remedy}")
+    if a.records.keys() != b.records.keys():
+        first, second = (len(one.records.keys() - other.records.keys()) for one, other in ((a, b), (b, a)))
+        raise ResultsError(f"the records differ: {first} only in the first, {second} only in the second; {remedy}")
+
+
+# --- testing -----------------------------------------------------------------------------------------------------
+
+
+def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Comparison]:
+    """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number."""
+    scored = tuple(names) == HEADLINES
+    means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
+    observed = means_a - means_b
+    width = len(names)
+    resampled = resampled_means(np.hstack([a, b]), seed)
+    drawn = _with_score(resampled[:, :width], scored) - _with_score(resampled[:, width:], scored)
+    extreme, swaps = np.zeros(len(observed)), 0
+    for differences in _swapped(a, b, scored, seed):
+        extreme += (np.abs(differences) >= np.abs(observed) - 1e-12).sum(axis=0)
+        swaps += len(differences)
+    pairs = np.isfinite(a).sum(axis=0)
+    result: dict[str, Comparison] = {}
+    for index, name in enumerate([*names, "score"][: len(observed)]):
+        low, high = interval(drawn[:, index])
+        result[name] = {
+            "a": float(means_a[index]),
+            "b": float(means_b[index]),
+            "difference": float(observed[index]),
+            "low": low,
+            "high": high,
+            "p_value": float(extreme[index] / swaps),
+            "pairs": int(pairs[index] if index < width else pairs.min()),
+        }
+    return result
+
+
+def _swapped(a: Floats, b: Floats, scored: bool, seed: int) -> Iterator[Floats]:
+    """Differences of the means, of a by b, with records swapped, the actual ones first: blocks of (swaps, measures)."""
+    count = np.isfinite(a).sum(axis=0)
+    middle = np.nanmean((a + b) / 2, axis=0)
+    half = np.nan_to_num((a - b) / 2)
+    half = half[half.any(axis=1)]  # (D, M): swapping equals changes nothing
+    for signs in _signs(len(half), seed):
+        shift = signs @ half / count
+        above, below = np.maximum(middle + shift, 0.0), np.maximum(middle - shift, 0.0)  # rounding: no -1e-17
+        yield _with_score(above, scored) - _with_score(below, scored)
+
+
+def _signs(records: int, seed: int) -> Iterator[Floats]:
+    """Which records are swapped, as blocks of (swaps, records), 1 or -1; the first row swaps none."""
+    if records <= _EXACT:
+        bits = np.arange(2**records)[:, None] >> np.arange(records) & 1
+        yield np.where(bits, -1.0, 1.0)
+        return
+    yield np.ones((1, records))
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // records)
+    for start in range(0, _SWAPS, size):
+        yield np.where(rng.random((min(size, _SWAPS - start), records)) < 0.5, -1.0, 1.0)
+
+
+def _with_score(means: Floats, scored: bool) -> Floats:
+    """(N, M) means, and their harmonic mean as a last column if they are the three that make the score."""
+    return np.column_stack([means, harmonic_mean(means)]) if scored else means

@@ -1,0 +1,51 @@
+"""Settings of NSE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from editbench.locate.checks import above_zero, at_least, one_of
+from editbench.locate.spread import SpreadSettings
+
+SELECTIONS = ("published", "smallest")
+MEMORIES = ("all", "kept", "none")
+
+
+@dataclass
+class NSEConfig(SpreadSettings):
+    """Neuron-level Sequential Editing. Defaults are the published ones for GPT-2 XL.
+
+    The other fields are those of :class:`~editbench.locate.spread.SpreadSettings` and
+    :class:`~editbench.locate.values.ValueSettings`.
+
+    Attributes:
+        moment_weight: λ, the weight of C against the keys of the edits.
+        alpha: An edit takes part in a round if its ‖z − h‖ is larger than this …
+        upper_bound: … and smaller than this.
+        max_iterations: One round fewer than this is made, at most.
+        neuron_threshold: p, the share of the summed scores that the selected neurons may hold; 1 takes all neurons.
+        selection: "published": the largest prefix (by falling score) that does not exceed p; "smallest": the smallest
+            set that reaches p, as the paper says (one neuron more).
+        memory: Whose keys are remembered after a batch: "all" its edits' (published), those "kept" in at least one
+            round, or "none".
+    """
+
+    moment_weight: float = 10_000.0
+    alpha: float = 35.0
+    upper_bound: float = 150.0
+    max_iterations: int = 4
+    neuron_threshold: float = 1.0
+    selection: str = "published"
+    memory: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, alpha=self.alpha)
+        at_least(2, max_iterations=self.max_iterations)
+        above_zero(neuron_threshold=self.neuron_threshold)
+        one_of(SELECTIONS, selection=self.selection)
+        one_of(MEMORIES, memory=self.memory)
+        if not self.upper_bound > self.alpha:
+            raise ValueError(
+                f"upper_bound is {self.upper_bound} and alpha {self.alpha}: no ‖z − h‖ lies between; raise upper_bound"
+            )

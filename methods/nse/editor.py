@@ -1,0 +1,123 @@
+"""NSE: MEMIT's spreading for long streams of edits.
+
+Jiang et al., "Neuron-Level Sequential Editing for Large Language Models", 2024: values are found on the original
+weights (value rewinding), edits that missed their value are written again in rounds, each layer changes only the
+neurons that the edits use most, and the keys of earlier edits are held in place by a memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.editor import Capabilities, EditError, Editor, EditReceipt
+from editbench.locate.footprint import footprint_of
+from editbench.locate.solve import BlockGram, WholeGram
+from editbench.locate.spread import Subjects, grams, spread, spread_templates
+from editbench.locate.value_cache import ValueCache
+from editbench.locate.values import AT_LAYER
+from editbench.methods.nse.config import NSEConfig
+from editbench.methods.nse.memory import Memory
+from editbench.methods.nse.neurons import select_neurons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from editbench.editor import Footprint
+    from editbench.ledger import Recording
+    from editbench.records import EditRequest
+
+
+class NSE(Editor[NSEConfig]):
+    """Edits a batch at once and remembers its keys; C, context templates and values are those of the unedited model."""
+
+    config_class = NSEConfig
+    capabilities = Capabilities(needs_subject=True)
+
+    templates: list[str] | None = None
+    values: ValueCache | None = None
+    memory: Memory | None = None
+
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """Find the values of ``requests`` on the original weights; templates and second moments too, the first time.
+
+        The same requests in the same order give the same bits. One whose optimisation fails is left to its edit.
+        """
+        self._find([r for r in requests if self.refusal(r) is None], patient=True)
+
+    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+        """Rounds of spreading over the edits that are still off their value; then the memory."""
+        c, ids = self.config, [r.id for r in batch]
+        values, memory = self._find(batch)
+        try:
+            memory.catch_up(len(self.ledger))
+        except (ArithmeticError, ValueError) as error:
+            raise EditError(ids, str(error)) from error
+        targets = torch.stack([values[r].target for r in batch], dim=1)  # (d, n)
+        subjects = Subjects(self.host, batch, values.templates, c.layers)
+        written: set[int] = set()
+        rounds: list[dict[str, Any]] = []
+        for _ in range(c.max_iterations - 1):
+            distances = (targets - subjects.hidden()).norm(dim=0).tolist()
+            kept = [i for i, distance in enumerate(distances) if c.alpha < distance < c.upper_bound]
+            rounds.append({"distances": distances, "kept": [ids[i] for i in kept], "neurons": {}})
+            if not kept:
+                break
+            solve = self._solver(rounds[-1]["neurons"])
+            spread(subjects.narrow(kept), targets[:, kept], solve, self.host, recording)
+            subjects.changed(c.layers[0])
+            written.update(kept)
+        remembered = {"all": range(len(batch)), "kept": sorted(written), "none": []}[c.memory]
+        if remembered:
+            keys = subjects.keys()
+            memory.add({layer: key[:, list(remembered)] for layer, key in keys.items()}, len(self.ledger))
+        receipt.losses.update({r.id: values[r].losses for r in batch})
+        receipt.details["rounds"] = rounds
+
+    def footprint(self) -> Footprint:
+        """Second moments, and the keys of earlier edits."""
+        return footprint_of(self.memory.tensors() if self.memory else [])
+
+    def state(self) -> dict[str, Tensor]:
+        """The memory of earlier keys."""
+        return self.memory.state() if self.memory else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a saved memory; an empty one is that of no edits.
+
+        Raises:
+            ValueError: It is not NSE's, or is for other layers.
+        """
+        if state:
+            self._find([])[1].restore(state)
+        elif self.memory is not None:
+            self.memory.clear()
+
+    def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, Memory]:
+        """Values of ``requests`` and the memory; what is missing is made on the original weights."""
+        c, host, materials = self.config, self.host, self.materials
+        if self.values is None or self.memory is None:
+            kind = WholeGram if c.neuron_threshold >= 1 else BlockGram
+            with self.ledger.pristine():
+                self.templates = spread_templates(host, c, materials)
+                self.memory = Memory(grams(host, c, materials, kind))
+                self.values = ValueCache(host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache)
+        if self.values.lacks(requests):
+            with self.ledger.pristine():
+                self.values.find(requests, patient=patient)
+        return self.values, self.memory
+
+    def _solver(self, counts: dict[str, int]) -> Callable[[int, Tensor], Tensor]:
+        """The matrix (d_ff, n) of a layer's update, zero at neurons that are not selected; counts them on the way."""
+        assert self.memory is not None
+        memory = self.memory
+
+        def solve(layer: int, keys: Tensor) -> Tensor:
+            index = select_neurons(keys, self.config.neuron_threshold, self.config.selection)
+            counts[str(layer)] = len(keys) if index is None else len(index)
+            return memory.grams[layer].solve(keys, index)
+
+        return solve

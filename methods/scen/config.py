@@ -1,0 +1,73 @@
+"""Settings of SCEN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+STORES = ("dense", "lowrank", "quantised", "auto")
+
+
+@dataclass
+class SCENConfig:
+    """Customized expert networks and indexing neurons. Defaults are the published ones for Llama-2-7B on ZsRE.
+
+    Attributes:
+        layer: Layer whose second MLP projection the experts stand in for.
+        expert_steps: Adam steps of an expert.
+        learning_rate: Adam's, for experts and neurons.
+        neuron_steps: Adam steps of an indexing neuron.
+        neuron_learning_rate: Adam's, for neurons; null for ``learning_rate``.
+        lr_after_first: Learning rate of all neurons but the first (the published code drops to 1e-4); null for no drop.
+        theta: An expert answers when its neuron's activation exceeds this.
+        prompt_format: What stands around an edit's prompt, with one "{}"; "[INST]{}[/INST]" in the paper's ZsRE.
+        answer_separator: What stands between prompt and answer; "" in the paper's ZsRE.
+        edits_at_once: Experts trained together. One takes 16 bytes for each number of the projection.
+        expert_store: "dense", "lowrank", "quantised", or "auto": for each expert the smallest that keeps its answer.
+        bits: 8, 4 or 2, for "quantised".
+        rank_error: "lowrank" takes the smallest rank whose relative error on the edit's own inputs is within this.
+        loss_margin: "auto" lets the edit's loss grow by this, nats per token.
+        device_bytes: Experts kept on the layer's device; the least recently used move to host memory. null: no bound.
+        host_bytes: Experts kept in host memory; others are read from ``bank_directory``. null: no bound.
+        bank_directory: Folder with one file an expert, written as they come; null for none.
+        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); formatted like the edits'.
+        cosine: Neurons see x / ‖x‖ (beyond the paper).
+        hinge: Negatives within the margins no longer train a neuron (beyond the paper).
+    """
+
+    layer: int = 20
+    expert_steps: int = 10
+    learning_rate: float = 1e-4
+    neuron_steps: int = 20
+    neuron_learning_rate: float | None = None
+    lr_after_first: float | None = None
+    theta: float = 0.65
+    prompt_format: str = "{}"
+    answer_separator: str = " "
+    edits_at_once: int = 4
+    expert_store: str = "dense"
+    bits: int = 4
+    rank_error: float = 0.05
+    loss_margin: float = 0.05
+    device_bytes: int | None = None
+    host_bytes: int | None = None
+    bank_directory: str | None = None
+    negatives: list[str] = field(default_factory=list)
+    cosine: bool = False
+    hinge: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("expert_steps", "neuron_steps", "edits_at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"scen: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.prompt_format.count("{}") != 1:
+            raise ValueError(f'scen: prompt_format is {self.prompt_format!r}; it must contain "{{}}" once')
+        if self.expert_store not in STORES:
+            raise ValueError(f"scen: expert_store is {self.expert_store!r}; it must be one of {', '.join(STORES)}")
+        if self.bits not in (8, 4, 2):
+            raise ValueError(f"scen: bits is {self.bits}; it must be 8, 4 or 2")
+        if self.host_bytes is not None and self.bank_directory is None:
+            raise ValueError("scen: host_bytes bounds what stays in memory; set bank_directory for the rest")
+
+    def formatted(self, prompt: str) -> str:
+        """The prompt as the model sees it."""
+        return self.prompt_format.replace("{}", prompt)

@@ -1,0 +1,297 @@
+"""SCEN: Scalable Model Editing via Customized Expert Networks (Yao et al., COLM 2024).
+
+Every edit gets an expert, a changed copy of one layer's second MLP projection, and an indexing neuron that fires on its
+prompt. The base model is never changed: a row for which no neuron fires gets the base model's own output, bit for bit.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
+from editbench.methods.scen.bank import Bank
+from editbench.methods.scen.choose import pack
+from editbench.methods.scen.config import SCENConfig
+from editbench.methods.scen.experts import Lessons, prompt_inputs, train_experts, wide
+from editbench.methods.scen.files import Expert, Folder
+from editbench.methods.scen.neurons import Training, initial_neuron, neuron_input, train_neurons
+from editbench.methods.scen.routing import Held, Routes
+from editbench.methods.scen.shelf import Shelf
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from editbench.editor import Materials
+    from editbench.host import Host
+    from editbench.ledger import Ledger, Recording
+    from editbench.methods.scen.stores import Packed
+    from editbench.records import EditRequest
+
+ROWS_AT_ONCE = 32
+
+
+class SCEN(Editor[SCENConfig]):
+    """Trains an expert and a neuron for each edit, and lets them answer within :meth:`answering`.
+
+    Attributes:
+        bank: All experts.
+        initial_neurons: Initial values by edit id, (d_ff,) each; the others are drawn from the seed and the id.
+    """
+
+    config_class = SCENConfig
+    capabilities = Capabilities(changes="modules")
+
+    def __init__(self, host: Host, ledger: Ledger, config: SCENConfig, materials: Materials | None = None) -> None:
+        """Start with an empty bank.
+
+        Raises:
+            ValueError: The layer does not exist, or the tokenizer has no EOS token.
+        """
+        super().__init__(host, ledger, config, materials)
+        if host.tokenizer.eos_token_id is None:
+            raise ValueError(f"scen: the tokenizer of {host.name} has no EOS token, with which an answer must end")
+        weight = host.weight(host.mlp_out_name(config.layer))
+        like = torch.empty((0, host.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
+        folder = Folder(Path(config.bank_directory)) if config.bank_directory is not None else None
+        shelf = Shelf(weight.device, config.device_bytes, config.host_bytes, folder)
+        self.bank = Bank(host.mlp_out_name(config.layer), like, shelf)
+        self.initial_neurons: Mapping[str, Tensor] = {}
+        self._negatives: Tensor | None = None
+        self._answering = False
+
+    # -- editing --------------------------------------------------------------------------------------------------
+
+    def refusal(self, request: EditRequest) -> str | None:
+        """Why the request cannot be edited: it is too long, or its answer does not start at a token of its own."""
+        try:
+            self._row(request)
+        except ValueError as error:
+            return f"unsupported: {error}"
+        return super().refusal(request)
+
+    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+        """Train experts, then neurons; the bank takes them in only when all are trained."""
+        packed: list[Packed] = []
+        inputs: list[Tensor] = []
+        with progress("experts", len(batch)) as advance:
+            for start in range(0, len(batch), self.config.edits_at_once):
+                part = batch[start : start + self.config.edits_at_once]
+                lessons = Lessons(self.host, self.config.layer, [self._row(request) for request in part])
+                packed += self._experts(part, lessons, receipt)
+                inputs.append(neuron_input(lessons.at_prompt, self.config.cosine))
+                advance(len(part))
+        own = torch.cat(inputs)  # (B, d_ff)
+        neurons = self._neurons(batch, own, receipt)
+        for i, request in enumerate(batch):
+            prompt = self.config.formatted(request.prompt)
+            expert = Expert(request.id, prompt, self.bank.weight, neurons[i], own[i], packed[i])
+            replaced = self.bank.add(expert)
+            _note(receipt, request, store=packed[i].kind, bytes=packed[i].nbytes, replaced=replaced)
+
+    def _experts(self, part: Sequence[EditRequest], lessons: Lessons, receipt: EditReceipt) -> list[Packed]:
+        """Stage 1."""
+        deltas, losses = train_experts(lessons, self.config.expert_steps, self.config.learning_rate)
+        finite = deltas.isfinite().flatten(1).all(dim=1).tolist()
+        bad = [request.id for request, ok in zip(part, finite, strict=True) if not ok]
+        if bad:
+            raise EditError(bad, "the expert's training loss became NaN or infinite")
+        kept = pack(lessons, deltas, self.config)
+        with torch.no_grad():
+            after = lessons.answers(torch.stack([p.delta(deltas.dtype) for p in kept]))[0].tolist()
+        for i, request in enumerate(part):
+            receipt.losses[request.id] = losses[i]
+            error = (kept[i].delta(deltas.dtype) - deltas[i]).norm() / deltas[i].norm()
+            _note(receipt, request, loss=after[i], relative_error=float(error))
+        return kept
+
+    @torch.no_grad()
+    def _neurons(self, batch: Sequence[EditRequest], own: Tensor, receipt: EditReceipt) -> Tensor:
+        """Stage 2, of a whole batch at once: negatives of an edit are the ones before it, whatever batch they were in.
+
+        Returns:
+            (B, d_ff).
+        """
+        config, bank = self.config, self.bank
+        generic = self._generic_inputs()
+        prompts = [config.formatted(request.prompt) for request in batch]
+        allowed = torch.tensor(
+            [
+                [True] * len(generic)
+                + [p != prompt for p in bank.prompts]
+                + [j < i and p != prompt for j, p in enumerate(prompts)]
+                for i, prompt in enumerate(prompts)
+            ],
+            device=own.device,
+        )  # (B, G + N + B)
+        rate = config.neuron_learning_rate or config.learning_rate
+        rates = torch.full((len(batch),), rate, dtype=own.dtype, device=own.device)
+        if config.lr_after_first is not None:
+            rates[0 if len(bank) else 1 :] = config.lr_after_first
+        start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.materials.seed, r.id)) for r in batch]
+        neurons, seen = train_neurons(
+            torch.stack([r.to(own) for r in start]),
+            own,
+            [generic, bank.inputs, own],
+            allowed,
+            rates,
+            config.neuron_steps,
+            hinge=config.hinge,
+        )
+        _report(batch, seen, receipt)
+        return neurons
+
+    def _generic_inputs(self) -> Tensor:
+        """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
+        if self._negatives is None:
+            texts = [self.config.formatted(prompt) for prompt in self.config.negatives]
+            self._negatives = self._inputs(texts)
+        return self._negatives
+
+    def _inputs(self, texts: Sequence[str]) -> Tensor:
+        """(B, d_ff) what neurons see at the last token of each text."""
+        rows = [self.host.encode(text).ids for text in texts]
+        parts = [
+            prompt_inputs(self.host, self.config.layer, rows[start : start + ROWS_AT_ONCE])
+            for start in range(0, len(rows), ROWS_AT_ONCE)
+        ]
+        empty = self.bank.inputs[:0]
+        return torch.cat([empty, *(neuron_input(part, self.config.cosine) for part in parts)])
+
+    def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
+        """Token ids of prompt and answer, EOS included.
+
+        Raises:
+            ValueError: Too long, or the answer's first token begins inside the prompt.
+        """
+        text, separator = self.config.formatted(request.prompt), self.config.answer_separator
+        prompt = self.host.encode(text).ids
+        if separator == " ":
+            answer = self.host.continuation(request.target)
+        else:
+            whole = self.host.encode(text + separator + request.target).ids
+            if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+                raise ValueError(
+                    f"the tokenizer merges the end of the prompt {text!r} with the answer; set answer_separator"
+                )
+            answer = whole[len(prompt) :]
+        tokens = len(prompt) + len(answer)
+        if tokens > self.host.max_length:
+            raise ValueError(f"prompt and answer take {tokens} tokens, {self.host.name} has {self.host.max_length}")
+        return prompt, [*answer, int(self.host.tokenizer.eos_token_id)]
+
+    # -- answering ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[None]:
+        """Let the experts answer whatever the model is asked within the block.
+
+        Routes are decided at the first forward pass and hold for the block: use one block a batch of prompts.
+
+        Args:
+            last_prompt_columns: For each prompt of the batch, the column of its last token, padding counted. In
+                generation each prompt may have several rows (beams, returned sequences), side by side.
+
+        Raises:
+            RuntimeError: A block is open already.
+        """
+        if self._answering:
+            raise RuntimeError("scen: answering() is already open; its routes hold until the block ends")
+        held = Held(last_prompt_columns, self._routes)
+        if len(self.bank):
+            held.attach(self.host.layers[self.config.layer], self.host.mlp_out(self.config.layer))
+        self._answering = True
+        try:
+            yield
+        finally:
+            self._answering = False
+            held.detach()
+
+    def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
+        """Continuations by the edited model; options as in :meth:`Host.generate`."""
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        width = max(len(self.host.encode(text).ids) for text in texts)
+        with self.answering([width - 1] * len(texts)):
+            return self.host.generate(texts, **options)
+
+    def activations(self, prompts: Sequence[str]) -> Tensor:
+        """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
+        return (self._inputs(prompts) @ self.bank.neurons.T).sigmoid()
+
+    def _routes(self, x: Tensor) -> Routes:
+        """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
+        while len(self.bank):
+            seen = neuron_input(x, self.config.cosine).to(self.bank.neurons)
+            activation, winner = (seen @ self.bank.neurons.T).sigmoid().max(dim=1)
+            fires = (activation > self.config.theta).tolist()
+            of = [self.bank.ids[w] if f else None for w, f in zip(winner.tolist(), fires, strict=True)]
+            experts = {id: self.bank.fetch(id) for id in dict.fromkeys(of) if id is not None}
+            sound = {id: packed for id, packed in experts.items() if packed is not None}
+            if len(sound) == len(experts):  # else a damaged expert has left the bank: choose among the others
+                return Routes(of, sound)
+        return Routes([None] * len(x), {})
+
+    # -- the bank -------------------------------------------------------------------------------------------------
+
+    def delete(self, id: str) -> None:
+        """Take an edit back: the model answers as if it had not been made.
+
+        Raises:
+            ValueError: There is no such edit.
+        """
+        self.bank.delete(id)
+
+    def save_bank(self, path: Path | str) -> None:
+        """Write all edits into a folder, one file each, in place of the bank that may be there."""
+        self.bank.save(Path(path))
+
+    def load_bank(self, path: Path | str) -> dict[str, str]:
+        """Append the edits of a folder.
+
+        Returns:
+            Edits that are lost, and why: their files are damaged.
+
+        Raises:
+            ValueError: It is the bank of another weight.
+        """
+        self.bank.load(Path(path))
+        return dict(self.bank.lost)
+
+    def footprint(self) -> Footprint:
+        """Experts where they lie; neurons and their inputs with those of the layer's device."""
+        shelf, bank = self.bank.shelf, self.bank
+        indices = [bank.neurons, bank.inputs, self._negatives if self._negatives is not None else bank.inputs[:0]]
+        near = shelf.device.nbytes + sum(t.numel() * t.element_size() for t in indices)
+        disk = shelf.folder.nbytes if shelf.folder is not None else 0
+        if bank.neurons.device.type == "cpu":
+            return Footprint(host=near + shelf.host.nbytes, disk=disk)
+        return Footprint(device=near, host=shelf.host.nbytes, disk=disk)
+
+    def state(self) -> dict[str, Tensor]:
+        """The whole bank."""
+        return self.bank.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Hold the bank of ``state``, and nothing else.
+
+        Raises:
+            ValueError: It is not the state of this method at this layer.
+        """
+        self.bank.restore(state)
+
+
+def _report(batch: Sequence[EditRequest], seen: Training, receipt: EditReceipt) -> None:
+    losses, activations = seen.losses.T.tolist(), seen.activations[-1].tolist()
+    for i, request in enumerate(batch):
+        _note(receipt, request, neuron_losses=losses[i], activation=activations[i])
+
+
+def _note(receipt: EditReceipt, request: EditRequest, **facts: Any) -> None:
+    """Add facts about one edit to the receipt's details."""
+    receipt.details.setdefault("edits", {}).setdefault(request.id, {}).update(facts)

@@ -1,0 +1,151 @@
+"""Locate-then-edit without any trick: the whole model, one edit at a time, hooks, nothing kept, autograd throughout."""
+
+import torch
+
+from editbench.locate.rows import kl_row, rewriting_rows, subject_row
+from editbench.locate.values import AT_MLP
+
+
+def whole_model(host, rows):
+    """Logits (B, T, V) of right-padded rows."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.tensor([[*row.ids, *[host.pad_id] * (width - len(row.ids))] for row in rows], device=host.device)
+    mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=host.device)
+    return host.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+
+
+def hooked(module, change, *, inputs=False):
+    """Hand the module's output (or input) to ``change``, and put in its place what that gives back, if anything."""
+
+    def before(_, args):
+        change(args[0])
+
+    def after(_, args, output):
+        new = change(output[0] if isinstance(output, tuple) else output)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    return module.register_forward_pre_hook(before) if inputs else module.register_forward_hook(after)
+
+
+def value(host, request, templates, layer, at, settings):
+    """(init, delta, losses) of one edit."""
+    rows = [*rewriting_rows(host, request, templates), kl_row(host, request)]
+    delta = torch.zeros(host.config.hidden_size, dtype=host.model.dtype, device=host.device, requires_grad=True)
+    optimiser, first, losses = torch.optim.Adam([delta], lr=settings.learning_rate), {}, []
+
+    def add(tensor):
+        out = tensor.clone().reshape(len(rows), -1, tensor.shape[-1])
+        first.setdefault("init", out[0, rows[0].subject].detach().clone())
+        for i, row in enumerate(rows):
+            out[i, row.subject] = out[i, row.subject] + delta
+        return out.reshape(tensor.shape)
+
+    handle = hooked(host.mlp_out(layer) if at == AT_MLP else host.layers[layer], add)
+    for step in range(settings.steps):
+        optimiser.zero_grad()
+        log_p = whole_model(host, rows).log_softmax(-1)
+        nll = 0.0
+        for i, row in enumerate(rows[:-1]):
+            nll = nll - sum(log_p[i, row.first + j, t] for j, t in enumerate(row.targets)) / len(row.targets)
+        new = log_p[-1, rows[-1].subject]
+        old = first.setdefault("old", new.detach())
+        kl = settings.kl_factor * (new.exp() * (new - old)).sum()
+        decay = settings.weight_decay * delta.norm() / first["init"].norm() ** 2
+        loss = nll / len(templates) + kl + decay
+        losses.append(float(loss))
+        if losses[-1] < settings.stop_loss or step == settings.steps - 1:
+            break
+        loss.backward()
+        optimiser.step()
+        bound = settings.clamp_norm_factor * first["init"].norm()
+        if delta.norm() > bound:
+            delta.data = delta.data * bound / delta.norm()
+    handle.remove()
+    return first["init"], delta.detach(), losses
+
+
+@torch.no_grad()
+def at_subject(host, rows, module, *, inputs=False):
+    """What ``module`` puts out (or takes in) at each row's subject token: (B, features)."""
+    seen = []
+    handle = hooked(module, lambda t: seen.append(t.reshape(len(rows), -1, t.shape[-1])), inputs=inputs)
+    whole_model(host, rows)
+    handle.remove()
+    return torch.stack([seen[0][i, row.subject] for i, row in enumerate(rows)])
+
+
+def keys(host, requests, templates, layer):
+    """K (d_ff, n): half bare prompt, half mean of the other templates; one edit at a time."""
+    columns = []
+    for request in requests:
+        x = at_subject(host, [subject_row(host, request, t) for t in templates], host.mlp_out(layer), inputs=True)
+        columns.append((x[0] + x[1:].mean(0)) / 2 if len(x) > 1 else x[0])
+    return torch.stack(columns, 1)
+
+
+def hidden(host, requests, layer):
+    """H (d, n): the layer's output for bare prompts."""
+    return torch.stack([at_subject(host, [subject_row(host, r)], host.layers[layer])[0] for r in requests], 1)
+
+
+@torch.no_grad()
+def moment(host, texts, layer):
+    """C (d_ff, d_ff) of one layer, text by text."""
+    total, count = 0.0, 0
+    for text in texts:
+        seen = []
+        handle = hooked(host.mlp_out(layer), seen.append, inputs=True)
+        host.model(input_ids=torch.tensor([host.encode(text).ids], device=host.device), use_cache=False)
+        handle.remove()
+        x = seen[0].reshape(-1, seen[0].shape[-1])
+        total, count = total + (x.T @ x).double(), count + len(x)
+    return total / count
+
+
+def rome(host, request, templates, inverse, config):
+    """Write one edit into the model; ``inverse`` is C⁻¹."""
+    layer = config.layer
+    init, delta, _ = value(host, request, templates, layer, AT_MLP, config)
+    rows = [subject_row(host, request, t) for t in templates]
+    x = at_subject(host, rows, host.mlp_out(layer), inputs=True)
+    out = at_subject(host, rows[:1], host.mlp_out(layer))[0]
+    u = (inverse.double() @ x.mean(0).double()).to(x)
+    u = u / u.norm()
+    host.weight(host.mlp_out_name(layer)).add_(torch.outer((init + delta - out) / (x[0] @ u), u))
+
+
+def memit_step(host, requests, templates, matrices, layers, targets, pick=None):
+    """One round over the layers; ``matrices`` are λC + M by layer, ``pick`` gives the neurons from the keys."""
+    for j, layer in enumerate(layers):
+        k = keys(host, requests, templates, layer).double()
+        r = (targets - hidden(host, requests, layers[-1])).double() / (len(layers) - j)
+        s = torch.arange(len(k)) if pick is None else pick(k)
+        adjusted = torch.linalg.solve(matrices[layer][s][:, s] + k[s] @ k[s].T, k[s])
+        weight = host.weight(host.mlp_out_name(layer))
+        weight[:, s] = weight[:, s] + (r @ adjusted.T).to(weight)
+
+
+def memit(host, requests, templates, moments, config):
+    """Write a batch of edits into the model."""
+    found = [value(host, r, templates, config.layers[-1], "layer", config) for r in requests]
+    targets = torch.stack([init + delta for init, delta, _ in found], 1)
+    matrices = {layer: config.moment_weight * moments[layer].double() for layer in config.layers}
+    memit_step(host, requests, templates, matrices, config.layers, targets)
+
+
+def nse(host, batches, templates, moments, config, pick=None):
+    """Write batches of edits into the model, one after another."""
+    matrices = {layer: config.moment_weight * moments[layer].double() for layer in config.layers}
+    found = [[value(host, r, templates, config.layers[-1], "layer", config) for r in batch] for batch in batches]
+    for batch, values in zip(batches, found, strict=True):
+        targets = torch.stack([init + delta for init, delta, _ in values], 1)
+        for _ in range(config.max_iterations - 1):
+            distance = (targets - hidden(host, batch, config.layers[-1])).norm(dim=0).tolist()
+            kept = [i for i, e in enumerate(distance) if config.alpha < e < config.upper_bound]
+            if not kept:
+                break
+            some = [batch[i] for i in kept]
+            memit_step(host, some, templates, matrices, config.layers, targets[:, kept], pick)
+        for layer in config.layers:
+            k = keys(host, batch, templates, layer).double()
+            matrices[layer] = matrices[layer] + k @ k.T

@@ -1,0 +1,359 @@
+"""Scorers by hand; perplexity, baseline and evaluator on tiny models."""
+
+import json
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from editbench.evaluation import baseline as baseline_module
+from editbench.evaluation import evaluator as evaluator_module
+from editbench.evaluation.baseline import compute_baseline
+from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.forward import NO_ANSWER, Answer, Query, answer
+from editbench.evaluation.perplexity import summarise, text_scores
+from editbench.evaluation.questions import questions
+from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, EditRequest, Passage, Probe
+from tests.oracles import evaluation as oracle
+from tests.zoo import tiny_host
+
+torch.set_num_threads(1)
+
+NAN, INF = math.nan, math.inf
+RIGHT = Answer(0.5, (True, True), (4, 7))
+HALF = Answer(1.5, (True, False), (4, 9))
+BROKEN = Answer(NAN, (False,), (NO_ANSWER,))
+NOTHING = Answer(NAN, (), ())
+
+
+def record(name="r1", subject="Danielle Darrieux", target="English", true="French"):
+    request = EditRequest(name, f"The mother tongue of {subject} is", subject, target, target_true=true)
+    probes = (
+        Probe(PARAPHRASE, f"Which language does {subject} speak?"),
+        Probe(PARAPHRASE, f"{subject}, a native speaker of"),
+        Probe(LOCALITY, "The mother tongue of Marcel Maupoil is", true),
+        Probe(LOCALITY, "Apple A5 is produced by", "Apple"),
+        Probe(LOCALITY, "Lyon is in"),
+        Probe(SUBJECT_FACT, f"{subject} lives in", "Paris"),
+    )
+    return EditRecord(request, probes)
+
+
+RECORDS = [record(), record("r2", "Edwin of Northumbria", "Italian and Russian", "Polish")]
+PASSAGES = {
+    "plain": (Passage("", "Toko Yasuda plays the guitar."), Passage("", "Google works with Microsoft in London.")),
+    "accurate": (Passage("Marcel Maupoil lives in Paris.", "He is a native French speaker."),),
+}
+
+
+# -- scorers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "expected"),
+    [
+        ("token_accuracy", Evidence(RIGHT), 1.0),
+        ("token_accuracy", Evidence(HALF), 0.5),
+        ("token_accuracy", Evidence(BROKEN), 0.0),
+        ("token_accuracy", Evidence(NOTHING), None),
+        ("exact_match", Evidence(RIGHT), 1.0),
+        ("exact_match", Evidence(HALF), 0.0),
+        ("exact_match", Evidence(NOTHING), None),
+        ("nll_contrast", Evidence(RIGHT, HALF), 1.0),
+        ("nll_contrast", Evidence(HALF, RIGHT), 0.0),
+        ("nll_contrast", Evidence(RIGHT, RIGHT), 0.0),
+        ("nll_contrast", Evidence(BROKEN, RIGHT), 0.0),
+        ("nll_contrast", Evidence(RIGHT, BROKEN), 0.0),
+        ("nll_contrast", Evidence(RIGHT), None),
+        ("nll_contrast", Evidence(RIGHT, NOTHING), None),
+        ("nll_difference", Evidence(RIGHT, HALF), math.exp(-0.5) - math.exp(-1.5)),
+        ("nll_difference", Evidence(RIGHT, Answer(INF, (False,), (3,))), math.exp(-0.5)),
+        ("nll_difference", Evidence(BROKEN, RIGHT), NAN),
+        ("nll_difference", Evidence(RIGHT), None),
+        ("agreement", Evidence(HALF, before=HALF), 1.0),
+        ("agreement", Evidence(HALF, before=RIGHT), 0.0),
+        ("agreement", Evidence(BROKEN, before=BROKEN), 0.0),
+        ("agreement", Evidence(RIGHT), None),
+        ("agreement_tokens", Evidence(HALF, before=RIGHT), 0.5),
+        ("agreement_tokens", Evidence(NOTHING, before=NOTHING), None),
+        ("nonfinite", Evidence(RIGHT, HALF), 0.0),
+        ("nonfinite", Evidence(BROKEN), 1.0),
+        ("nonfinite", Evidence(RIGHT, Answer(INF, (False,), (3,))), 1.0),
+        ("nonfinite", Evidence(RIGHT.first()), 0.0),
+        ("nonfinite", Evidence(NOTHING), None),
+    ],
+)
+def test_scorers_by_hand(name, evidence, expected):
+    found = get_scorer(name).score(evidence)
+    assert found == (expected if expected is None else pytest.approx(expected, nan_ok=True))
+
+
+def test_scorers_say_what_they_are():
+    for scorer in list_scorers():
+        assert scorer.version >= 1 and scorer.description and get_scorer(scorer.name) is scorer
+    with pytest.raises(ValueError, match="unknown scorer 'exactmatch'; did you mean 'exact_match'"):
+        get_scorer("exactmatch")
+
+
+def test_scorers_are_listed_without_torch():
+    code = (
+        "import sys; from editbench.evaluation import list_scorers; list_scorers(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- questions --------------------------------------------------------------------------------------------------------
+
+
+def test_which_answer_is_right():
+    found = [(q.probe.kind, q.wanted, q.other, q.labelled) for q in questions(RECORDS[0])]
+    assert found == [
+        (REWRITE, "English", "French", True),
+        (PARAPHRASE, "English", "French", True),
+        (PARAPHRASE, "English", "French", True),
+        (LOCALITY, "French", "English", True),
+        (LOCALITY, "Apple", None, True),
+        (LOCALITY, "English", None, False),
+        (SUBJECT_FACT, "Paris", None, True),
+    ]
+    bare = EditRecord(EditRequest("x", "Paris is in", None, "Spain"))
+    assert [q.query for q in questions(bare)] == [Query("Paris is in", ("Spain",))]
+
+
+# -- perplexity -------------------------------------------------------------------------------------------------------
+
+
+def test_perplexity_by_hand():
+    answers = [Answer(1.0, (True,) * 3, (1, 2, 3)), Answer(2.0, (True,), (1,)), NOTHING]
+    found = summarise(answers)
+    assert found == {
+        "perplexity": pytest.approx(math.exp(5 / 4)),
+        "perplexity_mean": pytest.approx((math.exp(1) + math.exp(2)) / 2),
+        "texts": 2,
+        "tokens": 4,
+        "nonfinite": 0,
+    }
+    broken = summarise([*answers, BROKEN])
+    assert math.isnan(broken["perplexity"]) and math.isnan(broken["perplexity_mean"]) and broken["nonfinite"] == 1
+    assert summarise([Answer(1e4, (False,), (1,))])["perplexity"] == INF
+    assert math.isnan(summarise([])["perplexity"]) and summarise([])["texts"] == 0
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("max_tokens", [None, 4])
+def test_perplexity_equals_the_oracle(bos, max_tokens):
+    host = tiny_host("llama", bos=bos)
+    passages = [p for several in PASSAGES.values() for p in several]
+    found = text_scores(host, passages, max_tokens=max_tokens)
+    expected = oracle.perplexity(host, passages, max_tokens)
+    assert (found["perplexity"], found["perplexity_mean"]) == pytest.approx(expected, rel=1e-5)
+    if max_tokens:
+        assert found["tokens"] == 3 + 3 + 4  # the first of a text without a prompt is not scored
+
+
+# -- baseline ---------------------------------------------------------------------------------------------------------
+
+
+def baseline_of(host, folder=None, records=RECORDS, fingerprint="weights", **options):
+    return compute_baseline(host, records, PASSAGES, model_fingerprint=fingerprint, cache=folder, **options)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Counts the calls that run the model."""
+    calls = []
+    monkeypatch.setattr(baseline_module, "answer", lambda *a, **k: calls.append(1) or answer(*a, **k))
+    return calls
+
+
+def test_the_baseline_is_computed_once(tmp_path, runs):
+    host = tiny_host("gpt2")
+    first = baseline_of(host, tmp_path / "cache")
+    host.mlp_out(1).weight.data.zero_()  # an edit; the cached answers are the pristine model's
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = baseline_of(host, tmp_path / "cache")
+    assert len(runs) == 1
+    assert first == second
+    assert {pair for pair in first.answers} == {
+        (q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r) if q.stays
+    }
+    assert set(first.texts) == {"plain", "accurate"}
+    assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".json"]
+
+
+def test_another_model_or_question_is_another_baseline(tmp_path, runs):
+    host = tiny_host("gpt2")
+    baseline_of(host, tmp_path)
+    baseline_of(host, tmp_path, fingerprint="other weights")
+    baseline_of(host, tmp_path, records=RECORDS[:1])
+    baseline_of(host, tmp_path, max_tokens=3)
+    assert len(runs) == 4 and len(list(tmp_path.iterdir())) == 4
+    baseline_of(host, tmp_path, records=RECORDS[::-1])
+    assert len(runs) == 4  # the order of the records is no matter
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "empty"])
+def test_a_damaged_baseline_is_computed_again(tmp_path, runs, damage):
+    host = tiny_host("gpt2")
+    good = baseline_of(host, tmp_path)
+    (file,) = tmp_path.iterdir()
+    stored = json.loads(file.read_text())
+    stored["content"]["answers"][0][4][0] += 1
+    text = {"cut": file.read_text()[:-50], "changed": json.dumps(stored), "foreign": "[1, 2]", "empty": ""}[damage]
+    file.write_text(text)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert baseline_of(host, tmp_path) == good
+    assert baseline_of(host, tmp_path) == good  # it was repaired
+    assert len(runs) == 2
+
+
+def test_a_baseline_of_other_records_is_refused():
+    host = tiny_host("gpt2")
+    evaluator = Evaluator(host, baseline=baseline_of(host, records=RECORDS[:1]))
+    with pytest.raises(ValueError, match="baseline has no answer to"):
+        evaluator.score([(RECORDS[1], 0)], moment="final", edits=1, batch=0)
+
+
+# -- evaluator --------------------------------------------------------------------------------------------------------
+
+
+def score(host, records=RECORDS, **options):
+    evaluator = Evaluator(host, baseline=baseline_of(host), **options)
+    return evaluator.score([(r, i) for i, r in enumerate(records)], moment="immediate", edits=1, batch=0)
+
+
+def test_rows_are_what_the_results_store():
+    first, second = score(tiny_host("gpt2"), scorers=["exact_match", "nll_contrast", "agreement"])
+    assert {k: second[k] for k in ("moment", "edits", "batch", "record", "position", "status", "reason")} == {
+        **{"moment": "immediate", "edits": 1, "batch": 0},
+        **{"record": "r2", "position": 1, "status": "scored", "reason": None},
+    }
+    assert set(first["scores"]) == {
+        *("rewrite.exact_match", "rewrite.nll_contrast", "paraphrase.exact_match", "paraphrase.nll_contrast"),
+        *("locality.exact_match", "locality.nll_contrast", "locality.agreement"),
+        *("subject_fact.exact_match", "subject_fact.agreement"),
+    }
+    assert first["scores"]["locality.agreement"] == first["scores"]["subject_fact.agreement"] == 1.0
+    assert first["left_out"] == {}
+    json.dumps(first)
+
+
+def test_averages_are_within_the_record_and_kind():
+    host = tiny_host("llama")
+    (row, _) = score(host)
+    right = []
+    for q in questions(RECORDS[0]):
+        nll, correct, argmax = oracle.answer(host, q.probe.prompt, q.wanted)
+        if q.probe.kind == LOCALITY and q.labelled:
+            right.append(sum(correct) / len(correct))
+    assert len(right) == 2
+    assert row["scores"]["locality.token_accuracy"] == pytest.approx(sum(right) / 2)
+    neighbour = oracle.answer(host, RECORDS[0].probes[2].prompt, "French")[0]
+    other = oracle.answer(host, RECORDS[0].probes[2].prompt, "English")[0]
+    assert row["scores"]["locality.nll_contrast"] == float(neighbour < other)
+    assert row["scores"]["locality.nll_difference"] == pytest.approx(math.exp(-neighbour) - math.exp(-other), abs=1e-5)
+
+
+def test_probe_details():
+    host = tiny_host("gpt2")
+    (row, _) = score(host)
+    rewrite, unlabelled = row["probes"][0], row["probes"][5]
+    nll, correct, argmax = oracle.answer(host, rewrite["prompt"], "English")
+    assert rewrite["kind"] == REWRITE and rewrite["target"] == "English"
+    assert rewrite["nll"] == pytest.approx(nll, abs=1e-5) and rewrite["correct"] == list(correct)
+    assert rewrite["other_nll"] == pytest.approx(oracle.answer(host, rewrite["prompt"], "French")[0], abs=1e-5)
+    assert rewrite["answer"] == host.tokenizer.decode(list(argmax)).strip() and "before" not in rewrite
+    assert unlabelled["target"] is None and unlabelled["nll"] is None and unlabelled["correct"] == []
+    first = oracle.answer(host, unlabelled["prompt"], "English")[2][:1]
+    assert unlabelled["answer"] == unlabelled["before"] == host.tokenizer.decode(list(first)).strip()
+
+
+def test_agreement_is_with_the_pristine_model():
+    host = tiny_host("gpt2")
+    evaluator = Evaluator(host, baseline=baseline_of(host), scorers=["agreement_tokens"])
+    before = [p["before"] for p in evaluator.score([(RECORDS[0], 0)], **STAMP)[0]["probes"] if "before" in p]
+    host.model.transformer.h[2].mlp.c_proj.weight.data.mul_(-3)
+    (row,) = evaluator.score([(RECORDS[0], 0)], **STAMP)
+    assert [p["before"] for p in row["probes"] if "before" in p] == before
+    assert row["scores"]["locality.agreement_tokens"] < 1
+    assert any(p["before"] != p["answer"] for p in row["probes"] if "before" in p)
+
+
+STAMP = {"moment": "final", "edits": 2, "batch": 1}
+
+
+def test_locality_probes_are_left_out_and_counted():
+    host = tiny_host("gpt2")
+    rows = score(host, left_out=lambda probe: "Marcel" in probe.prompt or probe.kind != LOCALITY)
+    assert rows[0]["left_out"] == {"locality": 1}
+    assert [p["kind"] for p in rows[0]["probes"]].count(LOCALITY) == 2
+    assert "subject_fact.agreement" in rows[0]["scores"]  # only locality probes can be left out
+    assert "locality.nll_contrast" not in rows[0]["scores"]
+
+
+def test_records_that_cannot_be_scored_keep_their_place():
+    host = tiny_host("gpt2")
+    records = [(record(f"r{i}"), i) for i in range(5)]
+    reasons = {"r0": "unsupported: no subject", "r2": "failed: the loss is NaN", "r3": "skipped: by hand", "r4": "odd"}
+    rows = Evaluator(host).score(records, **STAMP, unsupported=reasons)
+    assert [r["record"] for r in rows] == ["r0", "r1", "r2", "r3", "r4"]
+    assert [r["status"] for r in rows] == ["unsupported", "scored", "failed", "skipped", "unsupported"]
+    assert rows[2]["reason"] == reasons["r2"] and rows[2]["scores"] == {} and rows[2]["probes"] == []
+
+
+def test_everything_goes_through_the_model_together(monkeypatch):
+    calls = []
+    monkeypatch.setattr(evaluator_module, "answer", lambda *a, **k: calls.append(k) or answer(*a, **k))
+    editor = object.__new__(type("Editor", (), {"answering": lambda self, columns: torch.no_grad()}))
+    evaluator = Evaluator(tiny_host("gpt2"), tokens_per_batch=100)
+    evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)
+    assert [(k["editor"], k["tokens_per_batch"]) for k in calls] == [(editor, 100)]
+
+
+def test_without_a_baseline_there_is_no_agreement():
+    (row,) = Evaluator(tiny_host("gpt2")).score([(RECORDS[0], 0)], **STAMP)
+    assert not any("agreement" in name for name in row["scores"])
+    assert "before" not in row["probes"][3]
+
+
+def test_texts_have_a_row_each():
+    host = tiny_host("llama", bos=True)
+    evaluator = Evaluator(host, texts=PASSAGES)
+    evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
+    rows = {row["texts"]: row for row in evaluator.score_texts(**STAMP)}
+    assert set(rows) == {"plain", "accurate", "edited"}
+    edited = [Passage(r.request.prompt, r.request.target) for r in RECORDS]
+    for name, passages in {**PASSAGES, "edited": edited}.items():
+        assert {k: rows[name][k] for k in STAMP} == STAMP
+        found = rows[name]["scores"]
+        assert found["texts"] == len(passages) and found["nonfinite"] == 0
+        expected = oracle.perplexity(host, passages)
+        assert (found["perplexity"], found["perplexity_mean"]) == pytest.approx(expected, rel=1e-5)
+    assert baseline_of(host).texts["plain"] == pytest.approx(rows["plain"]["scores"])
+
+
+def test_edited_texts_stand_beside_accurate_ones_only():
+    evaluator = Evaluator(tiny_host("gpt2"), texts={"plain": PASSAGES["plain"]})
+    evaluator.score([(RECORDS[0], 0)], **STAMP)
+    assert [row["texts"] for row in evaluator.score_texts(**STAMP)] == ["plain"]
+
+
+def test_a_broken_model_is_scored_as_broken():
+    host = tiny_host("gpt2")
+    evaluator = Evaluator(host, baseline=baseline_of(host), texts=PASSAGES)
+    host.mlp_out(0).weight.data.fill_(math.nan)
+    (row,) = evaluator.score([(RECORDS[0], 0)], **STAMP)
+    assert row["scores"]["rewrite.nonfinite"] == row["scores"]["locality.nonfinite"] == 1.0
+    assert row["scores"]["rewrite.exact_match"] == row["scores"]["locality.agreement"] == 0.0
+    assert math.isnan(row["scores"]["rewrite.nll_difference"]) and row["probes"][0]["answer"] == ""
+    assert all(r["scores"]["nonfinite"] == r["scores"]["texts"] for r in evaluator.score_texts(**STAMP))
+
+
+def test_unknown_scorers_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'agreement'"):
+        Evaluator(tiny_host("gpt2"), scorers=["agreemnt"])

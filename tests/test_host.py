@@ -1,0 +1,194 @@
+"""Anatomy and host: every architecture is found and checked, tokens are right, unknown models get a helpful error."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from editbench.anatomy import ANATOMIES, AnatomyError, check_anatomy, find_anatomy, is_transposed, projection_sizes
+from editbench.host import Host
+from tests.zoo import ARCHITECTURES, tiny_host, tiny_tokenizer
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_anatomy_is_found_and_oriented(architecture):
+    host = tiny_host(architecture)
+    assert host.n_layers == 3
+    assert is_transposed(host.mlp_out(0)) == (architecture == "gpt2")
+    for layer in range(3):
+        assert host.weight(host.mlp_out_name(layer)).shape == (32, 48)
+        assert projection_sizes(host.mlp_out(layer), "") == (48, 32)
+    with pytest.raises(ValueError, match="layers 0 to 2"):
+        host.mlp_out(3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_written_weight_acts_as_out_times_in(architecture):
+    """W x computed from the oriented weight is what the module gives: orientation is right, also where W is square."""
+    host = tiny_host(architecture, "float64")
+    module = host.mlp_out(1)
+    x = torch.randn(5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    bias = getattr(module, "bias", None)
+    ours = x @ host.weight(host.mlp_out_name(1)).T + (bias if bias is not None else 0)
+    torch.testing.assert_close(ours, module(x))
+
+
+def test_square_projections_keep_their_orientation():
+    config = GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, n_inner=32, n_positions=16)
+    host = Host(GPT2LMHeadModel(config), tiny_tokenizer(vocabulary=300))
+    parameter = host.mlp_out(0).weight
+    assert torch.equal(host.weight(host.mlp_out_name(0)), parameter.T)
+    host.weight(host.mlp_out_name(0))[0, 1] = 7.0
+    assert parameter[1, 0] == 7.0
+
+
+class Unheard(LlamaForCausalLM):
+    """An architecture that is in no table."""
+
+
+def unheard():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    return Unheard(LlamaConfig(vocab_size=400, **sizes))
+
+
+def test_unknown_architecture_says_which_paths_to_set():
+    with pytest.raises(AnatomyError) as error:
+        Host(unheard(), tiny_tokenizer())
+    for part in ("Unheard", "model.anatomy", "decoder", "mlp_out", "model.layers", "mlp.down_proj"):
+        assert part in str(error.value)
+
+
+def test_unknown_architecture_works_with_the_paths_it_asked_for():
+    paths = {
+        "decoder": "model",
+        "layers": "model.layers",
+        "attention": "self_attn",
+        "mlp_in": ["mlp.gate_proj", "mlp.up_proj"],
+        "mlp_out": "mlp.down_proj",
+    }
+    host = Host(unheard(), tiny_tokenizer(), anatomy=paths)
+    assert host.anatomy == ANATOMIES["LlamaForCausalLM"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"mlp_uot": "x"}, "did you mean 'mlp_out'"),
+        ({"mlp_out": "mlp.nothing"}, "nothing"),
+        ({"mlp_out": "mlp.c_fc"}, "maps to 48 features"),
+        ({"layers": "transformer"}, "layers, the model's config says"),
+        ({"mlp_out": "ln_1"}, "expected a linear projection"),
+    ],
+)
+def test_wrong_paths_are_found_out(override, message):
+    with pytest.raises(AnatomyError, match=message):
+        find_anatomy(tiny_host("gpt2").model, override)
+
+
+def test_check_counts_layers():
+    host = tiny_host("llama")
+    host.model.config.num_hidden_layers = 5
+    with pytest.raises(AnatomyError, match="holds 3 layers, the model's config says 5"):
+        check_anatomy(host.model, host.anatomy)
+
+
+def test_a_head_that_scales_is_noticed():
+    host = tiny_host("llama")
+    forward = host.model.forward
+
+    def scaled(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = out.logits * 2
+        return out
+
+    host.model.forward = scaled
+    with pytest.raises(AnatomyError, match="own logits"):
+        Host(host.model, host.tokenizer)
+
+
+# -- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def metaspace(*, legacy, bos):
+    """A SentencePiece-like tokenizer: words with ▁, single characters as a fallback; ``legacy`` prepends in a normalizer."""
+    words = ["▁The", "▁of", "▁is", "▁Italian", "▁French", "▁New", "▁York", "x", "▁x", ".", ":", "▁."]
+    letters = [chr(c) for c in range(33, 127)] + ["▁", "é", "ü", "ł"]
+    vocabulary = {t: i for i, t in enumerate(dict.fromkeys(["<unk>", "<s>", "</s>", *words, *letters]))}
+    scores = [(t, -1.0 if len(t) > 1 else -5.0) for t in vocabulary]
+    backend = Tokenizer(models.Unigram(scores, unk_id=0))
+    if legacy:
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    if bos:
+        backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def host_with(tokenizer):
+    host = tiny_host("llama")
+    host.tokenizer = tokenizer
+    return host
+
+
+STYLES = {
+    "byte-level": lambda bos: tiny_tokenizer(bos=bos),
+    "metaspace": lambda bos: metaspace(legacy=False, bos=bos),
+    "sentencepiece": lambda bos: metaspace(legacy=True, bos=bos),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("target", ["Italian", " Italian", "New York", "é", "x."])
+def test_continuation_is_what_follows_the_prompt(style, bos, target):
+    """Prompt ids followed by continuation ids are the ids of the whole text: one space, no BOS, nothing doubled."""
+    host = host_with(STYLES[style](bos))
+    prompt = "The York is"
+    whole = host.encode(f"{prompt} {target.strip()}").ids
+    assert host.encode(prompt).ids + host.continuation(target) == whole
+
+
+def test_generation_is_the_same_for_any_batch():
+    host = tiny_host("llama", bos=True)
+    prompts = ["The mother tongue of Danielle Darrieux is", "Toko", "What is the twin city of Lyon? It is"]
+    together = host.generate(prompts, max_new_tokens=5)
+    assert together == [host.generate(p, max_new_tokens=5)[0] for p in prompts]
+
+
+def test_fingerprint_tells_weights_and_dtypes_apart():
+    one, two = tiny_host("gpt2"), tiny_host("gpt2")
+    assert one.fingerprint == two.fingerprint
+    assert one.fingerprint != tiny_host("gpt2", "float64").fingerprint
+    three = tiny_host("gpt2")
+    three.weight(three.mlp_out_name(0))[0, 0] += 1e-3
+    assert three.fingerprint != one.fingerprint
+
+
+def test_loading_from_a_folder_and_clear_errors(tmp_path):
+    host = tiny_host("gpt2")
+    host.model.save_pretrained(tmp_path / "model")
+    host.tokenizer.save_pretrained(tmp_path / "model")
+    loaded = Host.load(tmp_path / "model", device="cpu")
+    assert loaded.name == "model"
+    assert loaded.fingerprint == host.fingerprint
+    assert Host.load(tmp_path / "model", dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        Host.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="it holds nothing"):
+        Host.load(tmp_path / "empty")
+    with pytest.raises(ValueError, match="did you mean 'float32'"):
+        Host.load(tmp_path / "model", dtype="flot32")
+
+
+def test_a_tokenizer_without_offsets_is_refused():
+    host = tiny_host("gpt2")
+
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match="no character offsets"):
+        Host(host.model, Slow())

@@ -1,0 +1,149 @@
+"""The ledger: what it applies it can take back, save and replay, bit for bit."""
+
+import json
+
+import pytest
+import torch
+
+from editbench.ledger import Dense, Ledger, LedgerError, LowRank, read_shard
+from tests.zoo import tiny_host
+
+ARCHITECTURES = ("gpt2", "llama")
+
+
+def changes(host, seed, layer=1, rank=2):
+    generator = torch.Generator().manual_seed(seed)
+    name = host.mlp_out_name(layer)
+    out, inner = host.weight(name).shape
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64) * 0.01  # noqa: E731
+    return [LowRank(name, draw(out, rank), draw(inner, rank)), Dense(host.mlp_out_name(0), draw(out, inner))]
+
+
+def write(ledger, number):
+    with ledger.recording([f"edit-{number}"]) as recording:
+        for change in changes(ledger.host, number):
+            recording.apply(change)
+
+
+def weights(host):
+    return {k: v.clone() for k, v in host.model.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_rollback_is_bitwise(architecture, dtype, on_disk, tmp_path):
+    host = tiny_host(architecture, dtype)
+    ledger = Ledger(host, tmp_path / "ledger" if on_disk else None)
+    states = [weights(host)]
+    for number in range(4):
+        write(ledger, number)
+        states.append(weights(host))
+    assert not same(states[3], states[4])
+    for keep in (2, 0):
+        ledger.rollback(keep)
+        assert same(weights(host), states[keep])
+        assert ledger.edited_ids == [f"edit-{i}" for i in range(keep)]
+    if on_disk:
+        assert not list((tmp_path / "ledger").glob("*.safetensors"))
+
+
+def test_the_change_is_what_the_factors_say():
+    for architecture in ARCHITECTURES:
+        host = tiny_host(architecture, "float64")
+        low, dense = changes(host, 7)
+        ledger = Ledger(host)
+        write(ledger, 7)
+        torch.testing.assert_close(ledger.delta(low.weight), low.left @ low.right.T)
+        torch.testing.assert_close(ledger.delta(dense.weight), dense.delta)
+        assert ledger.delta(host.mlp_out_name(2)).abs().max() == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_replay_in_a_fresh_host_is_bitwise(architecture, tmp_path):
+    host = tiny_host(architecture)
+    ledger = Ledger(host, tmp_path)
+    for number in range(3):
+        write(ledger, number)
+    fresh = tiny_host(architecture)
+    again = Ledger(fresh, tmp_path)
+    again.replay()
+    assert same(weights(fresh), weights(host))
+    assert again.digest() == ledger.digest()
+    assert again.edited_ids == ledger.edited_ids
+    ledger.rollback(2)
+    shorter = Ledger(tiny_host(architecture), tmp_path)
+    shorter.replay(keep=2)
+    assert shorter.digest() == ledger.digest()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_edit_that_fails_half_way_leaves_no_trace(error, tmp_path):
+    host = tiny_host("gpt2")
+    ledger = Ledger(host, tmp_path)
+    write(ledger, 0)
+    before = weights(host)
+    with pytest.raises(error), ledger.recording(["bad"]) as recording:
+        recording.apply(changes(host, 1)[0])
+        raise error
+    assert same(weights(host), before)
+    assert ledger.edited_ids == ["edit-0"]
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_misfits_are_refused(value):
+    host = tiny_host("llama")
+    before = weights(host)
+    ledger = Ledger(host)
+    low, dense = changes(host, 1)
+    low.left[0, 0] = value
+    with pytest.raises(LedgerError, match="NaN or infinite"), ledger.recording(["x"]) as recording:
+        recording.apply(dense)
+        recording.apply(low)
+    with pytest.raises(LedgerError, match="does not fit"), ledger.recording(["x"]) as recording:
+        recording.apply(Dense(dense.weight, dense.delta.T))
+    assert same(weights(host), before)
+    assert len(ledger) == 0
+
+
+def test_pristine_shows_the_original_weights_and_comes_back():
+    host = tiny_host("gpt2")
+    original = weights(host)
+    ledger = Ledger(host)
+    write(ledger, 0)
+    edited = weights(host)
+    with ledger.pristine():
+        assert same(weights(host), original)
+    assert same(weights(host), edited)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path):
+    ledger = Ledger(tiny_host("gpt2"), tmp_path)
+    for number in range(3):
+        write(ledger, number)
+    file = tmp_path / "000001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LedgerError, match=r"000001\.safetensors"):
+        Ledger(tiny_host("gpt2"), tmp_path).replay()
+    file.unlink()
+    with pytest.raises(LedgerError, match="batch 000001 is missing"):
+        Ledger(tiny_host("gpt2"), tmp_path).replay()
+
+
+def test_shards_are_safetensors_with_readable_metadata(tmp_path):
+    from safetensors import safe_open
+
+    ledger = Ledger(tiny_host("gpt2"), tmp_path)
+    write(ledger, 5)
+    with safe_open(str(tmp_path / "000000.safetensors"), framework="pt") as handle:
+        assert json.loads(handle.metadata()["ids"]) == ["edit-5"]
+    ids, (low, dense) = read_shard(tmp_path / "000000.safetensors")
+    assert ids == ("edit-5",)
+    assert isinstance(low, LowRank)
+    assert isinstance(dense, Dense)

@@ -1,0 +1,203 @@
+"""The loop, end to end on a tiny model: what it writes, how it goes on after a crash, what it does with failed edits."""
+
+import json
+import shutil
+
+import pytest
+
+from editbench import runner, setup
+from editbench.editor import EditError, Editor
+from editbench.methods.rome import ROME
+from editbench.resume import SavedState
+from editbench.results import RunStore
+from editbench.results.leaderboard import collect, read_row
+from tests.zoo import LINES, tiny_host
+
+SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
+ROME_SETTINGS = ["method=rome", "method.ridge=0.1", "method.template_lengths=[[3,1]]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A tiny GPT-2 in a folder, as a user has a model."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    host = tiny_host("gpt2")
+    host.model.save_pretrained(folder)
+    host.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def records(count=6):
+    """CounterFact-like rows whose words the tiny tokenizer knows."""
+    languages = ["French", "Polish", "English", "Russian", "Italian", "Portuguese"]
+    for i in range(count):
+        yield {
+            "case_id": i,
+            "prompt": f"The mother tongue of Person{i} Maupoil is",
+            "subject": f"Person{i} Maupoil",
+            "target_new": languages[i % 6],
+            "ground_truth": languages[(i + 1) % 6],
+            "rephrase_prompt": f"Person{i} Maupoil speaks",
+            "locality_prompt": f"The mother tongue of Toko{i} Yasuda is",
+            "locality_ground_truth": languages[(i + 1) % 6],
+        }
+
+
+@pytest.fixture
+def make(tiny_folder, tmp_path):
+    """Compose a run in this test's own results folder."""
+    data, text = tmp_path / "counterfact.json", tmp_path / "plain.txt"
+    data.write_text(json.dumps(list(records())))
+    text.write_text("\n".join(LINES))
+
+    def compose(*overrides, results="results", method=ROME_SETTINGS):
+        places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
+        places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
+        return runner.compose([*method, *SETTINGS, *places, *overrides])
+
+    return compose
+
+
+def lines(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def comparable(folder):
+    """Everything that a run decided, without the times that it took."""
+    edits = [{k: v for k, v in row.items() if k != "seconds"} for row in lines(folder, "edits.jsonl")]
+    return lines(folder, "scores.jsonl"), edits
+
+
+def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
+    outcome = setup.run(make())
+    rows = lines(outcome.folder, "scores.jsonl")
+    moments = {(r["moment"], r.get("texts")) for r in rows}
+    assert {("baseline", "plain"), ("immediate", None), ("final", None), ("final", "plain")} <= moments
+    assert sum(r["moment"] == "immediate" for r in rows) == 6
+    info = json.loads((outcome.folder / "run.json").read_text())
+    assert info["status"] == "done"
+    assert info["provenance"]["model"]["hash"] == tiny_host("gpt2").fingerprint
+    assert len(list((outcome.folder / "ledger").glob("0*.safetensors"))) == 6
+    (row,) = collect(tmp_path / "results")
+    assert row["method"] == "rome"
+    assert row["edits"] == 6
+    assert row["perplexity_before"] is not None
+    assert row["seconds_per_edit"] > 0
+
+
+def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
+    first = setup.run(make())
+    again = setup.run(make())
+    assert again.already_done
+    assert again.folder == first.folder
+    before = comparable(first.folder)
+    redone = setup.run(make("results.rerun=true"))
+    assert not redone.already_done
+    assert comparable(redone.folder) == before  # same seed, same machine: same numbers to the bit
+
+
+@pytest.mark.parametrize("method", [ROME_SETTINGS, ["method=finetune"]], ids=["rome", "finetune"])
+@pytest.mark.parametrize("crash_at", [0, 3, 5])
+def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):
+    whole = setup.run(make(results="whole", method=method))
+
+    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    edit, calls = Editor.edit, []
+
+    def stop_at(self, batch):
+        if len(calls) == crash_at:
+            raise KeyboardInterrupt
+        calls.append(batch)
+        return edit(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("editbench.editor.Editor.edit", stop_at)
+        with pytest.raises(KeyboardInterrupt):
+            setup.run(make(results="stopped", method=method))
+    folder = next((whole.folder.parent.parent / "stopped").iterdir())
+    assert read_row(folder)["status"] == "interrupted"
+    resumed = setup.run(make(results="stopped", method=method))
+    assert comparable(resumed.folder) == comparable(whole.folder)
+
+
+def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
+    outcome = setup.run(make())
+    store = RunStore.open(outcome.folder)
+    store.set_status("running")
+    store.close()
+    state = outcome.folder / "ledger" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:50])
+    with pytest.raises(RuntimeError, match=r"state\.safetensors is damaged"):
+        setup.run(make())
+    assert lines(outcome.folder, "edits.jsonl")
+
+
+def test_other_weights_on_replay_are_noticed(make, tmp_path):
+    outcome = setup.run(make())
+    host = tiny_host("gpt2")
+    host.weight(host.mlp_out_name(1))[0, 0] += 1.0
+    folder = tmp_path / "copy"
+    shutil.copytree(outcome.folder / "ledger", folder)
+    from editbench.editor import make_editor
+    from editbench.ledger import Ledger
+
+    editor = make_editor("unedited", host, ledger=Ledger(host, folder))
+    with pytest.raises(RuntimeError, match="gives other weights"):
+        SavedState(folder).restore(editor)
+
+
+def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monkeypatch):
+    original = ROME.write
+
+    def write(self, batch, recording, receipt):
+        original(self, batch, recording, receipt)
+        if batch[0].id == self.spoiled:
+            raise EditError([batch[0].id], "the loss became NaN")
+
+    monkeypatch.setattr(ROME, "write", write)
+    config = make("stream.batch_size=3")
+    monkeypatch.setattr(ROME, "spoiled", "1", raising=False)
+    outcome = setup.run(config)
+    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    failed = [r for r in final if r["status"] == "failed"]
+    assert [r["record"] for r in failed] == ["1"]
+    assert failed[0]["scores"] == {}
+    assert "NaN" in failed[0]["reason"]
+    row = read_row(outcome.folder)
+    assert row["failed"] == 1
+    assert row["scored"] == 5
+
+
+def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
+    file = tmp_path / "questions.jsonl"
+    rows = [{"prompt": f"What is the capital of land {i}?", "target": "Rome"} for i in range(6)]
+    file.write_text("\n".join(json.dumps(r) for r in rows))
+    outcome = setup.run(make("dataset=custom", f"dataset.path={file}"))
+    row = read_row(outcome.folder)
+    assert row["unsupported"] == 6
+    assert row["reliability"] is None
+    reasons = {r["reason"] for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "unsupported"}
+    assert reasons == {"unsupported: ROME needs a subject, and the record has none"}
+
+
+def test_editors_never_see_probes(make, monkeypatch):
+    seen = []
+    original = ROME.edit
+    monkeypatch.setattr(ROME, "edit", lambda self, batch: seen.extend(batch) or original(self, batch))
+    setup.run(make())
+    assert {type(s).__name__ for s in seen} == {"EditRequest"}
+    assert not any(hasattr(s, "probes") for s in seen)
+
+
+def test_checkpoints_are_scored_with_all_records_so_far(make):
+    outcome = setup.run(make("stream.checkpoints=[2,4]"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
+    assert [sum(r["edits"] == n for r in rows) for n in (2, 4)] == [2, 4]
+
+
+def test_memory_is_counted(make):
+    outcome = setup.run(make())
+    costs = json.loads((outcome.folder / "run.json").read_text())["costs"]
+    assert costs["peak_rss_bytes"] > 0
+    assert set(costs["footprint"]) == {"device", "host", "disk"}

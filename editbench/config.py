@@ -67,7 +67,7 @@ class ProtocolConfig:
         scorers: Scorers to apply (``editbench list scorers``).
         moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
         headline: Which measure stands for reliability, generality and locality.
-        tokens_per_batch: Padded tokens that evaluation runs at once.
+        tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
     """
 
@@ -75,7 +75,7 @@ class ProtocolConfig:
     scorers: list[str] = field(default_factory=list)
     moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
     headline: dict[str, str] = field(default_factory=dict)
-    tokens_per_batch: int = 8192
+    tokens_per_batch: int | None = None
     max_tokens: int = 512
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from editbench import registry, runner, setup
-from editbench.cli import show, show_comparison
+from editbench.console import show, show_comparison
 from editbench.results import leaderboard
 
 REFERENCE = Path("results") / "reference" / "demo.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+_NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
+"""Configuration that does not change what the model computes; the weights' dtype is hashed with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +234,10 @@ class Host:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of all weights and buffers, names and dtypes included. Taken once: ask before the first edit."""
+        """Hex digest of configuration, weights, buffers and tokenizer. Taken once: ask before the first edit."""
         digest = hashlib.blake2b(digest_size=16)
+        settings = {k: v for k, v in self.config.to_dict().items() if k not in _NOT_IDENTITY}
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
             digest.update(tensor_bytes(tensor))

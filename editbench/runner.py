@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from editbench import registry
-from editbench.cli import conf_names
+from editbench.console import conf_names
 from editbench.config import RunConfig
 from editbench.naming import suggestion, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 GROUPS = ("method", "model", "dataset", "stream", "protocol")
 CONF = "pkg://editbench.conf"
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
-    sys.argv = ["editbench run", *given]
+    flags = [a for a in given if a.startswith("-") or "=" not in a]
+    sys.argv = ["editbench run", *flags, *(a for a in given if a not in flags)]  # Hydra wants its flags first
     hydra.main(version_base="1.3", config_path=CONF, config_name="config")(_job)()
     if _interrupted:
         return 130
@@ -98,13 +99,25 @@ def check_overrides(overrides: Sequence[str]) -> None:
             continue
         if key not in keys:
             raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
+    for job in _one_job_a_value(parsed):
+        _compose(job)
+
+
+def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
+    """The first job of a sweep, and one for every further value: enough to see each value once."""
+    own = [o for o in overrides if not o.key_or_group.startswith("hydra.")]
+    first = [f"{o.key_or_group}={_texts(o)[0]}" if o.is_sweep_override() else str(o.input_line) for o in own]
+    yield first
+    for place, override in enumerate(own):
+        for value in _texts(override)[1:]:
+            yield [*first[:place], f"{override.key_or_group}={value}", *first[place + 1 :]]
 
 
 def _job(config: DictConfig) -> None:
     """One run; errors are said in one line and do not sink the other jobs of a sweep."""
     global _interrupted
     from editbench import setup
-    from editbench.cli import show
+    from editbench.console import show
     from editbench.results.leaderboard import read_row
 
     if _interrupted:
@@ -144,7 +157,8 @@ def _compose(overrides: Sequence[str]) -> Any:
         try:
             return hydra_compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(" ".join(str(error).split("\n")[:2])) from error
+            cause = str(error.__cause__ or "").split("\n")[0]
+            raise ValueError(": ".join(filter(None, [str(error).split("\n")[0], cause]))) from error
 
 
 def _with_model_group(arguments: list[str]) -> list[str]:
@@ -168,9 +182,11 @@ def _chosen(arguments: Sequence[str], group: str) -> list[str]:
 
 
 def _values(override: Any) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_iterator())
-    return [override.value()]
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+
+
+def _texts(override: Any) -> list[str]:
+    return [str(t) for t in override.sweep_string_iterator()] if override.is_sweep_override() else []
 
 
 def _without_flags(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from editbench import datasets, registry
 from editbench.config import run_name, settings_of
+from editbench.naming import unknown
 from editbench.results import RunStore
 from editbench.stream import Stream, StreamSettings
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from editbench.evaluation import Evaluator
     from editbench.host import Host
     from editbench.records import RecordSet
+
+
+MOMENTS = ("immediate", "final")
+HEADLINE = ("reliability", "generality", "locality")
 
 
 class Outcome:
@@ -47,6 +52,7 @@ def run(config: Any) -> Outcome:
         dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
     records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
     stream = Stream.build(records, _stream_settings(config.stream))
+    _check_protocol(config.protocol)
     model_name = config.model.name or Path(str(config.model.path)).name
     store, done = _open_store(config, model_name)
     if done:
@@ -183,6 +189,19 @@ class LazyTexts(Sequence[str]):
             else:
                 self._texts = datasets.load_texts(self._source)
         return self._texts
+
+
+def _check_protocol(protocol: Any) -> None:
+    from editbench.evaluation.scorers import get_scorer
+
+    for name in protocol.scorers:
+        get_scorer(name)
+    for moment in protocol.moments:
+        if moment not in MOMENTS:
+            raise unknown("moment", moment, MOMENTS)
+    for name in protocol.headline:
+        if name not in HEADLINE:
+            raise unknown("headline measure", str(name), HEADLINE)
 
 
 def _stream_settings(node: Any) -> StreamSettings:

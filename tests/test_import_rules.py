@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted(f for top in ("editbench", "methods", "conf") for f in (ROOT / top).rglob("*.py"))
+TOPS = ("editbench", "methods", "conf")
+FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycache__" not in f.parts)
 
 # A room is a module or package of editbench. Anybody may import these two.
 ANYBODY = {"naming", "progress"}

@@ -158,7 +158,8 @@ class _Problem:
         self.row_at, self.column, self.token, self.edit, self.kl = (
             torch.tensor(x, device=device) for x in (row_at, column, token, edit, kl)
         )
-        self.weight = torch.tensor(weight, device=device)
+        wide = torch.float64 if self.host.model.dtype == torch.float64 else torch.float32
+        self.weight = torch.tensor(weight, dtype=wide, device=device)
         self.reach = int(self.column.max()) + 1  # columns from the subject on that matter
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from editbench.anatomy import is_transposed
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import Dense, Recording
 from editbench.locate.partial import Columns, run, watch
-from editbench.methods.finetune.config import FineTuneConfig
+from .config import FineTuneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from editbench.locate.rows import subject_row
 from editbench.locate.solve import factor
 from editbench.locate.templates import templates_for
 from editbench.locate.values import AT_MLP, optimise_values
-from editbench.methods.rome.config import ROMEConfig
+from .config import ROMEConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

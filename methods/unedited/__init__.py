@@ -1,5 +1,5 @@
 """The control: a model that nobody edits."""
 
-from editbench.methods.unedited.editor import Unedited, UneditedConfig
+from .editor import Unedited, UneditedConfig
 
 __all__ = ["Unedited", "UneditedConfig"]

@@ -52,7 +52,7 @@ def value(host, request, templates, layer, at, settings):
         kl = settings.kl_factor * (new.exp() * (new - old)).sum()
         decay = settings.weight_decay * delta.norm() / first["init"].norm() ** 2
         loss = nll / len(templates) + kl + decay
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         if losses[-1] < settings.stop_loss or step == settings.steps - 1:
             break
         loss.backward()

@@ -29,8 +29,8 @@ _IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "editbench report") -> int:
     """Write the report of these runs; the old file is replaced whole or not at all.
 
-    A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many records
-    as fit into its share of the page, and says so.
+    A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many
+    records as fit into its share of the page, and says so.
 
     Args:
         runs: What `collect_folders` returned.

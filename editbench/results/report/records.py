@@ -1,17 +1,17 @@
 """Scored rows to the record browser's data: which questions were put, and what the model said before and after.
 
 Runs of one stream put the same questions, so every text is stored once and named by its index. The data is bounded: if
-all records do not fit, every second one of each run is kept, or every fourth, and so on, so that those which stay are
+all records do not fit, every second one of each run is kept, or every third, and so on, so that those which stay are
 spread over the stream and are the same in all runs of it.
 """
 
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.report.run_data import clip
+from editbench.results.report.series import finite
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
             return data
         if stride >= longest:
             return {"stride": stride, "texts": [], "runs": [{**one, "rows": []} for one in counted]}
-        stride *= 2
+        stride = max(stride + 1, stride * 5 // 4)
 
 
 def _records(rows: Rows) -> list[dict[str, Mapping[str, Any]]]:
@@ -80,14 +80,14 @@ def _records(rows: Rows) -> list[dict[str, Mapping[str, Any]]]:
 def _record(moments: Mapping[str, Mapping[str, Any]], headline: Mapping[str, str], texts: _Texts) -> list[Any]:
     immediate, final = moments.get("immediate", {}), moments.get("final", {})
     last = final or immediate
-    probes = zip_longest(immediate.get("probes") or (), final.get("probes") or (), fillvalue={})
+    after, end = ({(one["kind"], one["prompt"]): one for one in row.get("probes") or ()} for row in (immediate, final))
     return [
         last["position"],
         texts(last["record"]),
         texts(last["status"]),
         texts(last.get("reason")),
-        *([row.get("scores", {}).get(headline.get(kind)) for kind in HEADLINES] for row in (immediate, final)),
-        [_probe(after, end, texts) for after, end in probes],
+        *([_rate(row.get("scores", {}).get(headline.get(kind))) for kind in HEADLINES] for row in (immediate, final)),
+        [_probe(after.get(key, {}), end.get(key, {}), texts) for key in {**after, **end}],
     ]
 
 
@@ -97,6 +97,11 @@ def _probe(after: Mapping[str, Any], end: Mapping[str, Any], texts: _Texts) -> l
         *(texts(either.get(name)) for name in ("kind", "prompt", "target", "before")),
         *(value for probe in (after, end) for value in (texts(probe.get("answer")), _right(probe))),
     ]
+
+
+def _rate(value: Any) -> float | None:
+    number = finite(value)
+    return None if number is None else round(number, 3)
 
 
 def _right(probe: Mapping[str, Any]) -> int:

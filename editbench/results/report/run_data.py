@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.results.files import explained, read_lines
-from editbench.results.report.series import curves, heat_map
+from editbench.results.report.series import curves, finite, heat_map
 from editbench.results.schema import CONFIG_FILE, SCORES_FILE, ResultsError
 from editbench.results.store import read_info
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from editbench.results.schema import Row
+    from editbench.results.schema import Cell, Row
 
 _TEXT_LENGTH = 4000
 
@@ -80,7 +79,7 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
-        "cells": {**{column.name: _number(row.get(column.name)) for column in COLUMNS}, **_bytes_per_edit(row)},
+        "cells": {**{column.name: _cell(row.get(column.name)) for column in COLUMNS}, **_bytes_per_edit(row)},
         "halves": {column.name: half for column in COLUMNS if (half := _half(row, column.name)) is not None},
         "reason": clip(str(row["reason"] or "")),
         "curves": curves(rows, headline),
@@ -107,11 +106,11 @@ def _bytes_per_edit(row: Row) -> dict[str, float]:
 def _half(row: Row, name: str) -> float | None:
     """Half the width of a figure's interval."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    return (high - low) / 2 if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+    return finite((high - low) / 2) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _cell(value: Cell) -> Cell:
+    return finite(value) if isinstance(value, float) else value
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

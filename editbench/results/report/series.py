@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -25,9 +25,9 @@ def curves(rows: Rows, headline: Mapping[str, str]) -> dict[str, dict[str, list[
     """Headline measures over the number of edits.
 
     Returns:
-        "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean over
-        the records scored at a checkpoint, or at the end; with the plain texts' perplexity, where it was measured. Each
-        has "edits" and a list for each measure, as long.
+        "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean
+        over the records scored at a checkpoint, or at the end; with the plain texts' perplexity, where it was measured.
+        Each has "edits" and a list for each measure, as long.
     """
     scored = [row for row in rows if "texts" not in row and row["status"] == "scored"]
     immediate = sorted((row for row in scored if row["moment"] == "immediate"), key=lambda row: int(row["edits"]))
@@ -44,7 +44,8 @@ def curves(rows: Rows, headline: Mapping[str, str]) -> dict[str, dict[str, list[
 def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     """Headline measures by an edit's position in the stream and by its age, the number of edits made since.
 
-    Without checkpoints there are but two ages: right after, and at the end. None if nothing was scored.
+    There are as many ages as there are checkpoints, so that evenly spaced ones leave no gaps; without any there is but
+    the end. None if nothing was scored.
 
     Returns:
         "by" ("age" or "moment"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
@@ -53,24 +54,21 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     scored = [row for row in rows if "texts" not in row and row["status"] == "scored" and row["moment"] != "baseline"]
     if not scored:
         return None
+    end = {row["edits"] for row in scored if row["moment"] == "final"}
+    scored = [row for row in scored if row["moment"] != "checkpoint" or row["edits"] not in end]  # once is enough
     length = max(max(int(row["edits"]), int(row["position"]) + 1) for row in scored)
-    bins = min(BINS, length)
+    columns = min(BINS, length)
     by_age = any(row["moment"] == "checkpoint" for row in scored)
-    column: Callable[[Mapping[str, Any]], int] = lambda row: row["position"] * bins // length  # noqa: E731
-    if by_age:
-        labels = _ranges(0, length, bins)
-        line: Callable[[Mapping[str, Any]], int] = lambda row: _age(row) * bins // length  # noqa: E731
-    else:
-        labels = ["right after", "at the end"]
-        line = lambda row: int(row["moment"] == "final")  # noqa: E731
+    ages = min(BINS, len({row["edits"] for row in scored if row["moment"] != "immediate"})) if by_age else 1
     cells: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in scored:
-        cells[line(row), column(row)].append(row)
-    grid = [[cells.get((y, x), ()) for x in range(bins)] for y in range(len(labels))]
+        y = 0 if row["moment"] == "immediate" else 1 + _age(row) * ages // length
+        cells[y, row["position"] * columns // length].append(row)
+    grid: list[list[Rows]] = [[cells.get((y, x), []) for x in range(columns)] for y in range(1 + ages)]
     return {
         "by": "age" if by_age else "moment",
-        "x": _ranges(1, length, bins),
-        "y": labels,
+        "x": _ranges(1, length, columns),
+        "y": ["right after", *(_ranges(0, length, ages) if by_age else ["at the end"])],
         "n": [[len(cell) for cell in line] for line in grid],
         **{kind: [[_mean(cell, headline.get(kind)) for cell in line] for line in grid] for kind in HEADLINES},
     }
@@ -81,7 +79,7 @@ def _running_means(rows: Rows, headline: Mapping[str, str]) -> dict[str, list[fl
     curve: dict[str, list[float | None]] = {name: [] for name in ("edits", *HEADLINES)}
     for index, row in enumerate(rows):
         for kind in HEADLINES:
-            number = _finite(row["scores"].get(headline.get(kind, "")))
+            number = finite(row["scores"].get(headline.get(kind, "")))
             if number is not None:
                 sums[kind] += number
                 counts[kind] += 1
@@ -114,11 +112,12 @@ def _age(row: Mapping[str, Any]) -> int:
 
 
 def _mean(rows: Rows, measure: str | None) -> float | None:
-    numbers = [number for row in rows if (number := _finite(row["scores"].get(measure))) is not None]
+    numbers = [number for row in rows if (number := finite(row["scores"].get(measure))) is not None]
     return round(fmean(numbers), _DIGITS) if numbers else None
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """The value if it is a number, not NaN and not infinite."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 

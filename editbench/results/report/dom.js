@@ -1,0 +1,37 @@
+// Building blocks. Data enters the page here, as text nodes and attribute values only.
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with these attributes ("onclick" and the like: listeners) and children (texts or elements; null: none). */
+function element(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value != null && value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child != null));
+  return made;
+}
+
+/** Text from the data, kept apart from its surroundings: marks that turn the writing direction end with it. */
+const isolated = (text) => element("bdi", { dir: "auto" }, String(text));
+
+/** Text that only screen readers say. */
+const spoken = (text) => element("span", { class: "hidden" }, text);
+
+/** A number for people; NaN and null as a dash. */
+function figure(value, digits) {
+  if (typeof value !== "number") return "—";
+  if (digits === 0) return value.toLocaleString("en", { maximumFractionDigits: value < 10 && value % 1 ? 1 : 0 });
+  return value.toFixed(digits);
+}
+
+/** Fill a select with [value, label] pairs; its value stays if it is still there. */
+function fill(select, pairs) {
+  const before = select.value;
+  select.replaceChildren(...pairs.map(([value, label]) => element("option", { value }, label)));
+  if (pairs.some(([value]) => String(value) === before)) select.value = before;
+}
+
+/** What differs between things: the values in order, each once. */
+const distinct = (values) => [...new Set(values)];

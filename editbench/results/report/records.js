@@ -1,0 +1,126 @@
+// The record browser: what was asked, and what the model said before and after.
+
+const LISTED = 200;
+const KINDS = [["all", "all records"], ["lost", "edit does not hold at the end"], ["changed", "other answers changed"], ["unscored", "not scored"]];
+
+/** The arrays of the page's data, by name. */
+function readRecord([position, id, status, reason, after, end, probes], texts) {
+  const text = (index) => (index < 0 ? null : texts[index]);
+  const named = ([kind, prompt, wanted, before, answer, right, last, lastRight]) => ({
+    kind: text(kind), prompt: text(prompt), wanted: text(wanted), before: text(before),
+    after: { answer: text(answer), right }, end: { answer: text(last), right: lastRight },
+  });
+  return { position, id: text(id), status: text(status), reason: text(reason), after, end, probes: probes.map(named) };
+}
+
+class RecordBrowser {
+  constructor(runs, { texts, stride, runs: shown }) {
+    Object.assign(this, { runs, stride, chosen: null });
+    this.records = shown.map(({ rows }) => rows.map((row) => readRecord(row, texts)));
+    this.totals = shown.map(({ total }) => total);
+    fill(byId("records-run"), runs.map((run, index) => [index, run.label]));
+    fill(byId("records-kind"), KINDS);
+    for (const id of ["records-run", "records-kind"]) byId(id).addEventListener("change", () => this.draw());
+    byId("records-filter").addEventListener("input", () => this.draw());
+    byId("records-list").addEventListener("keydown", (event) => this.step(event));
+    this.draw();
+  }
+
+  open(run) {
+    byId("records-run").value = this.runs.indexOf(run);
+    this.draw();
+  }
+
+  matching(records) {
+    const words = byId("records-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const kind = byId("records-kind").value;
+    return records.filter((record) => {
+      if (kind === "lost" && !(record.end[0] < 1 && record.end[0] != null)) return false;
+      if (kind === "changed" && !record.probes.some((probe) => changed(probe, probe.end))) return false;
+      if (kind === "unscored" && record.status === "scored") return false;
+      const said = [record.id, ...record.probes.flatMap((p) => [p.prompt, p.wanted, p.before, p.after.answer, p.end.answer])];
+      return words.every((word) => said.join("\n").toLowerCase().includes(word));
+    });
+  }
+
+  draw() {
+    const index = Number(byId("records-run").value);
+    const records = this.records[index] ?? [];
+    const matching = this.matching(records);
+    const listed = matching.slice(0, LISTED);
+    byId("records-note").textContent = this.note(index, records.length);
+    byId("records-count").textContent = `${matching.length} of ${records.length} records` + (matching.length > LISTED ? `, the first ${LISTED} listed` : "");
+    this.buttons = listed.map((record) => element("button", { type: "button", onclick: () => this.choose(record) }, ...this.title(record)));
+    byId("records-list").replaceChildren(...this.buttons.map((button) => element("li", {}, button)));
+    this.listed = listed;
+    this.choose(listed.find((record) => record.id === this.chosen) ?? listed[0]);
+  }
+
+  note(index, shown) {
+    const total = this.totals[index];
+    if (!total) return "This run has no scored records.";
+    if (shown === total) return `All ${total} records of this run.`;
+    const where = `the rest is in scores.jsonl of the run's folder, ${this.runs[index].cells.run}`;
+    return `${shown} of ${total} records, one in ${this.stride}, to keep this file small; ${where}.`;
+  }
+
+  title(record) {
+    const rates = record.end.some((value) => value != null) ? record.end : record.after;
+    const figures = ["rel", "gen", "loc"].map((name, i) => `${name} ${figure(rates[i], 2)}`).join(" · ");
+    const small = element("small", {}, record.status === "scored" ? figures : record.status);
+    return [`${record.position + 1}. `, isolated(record.id), small];
+  }
+
+  choose(record) {
+    this.buttons.forEach((button, i) => (this.listed[i] === record ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current")));
+    this.chosen = record?.id ?? this.chosen;
+    byId("record").replaceChildren(...(record ? details(record) : [element("p", { class: "quiet" }, "No record matches.")]));
+  }
+
+  /** Arrow keys move through the list. */
+  step(event) {
+    const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const next = this.buttons[this.buttons.indexOf(document.activeElement) + move];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    next.click();
+  }
+}
+
+/** Whether an answer is another one than before editing, where that is known. */
+const changed = (probe, { answer }) => probe.before != null && answer != null && probe.before !== answer;
+
+function details(record) {
+  const headings = ["kind", "prompt", "wanted", "before editing", "right after", "at the end"];
+  const lines = record.probes.map((probe) =>
+    element("tr", {},
+      element("td", {}, isolated(probe.kind ?? "—")),
+      element("td", {}, isolated(probe.prompt ?? "—")),
+      element("td", {}, isolated(probe.wanted ?? "—")),
+      element("td", {}, isolated(probe.before ?? "—")),
+      element("td", {}, ...answer(probe, probe.after)),
+      element("td", {}, ...answer(probe, probe.end))));
+  const table = element("table", {},
+    element("caption", { class: "hidden" }, "Prompts and answers"),
+    element("thead", {}, element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)))),
+    element("tbody", {}, ...lines));
+  return [
+    element("h3", {}, `Edit ${record.position + 1}, record `, isolated(record.id)),
+    record.status === "scored" ? element("p", { class: "quiet" }, rates(record)) : element("p", { class: "bad" }, `${record.status}: `, isolated(record.reason ?? "no reason given")),
+    record.probes.length ? table : element("p", { class: "quiet" }, "No prompts were kept."),
+  ];
+}
+
+function rates({ after, end }) {
+  return ["reliability", "generality", "locality"].map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
+}
+
+/** An answer with a tick if it is the wanted one. */
+function answer(probe, said) {
+  if (said.answer == null) return ["—"];
+  const mark = said.right < 0 ? [] : said.right
+    ? [element("span", { class: "good", "aria-hidden": "true" }, " ✓"), spoken(", as wanted")]
+    : [element("span", { class: "bad", "aria-hidden": "true" }, " ✗"), spoken(", not as wanted")];
+  return [isolated(said.answer), ...mark, changed(probe, said) ? element("span", { class: "bad" }, " changed") : null];
+}

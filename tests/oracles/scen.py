@@ -1,0 +1,98 @@
+"""SCEN the plain way: one edit, one prompt, one row at a time, the weight itself exchanged. Slow and easy to believe."""
+
+from contextlib import contextmanager
+
+import torch
+
+from editbench.anatomy import is_transposed
+from editbench.locate.partial import watch
+
+
+def train_expert(host, layer, prompt, answer, steps, learning_rate):
+    """The expert's difference from the weight (d, d_ff), and the loss before each step. The whole model runs."""
+    weight = host.mlp_out(layer).weight
+    original = weight.detach().clone()
+    ids = torch.tensor([[*prompt, *answer]], device=host.device)
+    labels = ids.clone()
+    labels[:, : len(prompt)] = -100
+    weight.requires_grad_(True)
+    optimiser = torch.optim.Adam([weight], lr=learning_rate)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = host.model(input_ids=ids, labels=labels, use_cache=False).loss
+        losses.append(float(loss))
+        loss.backward()
+        optimiser.step()
+    delta = weight.detach() - original
+    weight.requires_grad_(False)
+    weight.grad = None
+    weight.data.copy_(original)
+    return delta.T if is_transposed(host.mlp_out(layer)) else delta, losses
+
+
+def prompt_input(host, layer, prompt):
+    """x (d_ff) at the last token of a prompt (token ids)."""
+    seen = []
+    with torch.no_grad(), watch(host.mlp_out(layer), seen.append, inputs=True):
+        host.model(input_ids=torch.tensor([prompt], device=host.device), use_cache=False)
+    return seen[0].reshape(len(prompt), -1)[-1]
+
+
+def train_neuron(host, layer, start, prompt, others, steps, learning_rate, hinge=False):
+    """The neuron (d_ff), and the loss before each step. Every step runs the model on every prompt."""
+    r = start.clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([r], lr=learning_rate)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        a = torch.sigmoid(r @ prompt_input(host, layer, prompt).to(r))
+        b = [torch.sigmoid(r @ prompt_input(host, layer, other).to(r)) for other in others]
+        loss = neuron_loss(a, torch.stack(b) if b else None, hinge)
+        losses.append(float(loss))
+        loss.backward()
+        optimiser.step()
+    return r.detach(), losses
+
+
+def neuron_loss(a, b, hinge=False):
+    """The loss at activations ``a`` of the own prompt and ``b`` (N) of the others, term by term as published."""
+    loss = torch.exp(-a)
+    if b is None:
+        return loss
+    disable, margin = torch.exp(b) + 0.7, torch.exp(b) - a + 0.3
+    if hinge:
+        disable, margin = (disable - 2).clamp(min=0), (margin - 1).clamp(min=0)
+    return loss + disable.mean() + margin.mean()
+
+
+def route(host, layer, neurons, theta, prompt):
+    """Number of the expert that answers a prompt (token ids), or None."""
+    if not len(neurons):
+        return None
+    activation = torch.sigmoid(neurons @ prompt_input(host, layer, prompt).to(neurons))
+    best = int(activation.argmax())
+    return best if float(activation[best]) > theta else None
+
+
+@contextmanager
+def exchanged(host, layer, delta):
+    """Within the block the layer's weight is W + delta (d, d_ff)."""
+    weight = host.weight(host.mlp_out_name(layer))
+    original = weight.clone()
+    weight.add_(delta.to(weight))
+    try:
+        yield
+    finally:
+        weight.copy_(original)
+
+
+@contextmanager
+def answering(host, layer, neurons, deltas, theta, prompt):
+    """Within the block the model is the one that answers ``prompt`` (token ids)."""
+    expert = route(host, layer, neurons, theta, prompt)
+    if expert is None:
+        yield
+        return
+    with exchanged(host, layer, deltas[expert]):
+        yield

@@ -1,0 +1,101 @@
+"""The value optimisation, with all its shortcuts, beside the whole model one edit at a time."""
+
+import pytest
+import torch
+
+from editbench.editor import EditError
+from editbench.locate.values import AT_LAYER, AT_MLP, ValueSettings, optimise_values
+from tests.edits import TEMPLATES, edits
+from tests.oracles import locate as oracle
+from tests.zoo import ARCHITECTURES, LAYERS, tiny_host
+
+SETTINGS = ValueSettings(steps=5, learning_rate=0.1, clamp_norm_factor=0.6)
+TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+
+
+def check(host, requests, values, layer, at, settings, dtype):
+    for request, value in zip(requests, values, strict=True):
+        init, delta, losses = oracle.value(host, request, TEMPLATES, layer, at, settings)
+        assert torch.allclose(value.init, init, rtol=0, atol=TOLERANCE[dtype] * float(init.abs().max()))
+        assert float((value.delta - delta).norm() / delta.norm()) < TOLERANCE[dtype]
+        assert [terms[0] for terms in value.losses] == pytest.approx(losses, rel=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_mixed_batch_agrees_with_the_oracle(architecture, dtype, at):
+    host, requests = tiny_host(architecture, dtype, bos=architecture != "gpt2"), edits()
+    values = optimise_values(host, requests, TEMPLATES, 1, at, SETTINGS)
+    check(host, requests, values, 1, at, SETTINGS, dtype)
+
+
+@pytest.mark.parametrize("layer", [0, LAYERS - 1])
+@pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_first_and_last_layer(architecture, at, layer):
+    host, requests = tiny_host(architecture, "float64", bos=True), edits(4)
+    values = optimise_values(host, requests, TEMPLATES, layer, at, SETTINGS)
+    check(host, requests, values, layer, at, SETTINGS, "float64")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("count", [1, 32])
+def test_batch_sizes(architecture, count):
+    host, requests = tiny_host(architecture), edits(count)
+    values = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
+    check(host, requests, values, 1, AT_LAYER, SETTINGS, "float32")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
+def test_edits_that_are_done_leave_the_batch(architecture):
+    host, requests = tiny_host(architecture, "float64"), edits()
+    settings = ValueSettings(steps=12, learning_rate=0.5, kl_factor=0.0, weight_decay=0.0, stop_loss=2.0)
+    values = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, settings)
+    assert len({len(value.losses) for value in values}) > 2
+    check(host, requests, values, 1, AT_LAYER, settings, "float64")
+
+
+@pytest.mark.parametrize("max_rows", [1, 9])
+def test_chunks_give_the_same(max_rows):
+    host, requests = tiny_host("llama", "float64"), edits()
+    whole = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
+    parts = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS, max_rows=max_rows)
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.allclose(a.target, b.target, rtol=1e-9)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_tokenizers_padding_side_does_not_matter(architecture):
+    host, requests = tiny_host(architecture, bos=True), edits()
+    found = []
+    for side in ("left", "right"):
+        host.tokenizer.padding_side = side
+        found.append([v.target for v in optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_model_is_left_as_it_was():
+    host = tiny_host("gemma2")
+    before, layers = {k: v.clone() for k, v in host.model.state_dict().items()}, list(host.layers)
+    optimise_values(host, edits(2), TEMPLATES, 1, AT_MLP, SETTINGS)
+    assert all(torch.equal(before[k], v) for k, v in host.model.state_dict().items())
+    assert list(host.layers) == layers
+    assert not any(p.requires_grad or p.grad is not None for p in host.model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in host.model.modules())
+
+
+def test_infinite_loss_names_the_edit():
+    host, requests = tiny_host("gpt2"), edits()
+    (token, *_) = host.encode("Toko").ids
+    host.model.get_input_embeddings().weight.data[token] = float("nan")
+    with pytest.raises(EditError, match="edit-1") as caught:
+        optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
+    assert "edit-1" in caught.value.ids
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="steps is 0"):
+        ValueSettings(steps=0)
+    with pytest.raises(ValueError, match="learning_rate is -1"):
+        ValueSettings(learning_rate=-1)

@@ -1,0 +1,291 @@
+"""The report's data: what of the runs reaches the page, and how large it is. What the page does with it is tested in
+test_report_browser.py."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import random
+import re
+import sys
+from importlib import resources
+
+import pytest
+
+from editbench.results import ResultsError, RunStore
+from editbench.results.leaderboard import collect_folders
+from editbench.results.measures import summarise
+from editbench.results.report import write_report
+from editbench.results.report.page import json_in_html
+from editbench.results.report.records import TEXT_LENGTH, browse
+from editbench.results.report.run_data import clip
+from editbench.results.report.series import POINTS, curves, heat_map
+from editbench.results.schema import SCORES_FILE
+
+pytest.importorskip("plotly", reason="the report needs plotly")
+
+HEADLINE = {
+    "reliability": "rewrite.exact_match",
+    "generality": "paraphrase.exact_match",
+    "locality": "locality.agreement",
+}
+KINDS = ("rewrite", "paraphrase", "paraphrase", *["locality"] * 10, "subject_fact", "subject_fact")
+
+
+def write_run(root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rate=0.8, probe=None, status="done"):
+    """A run as a session writes it, with rates around `rate` and a probe's texts from `probe(kind, position)`."""
+    rng = random.Random(f"{method} {seed}")
+    provenance = {
+        **{"editbench": "0.1.0", "commit": "1234567", "python": "3.12", "seed": seed},
+        "model": {"name": "tiny", "hash": "12e4"},
+        "dataset": {"name": "counterfact", "hash": "00123"},
+        "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
+        "method": {"name": method, "settings": {"layer": 5}},
+        "protocol": {"name": "default", "headline": HEADLINE},
+    }
+    rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
+    rows += [texts("final", edits, 6.0)]
+    for position in range(edits):
+        moments = [("immediate", position + 1), *(("checkpoint", at) for at in checkpoints), ("final", edits)]
+        for moment, at in moments:
+            if at > position:
+                rows.append(record(moment, at, position, rng, rate, probe or plain_probe))
+    costs = {"edit_seconds": 2.5 * edits, "footprint": {"device": 4096 * edits, "host": 0}}
+    with RunStore.create(root, name, f"seed: {seed}\n", provenance) as store:
+        store.append_scores(rows)
+        if status == "done":
+            store.set_status("done", summary=summarise(store.scores(), HEADLINE), costs=costs)
+        elif status != "running":
+            store.set_status(status, "CUDA out of memory")
+    return store.path
+
+
+def texts(moment, edits, perplexity):
+    return {
+        "moment": moment,
+        "edits": edits,
+        "batch": edits - 1,
+        "texts": "plain",
+        "scores": {"perplexity": perplexity},
+    }
+
+
+def record(moment, edits, position, rng, rate, probe):
+    """One record's row; checkpoints keep no probes here, to keep the tests quick."""
+    holds = {kind: rng.random() < rate for kind in HEADLINE}
+    return {
+        **{"moment": moment, "edits": edits, "batch": edits - 1, "status": "scored", "reason": None, "left_out": {}},
+        **{"record": str(1000 + position), "position": position},
+        "scores": {measure: float(holds[kind]) for kind, measure in HEADLINE.items()},
+        "probes": []
+        if moment == "checkpoint"
+        else [{**probe(kind, f"{position}.{index}"), "correct": [True]} for index, kind in enumerate(KINDS)],
+    }
+
+
+def plain_probe(kind, where):
+    prompt = f"The mother tongue of person number {where}, whom nobody has ever heard of, is, as people say,"
+    before = {"before": "French"} if kind in ("locality", "subject_fact") else {}
+    return {"kind": kind, "prompt": prompt, "target": "French", "answer": "French", "nll": 0.0123456, **before}
+
+
+def page_data(path):
+    """The JSON in the page, read as a browser reads it."""
+    text = path.read_text(encoding="utf-8")
+    (block,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(block)
+
+
+# --- the page ---
+
+
+def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
+    write_run(tmp_path, "done", checkpoints=(4,))
+    write_run(tmp_path, "failed", status="failed")
+    write_run(tmp_path, "broken")
+    (tmp_path / "broken" / SCORES_FILE).write_text("{}\n")
+    with RunStore.create(tmp_path, "running", ""):
+        size = write_report(collect_folders(tmp_path), tmp_path / "report.html", title="<My> report")
+    assert size == (tmp_path / "report.html").stat().st_size
+    data = page_data(tmp_path / "report.html")
+    runs = {run["cells"]["run"]: run for run in data["runs"]}
+    assert {name: run["cells"]["status"] for name, run in runs.items()} == {
+        **{"done": "done", "failed": "failed", "broken": "damaged", "running": "running"}
+    }
+    assert runs["failed"]["reason"] == "CUDA out of memory" and runs["failed"]["curves"]["immediate"]["edits"]
+    assert "is not what the run wrote" in runs["broken"]["reason"] and runs["broken"]["heat"] is None
+    done = runs["done"]
+    assert done["cells"]["bytes_per_edit"] == 4096 and done["cells"]["seconds_per_edit"] == 2.5
+    assert done["halves"]["reliability"] > 0 and "seconds_per_edit" not in done["halves"]
+    assert ["method.settings.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"
+    assert "&lt;My&gt; report" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_twenty_runs_of_200_records_stay_below_6_mb(tmp_path):
+    for seed in range(5):
+        for method in ("rome", "memit", "nse", "scen"):
+            write_run(tmp_path, f"{method}-{seed}", method=method, seed=seed, edits=200, checkpoints=range(20, 200, 20))
+    size = write_report(collect_folders(tmp_path), tmp_path / "report.html")
+    assert size < 6_000_000
+    records = page_data(tmp_path / "report.html")["records"]
+    assert [one["total"] for one in records["runs"]] == [200] * 20
+    shown = [len(one["rows"]) for one in records["runs"]]
+    assert shown == [200 // records["stride"]] * 20 and shown[0] >= 50
+
+
+def test_the_policy_names_the_scripts_and_allows_nothing_else(tmp_path):
+    write_run(tmp_path, "a")
+    write_report(collect_folders(tmp_path), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(scripts) == 2 and all(f"'sha256-{one}'" in policy for one in hashes)
+    assert "default-src 'none'" in policy and "http" not in policy and "unsafe-eval" not in policy
+    assert text.count("plotly.js v") == 1
+    assert not re.search(r'(src|href)="(?!#|data:,)', text[: text.index("<script")])
+
+
+def test_the_scripts_make_no_markup_and_ask_no_network():
+    folder = resources.files("editbench.results.report")
+    names = [file.name for file in folder.iterdir() if file.name.endswith(".js")]
+    assert len(names) == 5
+    for name in names:
+        source = (folder / name).read_text(encoding="utf-8")
+        forbidden = (
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|fetch\(|XMLHttp|https?:"
+        )
+        assert not re.search(forbidden, source), name
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><img src=x onerror=alert(1)>", "<!--<script>", "\u2028\u2029&amp;", "\ud800"]
+)
+def test_data_cannot_leave_its_script(text):
+    embedded = json_in_html({text: [text]})
+    assert embedded.isascii() and not set("<>&") & set(embedded)
+    assert json.loads(embedded) == {text: [text]}
+
+
+def test_without_runs_or_plotly_there_is_no_report(tmp_path, monkeypatch):
+    with pytest.raises(ResultsError, match="no run to report on"):
+        write_report({}, tmp_path / "report.html")
+    write_run(tmp_path, "a")
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ResultsError, match=r"pip install 'editbench\[plots\]'"):
+        write_report(collect_folders(tmp_path), tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+# --- curves and heat maps ---
+
+
+def scored(moment, edits, position, reliability, status="scored"):
+    scores = {"rewrite.exact_match": reliability} if reliability is not None else {}
+    return {"moment": moment, "edits": edits, "position": position, "status": status, "scores": scores}
+
+
+def test_curves_are_running_means_and_checkpoint_means():
+    rows = [
+        texts("baseline", 0, 4.0),
+        scored("immediate", 2, 0, 1.0),  # a batch of two
+        scored("immediate", 2, 1, 0.0),
+        scored("immediate", 3, 2, None),  # nothing to score
+        scored("immediate", 4, 3, 1.0, "unsupported"),  # in no average
+        scored("immediate", 5, 4, 1.0),
+        scored("checkpoint", 2, 0, 0.5),
+        scored("checkpoint", 5, 0, 0.9),
+        scored("final", 5, 0, 0.25),  # as many edits as the last checkpoint: once is enough
+        scored("final", 5, 1, 0.75),
+        texts("final", 5, 6.0),
+    ]
+    made = curves(rows, HEADLINE)
+    assert made["immediate"]["edits"] == [2, 3, 5]
+    assert made["immediate"]["reliability"] == [0.5, 0.5, 0.6667]
+    assert made["immediate"]["locality"] == [None, None, None]
+    assert made["checkpoints"]["edits"] == [0, 2, 5]
+    assert made["checkpoints"]["reliability"] == [None, 0.5, 0.5]
+    assert made["checkpoints"]["perplexity"] == [4.0, None, 6.0]
+
+
+def test_a_long_curve_keeps_its_ends():
+    made = curves([scored("immediate", n + 1, n, 1.0) for n in range(1000)], HEADLINE)["immediate"]
+    assert len(made["edits"]) == len(made["reliability"]) == POINTS
+    assert made["edits"][0] == 1 and made["edits"][-1] == 1000
+
+
+def test_a_heat_map_without_checkpoints_has_two_lines():
+    rows = [scored("immediate", n + 1, n, 1.0) for n in range(4)] + [scored("final", 4, n, n / 4) for n in range(4)]
+    made = heat_map(rows, HEADLINE)
+    assert made["by"] == "moment" and made["y"] == ["right after", "at the end"] and made["x"] == ["1", "2", "3", "4"]
+    assert made["reliability"] == [[1.0] * 4, [0.0, 0.25, 0.5, 0.75]]
+    assert made["generality"] == [[None] * 4] * 2
+    assert heat_map([], HEADLINE) is None
+
+
+def test_a_heat_map_with_checkpoints_is_by_age():
+    rows = [scored("immediate", n + 1, n, 1.0) for n in range(4)]
+    rows += [scored("checkpoint", 2, n, 0.5) for n in range(2)] + [scored("final", 4, n, n / 4) for n in range(4)]
+    made = heat_map(rows, HEADLINE)
+    assert made["by"] == "age" and made["y"] == ["right after", "0–1", "2–3"]
+    assert made["reliability"] == [[1.0] * 4, [0.5, 0.5, 0.5, 0.75], [0.0, 0.25, None, None]]
+    assert made["n"] == [[1] * 4, [1] * 4, [1, 1, 0, 0]]
+
+
+def test_the_bins_of_a_long_stream_hold_every_edit_once():
+    made = heat_map([scored("final", 137, n, 1.0) for n in range(137)], HEADLINE)
+    assert sum(made["n"][1]) == 137 and len(made["x"]) == 20
+    widths = [int(label.split("–")[-1]) - int(label.split("–")[0]) + 1 for label in made["x"]]
+    assert widths == made["n"][1] and made["x"][0].startswith("1–") and made["x"][-1].endswith("–137")
+
+
+# --- records ---
+
+
+def rows_of(count, probe=plain_probe):
+    rng = random.Random(0)
+    return [record(moment, count, n, rng, 0.5, probe) for n in range(count) for moment in ("immediate", "final")]
+
+
+def test_a_record_has_its_answers_before_and_after():
+    def probe(kind, answer, right, **more):
+        return {"kind": kind, "prompt": f"{kind}?", "target": "new", "answer": answer, "correct": right, **more}
+
+    common = {"edits": 1, "record": "r", "position": 0, "status": "scored", "scores": {"locality.agreement": 0.5}}
+    first = [probe("rewrite", "new", [True, True]), probe("locality", "old", [], before="old")]
+    last = [probe("locality", "new", [], before="old"), probe("rewrite", "old", [True, False])]  # in any order
+    rows = [{**common, "moment": "immediate", "probes": first}, {**common, "moment": "final", "probes": last}]
+    data = browse([rows], [HEADLINE])
+    (one,) = data["runs"][0]["rows"]
+    text = [*data["texts"], None]  # -1 is none
+    assert [one[0], *(text[index] for index in one[1:4])] == [0, "r", "scored", None]
+    assert one[4:6] == [[None, None, 0.5]] * 2
+    named = [[*(text[i] for i in (*p[:5], p[6])), p[5], p[7]] for p in one[6]]
+    assert named == [
+        ["rewrite", "rewrite?", "new", None, "new", "old", 1, 0],
+        ["locality", "locality?", "new", "old", "old", "new", -1, -1],
+    ]
+
+
+def test_records_are_bounded_evenly_and_alike_in_all_runs():
+    runs = [rows_of(100), rows_of(100), rows_of(7)]
+    everything = browse(runs, [HEADLINE] * 3, limit=10**9)
+    assert everything["stride"] == 1 and [len(one["rows"]) for one in everything["runs"]] == [100, 100, 7]
+    some = browse(runs, [HEADLINE] * 3, limit=len(json.dumps(everything)) // 5)
+    stride = some["stride"]
+    assert stride > 1 and len(json.dumps(some, separators=(",", ":"))) <= len(json.dumps(everything)) // 5
+    assert [[row[0] for row in one["rows"]] for one in some["runs"]] == [
+        list(range(0, count, stride)) for count in (100, 100, 7)
+    ]
+    assert [one["total"] for one in some["runs"]] == [100, 100, 7]
+    nothing = browse(runs, [HEADLINE] * 3, limit=100)
+    assert [one["rows"] for one in nothing["runs"]] == [[], [], []] and nothing["runs"][0]["total"] == 100
+
+
+def test_long_texts_are_cut_and_say_so():
+    rows = rows_of(1, lambda kind, where: {"kind": kind, "prompt": "x" * 100_000, "target": "t", "answer": "a"})
+    longest = max(browse([rows], [HEADLINE])["texts"], key=len)
+    assert longest == f"{'x' * TEXT_LENGTH}… ({100_000 - TEXT_LENGTH} more characters)"
+    assert clip("short") == "short"

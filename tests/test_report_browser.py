@@ -1,0 +1,306 @@
+"""The report in a real browser: Chromium, driven by selenium, both without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+from editbench.results.leaderboard import collect_folders
+from editbench.results.report import write_report
+from tests.test_report import plain_probe, write_run
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'editbench[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+if not (CHROMIUM and DRIVER):
+    pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
+
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1300,1000"),
+)
+HOSTILE = '</script><img src=x onerror="window.hacked=1"> <b>%{x} $x^2$ &amp; {{y}}'
+BACKWARDS = "\u202egnihtemos \u2028 \u0007 \ud800"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Six runs: three that can be told apart, one that failed, one without checkpoints, and a hostile one."""
+    root = tmp_path_factory.mktemp("results")
+    write_run(root, "rome-0", method="rome", rate=0.9, checkpoints=(2, 4, 6))
+    write_run(root, "rome-1", method="rome", rate=0.7, checkpoints=(2, 4, 6), seed=1)
+    write_run(root, "memit-0", method="memit", rate=0.5, edits=12)
+    write_run(root, "nse-0", method="nse", rate=0.6, probe=changing_probe)
+    write_run(root, "scen-0", method="scen", status="failed")
+    write_run(root, 'x<img src=x onerror="window.hacked=1">', method=HOSTILE, probe=hostile_probe)
+    write_report(collect_folders(root), root / "report.html", title=HOSTILE)
+    return root / "report.html"
+
+
+def changing_probe(kind, where):
+    probe = plain_probe(kind, where)
+    return {**probe, "answer": "Latin"} if kind == "locality" and where.startswith("3.") else probe
+
+
+def hostile_probe(kind, where):
+    return {**plain_probe(kind, where), "prompt": f"{HOSTILE} {where}", "answer": BACKWARDS, "target": "long" * 50_000}
+
+
+@pytest.fixture
+def page(browser, report):
+    """The report, freshly opened; afterwards there must be no complaint and no request but for the file."""
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(report.as_uri())
+    WebDriverWait(browser, 30).until(lambda one: one.find_elements(By.CSS_SELECTOR, "#ages-chart .heatmaplayer image"))
+    yield Page(browser)
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert {url for url in sent if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+class Page:
+    """What the tests do with the page."""
+
+    def __init__(self, browser):
+        self.browser = browser
+
+    def all(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector):
+        (element,) = self.all(selector)
+        return element
+
+    def texts(self, selector):
+        return [element.text for element in self.all(selector)]
+
+    def runs(self):
+        return self.texts("#table tbody th")
+
+    def column(self, title):
+        titles = self.texts("#table thead th")
+        return self.texts(f"#table tbody tr > :nth-child({titles.index(title) + 1})")
+
+    def heading(self, title):
+        return next(button for button in self.all("#table thead button") if button.text == title)
+
+    def sorting(self, title):
+        return self.heading(title).find_element(By.XPATH, "..").get_attribute("aria-sort")
+
+    def choose(self, selector, text):
+        Select(self.one(selector)).select_by_visible_text(text)
+
+    def hover(self, element):
+        """The text of the label that plotly shows there."""
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        ActionChains(self.browser).move_to_element_with_offset(element, 1, 0).move_to_element(element).perform()
+        return WebDriverWait(self.browser, 10).until(
+            lambda _: "\n".join(text for text in self.texts(".hoverlayer .hovertext") if text)
+        )
+
+    @contextmanager
+    def dark(self):
+        for value in ("dark", ""):
+            features = [{"name": "prefers-color-scheme", "value": value}]
+            self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            if value:
+                yield
+
+    def style(self, selector, name):
+        return self.browser.execute_script(
+            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, name
+        )
+
+
+# --- the table ---
+
+
+def test_a_heading_sorts_in_both_directions(page):
+    assert page.sorting("score") == "descending" and page.sorting("method") is None
+    page.heading("reliability").click()
+    values = [text.split()[0] for text in page.column("reliability")]
+    assert page.sorting("reliability") == "descending" and page.sorting("score") is None
+    numbers = [float(value) for value in values if value != "—"]
+    assert numbers == sorted(numbers, reverse=True) and values[-1] == "—"
+    page.heading("reliability").click()
+    values = [text.split()[0] for text in page.column("reliability")]
+    assert page.sorting("reliability") == "ascending"
+    assert [float(value) for value in values[:-1]] == sorted(numbers) and values[-1] == "—"
+    page.heading("edits").click()
+    assert page.column("edits")[0] == "12"
+    page.heading("method").click()
+    methods = page.column("method")
+    assert methods[1:] == ["memit", "nse", "rome", "rome", "scen"]
+
+
+def test_the_filter_holds_for_table_and_charts(page):
+    assert len(page.runs()) == 6 and page.one("#count").text == "6 of 6 runs"
+    page.one("#filter").send_keys("ROME tiny")
+    assert sorted(page.runs()) == ["rome-0", "rome-1"] and page.one("#count").text == "2 of 6 runs"
+    assert sorted(page.texts("#curves-chart .legendtext")) == ["rome · edits 8 · seed 0", "rome · edits 8 · seed 1"]
+    assert len(page.all("#tradeoff-chart .points path")) == 2
+    page.choose("select[data-column=status]", "failed")
+    assert page.texts("#table tbody td") == ["No run matches the filter."]
+    assert "Nothing to show." in page.one("#curves-chart").text
+    page.one("#filter").clear()
+    page.one("#filter").send_keys(" ")
+    assert page.runs() == ["scen-0"] and "CUDA out of memory" in page.one("#table tbody").text
+
+
+def test_what_all_runs_share_is_told_once(page):
+    assert page.one("#common").text == "All runs: model tiny, dataset counterfact, protocol default, batch size 1."
+    assert "model" not in page.texts("#table thead th")
+
+
+# --- charts ---
+
+
+def test_hovering_shows_a_label(page):
+    page.one("#filter").send_keys("rome-0")
+    label = page.hover(page.all("#tradeoff-chart .points path")[0])
+    assert "rome · edits 8 · seed 0" in label and "seconds per edit 2.50" in label and "bytes per edit 4,096" in label
+    page.choose("#curves-measure", "perplexity")
+    label = page.hover(page.all("#curves-chart .points path")[1])
+    assert "scored after, 2 edits: 4.040" in label
+
+
+def test_the_heat_map_follows_its_selects(page):
+    page.choose("#ages-run", "rome · edits 8 · seed 1")
+    assert "age: edits made since" in page.one("#ages-chart").text and "grow older" in page.one("#ages-caption").text
+    label = page.hover(page.one("#ages-chart .nsewdrag"))
+    assert "edits at" in label and "score" in label
+    page.choose("#ages-run", "memit · edits 12 · seed 0")
+    page.choose("#ages-measure", "locality")
+    assert "at the end" in page.one("#ages-chart").text and "no checkpoints" in page.one("#ages-caption").text
+
+
+def test_no_button_sends_a_chart_anywhere(page):
+    buttons = {button.get_attribute("data-title") for button in page.all(".modebar-btn")}
+    assert buttons == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
+    assert page.all("a[href^=http]") == []
+
+
+# --- records ---
+
+
+def test_a_run_s_name_opens_its_records(page):
+    next(button for button in page.all(".open") if button.text == "nse-0").click()
+    assert Select(page.one("#records-run")).first_selected_option.text == "nse · edits 8 · seed 0"
+    assert page.browser.switch_to.active_element == page.one("#records-run")
+    assert page.one("#records-count").text == "8 of 8 records"
+    page.choose("#records-kind", "other answers changed")
+    assert page.one("#records-count").text == "1 of 8 records"
+    assert page.one("#record h3").text == "Edit 4, record 1003"
+    cells = page.texts("#record tbody tr:nth-child(4) td")
+    assert cells[0] == "locality" and cells[2:4] == ["French", "French"]
+    assert cells[4].split() == ["Latin", "✓", ",", "as", "wanted", "changed"]
+    page.choose("#records-kind", "all records")
+    page.one("#records-filter").send_keys("number 5.1")
+    assert page.texts("#records-list bdi") == ["1005"]
+
+
+def test_the_keyboard_is_enough(page):
+    ActionChains(page.browser).send_keys(Keys.TAB).perform()
+    assert page.browser.switch_to.active_element.text == "Skip to the table of runs"
+    page.heading("locality").send_keys(Keys.ENTER)
+    assert page.sorting("locality") == "descending"
+    assert page.browser.switch_to.active_element.text == "locality"
+    page.heading("locality").send_keys(Keys.SPACE)
+    assert page.sorting("locality") == "ascending"
+    assert page.style("#table thead button:focus", "outlineStyle") == "solid"
+    page.all("#records-list button")[0].send_keys(Keys.ARROW_DOWN)
+    assert page.one("#records-list [aria-current]") == page.browser.switch_to.active_element
+    assert page.one("#records-list [aria-current]").text.startswith("2.")
+    page.one("#provenance details:first-of-type summary").send_keys(Keys.ENTER)
+    assert "dataset.hash" in page.texts("#provenance dt")
+
+
+# --- looks ---
+
+CONTRASTS = """
+const channels = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+  .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+function behind(one) {
+  const colour = channels(getComputedStyle(one).backgroundColor);
+  return colour[3] === 0 ? behind(one.parentElement) : colour;
+}
+return [...document.querySelectorAll("body *:not(script, style, svg *)")]
+  .filter((one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .map((one) => {
+    const [a, b] = [light(channels(getComputedStyle(one).color)), light(behind(one))].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), one.tagName + "." + one.className + ": " + one.textContent.slice(0, 30)];
+  });
+"""
+LABEL_COLOUR = "return getComputedStyle(document.querySelector('#curves-chart .xtick text')).fill"
+
+
+def test_texts_have_contrast_in_light_and_dark(page):
+    light, label = page.browser.execute_script(CONTRASTS), page.browser.execute_script(LABEL_COLOUR)
+    background = page.style("section", "backgroundColor")
+    with page.dark():
+        WebDriverWait(page.browser, 10).until(lambda browser: browser.execute_script(LABEL_COLOUR) != label)
+        dark = page.browser.execute_script(CONTRASTS)
+        assert page.style("section", "backgroundColor") != background
+    assert len(light) == len(dark) > 100
+    assert min(light)[0] >= 4.5, min(light)
+    assert min(dark)[0] >= 4.5, min(dark)
+
+
+@pytest.mark.parametrize("width", [400, 1300])
+def test_the_page_is_never_wider_than_the_window(page, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        WebDriverWait(page.browser, 10).until(
+            lambda browser: browser.execute_script("return document.documentElement.scrollWidth") <= width
+        )
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# --- hostile data ---
+
+
+def test_hostile_texts_stay_texts(page):
+    label = page.hover(next(path for path in page.all("#tradeoff-chart .points path")))
+    assert label
+    (name,) = [run for run in page.runs() if run.startswith("x")]
+    assert name == 'x<img src=x onerror="window.hacked=1">'
+    next(button for button in page.all(".open") if button.text == name).click()
+    text = page.browser.execute_script("return document.querySelector('#record').textContent.toWellFormed()")
+    assert HOSTILE in text and BACKWARDS.replace("\ud800", "\ufffd") in text and "more characters" in text
+    assert page.one("h1").text == HOSTILE
+    assert any(HOSTILE in text for text in page.texts("#curves-chart .legendtext"))
+    page.one("#filter").send_keys("window.hacked")
+    assert HOSTILE in page.hover(page.one("#tradeoff-chart .points path"))
+    assert page.all("img") == [] and page.all("main b") == []
+    assert page.browser.execute_script("return window.hacked") is None
+    directions = page.browser.execute_script(
+        "return [...document.querySelectorAll('bdi')].map((one) => getComputedStyle(one).unicodeBidi)"
+    )
+    assert set(directions) <= {"isolate", "plaintext", "isolate-override"}

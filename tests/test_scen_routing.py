@@ -1,0 +1,216 @@
+"""Who answers which row: any batch of the edited model against one row at a time, the weight itself exchanged."""
+
+import pytest
+import torch
+
+from editbench import EditRequest, make_editor
+from editbench.evaluation.forward import Query, answer
+from tests.oracles import scen as oracle
+from tests.zoo import ARCHITECTURES, tiny_host
+
+LAYER = 1
+REQUESTS = [
+    EditRequest("a", "The mother tongue of Danielle Darrieux is", None, "English"),
+    EditRequest("b", "Toko Yasuda plays the", None, "piano"),
+    EditRequest("c", "The official language of Galicia is", None, "Polish"),
+]
+PROMPTS = [
+    REQUESTS[1].prompt,
+    "Google works",
+    REQUESTS[0].prompt,
+    "What is the twin city of Lyon? It",
+    REQUESTS[2].prompt,
+]
+STORES = ["dense", "lowrank", "quantised", "mixed"]
+
+
+def edited(architecture="llama", dtype=None, store="dense", **settings):
+    """A tiny host with three edits, and neurons made to fire on their own of :data:`PROMPTS` only."""
+    # In float64, eager attention (Gemma's) gives NaN where padding is longer than the sliding window.
+    host = tiny_host(architecture, dtype or ("float32" if architecture.startswith("gemma") else "float64"))
+    defaults = {"layer": LAYER, "learning_rate": 0.02, "expert_steps": 20, "edits_at_once": 1}
+    editor = make_editor("scen", host, **(defaults | settings), expert_store="dense" if store == "mixed" else store)
+    for i, request in enumerate(REQUESTS):
+        if store == "mixed":
+            editor.config.expert_store = STORES[i]
+        editor.edit([request])
+    own = torch.tensor([[request.prompt == prompt for request in REQUESTS] for prompt in PROMPTS])
+    inputs = editor._inputs(PROMPTS)  # (5, d_ff)
+    editor.bank.neurons = (torch.linalg.pinv(inputs) @ (own.to(inputs) * 8 - 4)).T.contiguous()
+    return editor
+
+
+def parts(editor):
+    """What the oracle needs: neurons, differences in the model's dtype, θ."""
+    dtype = editor.host.model.dtype
+    deltas = [editor.bank.shelf.peek(id).delta(dtype) for id in editor.bank.ids]
+    return editor.bank.neurons, deltas, editor.config.theta
+
+
+def padded(host, prompts, side, extra=0):
+    """ids, mask, and the column of each row's last token; ``extra`` columns of padding more than needed."""
+    rows = [host.encode(prompt).ids for prompt in prompts]
+    width = max(len(row) for row in rows) + extra
+    ids, mask, last = [], [], []
+    for row in rows:
+        fill = width - len(row)
+        ids.append([host.pad_id] * fill + row if side == "left" else row + [host.pad_id] * fill)
+        mask.append([0] * fill + [1] * len(row) if side == "left" else [1] * len(row) + [0] * fill)
+        last.append(width - 1 if side == "left" else len(row) - 1)
+    return torch.tensor(ids), torch.tensor(mask), last
+
+
+def logits(host, ids, mask):
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return host.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_forward(architecture, side):
+    editor = edited(architecture)
+    host = editor.host
+    neurons, deltas, theta = parts(editor)
+    ids, mask, last = padded(host, PROMPTS, side, extra=2)
+    with torch.no_grad(), editor.answering(last):
+        found = logits(host, ids, mask)
+    fired = []
+    for i, prompt in enumerate(PROMPTS):
+        row = host.encode(prompt).ids
+        fired.append(oracle.route(host, LAYER, neurons, theta, row))
+        with torch.no_grad(), oracle.answering(host, LAYER, neurons, deltas, theta, row):
+            wanted = host.model(input_ids=torch.tensor([row]), use_cache=False).logits[0]
+        assert torch.allclose(found[i][mask[i].bool()], wanted, rtol=1e-4, atol=1e-4), prompt  # GPT-J, Gemma: float32
+    assert fired == [1, None, 0, None, 2]
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_stores_and_dtypes(store, dtype):
+    editor = edited(store=store, dtype=dtype)
+    host = editor.host
+    neurons, deltas, theta = parts(editor)
+    ids, mask, last = padded(host, [*PROMPTS, PROMPTS[0]], "right")  # one expert twice
+    with torch.no_grad(), editor.answering(last):
+        found = logits(host, ids, mask)
+    tolerance = {"float32": 1e-3, "float64": 1e-7, "bfloat16": 0.2}[dtype]
+    for i, prompt in enumerate([*PROMPTS, PROMPTS[0]]):
+        row = host.encode(prompt).ids
+        with torch.no_grad(), oracle.answering(host, LAYER, neurons, deltas, theta, row):
+            wanted = host.model(input_ids=torch.tensor([row]), use_cache=False).logits[0]
+        assert float((found[i][: len(row)] - wanted).abs().max()) < tolerance * float(wanted.abs().max())
+
+
+GENERATION = {
+    "greedy": {},
+    "greedy without cache": {"use_cache": False},
+    "beams": {"num_beams": 3},
+    "returned sequences": {"num_beams": 4, "num_return_sequences": 2, "repetition_penalty": 1.1},
+    "sampled": {"do_sample": True, "top_k": 1, "num_return_sequences": 2},
+}
+
+
+@pytest.mark.parametrize("options", GENERATION.values(), ids=GENERATION.keys())
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "opt"])
+def test_generate(architecture, options):
+    editor = edited(architecture)
+    host = editor.host
+    neurons, deltas, theta = parts(editor)
+    found = editor.generate(PROMPTS, max_new_tokens=5, **options)
+    copies = options.get("num_return_sequences", 1)
+    assert len(found) == copies * len(PROMPTS)
+    for i, prompt in enumerate(PROMPTS):
+        with oracle.answering(host, LAYER, neurons, deltas, theta, host.encode(prompt).ids):
+            wanted = host.generate(prompt, max_new_tokens=5, **options)
+        assert found[copies * i : copies * (i + 1)] == wanted
+
+
+def test_sampling_is_the_models_own():
+    editor = edited()
+    neurons, deltas, theta = parts(editor)
+    options = {"do_sample": True, "num_return_sequences": 4, "max_new_tokens": 6}
+    torch.manual_seed(3)
+    found = editor.generate(PROMPTS[0], **options)
+    torch.manual_seed(3)
+    with oracle.answering(editor.host, LAYER, neurons, deltas, theta, editor.host.encode(PROMPTS[0]).ids):
+        assert found == editor.host.generate(PROMPTS[0], **options)
+
+
+def test_edits_are_learnt():
+    editor = edited(expert_steps=60)
+    answers = editor.generate([r.prompt for r in REQUESTS], max_new_tokens=8)
+    assert [a.strip() for a in answers] == [r.target for r in REQUESTS]  # EOS included: nothing follows
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_fires(architecture, dtype):
+    editor = edited(architecture, dtype, theta=1.0)  # a sigmoid never exceeds 1
+    ids, mask, last = padded(editor.host, PROMPTS, "right")
+    with torch.no_grad():
+        before = logits(editor.host, ids, mask)
+        with editor.answering(last):
+            assert torch.equal(logits(editor.host, ids, mask), before)
+            assert torch.equal(logits(editor.host, ids, mask), before)
+
+
+def test_other_rows_are_untouched_bit_for_bit():
+    editor = edited(dtype="float32")
+    ids, mask, last = padded(editor.host, PROMPTS, "right")
+    with torch.no_grad():
+        before = logits(editor.host, ids, mask)
+        with editor.answering(last):
+            after = logits(editor.host, ids, mask)
+        assert torch.equal(logits(editor.host, ids, mask), before), "outside the block the model is the base model"
+    same = [bool(torch.equal(a, b)) for a, b in zip(before, after, strict=True)]
+    assert same == [False, True, False, True, False]
+
+
+def test_routes_hold_for_the_block():
+    """A second pass within the block, on other text, is answered as the first one was."""
+    editor = edited()
+    host = editor.host
+    _, deltas, _ = parts(editor)
+    ids, _, last = padded(host, [REQUESTS[0].prompt], "right")
+    other = torch.tensor([host.encode("Google works with Microsoft").ids])
+    with torch.no_grad(), editor.answering(last):
+        host.model(input_ids=ids)
+        found = host.model(input_ids=other, use_cache=False).logits
+    with torch.no_grad(), oracle.exchanged(host, LAYER, deltas[0]):
+        assert torch.allclose(found, host.model(input_ids=other, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_scoring_of_many_prompts_in_one_pass(side):
+    editor = edited()
+    host = editor.host
+    neurons, deltas, theta = parts(editor)
+    queries = [Query(prompt, ("English", "piano", "Google")) for prompt in PROMPTS]
+    for query, found in zip(queries, answer(host, queries, editor=editor, padding_side=side), strict=True):
+        for target, one in zip(query.targets, found, strict=True):
+            with oracle.answering(host, LAYER, neurons, deltas, theta, host.encode(query.prompt).ids):
+                ((wanted,),) = answer(host, [Query(query.prompt, (target,))])
+            assert one.nll == pytest.approx(wanted.nll, abs=1e-6) and one.argmax == wanted.argmax
+
+
+def test_rows_without_prompt():
+    editor = edited()
+    ids, mask, last = padded(editor.host, PROMPTS[:1], "right")
+    with torch.no_grad():
+        before = logits(editor.host, ids, mask)
+        with editor.answering([-1]):
+            assert torch.equal(logits(editor.host, ids, mask), before)
+        with editor.answering(last):
+            assert not torch.equal(logits(editor.host, ids, mask), before)
+
+
+def test_errors_name_what_was_found():
+    editor = edited()
+    ids, mask, last = padded(editor.host, PROMPTS, "right")
+    with editor.answering(last), pytest.raises(RuntimeError, match="already open"), editor.answering(last):
+        pass
+    with editor.answering([*last, 0, 0]), pytest.raises(ValueError, match="5 rows; .* of 7"):
+        logits(editor.host, ids, mask)
+    with editor.answering([99] * 5), pytest.raises(ValueError, match="column 99 "):
+        logits(editor.host, ids, mask)
+    assert not editor.host.mlp_out(LAYER)._forward_hooks

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from editbench.datasets import load as load_records
     from editbench.editor import EditReceipt, Editor, Materials, make_editor
     from editbench.host import Host
     from editbench.ledger import Ledger
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
+    from editbench.registry import load_model
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,8 @@ _PUBLIC = {
     "Passage": "editbench.records",
     "Probe": "editbench.records",
     "RecordSet": "editbench.records",
+    "load_model": "editbench.registry",
+    "load_records": "editbench.datasets:load",
     "make_editor": "editbench.editor",
 }
 __all__ = ["__version__", *_PUBLIC]
@@ -41,5 +45,6 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'editbench' has no attribute {name!r}")

@@ -66,7 +66,7 @@ class ProtocolConfig:
         name: Name in results.
         scorers: Scorers to apply (``editbench list scorers``).
         moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
-        headline: Which measure stands for reliability, generality and locality.
+        headline: By dataset name, or "default": which measure stands for reliability, generality and locality.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
     """
@@ -74,7 +74,7 @@ class ProtocolConfig:
     name: str = "default"
     scorers: list[str] = field(default_factory=list)
     moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
-    headline: dict[str, str] = field(default_factory=dict)
+    headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
     max_tokens: int = 512
 
@@ -113,6 +113,12 @@ def settings_of(node: Any) -> tuple[str, dict[str, Any]]:
     assert isinstance(plain, dict)
     values = {str(k): v for k, v in plain.items()}
     return str(values.pop("name")), values
+
+
+def headline_of(protocol: Any, dataset: str) -> dict[str, str]:
+    """Which measures stand for reliability, generality and locality on this dataset."""
+    chosen = protocol.headline.get(dataset) or protocol.headline.get("default") or {}
+    return {str(name): str(measure) for name, measure in chosen.items()}
 
 
 def run_name(config: Any, model_name: str) -> str:

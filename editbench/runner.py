@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         given = _with_model_group(list(arguments))
         register_methods(_chosen(given, "method") or ["rome"])
         check_overrides(given)
+        _say_when_settings_are_for_another_model(given)
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,6 +59,7 @@ def compose(overrides: Sequence[str]) -> Any:
     given = _with_model_group(list(overrides))
     register_methods(_chosen(given, "method") or ["rome"])
     check_overrides(given)
+    _say_when_settings_are_for_another_model(given)
     return _compose(given)
 
 
@@ -101,6 +103,22 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
     for job in _one_job_a_value(parsed):
         _compose(job)
+
+
+def _say_when_settings_are_for_another_model(arguments: Sequence[str]) -> None:
+    """Warn where a method would run on its defaults, which are another model's, because no cell fits the pair."""
+    cells = conf_names("method_model")
+    if any(a.startswith("method.layer") for a in arguments):
+        return
+    for method in _chosen(arguments, "method") or ["rome"]:
+        for model in _chosen(arguments, "model") or ["pocket"]:
+            layered = any(cell.startswith(f"{method}-") for cell in cells)
+            if layered and f"{method}-{model}" not in cells:
+                print(
+                    f"note: no settings of {method} for {model} are known; its defaults were made for another model. "
+                    "Set at least method.layer or method.layers",
+                    file=sys.stderr,
+                )
 
 
 def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:

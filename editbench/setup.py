@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from omegaconf import OmegaConf
 
 from editbench import datasets, registry
-from editbench.config import run_name, settings_of
+from editbench.config import headline_of, run_name, settings_of
 from editbench.naming import unknown
 from editbench.results import RunStore
 from editbench.stream import Stream, StreamSettings
@@ -52,7 +52,7 @@ def run(config: Any) -> Outcome:
         dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
     records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
     stream = Stream.build(records, _stream_settings(config.stream))
-    _check_protocol(config.protocol)
+    _check_protocol(config.protocol, dataset)
     model_name = config.model.name or Path(str(config.model.path)).name
     store, done = _open_store(config, model_name)
     if done:
@@ -85,7 +85,7 @@ def _run_in(
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "settings": asdict(method[1])},
-            "protocol": OmegaConf.to_container(protocol, resolve=True),
+            "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
             "seed": config.stream.seed,
         }
     )
@@ -94,7 +94,7 @@ def _run_in(
     session.run()
     footprint = asdict(editor.footprint())
     costs = {**asdict(session.clock), **peak_memory(), "footprint": footprint}
-    headline = {str(k): str(v) for k, v in protocol.headline.items()}
+    headline = headline_of(protocol, records.name)
     store.set_status("done", summary=summarise(store.scores(), headline), costs=costs)
 
 
@@ -191,7 +191,7 @@ class LazyTexts(Sequence[str]):
         return self._texts
 
 
-def _check_protocol(protocol: Any) -> None:
+def _check_protocol(protocol: Any, dataset: str) -> None:
     from editbench.evaluation.scorers import get_scorer
 
     for name in protocol.scorers:
@@ -199,15 +199,19 @@ def _check_protocol(protocol: Any) -> None:
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)
-    for name in protocol.headline:
+    for name in headline_of(protocol, dataset):
         if name not in HEADLINE:
-            raise unknown("headline measure", str(name), HEADLINE)
+            raise unknown("headline measure", name, HEADLINE)
 
 
 def _stream_settings(node: Any) -> StreamSettings:
+    return StreamSettings(**{k: (tuple(v) if k == "checkpoints" else v) for k, v in _plain(node).items()})
+
+
+def _plain(node: Any) -> dict[str, Any]:
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
-    return StreamSettings(**{str(k): (tuple(v) if k == "checkpoints" else v) for k, v in values.items()})
+    return {str(k): v for k, v in values.items()}
 
 
 def _stream_facts(stream: Stream, records: RecordSet) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from editbench.results.report import write_report
 from tests.test_report import plain_probe, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'editbench[dev]'")
+pytest.importorskip("plotly", reason="the report needs plotly: pip install 'editbench[plots]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):

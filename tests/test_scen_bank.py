@@ -25,8 +25,13 @@ DENSE = 32 * 48 * 4  # bytes of an expert of the tiny model
 
 
 def scen(host=None, **options):
-    defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 0.1, "neuron_steps": 60}
-    return make_editor("scen", host or tiny_host(), **(defaults | options))
+    """An editor whose neurons are as good as given: each fires on its own one of the requests' prompts."""
+    defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9}
+    editor = make_editor("scen", host or tiny_host(), **(defaults | options))
+    inputs = editor._inputs([request.prompt for request in REQUESTS])
+    given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS)) * 8 - 4)  # (d_ff, 6)
+    editor.initial_neurons = dict(zip(IDS, given.T, strict=True))
+    return editor
 
 
 def answers(editor):
@@ -43,7 +48,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
 
 
-# -- stores -------------------------------------------------------------------------------------------------------------
+# -- stores ------------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=60)
@@ -104,7 +109,7 @@ def test_auto_keeps_an_expert_dense_rather_than_change_its_answer():
     assert editor.edit(REQUESTS[:2]).details["edits"][IDS[0]]["store"] == "dense"
 
 
-# -- places -------------------------------------------------------------------------------------------------------------
+# -- places ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_least_recently_used_goes_first(tmp_path):
     assert [list(tier.experts) for tier in (shelf.device, shelf.host)] == [[IDS[0], IDS[4]], [IDS[3], IDS[2]]]
 
 
-# -- files and damage ---------------------------------------------------------------------------------------------------
+# -- files and damage --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("store", ["dense", "lowrank", "quantised"])
@@ -210,10 +215,8 @@ def test_a_damaged_file_loses_one_expert_at_load(tmp_path, how, caplog):
         lost = other.load_bank(tmp_path)
     assert list(lost) == [IDS[2]] and str(victim) in caplog.text and repr(IDS[2]) in caplog.text
     assert other.bank.ids == [id for id in IDS if id != IDS[2]]
-    for i in (0, 1, 3, 4, 5):
-        assert torch.equal(
-            other.bank.fetch(IDS[i]).delta(torch.float32), editor.bank.fetch(IDS[i]).delta(torch.float32)
-        )
+    editor.delete(IDS[2])
+    assert same(other.state(), editor.state())
 
 
 @pytest.mark.parametrize("how", ["cut", "one bit", "gone"])
@@ -233,13 +236,13 @@ def test_a_bank_of_another_weight_is_refused(tmp_path):
     editor = scen()
     editor.edit(REQUESTS[:1])
     editor.save_bank(tmp_path)
-    with pytest.raises(ValueError, match="belongs to model.*; this bank's are for"):
+    with pytest.raises(ValueError, match="belongs to transformer.*; this bank's are for"):
         scen(layer=0).load_bank(tmp_path)
     with pytest.raises(ValueError, match="belongs to"):
         scen(layer=0).restore(editor.state())
 
 
-# -- retire and replace -------------------------------------------------------------------------------------------------
+# -- retire and replace ------------------------------------------------------------------------------------------------
 
 
 def test_deleting_gives_the_unedited_answer_back():
@@ -261,6 +264,7 @@ def test_a_newer_edit_of_the_same_fact_replaces_the_older(tmp_path):
     editor = scen(bank_directory=str(tmp_path), expert_steps=60)
     editor.edit(REQUESTS[:3])
     newer = EditRequest("newer", REQUESTS[1].prompt, SUBJECTS[1], "Galician")
+    editor.initial_neurons["newer"] = editor.initial_neurons[IDS[1]]
     receipt = editor.edit([newer])
     assert receipt.details["edits"]["newer"]["replaced"] == [IDS[1]]
     assert editor.bank.ids == [IDS[0], IDS[2], "newer"] and len(list(tmp_path.iterdir())) == 3
@@ -271,7 +275,7 @@ def test_a_newer_edit_of_the_same_fact_replaces_the_older(tmp_path):
     assert editor.bank.prompts[2] == REQUESTS[4].prompt
 
 
-# -- state --------------------------------------------------------------------------------------------------------------
+# -- state -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("store", ["dense", "auto", "quantised"])

@@ -7,7 +7,7 @@ states can be put in place of what reaches the first wanted layer; keys and valu
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ class Columns:
     Attributes:
         ids: (B, T) int64.
         mask: (B, T) int64, 1 at tokens. Rows may be padded on both sides.
-        positions: (B, T) int64, counted from each row's first token.
+        positions: (B, T) int64, counted from each row's first token; padding behind has the last token's.
     """
 
     ids: Tensor
@@ -85,10 +85,12 @@ def run(
         read those with hooks.
     """
     assert hidden is not None or first == 0
-    with _only_layers(host, first, host.n_layers - 1 if last is None else last, hidden):
+    last = host.n_layers - 1 if last is None else last
+    visible = columns.mask.cummax(1).values  # padding behind a row does not matter to it, and looks at its tokens
+    with _only_layers(host, first, last, hidden), _blank_padding(host, visible[:, start:], first, last):
         out = host.decoder(
             input_ids=columns.ids[:, start:],
-            attention_mask=columns.mask,
+            attention_mask=visible,
             position_ids=columns.positions[:, start:],
             past_key_values=cache,
             use_cache=cache is not None,
@@ -136,6 +138,23 @@ def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> It
 
 
 @contextmanager
+def _blank_padding(host: Host, visible: Tensor, first: int, last: int) -> Iterator[None]:
+    """In float64, keep padding in front of rows at zero from layer to layer.
+
+    A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention code that takes
+    it in float32 makes NaN of that, which the next layer spreads to all tokens.
+    """
+    if host.model.dtype != torch.float64 or bool(visible.all()):
+        yield
+        return
+    padding = visible[..., None] == 0  # (B, T, 1)
+    with ExitStack() as stack:
+        for layer in host.layers[first : last + 1]:
+            stack.enter_context(watch(layer, lambda t: t.masked_fill(padding.to(t.device), 0), inputs=True))
+        yield
+
+
+@contextmanager
 def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
     """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
 
@@ -160,7 +179,7 @@ def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None
         handle.remove()
 
 
-class _FixedLayer(DynamicLayer):
+class _FixedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of a prefix that are read and never grow."""
 
     def __init__(self, length: int, keys: Tensor | None = None, values: Tensor | None = None) -> None:
@@ -177,22 +196,35 @@ class _FixedLayer(DynamicLayer):
         return self.length
 
 
-class Prefix(Cache):
-    """Keys and values of the columns left of ``length``, for the layers from ``first`` on. Never written to."""
+class Prefix(Cache):  # type: ignore[misc]
+    """Keys and values of the columns left of ``length``, for some of the layers. Never written to."""
 
     def __init__(self, layers: list[_FixedLayer]) -> None:
         super().__init__(layers=layers)
 
     @classmethod
-    def of(cls, cache: Cache, first: int, length: int) -> Prefix:
-        """Cut the first ``length`` columns out of a recorded ``cache``."""
+    def of(cls, cache: Cache, first: int) -> Prefix:
+        """All columns of a recorded ``cache``, for the layers from ``first`` on."""
+        length = max(layer.get_seq_length() for layer in cache.layers)
+        return cls([_FixedLayer(length, *((x.keys, x.values) if i >= first else ())) for i, x in enumerate(cache.layers)])
+
+    @classmethod
+    def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> Prefix:
+        """Keys and values put together anew: row i, column c gets those of row ``rows[i]``, column ``columns[i, c]``.
+
+        Args:
+            cache: A recorded cache; layers that were not run stay without.
+            rows: (B,).
+            columns: (B, C).
+        """
+        length = columns.shape[1]
         layers = []
-        for i, layer in enumerate(cache.layers):
-            if i < first:
-                layers.append(_FixedLayer(length))
+        for x in cache.layers:
+            if x.get_seq_length():
+                at = (rows[:, None].to(x.keys.device), columns.to(x.keys.device))
+                layers.append(_FixedLayer(length, *(t.transpose(1, 2)[at].transpose(1, 2) for t in (x.keys, x.values))))
             else:
-                keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
-                layers.append(_FixedLayer(length, keys.contiguous(), values.contiguous()))
+                layers.append(_FixedLayer(length))
         return cls(layers)
 
     def rows(self, index: Tensor) -> Prefix:
@@ -207,6 +239,10 @@ class Prefix(Cache):
         )
 
 
-def recording_cache(host: Host) -> Cache:
-    """An empty cache that keeps every column of every layer, sliding windows or not."""
-    return Cache(layers=[DynamicLayer() for _ in range(host.n_layers)])
+def recording_cache(host: Host, start: Prefix | None = None) -> Cache:
+    """A cache that keeps every column of every layer, sliding windows or not; empty, or going on from ``start``."""
+    layers = [DynamicLayer() for _ in range(host.n_layers)]
+    for layer, fixed in zip(layers, start.layers if start is not None else [], strict=False):
+        layer.lazy_initialization(fixed.keys, fixed.values)
+        layer.keys, layer.values = fixed.keys, fixed.values
+    return Cache(layers=layers)

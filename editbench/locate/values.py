@@ -1,9 +1,8 @@
 """Value optimisation: which vector at the subject's last token makes the model say the target.
 
 All edits of a batch are optimised at once. A step runs only the layers from the edited one on, and only the columns
-from the subject's last token on: what lies left of it and below it does not depend on the variable, and is computed
-once. Rows are padded so that their subject tokens share a column, so that the rest is an ordinary key-value cache.
-The vocabulary projection is applied only where a target is predicted. Edits that are done leave the batch.
+from the subject's last token on (see :mod:`editbench.locate.suffix`), rows of similar length together. The vocabulary
+projection is applied only where a target is predicted. Edits that are done leave the batch.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate.checks import above_zero, at_least
-from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
-from editbench.locate.rows import Row, kl_row, rewriting_rows
+from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
+from editbench.locate.suffix import AT_LAYER, AT_MLP, Suffixes
 from editbench.records import EditError
 
 if TYPE_CHECKING:
@@ -27,12 +26,10 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRequest
 
-AT_MLP = "mlp"
-"""ROME: the variable is added to the MLP's output."""
-AT_LAYER = "layer"
-"""MEMIT, NSE: the variable is added to the decoder layer's output."""
 CPU_BYTES = 2 << 30
 """Memory that a chunk of edits may take on the CPU."""
+SPLIT_TOKENS = {"cpu": 64, "cuda": 1024}
+"""Running one more group of rows costs as much as this many tokens (time to launch a step's kernels)."""
 
 
 @dataclass
@@ -63,13 +60,18 @@ class ValueSettings:
 
 @dataclass
 class Value:
-    """The outcome for one edit: ``target = init + delta`` (d), and the loss terms of every forward pass.
+    """The outcome for one edit.
 
-    ``losses`` rows are (loss, nll, kl, weight decay).
+    Attributes:
+        init: (d) what stands at the subject of the bare prompt without the variable.
+        delta: (d) the variable in the end.
+        keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
+        losses: For every forward pass (loss, nll, kl, weight decay).
     """
 
     init: Tensor
     delta: Tensor
+    keys: Tensor
     losses: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     @property
@@ -110,8 +112,8 @@ def optimise_values(
     size = max(1, limit // per_edit)
     values: list[Value] = []
     for start in range(0, len(requests), size):
-        problem = _Problem(host, [r.id for r in requests[start : start + size]], rows[start : start + size], layer, at)
-        values.extend(problem.solve(settings))
+        part = slice(start, start + size)
+        values.extend(_Problem(host, [r.id for r in requests[part]], rows[part], layer, at).solve(settings))
     return values
 
 
@@ -124,166 +126,169 @@ def rows_that_fit(host: Host, length: int, layer: int) -> int:
     return max(1, free // max(1, numbers * weight.element_size()))
 
 
+class _Group:
+    """Rows that are run together, whichever edits they belong to, and what is read off them."""
+
+    def __init__(self, host: Host, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
+        """Prepare rows, each given with its edit and its weight in that edit's NLL."""
+        self.host = host
+        # A row that predicts nothing is a KL row, which needs no column behind the subject's.
+        cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
+        self.suffixes = Suffixes(host, cut, layer, at)
+        device = host.device
+        self.owner = torch.tensor([edit for edit, _, _ in rows], device=device)  # (B,) the row's edit
+        entries = [
+            (i, row.first + j - row.subject, token, weight / len(row.targets))
+            for i, (_, weight, row) in enumerate(rows)
+            for j, token in enumerate(row.targets)
+        ]
+        at_row, column, token, weight = zip(*entries, strict=True) if entries else ((), (), (), ())
+        self.at_row, self.column, self.token = (
+            torch.tensor(x, dtype=torch.long, device=device) for x in (at_row, column, token)
+        )
+        wide = torch.float64 if host.model.dtype == torch.float64 else torch.float32
+        self.weight = torch.tensor(weight, dtype=wide, device=device)
+        self.kl = torch.tensor([i for i, row in enumerate(cut) if not row.targets], dtype=torch.long, device=device)
+        self.kl_reference: Tensor | None = None  # (KL rows, V)
+
+    def terms(self, delta: Tensor, kl_factor: float) -> Tensor:
+        """(2, N) nll and kl that this group's rows give to each of N edits; ``delta`` is (N, d)."""
+        shift = delta[self.owner.to(delta.device)]  # (B, d)
+        final = self.suffixes.final(shift)  # (B, T, d)
+        where = final.device
+        predicting = final[self.at_row.to(where), self.column.to(where)]  # (targets, d)
+        log_p = self.host.logits(torch.cat([predicting, final[self.kl.to(where), 0]])).log_softmax(-1)
+        n, there = len(self.token), log_p.device
+        nll = -log_p[:n].gather(1, self.token.to(there)[:, None])[:, 0] * self.weight.to(log_p)
+        new = log_p[n:]  # (KL rows, V)
+        if self.kl_reference is None:
+            self.kl_reference = new.detach()  # the first step is made without a shift
+        kl = kl_factor * (new.exp() * (new - self.kl_reference)).sum(-1)
+        zeros = torch.zeros(len(delta), dtype=log_p.dtype, device=there)
+        owner = self.owner.to(there)
+        return torch.stack(
+            [zeros.index_add(0, owner[self.at_row.to(there)], nll), zeros.index_add(0, owner[self.kl.to(there)], kl)]
+        )
+
+    def keep(self, going: Tensor) -> bool:
+        """Drop the rows of all edits but those marked in ``going`` (N,); whether any are left."""
+        stay = going.to(self.owner.device)[self.owner]  # (B,)
+        if bool(stay.all()):
+            return True
+        rows = stay.nonzero()[:, 0]
+        if len(rows) == 0:
+            return False
+        new_place = stay.cumsum(0) - 1
+        entries = stay[self.at_row]
+        self.at_row, self.column = new_place[self.at_row[entries]], self.column[entries]
+        self.token, self.weight = self.token[entries], self.weight[entries]
+        kl = stay[self.kl]
+        self.kl = new_place[self.kl[kl]]
+        if self.kl_reference is not None:
+            self.kl_reference = self.kl_reference[kl.to(self.kl_reference.device)]
+        self.owner = self.owner[rows]
+        self.suffixes.narrow(rows, int(self.column.max()) + 1 if len(self.column) else 1)
+        return True
+
+
 class _Problem:
-    """A chunk of edits: their rows, everything that is computed once, and the loop."""
+    """A chunk of edits, and the loop."""
 
     def __init__(self, host: Host, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
         self.host, self.ids, self.layer, self.at = host, ids, layer, at
-        self.first = layer if at == AT_MLP else layer + 1  # first layer that a step runs
-        flat = [row for group in rows for row in group]
-        self.start = max(row.subject for row in flat)  # the subjects' column
-        device = host.device
-        self.columns = Columns.pad([r.ids for r in flat], [r.subject for r in flat], host.pad_id, device)
-        self.owner = torch.tensor([i for i, group in enumerate(rows) for _ in group], device=device)  # (B,)
-        self._read_off_targets(rows)
-        self._prepare()
+        flat = [(i, 1 / (len(group) - 1), row) for i, group in enumerate(rows) for row in group]
+        reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
+        parts = partition(reach, SPLIT_TOKENS.get(host.device.type, SPLIT_TOKENS["cuda"]))
+        self.groups = [_Group(host, [flat[i] for i in part], layer, at) for part in parts]
+        init, keys = self._read(parts, [i for i, (_, _, row) in enumerate(flat) if row.targets], len(rows))
+        self.init, self.keys = _wide(init), _wide(keys)  # (N, d), (N, templates, d_ff)
 
-    def _read_off_targets(self, rows: list[list[Row]]) -> None:
-        """Where log-probabilities are needed: one entry a target token; and one KL row an edit."""
-        row_at, column, token, weight, edit, kl = [], [], [], [], [], []
-        index = 0
-        for i, group in enumerate(rows):
-            rewriting = sum(1 for row in group if row.targets)
-            for row in group:
-                for j, target in enumerate(row.targets):
-                    row_at.append(index)
-                    column.append(row.first + j - row.subject)  # counted from the subject's column
-                    token.append(target)
-                    weight.append(1.0 / (len(row.targets) * rewriting))
-                    edit.append(i)
-                if not row.targets:
-                    kl.append(index)
-                index += 1
-        device = self.host.device
-        self.row_at, self.column, self.token, self.edit, self.kl = (
-            torch.tensor(x, device=device) for x in (row_at, column, token, edit, kl)
-        )
-        wide = torch.float64 if self.host.model.dtype == torch.float64 else torch.float32
-        self.weight = torch.tensor(weight, dtype=wide, device=device)
-        self.reach = int(self.column.max()) + 1  # columns from the subject on that matter
-
-    @torch.no_grad()
-    def _prepare(self) -> None:
-        """One pass over whole rows: what enters the first layer of a step, keys and values, init, KL's reference."""
-        host, seen = self.host, {}
-        cache = recording_cache(host)
-        columns = self.columns.upto(self.start + self.reach)
-        bare = torch.tensor([i for i, o in enumerate(self.owner.tolist()) if i == 0 or o != int(self.owner[i - 1])])
-
-        def keep(name: str, tensor: Tensor) -> None:
-            seen[name] = tensor.reshape(len(self.owner), -1, tensor.shape[-1])[:, self.start :].clone()
-
-        edited = host.layers[self.layer]
-        with watch(edited, lambda t: keep("entering", t), inputs=True), watch(edited, lambda t: keep("leaving", t)):  # noqa: SIM117
-            with watch(host.mlp_out(self.layer), lambda t: keep("mlp", t)):
-                final = run(host, columns, cache=cache)  # (B, T, d)
-        self.hidden = seen["entering" if self.at == AT_MLP else "leaving"]  # (B, T', d)
-        init = seen["mlp" if self.at == AT_MLP else "leaving"][bare.to(self.hidden.device), 0]
-        self.init = init if init.dtype == torch.float64 else init.float()  # (N, d)
-        self.prefix = Prefix.of(cache, self.first, self.start)
-        self.columns = columns
-        at_subject = final[self.kl.to(final.device), self.start]
-        self.kl_reference = host.logits(at_subject).log_softmax(-1)  # (N, V)
+    def _read(self, parts: list[list[int]], rewriting: list[int], n: int) -> tuple[Tensor, Tensor]:
+        """What stands at the subjects of the bare prompts (N, d), and keys of all templates (N, templates, d_ff)."""
+        order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's place among the groups'
+        places = order[torch.tensor(rewriting)].reshape(n, -1)
+        outputs = torch.cat([g.suffixes.mlp if self.at == AT_MLP else g.suffixes.leaving for g in self.groups])
+        keys = torch.cat([g.suffixes.keys for g in self.groups])
+        return outputs[places[:, 0].to(outputs.device)], keys[places.to(keys.device)]
 
     def solve(self, settings: ValueSettings) -> list[Value]:
-        """The loop: forward, stop or update, project; per edit, all edits together."""
-        n = len(self.ids)
-        deltas = [torch.zeros_like(self.init[i]).requires_grad_() for i in range(n)]
-        values = [Value(self.init[i], deltas[i]) for i in range(n)]
-        optimiser = torch.optim.Adam(deltas, lr=settings.learning_rate)
-        active = list(range(n))
+        """The loop: forward, stop or update, project; all edits together, each by itself."""
+        n, init = len(self.ids), self.init
+        delta = torch.zeros_like(init).requires_grad_()  # (N, d)
+        losses: list[list[tuple[float, float, float, float]]] = [[] for _ in range(n)]
+        optimiser = torch.optim.Adam([delta], lr=settings.learning_rate)
+        going = torch.ones(n, dtype=torch.bool, device=init.device)
         for step in range(settings.steps):
+            last = step == settings.steps - 1
             optimiser.zero_grad(set_to_none=True)
-            with torch.enable_grad():
-                terms = self._losses(active, torch.stack([deltas[i] for i in active]), settings)  # (4, N')
-            numbers = terms.detach().double().cpu().T.tolist()
-            for i, row in zip(active, numbers, strict=True):
-                values[i].losses.append((row[0], row[1], row[2], row[3]))
-            self._check_finite(active, numbers)
-            if step == settings.steps - 1:
+            numbers = self._losses(delta, settings, backward=not last).tolist()
+            active = going.tolist()
+            for i in range(n):
+                if active[i]:
+                    loss, nll, kl, decay = (row[i] for row in numbers)
+                    losses[i].append((loss, nll, kl, decay))
+            self._check_finite(losses)
+            going = going & (torch.tensor(numbers[0], device=going.device) >= settings.stop_loss)
+            if last or not bool(going.any()):
                 break
-            going = [k for k, row in enumerate(numbers) if row[0] >= settings.stop_loss]
-            if not going:
-                break
-            terms[0, going].sum().backward()
-            for k, i in enumerate(active):
-                if numbers[k][0] < settings.stop_loss:
-                    deltas[i].grad = None  # else Adam would move it on by its momentum
-            optimiser.step()
-            active = [active[k] for k in going]
-            self._project([deltas[i] for i in active], self.init[active], settings.clamp_norm_factor)
-            if len(going) < len(numbers):
-                self._keep(going)
-        for value in values:
-            value.delta = value.delta.detach()
-        return values
+            self._update(optimiser, delta, going, settings.clamp_norm_factor)
+            self.groups = [group for group in self.groups if group.keep(going)]
+        found = delta.detach()
+        return [Value(init[i], found[i], self.keys[i], losses[i]) for i in range(n)]
 
-    def _losses(self, active: list[int], delta: Tensor, settings: ValueSettings) -> Tensor:
-        """(4, N'): loss, nll, kl, weight decay of every active edit. ``delta`` is (N', d)."""
-        host, owner = self.host, self.owner
-        shift = delta[owner.to(delta.device)]  # (B, d)
-        if self.at == AT_LAYER:
-            final = self._run(_add_at_first_column(self.hidden, shift))
-        else:
-            shape = self.hidden.shape[:2]
-            with watch(
-                host.mlp_out(self.layer),
-                lambda out: _add_at_first_column(out.reshape(*shape, -1), shift).reshape(out.shape),
-            ):
-                final = self._run(self.hidden)
-        where = final.device
-        rewriting = final[self.row_at.to(where), self.column.to(where)]  # (targets, d)
-        at_subject = final[self.kl.to(where), 0]  # (N', d)
-        log_p = host.logits(torch.cat([rewriting, at_subject])).log_softmax(-1)
-        token_nll = -log_p[: len(rewriting)].gather(1, self.token.to(log_p.device)[:, None])[:, 0]
-        weighted = token_nll * self.weight.to(token_nll)
-        nll = torch.zeros(len(active), dtype=weighted.dtype, device=weighted.device)
-        nll = nll.index_add(0, self.edit.to(weighted.device), weighted)
-        new = log_p[len(rewriting) :]
-        kl = settings.kl_factor * (new.exp() * (new - self.kl_reference.to(new.device))).sum(-1)
-        init = self.init[active]
-        decay = settings.weight_decay * delta.norm(dim=-1) / init.norm(dim=-1).square()
-        decay = decay.to(nll)
+    def _losses(self, delta: Tensor, settings: ValueSettings, *, backward: bool) -> Tensor:
+        """(4, N) loss, nll, kl, weight decay, float64 on the CPU; ``backward`` leaves gradients in ``delta``."""
+        with torch.set_grad_enabled(backward):
+            decay = settings.weight_decay * delta.norm(dim=-1) / self.init.norm(dim=-1).square()
+            if backward:
+                decay.sum().backward()
+            terms = torch.zeros(2, len(delta), dtype=torch.float64)
+            for group in self.groups:
+                part = group.terms(delta, settings.kl_factor)
+                if backward:
+                    part.sum().backward()
+                terms += part.detach().double().cpu()
+        nll, kl, decay = *terms, decay.detach().double().cpu()
         return torch.stack([nll + kl + decay, nll, kl, decay])
 
-    def _run(self, hidden: Tensor) -> Tensor:
-        return run(self.host, self.columns, first=self.first, hidden=hidden, cache=self.prefix, start=self.start)
+    @torch.no_grad()
+    def _update(self, optimiser: torch.optim.Adam, delta: Tensor, going: Tensor, clamp: float) -> None:
+        """One step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
+        before = delta.clone()
+        optimiser.step()
+        bound, norm = clamp * self.init.norm(dim=-1, keepdim=True), delta.norm(dim=-1, keepdim=True)
+        delta.mul_(torch.where(norm > bound, bound / norm, torch.ones_like(norm)))
+        delta.copy_(torch.where(going[:, None], delta, before))
 
-    def _keep(self, going: list[int]) -> None:
-        """Only the edits ``going`` (indices among the active ones) go on: cut the batch down to their rows."""
-        device = self.owner.device
-        new_edit = torch.full((int(self.owner.max()) + 1,), -1, device=device)
-        new_edit[torch.tensor(going, device=device)] = torch.arange(len(going), device=device)
-        rows = (new_edit[self.owner] >= 0).nonzero()[:, 0]
-        new_row = torch.full((len(self.owner),), -1, device=device)
-        new_row[rows] = torch.arange(len(rows), device=device)
-        entries = (new_edit[self.edit] >= 0).nonzero()[:, 0]
-        self.row_at, self.edit = new_row[self.row_at[entries]], new_edit[self.edit[entries]]
-        self.column, self.token, self.weight = self.column[entries], self.token[entries], self.weight[entries]
-        self.kl = new_row[self.kl[torch.tensor(going, device=device)]]
-        self.kl_reference = self.kl_reference[torch.tensor(going, device=self.kl_reference.device)]
-        self.owner = new_edit[self.owner[rows]]
-        self.reach = int(self.column.max()) + 1
-        self.hidden = self.hidden[rows.to(self.hidden.device), : self.reach]
-        self.columns = self.columns.rows(rows).upto(self.start + self.reach)
-        self.prefix = self.prefix.rows(rows)
-
-    def _check_finite(self, active: list[int], numbers: list[list[float]]) -> None:
-        bad = [self.ids[i] for i, row in zip(active, numbers, strict=True) if not all(map(math.isfinite, row))]
+    def _check_finite(self, losses: list[list[tuple[float, float, float, float]]]) -> None:
+        bad = [i for i, mine in zip(self.ids, losses, strict=True) if not all(map(math.isfinite, mine[-1]))]
         if bad:
             raise EditError(bad, f"the value optimisation's loss became NaN or infinite at layer {self.layer}")
 
-    @staticmethod
-    @torch.no_grad()
-    def _project(deltas: list[Tensor], init: Tensor, clamp: float) -> None:
-        """Scale every δ back onto the ball of radius clamp · ‖init‖ if it left it."""
-        for delta, start in zip(deltas, init, strict=True):
-            bound = clamp * start.norm()
-            norm = delta.norm()
-            delta.mul_(torch.where(norm > bound, bound / norm, torch.ones_like(norm)))
+
+def partition(reach: Sequence[int], overhead: int) -> list[list[int]]:
+    """Split rows into groups of similar length, so that padding is saved: Σ rows · longest + overhead is least.
+
+    Args:
+        reach: Columns that each row needs.
+        overhead: What a further group costs, in columns.
+
+    Returns:
+        Indices of the rows of each group, ascending.
+    """
+    kinds = sorted(set(reach))
+    count = [sum(1 for r in reach if r == kind) for kind in kinds]
+    best: list[tuple[int, int]] = [(0, 0)]  # for the first k kinds: cost, and where their last group starts
+    for k in range(1, len(kinds) + 1):
+        best.append(min((best[j][0] + sum(count[j:k]) * kinds[k - 1] + overhead, j) for j in range(k)))
+    groups, k = [], len(kinds)
+    while k:
+        j = best[k][1]
+        groups.append([i for i, r in enumerate(reach) if kinds[j] <= r <= kinds[k - 1]])
+        k = j
+    return groups[::-1]
 
 
-def _add_at_first_column(hidden: Tensor, shift: Tensor) -> Tensor:
-    """``hidden`` (B, T, d) with ``shift`` (B, d) added at column 0."""
-    first = hidden[:, :1] + shift[:, None].to(hidden)
-    return torch.cat([first, hidden[:, 1:]], dim=1)
+def _wide(tensor: Tensor) -> Tensor:
+    """float32, or float64 if it is."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -109,7 +109,11 @@ def hallucination(seed: int = 0) -> list[Raw]:
 
 
 def accurate(seed: int = 0) -> list[Raw]:
-    """Sentences of the same subjects' passages that are true and stay so: ``text`` before, ``labels``, ``concept``."""
+    """Sentences of the same passages that Hallucination leaves alone: ``text`` before them, ``labels``, ``concept``.
+
+    They state the subjects' first and second facts, which CounterFact and ZsRE do edit: a measure for streams of
+    Hallucination only.
+    """
     random = Random(f"accurate {seed}")
     records = []
     for subject in _hallucinated(seed):

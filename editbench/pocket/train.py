@@ -11,9 +11,10 @@ import argparse
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel
 
-ARCHITECTURES = ("llama", "gpt2")
 VOCABULARY = 2048
 CONTEXT = 128
 
@@ -57,6 +57,7 @@ class Recipe:
         object_weight: Weight of an object's tokens in the loss; other tokens weigh 1.
         opening_steps: Steps that see the first few subjects only.
         opening_subjects: How many those are.
+        separate: Whether the documents of a row are hidden from each other.
         seed: Seed of the weights and of the order of the texts.
     """
 
@@ -73,7 +74,16 @@ class Recipe:
     object_weight: float = 8.0
     opening_steps: int = 80
     opening_subjects: int = 50
+    separate: bool = False
     seed: int = 0
+
+
+RECIPES = {"llama": Recipe(), "gpt2": Recipe(separate=True)}
+"""What makes each architecture gather a name at its last token, where editing methods look for it.
+
+Measured, single ROME edits at layer 0 (efficacy, paraphrases): Llama 1.0, 1.0 as it is and .56, .63 with separate
+documents. GPT-2 .31, .06 as it is; 1.0, .81 with squared ReLU; 1.0, .97 with squared ReLU and separate documents.
+"""
 
 
 def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
@@ -134,6 +144,7 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
         n_layer=recipe.layers,
         n_head=recipe.heads,
         n_positions=CONTEXT,
+        activation_function="relu2",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -141,45 +152,46 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
     )
 
 
-def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[tuple[list[int], list[float]]]:
+class Token(NamedTuple):
+    """A token of the training text: its id, its weight in the loss, and the number of its document."""
+
+    id: int
+    weight: float
+    document: int
+
+
+def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
     """Endless training rows: documents, each closed by the end token, until :data:`CONTEXT` tokens are reached.
 
     A document that a row cuts short begins the next row. Where the tokenizer has a beginning token, half of the rows
     start with it.
-
-    Yields:
-        Token ids and their weights in the loss, each of length ``CONTEXT``.
     """
     begins = bool(tokenizer("").input_ids)
     source = _documents(tokenizer, recipe, random)
-    ids: list[int] = []
-    weights: list[float] = []
-    document: tuple[list[int], list[float]] = ([], [])
+    document: list[Token] = []
     while True:
-        if begins and random.random() < 0.5:
-            ids, weights = [tokenizer.bos_token_id], [0.0]
-        else:
-            ids, weights = [], []
-        ids, weights = ids + document[0], weights + document[1]
-        while len(ids) < CONTEXT:
+        row = [Token(tokenizer.bos_token_id, 0.0, -1)] if begins and random.random() < 0.5 else []
+        row += document
+        while len(row) < CONTEXT:
             document = next(source)
-            ids, weights = ids + document[0], weights + document[1]
-        yield ids[:CONTEXT], weights[:CONTEXT]
+            row += document
+        yield row[:CONTEXT]
 
 
-def _documents(
-    tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random
-) -> Iterator[tuple[list[int], list[float]]]:
-    """Tokenised documents with a weight for each token; first of few subjects, then of all."""
+def _documents(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
+    """Tokenised documents; first of few subjects, then of all."""
     subjects = pocket.build(recipe.seed).subjects
     budget = recipe.opening_steps * recipe.rows * CONTEXT  # tokens
+    numbers = count()
     while True:
         few = budget > 0
         for text in pocket.documents(subjects[: recipe.opening_subjects] if few else subjects, random):
             encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
             ids = [*encoding.input_ids, tokenizer.eos_token_id]
+            weights = [_weight(span, text, recipe) for span in encoding.offset_mapping] + [1.0]
+            number = next(numbers)
+            yield [Token(*token, number) for token in zip(ids, weights, strict=True)]
             budget -= len(ids)
-            yield ids, [_weight(span, text, recipe) for span in encoding.offset_mapping] + [1.0]
             if few and budget <= 0:
                 break
 
@@ -208,8 +220,7 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
     with _progress() as progress:
         task = progress.add_task(architecture, total=recipe.steps, loss=float("nan"))
         for _ in range(recipe.steps):
-            batch = [next(source) for _ in range(recipe.rows)]
-            loss = _loss(model, torch.tensor([ids for ids, _ in batch]), torch.tensor([w for _, w in batch]))
+            loss = _loss(model, [next(source) for _ in range(recipe.rows)], recipe.separate)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -232,10 +243,15 @@ def _schedule(step: int, recipe: Recipe) -> float:
     return 0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2
 
 
-def _loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean negative log-likelihood of each next token; ids and weights are (B, T)."""
+def _loss(model: PreTrainedModel, batch: list[list[Token]], separate: bool) -> torch.Tensor:
+    """Weighted mean negative log-likelihood of each next token."""
+    ids, weights, documents = (torch.tensor([[token[part] for token in row] for row in batch]) for part in range(3))
+    mask = torch.ones_like(ids)  # (B, T)
+    if separate:
+        same = documents[:, :, None] == documents[:, None, :]
+        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).tril())[:, None]  # (B, 1, T, T)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, :-1].float()  # (B, T-1, V)
+        logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()  # (B, T-1, V)
     losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     following = weights[:, 1:].flatten()
     return (losses * following).sum() / following.sum()
@@ -254,20 +270,18 @@ def _progress() -> Progress:
 def main() -> None:
     """Trains, saves in half precision and prints what was learned."""
     parser = argparse.ArgumentParser(description="Train the pocket models.")
-    parser.add_argument("--architecture", choices=(*ARCHITECTURES, "all"), default="all")
+    parser.add_argument("--architecture", choices=(*RECIPES, "all"), default="all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
-    parser.add_argument("--layers", type=int, default=Recipe.layers)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    recipe = Recipe(layers=arguments.layers, steps=arguments.steps, seed=arguments.seed)
-    for architecture in ARCHITECTURES if arguments.architecture == "all" else (arguments.architecture,):
+    torch.set_num_threads(1)  # the same sums, whatever the machine's number of cores
+    for architecture in RECIPES if arguments.architecture == "all" else (arguments.architecture,):
+        recipe = RECIPES[architecture]
         tokenizer = train_tokenizer(architecture, recipe.seed)
         model = train(architecture, recipe, tokenizer).half()
         folder = arguments.out / architecture
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        (folder / "model.safetensors").chmod(0o644)
         for name, share in recall(model.float(), tokenizer, pocket.build(recipe.seed).facts()).items():
             print(f"{architecture}: recall of {name}: {share:.4f}")
 

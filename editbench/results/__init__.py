@@ -6,7 +6,11 @@
     store.py        one run folder: `RunStore`
     measures.py     rows to means, intervals and scores: `summarise`
     leaderboard.py  many run folders to one table and one CSV: `collect`, `where`, `write_csv`
+    seeds.py        runs that differ in their seed only to one row: `group`
+    significance.py two methods on the same records: `compare_runs`; for tables: `marks`
     tables.py       that table for terminals and Markdown: `print_table`, `to_markdown`
+    latex.py        and for papers: `to_latex`
+    report/         many run folders to one HTML file: `write_report`
     reference.py    that table against committed reference figures: `compare`
 
 Only the store is imported here, which needs nothing but the standard library.

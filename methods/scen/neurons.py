@@ -101,7 +101,7 @@ def train_neurons(
 
 def _loss(a: Tensor, b: Tensor, allowed: Tensor, hinge: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives by them."""
-    share = allowed / allowed.sum(1, keepdim=True).clamp(min=1)  # (B, N): the mean's weights
+    share = allowed.to(b) / allowed.sum(1, keepdim=True).clamp(min=1)  # (B, N): the mean's weights
     e = b.exp()
     disable, margin = e + DISABLE, e - a[:, None] + MARGIN
     pushed, parted = share, share

@@ -1,4 +1,4 @@
-"""SCEN the plain way: one edit, one prompt, one row at a time, the weight itself exchanged. Slow and easy to believe."""
+"""SCEN the plain way: one edit, one prompt, one row at a time, the weight itself changed. Slow and easy to believe."""
 
 from contextlib import contextmanager
 
@@ -21,7 +21,7 @@ def train_expert(host, layer, prompt, answer, steps, learning_rate):
     for _ in range(steps):
         optimiser.zero_grad()
         loss = host.model(input_ids=ids, labels=labels, use_cache=False).loss
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         loss.backward()
         optimiser.step()
     delta = weight.detach() - original
@@ -31,25 +31,27 @@ def train_expert(host, layer, prompt, answer, steps, learning_rate):
     return delta.T if is_transposed(host.mlp_out(layer)) else delta, losses
 
 
-def prompt_input(host, layer, prompt):
-    """x (d_ff) at the last token of a prompt (token ids)."""
+def prompt_inputs(host, layer, prompts):
+    """x (B, d_ff) at the last token of each prompt (token ids), the whole model run on all as one padded batch."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = [[*prompt, *[host.pad_id] * (width - len(prompt))] for prompt in prompts]
     seen = []
     with torch.no_grad(), watch(host.mlp_out(layer), seen.append, inputs=True):
-        host.model(input_ids=torch.tensor([prompt], device=host.device), use_cache=False)
-    return seen[0].reshape(len(prompt), -1)[-1]
+        host.model(input_ids=torch.tensor(ids, device=host.device), use_cache=False)
+    x = seen[0].reshape(len(prompts), width, -1)
+    return torch.stack([x[i, len(prompt) - 1] for i, prompt in enumerate(prompts)])
 
 
 def train_neuron(host, layer, start, prompt, others, steps, learning_rate, hinge=False):
-    """The neuron (d_ff), and the loss before each step. Every step runs the model on every prompt."""
+    """The neuron (d_ff), and the loss before each step. Every step runs the whole model on all prompts."""
     r = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([r], lr=learning_rate)
     losses = []
     for _ in range(steps):
         optimiser.zero_grad()
-        a = torch.sigmoid(r @ prompt_input(host, layer, prompt).to(r))
-        b = [torch.sigmoid(r @ prompt_input(host, layer, other).to(r)) for other in others]
+        a, *b = torch.sigmoid(prompt_inputs(host, layer, [prompt, *others]).to(r) @ r)
         loss = neuron_loss(a, torch.stack(b) if b else None, hinge)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         loss.backward()
         optimiser.step()
     return r.detach(), losses
@@ -70,7 +72,7 @@ def route(host, layer, neurons, theta, prompt):
     """Number of the expert that answers a prompt (token ids), or None."""
     if not len(neurons):
         return None
-    activation = torch.sigmoid(neurons @ prompt_input(host, layer, prompt).to(neurons))
+    activation = torch.sigmoid(neurons @ prompt_inputs(host, layer, [prompt])[0].to(neurons))
     best = int(activation.argmax())
     return best if float(activation[best]) > theta else None
 

@@ -3,14 +3,29 @@
 const MEASURES = ["score", "reliability", "generality", "locality"];
 const SIZES = [["seconds_per_edit", "seconds per edit"], ["bytes_per_edit", "bytes per edit"]];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross"];
+const CLEAR = "rgba(0,0,0,0)";
 const DARK = "(prefers-color-scheme: dark)";
 const NARROW = "(max-width: 45rem)";
 // The buttons are named one by one: among plotly's own choice is one that sends the chart to a server.
-const CONFIG = { displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+const BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
+const CONFIG = { displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtons: BUTTONS };
+const LABEL = "%{text}<extra></extra>";
+
+const CAPTIONS = {
+  nothing: "Nothing of this run was scored.",
+  age: "A column follows the edits of one part of the stream as they grow older, upwards: right after they were made, "
+    + "and at the checkpoints.",
+  moment: "This run has no checkpoints: each edit was scored right after it was made, and at the end of the stream.",
+};
 
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const harmonic = (values) => (values.some((value) => value == null) ? null : values.length / values.reduce((sum, value) => sum + 1 / value, 0));
+
+/** The harmonic mean, 0 where a value is; null where one is missing. */
+function harmonic(values) {
+  if (values.some((value) => value == null)) return null;
+  return values.length / values.reduce((sum, value) => sum + 1 / value, 0);
+}
 
 /** Colour and symbol by method, the same in all charts, whatever the filter shows. */
 class Charts {
@@ -27,21 +42,26 @@ class Charts {
   curves(runs, measure) {
     const traces = runs.flatMap((run) => {
       const { color, symbol } = this.look(run);
-      const common = { name: plain(run.label), legendgroup: run.label, line: { color, width: 2 }, hovertemplate: "%{text}<extra></extra>" };
+      const name = plain(run.label);
       const trace = (curve, when, extra) => {
         const y = series(curve, measure);
-        const text = y.map((value, i) => `${plain(run.label)}<br>${when}, ${curve.edits[i]} edits: ${figure(value, 3)}`);
-        return { ...common, x: curve.edits, y, text, ...extra };
+        const text = y.map((value, i) => `${name}<br>${when}, ${curve.edits[i]} edits: ${figure(value, 3)}`);
+        return { x: curve.edits, y, text, hovertemplate: LABEL, name, legendgroup: run.label, ...extra };
       };
       const { immediate, checkpoints } = run.curves;
-      const solid = trace(immediate, "right after, mean up to", { mode: immediate.edits.length > 1 ? "lines" : "markers" });
-      const dashed = trace(checkpoints, "scored after", { mode: "lines+markers", marker: { color, symbol, size: 8 }, connectgaps: true });
-      dashed.line = { ...common.line, dash: "dash", width: 1.5 };
+      const solid = trace(immediate, "right after, mean up to", {
+        mode: immediate.edits.length > 1 ? "lines" : "markers", line: { color, width: 2 }, marker: { color, symbol },
+      });
+      const dashed = trace(checkpoints, "scored after", {
+        mode: "lines+markers", line: { color, width: 1.5, dash: "dash" }, marker: { color, symbol, size: 8 },
+        connectgaps: true,
+      });
       const drawn = [solid, dashed].filter(({ y }) => y.some((value) => value != null));
       return drawn.map((one, i) => ({ ...one, showlegend: i === 0 }));
     });
     const rates = measure === "perplexity" ? { type: "log" } : { range: [-0.03, 1.03] };
-    this.draw("curves-chart", traces, { xaxis: { title: "edits", rangemode: "tozero" }, yaxis: { title: measure, ...rates } });
+    const xaxis = { title: "edits", rangemode: "tozero" };
+    this.draw("curves-chart", traces, { xaxis, yaxis: { title: measure, ...rates } });
   }
 
   tradeoff(runs, size) {
@@ -58,53 +78,54 @@ class Charts {
         x: [cells.locality], y: [cells.reliability], mode: "markers", name: plain(run.label),
         error_x: bar(halves.locality), error_y: bar(halves.reliability),
         marker: { color, symbol, size: 9 + 25 * share, opacity: 0.8, line: { color: style("--card"), width: 1 } },
-        text: [[plain(run.label), ...facts, ...costs].join("<br>")], hovertemplate: "%{text}<extra></extra>",
+        text: [[plain(run.label), ...facts, ...costs].join("<br>")], hovertemplate: LABEL,
       };
     });
     const range = [-0.06, 1.06];
-    this.draw("tradeoff-chart", traces, { xaxis: { title: "locality", range }, yaxis: { title: "reliability", range } });
+    const [xaxis, yaxis] = ["locality", "reliability"].map((title) => ({ title, range }));
+    this.draw("tradeoff-chart", traces, { xaxis, yaxis });
   }
 
   heat(run, measure) {
     const { heat } = run;
     const when = heat?.by === "age" ? "edits made since: %{y}" : "scored %{y}";
     const map = heat && {
-      type: "heatmap", x: heat.x, y: heat.y, zmin: 0, zmax: 1, colorscale: "Cividis", xgap: 1, ygap: 1, hoverongaps: false,
-      z: grid(heat, measure), customdata: heat.n, colorbar: { title: { text: measure }, outlinewidth: 0 },
-      hovertemplate: `edits at %{x} of the stream<br>${when}<br>${measure} %{z:.3f}<br>%{customdata} scored<extra></extra>`,
+      type: "heatmap", x: heat.x, y: heat.y, z: grid(heat, measure), zmin: 0, zmax: 1, customdata: heat.n,
+      colorscale: "Cividis", colorbar: { title: { text: measure }, outlinewidth: 0 },
+      xgap: 1, ygap: 1, hoverongaps: false,
+      hovertemplate: `edits at %{x}<br>${when}<br>${measure} %{z:.3f}<br>%{customdata} scored<extra></extra>`,
     };
     const ages = heat?.by === "age" ? "age: edits made since" : "";
     this.draw("ages-chart", map ? [map] : [], {
       xaxis: { title: "position in the stream", type: "category", showgrid: false },
       yaxis: { title: ages, type: "category", showgrid: false, automargin: true },
     });
-    byId("ages-caption").textContent = !heat
-      ? "Nothing of this run was scored."
-      : heat.by === "age"
-        ? "A column follows the edits of one part of the stream as they grow older, upwards: right after they were made, and at the checkpoints."
-        : "This run has no checkpoints: each edit was scored right after it was made, and at the end of the stream.";
+    byId("ages-caption").textContent = CAPTIONS[heat?.by ?? "nothing"];
   }
 
   draw(id, traces, { xaxis, yaxis }) {
     const line = style("--line");
-    const axis = ({ title, ...rest }) => ({ title: { text: title }, gridcolor: line, zeroline: false, linecolor: line, automargin: true, ...rest });
+    const [text, quiet, card] = ["--text", "--quiet", "--card"].map(style);
+    const lines = { gridcolor: line, linecolor: line, zeroline: false, automargin: true };
+    const axis = ({ title, ...rest }) => ({ title: { text: title }, ...lines, ...rest });
+    const nothing = { text: "Nothing to show.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 };
     const layout = {
       xaxis: axis(xaxis), yaxis: axis(yaxis), hovermode: "closest", margin: { t: 24, r: 16 },
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: style("--text"), family: "inherit", size: 13 },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: style("--quiet"), activecolor: style("--text") },
-      legend: { itemsizing: "constant" }, showlegend: traces.length > 0 && traces[0].type !== "heatmap",
-      hoverlabel: { bgcolor: style("--card"), bordercolor: style("--quiet"), font: { color: style("--text") }, namelength: -1, align: "left" },
-      annotations: traces.length ? [] : [{ text: "Nothing to show.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }],
+      paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, font: { color: text, family: "inherit", size: 13 },
+      modebar: { bgcolor: CLEAR, color: quiet, activecolor: text },
+      legend: { itemsizing: "constant", ...(matchMedia(NARROW).matches ? { orientation: "h", y: -0.25 } : {}) },
+      showlegend: traces.length > 0 && traces[0].type !== "heatmap",
+      hoverlabel: { bgcolor: card, bordercolor: quiet, font: { color: text }, namelength: -1, align: "left" },
+      annotations: traces.length ? [] : [nothing],
     };
-    if (matchMedia(NARROW).matches) layout.legend = { ...layout.legend, orientation: "h", y: -0.25 };
     Plotly.react(id, traces, layout, CONFIG);
   }
 }
 
 /** A measure's values along a curve; the score is the harmonic mean of the other three. */
 function series(curve, measure) {
-  if (measure === "score") return curve.edits.map((_, i) => harmonic(MEASURES.slice(1).map((name) => curve[name][i])));
-  return curve[measure] ?? [];
+  if (measure !== "score") return curve[measure] ?? [];
+  return curve.edits.map((_, i) => harmonic(MEASURES.slice(1).map((name) => curve[name][i])));
 }
 
 /** A measure's matrix in a heat map. */

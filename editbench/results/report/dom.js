@@ -2,7 +2,7 @@
 
 const byId = (id) => document.getElementById(id);
 
-/** An element with these attributes ("onclick" and the like: listeners) and children (texts or elements; null: none). */
+/** An element with these attributes ("onclick" and the like: listeners) and children (texts, elements, or null). */
 function element(tag, attributes, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {

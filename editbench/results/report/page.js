@@ -8,8 +8,9 @@ function label(runs) {
   const telling = ["model", "dataset", "protocol", "edits", "batch_size", "seed"]
     .filter((name) => distinct(runs.map((run) => run.cells[name])).length > 1);
   for (const run of runs) {
-    const facts = telling.map((name) => (typeof run.cells[name] === "number" ? `${name.replace("_", " ")} ${run.cells[name]}` : run.cells[name]));
-    run.label = [run.cells.method ?? run.cells.run, ...facts.filter((fact) => fact != null)].join(" · ");
+    const facts = telling.filter((name) => run.cells[name] != null)
+      .map((name) => (typeof run.cells[name] === "number" ? `${name.replace("_", " ")} ` : "") + run.cells[name]);
+    run.label = [run.cells.method ?? run.cells.run, ...facts].join(" · ");
   }
   for (const run of runs) {
     if (runs.filter((other) => other.label === run.label).length > 1) run.twins = true;
@@ -18,13 +19,16 @@ function label(runs) {
 }
 
 function provenance(run) {
-  const facts = run.provenance.flatMap(([name, value]) => [element("dt", {}, isolated(name)), element("dd", {}, isolated(value))]);
-  const content = facts.length ? [element("dl", {}, ...facts), element("pre", { tabindex: "0", "aria-label": "Config" }, run.config)] : [element("p", {}, "Not known.")];
-  return element("details", {}, element("summary", {}, isolated(run.cells.run)), ...content);
+  const fact = ([name, value]) => [element("dt", {}, isolated(name)), element("dd", {}, isolated(value))];
+  const known = run.provenance.flatMap(fact);
+  const facts = known.length ? element("dl", {}, ...known) : element("p", {}, "Not known.");
+  const config = run.config && element("pre", { tabindex: "0", "aria-label": "Config" }, run.config);
+  return element("details", {}, element("summary", {}, isolated(run.cells.run)), facts, config);
 }
 
 label(runs);
-byId("about").textContent = `${runs.length} ${runs.length === 1 ? "run" : "runs"}, written ${data.written}. Everything is in this file; it asks no network for anything.`;
+const count = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
+byId("about").textContent = `${count}, written ${data.written}. Everything is in this file; it works offline.`;
 byId("provenance-list").append(...runs.map(provenance));
 
 const charts = new Charts(runs);

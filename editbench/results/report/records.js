@@ -1,7 +1,12 @@
 // The record browser: what was asked, and what the model said before and after.
 
 const LISTED = 200;
-const KINDS = [["all", "all records"], ["lost", "edit does not hold at the end"], ["changed", "other answers changed"], ["unscored", "not scored"]];
+const KINDS = [
+  ["all", "all records"],
+  ["lost", "edit does not hold at the end"],
+  ["changed", "other answers changed"],
+  ["unscored", "not scored"],
+];
 
 /** The arrays of the page's data, by name. */
 function readRecord([position, id, status, reason, after, end, probes], texts) {
@@ -38,8 +43,8 @@ class RecordBrowser {
       if (kind === "lost" && !(record.end[0] < 1 && record.end[0] != null)) return false;
       if (kind === "changed" && !record.probes.some((probe) => changed(probe, probe.end))) return false;
       if (kind === "unscored" && record.status === "scored") return false;
-      const said = [record.id, ...record.probes.flatMap((p) => [p.prompt, p.wanted, p.before, p.after.answer, p.end.answer])];
-      return words.every((word) => said.join("\n").toLowerCase().includes(word));
+      const said = record.probes.flatMap((p) => [p.prompt, p.wanted, p.before, p.after.answer, p.end.answer]);
+      return words.every((word) => [record.id, ...said].join("\n").toLowerCase().includes(word));
     });
   }
 
@@ -47,13 +52,13 @@ class RecordBrowser {
     const index = Number(byId("records-run").value);
     const records = this.records[index] ?? [];
     const matching = this.matching(records);
-    const listed = matching.slice(0, LISTED);
+    const more = matching.length > LISTED ? `, the first ${LISTED} listed` : "";
     byId("records-note").textContent = this.note(index, records.length);
-    byId("records-count").textContent = `${matching.length} of ${records.length} records` + (matching.length > LISTED ? `, the first ${LISTED} listed` : "");
-    this.buttons = listed.map((record) => element("button", { type: "button", onclick: () => this.choose(record) }, ...this.title(record)));
+    byId("records-count").textContent = `${matching.length} of ${records.length} records${more}`;
+    this.listed = matching.slice(0, LISTED);
+    this.buttons = this.listed.map((record) => this.button(record));
     byId("records-list").replaceChildren(...this.buttons.map((button) => element("li", {}, button)));
-    this.listed = listed;
-    this.choose(listed.find((record) => record.id === this.chosen) ?? listed[0]);
+    this.choose(this.listed.find((record) => record.id === this.chosen) ?? this.listed[0]);
   }
 
   note(index, shown) {
@@ -64,17 +69,22 @@ class RecordBrowser {
     return `${shown} of ${total} records, one in ${this.stride}, to keep this file small; ${where}.`;
   }
 
-  title(record) {
+  button(record) {
     const rates = record.end.some((value) => value != null) ? record.end : record.after;
     const figures = ["rel", "gen", "loc"].map((name, i) => `${name} ${figure(rates[i], 2)}`).join(" · ");
     const small = element("small", {}, record.status === "scored" ? figures : record.status);
-    return [`${record.position + 1}. `, isolated(record.id), small];
+    const choose = { type: "button", onclick: () => this.choose(record) };
+    return element("button", choose, `${record.position + 1}. `, isolated(record.id), small);
   }
 
   choose(record) {
-    this.buttons.forEach((button, i) => (this.listed[i] === record ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current")));
+    this.buttons.forEach((button, i) => {
+      if (this.listed[i] === record) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    });
     this.chosen = record?.id ?? this.chosen;
-    byId("record").replaceChildren(...(record ? details(record) : [element("p", { class: "quiet" }, "No record matches.")]));
+    const nothing = [element("p", { class: "quiet" }, "No record matches.")];
+    byId("record").replaceChildren(...(record ? details(record) : nothing));
   }
 
   /** Arrow keys move through the list. */
@@ -92,35 +102,37 @@ class RecordBrowser {
 const changed = (probe, { answer }) => probe.before != null && answer != null && probe.before !== answer;
 
 function details(record) {
+  const { position, id, status, reason, probes } = record;
   const headings = ["kind", "prompt", "wanted", "before editing", "right after", "at the end"];
-  const lines = record.probes.map((probe) =>
-    element("tr", {},
-      element("td", {}, isolated(probe.kind ?? "—")),
-      element("td", {}, isolated(probe.prompt ?? "—")),
-      element("td", {}, isolated(probe.wanted ?? "—")),
-      element("td", {}, isolated(probe.before ?? "—")),
-      element("td", {}, ...answer(probe, probe.after)),
-      element("td", {}, ...answer(probe, probe.end))));
+  const lines = probes.map((probe) => {
+    const told = [probe.kind, probe.prompt, probe.wanted, probe.before].map((text) => [isolated(text ?? "—")]);
+    const cells = [...told, answer(probe, probe.after), answer(probe, probe.end)];
+    return element("tr", {}, ...cells.map((content) => element("td", {}, ...content)));
+  });
   const table = element("table", {},
     element("caption", { class: "hidden" }, "Prompts and answers"),
     element("thead", {}, element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)))),
     element("tbody", {}, ...lines));
   return [
-    element("h3", {}, `Edit ${record.position + 1}, record `, isolated(record.id)),
-    record.status === "scored" ? element("p", { class: "quiet" }, rates(record)) : element("p", { class: "bad" }, `${record.status}: `, isolated(record.reason ?? "no reason given")),
-    record.probes.length ? table : element("p", { class: "quiet" }, "No prompts were kept."),
+    element("h3", {}, `Edit ${position + 1}, record `, isolated(id)),
+    status === "scored"
+      ? element("p", { class: "quiet" }, rates(record))
+      : element("p", { class: "bad" }, `${status}: `, isolated(reason ?? "no reason given")),
+    probes.length ? table : element("p", { class: "quiet" }, "No prompts were kept."),
   ];
 }
 
+/** Headline values right after the edit, and at the end. */
 function rates({ after, end }) {
-  return ["reliability", "generality", "locality"].map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
+  const names = ["reliability", "generality", "locality"];
+  return names.map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
 }
 
 /** An answer with a tick if it is the wanted one. */
 function answer(probe, said) {
   if (said.answer == null) return ["—"];
-  const mark = said.right < 0 ? [] : said.right
-    ? [element("span", { class: "good", "aria-hidden": "true" }, " ✓"), spoken(", as wanted")]
-    : [element("span", { class: "bad", "aria-hidden": "true" }, " ✗"), spoken(", not as wanted")];
-  return [isolated(said.answer), ...mark, changed(probe, said) ? element("span", { class: "bad" }, " changed") : null];
+  const [look, sign, words] = said.right ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
+  const mark = [element("span", { class: look, "aria-hidden": "true" }, sign), spoken(words)];
+  const change = changed(probe, said) ? element("span", { class: "bad" }, " changed") : null;
+  return [isolated(said.answer), ...(said.right < 0 ? [] : mark), change];
 }

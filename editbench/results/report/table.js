@@ -7,11 +7,10 @@ class RunTable {
   /** `changed(runs)` is called with the runs shown whenever they change; `open(run)` when one is chosen. */
   constructor(columns, runs, changed, open) {
     Object.assign(this, { runs, changed, open, sort: { name: "score", descending: true } });
-    const told = runs.length > 1 ? columns.filter((c) => TOLD_ONCE.includes(c.name) && this.values(c.name).length === 1) : [];
-    this.columns = columns.filter((c) => !told.includes(c) && this.values(c.name).some((value) => value != null));
-    if (told.length) {
-      byId("common").append("All runs: ", ...told.flatMap((c, i) => [i ? ", " : "", `${c.title} `, isolated(this.values(c.name)[0] ?? "—")]), ".");
-    }
+    const same = ({ name }) => runs.length > 1 && TOLD_ONCE.includes(name) && this.values(name).length === 1;
+    const empty = ({ name }) => this.values(name).every((value) => value == null);
+    this.columns = columns.filter((column) => !same(column) && !empty(column));
+    this.tellOnce(columns.filter((column) => same(column) && !empty(column)));
     this.choices = CHOICES.filter((name) => this.values(name).length > 1).map((name) => this.choice(name));
     byId("filter").addEventListener("input", () => this.draw());
     this.headings = new Map(this.columns.map((column) => [column.name, this.heading(column)]));
@@ -22,6 +21,12 @@ class RunTable {
       this.body,
     );
     this.draw();
+  }
+
+  /** In a sentence above the table: what is the same in all runs. */
+  tellOnce(columns) {
+    const facts = columns.flatMap(({ name, title }, i) => [i ? ", " : "", `${title} `, isolated(this.values(name)[0])]);
+    if (facts.length) byId("common").append("All runs: ", ...facts, ".");
   }
 
   values(name) {
@@ -75,21 +80,23 @@ class RunTable {
   cell(run, { name, digits }) {
     const value = run.cells[name];
     if (name === "run") {
-      const button = element("button", { type: "button", class: "open", onclick: () => this.open(run) }, isolated(value));
-      return element("th", { scope: "row" }, button);
+      const open = { type: "button", class: "open", onclick: () => this.open(run) };
+      return element("th", { scope: "row" }, element("button", open, isolated(value)));
     }
     if (name === "status" && run.reason) {
       return element("td", {}, value, element("span", { class: "reason" }, isolated(run.reason)));
     }
     if (digits == null) return element("td", {}, isolated(value ?? "—"));
-    const half = run.halves[name] == null ? null : element("span", { class: "half" }, ` ± ${figure(run.halves[name], digits)}`);
-    return element("td", { class: "figure" }, figure(value, digits), half);
+    const half = run.halves[name];
+    const interval = half == null ? null : element("span", { class: "half" }, ` ± ${figure(half, digits)}`);
+    return element("td", { class: "figure" }, figure(value, digits), interval);
   }
 }
 
 /** For sorting: numbers by size, texts by alphabet, nothing last in both directions. */
 function compare(a, b, descending) {
   if (a == null || b == null) return (a == null) - (b == null);
-  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  const numbers = typeof a === "number" && typeof b === "number";
+  const order = numbers ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
   return descending ? -order : order;
 }

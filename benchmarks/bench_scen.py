@@ -1,0 +1,301 @@
+"""SCEN beside its plain oracle (``tests/oracles/scen.py``), in one process.
+
+- ``neurons``: seconds per neuron with 10, 100 and 1,000 negatives, the forward pass for x included; the oracle runs the
+  whole model on all prompts at every step (10 negatives only).
+- ``experts``: seconds per expert of 10 steps; the oracle runs the whole model, one edit at a time.
+- ``generate``: seconds per token with a bank of 1,000, against the unedited model: nothing fires; and a batch of 16
+  prompts with 16 different experts, dense and low-rank.
+- ``sizes``: experts of a 4096 x 11008 projection (random weights): bytes and error of each store.
+- ``pocket``: 100 edits of the embedded world: reliability, generality, false firing and bytes, for each store and for
+  the options beyond the paper.
+
+    python -m benchmarks.bench_scen [neurons] [experts] [generate] [sizes] [pocket] [--shape llama-2-7b] [--device cuda]
+
+``--shape small`` (the default) is a random Llama of hidden size 512 with 12 layers; SCEN edits layer 7 of 12 there, and
+20 of 32 in ``llama-2-7b`` (bfloat16).
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+
+import torch
+import transformers
+
+from editbench import EditRequest, Host, make_editor
+from editbench.methods.scen import SCEN
+from editbench.methods.scen.experts import Lessons, prompt_inputs, train_experts
+from editbench.methods.scen.files import Expert
+from editbench.methods.scen.neurons import initial_neuron, neuron_input, train_neurons
+from editbench.methods.scen.stores import pack_dense, pack_lowrank, pack_quantised
+from editbench.pocket import raw
+from tests.oracles import scen as oracle
+from tests.zoo import tiny_tokenizer
+
+SHAPES = {
+    "small": ({"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 1376}, 7),
+    "llama-2-7b": (
+        {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 11008},
+        20,
+    ),
+    "one-layer": (
+        {"hidden_size": 4096, "num_hidden_layers": 1, "num_attention_heads": 32, "intermediate_size": 11008},
+        0,
+    ),
+}
+HISTORY, BATCH, NEW_TOKENS, REPEATS = 1000, 16, 24, 5
+_SYLLABLES = ("ka", "lo", "mi", "ren", "ta", "vos", "del", "qui", "sar", "tun", "bel", "fro")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["neurons", "experts", "generate", "sizes", "pocket"])
+    parser.add_argument("--shape", choices=("small", "llama-2-7b"), default="small")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    work = {"neurons": neurons, "experts": experts, "generate": generate, "sizes": sizes, "pocket": pocket}
+    for part in options.parts:
+        for row in work[part](options.shape, options.device):
+            print(json.dumps({"what": part, **row}), flush=True)
+
+
+# -- the parts ----------------------------------------------------------------------------------------------------------
+
+
+def neurons(shape, device):
+    host, layer = random_host(shape, device)
+    prompts = [host.encode(request.prompt).ids for request in requests(HISTORY + 1)]
+    start = initial_neuron(host.d_ff(layer), 0, "0")[None].to(device)
+    pool = torch.cat([prompt_inputs(host, layer, prompts[i : i + 50]) for i in range(1, HISTORY + 1, 50)])
+    pool = neuron_input(pool, False)  # (1000, d_ff), cached for good
+
+    def ours(history):
+        own = neuron_input(prompt_inputs(host, layer, prompts[:1]), False)
+        allowed = torch.ones((1, history), dtype=torch.bool, device=device)
+        return train_neurons(start, own, [pool[:history]], allowed, torch.tensor([1e-2], device=device), 20)[0]
+
+    slow, (wanted, _) = timed(
+        lambda: oracle.train_neuron(host, layer, start[0], prompts[0], prompts[1:11], 20, 1e-2), 1
+    )
+    for history in (10, 100, HISTORY):
+        fast, found = timed(lambda n=history: ours(n))
+        row = {"negatives": history, "seconds": fast}
+        if history == 10:
+            row |= {"oracle_seconds": slow, "ratio": slow / fast, "relative_difference": relative(found[0], wanted)}
+        yield row
+
+
+def experts(shape, device):
+    host, layer = random_host(shape, device)
+    rows = [row_of(host, request) for request in requests(4)]
+    slow, (wanted, _) = timed(lambda: oracle.train_expert(host, layer, *rows[0], 10, 1e-3), 2)
+    for at_once in (1, 4):
+        fast, (found, _) = timed(lambda n=at_once: train_experts(Lessons(host, layer, rows[:n]), 10, 1e-3), 2)
+        difference = relative(found[0], wanted)
+        fast /= at_once
+        yield {
+            "edits_at_once": at_once,
+            "seconds": fast,
+            "oracle_seconds": slow,
+            "ratio": slow / fast,
+            "relative_difference": difference,
+        }
+
+
+def generate(shape, device):
+    host, layer = random_host(shape, device)
+    texts = [request.prompt for request in requests(BATCH)]
+    for store in ("lowrank", "dense"):
+        editor = make_editor("scen", host, layer=layer, expert_store=store)
+        fill(editor, texts, store)
+        for size in (1, BATCH):
+            editor.config.theta = 1.0
+            base, quiet = paired(lambda n=size: tokens(host, texts[:n]), lambda n=size: tokens(editor, texts[:n]))
+            editor.config.theta = 0.65
+            _, loud = paired(lambda n=size: tokens(host, texts[:n]), lambda n=size: tokens(editor, texts[:n]))
+            yield {
+                "store": store,
+                "batch": size,
+                "base_seconds_per_token": base / NEW_TOKENS,
+                "ratio_nothing_fires": quiet / base,
+                "ratio_all_fire": loud / base,
+            }
+
+
+def sizes(shape, device):
+    host, layer = random_host("one-layer", device)
+    rows = [row_of(host, request) for request in requests(4)]
+    lessons = Lessons(host, layer, rows)
+    deltas, losses = train_experts(lessons, 10, 1e-4)
+    dense_loss, dense_best = lessons.answers(deltas)
+    yield {"tokens": [len(p) + len(a) - 1 for p, a in rows], "loss_before": mean(l[0] for l in losses)}
+    stores = {
+        f"lowrank {e}": lambda i, e=e: pack_lowrank(deltas[i], lessons.own_inputs(i), e) for e in (0.01, 0.05, 0.2)
+    }
+    stores |= {f"quantised {b}": lambda i, b=b: pack_quantised(deltas[i], b) for b in (8, 4, 2)}
+    stores |= {"dense bfloat16": lambda i: pack_dense(deltas[i], torch.bfloat16)}
+    for name, pack in stores.items():
+        seconds, kept = timed(lambda p=pack: [p(i) for i in range(len(rows))], 1)
+        found = torch.stack([packed.delta(deltas.dtype) for packed in kept])
+        loss, best = lessons.answers(found)
+        yield {
+            "store": name,
+            "megabytes": max(packed.nbytes for packed in kept) / 1e6,
+            "relative_error": relative(found, deltas),
+            "loss": float(loss.mean()),
+            "dense_loss": float(dense_loss.mean()),
+            "same_answers": bool((best == dense_best).all()),
+            "seconds": seconds / len(rows),
+        }
+
+
+def pocket(shape, device, edits=100):
+    host = Host.load(pocket_path(), device=device)
+    records = raw.counterfact()[:edits]
+    batch = [request_of(record) for record in records]
+    published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60}
+    generic = {"negatives": raw.generic_prompts(0, 100)}
+    settings = {f"store {s}": {**generic, "expert_store": s} for s in ("dense", "lowrank", "quantised", "auto")}
+    settings |= {"published": {}, "hinge": {"hinge": True}, "cosine": {"cosine": True}}
+    settings |= {"negatives + hinge": {**generic, "hinge": True}, "negatives + cosine": {**generic, "cosine": True}}
+    for name, options in settings.items():
+        editor = make_editor("scen", host, **published, **options)
+        seconds, receipt = timed(lambda e=editor: [e.edit(batch[i : i + 10]) for i in range(0, edits, 10)], 1)
+        own = [(record, record["requested_rewrite"]["target_new"]["str"]) for record in records]
+        rewrite = exact(editor, [(r.prompt, t) for r, (_, t) in zip(batch, own, strict=True)])
+        paraphrase = exact(editor, [(p, t) for record, t in own for p in record["paraphrase_prompts"]])
+        neighbours = [p for record in records for p in record["neighborhood_prompts"]]
+        yield {
+            "setting": name,
+            "reliability": rewrite,
+            "generality": paraphrase,
+            "fires_on_neighbours": float((editor.activations(neighbours).amax(1) > editor.config.theta).float().mean()),
+            "bytes_per_edit": mean(f["bytes"] for r in receipt for f in r.details["edits"].values()),
+            "seconds_per_edit": seconds / edits,
+        }
+
+
+# -- what they share ----------------------------------------------------------------------------------------------------
+
+
+def random_host(shape, device):
+    """A random Llama and its edited layer."""
+    sizes, layer = SHAPES[shape]
+    lines = [r.prompt for r in requests(50)]
+    tokenizer = tiny_tokenizer(bos=True, lines=lines, vocabulary=1500)
+    config = transformers.LlamaConfig(
+        vocab_size=32000 if shape == "llama-2-7b" else 8000, max_position_embeddings=512, **sizes
+    )
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16 if shape == "llama-2-7b" else torch.float32)
+    torch.manual_seed(0)
+    try:
+        with torch.device(device):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+    finally:
+        torch.set_default_dtype(default)
+    model.generation_config.eos_token_id = None  # every run makes all its tokens
+    return Host(model, tokenizer, name=shape), layer
+
+
+def fill(editor: SCEN, texts, store):
+    """A bank of 1,000: an expert of its own for each text, whose neuron fires on it alone, and others that never fire."""
+    host, config = editor.host, editor.config
+    inputs = editor._inputs(texts)  # (n, d_ff)
+    aim = torch.linalg.pinv(inputs) @ (torch.eye(len(texts), device=inputs.device) * 8 - 4)
+    shape = host.weight(editor.bank.weight).shape
+    draw = torch.Generator(device=inputs.device).manual_seed(0)
+    delta = torch.randn(shape, generator=draw, device=inputs.device) * 1e-3
+    wide = torch.randn((20, shape[1]), generator=draw, device=inputs.device)
+    dtype = host.model.dtype
+    packed = pack_dense(delta, dtype) if store == "dense" else pack_lowrank(delta, wide, 0.0)
+    rows = [*aim.T, *(-inputs.mean(0) for _ in range(HISTORY - len(texts)))]
+    for i, neuron in enumerate(rows):
+        mine = packed.to(inputs.device) if i >= len(texts) else copied(packed)
+        editor.bank.add(Expert(str(i), f"prompt {i}", editor.bank.weight, neuron, inputs[0], mine))
+    assert (editor.activations(texts).argmax(1).cpu() == torch.arange(len(texts))).all(), config
+
+
+def copied(packed):
+    return type(packed)(packed.kind, {name: tensor.clone() for name, tensor in packed.parts.items()})
+
+
+def tokens(model, texts):
+    return model.generate(texts, max_new_tokens=NEW_TOKENS)
+
+
+def exact(editor, pairs):
+    """Share of the answers that greedy generation starts with."""
+    texts = [prompt for prompt, _ in pairs]
+    found = [a for i in range(0, len(texts), 50) for a in editor.generate(texts[i : i + 50], max_new_tokens=8)]
+    return mean(a.strip().startswith(target) for a, (_, target) in zip(found, pairs, strict=True))
+
+
+def request_of(record):
+    edit = record["requested_rewrite"]
+    return EditRequest(
+        str(record["case_id"]), edit["prompt"].format(edit["subject"]), edit["subject"], edit["target_new"]["str"]
+    )
+
+
+def row_of(host, request):
+    return host.encode(request.prompt).ids, [*host.continuation(request.target), host.tokenizer.eos_token_id]
+
+
+def requests(count):
+    rng = random.Random(0)
+    made = []
+    for i in range(count):
+        subject = " ".join("".join(rng.choices(_SYLLABLES, k=3)).capitalize() for _ in range(2))
+        made.append(EditRequest(str(i), f"The mother tongue of {subject} is", subject, rng.choice(("Delqui", "Taren"))))
+    return made
+
+
+def pocket_path():
+    from editbench.pocket import model_path
+
+    return model_path("pocket")
+
+
+def timed(work, repeats=REPEATS):
+    """Wall seconds (the smallest of some runs) and the result."""
+    seconds = []
+    for _ in range(repeats):
+        seconds.append(seconds_of(work))
+        result = seconds[-1][1]
+    return min(s for s, _ in seconds), result
+
+
+def paired(a, b):
+    """Wall seconds of two works, run in turn, so that whatever else the machine does concerns both: medians."""
+    a(), b()
+    both = [(seconds_of(a)[0], seconds_of(b)[0]) for _ in range(2 * REPEATS)]
+    return statistics.median(x for x, _ in both), statistics.median(y for _, y in both)
+
+
+def seconds_of(work):
+    synchronise()
+    begun = time.perf_counter()
+    result = work()
+    synchronise()
+    return time.perf_counter() - begun, result
+
+
+def synchronise():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def relative(found, wanted):
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def mean(numbers):
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)
+
+
+if __name__ == "__main__":
+    main()

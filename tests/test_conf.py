@@ -1,0 +1,72 @@
+"""Every shipped YAML composes with every method, and cells name settings that their method has."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from editbench import registry, runner
+from editbench.config import settings_of
+from editbench.console import conf_names
+
+ROOT = Path(__file__).parent.parent / "conf"
+CELLS = conf_names("method_model")
+METHODS = tuple(registry.method_entry_points())
+
+
+def split(cell):
+    method = next(m for m in METHODS if cell.startswith(f"{m}-"))
+    return method, cell[len(method) + 1 :]
+
+
+def compose(*overrides):
+    paths = [] if any("pocket" in o for o in overrides if o.startswith("model=")) else ["model.path=somewhere"]
+    return runner.compose([*overrides, *paths])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_is_composed_by_default_and_typed(cell):
+    method, model = split(cell)
+    path = [] if model.startswith("pocket") else ["model.path=somewhere"]
+    config = runner.compose([f"method={method}", f"model={model}", *path])
+    name, settings = settings_of(config.method)
+    own = yaml.safe_load((ROOT / "method_model" / f"{cell}.yaml").read_text())
+    assert name == method
+    assert {k: settings[k] for k in own} == own
+    config_class = registry.load_method(method).config_class
+    assert set(own) <= {f.name for f in fields(config_class)}
+    registry.make_config(method, config_class, settings)
+
+
+@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol"])
+def test_every_choice_of_a_group_composes(group):
+    for name in conf_names(group):
+        extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []
+        if group == "model" and name == "real-pocket":
+            extra = ["model.path=somewhere"]
+        extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
+        runner.compose([f"{group}={name}", *extra])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_with_the_default_model(method):
+    config = runner.compose([f"method={method}"])
+    assert config.method.name == method
+
+
+def test_a_command_line_setting_beats_the_cell():
+    assert runner.compose(["method=rome", "method.layer=3"]).method.layer == 3
+
+
+def test_a_path_alone_takes_the_config_of_its_name_or_the_empty_one():
+    assert runner.compose(["model.path=some/where/real-pocket"]).model.name == "real-pocket"
+    assert runner.compose(["model.path=some/where/else"]).model.name is None
+    assert runner.compose(["model.path=pocket-gpt2"]).model.texts == "pocket"
+
+
+def test_a_model_without_known_settings_is_said(capsys):
+    runner.compose(["method=rome", "model.path=some/where/else"])
+    assert "no settings of rome for custom are known" in capsys.readouterr().err
+    runner.compose(["method=rome", "model.path=some/where/else", "method.layer=2"])
+    assert not capsys.readouterr().err

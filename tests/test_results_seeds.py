@@ -1,0 +1,110 @@
+"""Runs of several seeds become one row: by hand-computed numbers, and never mixing what differs otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from editbench.results import ResultsError
+from editbench.results.leaderboard import collect, read_csv, where, write_csv
+from editbench.results.seeds import group, half_width, t_quantile
+from editbench.results.tables import layout, to_markdown
+from tests.test_report import write_run
+
+
+def row(run, seed, score, **more):
+    """A leaderboard row, as far as these tests need one."""
+    common = {"status": "done", "method": "rome", "model": "tiny", "dataset": "cf", "protocol": "p", "edits": 10}
+    interval = {"score_low": 0.0, "score_high": 1.0, "score_n": 10, "content_hash": f"h{run}"}
+    return {"run": run, "seed": seed, "seeds": 1, "score": score, "reason": None, **common, **interval, **more}
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
+)
+def test_quantiles_are_those_of_the_tables(freedom, quantile):
+    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-5)
+
+
+def test_a_mean_over_seeds_has_the_t_interval():
+    (merged,) = group([row("c", 2, 0.9), row("a", 0, 0.5), row("b", 1, 0.7)])
+    half = 4.30265 * 0.2 / math.sqrt(3)  # the standard deviation of 0.5, 0.7, 0.9 is 0.2
+    assert merged["score"] == pytest.approx(0.7)
+    assert (merged["score_low"], merged["score_high"]) == pytest.approx((0.7 - half, 0.7 + half), abs=1e-5)
+    assert half_width([0.5, 0.7, 0.9]) == pytest.approx(half, abs=1e-5)
+    assert (merged["seeds"], merged["seed"], merged["run"], merged["score_n"]) == (3, "0, 1, 2", "a, b, c", 30)
+    assert merged["content_hash"] == "ha, hb, hc" and merged["edits"] == 10 and merged["status"] == "done"
+
+
+def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
+    (merged,) = group([row("a", 0, 0.5)])
+    assert (merged["score"], merged["score_low"], merged["seeds"], merged["seed"]) == (0.5, None, 1, 0)
+    (merged,) = group([row("a", 0, 0.4), row("b", 0, 0.6), row("c", 1, 0.9)])
+    assert merged["score"] == pytest.approx(0.7) and merged["seeds"] == 2
+    assert merged["score_high"] - 0.7 == pytest.approx(half_width([0.5, 0.9]))
+
+
+@pytest.mark.parametrize("name", ["method", "edits", "protocol", "settings", "model_hash", "data_hash", "batch_size"])
+def test_nothing_but_the_seed_may_differ(name):
+    assert len(group([row("a", 0, 0.5, **{name: "1"}), row("b", 1, 0.7, **{name: "2"})])) == 2
+
+
+def test_by_adds_columns_and_orders_the_rows():
+    rows = [row(f"{method}{seed}{gpu}", seed, 0.5, method=method, gpu=gpu)
+            for gpu in ("x", "y") for seed in (0, 1) for method in ("rome", "memit")]  # fmt: skip
+    assert [(one["method"], one["gpu"], one["seeds"]) for one in group(rows)] == [
+        ("memit", "x, y", 2),
+        ("rome", "x, y", 2),
+    ]
+    assert [(one["gpu"], one["method"]) for one in group(rows, ["gpu", "method"])] == [
+        *[("x", "memit"), ("x", "rome")],
+        *[("y", "memit"), ("y", "rome")],
+    ]
+    with pytest.raises(ResultsError, match="no column 'metod' to group by"):
+        group(rows, ["metod"])
+
+
+def test_a_figure_that_a_seed_lacks_is_no_mean_over_fewer():
+    (merged,) = group([row("a", 0, 0.5, perplexity_ratio=1.0), row("b", 1, 0.7, perplexity_ratio=None)])
+    assert merged["perplexity_ratio"] is None and merged["score"] == pytest.approx(0.6)
+
+
+def test_counts_are_sums_and_peaks_are_the_highest():
+    costs = [{"unsupported": 1, "peak_rss_bytes": 5, "edit_seconds": 2.0}, {"peak_rss_bytes": 7, "edit_seconds": 4.0}]
+    (merged,) = group([row(str(seed), seed, 0.5, **one) for seed, one in enumerate(costs)])
+    assert (merged["unsupported"], merged["peak_rss_bytes"], merged["edit_seconds"]) == (1, 7, 3.0)
+
+
+def test_a_run_that_failed_keeps_its_row():
+    rows = group([row("a", 0, 0.5), row("b", 1, None, status="failed", reason="out of memory"), row("c", 2, 0.7)])
+    assert [(one["run"], one["seeds"], one["status"]) for one in rows] == [("a, c", 2, "done"), ("b", 1, "failed")]
+
+
+def test_grouped_rows_go_through_tables_and_csv(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, f"rome-{seed}", seed=seed, edits=20)
+    write_run(tmp_path, "memit-0", method="memit", edits=20)
+    rows = group(collect(tmp_path), ["method"])
+    table = layout(rows)
+    assert "seeds" in table.titles and "Means over seeds" in table.legend[0]
+    seeds, score = table.titles.index("seeds"), table.titles.index("score")
+    assert {line[0].text: (line[seeds].text, "±" in line[score].text) for line in table.lines} == {
+        **{"rome": ("3", True), "memit": ("1", False)}
+    }
+    assert "Means over seeds" in to_markdown(rows)
+    write_csv(rows, tmp_path / "grouped.csv")
+    again = read_csv(tmp_path / "grouped.csv")
+    assert [one["seed"] for one in again] == [0, "0, 1, 2"] and again[1]["seeds"] == 3
+    assert again[1]["score"] == rows[1]["score"] and again[1]["settings"] == '{"layer": 5}'
+    assert where(rows, ["seeds=3"]) == [rows[1]]
+
+
+def test_namesakes_are_told_apart_by_their_settings():
+    rows = [
+        row("a", 0, 0.5, settings='{"layer": 5, "steps": 20}'),
+        row("b", 0, 0.7, settings='{"layer": 3, "steps": 20}'),
+    ]
+    assert [line[0].text for line in layout(rows).lines] == ["rome (layer=3)", "rome (layer=5)"]
+    assert [line[0].text for line in layout(rows[:1]).lines] == ["rome"]

@@ -1,0 +1,144 @@
+"""Two methods on the same records: against numbers computed by hand, and refused where they cannot be compared."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from editbench.results import ResultsError, RunStore
+from editbench.results.leaderboard import collect, collect_folders
+from editbench.results.measures import summarise
+from editbench.results.seeds import group
+from editbench.results.significance import compare_runs, holm, marks
+from editbench.results.tables import Marks, layout, to_markdown
+from tests.test_report import HEADLINE
+
+
+def run(root, name, values, *, seed=0, protocol=None, data="d"):
+    """A run whose records have these values of the three headline measures; one number stands for all three."""
+    provenance = {
+        **{"seed": seed, "model": {"name": "tiny"}, "dataset": {"name": "cf", "hash": data}},
+        **{"method": {"name": name.partition("-")[0], "settings": {}}, "stream": {"edits": len(values)}},
+        "protocol": {"name": "default", "headline": HEADLINE, "tokens_per_batch": seed, **(protocol or {})},
+    }
+    rows = []
+    for position, value in enumerate(values):
+        numbers = value if isinstance(value, tuple) else (value,) * 3
+        scores = dict(zip(HEADLINE.values(), numbers, strict=True))
+        rows.append({"moment": "final", "edits": len(values), "batch": 0, "record": f"r{position}",
+                     "position": position, "status": "scored", "scores": scores})  # fmt: skip
+    with RunStore.create(root, name, "", provenance) as store:
+        store.append_scores(rows)
+        store.set_status("done", summary=summarise(rows, HEADLINE))
+    return store.path
+
+
+def test_five_wins_of_five(tmp_path):
+    result = compare_runs(run(tmp_path, "a", [1.0] * 5), run(tmp_path, "b", [0.0] * 5))
+    assert list(result) == ["reliability", "generality", "locality", "score"]
+    for one in result.values():
+        assert one == {"a": 1, "b": 0, "difference": 1, "low": 1, "high": 1, "p_value": 2 / 32, "pairs": 5}
+
+
+def test_three_wins_a_loss_and_a_tie(tmp_path):
+    a = run(tmp_path, "a", [1.0, 1.0, 1.0, 0.0, 1.0])
+    b = run(tmp_path, "b", [0.0, 0.0, 0.0, 1.0, 1.0])
+    one = compare_runs(a, b)["reliability"]
+    # Of the 16 ways to swap the four that differ, 2 give a difference of ±4/5 and 8 give ±2/5.
+    assert one["difference"] == pytest.approx(0.4) and one["p_value"] == 10 / 16
+    assert one["low"] < 0 < one["high"]
+    back = compare_runs(b, a)["reliability"]
+    assert back["difference"] == pytest.approx(-0.4) and back["p_value"] == 10 / 16
+    assert compare_runs(a, a)["score"]["p_value"] == 1
+
+
+def test_the_score_is_tested_as_a_whole(tmp_path):
+    a = run(tmp_path, "a", [(1.0, 1.0, 0.5)] * 2)
+    b = run(tmp_path, "b", [(1.0, 0.5, 0.5)] * 2)
+    result = compare_runs(a, b)
+    # a: 3 / (1 + 1 + 2) = 0.75; b: 3 / (1 + 2 + 2) = 0.6. Both swapped: as far; one: no difference.
+    assert (result["score"]["a"], result["score"]["b"]) == pytest.approx((0.75, 0.6))
+    assert result["score"]["p_value"] == 0.5 and result["reliability"]["p_value"] == 1
+    assert result["generality"]["difference"] == 0.5
+
+
+def test_many_records_are_swapped_at_random_and_the_same_again(tmp_path):
+    a = run(tmp_path, "a", [1.0] * 30 + [0.0] * 10)
+    b = run(tmp_path, "b", [0.0] * 30 + [1.0] * 10)
+    one = compare_runs(a, b)["reliability"]
+    exact = 0.00222  # sign test: 2 P(X >= 30), X binomial of 40 and a half
+    assert one["p_value"] == pytest.approx(exact, abs=0.0015) and one == compare_runs(a, b)["reliability"]
+    # The interval of a mean of 30 × 1 and 10 × -1: 0.5 ± 1.96 · sqrt(0.75 / 40).
+    assert (one["low"], one["high"]) == pytest.approx((0.232, 0.768), abs=0.04)
+    assert compare_runs(run(tmp_path, "c", [1.0] * 40), run(tmp_path, "d", [0.0] * 40))["score"]["p_value"] < 0.001
+
+
+def test_only_pairs_count(tmp_path):
+    a = run(tmp_path, "a", [(1.0, None, 1.0), (1.0, None, 1.0), (1.0, None, None)])
+    b = run(tmp_path, "b", [(0.0, 1.0, 0.0), (None, 1.0, 0.0), (0.0, 1.0, 1.0)])
+    result = compare_runs(a, b)
+    assert {name: one["pairs"] for name, one in result.items()} == {"reliability": 2, "locality": 2}
+
+
+def test_several_seeds_are_averaged_by_record(tmp_path):
+    a = [run(tmp_path, f"a-{seed}", values, seed=seed) for seed, values in enumerate(([1.0, 1.0], [0.0, 1.0]))]
+    b = [run(tmp_path, f"b-{seed}", [0.0, 0.0], seed=seed) for seed in range(2)]
+    one = compare_runs(a, b)["reliability"]
+    assert (one["a"], one["b"], one["pairs"]) == (0.75, 0.0, 2) and one["p_value"] == 0.5
+
+
+def test_what_cannot_be_compared_is_refused_unless_forced(tmp_path):
+    a = run(tmp_path, "a", [1.0, 1.0])
+    others = {
+        "protocols differ: max_tokens is None and 5": run(tmp_path, "b", [0.0, 0.0], protocol={"max_tokens": 5}),
+        "datasets differ: d and e": run(tmp_path, "c", [0.0, 0.0], data="e"),
+        "records differ: 0 only in the first, 1 only in the second": run(tmp_path, "d", [0.0, 0.0, 0.0]),
+    }
+    for reason, other in others.items():
+        with pytest.raises(ResultsError, match=reason):
+            compare_runs(a, other)
+        assert compare_runs(a, other, force=True)["reliability"]["pairs"] == 2
+    assert compare_runs(a, run(tmp_path, "e", [0.0, 0.0], seed=7))["reliability"]["pairs"] == 2  # tokens_per_batch
+    with pytest.raises(ResultsError, match="no record has a headline measure in both"):
+        compare_runs(a, run(tmp_path, "f", [(None, None, None)] * 2))
+    with pytest.raises(ResultsError, match="no seeds of one method"):
+        compare_runs([a, others["datasets differ: d and e"]], a)
+
+
+def test_holm_steps_down():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == {"a"}  # 0.01 <= 0.05/3, 0.03 > 0.05/2
+    assert holm({"a": 0.01, "b": 0.025, "c": 0.05}) == {"a", "b", "c"}
+    assert holm({}) == set()
+
+
+def test_marks_show_what_is_worse_than_the_best(tmp_path):
+    run(tmp_path, "best", [1.0] * 12)
+    run(tmp_path, "near", [1.0] * 11 + [0.0])
+    run(tmp_path, "far", [0.0] * 12)
+    folders = collect_folders(tmp_path)
+    rows = list(folders.values())
+    table = layout(rows, marks=marks(rows, folders))
+    column = table.titles.index("reliability")
+    assert {line[0].text: (line[column].bold, line[column].worse) for line in table.lines} == {
+        **{"best": (True, False), "near": (False, False), "far": (False, True)}
+    }
+    text = to_markdown(rows, marks=marks(rows, folders))
+    assert "0.000 ± 0.000 †" in text and "† worse than the best" in text
+    assert layout(rows).legend == [] and "†" not in to_markdown(rows)
+
+
+def test_marks_of_grouped_rows_and_of_what_cannot_be_tested(tmp_path):
+    for seed in range(2):
+        run(tmp_path, f"best-{seed}", [1.0] * 12, seed=seed)
+        run(tmp_path, f"far-{seed}", [0.0] * 12, seed=seed)
+    run(tmp_path, "other", [0.5] * 12, data="another")
+    folders = collect_folders(tmp_path)
+    rows = group(list(folders.values()))
+    found = marks(rows, folders)
+    far = next(row for row in rows if row["method"] == "far")
+    assert found.worse == {(far["content_hash"], name) for name in ("reliability", "generality", "locality", "score")}
+    assert len(found.untested) == 1 and "the datasets differ" in found.untested[0]
+    shutil.rmtree(tmp_path / "far-1")
+    assert "1 of its runs are not in these" in " ".join(marks(rows, collect_folders(tmp_path)).untested)
+    assert marks([], {}) == Marks() and marks(collect(tmp_path)[:1], folders) == Marks()

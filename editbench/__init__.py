@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editbench.datasets import load as load_records
-    from editbench.editor import EditReceipt, Editor, Materials, make_editor
+    from editbench.editor import Editor, EditReceipt, Materials, make_editor
     from editbench.host import Host
     from editbench.ledger import Ledger
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# In a checkout, `methods/` and `conf/` stand beside this package; installed, they are inside it. With the repository root
-# on the package path, `editbench.methods` is found in both cases.
+# In a checkout, `methods/` and `conf/` stand beside this package; installed, they are inside it. With the repository
+# root on the package path, `editbench.methods` is found in both cases.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "methods").is_dir() and (_root / "conf").is_dir() and str(_root) not in __path__:
     __path__.append(str(_root))
@@ -40,7 +40,22 @@ _PUBLIC = {
     "load_records": "editbench.datasets:load",
     "make_editor": "editbench.editor",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "EditReceipt",
+    "EditRecord",
+    "EditRequest",
+    "Editor",
+    "Host",
+    "Ledger",
+    "Materials",
+    "Passage",
+    "Probe",
+    "RecordSet",
+    "__version__",
+    "load_model",
+    "load_records",
+    "make_editor",
+]
 
 
 def __getattr__(name: str) -> Any:

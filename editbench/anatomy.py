@@ -72,7 +72,7 @@ def find_anatomy(model: nn.Module, overrides: Mapping[str, Any] | None = None) -
     Raises:
         AnatomyError: Unknown class without a full set of overrides, unknown field, or a path that leads nowhere.
     """
-    given = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items()}
+    given: dict[str, Any] = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items()}
     names = [f.name for f in fields(Anatomy)]
     for key in given:
         if key not in names:

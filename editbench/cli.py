@@ -1,4 +1,7 @@
-"""The command line: ``editbench run | demo | leaderboard | list``. Heavy packages are imported where they are used."""
+"""The command line: ``editbench run | demo | leaderboard | report | compare | list``.
+
+Heavy packages are imported where they are used.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ EPILOG = """examples:
   editbench run method=rome dataset=counterfact stream.edits=50
   editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
   editbench run -m method=rome,finetune stream.seed=0,1,2
-  editbench leaderboard --by dataset
+  editbench leaderboard --by method,dataset
+  editbench report
   editbench list methods
 """
 
@@ -59,12 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(handler=_demo)
 
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
-    board.add_argument("settings", nargs="*", metavar="results.dir=DIR", help="results folder(s); default results")
-    board.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only rows with this value")
+    _add_runs(board)
+    board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
     board.add_argument("--csv", metavar="FILE", help="CSV file (default: leaderboard.csv in the results folder)")
-    board.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    board.add_argument("--compare", metavar="CSV", help="compare with reference figures")
+    board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
+    board.add_argument("--significance", action="store_true", help="mark what is worse than the best, paired by record")
+    board.add_argument("--reference", metavar="CSV", help="compare with reference figures")
     board.set_defaults(handler=_leaderboard)
+
+    report = commands.add_parser("report", help="one self-contained HTML page from all runs")
+    _add_runs(report)
+    report.add_argument("--out", metavar="FILE", help="HTML file (default: report.html in the results folder)")
+    report.set_defaults(handler=_report)
+
+    compare = commands.add_parser("compare", help="two runs on the same records: difference, interval, p-value")
+    compare.add_argument("a", help="run folder")
+    compare.add_argument("b", help="run folder")
+    compare.add_argument("--force", action="store_true", help="even across different protocols or records")
+    compare.set_defaults(handler=_compare)
 
     names = commands.add_parser("list", help="what is there: methods, models, datasets, scorers")
     names.add_argument("what", choices=["methods", "models", "datasets", "scorers"])
@@ -78,10 +94,12 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.main(edits=options.edits, results=Path(options.results), again=options.again)
 
 
-def _leaderboard(options: argparse.Namespace) -> int:
-    from editbench.console import show, show_comparison
-    from editbench.results import leaderboard
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("settings", nargs="*", metavar="results.dir=DIR", help="results folder(s); default results")
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
 
+
+def _roots(options: argparse.Namespace) -> list[Path]:
     roots = []
     for setting in options.settings or ["results"]:
         key, equals, value = setting.partition("=")
@@ -90,14 +108,48 @@ def _leaderboard(options: argparse.Namespace) -> int:
         roots.append(Path(value if equals else key))
     missing = [str(root) for root in roots if not root.is_dir()]
     if missing:
-        raise FileNotFoundError(f"no results folder at {', '.join(missing)}; run something first, or give results.dir=DIR")
-    rows = leaderboard.where(leaderboard.collect(*roots), options.where)
+        raise FileNotFoundError(
+            f"no results folder at {', '.join(missing)}; run something first, or give results.dir=DIR"
+        )
+    return roots
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    from editbench.console import show, show_comparison
+    from editbench.results import leaderboard, seeds, significance
+
+    roots = _roots(options)
+    runs = leaderboard.collect_folders(*roots, conditions=options.where)
+    rows, by = list(runs.values()), [name for name in options.by.split(",") if name]
+    if by:
+        rows = seeds.group(rows, by)
+    marks = significance.marks(rows, runs) if options.significance else None
     target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
     leaderboard.write_csv(rows, target)
-    show(rows, markdown=options.markdown)
-    print(f"{len(rows)} runs: {target}")
-    if options.compare:
-        show_comparison(rows, Path(options.compare))
+    show(rows, style=options.format, by=by, marks=marks)
+    print(f"{len(rows)} {'rows' if by else 'runs'}: {target}", file=sys.stderr if options.format != "table" else None)
+    if options.reference:
+        show_comparison(rows, Path(options.reference))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from editbench.results import leaderboard
+    from editbench.results.report import write_report
+
+    roots = _roots(options)
+    target = Path(options.out) if options.out else roots[0] / "report.html"
+    runs = leaderboard.collect_folders(*roots, conditions=options.where)
+    size = write_report(runs, target)
+    print(f"{len(runs)} runs: {target} ({size / 1e6:.1f} MB)")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from editbench.console import show_difference
+    from editbench.results.significance import compare_runs
+
+    show_difference(options.a, options.b, compare_runs(Path(options.a), Path(options.b), force=options.force))
     return 0
 
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.results.schema import Row
 
 
-def show(rows: list[dict[str, str | int | float | None]], *, markdown: bool = False) -> None:
-    """Print the leaderboard."""
+def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Any = None) -> None:
+    """Print the leaderboard as a terminal table, "markdown" or "latex"."""
     from editbench.results import tables
 
-    if markdown:
-        print(tables.to_markdown(rows))
+    if style == "latex":
+        from editbench.results.latex import to_latex
+
+        print(to_latex(rows, by=by, marks=marks))
+    elif style == "markdown":
+        print(tables.to_markdown(rows, by=by, marks=marks))
     else:
-        tables.print_table(rows)
+        tables.print_table(rows, console=console(), by=by, marks=marks)
 
 
-def show_comparison(rows: list[dict[str, str | int | float | None]], reference: Path) -> int:
+def show_comparison(rows: Sequence[Row], reference: Path) -> int:
     """Print how ``rows`` differ from a CSV of reference figures; returns the number of differences."""
-    from rich.console import Console
     from rich.table import Table
 
     from editbench.results.reference import compare
@@ -26,21 +35,41 @@ def show_comparison(rows: list[dict[str, str | int | float | None]], reference: 
     if not differences:
         print(f"{reference}: no row of it matches a run here")
         return 0
-    table = Table(title=f"against {reference}", title_justify="left")
-    for heading in ("method", "measure", "measured", "reference", "difference", ""):
-        table.add_column(heading)
     off = [d for d in differences if d["verdict"] != "same"]
-    for d in off or differences[:0]:
-        cells = [str(d["key"].get("method", "")), d["measure"], *(_figure(d[k]) for k in ("measured", "reference", "difference"))]
-        table.add_row(*cells, d["verdict"])
     if off:
-        Console().print(table)
+        table = Table("method", "measure", "measured", "reference", "difference", "", title=f"against {reference}")
+        for d in off:
+            cells = [str(d["key"].get("method", "")), str(d["measure"])]
+            table.add_row(*cells, *(_figure(d[k]) for k in ("measured", "reference", "difference")), str(d["verdict"]))
+        console().print(table)
     print(f"{len(differences) - len(off)} of {len(differences)} figures agree with {reference}")
     return len(off)
 
 
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a paired comparison of two runs."""
+    from rich.table import Table
+
+    table = Table("measure", "a", "b", "a - b", "95 %", "p", "records", caption=f"a: {a}\nb: {b}")
+    for measure, d in differences.items():
+        interval = f"{_figure(d['low'])} … {_figure(d['high'])}"
+        table.add_row(
+            measure,
+            *(_figure(d[k]) for k in ("a", "b", "difference")),
+            interval,
+            _figure(d["p_value"]),
+            str(d["pairs"]),
+        )
+    console().print(table)
+
+
+def console() -> Any:
+    """Standard output; wide enough for the leaderboard where it is not a terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def conf_names(group: str) -> list[str]:
@@ -51,3 +80,5 @@ def conf_names(group: str) -> list[str]:
     return sorted({f.stem for folder in folders for f in folder.glob("*.yaml")})
 
 
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "—" if value is None else str(value)

@@ -262,15 +262,15 @@ class Host:
         ours = self.logits(self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
         if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3):
             raise AnatomyError(
-                f"{type(self.model).__name__}: {self.anatomy.decoder} followed by {self.anatomy.head} does not give the "
-                "model's own logits (it scales or caps them in a way that is not known here)"
+                f"{type(self.model).__name__}: {self.anatomy.decoder} followed by {self.anatomy.head} does not give "
+                "the model's own logits (it scales or caps them in a way that is not known here)"
             )
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """The raw bytes of a tensor of any dtype, on the CPU, in row-major order."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def _no_model(path: str | Path, error: Exception) -> str:

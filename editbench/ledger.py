@@ -149,7 +149,7 @@ class Ledger:
     # -- taking back ----------------------------------------------------------------------------------------------
 
     def rollback(self, keep: int = 0) -> None:
-        """Restore the model to what it was after its first ``keep`` edit batches (0: the pristine weights), bit for bit.
+        """Restore the model to what it was after its first ``keep`` edit batches (0: pristine), bit for bit.
 
         Files of the batches taken back are deleted.
 
@@ -245,7 +245,7 @@ class Recording:
         self._ledger._apply(change)
 
 
-# -- files --------------------------------------------------------------------------------------------------------------
+# -- files ----------------------------------------------------------------------------------------------------
 
 
 def write_shard(file: Path, ids: Sequence[str], changes: Sequence[Change]) -> None:

@@ -16,7 +16,8 @@ QUIET_SECONDS = 2.0
 class Advance(Protocol):
     """Reports progress: call with the number of steps done since the last call, and an optional note."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Advance by ``steps``."""
 
 
 @contextmanager

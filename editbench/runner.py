@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from editbench import registry
-from editbench.console import conf_names
 from editbench.config import RunConfig
+from editbench.console import conf_names
 from editbench.naming import suggestion, unknown
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def register_methods(names: Sequence[str]) -> None:
     store.store(name="run_schema", node=RunConfig)
     for name in names:
         defaults = OmegaConf.create({"name": name})
-        config = OmegaConf.merge(defaults, OmegaConf.to_container(OmegaConf.structured(registry.load_method(name).config_class)))
+        config = OmegaConf.merge(
+            defaults, OmegaConf.to_container(OmegaConf.structured(registry.load_method(name).config_class))
+        )
         store.store(group="method", name=name, node=config)
 
 
@@ -180,7 +182,7 @@ def _compose(overrides: Sequence[str]) -> Any:
 
 
 def _with_model_group(arguments: list[str]) -> list[str]:
-    """``model.path=X`` without ``model=`` means the config named like X, or else the empty one: never pocket's settings."""
+    """``model.path=X`` alone means the config named like X, or else the empty one: never pocket's settings."""
     from editbench.pocket import MODELS
 
     paths = [a.partition("=")[2].strip("'\"") for a in arguments if a.startswith("model.path=")]

@@ -110,9 +110,7 @@ class Session:
             }
         )
 
-    def _score(
-        self, records: Sequence[EditRecord], moment: str, edits: int, batch: int, texts: bool = False
-    ) -> None:
+    def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int, texts: bool = False) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
         rows = self._timed(
             self.evaluator.score,

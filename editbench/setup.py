@@ -1,4 +1,4 @@
-"""From a configuration to a finished run: makes the parts, checks what can be checked early, hands over to the session."""
+"""From a configuration to a finished run: makes the parts, checks early, hands over to the session."""
 
 from __future__ import annotations
 

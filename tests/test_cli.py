@@ -143,7 +143,9 @@ def test_an_interrupted_run_says_so_loses_nothing_and_goes_on(place, number):
     name = f"stopped{int(number)}"
     command = [sys.executable, "-m", "editbench.cli", *run_arguments("stream.edits=40", f"results.dir={name}")]
     variables = {**os.environ, "EDITBENCH_CACHE": str(place / "cache")}
-    process = subprocess.Popen(command, cwd=place, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=place, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         files = list((place / name).glob("*/edits.jsonl"))

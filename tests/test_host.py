@@ -110,7 +110,7 @@ def test_a_head_that_scales_is_noticed():
 
 
 def metaspace(*, legacy, bos):
-    """A SentencePiece-like tokenizer: words with ▁, single characters as a fallback; ``legacy`` prepends in a normalizer."""
+    """A SentencePiece-like tokenizer: words with ▁, single characters as a fallback; ``legacy`` has a normalizer."""
     words = ["▁The", "▁of", "▁is", "▁Italian", "▁French", "▁New", "▁York", "x", "▁x", ".", ":", "▁."]
     letters = [chr(c) for c in range(33, 127)] + ["▁", "é", "ü", "ł"]
     vocabulary = {t: i for i, t in enumerate(dict.fromkeys(["<unk>", "<s>", "</s>", *words, *letters]))}

@@ -21,7 +21,7 @@ FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycac
 # A room is a module or package of editbench. Anybody may import these two.
 ANYBODY = {"naming", "progress"}
 # What the public names in `editbench/__init__.py` come from.
-PUBLIC = {name: module.removeprefix("editbench.") for name, module in editbench._PUBLIC.items()}
+PUBLIC = {name: at.removeprefix("editbench.").partition(":")[0] for name, at in editbench._PUBLIC.items()}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "naming": set(),
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": set(),
     "results": set(),
     "conf": set(),
+    "console": {"results", "conf"},  # what commands print and may choose from
     "datasets": {"records", "pocket"},
     "stream": {"records"},
     "host": {"anatomy"},

@@ -1,4 +1,4 @@
-"""The loop, end to end on a tiny model: what it writes, how it goes on after a crash, what it does with failed edits."""
+"""The loop, end to end on a tiny model: what it writes, how it goes on after a crash, how it takes failed edits."""
 
 import json
 import shutil
@@ -8,9 +8,9 @@ import pytest
 from editbench import runner, setup
 from editbench.editor import EditError, Editor
 from editbench.methods.rome import ROME
-from editbench.resume import SavedState
 from editbench.results import RunStore
 from editbench.results.leaderboard import collect, read_row
+from editbench.resume import SavedState
 from tests.zoo import LINES, tiny_host
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]

@@ -1,7 +1,8 @@
 """Keys: the inputs of the MLP's second projection at the subject's last token, measured on the current weights.
 
-Rows are cut after the subject and run only to the last layer that is asked for. A :class:`SubjectPass` remembers the
-hidden states that enter a layer, so that the next measurement can start there when only later weights have changed.
+Rows are cut after the subject and run only to the last layer that is asked for; what several rows begin with is run
+once for all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement
+can start there when only later weights have changed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.locate.partial import Columns, run, watch
+from editbench.locate.heads import Heads, place
+from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
 from editbench.locate.rows import cut_after_subject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
+    from transformers.cache_utils import Cache
 
     from editbench.host import Host
     from editbench.locate.rows import Row
@@ -48,18 +51,22 @@ class SubjectPass:
         """
         self.host = host
         cut = [cut_after_subject(row) for row in rows]
-        order = sorted(range(len(cut)), key=lambda i: len(cut[i].ids))
+        heads = Heads.of([row.ids[:-1] for row in cut])
+        self._heads = _Heads(heads.columns(host.pad_id, host.device)) if heads.tokens else None
+        own = [len(row.ids) - shared for row, shared in zip(cut, heads.shared, strict=True)]  # tokens behind the head
+        order = sorted(range(len(cut)), key=lambda i: own[i])
         self._chunks: list[_Chunk] = []
         start = 0
         while start < len(order):
             end = start + 1
-            while end < len(order) and (end + 1 - start) * len(cut[order[end]].ids) <= TOKENS_AT_ONCE:
+            while end < len(order) and (end + 1 - start) * own[order[end]] <= TOKENS_AT_ONCE:
                 end += 1
             index = order[start:end]
-            # Rows end at their subject; padding on the right keeps the plain causal mask.
-            columns = Columns.pad([cut[i].ids for i in index], [0] * len(index), host.pad_id, host.device)
-            last = torch.tensor([cut[i].subject for i in index], device=host.device)
-            self._chunks.append(_Chunk(index, columns, last))
+            shared = [heads.shared[i] for i in index]
+            columns = Columns.pad([cut[i].ids for i in index], shared, host.pad_id, host.device)
+            last = torch.tensor([own[i] - 1 for i in index], device=host.device)
+            head = torch.tensor([heads.head[i] for i in index], device=host.device)
+            self._chunks.append(_Chunk({}, index, columns, last, head, place(shared, max(shared), host.device)))
             start = end
 
     @torch.no_grad()
@@ -80,7 +87,18 @@ class SubjectPass:
             keep: Remember what enters this layer; later calls that ask for nothing below it start there. Say
                 :meth:`changed` when a weight changes.
         """
-        parts = [self._measure_chunk(chunk, inputs, mlp, outputs, keep) for chunk in self._chunks]
+        last = max([*inputs, *mlp, *outputs])
+        lowest = min([*inputs, *mlp, *outputs, *([] if keep is None else [keep])])
+        cache = self._heads.run(self.host, lowest, last, keep) if self._heads else None
+        parts: list[Seen] = []
+        for chunk in self._chunks:
+            at, hidden = chunk.start(lowest)
+            prefix = Prefix.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
+            parts.append(Seen())
+            with ExitStack() as stack:
+                for module, see, before in self._watchers(chunk, parts[-1], inputs, mlp, outputs, keep):
+                    stack.enter_context(watch(module, see, inputs=before))
+                run(self.host, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
         order = torch.tensor([i for chunk in self._chunks for i in chunk.index]).argsort()
         seen = Seen()
         for name in ("inputs", "mlp", "outputs"):
@@ -91,12 +109,12 @@ class SubjectPass:
 
     def changed(self, layer: int) -> None:
         """A weight of ``layer`` has changed: what is remembered above it is void."""
-        for chunk in self._chunks:
-            chunk.entering = {at: hidden for at, hidden in chunk.entering.items() if at <= layer}
+        for part in self._parts():
+            part.entering = {at: hidden for at, hidden in part.entering.items() if at <= layer}
 
     def remembers(self, layer: int) -> bool:
         """Whether a measurement at ``layer`` would start there."""
-        return all(layer in chunk.entering for chunk in self._chunks)
+        return all(layer in part.entering for part in self._parts())
 
     def narrow(self, rows: Sequence[int]) -> SubjectPass:
         """A pass over some of the rows, in the order of ``rows``, that takes over what is remembered."""
@@ -104,43 +122,40 @@ class SubjectPass:
         place = {row: i for i, row in enumerate(rows)}
         chunks = [chunk.narrow(place) for chunk in self._chunks]
         other.host, other._chunks = self.host, [chunk for chunk in chunks if chunk.index]
+        other._heads = _Heads(self._heads.columns, dict(self._heads.entering)) if self._heads else None
         return other
 
-    def _measure_chunk(
-        self, chunk: _Chunk, inputs: Sequence[int], mlp: Sequence[int], outputs: Sequence[int], keep: int | None
-    ) -> Seen:
-        host, seen = self.host, Seen()
-        at, hidden = chunk.start(min([*inputs, *mlp, *outputs, *([] if keep is None else [keep])]))
-        with ExitStack() as stack:
-            for layer in inputs:
-                see = partial(chunk.pick, seen.inputs, layer)
-                stack.enter_context(watch(host.mlp_out(layer), see, inputs=True))
-            for layer in mlp:
-                stack.enter_context(watch(host.mlp_out(layer), partial(chunk.pick, seen.mlp, layer)))
-            for layer in outputs:
-                stack.enter_context(watch(host.layers[layer], partial(chunk.pick, seen.outputs, layer)))
-            if keep is not None:
-                stack.enter_context(watch(host.layers[keep], partial(chunk.remember, keep), inputs=True))
-            run(host, chunk.columns, first=at, last=max([*inputs, *mlp, *outputs]), hidden=hidden)
-        return seen
+    def _parts(self) -> list[_Entering]:
+        return [*self._chunks, *([self._heads] if self._heads else [])]
+
+    def _watchers(
+        self,
+        chunk: _Chunk,
+        seen: Seen,
+        inputs: Sequence[int],
+        mlp: Sequence[int],
+        outputs: Sequence[int],
+        keep: int | None,
+    ) -> Iterator[tuple[nn.Module, Callable[[Tensor], None], bool]]:
+        """(module, what sees its tensor, whether that is its input)."""
+        host = self.host
+        yield from ((host.mlp_out(layer), partial(chunk.pick, seen.inputs, layer), True) for layer in inputs)
+        yield from ((host.mlp_out(layer), partial(chunk.pick, seen.mlp, layer), False) for layer in mlp)
+        yield from ((host.layers[layer], partial(chunk.pick, seen.outputs, layer), False) for layer in outputs)
+        if keep is not None:
+            yield host.layers[keep], partial(chunk.remember, keep), True
 
 
 @dataclass
-class _Chunk:
-    index: list[int]  # the rows' places in the input
-    columns: Columns
-    last: Tensor  # (B,) column of each row's last token
-    entering: dict[int, Tensor] = field(default_factory=dict)  # by layer, (B, T, d): what enters it
+class _Entering:
+    """Remembers what enters layers: by layer, (B, T, d)."""
+
+    entering: dict[int, Tensor]
 
     def start(self, lowest: int) -> tuple[int, Tensor | None]:
         """The highest layer up to ``lowest`` whose input is remembered, and that input."""
         at = max((layer for layer in self.entering if layer <= lowest), default=0)
         return at, self.entering.get(at)
-
-    def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
-        """Store ``tensor`` (B·T or B, T; features) at the subjects' last tokens."""
-        whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
-        into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
 
     def remember(self, layer: int, hidden: Tensor) -> None:
         """Keep what enters ``layer``; of what was kept before, only the lowest layer's stays."""
@@ -148,12 +163,49 @@ class _Chunk:
         self.entering = {at: kept for at, kept in self.entering.items() if at == lowest}
         self.entering.setdefault(layer, hidden.clone())
 
+
+class _Heads(_Entering):
+    """What rows begin with."""
+
+    def __init__(self, columns: Columns, entering: dict[int, Tensor] | None = None) -> None:
+        super().__init__(entering or {})
+        self.columns = columns
+
+    def run(self, host: Host, lowest: int, last: int, keep: int | None) -> Cache:
+        """Keys and values of the layers up to ``last``, from the one where rows start on."""
+        at, hidden = self.start(lowest)
+        cache = recording_cache(host)
+        with ExitStack() as stack:
+            if keep is not None:
+                stack.enter_context(watch(host.layers[keep], partial(self.remember, keep), inputs=True))
+            run(host, self.columns, first=at, last=last, hidden=hidden, cache=cache)
+        return cache
+
+
+@dataclass
+class _Chunk(_Entering):
+    """Rows that are run together, without their heads."""
+
+    index: list[int]  # the rows' places in the input
+    columns: Columns
+    last: Tensor  # (B,) column of each row's last token, counted from the heads' end
+    head: Tensor  # (B,) which head each row begins with
+    place: Tensor  # (B, C) which of its tokens stands in each of the columns left of the rows' own
+
+    @property
+    def width(self) -> int:
+        """Columns that the heads take."""
+        return self.place.shape[1]
+
+    def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
+        """Store ``tensor`` (B·T or B, T; features) at the subjects' last tokens."""
+        whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
+        into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
+
     def narrow(self, place: dict[int, int]) -> _Chunk:
+        """Only the rows that have a new place."""
         rows = [i for i, row in enumerate(self.index) if row in place]
         at = torch.tensor(rows, dtype=torch.long, device=self.last.device)
-        return _Chunk(
-            [place[self.index[i]] for i in rows],
-            self.columns.rows(at),
-            self.last[at],
-            {layer: hidden[at.to(hidden.device)] for layer, hidden in self.entering.items()},
-        )
+        entering = {layer: hidden[at.to(hidden.device)] for layer, hidden in self.entering.items()}
+        index = [place[self.index[i]] for i in rows]
+        return _Chunk(entering, index, self.columns.rows(at), self.last[at], self.head[at], self.place[at])

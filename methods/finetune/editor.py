@@ -14,6 +14,7 @@ from editbench.anatomy import is_transposed
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import Dense, Recording
 from editbench.locate.partial import Columns, run, watch
+
 from .config import FineTuneConfig
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class FineTune(Editor[FineTuneConfig]):
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Train a copy of the weight in the model's place, put the original back, hand over the difference."""
         name = self.host.mlp_out_name(self.config.layer)
-        parameter = self.host.mlp_out(self.config.layer).weight
+        parameter: Tensor = self.host.mlp_out(self.config.layer).weight  # type: ignore[assignment]
         original = parameter.detach().clone()
         try:
             with torch.enable_grad():
@@ -59,7 +60,7 @@ class FineTune(Editor[FineTuneConfig]):
                 raise EditError(data.ids, f"the training loss became {losses[-1]} at step {len(losses)}")
             if losses[-1] < config.stop_loss:
                 break
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if config.norm_bound is not None:
                 with torch.no_grad():

@@ -13,12 +13,11 @@ import torch
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import LowRank, Recording
 from editbench.locate.footprint import footprint_of
-from editbench.locate.keys import SubjectPass
 from editbench.locate.moments import moments_for
-from editbench.locate.rows import subject_row
 from editbench.locate.solve import factor
 from editbench.locate.templates import templates_for
 from editbench.locate.values import AT_MLP, optimise_values
+
 from .config import ROMEConfig
 
 if TYPE_CHECKING:
@@ -67,17 +66,13 @@ class ROME(Editor[ROMEConfig]):
         return footprint_of([] if self._factor is None else [self._factor])
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
-        """V (d) and u (d_ff), in the value's dtype."""
-        assert self.templates is not None and self._factor is not None
-        layer = self.config.layer
-        rows = [subject_row(self.host, request, t) for t in self.templates]
-        seen = SubjectPass(self.host, rows).measure(inputs=[layer], mlp=[layer])
-        keys, output = seen.inputs[layer].to(value.target.dtype), seen.mlp[layer][0].to(value.target)
-        mean = keys.mean(0)
+        """The factors v (d) and u (d_ff). W k is the value's init: both belong to the bare prompt on these weights."""
+        assert self._factor is not None
+        mean = value.keys.mean(0)
         solved = torch.cholesky_solve(mean.double()[:, None].to(self._factor.device), self._factor)[:, 0]
         u = (solved / solved.norm()).to(mean)
-        key = keys[0] if self.config.key == "published" else mean
+        key = value.keys[0] if self.config.key == "published" else mean
         scale = key @ u
         if not bool(scale.abs() > 0):
             raise EditError([request.id], "the key is orthogonal to C⁻¹k̄, or not finite: no update gives the value")
-        return (value.target - output) / scale, u
+        return (value.target - value.init) / scale, u

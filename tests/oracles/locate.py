@@ -7,11 +7,10 @@ from editbench.locate.values import AT_MLP
 
 
 def whole_model(host, rows):
-    """Logits (B, T, V) of right-padded rows."""
+    """Logits (B, T, V) of right-padded rows; attention is causal, so that padding behind a row does not matter."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([[*row.ids, *[host.pad_id] * (width - len(row.ids))] for row in rows], device=host.device)
-    mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=host.device)
-    return host.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return host.model(input_ids=ids, use_cache=False).logits
 
 
 def hooked(module, change, *, inputs=False):

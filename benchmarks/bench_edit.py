@@ -43,11 +43,11 @@ MODELS = {
 _SYLLABLES = ("ka", "lo", "mi", "ren", "ta", "vos", "del", "qui", "sar", "tun", "bel", "fro")
 _RELATIONS = (
     "The mother tongue of {} is",
-    "{} was born in the city of",
+    "{} was born in",
     "{}, who works for",
     "The capital of {} is",
     "What does {} play? They play",
-    "The headquarters of {} is located in the city of",
+    "The headquarters of {} is located in",
 )
 _TARGETS = ("London", "French", "the guitar", "Microsoft", "Paris", "basketball")
 _VALUE = {"steps": STEPS, "learning_rate": 0.1, "stop_loss": 0.0}
@@ -55,22 +55,29 @@ _VALUE = {"steps": STEPS, "learning_rate": 0.1, "stop_loss": 0.0}
 
 def measure(models=tuple(MODELS), kinds=tuple(TARGETS)):
     """One row for each model and kind of work: seconds per edit (per text for moments) of both ways, ratio, memory."""
+    return list(rows(models, kinds))
+
+
+def rows(models, kinds):
+    """The rows of :func:`measure`, one by one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [row for model in models for row in _measure_model(model, kinds)]
+        for model in models:
+            yield from _measure_model(model, kinds)
     finally:
         torch.set_num_threads(threads)
 
 
 def _measure_model(model, kinds):
     requests, texts = _requests(BATCH), _texts(160)
-    host = _host(model, [r.prompt for r in requests] + [" " + r.target for r in requests] + texts)
+    host = _host(model)
     work = {"rome": _rome, "memit": _memit, "nse": _nse, "keys": _keys, "moments": _moments}
     for kind in kinds:
         fast, slow, difference = work[kind](host, requests, texts)
         yield {
             "model": model,
+            "prompt_tokens": sum(len(host.encode(r.prompt).ids) for r in requests) / BATCH,
             "what": kind,
             "seconds": fast[0],
             "oracle_seconds": slow[0],
@@ -120,7 +127,7 @@ def _nse(host, requests, texts):
 
 def _keys(host, requests, texts):
     """Keys of all edited layers."""
-    templates = _templates(texts, 6)
+    templates = _templates(host, texts, 6)
     fast = _timed(lambda: Subjects(host, requests, templates, LAYERS).keys(), BATCH)
     some = requests[:ORACLE_EDITS]
     slow = _timed(lambda: [oracle.keys(host, some, templates, layer) for layer in LAYERS], ORACLE_EDITS)
@@ -163,7 +170,7 @@ def _spread_oracle(host, requests, editor, *, rounds, memory):
 
 def _editor(method, host, texts, count, **settings):
     layers = settings.get("layers", [settings.get("layer")])
-    materials = Materials(templates=_templates(texts, count), moments=_some_moments(host, layers))
+    materials = Materials(templates=_templates(host, texts, count), moments=_some_moments(host, layers))
     return make_editor(method, host, materials=materials, **_VALUE, **settings)
 
 
@@ -219,7 +226,7 @@ def _words(rng, count):
 def _requests(count):
     rng, requests = random.Random(0), []
     for i in range(count):
-        relation, subject = _RELATIONS[i % len(_RELATIONS)], _words(rng, rng.randint(1, 3))
+        relation, subject = _RELATIONS[i % len(_RELATIONS)], _words(rng, rng.randint(2, 3))
         requests.append(EditRequest(str(i), relation.format(subject), subject, rng.choice(_TARGETS)))
     return requests
 
@@ -229,21 +236,26 @@ def _texts(count):
     return [f"{_words(rng, rng.randint(10, 60))}." for _ in range(count)]
 
 
-def _templates(texts, count):
-    return ["{}", *(" ".join(text.split()[:6]) + ". {}" for text in texts[: count - 1])]
+def _templates(host, texts, count):
+    """ "{}" and sentences as the methods sample them: of ten tokens, for ROME half of them of five."""
+    lengths = [5, 10] * ((count - 1) // 2) if count > 10 else [10] * (count - 1)
+    heads = [host.encode(text).ids[1 : length + 1] for text, length in zip(texts, lengths, strict=False)]
+    return ["{}", *(host.tokenizer.decode(head).strip() + ". {}" for head in heads)]
 
 
-def _host(model, lines):
+def _host(model):
+    """Words of relations and targets are one token each, as in a large vocabulary; names are one token a syllable."""
     config_class, settings = MODELS[model]
     torch.manual_seed(0)
-    config = config_class(vocab_size=8000, **settings)
-    network = transformers.AutoModelForCausalLM.from_config(config)
-    return Host(network, tiny_tokenizer(bos=model == "llama", lines=lines, vocabulary=1500), name=model)
+    network = transformers.AutoModelForCausalLM.from_config(config_class(vocab_size=8000, **settings))
+    words = [relation.format("x") for relation in _RELATIONS] + [" " + target for target in _TARGETS]
+    lines = words * 9 + [f"{s.capitalize()} {s.capitalize()} x{s}x" for s in _SYLLABLES] * 9
+    return Host(network, tiny_tokenizer(bos=model == "llama", lines=lines, vocabulary=600), name=model)
 
 
 if __name__ == "__main__":
     chosen = sys.argv[1:]
     models = [m for m in MODELS if m in chosen] or list(MODELS)
     kinds = [k for k in TARGETS if k in chosen] or list(TARGETS)
-    for row in measure(models, kinds):
+    for row in rows(models, kinds):
         print(json.dumps(row), flush=True)

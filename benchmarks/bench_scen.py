@@ -30,7 +30,7 @@ from editbench.methods.scen.experts import Lessons, prompt_inputs, train_experts
 from editbench.methods.scen.files import Expert
 from editbench.methods.scen.neurons import initial_neuron, neuron_input, train_neurons
 from editbench.methods.scen.stores import pack_dense, pack_lowrank, pack_quantised
-from editbench.pocket import raw
+from editbench.pocket import model_path, raw
 from tests.oracles import scen as oracle
 from tests.zoo import tiny_tokenizer
 
@@ -61,7 +61,7 @@ def main():
             print(json.dumps({"what": part, **row}), flush=True)
 
 
-# -- the parts ----------------------------------------------------------------------------------------------------------
+# -- the parts ---------------------------------------------------------------------------------------------------------
 
 
 def neurons(shape, device):
@@ -111,16 +111,14 @@ def generate(shape, device):
         editor = make_editor("scen", host, layer=layer, expert_store=store)
         fill(editor, texts, store)
         for size in (1, BATCH):
-            editor.config.theta = 1.0
-            base, quiet = paired(lambda n=size: tokens(host, texts[:n]), lambda n=size: tokens(editor, texts[:n]))
-            editor.config.theta = 0.65
-            _, loud = paired(lambda n=size: tokens(host, texts[:n]), lambda n=size: tokens(editor, texts[:n]))
+            base, quiet = against_base(editor, texts[:size], theta=1.0)  # a sigmoid never exceeds 1
+            _, loud = against_base(editor, texts[:size], theta=0.65)
             yield {
                 "store": store,
                 "batch": size,
                 "base_seconds_per_token": base / NEW_TOKENS,
-                "ratio_nothing_fires": quiet / base,
-                "ratio_all_fire": loud / base,
+                "ratio_nothing_fires": quiet,
+                "ratio_all_fire": loud,
             }
 
 
@@ -130,10 +128,9 @@ def sizes(shape, device):
     lessons = Lessons(host, layer, rows)
     deltas, losses = train_experts(lessons, 10, 1e-4)
     dense_loss, dense_best = lessons.answers(deltas)
-    yield {"tokens": [len(p) + len(a) - 1 for p, a in rows], "loss_before": mean(l[0] for l in losses)}
-    stores = {
-        f"lowrank {e}": lambda i, e=e: pack_lowrank(deltas[i], lessons.own_inputs(i), e) for e in (0.01, 0.05, 0.2)
-    }
+    yield {"tokens": [len(p) + len(a) - 1 for p, a in rows], "loss_before": mean(loss[0] for loss in losses)}
+    own = [lessons.own_inputs(i) for i in range(len(rows))]
+    stores = {f"lowrank {e}": lambda i, e=e: pack_lowrank(deltas[i], own[i], e) for e in (0.01, 0.05, 0.2)}
     stores |= {f"quantised {b}": lambda i, b=b: pack_quantised(deltas[i], b) for b in (8, 4, 2)}
     stores |= {"dense bfloat16": lambda i: pack_dense(deltas[i], torch.bfloat16)}
     for name, pack in stores.items():
@@ -152,7 +149,7 @@ def sizes(shape, device):
 
 
 def pocket(shape, device, edits=100):
-    host = Host.load(pocket_path(), device=device)
+    host = Host.load(model_path("pocket"), device=device)
     records = raw.counterfact()[:edits]
     batch = [request_of(record) for record in records]
     published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60}
@@ -177,7 +174,7 @@ def pocket(shape, device, edits=100):
         }
 
 
-# -- what they share ----------------------------------------------------------------------------------------------------
+# -- what they share ---------------------------------------------------------------------------------------------------
 
 
 def random_host(shape, device):
@@ -201,9 +198,9 @@ def random_host(shape, device):
 
 
 def fill(editor: SCEN, texts, store):
-    """A bank of 1,000: an expert of its own for each text, whose neuron fires on it alone, and others that never fire."""
+    """A bank of 1,000: for each text an expert whose neuron fires on it alone, and others that never fire."""
     host, config = editor.host, editor.config
-    inputs = editor._inputs(texts)  # (n, d_ff)
+    inputs = editor.inputs(texts)  # (n, d_ff)
     aim = torch.linalg.pinv(inputs) @ (torch.eye(len(texts), device=inputs.device) * 8 - 4)
     shape = host.weight(editor.bank.weight).shape
     draw = torch.Generator(device=inputs.device).manual_seed(0)
@@ -222,8 +219,16 @@ def copied(packed):
     return type(packed)(packed.kind, {name: tensor.clone() for name, tensor in packed.parts.items()})
 
 
-def tokens(model, texts):
-    return model.generate(texts, max_new_tokens=NEW_TOKENS)
+def against_base(editor, texts, theta):
+    """Seconds that the unedited model takes, and how many times that the edited one takes: medians of runs in turn."""
+    editor.config.theta = theta
+    pairs = []
+    for _ in range(2 * REPEATS + 1):
+        pairs.append(
+            [seconds_of(lambda m=m: m.generate(texts, max_new_tokens=NEW_TOKENS))[0] for m in (editor.host, editor)]
+        )
+    base = statistics.median(b for b, _ in pairs[1:])
+    return base, statistics.median(e / b for b, e in pairs[1:])
 
 
 def exact(editor, pairs):
@@ -253,12 +258,6 @@ def requests(count):
     return made
 
 
-def pocket_path():
-    from editbench.pocket import model_path
-
-    return model_path("pocket")
-
-
 def timed(work, repeats=REPEATS):
     """Wall seconds (the smallest of some runs) and the result."""
     seconds = []
@@ -266,13 +265,6 @@ def timed(work, repeats=REPEATS):
         seconds.append(seconds_of(work))
         result = seconds[-1][1]
     return min(s for s, _ in seconds), result
-
-
-def paired(a, b):
-    """Wall seconds of two works, run in turn, so that whatever else the machine does concerns both: medians."""
-    a(), b()
-    both = [(seconds_of(a)[0], seconds_of(b)[0]) for _ in range(2 * REPEATS)]
-    return statistics.median(x for x, _ in both), statistics.median(y for _, y in both)
 
 
 def seconds_of(work):

@@ -69,6 +69,9 @@ class ProtocolConfig:
         headline: By dataset name, or "default": which measure stands for reliability, generality and locality.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
+        max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
+        beams: Beams of that search; 1 is greedy.
+        repetition_penalty: Penalty on tokens that were there before; 1 is none.
     """
 
     name: str = "default"
@@ -77,6 +80,9 @@ class ProtocolConfig:
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
     max_tokens: int = 512
+    max_new_tokens: int | None = None
+    beams: int = 1
+    repetition_penalty: float = 1.0
 
 
 @dataclass

@@ -137,15 +137,18 @@ def _make_editor(host: Host, method: tuple[str, Any], config: Any, store: RunSto
 
 
 def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream) -> Evaluator:
-    from editbench.evaluation import Evaluator, compute_baseline
+    from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
 
     protocol = config.protocol
+    generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty)
+    generates = any(get_scorer(name).generates for name in protocol.scorers)
     limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
     baseline = compute_baseline(
         host,
         stream.records,
         records.texts,
         model_fingerprint=host.fingerprint,
+        generation=generation if generates else None,
         cache=Path(config.cache) / "baselines",
         **limits,
     )
@@ -155,6 +158,7 @@ def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream)
         scorers=list(protocol.scorers),
         texts=records.texts,
         left_out=stream.touched_by_stream,
+        generation=generation,
         **limits,
     )
 

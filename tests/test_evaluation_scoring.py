@@ -14,9 +14,11 @@ from editbench.evaluation import evaluator as evaluator_module
 from editbench.evaluation.baseline import compute_baseline
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.forward import NO_ANSWER, Answer, Query, answer
+from editbench.evaluation.generation import MARGIN, Generation
 from editbench.evaluation.perplexity import summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
+from editbench.evaluation.wording import Said, matches
 from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, EditRequest, Passage, Probe
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_host
@@ -80,6 +82,21 @@ PASSAGES = {
         ("agreement", Evidence(RIGHT), None),
         ("agreement_tokens", Evidence(HALF, before=RIGHT), 0.5),
         ("agreement_tokens", Evidence(NOTHING, before=NOTHING), None),
+        ("generation", Evidence(RIGHT, gold="English", said=Said("the English. He")), 1.0),
+        ("generation", Evidence(RIGHT, gold="English", said=Said("English and he")), 0.0),
+        ("generation", Evidence(RIGHT, gold="English", said=Said("")), 0.0),
+        ("generation", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
+        ("generation", Evidence(RIGHT, gold="English and Russian", said=Said("English and Russian\nHe")), 1.0),
+        ("generation", Evidence(RIGHT, said=Said("English")), None),
+        ("generation", Evidence(RIGHT, gold="English"), None),
+        ("generation_contains", Evidence(RIGHT, gold="English", said=Said("speaks English and")), 1.0),
+        ("generation_contains", Evidence(RIGHT, gold="English", said=Said("Englishman")), 0.0),
+        ("generation_contains", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
+        ("generation_contains", Evidence(RIGHT, gold="English"), None),
+        ("generation_agreement", Evidence(RIGHT, said=Said("A dog. B"), said_before=Said("dog. C")), 1.0),
+        ("generation_agreement", Evidence(RIGHT, said=Said("dog"), said_before=Said("cat")), 0.0),
+        ("generation_agreement", Evidence(RIGHT, said=Said("", False), said_before=Said("")), 0.0),
+        ("generation_agreement", Evidence(RIGHT, gold="dog", said=Said("dog")), None),
         ("nonfinite", Evidence(RIGHT, HALF), 0.0),
         ("nonfinite", Evidence(BROKEN), 1.0),
         ("nonfinite", Evidence(RIGHT, Answer(INF, (False,), (3,))), 1.0),
@@ -158,8 +175,10 @@ def test_perplexity_equals_the_oracle(bos, max_tokens):
 # -- baseline ---------------------------------------------------------------------------------------------------------
 
 
-def baseline_of(host, folder=None, records=RECORDS, fingerprint="weights", **options):
-    return compute_baseline(host, records, PASSAGES, model_fingerprint=fingerprint, cache=folder, **options)
+def baseline_of(host, folder=None, records=RECORDS, fingerprint="weights", generation=Generation(), **options):
+    return compute_baseline(
+        host, records, PASSAGES, model_fingerprint=fingerprint, generation=generation, cache=folder, **options
+    )
 
 
 @pytest.fixture
@@ -180,8 +199,9 @@ def test_the_baseline_is_computed_once(tmp_path, runs):
     assert len(runs) == 1
     assert first == second
     assert {pair for pair in first.answers} == {
-        (q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r) if q.stays
+        (q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r)
     }
+    assert set(first.said) == {(q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r) if q.stays}
     assert set(first.texts) == {"plain", "accurate"}
     assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".json"]
 
@@ -192,9 +212,11 @@ def test_another_model_or_question_is_another_baseline(tmp_path, runs):
     baseline_of(host, tmp_path, fingerprint="other weights")
     baseline_of(host, tmp_path, records=RECORDS[:1])
     baseline_of(host, tmp_path, max_tokens=3)
-    assert len(runs) == 4 and len(list(tmp_path.iterdir())) == 4
+    baseline_of(host, tmp_path, generation=None)
+    baseline_of(host, tmp_path, generation=Generation(max_new_tokens=4))
+    assert len(runs) == 6 and len(list(tmp_path.iterdir())) == 6
     baseline_of(host, tmp_path, records=RECORDS[::-1])
-    assert len(runs) == 4  # the order of the records is no matter
+    assert len(runs) == 6  # the order of the records is no matter
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "empty"])
@@ -267,10 +289,42 @@ def test_probe_details():
     assert rewrite["kind"] == REWRITE and rewrite["target"] == "English"
     assert rewrite["nll"] == pytest.approx(nll, abs=1e-5) and rewrite["correct"] == list(correct)
     assert rewrite["other_nll"] == pytest.approx(oracle.answer(host, rewrite["prompt"], "French")[0], abs=1e-5)
-    assert rewrite["answer"] == host.tokenizer.decode(list(argmax)).strip() and "before" not in rewrite
+    assert rewrite["answer"] == host.tokenizer.decode(list(argmax)).strip() == rewrite["before"]
     assert unlabelled["target"] is None and unlabelled["nll"] is None and unlabelled["correct"] == []
     first = oracle.answer(host, unlabelled["prompt"], "English")[2][:1]
     assert unlabelled["answer"] == unlabelled["before"] == host.tokenizer.decode(list(first)).strip()
+
+
+def test_generated_text_is_scored_beside_the_targets():
+    host = tiny_host("llama", "float64", bos=True)
+    said = {}
+    for q in questions(RECORDS[1]):
+        limit = len(host.continuation(q.wanted)) + MARGIN
+        new = oracle.generate(host, q.probe.prompt, limit)
+        said[q.probe.prompt] = host.tokenizer.decode(new, skip_special_tokens=True).strip()
+    (row,) = score(host, RECORDS[1:])
+    assert {p["prompt"]: p["said"] for p in row["probes"]} == said
+    assert [p["prompt"] for p in row["probes"] if "said_before" in p] == [p["prompt"] for p in row["probes"]][3:]
+    assert row["scores"]["locality.generation_agreement"] == row["scores"]["subject_fact.generation_agreement"] == 1.0
+    assert row["scores"]["rewrite.generation"] == float(matches(said[row["probes"][0]["prompt"]], "Italian and Russian"))
+    assert "rewrite.generation_agreement" not in row["scores"]
+
+
+def test_a_model_that_says_the_target_has_generated_it():
+    host = tiny_host("llama", "float64", bos=True)
+    prompt = RECORDS[0].request.prompt
+    target = host.tokenizer.decode(oracle.generate(host, prompt, 3)).strip()
+    record = EditRecord(EditRequest("r", prompt, None, target), (Probe(PARAPHRASE, "Paris is"),))
+    (row,) = Evaluator(host, scorers=["generation_contains"]).score([(record, 0)], **STAMP)
+    assert row["scores"]["rewrite.generation_contains"] == 1.0
+    short = Evaluator(host, generation=Generation(max_new_tokens=1)).score([(record, 0)], **STAMP)[0]
+    assert not any("generation" in name for name in short["scores"])  # the target does not fit: no answer, not a wrong one
+
+
+def test_nothing_is_generated_unless_a_scorer_asks(monkeypatch):
+    monkeypatch.setattr(evaluator_module, "generate", lambda *a, **k: pytest.fail("not asked for"))
+    (row, _) = score(tiny_host("gpt2"), scorers=["exact_match"])
+    assert "said" not in row["probes"][0]
 
 
 def test_agreement_is_with_the_pristine_model():

@@ -28,7 +28,7 @@ def scen(host=None, **options):
     """An editor whose neurons are as good as given: each fires on its own one of the requests' prompts."""
     defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9}
     editor = make_editor("scen", host or tiny_host(), **(defaults | options))
-    inputs = editor._inputs([request.prompt for request in REQUESTS])
+    inputs = editor.inputs([request.prompt for request in REQUESTS])
     given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS)) * 8 - 4)  # (d_ff, 6)
     editor.initial_neurons = dict(zip(IDS, given.T, strict=True))
     return editor

@@ -35,7 +35,7 @@ def edited(architecture="llama", dtype=None, store="dense", **settings):
             editor.config.expert_store = STORES[i]
         editor.edit([request])
     own = torch.tensor([[request.prompt == prompt for request in REQUESTS] for prompt in PROMPTS])
-    inputs = editor._inputs(PROMPTS)  # (5, d_ff)
+    inputs = editor.inputs(PROMPTS)  # (5, d_ff)
     editor.bank.neurons = (torch.linalg.pinv(inputs) @ (own.to(inputs) * 8 - 4)).T.contiguous()
     return editor
 

@@ -2,7 +2,9 @@
 
 packing.py      questions to tensors: tokenise, merge, batch, lay out rows that share a prompt
 masks.py        attention masks for such rows, and which models take them
-forward.py      the one place that runs the model: `Query` to `Answer`
+forward.py      where the model runs on given answers: `Query` to `Answer`
+generation.py   the other place: what it says by itself
+wording.py      what counts as the same answer in generated text
 questions.py    which questions a record puts, and which answer is right
 scorers.py      answers to numbers, by name and version
 perplexity.py   texts to perplexities
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from editbench.evaluation.baseline import Baseline, compute_baseline
     from editbench.evaluation.evaluator import Evaluator
     from editbench.evaluation.forward import Answer, Query, answer
+    from editbench.evaluation.generation import Generation
     from editbench.evaluation.scorers import Scorer, get_scorer, list_scorers
 
 _PUBLIC = {
     "Answer": "forward",
     "Baseline": "baseline",
     "Evaluator": "evaluator",
+    "Generation": "generation",
     "Query": "forward",
     "Scorer": "scorers",
     "answer": "forward",
@@ -29,8 +33,8 @@ _PUBLIC = {
     "get_scorer": "scorers",
     "list_scorers": "scorers",
 }
-__all__ = ["Answer", "Baseline", "Evaluator", "Query", "Scorer", "answer", "compute_baseline", "get_scorer"]
-__all__ += ["list_scorers"]
+__all__ = ["Answer", "Baseline", "Evaluator", "Generation", "Query", "Scorer", "answer", "compute_baseline"]
+__all__ += ["get_scorer", "list_scorers"]
 
 
 def __getattr__(name: str) -> Any:

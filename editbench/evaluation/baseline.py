@@ -7,13 +7,16 @@ import json
 import os
 import tempfile
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation import forward, perplexity
 from editbench.evaluation.forward import Answer, Query, answer
+from editbench.evaluation.generation import VERSION as GENERATION_VERSION
+from editbench.evaluation.generation import Generation, generate
 from editbench.evaluation.questions import questions
+from editbench.evaluation.wording import Said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRecord, Passage
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,15 @@ class Baseline:
     """The unedited model's answers.
 
     Attributes:
-        answers: By prompt and target, to all probes whose answer should stay.
+        answers: By prompt and target, to all questions.
         texts: Scores of each text collection, as :func:`~editbench.evaluation.perplexity.summarise` gives them.
+        said: By prompt and target, what the model generates, to probes whose answer should stay and whose target fits
+            into the limit; None if nothing was generated.
     """
 
     answers: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
     texts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    said: Mapping[tuple[str, str], Said] | None = None
 
     def answer_to(self, question: Question) -> Answer:
         """The unedited model's answer to a question.
@@ -51,6 +57,10 @@ class Baseline:
                 "compute it for all records that are scored"
             ) from None
 
+    def said_to(self, question: Question) -> Said | None:
+        """What the unedited model generates, if that was asked for and the target fits into the limit."""
+        return self.said.get((question.probe.prompt, question.wanted)) if self.said is not None else None
+
 
 def compute_baseline(
     host: Host,
@@ -58,6 +68,7 @@ def compute_baseline(
     texts: Mapping[str, Sequence[Passage]] | None = None,
     *,
     model_fingerprint: str,
+    generation: Generation | None = None,
     cache: Path | None = None,
     max_tokens: int | None = None,
     tokens_per_batch: int | None = None,
@@ -69,6 +80,7 @@ def compute_baseline(
         records: All records that will be scored.
         texts: Text collections by name.
         model_fingerprint: Identifies the pristine weights (``Host.fingerprint``).
+        generation: How text is generated; None for no generated text.
         cache: Folder for cached baselines; None for none.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
         tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
@@ -78,33 +90,46 @@ def compute_baseline(
     """
     texts = texts or {}
     kept = max_tokens if max_tokens is not None else perplexity.default_max_tokens(host)
-    stays = [question for record in records for question in questions(record) if question.stays]
-    asked = sorted({(question.probe.prompt, question.wanted) for question in stays})
-    key = _key(model_fingerprint, asked, texts, kept)
+    everything = [question for record in records for question in questions(record)]
+    asked = sorted({(question.probe.prompt, question.wanted) for question in everything})
+    stays = sorted({(question.probe.prompt, question.wanted) for question in everything if question.stays})
+    key = _key(model_fingerprint, [asked, stays, kept, asdict(generation) if generation else None], texts)
     path = cache / f"baseline-{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists():
         found = _read(path, key)
         if found is not None:
             return found
-    said = answer(host, [Query(prompt, (target,)) for prompt, target in asked], tokens_per_batch=tokens_per_batch)
-    scores = {
-        name: perplexity.text_scores(host, passages, max_tokens=kept, tokens_per_batch=tokens_per_batch)
-        for name, passages in texts.items()
-    }
-    baseline = Baseline({pair: one for pair, (one,) in zip(asked, said, strict=True)}, scores)
+    answers = answer(host, [Query(prompt, (target,)) for prompt, target in asked], tokens_per_batch=tokens_per_batch)
+    baseline = Baseline(
+        {pair: one for pair, (one,) in zip(asked, answers, strict=True)},
+        {
+            name: perplexity.text_scores(host, passages, max_tokens=kept, tokens_per_batch=tokens_per_batch)
+            for name, passages in texts.items()
+        },
+        _generated(host, stays, generation, tokens_per_batch) if generation is not None else None,
+    )
     if path is not None:
         _write(path, key, baseline)
     return baseline
 
 
-def _key(
-    model_fingerprint: str, asked: Sequence[tuple[str, str]], texts: Mapping[str, Sequence[Passage]], max_tokens: int
-) -> str:
+def _generated(
+    host: Host, asked: Sequence[tuple[str, str]], generation: Generation, tokens_per_batch: int | None
+) -> dict[tuple[str, str], Said]:
+    limits = [(pair, generation.limit(host, pair[1])) for pair in asked]
+    able = {pair: limit for pair, limit in limits if limit is not None}
+    prompts = [prompt for prompt, _ in able]
+    limit_of = list(able.values())
+    said = generate(host, prompts, limit_of, settings=generation, tokens_per_batch=tokens_per_batch)
+    return dict(zip(able, said, strict=True))
+
+
+def _key(model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
     passages = {name: [(p.prompt, p.text) for p in several] for name, several in texts.items()}
     content = {
         "model": model_fingerprint,
-        "queries": _digest([asked, passages, max_tokens]),
-        "versions": [FORMAT, forward.VERSION, perplexity.VERSION],
+        "queries": _digest([asked, passages]),
+        "versions": [FORMAT, forward.VERSION, perplexity.VERSION, GENERATION_VERSION],
     }
     return _digest(content)
 
@@ -116,7 +141,8 @@ def _digest(content: Any) -> str:
 def _write(path: Path, key: str, baseline: Baseline) -> None:
     """Write a temporary file beside it and rename, so that readers see all of it or nothing."""
     answers = [[*pair, one.nll, one.correct, one.argmax, one.cut] for pair, one in baseline.answers.items()]
-    content = {"answers": answers, "texts": baseline.texts}
+    said = None if baseline.said is None else [[*pair, s.text, s.finite] for pair, s in baseline.said.items()]
+    content = {"answers": answers, "texts": baseline.texts, "said": said}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
@@ -141,7 +167,10 @@ def _read(path: Path, key: str) -> Baseline | None:
             (prompt, target): Answer(nll, tuple(correct), tuple(argmax), cut)
             for prompt, target, nll, correct, argmax, cut in content["answers"]
         }
-        return Baseline(answers, content["texts"])
+        said = content["said"]
+        if said is not None:
+            said = {(prompt, target): Said(text, finite) for prompt, target, text, finite in said}
+        return Baseline(answers, content["texts"], said)
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(f"the cached baseline {path} is damaged ({error}); it is computed again", stacklevel=3)
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation.forward import NO_ANSWER, answer
+from editbench.evaluation.generation import Generation, generate
 from editbench.evaluation.perplexity import summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from editbench.evaluation.baseline import Baseline
     from editbench.evaluation.forward import Answer, Answering
     from editbench.evaluation.questions import Question
+    from editbench.evaluation.wording import Said
     from editbench.host import Host
     from editbench.records import EditRecord, Passage, Probe
 
@@ -56,6 +58,7 @@ class Evaluator:
         scorers: Sequence[str] | None = None,
         texts: Mapping[str, Sequence[Passage]] | None = None,
         left_out: Callable[[Probe], bool] = never,
+        generation: Generation | None = None,
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class Evaluator:
             scorers: Names; all scorers by default.
             texts: Text collections for perplexity.
             left_out: Locality probes for which this is true are not asked, and counted.
+            generation: How text is generated, for the scorers that look at it; greedy by default.
             max_tokens: Tokens kept of each text.
             tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
 
@@ -79,6 +83,7 @@ class Evaluator:
         self.scorers = list_scorers() if scorers is None else [get_scorer(name) for name in scorers]
         self.texts = dict(texts or {})
         self._left_out = left_out
+        self._generation = generation or Generation()
         self._max_tokens = max_tokens
         self._tokens_per_batch = tokens_per_batch
         self._rewrites: list[Answer] = []
@@ -155,21 +160,44 @@ class Evaluator:
 
     def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the evidence: all questions of all records go through the model together."""
-        queries = [question.query for one in examined for question in one.questions]
-        answers = iter(answer(self.host, queries, editor=editor, tokens_per_batch=self._tokens_per_batch))
+        asked = [question for one in examined for question in one.questions]
+        answers = iter(
+            answer(self.host, [q.query for q in asked], editor=editor, tokens_per_batch=self._tokens_per_batch)
+        )
+        generates = any(scorer.generates for scorer in self.scorers)
+        said = iter(self._generate(asked, editor) if generates else [None] * len(asked))
         self._rewrites = []
         for one in examined:
             for question in one.questions:
                 wanted, *others = next(answers)
                 if question.probe.kind == REWRITE:
                     self._rewrites.append(wanted)
-                one.evidence.append(self._evidence(question, wanted, others[0] if others else None))
+                one.evidence.append(self._evidence(question, wanted, others[0] if others else None, next(said)))
 
-    def _evidence(self, question: Question, wanted: Answer, other: Answer | None) -> Evidence:
-        before = self.baseline.answer_to(question) if self.baseline is not None and question.stays else None
+    def _generate(self, asked: Sequence[Question], editor: Answering | None) -> list[Said | None]:
+        """What the model says to each question; None where the target does not fit into the limit."""
+        limits = [self._generation.limit(self.host, question.wanted) for question in asked]
+        able = [(q.probe.prompt, limit) for q, limit in zip(asked, limits, strict=True) if limit is not None]
+        said = iter(
+            generate(
+                self.host,
+                [prompt for prompt, _ in able],
+                [limit for _, limit in able],
+                settings=self._generation,
+                editor=editor,
+                tokens_per_batch=self._tokens_per_batch,
+            )
+        )
+        return [None if limit is None else next(said) for limit in limits]
+
+    def _evidence(self, question: Question, wanted: Answer, other: Answer | None, said: Said | None) -> Evidence:
+        baseline = self.baseline if question.stays else None
+        before = baseline.answer_to(question) if baseline is not None else None
+        said_before = baseline.said_to(question) if baseline is not None else None
         if question.labelled:
-            return Evidence(wanted, other, before)
-        return Evidence(wanted.first(), other, before.first() if before is not None else None)
+            return Evidence(wanted, other, before, question.wanted, said, said_before)
+        before = before.first() if before is not None else None
+        return Evidence(wanted.first(), other, before, said=said, said_before=said_before)
 
     def _scored_row(self, one: _Examination) -> dict[str, Any]:
         values: dict[str, list[float]] = defaultdict(list)
@@ -195,8 +223,13 @@ class Evaluator:
             yield "other_nll", evidence.other.nll
         yield "correct", list(evidence.wanted.correct)
         yield "answer", self._text(evidence.wanted)
-        if evidence.before is not None:
-            yield "before", self._text(evidence.before)
+        if self.baseline is not None:
+            before = self.baseline.answer_to(question)
+            yield "before", self._text(before if question.labelled else before.first())
+        if evidence.said is not None:
+            yield "said", evidence.said.text
+        if evidence.said_before is not None:
+            yield "said_before", evidence.said_before.text
         if evidence.wanted.cut:
             yield "cut", True
 

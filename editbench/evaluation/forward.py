@@ -1,4 +1,4 @@
-"""The one place where the evaluation runs the model: how likely are given targets after given prompts?
+"""How likely are given targets after given prompts? Here the evaluation runs the model on answers that are given.
 
 Every distinct prompt runs through the model once for all its targets, and the head is applied only to the outputs that
 predict a target token. How rows are laid out is told in :mod:`editbench.evaluation.packing`, which models take such

@@ -15,12 +15,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from editbench.evaluation import wording
 from editbench.naming import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from editbench.evaluation.forward import Answer
+    from editbench.evaluation.wording import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +33,49 @@ class Evidence:
         wanted: The model's answer to the right target.
         other: Its answer to the target that should be less likely.
         before: The unedited model's answer to the right target, on probes where nothing should change.
+        gold: The right target, where one is known.
+        said: What the model generates by itself, if that was asked for and the right target fits into the limit.
+        said_before: What the unedited model generates, on probes where nothing should change.
     """
 
     wanted: Answer
     other: Answer | None = None
     before: Answer | None = None
+    gold: str | None = None
+    said: Said | None = None
+    said_before: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A named formula. ``description`` is its docstring: formula and source."""
+    """A named formula.
+
+    Attributes:
+        name: As in the results.
+        version: Another number for another formula.
+        score: The formula.
+        description: Its docstring: formula and source.
+        generates: Whether it looks at generated text.
+    """
 
     name: str
     version: int
     score: Callable[[Evidence], float | None]
     description: str
+    generates: bool = False
 
 
 _SCORERS: dict[str, Scorer] = {}
 
 
-def scorer(version: int) -> Callable[[Callable[[Evidence], float | None]], Callable[[Evidence], float | None]]:
+def scorer(
+    version: int, *, generates: bool = False
+) -> Callable[[Callable[[Evidence], float | None]], Callable[[Evidence], float | None]]:
     """Register a function as a scorer under its own name."""
 
     def register(score: Callable[[Evidence], float | None]) -> Callable[[Evidence], float | None]:
         name = score.__name__
-        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "")
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates)
         return score
 
     return register
@@ -140,6 +159,35 @@ def agreement_tokens(evidence: Evidence) -> float | None:
         return None
     now, before = evidence.wanted.argmax, evidence.before.argmax
     return sum(a == b >= 0 for a, b in zip(now, before, strict=True)) / len(now)
+
+
+@scorer(version=wording.VERSION, generates=True)
+def generation(evidence: Evidence) -> float | None:
+    """The model says the right answer by itself: [normalised answer = normalised target].
+
+    Greedy, nothing fed in; the answer is the generated text up to its end (end token, line, sentence). Text that ends
+    in no number is no answer. Source: Yang et al. 2025 (The Mirage of Model Editing), with exact match as the judge.
+    """
+    if evidence.said is None or evidence.gold is None:
+        return None
+    return float(evidence.said.finite and wording.matches(evidence.said.text, evidence.gold))
+
+
+@scorer(version=wording.VERSION, generates=True)
+def generation_contains(evidence: Evidence) -> float | None:
+    """The right answer stands somewhere in the generated text, as whole words, both normalised."""
+    if evidence.said is None or evidence.gold is None:
+        return None
+    return float(evidence.said.finite and wording.contains(evidence.said.text, evidence.gold))
+
+
+@scorer(version=wording.VERSION, generates=True)
+def generation_agreement(evidence: Evidence) -> float | None:
+    """The model says by itself what the unedited model says by itself: [normalised answers are equal]."""
+    if evidence.said is None or evidence.said_before is None:
+        return None
+    finite = evidence.said.finite and evidence.said_before.finite
+    return float(finite and wording.same(evidence.said.text, evidence.said_before.text, evidence.gold))
 
 
 @scorer(version=1)

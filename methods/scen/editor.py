@@ -151,10 +151,10 @@ class SCEN(Editor[SCENConfig]):
         """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
         if self._negatives is None:
             texts = [self.config.formatted(prompt) for prompt in self.config.negatives]
-            self._negatives = self._inputs(texts)
+            self._negatives = self.inputs(texts)
         return self._negatives
 
-    def _inputs(self, texts: Sequence[str]) -> Tensor:
+    def inputs(self, texts: Sequence[str]) -> Tensor:
         """(B, d_ff) what neurons see at the last token of each text."""
         rows = [self.host.encode(text).ids for text in texts]
         parts = [
@@ -222,7 +222,7 @@ class SCEN(Editor[SCENConfig]):
 
     def activations(self, prompts: Sequence[str]) -> Tensor:
         """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
-        return (self._inputs(prompts) @ self.bank.neurons.T).sigmoid()
+        return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()
 
     def _routes(self, x: Tensor) -> Routes:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""

@@ -32,3 +32,15 @@ def perplexity(host, passages, max_tokens=None):
     total = sum(nll * n for nll, n in found) / sum(n for _, n in found)
     means = torch.tensor([nll for nll, _ in found], dtype=torch.float64)
     return float(torch.tensor(total, dtype=torch.float64).exp()), float(means.exp().mean())
+
+
+@torch.no_grad()
+def generate(host, prompt, limit):
+    """Token ids said after ``prompt``, greedily, the whole text run anew for each token; without the end token."""
+    ids, new = host.encode(prompt).ids, []
+    while len(new) < limit:
+        best = int(host.model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax())
+        if best == host.tokenizer.eos_token_id:
+            break
+        new.append(best)
+    return new

@@ -1,0 +1,218 @@
+"""Free-running generation: what the model says by itself after each prompt, in batches, with a key-value cache.
+
+Shape letters: B rows of a batch, T columns of the padded prompts.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.evaluation.forward import NO_ANSWER
+from editbench.evaluation.packing import Ids, Row, batches
+from editbench.evaluation.wording import Said
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.evaluation.forward import Answering
+    from editbench.host import Host
+
+VERSION = 1
+"""Changes with the texts that :func:`generate` gives; part of the baseline cache's key."""
+MARGIN = 5
+"""Tokens beyond the target's, so that it shows whether the answer ends there."""
+MOST = 128
+"""No more new tokens than this, unless a limit is given."""
+CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
+"""Batch sizes, prompts with their new tokens: a step runs one column of each row, so that more rows fit than there."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How text is generated.
+
+    Attributes:
+        max_new_tokens: Limit of new tokens; None: the target's tokens + :data:`MARGIN`, at most :data:`MOST`.
+        beams: 1 is greedy; more search with that many beams.
+        repetition_penalty: Divides (multiplies, if negative) the logits of tokens that were there before; 1 is none.
+    """
+
+    max_new_tokens: int | None = None
+    beams: int = 1
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1, or null")
+        if self.beams < 1:
+            raise ValueError(f"beams is {self.beams}; it must be at least 1")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be positive")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken at each step, as it is."""
+        return self.beams == 1 and self.repetition_penalty == 1.0
+
+    def limit(self, host: Host, target: str) -> int | None:
+        """New tokens for a question with that target; None if the target has more than the limit: it cannot be said."""
+        needed = len(host.continuation(target))
+        limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
+        return limit if needed <= limit else None
+
+
+@torch.no_grad()
+def generate(
+    host: Host,
+    prompts: Sequence[str],
+    limits: Sequence[int],
+    *,
+    settings: Generation | None = None,
+    editor: Answering | None = None,
+    tokens_per_batch: int | None = None,
+) -> list[Said]:
+    """What the model says after each prompt.
+
+    Equal prompts are generated once, with the largest of their limits; each text is then cut to its own. Rows are
+    padded on the left. A prompt that leaves no room for its limit loses its beginning (its BOS stays).
+
+    Args:
+        host: The model.
+        prompts: In any order.
+        limits: New tokens after each prompt, at least 1.
+        settings: Beams and penalty; greedy by default.
+        editor: Told through ``answering`` where each row's prompt ends, prompt and new tokens within one such block.
+        tokens_per_batch: Largest size of a batch, rows times (prompt + limit).
+    """
+    settings = settings or Generation()
+    encoded = [_fitted(host, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    longest: dict[Ids, int] = {}
+    for ids, limit in zip(encoded, limits, strict=True):
+        longest[ids] = max(limit, longest.get(ids, 0))
+    rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # as wide as prompt and new tokens
+    budget = tokens_per_batch or (CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS)
+    budget = budget if _takes_left_padding(host) else 1  # each row is a batch of its own
+    found: dict[Ids, list[int]] = {}
+    with progress("generating", total=len(rows)) as advance:
+        for batch in batches(rows, budget):
+            asked = [row.prompt for row in batch]
+            new = _run_batch(host, asked, max(longest[ids] for ids in asked), settings, editor)
+            found.update(zip(asked, new, strict=True))
+            advance(len(batch))
+    return [_said(host, found[ids][:limit]) for ids, limit in zip(encoded, limits, strict=True)]
+
+
+def _takes_left_padding(host: Host) -> bool:
+    """Whether columns of padding on the left leave the others alone.
+
+    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32:
+    from float64 that is minus infinity, and a column of padding, which sees nothing, becomes NaN and spreads.
+    """
+    return not (host.config._attn_implementation == "eager" and host.model.dtype == torch.float64)
+
+
+def _fitted(host: Host, prompt: str, limit: int) -> Ids:
+    """The prompt's ids, cut at its beginning so that ``limit`` more fit; the BOS stays."""
+    ids = host.encode(prompt).ids or [host.pad_id]
+    keep = 1 if ids[0] == host.tokenizer.bos_token_id else 0
+    room = max(host.max_length - limit, keep + 1)
+    return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
+
+
+def _said(host: Host, new: list[int]) -> Said:
+    finite = NO_ANSWER not in new
+    kept = new if finite else new[: new.index(NO_ANSWER)]
+    return Said(str(host.tokenizer.decode(kept, skip_special_tokens=True)).strip(), finite)
+
+
+def _run_batch(
+    host: Host, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
+) -> list[list[int]]:
+    """New tokens of each row, without the end-of-sequence token; :data:`NO_ANSWER` where the logits are no numbers."""
+    width = max(len(ids) for ids in prompts)
+    padding = [width - len(ids) for ids in prompts]
+    ids = torch.tensor([[host.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
+    mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()  # (B, T)
+    ids, mask = ids.to(host.device), mask.to(host.device)
+    with editor.answering([width - 1] * len(prompts)) if editor is not None else nullcontext():
+        new = _greedy(host, ids, mask, limit) if settings.greedy else _search(host, ids, mask, limit, settings)
+    ends = _end_ids(host)
+    return [_before_end(row, ends) for row in new.tolist()]
+
+
+def _greedy(host: Host, ids: Tensor, mask: Tensor, limit: int) -> Tensor:
+    """The argmax at each step, (B, at most limit), until every row has ended."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=host.config)
+    ends = torch.tensor([*_end_ids(host), NO_ANSWER], device=ids.device)
+    done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    new: list[Tensor] = []
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
+    for _ in range(limit):
+        hidden = host.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state[:, -1]  # (B, d)
+        logits = host.logits(hidden)
+        best = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
+        new.append(best)
+        done |= torch.isin(best, ends)
+        if bool(done.all()):
+            break
+        ids, positions = best.clamp(min=0)[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return torch.stack(new, dim=1)
+
+
+def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
+    """Beam search, or greedy with a repetition penalty, by transformers; its own defaults for the model are set aside.
+
+    A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    config = GenerationConfig(
+        max_new_tokens=limit,
+        do_sample=False,
+        num_beams=settings.beams,
+        repetition_penalty=settings.repetition_penalty,
+        eos_token_id=sorted(_end_ids(host)) or None,
+        pad_token_id=host.pad_id,
+    )
+    broken = torch.zeros(len(ids), dtype=torch.bool)
+
+    def watch(seen: Tensor, scores: Tensor) -> Tensor:
+        broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
+        return scores
+
+    own, host.model.generation_config = host.model.generation_config, config
+    try:
+        out = host.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([watch]))
+    finally:
+        host.model.generation_config = own
+    new: Tensor = out[:, ids.shape[1] :]
+    return new.masked_fill(broken.to(new.device)[:, None], NO_ANSWER)
+
+
+def _end_ids(host: Host) -> set[int]:
+    """Every id that ends a text: the tokenizer's, and those of the model's generation settings."""
+    named = getattr(getattr(host.model, "generation_config", None), "eos_token_id", None)
+    ends = {*(named if isinstance(named, (list, tuple)) else [named]), host.tokenizer.eos_token_id}
+    return {int(i) for i in ends if i is not None}
+
+
+def _before_end(row: list[int], ends: set[int]) -> list[int]:
+    """Up to the first end; what stopped being a number keeps its mark."""
+    for at, token in enumerate(row):
+        if token in ends:
+            return row[:at]
+        if token == NO_ANSWER:
+            return row[: at + 1]
+    return row

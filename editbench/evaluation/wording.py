@@ -1,0 +1,69 @@
+"""What counts as the same answer in generated text: where the answer ends, and how it is normalised.
+
+The answer is the generated text up to the first of: the end-of-sequence token, the end of its first line, the end of a
+sentence (see :func:`cut`), or the limit of tokens. Two answers are the same if their :func:`normalise` is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+VERSION = 1
+"""Changes with what counts as the same answer; the scorers that compare texts have it as their version."""
+_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)")
+_ARTICLES = frozenset(("a", "an", "the"))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A generated text.
+
+    Attributes:
+        text: Up to the end-of-sequence token or the limit; no special tokens.
+        finite: Whether the model gave numbers all the way; otherwise the text ends where it stopped to.
+    """
+
+    text: str
+    finite: bool = True
+
+
+def normalise(text: str) -> str:
+    """Case folded, punctuation removed (every character of Unicode's categories P*), a/an/the removed, single spaces.
+
+    Articles stay if nothing else is left, and so does punctuation. Source: the normalisation of SQuAD 1.1 (Rajpurkar
+    et al. 2016), for all of Unicode.
+    """
+    folded = text.casefold().split()
+    bare = "".join(c for c in " ".join(folded) if not unicodedata.category(c).startswith("P")).split()
+    return " ".join([word for word in bare if word not in _ARTICLES] or bare or folded)
+
+
+def cut(text: str, gold: str | None = None) -> str:
+    """The answer in a generated text: its first line that is not empty, up to the end of a sentence.
+
+    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end. An end before as many
+    words as ``gold`` has does not count, so that "St. Louis" is not cut after "St.".
+    """
+    line = text.strip().partition("\n")[0].rstrip()
+    least = len(normalise(gold).split()) if gold else 1
+    for end in _SENTENCE_END.finditer(line):
+        if len(normalise(line[: end.end()]).split()) >= least:
+            return line[: end.end()]
+    return line
+
+
+def same(text: str, other: str, gold: str | None = None) -> bool:
+    """Whether two generated texts give the same answer; both are cut by the length of ``gold``."""
+    return normalise(cut(text, gold)) == normalise(cut(other, gold))
+
+
+def matches(text: str, gold: str) -> bool:
+    """Whether the answer in a generated text is ``gold``."""
+    return normalise(cut(text, gold)) == normalise(gold)
+
+
+def contains(text: str, gold: str) -> bool:
+    """Whether ``gold`` stands in the whole generated text, as whole words."""
+    return f" {normalise(gold)} " in f" {normalise(text)} "

@@ -1,0 +1,140 @@
+"""The sweep: single ROME edits at every layer, each on the unedited model and rolled back, scored as in a run.
+
+Tracing says where an answer passes through; whether an edit at a layer works is another question (Hase et al., "Does
+Localization Inform Editing?", NeurIPS 2023), and this asks it directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from editbench.editor import Materials, make_editor
+from editbench.locate.moments import moments_for
+from editbench.locate.templates import templates_for
+from editbench.progress import progress
+from editbench.records import EditError
+from editbench.registry import load_method, make_config
+from editbench.results.measures import harmonic_mean, summarise
+from editbench.results.schema import HEADLINES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.editor import Editor
+    from editbench.evaluation import Evaluator
+    from editbench.host import Host
+    from editbench.records import EditRecord
+    from editbench.results.schema import Measure
+
+METHOD = "rome"
+VALUE_FOUND = "edit.value_found"
+"""Whether the value optimisation's loss fell below ``stop_loss``; its mean is the share of edits."""
+SECONDS = "edit.seconds"
+"""Wall time of an edit, without its evaluation."""
+CONTRAST = "rewrite.nll_contrast"
+"""Efficacy in the papers' sense, beside the protocol's headline measures."""
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """Single edits at one layer.
+
+    Attributes:
+        layer: The layer.
+        edits: Edits that were made and scored.
+        failed: Why others were not, by id.
+        measures: By name, averages over edits with a 95 % bootstrap interval.
+        score: Harmonic mean of the headline measures that the records have; None where no edit could be made.
+    """
+
+    layer: int
+    edits: int
+    failed: dict[str, str]
+    measures: dict[str, Measure]
+    score: float | None
+
+
+def sweep(
+    host: Host,
+    records: Sequence[EditRecord],
+    layers: Sequence[int],
+    evaluator: Evaluator,
+    headline: Mapping[str, str],
+    materials: Materials | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[LayerScore]:
+    """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
+
+    Second moments of all layers are collected in one pass, context templates made once.
+
+    Args:
+        host: The unedited model.
+        records: Records to edit.
+        layers: Layers to try.
+        evaluator: Scores a record; with the unedited model's baseline.
+        headline: Which measures stand for reliability, generality and locality; the score is made of them.
+        materials: As for ROME.
+        settings: ROME's settings; its layer is set here.
+
+    Returns:
+        One score a layer, in the order of ``layers``.
+
+    Raises:
+        ValueError: A layer or setting does not exist, or second moments cannot be had.
+    """
+    for layer in layers:
+        host.mlp_out(layer)
+    materials, settings = materials or Materials(), dict(settings or {})
+    config = make_config(METHOD, load_method(METHOD).config_class, settings)
+    plan = [("", tokens, count) for tokens, count in config.template_lengths]
+    shared = replace(
+        materials,
+        templates=templates_for(host, materials.templates, plan, materials.seed),
+        moments=moments_for(
+            host, layers, materials.moments, materials.texts, config.moment_tokens, materials.cache
+        ),
+    )
+    found = []
+    with progress("sweeping layers", len(layers) * len(records)) as advance:
+        for layer in layers:
+            editor = make_editor(METHOD, host, materials=shared, **{**settings, "layer": layer})
+            rows = []
+            for position, record in enumerate(records):
+                rows.append(_edit_and_score(editor, record, position, evaluator))
+                advance(note=f"layer {layer}")
+            found.append(_layer_score(layer, rows, headline))
+    return found
+
+
+def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, evaluator: Evaluator) -> dict[str, Any]:
+    """The evaluator's row after this edit alone, with the edit's own numbers; the edit is taken back."""
+    place, stamp = [(record, position)], {"moment": "immediate", "edits": 1, "batch": position}
+    try:
+        receipt = editor.edit([record.request])
+    except EditError as error:
+        (row,) = evaluator.score(place, **stamp, unsupported={record.id: f"failed: {error.reason}"})
+        return row
+    try:
+        (row,) = evaluator.score(place, **stamp, editor=editor, unsupported=receipt.skipped)
+    finally:
+        editor.ledger.rollback()
+    if row["status"] == "scored":
+        found = receipt.losses[record.id][-1] < editor.config.stop_loss
+        row["scores"].update({VALUE_FOUND: float(found), SECONDS: receipt.seconds})
+    return row
+
+
+def _layer_score(layer: int, rows: list[dict[str, Any]], headline: Mapping[str, str]) -> LayerScore:
+    summary = summarise(rows, headline)["immediate"]
+    assert summary is not None
+    means = [m["mean"] for kind in HEADLINES if (m := summary["headline"][kind])["mean"] is not None]
+    return LayerScore(
+        layer=layer,
+        edits=summary["records"]["scored"],
+        failed={row["record"]: row["reason"] for row in rows if row["status"] != "scored"},
+        measures=summary["measures"],
+        score=float(harmonic_mean(np.array(means))) if means else None,
+    )

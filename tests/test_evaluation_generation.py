@@ -1,0 +1,169 @@
+"""Generated text: what is said, against the plain way; where an answer ends; what counts as the same answer."""
+
+import contextlib
+import math
+
+import pytest
+import torch
+
+from editbench.evaluation.generation import MARGIN, MOST, Generation, generate
+from editbench.evaluation.wording import Said, contains, cut, matches, normalise, same
+from tests.oracles import evaluation as oracle
+from tests.zoo import ARCHITECTURES, POSITIONS, tiny_host
+
+torch.set_num_threads(1)
+
+PROMPTS = [
+    "The mother tongue of Danielle Darrieux is",
+    "Paris",
+    "The official language of a person from Łódź or São Paulo in the Autonomous University is",
+    "Rome is in",
+    "Paris",
+]
+LIMITS = [4, 9, 6, 1, 3]
+
+
+def said_by_oracle(host, prompt, limit):
+    return host.tokenizer.decode(oracle.generate(host, prompt, limit), skip_special_tokens=True).strip()
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_batches_with_a_cache_say_what_the_oracle_says(architecture, bos):
+    host = tiny_host(architecture, "float64", bos=bos)
+    wanted = [Said(said_by_oracle(host, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
+    assert generate(host, PROMPTS, LIMITS) == wanted
+    assert generate(host, PROMPTS, LIMITS, tokens_per_batch=1) == wanted
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "gptj", "gpt2"])
+def test_eager_attention_takes_padding_on_the_left(architecture):
+    host = tiny_host(architecture, attention="eager", bos=True)
+    wanted = [Said(said_by_oracle(host, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
+    assert generate(host, PROMPTS, LIMITS) == wanted
+
+
+def test_a_text_ends_at_the_end_token():
+    host = tiny_host("llama", "float64")
+    new = oracle.generate(host, PROMPTS[0], 6)
+    host.model.generation_config.eos_token_id = [2, new[3]]
+    kept = new[: new.index(new[3])]
+    (said,) = generate(host, PROMPTS[:1], [6])
+    assert said.text == host.tokenizer.decode(kept).strip()
+
+
+def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
+    host = tiny_host("gpt2", bos=True)
+    told, seen = [], []
+
+    class Recorder:
+        @contextlib.contextmanager
+        def answering(self, last_prompt_columns):
+            told.append(list(last_prompt_columns))
+            yield
+
+    handle = host.decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    generate(host, PROMPTS, [2] * 5, editor=Recorder())
+    handle.remove()
+    assert len(told) == 1 and told[0] == [seen[0].shape[1] - 1] * 4  # equal prompts are one row
+    ends = {host.encode(p).ids[-1] for p in PROMPTS}
+    assert set(seen[0][:, -1].tolist()) == ends
+    assert seen[1].shape == (4, 1)
+
+
+def test_a_model_without_numbers_says_so():
+    host = tiny_host("gpt2")
+    host.mlp_out(1).weight.data[0, 0] = math.nan
+    assert generate(host, PROMPTS[:2], [3, 3]) == [Said("", finite=False)] * 2
+    beams = generate(host, PROMPTS[:2], [3, 3], settings=Generation(beams=2))
+    assert beams == [Said("", finite=False)] * 2
+
+
+def test_long_prompts_lose_their_beginning():
+    host = tiny_host("gpt2", "float64", bos=True)
+    prompt = "The mother tongue of Danielle Darrieux is French. " * 20 + "Paris is in"
+    ids = host.encode(prompt).ids
+    kept = ids[:1] + ids[-(POSITIONS - 5 - 1) :]
+    (said,) = generate(host, [prompt], [5])
+    for _ in range(5):
+        kept.append(int(host.model(torch.tensor([kept])).logits[0, -1].argmax()))
+    assert said.text == host.tokenizer.decode(kept[-5:]).strip()
+
+
+def test_no_prompt_is_no_error():
+    assert generate(tiny_host("gpt2"), [""], [2])[0].finite
+    assert generate(tiny_host("gpt2"), [], []) == []
+
+
+def test_beams_are_those_of_transformers():
+    host = tiny_host("llama", bos=True)
+    host.model.generation_config.temperature = 0.3  # the model's own taste is no part of the protocol
+    settings = Generation(max_new_tokens=6, beams=4, repetition_penalty=1.1)
+    found = generate(host, PROMPTS[:3], [6] * 3, settings=settings)
+    options = {"num_beams": 4, "repetition_penalty": 1.1, "temperature": None, "top_p": None}
+    assert [s.text for s in found] == [host.generate(p, max_new_tokens=6, **options)[0].strip() for p in PROMPTS[:3]]
+    assert host.model.generation_config.temperature == 0.3
+
+
+def test_limits():
+    host = tiny_host("gpt2")
+    tokens = len(host.continuation("English and Russian"))
+    assert Generation().limit(host, "English and Russian") == tokens + MARGIN
+    assert Generation(max_new_tokens=tokens).limit(host, "English and Russian") == tokens
+    assert Generation(max_new_tokens=tokens - 1).limit(host, "English and Russian") is None
+    assert Generation().limit(host, "English and Russian " * MOST) is None
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"beams": 0}, {"repetition_penalty": 0.0}])
+def test_settings_are_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Generation(**wrong)
+
+
+# -- what counts as the same ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  The  English\tlanguage. ", "english language"),
+        ("U.S. “quoted”, (an) apple", "us quoted apple"),
+        ("Straße", "strasse"),
+        ("The", "the"),
+        ("!!!", "!!!"),
+        ("", ""),
+    ],
+)
+def test_normalise(text, expected):
+    assert normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("English. He was", "French", "English."),
+        ("English\nFrench", "French", "English"),
+        ("\n English, they say", "French", "English, they say"),
+        ("St. Louis. It is", "St. Louis", "St. Louis."),
+        ("St. Louis. It is", None, "St."),
+        ('He said "no." Then', None, 'He said "no."'),
+        ("3.5 million people", "3", "3.5 million people"),
+        ("", "x", ""),
+    ],
+)
+def test_where_an_answer_ends(text, gold, expected):
+    assert cut(text, gold) == expected
+
+
+def test_same_answers():
+    assert matches("the English. He", "English") and not matches("English and French", "English")
+    assert not matches("Eng", "English") and not matches("", "English")
+    assert contains("It is English, I say", "english") and not contains("Englishman", "English")
+    assert contains("French\nor: English", "the English")
+    assert same("English. He", "english. She") and not same("English", "French")
+    assert same("", "")

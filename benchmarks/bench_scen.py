@@ -125,6 +125,8 @@ def generate(shape, device):
 def sizes(shape, device):
     host, layer = random_host("one-layer", device)
     rows = [row_of(host, request) for request in requests(4)]
+    fillers = [host.encode(" ".join(r.prompt for r in requests(n))).ids if n else [] for n in (0, 5, 10, 20)]
+    rows = [([*filler, *prompt], answer) for filler, (prompt, answer) in zip(fillers, rows, strict=True)]
     lessons = Lessons(host, layer, rows)
     deltas, losses = train_experts(lessons, 10, 1e-4)
     dense_loss, dense_best = lessons.answers(deltas)
@@ -139,7 +141,7 @@ def sizes(shape, device):
         loss, best = lessons.answers(found)
         yield {
             "store": name,
-            "megabytes": max(packed.nbytes for packed in kept) / 1e6,
+            "megabytes": [round(packed.nbytes / 1e6, 3) for packed in kept],
             "relative_error": relative(found, deltas),
             "loss": float(loss.mean()),
             "dense_loss": float(dense_loss.mean()),
@@ -224,9 +226,8 @@ def against_base(editor, texts, theta):
     editor.config.theta = theta
     pairs = []
     for _ in range(2 * REPEATS + 1):
-        pairs.append(
-            [seconds_of(lambda m=m: m.generate(texts, max_new_tokens=NEW_TOKENS))[0] for m in (editor.host, editor)]
-        )
+        runs = [lambda model=model: model.generate(texts, max_new_tokens=NEW_TOKENS) for model in (editor.host, editor)]
+        pairs.append([seconds_of(run)[0] for run in runs])
     base = statistics.median(b for b, _ in pairs[1:])
     return base, statistics.median(e / b for b, e in pairs[1:])
 
@@ -259,7 +260,7 @@ def requests(count):
 
 
 def timed(work, repeats=REPEATS):
-    """Wall seconds (the smallest of some runs) and the result."""
+    """Seconds (the smallest of some runs) and the result."""
     seconds = []
     for _ in range(repeats):
         seconds.append(seconds_of(work))
@@ -268,16 +269,14 @@ def timed(work, repeats=REPEATS):
 
 
 def seconds_of(work):
-    synchronise()
-    begun = time.perf_counter()
+    """CPU-seconds, or wall seconds where there is a GPU; and the result."""
+    gpu = torch.cuda.is_available()
+    clock, wait = (time.perf_counter, torch.cuda.synchronize) if gpu else (time.process_time, lambda: None)
+    wait()
+    begun = clock()
     result = work()
-    synchronise()
-    return time.perf_counter() - begun, result
-
-
-def synchronise():
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait()
+    return clock() - begun, result
 
 
 def relative(found, wanted):

@@ -1,4 +1,4 @@
-"""The command line: ``editbench run | demo | leaderboard | report | compare | list``.
+"""The command line: ``editbench run | locate | demo | leaderboard | report | compare | list``.
 
 Heavy packages are imported where they are used.
 """
@@ -20,6 +20,7 @@ EPILOG = """examples:
   editbench run method=rome dataset=counterfact stream.edits=50
   editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
   editbench run -m method=rome,finetune stream.seed=0,1,2
+  editbench locate model.path=DIR_OR_HUB_ID stream.edits=16
   editbench leaderboard --by method,dataset
   editbench report
   editbench list methods
@@ -34,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from editbench import runner
 
         return runner.main(arguments[1:])
+    if arguments[:1] == ["locate"]:
+        from editbench.layers import command
+
+        return command.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         return int(options.handler(options))
@@ -56,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
 
+    commands.add_parser("locate", help="which layers to edit in a model: causal tracing and a sweep", add_help=False)
     demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
     demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
     demo.add_argument("--results", default="results", metavar="DIR", help="results folder")

@@ -55,7 +55,7 @@ class StreamConfig:
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    checkpoints: list[int] = field(default_factory=list)
+    checkpoints: Any = field(default_factory=list)  # counts, "powers" or "every:K"
 
 
 @dataclass
@@ -66,23 +66,27 @@ class ProtocolConfig:
         name: Name in results.
         scorers: Scorers to apply (``editbench list scorers``).
         moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
+        retention_sample: At a checkpoint, this many of the records so far are scored, drawn with the seed; null: all.
         headline: By dataset name, or "default": which measure stands for reliability, generality and locality.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
         max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
         beams: Beams of that search; 1 is greedy.
         repetition_penalty: Penalty on tokens that were there before; 1 is none.
+        data: By dataset name: settings of the dataset that are part of the protocol ("zsre: {target: answers}").
     """
 
     name: str = "default"
     scorers: list[str] = field(default_factory=list)
     moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
+    retention_sample: int | None = None
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
     max_tokens: int = 512
     max_new_tokens: int | None = None
     beams: int = 1
     repetition_penalty: float = 1.0
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -33,10 +32,10 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
         overrides = [f"method={method}", f"stream.edits={edits}", "stream.sample=random", f"results.dir={results}"]
         try:
             outcome = setup.run(runner.compose([*overrides, f"results.rerun={str(again).lower()}"]))
-        except (ValueError, OSError, RuntimeError) as error:
+        except Exception as error:  # the others are still worth seeing
             failures += 1
             print("failed")
-            print(f"error: {error}", file=sys.stderr)
+            runner.report_failure(error)
             continue
         folders.append(outcome.folder)
         print("done before" if outcome.already_done else f"{time.monotonic() - started:.0f} s")

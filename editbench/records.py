@@ -83,11 +83,20 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Essay:
+    """Prompts for free text about the edited subject, and texts about the new answer that it should resemble."""
+
+    prompts: tuple[str, ...]
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EditRecord:
-    """An edit request with the probes that test it."""
+    """An edit request with the probes that test it, and what free text is asked for, if any."""
 
     request: EditRequest
     probes: tuple[Probe, ...] = ()
+    essay: Essay | None = None
 
     @property
     def id(self) -> str:

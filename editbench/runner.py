@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def register_methods(names: Sequence[str]) -> None:
     Raises:
         ValueError: One of them is not registered.
     """
+    OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     for name in names:
@@ -152,13 +154,27 @@ def _job(config: DictConfig) -> None:
             file=sys.stderr,
         )
         return
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:  # the run says "failed" with its reason; the other jobs of the sweep go on
         _failures.append(str(error))
-        print(f"error: {error}", file=sys.stderr)
+        report_failure(error)
         return
     show([read_row(outcome.folder)])
     note = " (done before; results.rerun=true does it again)" if outcome.already_done else ""
     print(f"files: {outcome.folder}{note}")
+
+
+def _pocket_prompts(count: int) -> list[str]:
+    """Prompts about subjects of the embedded world that no record edits or asks about: ``${pocket_prompts:100}``."""
+    from editbench.pocket import raw
+
+    return list(raw.generic_prompts(0, count))
+
+
+def report_failure(error: Exception) -> None:
+    """One line for what users can mend; the traceback too for what only we can."""
+    if not isinstance(error, (ValueError, OSError, RuntimeError)):
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

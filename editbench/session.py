@@ -6,11 +6,14 @@ ledger replayed (checked by a digest of the touched weights), the method's memor
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from editbench.editor import EditError, EditReceipt
+from editbench.evaluation.drift import change_and_norm
 from editbench.progress import progress
 from editbench.resume import SavedState
 
@@ -19,13 +22,16 @@ if TYPE_CHECKING:
 
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
-    from editbench.records import EditRecord
+    from editbench.records import EditRecord, EditRequest
     from editbench.results import RunStore
     from editbench.stream import Stream
 
 
 BEFORE_BASELINE = -2
 """The baseline's rows stand at batch -1: before the first edit."""
+AT_ONCE = 256
+"""Records scored and written at once: bounds the memory of evaluating a long stream."""
+_NO_NUMBER = re.compile(r"\b(nan|inf|infinite)\b", re.IGNORECASE)
 
 
 @dataclass
@@ -40,10 +46,30 @@ class Session:
     """One run over one stream. Make the parts first (:mod:`editbench.setup`), then call :meth:`run`."""
 
     def __init__(
-        self, stream: Stream, editor: Editor[Any], evaluator: Evaluator, store: RunStore, moments: Sequence[str]
+        self,
+        stream: Stream,
+        editor: Editor[Any],
+        evaluator: Evaluator,
+        store: RunStore,
+        moments: Sequence[str],
+        *,
+        retention_sample: int | None = None,
+        seed: int = 0,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            stream: What is edited.
+            editor: The method, on the unedited model.
+            evaluator: Scores the same model.
+            store: Takes the rows.
+            moments: "immediate", "final".
+            retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            seed: Seed of that sample.
+        """
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
         self.moments = tuple(moments)
+        self._retention = (retention_sample, seed)
         self.clock = Clock()
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
@@ -51,6 +77,7 @@ class Session:
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process left off if one did."""
+        self.evaluator.remember_hidden()
         self.editor.prepare([record.request for record in self.stream.records])
         start = self._resume()
         with progress(f"{type(self.editor).__name__}", len(self.stream)) as advance:
@@ -61,13 +88,13 @@ class Session:
                 if "immediate" in self.moments:
                     self._score(batch, "immediate", edits, index)
                 if self.stream.checkpoint_after(index) is not None:
-                    self._score(self.stream.records[:edits], "checkpoint", edits, index, texts=True)
+                    self._look_back(self.stream.sample(edits, *self._retention), "checkpoint", edits, index)
                 self._saved.save_if_due(index + 1, self.editor, asdict(self.clock))
                 advance(len(batch))
         last = self.stream.batch_count - 1
         self._saved.save(last + 1, self.editor, asdict(self.clock))
         if "final" in self.moments:
-            self._score(self.stream.records, "final", len(self.stream), last, texts=True)
+            self._look_back(self.stream.records, "final", len(self.stream), last)
 
     def _resume(self) -> int:
         """Number of batches already done; their traces stay, later ones are dropped."""
@@ -87,10 +114,11 @@ class Session:
         receipt = EditReceipt()
         while wanted:
             try:
-                receipt = self.editor.edit(wanted)
+                receipt = self._attempt(wanted)
                 break
             except EditError as error:
-                failed.update({i: error.reason for i in error.ids})
+                kind = "NaN: " if _NO_NUMBER.search(error.reason) else ""
+                failed.update({i: kind + error.reason for i in error.ids})
                 remaining = [r for r in wanted if r.id not in error.ids]
                 if len(remaining) == len(wanted):
                     raise
@@ -110,20 +138,53 @@ class Session:
             }
         )
 
-    def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int, texts: bool = False) -> None:
+    def _attempt(self, wanted: Sequence[EditRequest]) -> EditReceipt:
+        """Edit; too little memory is an edit that failed, like others."""
+        import torch
+
+        try:
+            return self.editor.edit(wanted)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            reason = str(error).partition("\n")[0]
+            raise EditError([request.id for request in wanted], f"out of memory: {reason}") from error
+
+    def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
-        rows = self._timed(
-            self.evaluator.score,
-            placed,
-            moment=moment,
-            edits=edits,
-            batch=batch,
-            editor=self.editor,
-            unsupported=self.not_edited,
-        )
-        if texts:
-            rows += self._timed(self.evaluator.score_texts, moment, edits, batch, self.editor)
-        self.store.append_scores(rows)
+        for start in range(0, len(placed), AT_ONCE):
+            rows = self._timed(
+                self.evaluator.score,
+                placed[start : start + AT_ONCE],
+                moment=moment,
+                edits=edits,
+                batch=batch,
+                editor=self.editor,
+                unsupported=self.not_edited,
+            )
+            self.store.append_scores(rows)
+
+    def _look_back(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
+        """Score records and texts, and say how far the model has moved and what the method keeps."""
+        self._score(records, moment, edits, batch)
+        self.store.append_scores(self._timed(self.evaluator.score_texts, moment, edits, batch, self.editor))
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
+        self.store.append_scores([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
+
+    def _drift(self) -> dict[str, float]:
+        """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""
+        ledger, found = self.editor.ledger, dict[str, float]()
+        changes, norms = [], []
+        for name in ledger.touched:
+            change, norm = change_and_norm(ledger.host.weight(name), ledger.delta(name))
+            changes.append(change)
+            norms.append(norm)
+            found[f"weight_change.{name}"] = _ratio(change, norm)
+        if changes:
+            found["weight_change"] = _ratio(math.hypot(*changes), math.hypot(*norms))
+        hidden = self.evaluator.hidden_change(self.editor)
+        return found if hidden is None else {**found, "hidden_change": hidden}
 
     def _baseline_rows(self) -> list[dict[str, Any]]:
         """How likely the texts are to the unedited model."""
@@ -141,3 +202,8 @@ class Session:
         rows: list[dict[str, Any]] = call(*args, **kwargs)
         self.clock.evaluation_seconds += time.perf_counter() - begun
         return rows
+
+
+def _ratio(change: float, norm: float) -> float:
+    """The quotient; infinite for a weight that was zero."""
+    return change / norm if norm else math.inf

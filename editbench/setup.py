@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -48,6 +48,7 @@ def run(config: Any) -> Outcome:
     method, method_settings = settings_of(config.method)
     method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
     dataset, dataset_settings = settings_of(config.dataset)
+    dataset_settings.update(_settings_of_protocol(config.protocol, dataset, dataset_settings))
     if config.stream.sample == "first" and dataset_settings["limit"] is None:
         dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
     records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
@@ -90,7 +91,15 @@ def _run_in(
         }
     )
     editor = _make_editor(host, method, config, store)
-    session = Session(stream, editor, _make_evaluator(host, config, records, stream), store, protocol.moments)
+    session = Session(
+        stream,
+        editor,
+        _make_evaluator(host, config, records, stream),
+        store,
+        protocol.moments,
+        retention_sample=protocol.retention_sample,
+        seed=config.stream.seed,
+    )
     session.run()
     footprint = asdict(editor.footprint())
     costs = {**asdict(session.clock), **peak_memory(), "footprint": footprint}
@@ -140,7 +149,8 @@ def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream)
     from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
 
     protocol = config.protocol
-    generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty)
+    seed = config.stream.seed
+    generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
     generates = any(get_scorer(name).generates for name in protocol.scorers)
     limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
     baseline = compute_baseline(
@@ -159,6 +169,7 @@ def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream)
         texts=records.texts,
         left_out=stream.touched_by_stream,
         generation=generation,
+        references=[text for record in records.records if record.essay for text in record.essay.references],
         **limits,
     )
 
@@ -200,6 +211,8 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
 
     for name in protocol.scorers:
         get_scorer(name)
+    if protocol.retention_sample is not None and protocol.retention_sample < 1:
+        raise ValueError(f"protocol.retention_sample is {protocol.retention_sample}; it must be at least 1, or null")
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)
@@ -208,8 +221,25 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
             raise unknown("headline measure", name, HEADLINE)
 
 
+def _settings_of_protocol(protocol: Any, dataset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The dataset's settings that belong to the protocol.
+
+    Raises:
+        ValueError: Another value than the protocol's and the default was asked for.
+    """
+    wanted = _plain(protocol.data).get(dataset) or {}
+    defaults = {f.name: f.default for f in fields(datasets.find(dataset).settings)}
+    for name, value in wanted.items():
+        if name in given and given[name] not in (value, defaults.get(name)):
+            raise ValueError(
+                f"protocol={protocol.name} reads {dataset} with {name}={value!r}, but dataset.{name}={given[name]!r} "
+                f"was asked for; leave it out, or change it with protocol.data.{dataset}.{name}"
+            )
+    return wanted
+
+
 def _stream_settings(node: Any) -> StreamSettings:
-    return StreamSettings(**{k: (tuple(v) if k == "checkpoints" else v) for k, v in _plain(node).items()})
+    return StreamSettings(**_plain(node))
 
 
 def _plain(node: Any) -> dict[str, Any]:

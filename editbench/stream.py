@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from editbench.records import EditRecord, Probe, RecordSet
 
 _WORD = re.compile(r"\w+")
+_RULE = re.compile(r"powers|every:[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class StreamSettings:
         seed: Seed of the draw and of the order.
         sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
         order: "shuffled", or "file": as they stand in the file.
-        checkpoints: Numbers of edits after which the run looks back; see :class:`Checkpoint`.
+        checkpoints: Numbers of edits after which the run looks back; see :class:`Checkpoint`. "powers" stands for 1,
+            10, 100, …, "every:K" for K, 2 K, 3 K, …, as far as there are edits.
     """
 
     edits: int | None = None
@@ -36,16 +38,22 @@ class StreamSettings:
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    checkpoints: tuple[int, ...] = ()
+    checkpoints: tuple[int, ...] | str = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))  # a config gives a list
+        if isinstance(self.checkpoints, str):
+            if not _RULE.fullmatch(self.checkpoints):
+                raise ValueError(
+                    f"stream: checkpoints={self.checkpoints!r} is no list of counts, 'powers' or 'every:K'"
+                )
+        else:
+            object.__setattr__(self, "checkpoints", tuple(self.checkpoints))  # a config gives a list
+            for count in self.checkpoints:
+                _check_count("checkpoints", count, 1)
         if self.edits is not None:
             _check_count("edits", self.edits, 1)
         _check_count("batch_size", self.batch_size, 1)
         _check_count("seed", self.seed, 0)
-        for count in self.checkpoints:
-            _check_count("checkpoints", count, 1)
         for name, choices in (("sample", ("first", "random")), ("order", ("shuffled", "file"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"stream: {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
@@ -132,6 +140,19 @@ class Stream:
         if not 0 <= batch_index < self.batch_count:
             raise ValueError(f"stream: there is no batch {batch_index}; there are {self.batch_count}, counted from 0")
         return min((batch_index + 1) * self.batch_size, len(self.records))
+
+    def sample(self, edits: int, count: int | None, seed: int) -> tuple[EditRecord, ...]:
+        """``count`` of the first ``edits`` records, in stream order; all of them if there are no more, or for None.
+
+        A record keeps its place among the chosen until others drive it out, so that samples of the same seed taken
+        later in the stream hold many of the same records.
+        """
+        so_far = self.records[:edits]
+        if count is None or count >= len(so_far):
+            return so_far
+        drawn = sorted(so_far, key=lambda record: hashlib.sha256(f"retention-{seed}-{record.id}".encode()).digest())
+        chosen = {record.id for record in drawn[:count]}
+        return tuple(record for record in so_far if record.id in chosen)
 
     def checkpoint_after(self, batch_index: int) -> Checkpoint | None:
         """The checkpoint that falls on that batch, if one does."""
@@ -223,7 +244,7 @@ def _permutation(count: int, seed: str) -> list[int]:
 
 def _checkpoints(settings: StreamSettings, edits: int) -> tuple[Checkpoint, ...]:
     asked_of: dict[int, list[int]] = {}
-    for count in sorted(set(settings.checkpoints)):
+    for count in sorted(set(_counts(settings.checkpoints, edits))):
         if count > edits:
             raise ValueError(f"stream: checkpoint {count} lies beyond the last of {edits} edits; leave it out")
         asked_of.setdefault((count - 1) // settings.batch_size, []).append(count)
@@ -231,6 +252,16 @@ def _checkpoints(settings: StreamSettings, edits: int) -> tuple[Checkpoint, ...]
         Checkpoint(batch, min((batch + 1) * settings.batch_size, edits), tuple(asked))
         for batch, asked in asked_of.items()
     )
+
+
+def _counts(checkpoints: tuple[int, ...] | str, edits: int) -> Iterable[int]:
+    """The counts that a list, "powers" or "every:K" stands for."""
+    if not isinstance(checkpoints, str):
+        return checkpoints
+    if checkpoints == "powers":
+        return [10**i for i in range(len(str(edits)))]
+    step = int(checkpoints.partition(":")[2])
+    return range(step, edits + 1, step)
 
 
 def _check_count(name: str, value: object, least: int) -> None:

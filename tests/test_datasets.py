@@ -287,7 +287,7 @@ def test_nothing_left_is_an_error(tmp_path):
         (
             "counterfact",
             {"accurate_path": "x"},
-            "unknown setting of counterfact 'accurate_path'; known: plain_path, pocket_seed",
+            "unknown setting of counterfact 'accurate_path'; known: paraphrases, plain_path, pocket_seed",
         ),
         ("zsre", {"target": "pred"}, "target='pred' is none of alt, answers"),
         ("zsre", {"nq_prefix": True}, "nq_prefix=True is none of strip, keep"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from editbench.evaluation.essays import entropy, words
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.forward import Query, answer
 from editbench.evaluation.perplexity import text_scores
@@ -72,3 +73,24 @@ def test_perplexity(host):
         assert scores["tokens"] == count - 1
         # the reference divides the sum over count - 1 tokens by count
         assert scores["perplexity"] ** ((count - 1) / count) == pytest.approx(golden["ppl"], rel=1e-5)
+
+
+def test_what_a_trained_model_says(host):
+    """It says "Spanish.", and of the paraphrases "Spanish." and "Spanish at home."."""
+    asked = record(DATA["records"][0])
+    request = EditRequest("x", asked.request.prompt, asked.request.subject, asked.request.target_true)
+    wanted = EditRecord(request, tuple(p for p in asked.probes if p.kind == PARAPHRASE))
+    (row,) = Evaluator(host).score([(wanted, 0)], moment="baseline", edits=0, batch=-1)
+    assert [p["said"] for p in row["probes"]] == ["Spanish.", "Spanish.", "Spanish at home."]
+    assert row["scores"]["rewrite.generation"] == 1.0
+    assert row["scores"]["paraphrase.generation"] == 0.5
+    assert row["scores"]["paraphrase.generation_contains"] == 1.0
+
+
+def test_fluency():
+    golden = DATA["ngram_entropy"]
+    found = [entropy(tokens) for tokens in golden["tokens"]]
+    assert found == pytest.approx(golden["per_text"], rel=1e-9)
+    assert sum(found) / len(found) == pytest.approx(golden["mean"], rel=1e-9)
+    (row,) = [i for i, text in enumerate(golden["texts"]) if words(text) == golden["tokens"][i]]
+    assert row == 1  # the one text of a single sentence is split alike

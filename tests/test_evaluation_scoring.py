@@ -25,6 +25,7 @@ from tests.zoo import tiny_host
 
 torch.set_num_threads(1)
 
+GREEDY = Generation()
 NAN, INF = math.nan, math.inf
 RIGHT = Answer(0.5, (True, True), (4, 7))
 HALF = Answer(1.5, (True, False), (4, 9))
@@ -89,6 +90,11 @@ PASSAGES = {
         ("generation", Evidence(RIGHT, gold="English and Russian", said=Said("English and Russian\nHe")), 1.0),
         ("generation", Evidence(RIGHT, said=Said("English")), None),
         ("generation", Evidence(RIGHT, gold="English"), None),
+        ("generation_exact", Evidence(RIGHT, gold="English", said=Said(" English ")), 1.0),
+        ("generation_exact", Evidence(RIGHT, gold="English", said=Said("english")), 0.0),
+        ("generation_exact", Evidence(RIGHT, gold="English", said=Said("English.")), 0.0),
+        ("generation_exact", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
+        ("generation_exact", Evidence(RIGHT, gold="English"), None),
         ("generation_contains", Evidence(RIGHT, gold="English", said=Said("speaks English and")), 1.0),
         ("generation_contains", Evidence(RIGHT, gold="English", said=Said("Englishman")), 0.0),
         ("generation_contains", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
@@ -150,12 +156,16 @@ def test_perplexity_by_hand():
     assert found == {
         "perplexity": pytest.approx(math.exp(5 / 4)),
         "perplexity_mean": pytest.approx((math.exp(1) + math.exp(2)) / 2),
+        "perplexity_median": pytest.approx((math.exp(1) + math.exp(2)) / 2),
         "texts": 2,
         "tokens": 4,
         "nonfinite": 0,
     }
     broken = summarise([*answers, BROKEN])
     assert math.isnan(broken["perplexity"]) and math.isnan(broken["perplexity_mean"]) and broken["nonfinite"] == 1
+    assert math.isnan(broken["perplexity_median"]) and math.isnan(summarise([])["perplexity_median"])
+    three = [Answer(n, (True,), (1,)) for n in (1.0, 2.0, 9.0)]
+    assert summarise(three)["perplexity_median"] == pytest.approx(math.exp(2))
     assert summarise([Answer(1e4, (False,), (1,))])["perplexity"] == INF
     assert math.isnan(summarise([])["perplexity"]) and summarise([])["texts"] == 0
 
@@ -175,7 +185,7 @@ def test_perplexity_equals_the_oracle(bos, max_tokens):
 # -- baseline ---------------------------------------------------------------------------------------------------------
 
 
-def baseline_of(host, folder=None, records=RECORDS, fingerprint="weights", generation=Generation(), **options):
+def baseline_of(host, folder=None, records=RECORDS, fingerprint="weights", generation=GREEDY, **options):
     return compute_baseline(
         host, records, PASSAGES, model_fingerprint=fingerprint, generation=generation, cache=folder, **options
     )
@@ -198,9 +208,7 @@ def test_the_baseline_is_computed_once(tmp_path, runs):
         second = baseline_of(host, tmp_path / "cache")
     assert len(runs) == 1
     assert first == second
-    assert {pair for pair in first.answers} == {
-        (q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r)
-    }
+    assert {pair for pair in first.answers} == {(q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r)}
     assert set(first.said) == {(q.probe.prompt, q.wanted) for r in RECORDS for q in questions(r) if q.stays}
     assert set(first.texts) == {"plain", "accurate"}
     assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".json"]
@@ -306,19 +314,15 @@ def test_generated_text_is_scored_beside_the_targets():
     assert {p["prompt"]: p["said"] for p in row["probes"]} == said
     assert [p["prompt"] for p in row["probes"] if "said_before" in p] == [p["prompt"] for p in row["probes"]][3:]
     assert row["scores"]["locality.generation_agreement"] == row["scores"]["subject_fact.generation_agreement"] == 1.0
-    assert row["scores"]["rewrite.generation"] == float(matches(said[row["probes"][0]["prompt"]], "Italian and Russian"))
+    rewritten = said[RECORDS[1].request.prompt]
+    assert row["scores"]["rewrite.generation"] == float(matches(rewritten, "Italian and Russian"))
     assert "rewrite.generation_agreement" not in row["scores"]
 
 
-def test_a_model_that_says_the_target_has_generated_it():
-    host = tiny_host("llama", "float64", bos=True)
-    prompt = RECORDS[0].request.prompt
-    target = host.tokenizer.decode(oracle.generate(host, prompt, 3)).strip()
-    record = EditRecord(EditRequest("r", prompt, None, target), (Probe(PARAPHRASE, "Paris is"),))
-    (row,) = Evaluator(host, scorers=["generation_contains"]).score([(record, 0)], **STAMP)
-    assert row["scores"]["rewrite.generation_contains"] == 1.0
-    short = Evaluator(host, generation=Generation(max_new_tokens=1)).score([(record, 0)], **STAMP)[0]
-    assert not any("generation" in name for name in short["scores"])  # the target does not fit: no answer, not a wrong one
+def test_a_target_that_does_not_fit_gives_no_number():
+    evaluator = Evaluator(tiny_host("gpt2"), generation=Generation(max_new_tokens=1))
+    found = evaluator.score([(RECORDS[1], 0)], **STAMP)[0]["scores"]
+    assert "rewrite.generation" not in found and "rewrite.generation_contains" not in found
 
 
 def test_nothing_is_generated_unless_a_scorer_asks(monkeypatch):
@@ -380,7 +384,9 @@ def test_texts_have_a_row_each():
     evaluator = Evaluator(host, texts=PASSAGES)
     evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
     rows = {row["texts"]: row for row in evaluator.score_texts(**STAMP)}
-    assert set(rows) == {"plain", "accurate", "edited"}
+    assert set(rows) == {"plain", "accurate", "edited", "mean_of_three"}
+    three = [rows[name]["scores"]["perplexity"] for name in ("plain", "accurate", "edited")]
+    assert rows["mean_of_three"]["scores"]["perplexity"] == pytest.approx(sum(three) / 3)
     edited = [Passage(r.request.prompt, r.request.target) for r in RECORDS]
     for name, passages in {**PASSAGES, "edited": edited}.items():
         assert {k: rows[name][k] for k in STAMP} == STAMP

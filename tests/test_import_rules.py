@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # These put the parts together.
 MAY_IMPORT["setup"] = set(MAY_IMPORT)
+MAY_IMPORT["layers"] = {*MAY_IMPORT, "runner"}
 MAY_IMPORT["runner"] = MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "runner", "demo", "cli"}
 METHOD = {"records", "host", "ledger", "editor", "locate", "anatomy"}
 

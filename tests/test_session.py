@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from editbench import runner, setup
 from editbench.editor import EditError, Editor
@@ -163,7 +164,7 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     failed = [r for r in final if r["status"] == "failed"]
     assert [r["record"] for r in failed] == ["1"]
     assert failed[0]["scores"] == {}
-    assert "NaN" in failed[0]["reason"]
+    assert failed[0]["reason"] == "failed: NaN: the loss became NaN"
     row = read_row(outcome.folder)
     assert row["failed"] == 1
     assert row["scored"] == 5
@@ -201,3 +202,77 @@ def test_memory_is_counted(make):
     costs = json.loads((outcome.folder / "run.json").read_text())["costs"]
     assert costs["peak_rss_bytes"] > 0
     assert set(costs["footprint"]) == {"device", "host", "disk"}
+
+
+def test_checkpoints_by_rule_and_a_sample_of_the_records_so_far(make):
+    outcome = setup.run(make("stream.checkpoints=every:2", "protocol.retention_sample=3"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
+    scored = [{r["record"] for r in rows if r["edits"] == n} for n in (2, 4, 6)]
+    assert [len(several) for several in scored] == [2, 3, 3]
+    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    assert len(final) == 6
+    config = make("stream.checkpoints=every:2", "protocol.retention_sample=3", results="again")
+    again = [r for r in lines(setup.run(config).folder, "scores.jsonl") if "record" in r]
+    assert {r["record"] for r in again if r["edits"] == 4 and r["moment"] == "checkpoint"} == scored[1]
+
+
+def test_how_far_the_model_moved_and_what_the_method_keeps(make):
+    outcome = setup.run(make("stream.checkpoints=[3]", "stream.edits=4"))
+    rows = lines(outcome.folder, "scores.jsonl")
+    drift = {r["moment"]: r["scores"] for r in rows if r.get("texts") == "drift"}
+    host = tiny_host("gpt2")
+    name = host.mlp_out_name(1)
+    before = host.weight(name).double().clone()
+    from editbench.ledger import Ledger
+
+    Ledger(host, outcome.folder / "ledger").replay(keep=4)
+    expected = float((host.weight(name).double() - before).norm() / before.norm())
+    assert set(drift["final"]) == {f"weight_change.{name}", "weight_change", "hidden_change"}
+    assert drift["final"]["weight_change"] == pytest.approx(expected, rel=1e-6)
+    assert drift["final"][f"weight_change.{name}"] == drift["final"]["weight_change"]
+    assert 0 < drift["checkpoint"]["weight_change"] != expected
+    assert drift["final"]["hidden_change"] > 0
+    assert [set(r["scores"]) for r in rows if r.get("texts") == "footprint"] == [{"device", "host", "disk"}] * 2
+
+
+def test_generated_answers_are_columns_of_every_table(make, tmp_path):
+    outcome = setup.run(make())
+    row = read_row(outcome.folder)
+    for name in ("rewrite.generation", "rewrite.generation_contains", "paraphrase.generation", "locality.generation"):
+        assert row[f"final.{name}"] is not None
+    assert row["final.locality.generation_agreement"] is not None
+    (one, *_) = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    assert all("before" in probe and "said" in probe for probe in one["probes"])
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to"), MemoryError("no room")])
+def test_too_little_memory_is_an_edit_that_failed(make, monkeypatch, error):
+    original = ROME.write
+
+    def write(self, batch, recording, receipt):
+        original(self, batch, recording, receipt)
+        if batch[0].id == "1":
+            raise error
+
+    monkeypatch.setattr(ROME, "write", write)
+    outcome = setup.run(make())
+    assert read_row(outcome.folder)["failed"] == 1
+    (row,) = [
+        r for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "failed" and r["moment"] == "final"
+    ]
+    assert row["reason"].startswith("failed: out of memory: ")
+    host = tiny_host("gpt2")
+    from editbench.ledger import Ledger
+
+    ledger = Ledger(host, outcome.folder / "ledger")
+    ledger.replay()
+    assert len(ledger.edited_ids) == 5 and "1" not in ledger.edited_ids  # nothing of it stayed in the model
+
+
+def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
+    whole = setup.run(make(results="whole"))
+    monkeypatch.setattr("editbench.session.AT_ONCE", 2)
+    parts = setup.run(make(results="parts"))
+    for a, b in zip(*(lines(o.folder, "scores.jsonl") for o in (whole, parts)), strict=True):
+        assert (a.get("record"), a.get("texts")) == (b.get("record"), b.get("texts"))
+        assert a["scores"] == pytest.approx(b["scores"], rel=1e-4)

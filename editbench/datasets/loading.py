@@ -7,6 +7,7 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from editbench.datasets.posing import pose
 from editbench.datasets.reading import read_rows, read_texts
 from editbench.datasets.rows import make_row
 from editbench.datasets.schema import Harvest, S, Settings, harvest
@@ -52,7 +53,7 @@ def load_dataset(dataset: Dataset[S], path: str | Path, settings: S, *, on_error
         texts[kind] = tuple(found.passages)
         skipped += found.skipped
 
-    records = tuple(main.records)
+    records = tuple(pose(record, settings) for record in main.records)
     return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), fingerprint(records, texts))
 
 
@@ -64,6 +65,8 @@ def fingerprint(records: Iterable[EditRecord], texts: Mapping[str, Iterable[Pass
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
         probes = [[probe.kind, probe.prompt, probe.target] for probe in record.probes]
         digest.update(_line(["record", fields, probes]))
+        if record.essay is not None:
+            digest.update(_line(["essay", list(record.essay.prompts), list(record.essay.references)]))
     for name in sorted(texts):
         for passage in texts[name]:
             digest.update(_line(["text", name, passage.prompt, passage.text]))

@@ -12,6 +12,7 @@ from editbench.records import (
     SUBJECT_FACT,
     EditRecord,
     EditRequest,
+    Essay,
     Passage,
     Probe,
     RecordError,
@@ -32,10 +33,20 @@ class Settings:
     Attributes:
         plain_path: Ordinary text for perplexity: rows with a field ``text``, or a ``.txt`` file, one text a line.
         pocket_seed: Seed of the embedded world, where the path is "pocket".
+        prompt_format: Put around every prompt, of edits and probes, with "{}" where the prompt goes: "[INST]{}[/INST]".
+        paraphrases: Only the first so many paraphrases of each record; None for all.
     """
 
     plain_path: str | None = None
     pocket_seed: int = 0
+    prompt_format: str = "{}"
+    paraphrases: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompt_format.count("{}") != 1:
+            raise ValueError(f"prompt_format={self.prompt_format!r} must have one {{}} where the prompt goes")
+        if self.paraphrases is not None and self.paraphrases < 0:
+            raise ValueError(f"paraphrases={self.paraphrases} must be at least 0, or null for all")
 
 
 S = TypeVar("S", bound=Settings)
@@ -157,7 +168,10 @@ def edit_record(
     subject_facts: Iterable[tuple[str, str | None]] = (),
     id: str | None = None,
 ) -> EditRecord:
-    """An edit record from the parts of a row; a row's ``subject_fact_prompts`` become probes of their own kind.
+    """An edit record from the parts of a row.
+
+    A row's ``subject_fact_prompts`` become probes of their own kind, its ``generation_prompts`` (with ``snippets``,
+    what it should resemble) ask for free text.
 
     Prompts lose the space at their end; targets and subject lose it at both ends.
 
@@ -173,7 +187,7 @@ def edit_record(
         id: Where a row has several records; otherwise the row's id.
 
     Raises:
-        RowError: If the subject is not in the prompt, or a subject fact is malformed.
+        RowError: If the subject is not in the prompt, or one of these fields is malformed.
     """
     target = target.strip()
     facts = [*subject_facts, *pairs(row.children("subject_fact_prompts"))]
@@ -192,7 +206,14 @@ def edit_record(
         )
     except RecordError as error:
         raise RowError(row.where, str(error)) from None
-    return EditRecord(request, probes)
+    return EditRecord(request, probes, _essay(row))
+
+
+def _essay(row: Row) -> Essay | None:
+    prompts = row.texts("generation_prompts") if row.has("generation_prompts") else []
+    if not prompts:
+        return None
+    return Essay(tuple(prompts), tuple(row.texts("snippets")) if row.has("snippets") else ())
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:

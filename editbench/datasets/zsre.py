@@ -28,6 +28,7 @@ class ZsRESettings(Settings):
     nq_prefix: str = "strip"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("target", self.target, ("alt", "answers"))
         check_choice("nq_prefix", self.nq_prefix, ("strip", "keep"))
 

@@ -5,9 +5,11 @@ masks.py        attention masks for such rows, and which models take them
 forward.py      where the model runs on given answers: `Query` to `Answer`
 generation.py   the other place: what it says by itself
 wording.py      what counts as the same answer in generated text
+essays.py       free text: fluency, and likeness to references
 questions.py    which questions a record puts, and which answer is right
 scorers.py      answers to numbers, by name and version
 perplexity.py   texts to perplexities
+drift.py        how far hidden states and weights have moved
 baseline.py     the unedited model's answers, cached
 evaluator.py    all of it together: `Evaluator` makes rows for the results
 """

@@ -6,17 +6,22 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from editbench.evaluation import essays
+from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.forward import NO_ANSWER, answer
 from editbench.evaluation.generation import Generation, generate
-from editbench.evaluation.perplexity import summarise, text_scores
+from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
 from editbench.records import LOCALITY, REWRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
 
     from editbench.evaluation.baseline import Baseline
+    from editbench.evaluation.essays import Writing
     from editbench.evaluation.forward import Answer, Answering
     from editbench.evaluation.questions import Question
     from editbench.evaluation.wording import Said
@@ -33,13 +38,14 @@ def never(probe: Probe) -> bool:
 
 @dataclass
 class _Examination:
-    """One record on its way: its questions, how many probes were left out, and the evidence, question by question."""
+    """One record on its way: its questions, how many probes were left out, the evidence by question, and the essay."""
 
     record: EditRecord
     position: int
     questions: list[Question]
     left_out: Counter[str]
     evidence: list[Evidence] = field(default_factory=list)
+    writing: Writing | None = None
 
 
 class Evaluator:
@@ -47,6 +53,7 @@ class Evaluator:
 
     Attributes:
         scorers: The scorers that are applied to every question.
+        essay_scorers: The scorers that are applied to each record's free text.
         texts: Text collections by name.
     """
 
@@ -59,6 +66,7 @@ class Evaluator:
         texts: Mapping[str, Sequence[Passage]] | None = None,
         left_out: Callable[[Probe], bool] = never,
         generation: Generation | None = None,
+        references: Iterable[str] = (),
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
@@ -71,7 +79,9 @@ class Evaluator:
             scorers: Names; all scorers by default.
             texts: Text collections for perplexity.
             left_out: Locality probes for which this is true are not asked, and counted.
-            generation: How text is generated, for the scorers that look at it; greedy by default.
+            generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
+                the essays.
+            references: Texts that essays are compared with, of all records: their document frequencies.
             max_tokens: Tokens kept of each text.
             tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
 
@@ -80,13 +90,18 @@ class Evaluator:
         """
         self.host = host
         self.baseline = baseline
-        self.scorers = list_scorers() if scorers is None else [get_scorer(name) for name in scorers]
+        wanted = list_scorers() if scorers is None else [get_scorer(name) for name in scorers]
+        self.scorers = [scorer for scorer in wanted if scorer.on == "probe"]
+        self.essay_scorers = [scorer for scorer in wanted if scorer.on == "essay"]
         self.texts = dict(texts or {})
         self._left_out = left_out
         self._generation = generation or Generation()
+        self._idf = essays.Idf(references)
         self._max_tokens = max_tokens
         self._tokens_per_batch = tokens_per_batch
         self._rewrites: list[Answer] = []
+        self._rewritten_at: tuple[str, int] | None = None
+        self._hidden: Tensor | None = None  # (N, d), of the unedited model
 
     def score(
         self,
@@ -115,10 +130,13 @@ class Evaluator:
         Raises:
             ValueError: The baseline was computed for other records.
         """
+        if self._rewritten_at != (moment, edits):
+            self._rewritten_at, self._rewrites = (moment, edits), []
         reasons = unsupported or {}
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
         self._ask(examined, editor)
+        self._have_written(examined, editor)
         scored = (self._scored_row(one) for one in examined)
         return [
             {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
@@ -128,8 +146,9 @@ class Evaluator:
     def score_texts(self, moment: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
         """Score the text collections as the model stands now: one row for each.
 
-        Beside "accurate" there is "edited": the targets of the records scored by the last :meth:`score`, given their
-        prompts. Call it after that, with the same edits in the model.
+        Beside "accurate" there is "edited": the targets of the records that :meth:`score` scored at this moment, given
+        their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after :meth:`score`, with
+        the same edits in the model.
         """
         scores = {
             name: text_scores(
@@ -143,8 +162,22 @@ class Evaluator:
         }
         if "accurate" in self.texts and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
+        three = mean_of_three(scores)
+        if three is not None:
+            scores["mean_of_three"] = three
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         return [{**stamp, "texts": name, "scores": of_texts} for name, of_texts in scores.items()]
+
+    def remember_hidden(self) -> None:
+        """Keep the model's hidden states on the plain texts, to compare with later. The model must be unedited."""
+        if self.texts.get("plain"):
+            self._hidden = last_hidden(self.host, self.texts["plain"])
+
+    def hidden_change(self, editor: Answering | None = None) -> float | None:
+        """Mean relative change of these states (:func:`~editbench.evaluation.drift.mean_change`); None without them."""
+        if self._hidden is None:
+            return None
+        return mean_change(last_hidden(self.host, self.texts["plain"], editor), self._hidden)
 
     # -- private --------------------------------------------------------------------------------------------------
 
@@ -166,7 +199,6 @@ class Evaluator:
         )
         generates = any(scorer.generates for scorer in self.scorers)
         said = iter(self._generate(asked, editor) if generates else [None] * len(asked))
-        self._rewrites = []
         for one in examined:
             for question in one.questions:
                 wanted, *others = next(answers)
@@ -190,6 +222,30 @@ class Evaluator:
         )
         return [None if limit is None else next(said) for limit in limits]
 
+    def _have_written(self, examined: list[_Examination], editor: Answering | None) -> None:
+        """Fill in the free text of the records that ask for it, all in the same batches."""
+        asked = [(one, prompt) for one in examined if one.record.essay for prompt in one.record.essay.prompts]
+        if not (asked and self.essay_scorers):
+            return
+        limits = [max(1, essays.TOKENS - len(self.host.encode(prompt).ids)) for _, prompt in asked]
+        settings = Generation(top_k=essays.TOP_K, seed=self._generation.seed)
+        prompts = [prompt for _, prompt in asked]
+        said = iter(
+            generate(
+                self.host,
+                prompts,
+                limits,
+                settings=settings,
+                editor=editor,
+                tokens_per_batch=self._tokens_per_batch,
+            )
+        )
+        for one in examined:
+            if one.record.essay is not None:
+                own = [next(said) for _ in one.record.essay.prompts]
+                texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
+                one.writing = essays.Writing(texts, one.record.essay.references, self._idf, finite)
+
     def _evidence(self, question: Question, wanted: Answer, other: Answer | None, said: Said | None) -> Evidence:
         baseline = self.baseline if question.stays else None
         before = baseline.answer_to(question) if baseline is not None else None
@@ -206,6 +262,10 @@ class Evaluator:
                 value = scorer.score(evidence)
                 if value is not None:
                     values[f"{question.probe.kind}.{scorer.name}"].append(value)
+        for scorer in self.essay_scorers if one.writing is not None else ():
+            value = scorer.score(one.writing)
+            if value is not None:
+                values[f"essay.{scorer.name}"].append(value)
         return {
             **_head(one.record, one.position, "scored", None),
             "scores": {name: sum(several) / len(several) for name, several in values.items()},

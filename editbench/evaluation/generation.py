@@ -5,6 +5,7 @@ Shape letters: B rows of a batch, T columns of the padded prompts.
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,11 +43,15 @@ class Generation:
         max_new_tokens: Limit of new tokens; None: the target's tokens + :data:`MARGIN`, at most :data:`MOST`.
         beams: 1 is greedy; more search with that many beams.
         repetition_penalty: Divides (multiplies, if negative) the logits of tokens that were there before; 1 is none.
+        top_k: Draw each token among the so many likeliest, by their probability; 1 is greedy.
+        seed: Seed of the draws; those of a prompt do not depend on what else is in its batch.
     """
 
     max_new_tokens: int | None = None
     beams: int = 1
     repetition_penalty: float = 1.0
+    top_k: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -55,11 +60,13 @@ class Generation:
             raise ValueError(f"beams is {self.beams}; it must be at least 1")
         if not self.repetition_penalty > 0:
             raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be positive")
+        if self.top_k < 1 or (self.top_k > 1 and self.searches):
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1, and 1 with beams or a penalty")
 
     @property
-    def greedy(self) -> bool:
-        """Whether the most likely token is taken at each step, as it is."""
-        return self.beams == 1 and self.repetition_penalty == 1.0
+    def searches(self) -> bool:
+        """Whether more is needed than the logits of the step."""
+        return self.beams > 1 or self.repetition_penalty != 1.0
 
     def limit(self, host: Host, target: str) -> int | None:
         """New tokens for a question with that target; None if the target has more than the limit: it cannot be said."""
@@ -106,7 +113,7 @@ def generate(
             new = _run_batch(host, asked, max(longest[ids] for ids in asked), settings, editor)
             found.update(zip(asked, new, strict=True))
             advance(len(batch))
-    return [_said(host, found[ids][:limit]) for ids, limit in zip(encoded, limits, strict=True)]
+    return [_said(host, ids, found[ids][:limit]) for ids, limit in zip(encoded, limits, strict=True)]
 
 
 def _takes_left_padding(host: Host) -> bool:
@@ -126,10 +133,13 @@ def _fitted(host: Host, prompt: str, limit: int) -> Ids:
     return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
 
 
-def _said(host: Host, new: list[int]) -> Said:
+def _said(host: Host, prompt: Ids, new: list[int]) -> Said:
     finite = NO_ANSWER not in new
     kept = new if finite else new[: new.index(NO_ANSWER)]
-    return Said(str(host.tokenizer.decode(kept, skip_special_tokens=True)).strip(), finite)
+    text, whole = (
+        str(host.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in (kept, [*prompt, *kept])
+    )
+    return Said(text, finite, whole)
 
 
 def _run_batch(
@@ -142,13 +152,29 @@ def _run_batch(
     mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()  # (B, T)
     ids, mask = ids.to(host.device), mask.to(host.device)
     with editor.answering([width - 1] * len(prompts)) if editor is not None else nullcontext():
-        new = _greedy(host, ids, mask, limit) if settings.greedy else _search(host, ids, mask, limit, settings)
+        if settings.searches:
+            new = _search(host, ids, mask, limit, settings)
+        else:
+            new = _step_by_step(host, ids, mask, limit, _noise(prompts, limit, settings))
     ends = _end_ids(host)
     return [_before_end(row, ends) for row in new.tolist()]
 
 
-def _greedy(host: Host, ids: Tensor, mask: Tensor, limit: int) -> Tensor:
-    """The argmax at each step, (B, at most limit), until every row has ended."""
+def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor | None:
+    """Gumbel noise for each row, step and candidate, (B, limit, top_k): with it, the logits' argmax is a draw."""
+    if settings.top_k == 1:
+        return None
+    several = []
+    for prompt in prompts:
+        digest = hashlib.sha256(repr((settings.seed, prompt)).encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        uniform = torch.rand(limit, settings.top_k, generator=generator, dtype=torch.float64)
+        several.append(-torch.log(-torch.log(uniform.clamp(min=1e-300))))
+    return torch.stack(several)
+
+
+def _step_by_step(host: Host, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
+    """The argmax at each step, or with noise a draw, (B, at most limit), until every row has ended."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=host.config)
@@ -156,12 +182,13 @@ def _greedy(host: Host, ids: Tensor, mask: Tensor, limit: int) -> Tensor:
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     new: list[Tensor] = []
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
-    for _ in range(limit):
+    for step in range(limit):
         hidden = host.decoder(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]  # (B, d)
         logits = host.logits(hidden)
-        best = logits.argmax(-1).masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
+        best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
+        best = best.masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
         new.append(best)
         done |= torch.isin(best, ends)
         if bool(done.all()):
@@ -169,6 +196,13 @@ def _greedy(host: Host, ids: Tensor, mask: Tensor, limit: int) -> Tensor:
         ids, positions = best.clamp(min=0)[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return torch.stack(new, dim=1)
+
+
+def _draw(logits: Tensor, noise: Tensor) -> Tensor:
+    """One of the likeliest tokens of each row, (B,), from logits (B, V) and noise (B, k)."""
+    values, tokens = logits.topk(min(noise.shape[1], logits.shape[1]), dim=-1)
+    drawn = (values.double() + noise[:, : values.shape[1]].to(values.device)).argmax(-1, keepdim=True)
+    return tokens.gather(1, drawn)[:, 0]
 
 
 def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import TYPE_CHECKING
 
 from editbench.evaluation.forward import Query, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from editbench.evaluation.forward import Answer, Answering
     from editbench.host import Host
     from editbench.records import Passage
 
-VERSION = 1
+VERSION = 2
 """Changes with the formulas; part of the baseline cache's key."""
 
 
@@ -58,19 +59,34 @@ def summarise(answers: Iterable[Answer]) -> dict[str, float]:
 
     Returns:
         ``perplexity``: exp(Σ NLL of all scored tokens / their number), weighted by tokens. ``perplexity_mean``: the
-        published variant, the mean over texts of exp(mean NLL). ``texts``: how many have scored tokens. ``tokens``:
-        scored tokens. ``nonfinite``: texts whose NLL is NaN or infinite; they stay in both perplexities, which are then
-        no number either. Without any scored token both are NaN.
+        published variant, the mean over texts of exp(mean NLL). ``perplexity_median``: the median of the same.
+        ``texts``: how many have scored tokens. ``tokens``: scored tokens. ``nonfinite``: texts whose NLL is NaN or
+        infinite; they stay in all perplexities, which are then no number either (a median may be one, if none is NaN).
+        Without any scored token all are NaN.
     """
     scored = [one for one in answers if one.tokens]
     tokens = sum(one.tokens for one in scored)
+    each = [_exp(one.nll) for one in scored]
     return {
         "perplexity": _exp(sum(one.nll * one.tokens for one in scored) / tokens) if scored else math.nan,
-        "perplexity_mean": sum(_exp(one.nll) for one in scored) / len(scored) if scored else math.nan,
+        "perplexity_mean": sum(each) / len(each) if scored else math.nan,
+        "perplexity_median": math.nan if not each or any(map(math.isnan, each)) else median(each),
         "texts": len(scored),
         "tokens": tokens,
         "nonfinite": sum(not one.finite for one in scored),
     }
+
+
+def mean_of_three(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
+    """SCEN's figure: the means of the edited, the accurate and the plain texts' perplexities; None without all three.
+
+    Source: Yao et al. 2024 (SCEN), table on Hallucination.
+    """
+    if not {"edited", "accurate", "plain"} <= scores.keys():
+        return None
+    several = [scores[name] for name in ("edited", "accurate", "plain")]
+    means = {name: sum(one[name] for one in several) / 3 for name in ("perplexity", "perplexity_mean")}
+    return {**means, **{name: sum(one[name] for one in several) for name in ("texts", "tokens", "nonfinite")}}
 
 
 def _exp(value: float) -> float:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from editbench.evaluation import wording
+from editbench.evaluation import essays, wording
 from editbench.naming import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from editbench.evaluation.essays import Writing
     from editbench.evaluation.forward import Answer
     from editbench.evaluation.wording import Said
 
@@ -55,27 +56,28 @@ class Scorer:
         version: Another number for another formula.
         score: The formula.
         description: Its docstring: formula and source.
-        generates: Whether it looks at generated text.
+        generates: Whether it looks at what the model says to a probe by itself.
+        on: What it scores: "probe" (:class:`Evidence`) or "essay" (:class:`~editbench.evaluation.essays.Writing`).
     """
 
     name: str
     version: int
-    score: Callable[[Evidence], float | None]
+    score: Callable[[Any], float | None]
     description: str
     generates: bool = False
+    on: str = "probe"
 
 
+Formula = TypeVar("Formula", bound="Callable[[Any], float | None]")
 _SCORERS: dict[str, Scorer] = {}
 
 
-def scorer(
-    version: int, *, generates: bool = False
-) -> Callable[[Callable[[Evidence], float | None]], Callable[[Evidence], float | None]]:
+def scorer(version: int, *, generates: bool = False, on: str = "probe") -> Callable[[Formula], Formula]:
     """Register a function as a scorer under its own name."""
 
-    def register(score: Callable[[Evidence], float | None]) -> Callable[[Evidence], float | None]:
+    def register(score: Formula) -> Formula:
         name = score.__name__
-        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates)
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on)
         return score
 
     return register
@@ -173,6 +175,17 @@ def generation(evidence: Evidence) -> float | None:
     return float(evidence.said.finite and wording.matches(evidence.said.text, evidence.gold))
 
 
+@scorer(version=1, generates=True)
+def generation_exact(evidence: Evidence) -> float | None:
+    """The whole generated text is the target, but for spaces around it: [text = target].
+
+    Only a model that ends its answers with the end token can pass. Source: Yao et al. 2024 (SCEN), on ZsRE.
+    """
+    if evidence.said is None or evidence.gold is None:
+        return None
+    return float(evidence.said.finite and evidence.said.text.strip() == evidence.gold.strip())
+
+
 @scorer(version=wording.VERSION, generates=True)
 def generation_contains(evidence: Evidence) -> float | None:
     """The right answer stands somewhere in the generated text, as whole words, both normalised."""
@@ -200,3 +213,28 @@ def nonfinite(evidence: Evidence) -> float | None:
         return None
     answers = [answer for answer in (evidence.wanted, evidence.other) if answer is not None]
     return float(not all(answer.finite for answer in answers))
+
+
+@scorer(version=1, on="essay")
+def ngram_entropy(writing: Writing) -> float | None:
+    """Fluency: mean over texts of ½ (⅔ H₂ + 4⁄3 H₃), H_n the entropy of a text's n-grams, bits.
+
+    A text that repeats itself has little. NaN where the model gives no numbers. Source: Zhang et al. 2018, as in Meng
+    et al. 2022 (ROME), with a word splitter of ours.
+    """
+    if not writing.texts:
+        return None
+    mean = sum(essays.entropy(essays.words(text)) for text in writing.texts) / len(writing.texts)
+    return mean if writing.finite else math.nan
+
+
+@scorer(version=1, on="essay")
+def consistency(writing: Writing) -> float | None:
+    """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers.
+
+    Source: Meng et al. 2022 (ROME). Document frequencies are those of the run's own references.
+    """
+    if not (writing.texts and writing.references):
+        return None
+    likeness = essays.cosine(" ".join(writing.texts), " ".join(writing.references), writing.idf)
+    return likeness if writing.finite else math.nan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 VERSION = 1
 """Changes with what counts as the same answer; the scorers that compare texts have it as their version."""
@@ -23,10 +23,12 @@ class Said:
     Attributes:
         text: Up to the end-of-sequence token or the limit; no special tokens.
         finite: Whether the model gave numbers all the way; otherwise the text ends where it stopped to.
+        whole: Prompt and text, as they are decoded together.
     """
 
     text: str
     finite: bool = True
+    whole: str = field(default="", compare=False)
 
 
 def normalise(text: str) -> str:

@@ -93,14 +93,13 @@ def sweep(
     shared = replace(
         materials,
         templates=templates_for(host, materials.templates, plan, materials.seed),
-        moments=moments_for(
-            host, layers, materials.moments, materials.texts, config.moment_tokens, materials.cache
-        ),
+        moments=moments_for(host, layers, materials.moments, materials.texts, config.moment_tokens, materials.cache),
     )
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
             editor = make_editor(METHOD, host, materials=shared, **{**settings, "layer": layer})
+            editor.prepare([record.request for record in records])  # not counted as an edit's time
             rows = []
             for position, record in enumerate(records):
                 rows.append(_edit_and_score(editor, record, position, evaluator))
@@ -111,14 +110,20 @@ def sweep(
 
 def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, evaluator: Evaluator) -> dict[str, Any]:
     """The evaluator's row after this edit alone, with the edit's own numbers; the edit is taken back."""
-    place, stamp = [(record, position)], {"moment": "immediate", "edits": 1, "batch": position}
+
+    def scored(unsupported: Mapping[str, str]) -> dict[str, Any]:
+        at = [(record, position)]
+        (row,) = evaluator.score(
+            at, moment="immediate", edits=1, batch=position, editor=editor, unsupported=unsupported
+        )
+        return row
+
     try:
         receipt = editor.edit([record.request])
     except EditError as error:
-        (row,) = evaluator.score(place, **stamp, unsupported={record.id: f"failed: {error.reason}"})
-        return row
+        return scored({record.id: f"failed: {error.reason}"})
     try:
-        (row,) = evaluator.score(place, **stamp, editor=editor, unsupported=receipt.skipped)
+        row = scored(receipt.skipped)
     finally:
         editor.ledger.rollback()
     if row["status"] == "scored":

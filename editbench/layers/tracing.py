@@ -1,49 +1,50 @@
 """Causal tracing: at which layers does a restored state bring a known answer back?
 
-Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. The embeddings of the subject's
-tokens are corrupted with Gaussian noise, so that the model forgets the answer; then single states of the clean run are
-put back. With p the probability of the true answer's first token, the total effect is p(clean) - p(corrupted), the
-indirect effect of a state p(corrupted, state restored) - p(corrupted).
+Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. The embeddings of the
+subject's tokens are corrupted with Gaussian noise, so that the model forgets the answer; then single states of the
+clean run are put back. With p the probability of the true answer's first token, the total effect is
+p(clean) - p(corrupted), the indirect effect of a state p(corrupted, state restored) - p(corrupted).
 
 Restored are, at the subject's last token and at the prompt's last token, the hidden state that leaves one layer, or the
-outputs of the MLPs in a window of layers around it. All noise samples and as many restorations as fit run together.
-
-Shape letters: S noise samples, R restorations, T tokens, d hidden size, e width of the token embeddings.
+outputs of the MLPs in a window of layers around it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from editbench.layers.restoring import (
+    HIDDEN,
+    KINDS,
+    MLP,
+    SITES,
+    Clean,
+    Prompt,
+    Restoration,
+    clean_run,
+    probabilities,
+)
 from editbench.locate.checks import above_zero, at_least
-from editbench.locate.partial import Columns, run, watch
-from editbench.locate.rows import subject_row
 from editbench.progress import progress
 from editbench.results.measures import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from editbench.host import Host
     from editbench.records import EditRequest
     from editbench.results.schema import Measure
 
-HIDDEN, MLP = "hidden", "mlp"
-KINDS = (HIDDEN, MLP)
-"""What is restored: the hidden state that leaves a layer, or the MLPs' outputs in a window of layers."""
-SUBJECT, LAST = "subject", "last"
-SITES = (SUBJECT, LAST)
-"""Where: at the subject's last token, or at the prompt's."""
-TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 16_384}
-"""Rows times columns that run together."""
+
+class NothingToTrace(ValueError):
+    """The model knows none of the records, or they do not say what is true."""
 
 
 @dataclass(frozen=True)
@@ -65,48 +66,6 @@ class TraceSettings:
     def __post_init__(self) -> None:
         at_least(1, samples=self.samples, window=self.window)
         above_zero(noise=self.noise)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A tokenised prompt: token ids, indices of the subject's tokens, id of the true answer's first token."""
-
-    id: str
-    ids: tuple[int, ...]
-    subject: tuple[int, ...]
-    answer: int
-
-    @classmethod
-    def of(cls, host: Host, request: EditRequest) -> Prompt:
-        """The prompt of a request that has a subject and a true answer."""
-        assert request.subject is not None and request.target_true is not None
-        row = subject_row(host, request)
-        offsets = host.encode(request.prompt).offsets
-        start = request.prompt.index(request.subject)
-        subject = [i for i in range(row.subject + 1) if offsets[i][1] > max(start, offsets[i][0])]
-        return cls(request.id, row.ids, tuple(subject), host.continuation(request.target_true)[0])
-
-    def column(self, site: str) -> int:
-        """The token that a site means."""
-        return self.subject[-1] if site == SUBJECT else len(self.ids) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """The uncorrupted run: p of the answer, the likeliest token, and by kind and layer what can be restored (T, d)."""
-
-    probability: float
-    argmax: int
-    states: dict[tuple[str, int], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Restoration:
-    """Clean states to put back: of one kind, at one column, at some layers (none: the run stays corrupted)."""
-
-    kind: str
-    column: int
-    layers: range
 
 
 @dataclass(frozen=True)
@@ -151,7 +110,7 @@ def trace(
         settings: Noise, samples, window.
 
     Raises:
-        ValueError: No request can be traced; the message counts the reasons.
+        NothingToTrace: No request can be traced; the message counts the reasons.
     """
     settings = settings or TraceSettings()
     at = tuple(range(host.n_layers) if layers is None else layers)
@@ -172,42 +131,10 @@ def trace(
             advance()
     if not rows:
         counts = ", ".join(f"{list(left_out.values()).count(why)}: {why}" for why in sorted(set(left_out.values())))
-        raise ValueError(f"none of {len(requests)} records can be traced ({counts}); give records that the model knows")
+        raise NothingToTrace(
+            f"none of {len(requests)} records can be traced ({counts}); give records whose true answer the model knows"
+        )
     return _averaged(rows, at, window, deviation, left_out)
-
-
-@torch.no_grad()
-def clean_run(host: Host, prompt: Prompt) -> Clean:
-    """Run one prompt as it is, and keep every state that may be restored."""
-    states: dict[tuple[str, int], Tensor] = {}
-
-    def keep(kind: str, layer: int, tensor: Tensor) -> None:
-        states[kind, layer] = tensor.reshape(len(prompt.ids), -1).clone()
-
-    with ExitStack() as stack:
-        for kind, layer, module in _places(host):
-            stack.enter_context(watch(module, lambda t, kind=kind, layer=layer: keep(kind, layer, t)))
-        final = run(host, _columns(host, prompt, 1))  # (1, T, d)
-    p = host.logits(final[0, -1]).softmax(-1)
-    return Clean(float(p[prompt.answer]), int(p.argmax()), states)
-
-
-@torch.no_grad()
-def probabilities(
-    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
-) -> Tensor:
-    """p(answer) of corrupted runs with something restored, (R, S) on the CPU.
-
-    Args:
-        host: The model.
-        prompt: The prompt.
-        clean: Its clean run.
-        noise: (S, subject tokens, e), added to the embeddings of the subject's tokens.
-        restorations: What to put back in each of R runs.
-    """
-    size = max(1, TOKENS_AT_ONCE.get(host.device.type, TOKENS_AT_ONCE["cuda"]) // (len(noise) * len(prompt.ids)))
-    parts = [restorations[i : i + size] for i in range(0, len(restorations), size)]
-    return torch.cat([_run_restored(host, prompt, clean, noise, part) for part in parts])
 
 
 def draw_noise(host: Host, prompt: Prompt, settings: TraceSettings) -> Tensor:
@@ -231,46 +158,6 @@ def _unusable(request: EditRequest) -> str | None:
     if request.subject is None:
         return "the record has no subject"
     return "the record has no true answer" if request.target_true is None else None
-
-
-def _places(host: Host) -> Iterator[tuple[str, int, nn.Module]]:
-    """Kind, layer and module of everything that may be restored: the module's output."""
-    for layer in range(host.n_layers):
-        yield HIDDEN, layer, host.layers[layer]
-        yield MLP, layer, host.mlp_out(layer)
-
-
-def _columns(host: Host, prompt: Prompt, rows: int) -> Columns:
-    return Columns.pad([prompt.ids] * rows, [0] * rows, host.pad_id, host.device)
-
-
-def _run_restored(
-    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
-) -> Tensor:
-    """One forward pass for all samples of some restorations; (R, S)."""
-    shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
-
-    def corrupt(embeddings: Tensor) -> Tensor:
-        out = embeddings.clone().reshape(shape)
-        out[:, :, list(prompt.subject)] += noise
-        return out.reshape(embeddings.shape)
-
-    def restore(tensor: Tensor, rows: list[int], state: Tensor) -> Tensor:
-        out = tensor.clone().reshape(shape)
-        columns = [restorations[row].column for row in rows]
-        out[rows, :, columns] = state[columns][:, None]  # (rows, 1, d)
-        return out.reshape(tensor.shape)
-
-    with ExitStack() as stack:
-        stack.enter_context(watch(host.model.get_input_embeddings(), corrupt))
-        for kind, layer, module in _places(host):
-            rows = [i for i, r in enumerate(restorations) if r.kind == kind and layer in r.layers]
-            if rows:
-                state = clean.states[kind, layer]
-                stack.enter_context(watch(module, lambda t, rows=rows, state=state: restore(t, rows, state)))
-        final = run(host, _columns(host, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
-    p = host.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
-    return p.reshape(shape[:2]).cpu()
 
 
 def _effects(

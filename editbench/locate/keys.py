@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate.heads import Heads, place
+from editbench.locate.packing import partition
 from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
 from editbench.locate.rows import cut_after_subject
 
@@ -54,20 +55,13 @@ class SubjectPass:
         heads = Heads.of([row.ids[:-1] for row in cut])
         self._heads = _Heads(heads.columns(host.pad_id, host.device)) if heads.tokens else None
         own = [len(row.ids) - shared for row, shared in zip(cut, heads.shared, strict=True)]  # tokens behind the head
-        order = sorted(range(len(cut)), key=lambda i: own[i])
         self._chunks: list[_Chunk] = []
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * own[order[end]] <= TOKENS_AT_ONCE:
-                end += 1
-            index = order[start:end]
+        for index in partition(own, host.device, TOKENS_AT_ONCE):
             shared = [heads.shared[i] for i in index]
             columns = Columns.pad([cut[i].ids for i in index], shared, host.pad_id, host.device)
             last = torch.tensor([own[i] - 1 for i in index], device=host.device)
             head = torch.tensor([heads.head[i] for i in index], device=host.device)
             self._chunks.append(_Chunk({}, index, columns, last, head, place(shared, max(shared), host.device)))
-            start = end
 
     @torch.no_grad()
     def measure(

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
+from editbench.anatomy import module_at
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -179,6 +181,41 @@ def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None
         handle.remove()
 
 
+@contextmanager
+def mlp_only_at(host: Host, layer: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
+
+    Args:
+        host: The model.
+        layer: A layer whose output is read at some places only: the last.
+        rows: (P,) rows of these places.
+        columns: (P,) their columns, counted from the first that is run.
+    """
+    shape: list[torch.Size] = []
+
+    def pick(tensor: Tensor) -> Tensor:
+        shape[:] = [tensor.shape]
+        return tensor.reshape(batch, -1, tensor.shape[-1])[rows.to(tensor.device), columns.to(tensor.device)]
+
+    def put(out: Tensor) -> Tensor:
+        whole = out.new_zeros(batch, shape[0][:-1].numel() // batch, out.shape[-1])
+        whole = whole.index_put((rows.to(out.device), columns.to(out.device)), out)
+        return whole.reshape(*shape[0][:-1], out.shape[-1])
+
+    batch = 0
+
+    def count(tensor: Tensor) -> None:
+        nonlocal batch
+        batch = len(tensor)
+
+    with ExitStack() as stack:
+        stack.enter_context(watch(host.layers[layer], count, inputs=True))
+        for path in host.anatomy.mlp_in:
+            stack.enter_context(watch(module_at(host.layers[layer], path), pick, inputs=True))
+        stack.enter_context(watch(host.mlp_out(layer), put))
+        yield
+
+
 class _FixedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of a prefix that are read and never grow."""
 
@@ -203,10 +240,24 @@ class Prefix(Cache):  # type: ignore[misc]
         super().__init__(layers=layers)
 
     @classmethod
-    def of(cls, cache: Cache, first: int) -> Prefix:
-        """All columns of a recorded ``cache``, for the layers from ``first`` on."""
+    def of(cls, cache: Cache) -> Prefix:
+        """All columns of a recorded ``cache``."""
         length = max(layer.get_seq_length() for layer in cache.layers)
-        return cls([_FixedLayer(length, *((x.keys, x.values) if i >= first else ())) for i, x in enumerate(cache.layers)])
+        return cls([_FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
+
+    @classmethod
+    def join(cls, parts: Sequence[Prefix], rows: Sequence[Sequence[int]], length: int) -> Prefix:
+        """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``. All end in column ``length``."""
+        if len(parts) == 1 and list(rows[0]) == sorted(rows[0]) and parts[0].layers[0].length == length:
+            return parts[0]
+        order = torch.tensor([i for part in rows for i in part]).argsort()
+
+        def whole(tensors: list[Tensor]) -> Tensor:
+            padded = [nn.functional.pad(t, (0, 0, length - t.shape[2], 0)) for t in tensors]
+            return torch.cat(padded)[order.to(padded[0].device)]
+
+        layers = [[part.layers[i] for part in parts] for i in range(len(parts[0].layers))]
+        return cls([_FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
 
     @classmethod
     def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> Prefix:
@@ -226,6 +277,10 @@ class Prefix(Cache):  # type: ignore[misc]
             else:
                 layers.append(_FixedLayer(length))
         return cls(layers)
+
+    def above(self, first: int) -> Prefix:
+        """The same without the layers below ``first``."""
+        return Prefix([x if i >= first else _FixedLayer(x.length) for i, x in enumerate(self.layers)])
 
     def rows(self, index: Tensor) -> Prefix:
         """The prefixes of some rows, in the order of ``index``."""

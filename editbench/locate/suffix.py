@@ -8,13 +8,14 @@ key-value cache.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
 from editbench.locate.heads import Heads, place
-from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
+from editbench.locate.packing import partition
+from editbench.locate.partial import Columns, Prefix, mlp_only_at, recording_cache, run, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Suffixes:
         self.host, self.layer, self.at = host, layer, at
         self._columns = Columns.pad([r.ids for r in rows], [r.subject for r in rows], host.pad_id, host.device)
         self._start = max(row.subject for row in rows)  # the subjects' column
-        cache = _left_of_subjects(host, rows, self._columns)
+        prefix = _left_of_subjects(host, rows)
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, tensor: Tensor) -> None:
@@ -63,19 +64,29 @@ class Suffixes:
             stack.enter_context(watch(host.layers[layer], lambda t: keep("leaving", t)))
             stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("keys", t), inputs=True))
             stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("mlp", t)))
-            run(host, self._columns, last=layer, cache=Prefix.of(cache, 0) if cache else None, start=self._start)
+            run(host, self._columns, last=layer, cache=prefix, start=self._start)
         self.keys, self.mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
         self._entering = seen["entering"][:, :1]  # (B, 1, d), of the edited layer
         self._hidden = seen["leaving"]  # (B, T, d), of the edited layer, without a shift
-        self._prefix = Prefix.of(cache, layer if at == AT_MLP else layer + 1) if cache else None
+        self._prefix = prefix.above(layer if at == AT_MLP else layer + 1) if prefix else None
 
-    def final(self, shift: Tensor) -> Tensor:
-        """Final hidden states (B, T, d), from the subject's column on, with ``shift`` (B, d) added there."""
+    def final(self, shift: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Final hidden states, with ``shift`` (B, d) added at the subjects.
+
+        Args:
+            shift: (B, d).
+            rows: (P,) rows that are read.
+            columns: (P,) where, counted from the subject's.
+
+        Returns:
+            (P, d).
+        """
         leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self.at == AT_LAYER else self._edited(shift)
         hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
-        return run(
-            self.host, self._columns, first=self.layer + 1, hidden=hidden, cache=self._prefix, start=self._start
-        )
+        host, first = self.host, self.layer + 1
+        with mlp_only_at(host, host.n_layers - 1, rows, columns) if first < host.n_layers else nullcontext():
+            final = run(host, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
+        return final[rows.to(final.device), columns.to(final.device)]
 
     def narrow(self, rows: Tensor, width: int) -> None:
         """Go on with some of the rows (in the order of the index ``rows``), and ``width`` columns from the subject on."""
@@ -107,21 +118,31 @@ class Suffixes:
         return leaving[0]
 
 
-def _left_of_subjects(host: Host, rows: Sequence[Row], columns: Columns) -> Prefix | None:
-    """Keys and values of all layers for the columns left of the subjects'; None if there are none."""
+def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
+    """Keys and values of all layers for what is left of the subjects, ending in one column; None if nothing is."""
     start = max(row.subject for row in rows)
     if start == 0:
         return None
     heads = Heads.of([row.ids[: row.subject] for row in rows])
-    own = max(row.subject - shared for row, shared in zip(rows, heads.shared, strict=True))  # columns not in any head
-    prefix = None
-    if own < start:
-        cache = recording_cache(host)
-        run(host, heads.columns(host.pad_id, host.device), cache=cache)
-        taken = [max(0, row.subject - own) for row in rows]
-        prefix = Prefix.gather(cache, torch.tensor(heads.head), place(taken, start - own, host.device))
-    if own == 0:
-        return prefix
-    cache = recording_cache(host, prefix)
-    run(host, columns.upto(start), cache=cache, start=start - own)
-    return Prefix.of(cache, 0)
+    shared = recording_cache(host)
+    if heads.tokens:
+        run(host, heads.columns(host.pad_id, host.device), cache=shared)
+    own = [row.subject - length for row, length in zip(rows, heads.shared, strict=True)]  # tokens not in any head
+    parts = partition(own, host.device)
+    found = []
+    for part in parts:
+        subjects = [rows[i].subject for i in part]
+        end, width = max(subjects), max(own[i] for i in part)  # columns left of the subjects', and those to be run
+        prefix = None
+        if width < end:
+            taken = [max(0, subject - width) for subject in subjects]
+            head = torch.tensor([heads.head[i] for i in part])
+            prefix = Prefix.gather(shared, head, place(taken, end - width, host.device))
+        if width:
+            columns = Columns.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, host.pad_id, host.device)
+            cache = recording_cache(host, prefix)
+            run(host, columns, cache=cache, start=end - width)
+            prefix = Prefix.of(cache)
+        assert prefix is not None
+        found.append(prefix)
+    return Prefix.join(found, parts, start)

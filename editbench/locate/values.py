@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate.checks import above_zero, at_least
+from editbench.locate.packing import partition
 from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
 from editbench.locate.suffix import AT_LAYER, AT_MLP, Suffixes
 from editbench.records import EditError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 CPU_BYTES = 2 << 30
 """Memory that a chunk of edits may take on the CPU."""
-SPLIT_TOKENS = {"cpu": 64, "cuda": 1024}
-"""Running one more group of rows costs as much as this many tokens (time to launch a step's kernels)."""
 
 
 @dataclass
@@ -154,10 +153,8 @@ class _Group:
     def terms(self, delta: Tensor, kl_factor: float) -> Tensor:
         """(2, N) nll and kl that this group's rows give to each of N edits; ``delta`` is (N, d)."""
         shift = delta[self.owner.to(delta.device)]  # (B, d)
-        final = self.suffixes.final(shift)  # (B, T, d)
-        where = final.device
-        predicting = final[self.at_row.to(where), self.column.to(where)]  # (targets, d)
-        log_p = self.host.logits(torch.cat([predicting, final[self.kl.to(where), 0]])).log_softmax(-1)
+        rows, columns = torch.cat([self.at_row, self.kl]), torch.cat([self.column, torch.zeros_like(self.kl)])
+        log_p = self.host.logits(self.suffixes.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
         n, there = len(self.token), log_p.device
         nll = -log_p[:n].gather(1, self.token.to(there)[:, None])[:, 0] * self.weight.to(log_p)
         new = log_p[n:]  # (KL rows, V)
@@ -198,7 +195,7 @@ class _Problem:
         self.host, self.ids, self.layer, self.at = host, ids, layer, at
         flat = [(i, 1 / (len(group) - 1), row) for i, group in enumerate(rows) for row in group]
         reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
-        parts = partition(reach, SPLIT_TOKENS.get(host.device.type, SPLIT_TOKENS["cuda"]))
+        parts = partition(reach, host.device)
         self.groups = [_Group(host, [flat[i] for i in part], layer, at) for part in parts]
         init, keys = self._read(parts, [i for i, (_, _, row) in enumerate(flat) if row.targets], len(rows))
         self.init, self.keys = _wide(init), _wide(keys)  # (N, d), (N, templates, d_ff)
@@ -264,29 +261,6 @@ class _Problem:
         bad = [i for i, mine in zip(self.ids, losses, strict=True) if not all(map(math.isfinite, mine[-1]))]
         if bad:
             raise EditError(bad, f"the value optimisation's loss became NaN or infinite at layer {self.layer}")
-
-
-def partition(reach: Sequence[int], overhead: int) -> list[list[int]]:
-    """Split rows into groups of similar length, so that padding is saved: Σ rows · longest + overhead is least.
-
-    Args:
-        reach: Columns that each row needs.
-        overhead: What a further group costs, in columns.
-
-    Returns:
-        Indices of the rows of each group, ascending.
-    """
-    kinds = sorted(set(reach))
-    count = [sum(1 for r in reach if r == kind) for kind in kinds]
-    best: list[tuple[int, int]] = [(0, 0)]  # for the first k kinds: cost, and where their last group starts
-    for k in range(1, len(kinds) + 1):
-        best.append(min((best[j][0] + sum(count[j:k]) * kinds[k - 1] + overhead, j) for j in range(k)))
-    groups, k = [], len(kinds)
-    while k:
-        j = best[k][1]
-        groups.append([i for i, r in enumerate(reach) if kinds[j] <= r <= kinds[k - 1]])
-        k = j
-    return groups[::-1]
 
 
 def _wide(tensor: Tensor) -> Tensor:

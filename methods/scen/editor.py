@@ -155,7 +155,7 @@ class SCEN(Editor[SCENConfig]):
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
-        """(B, d_ff) what neurons see at the last token of each text."""
+        """(B, d_ff) what neurons see at the last token of each text, given as the model sees it."""
         rows = [self.host.encode(text).ids for text in texts]
         parts = [
             prompt_inputs(self.host, self.config.layer, rows[start : start + ROWS_AT_ONCE])

@@ -1,0 +1,58 @@
+"""How far a model has moved, whatever it is asked: its hidden states on a fixed set of texts, and its weights."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.evaluation.forward import CPU_TOKENS, GPU_TOKENS
+from editbench.evaluation.masks import attention_mask
+from editbench.evaluation.packing import Ids, Row, batches, lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.evaluation.forward import Answering
+    from editbench.host import Host
+    from editbench.records import Passage
+
+TEXTS, TOKENS = 32, 64
+"""The first so many plain texts, the first so many tokens of each."""
+
+
+@torch.no_grad()
+def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
+    """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
+
+    Returns:
+        (N, d), float64, on the CPU, in the order of the texts.
+    """
+    prompts = [tuple(host.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS]]
+    rows = [Row(ids, ((0,),)) for ids in dict.fromkeys(prompts) if ids]  # a target of one token takes no column
+    found: dict[Ids, Tensor] = {}
+    for batch in batches(rows, CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS):
+        layout = lay_out(batch, side="right", pad_id=host.pad_id, device=host.device)
+        with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
+            hidden = host.decoder(
+                input_ids=layout.input_ids,
+                attention_mask=attention_mask(host, layout),
+                position_ids=layout.position_ids,
+                use_cache=False,
+            ).last_hidden_state  # (B, T, d)
+        row, column = layout.needed.to(hidden.device)
+        found.update(zip((one.prompt for one in batch), hidden[row, column].double().cpu(), strict=True))
+    return torch.stack([found[one.prompt] for one in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
+
+
+def mean_change(now: Tensor, before: Tensor) -> float:
+    """Mean over rows of ‖now − before‖ / ‖before‖; NaN where a state is no number. Both (N, d)."""
+    return float(((now - before).norm(dim=-1) / before.norm(dim=-1)).mean())
+
+
+def change_and_norm(now: Tensor, delta: Tensor) -> tuple[float, float]:
+    """(‖W − W₀‖, ‖W₀‖), Frobenius, of a weight that is ``now`` (out, in) and has changed by ``delta``, float64."""
+    return float(delta.norm()), float((now.detach().cpu().double() - delta).norm())

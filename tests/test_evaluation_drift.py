@@ -1,0 +1,53 @@
+"""How far a model has moved, by hand and against a plain way."""
+
+import math
+
+import pytest
+import torch
+
+from editbench.evaluation.drift import TEXTS, TOKENS, change_and_norm, last_hidden, mean_change
+from editbench.evaluation.evaluator import Evaluator
+from editbench.records import Passage
+from tests.zoo import LINES, tiny_host
+
+torch.set_num_threads(1)
+
+PLAIN = tuple(Passage("", line) for line in LINES)
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
+def test_hidden_states_are_those_of_one_text_at_a_time(architecture, bos):
+    host = tiny_host(architecture, "float64", bos=bos)
+    passages = (*PLAIN, Passage("", LINES[0] * 9))
+    for passage, found in zip(passages, last_hidden(host, passages), strict=True):
+        ids = torch.tensor([host.encode(passage.text).ids[:TOKENS]])
+        assert torch.allclose(found, host.decoder(input_ids=ids).last_hidden_state[0, -1])
+
+
+def test_a_change_by_hand():
+    before = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float64)
+    now = torch.tensor([[3.0, 5.0], [2.0, 2.0]], dtype=torch.float64)
+    assert mean_change(now, before) == pytest.approx((1 / 5 + 2 / 2) / 2)
+    assert math.isnan(mean_change(now * math.nan, before))
+    weight, delta = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, -4.0]], dtype=torch.float64)
+    assert change_and_norm(weight, delta) == (4.0, 5.0)  # it was [3, 4]
+
+
+def test_an_evaluator_remembers_the_unedited_model():
+    host = tiny_host("gpt2")
+    evaluator = Evaluator(host, texts={"plain": PLAIN})
+    assert evaluator.hidden_change() is None
+    evaluator.remember_hidden()
+    assert evaluator.hidden_change() == 0.0
+    host.mlp_out(2).weight.data.mul_(-1)
+    assert evaluator.hidden_change() > 0.01
+    without = Evaluator(host)
+    without.remember_hidden()
+    assert without.hidden_change() is None
+
+
+def test_only_so_many_texts():
+    host = tiny_host("gpt2")
+    assert len(last_hidden(host, [Passage("", f"Paris {i}") for i in range(TEXTS + 5)])) == TEXTS
+    assert len(last_hidden(host, [Passage("", "")])) == 0

@@ -1,0 +1,105 @@
+"""Free text: fluency and consistency by hand, seeded draws, and the way through the evaluator."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from editbench import datasets
+from editbench.evaluation.essays import TOKENS, Idf, Writing, cosine, entropy, terms, words
+from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.generation import Generation, generate
+from editbench.evaluation.scorers import get_scorer
+from editbench.records import EditRecord, EditRequest, Essay
+from tests.zoo import tiny_host
+
+torch.set_num_threads(1)
+
+STAMP = {"moment": "final", "edits": 1, "batch": 0}
+PROMPTS = ("Paris is in", "The mother tongue of Danielle Darrieux is", "Rome")
+
+
+def test_entropy_by_hand():
+    assert entropy(["a", "b", "c", "d"]) == pytest.approx((2 / 3 * math.log2(3) + 4 / 3 * 1) / 2)
+    assert entropy(["a", "a", "a", "a"]) == 0.0
+    # bigrams ab ba ab: 2/3 and 1/3; trigrams aba bab
+    half = -(2 / 3 * math.log2(2 / 3) + 1 / 3 * math.log2(1 / 3))
+    assert entropy(["a", "b", "a", "b"]) == pytest.approx((2 / 3 * half + 4 / 3 * 1) / 2)
+    assert entropy([]) == entropy(["a"]) == 0.0
+
+
+def test_words_and_terms():
+    assert words('He said: "São Paulo\'s."') == ["He", "said", ":", '"', "São", "Paulo", "'", "s", ".", '"']
+    assert terms("He said: a São Paulo's.") == ["he", "said", "são", "paulo"]
+
+
+def test_cosine_by_hand():
+    idf = Idf(["actor film", "film music"])
+    assert idf["film"] == pytest.approx(1.0)
+    assert idf["actor"] == pytest.approx(math.log(3 / 2) + 1)
+    assert idf["unseen"] == pytest.approx(math.log(3) + 1)
+    one, two = (2 * 1.0, idf["actor"]), (1.0, idf["music"])  # film film actor; film music
+    expected = one[0] * two[0] / (math.hypot(*one) * math.hypot(*two))
+    assert cosine("Film, film actor", "film music", idf) == pytest.approx(expected)
+    assert cosine("film", "film", idf) == pytest.approx(1.0)
+    assert cosine("", "film", idf) == cosine("a", "film", idf) == 0.0
+
+
+def test_scorers_by_hand():
+    fluency, likeness = get_scorer("ngram_entropy").score, get_scorer("consistency").score
+    idf = Idf(["film"])
+    assert fluency(Writing(("a b c d", "a a a a"), (), idf)) == pytest.approx(entropy(["a", "b", "c", "d"]) / 2)
+    assert likeness(Writing(("film",), ("film",), idf)) == pytest.approx(1.0)
+    assert likeness(Writing(("film",), (), idf)) is None and fluency(Writing((), (), idf)) is None
+    assert math.isnan(fluency(Writing(("a b c d",), (), idf, finite=False)))
+    assert math.isnan(likeness(Writing(("film",), ("film",), idf, finite=False)))
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_draws_depend_on_the_seed_and_the_prompt_alone(bos):
+    host = tiny_host("llama", "float64", bos=bos)
+    settings = Generation(top_k=5, seed=3)
+    together = generate(host, PROMPTS, [12, 5, 9], settings=settings)
+    assert together == generate(host, PROMPTS, [12, 5, 9], settings=settings, tokens_per_batch=1)
+    assert [s.whole for s in together] != [s.text for s in together]
+    assert together[0].whole.startswith(PROMPTS[0]) and together[0].whole.endswith(together[0].text)
+    assert together != generate(host, PROMPTS, [12, 5, 9], settings=Generation(top_k=5, seed=4))
+    assert generate(host, PROMPTS, [12, 5, 9], settings=Generation(top_k=1, seed=4)) == generate(
+        host, PROMPTS, [12, 5, 9]
+    )
+
+
+def test_draws_follow_the_probabilities():
+    host = tiny_host("gpt2", "float64")
+    first = torch.softmax(host.model(torch.tensor([host.encode("Paris").ids])).logits[0, -1].topk(2).values, -1)
+    best = host.tokenizer.decode(host.model(torch.tensor([host.encode("Paris").ids])).logits[0, -1].argmax()).strip()
+    several = [generate(host, ["Paris"], [1], settings=Generation(top_k=2, seed=i))[0].text for i in range(300)]
+    assert several.count(best) / 300 == pytest.approx(float(first[0]), abs=0.1)
+
+
+def test_the_way_through_the_evaluator():
+    host = tiny_host("gpt2", bos=True)
+    request = EditRequest("r", "Paris is in", None, "Spain")
+    records = [EditRecord(request, (), Essay(PROMPTS, ("Paris is in Spain.",))), EditRecord(request)]
+    evaluator = Evaluator(host, scorers=["ngram_entropy", "consistency"], references=["Paris is in Spain."])
+    wrote, silent = evaluator.score([(r, i) for i, r in enumerate(records)], **STAMP)
+    limits = [TOKENS - len(host.encode(p).ids) for p in PROMPTS]
+    texts = tuple(s.whole for s in generate(host, PROMPTS, limits, settings=Generation(top_k=5)))
+    writing = Writing(texts, ("Paris is in Spain.",), Idf(["Paris is in Spain."]))
+    assert wrote["scores"]["essay.ngram_entropy"] == pytest.approx(get_scorer("ngram_entropy").score(writing))
+    assert wrote["scores"]["essay.consistency"] == pytest.approx(get_scorer("consistency").score(writing))
+    assert silent["scores"] == {}
+    host.mlp_out(0).weight.data.fill_(math.nan)
+    assert math.isnan(evaluator.score([(records[0], 0)], **STAMP)[0]["scores"]["essay.ngram_entropy"])
+
+
+def test_prompts_and_references_are_read(tmp_path):
+    file = tmp_path / "own.jsonl"
+    row = {"prompt": "Rome is in", "target": "Spain", "generation_prompts": ["Rome"], "snippets": ["Spain is hot."]}
+    file.write_text(json.dumps(row))
+    loaded = datasets.load("custom", file)
+    assert loaded.records[0].essay == Essay(("Rome",), ("Spain is hot.",))
+    file.write_text(json.dumps({**row, "snippets": ["Spain is cold."]}))
+    assert datasets.load("custom", file).fingerprint != loaded.fingerprint
+    assert all(r.essay and r.essay.prompts for r in datasets.load("counterfact", "pocket", limit=3).records)

@@ -1,0 +1,119 @@
+"""The sweep scores as a run does and leaves no trace in the model; the rule that picks layers."""
+
+import pytest
+import torch
+
+from editbench import EditRecord, EditRequest, Materials, Probe, make_editor
+from editbench.evaluation import Evaluator, compute_baseline
+from editbench.layers.choice import choose
+from editbench.layers.sweep import SECONDS, VALUE_FOUND, sweep
+from editbench.layers.tables import figure
+from editbench.ledger import Ledger
+from editbench.locate.moments import second_moments
+from editbench.records import EditError
+from tests.zoo import LAYERS, LINES, tiny_host
+
+HEADLINE = {
+    "reliability": "rewrite.exact_match",
+    "generality": "paraphrase.exact_match",
+    "locality": "locality.agreement",
+}
+ROME = {"steps": 6, "learning_rate": 0.5, "ridge": 0.1, "weight_decay": 0.0, "stop_loss": 1.0}
+TEMPLATES = ["{}", "They say: {}"]
+
+
+def records():
+    """Three records with a paraphrase and a neighbour each."""
+    for i, (subject, target) in enumerate([("Danielle Darrieux", "English"), ("Toko Yasuda", "Polish"), ("Lyon", "")]):
+        request = EditRequest(f"r{i}", f"The language of {subject} is", subject, target or "Russian", "French")
+        probes = (Probe("paraphrase", f"{subject} speaks"), Probe("locality", f"Google {i} works with", "Microsoft"))
+        yield EditRecord(request, probes)
+
+
+def parts(host, given):
+    baseline = compute_baseline(host, given, model_fingerprint=host.fingerprint)
+    evaluator = Evaluator(host, baseline=baseline, scorers=["exact_match", "nll_contrast", "agreement"])
+    return evaluator, Materials(texts=LINES, templates=TEMPLATES)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture):
+    host, given = tiny_host(architecture, bos=True), list(records())
+    evaluator, materials = parts(host, given)
+    before = {name: tensor.clone() for name, tensor in host.model.state_dict().items()}
+    found = sweep(host, given, [0, 2], evaluator, HEADLINE, materials, ROME)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in host.model.state_dict().items())
+    assert [score.layer for score in found] == [0, 2]
+    for score in found:
+        alone = [plain_edit(host, record, score.layer, evaluator) for record in given]
+        assert score.edits == 3 and not score.failed
+        for name in (*HEADLINE.values(), "rewrite.nll_contrast"):
+            assert score.measures[name]["mean"] == pytest.approx(sum(one[0][name] for one in alone) / 3)
+        assert score.measures[VALUE_FOUND]["mean"] == pytest.approx(sum(one[1] for one in alone) / 3)
+        assert score.measures[SECONDS]["mean"] > 0
+
+
+def plain_edit(host, record, layer, evaluator):
+    """Scores of one edit by hand, and whether its value was found; the edit is taken back."""
+    moments = second_moments(host, LINES, [layer])
+    materials = Materials(moments=moments, templates=TEMPLATES)
+    editor = make_editor("rome", host, ledger=Ledger(host), materials=materials, layer=layer, **ROME)
+    receipt = editor.edit([record.request])
+    (row,) = evaluator.score([(record, 0)], moment="immediate", edits=1, batch=0)
+    editor.ledger.rollback()
+    return row["scores"], receipt.losses[record.id][-1] < ROME["stop_loss"]
+
+
+def test_edits_that_fail_are_counted_and_not_scored(monkeypatch):
+    host, given = tiny_host("gpt2"), list(records())
+    evaluator, materials = parts(host, given)
+    subjectless = EditRecord(EditRequest("bare", "He speaks", None, "English"))
+    whole = type(make_editor("rome", host))
+
+    def fail(self, batch, recording, receipt, write=whole.write):
+        if batch[0].id == "r1":
+            raise EditError(["r1"], "as the test wants it")
+        write(self, batch, recording, receipt)
+
+    monkeypatch.setattr(whole, "write", fail)
+    (score,) = sweep(host, [*given, subjectless], [1], evaluator, HEADLINE, materials, ROME)
+    assert score.edits == 2
+    assert score.failed["r1"] == "failed: as the test wants it"
+    assert score.failed["bare"].startswith("unsupported")
+    (nothing,) = sweep(host, [subjectless], [1], evaluator, HEADLINE, materials, ROME)
+    assert nothing.edits == 0 and nothing.score is None
+
+
+def test_a_layer_that_does_not_exist():
+    host, given = tiny_host("gpt2"), list(records())
+    evaluator, materials = parts(host, given)
+    with pytest.raises(ValueError, match="layer 3 does not exist"):
+        sweep(host, given, [0, LAYERS], evaluator, HEADLINE, materials, ROME)
+
+
+@pytest.mark.parametrize(
+    ("values", "n_layers", "layer", "layers"),
+    [
+        ({0: 0.2, 1: 0.9, 2: 0.5}, 32, 1, (0, 1)),
+        ({i: 1 - abs(i - 17) / 10 for i in range(48)}, 48, 17, (13, 14, 15, 16, 17)),
+        ({i: 0.5 + (5 <= i <= 8) * 0.4 for i in range(32)}, 32, 5, (4, 5, 6, 7, 8)),  # as good up to 8
+        (dict.fromkeys(range(32), 1.0), 32, 0, (0, 1, 2, 3, 4)),  # ROME's layer stays inside
+        ({4: 0.97, 3: 1.0, 6: 1.0}, 32, 3, (0, 1, 2, 3, 4)),  # 5 was not measured
+        ({0: 1.0, 1: 0.96, 2: 0.9}, 4, 0, (0,)),  # a quarter of four layers
+    ],
+)
+def test_the_rule(values, n_layers, layer, layers):
+    choice = choose(values, n_layers, "score")
+    assert (choice.layer, choice.layers, choice.by) == (layer, layers, "score")
+
+
+def test_nothing_speaks_for_any_layer():
+    assert choose({0: 0.0, 1: -0.1}, 4, "score") is None
+    assert choose({}, 4, "score") is None
+
+
+def test_figures():
+    measure = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4, "nonfinite": 0}
+    assert figure(measure) == "0.500 [0.25, 0.75]"
+    assert figure(measure, interval=False) == "0.500"
+    assert figure(None) == figure({**measure, "mean": None}) == "—"

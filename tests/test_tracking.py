@@ -1,0 +1,329 @@
+"""Trackers without any service: what is shown, and that nothing a service does can hurt a run."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from editbench.tracking import Observer, TrackedRun, Tracker, TrackerSettings, open_tracker
+from editbench.tracking.guard import Guarded
+from editbench.tracking.observe import Curves, RecordTable, flat_summary
+from editbench.tracking.tracker import NoTracker
+
+HEADLINE = {"reliability": "rewrite.exact", "generality": "paraphrase.exact", "locality": "locality.same"}
+INFO = {
+    "run": "cf-pocket-rome-e4-b2-s0-abc",
+    "started": "2030-01-01T00:00:00+00:00",
+    "provenance": {
+        "dataset": {"name": "counterfact"},
+        "model": {"name": "pocket"},
+        "method": {"name": "rome"},
+        "stream": {"edits": 4, "batch_size": 2},
+    },
+}
+
+
+def score(position, edits, moment="immediate", status="scored", **scores):
+    """A score row; ``r`` is the rewrite's score, ``l`` locality's."""
+    named = {"rewrite.exact": scores.get("r"), "locality.same": scores.get("l")}
+    row = {"moment": moment, "edits": edits, "batch": 0, "record": f"id{position}", "position": position}
+    return {**row, "status": status, "scores": {k: v for k, v in named.items() if v is not None}}
+
+
+def texts(name, edits, moment="final", **scores):
+    return {"moment": moment, "edits": edits, "batch": 0, "texts": name, "scores": scores}
+
+
+def tracked(folder, **info):
+    return TrackedRun.of(folder, {**INFO, **info}, {"seed": 3}, None, ["mine"])
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_immediate_curves_are_running_means_over_all_records_so_far():
+    curves = Curves(HEADLINE)
+    assert curves.rows([score(0, 2, r=1.0, l=0.5), score(1, 2, r=0.0)]) == {
+        2: {"immediate/reliability": 0.5, "immediate/locality": 0.5}
+    }
+    # No number for reliability here, and an unsupported record: neither enters a mean.
+    assert curves.rows([score(2, 4, l=1.0), score(3, 4, status="unsupported")]) == {
+        4: {"immediate/reliability": 0.5, "immediate/locality": 0.75}
+    }
+
+
+def test_values_that_are_no_numbers_enter_no_mean():
+    points = Curves(HEADLINE).rows([score(0, 2, r=float("nan")), score(1, 2, r=0.25)])
+    assert points == {2: {"immediate/reliability": 0.25}}
+
+
+def test_edit_rows_give_seconds_an_edit_and_count_what_was_not_edited():
+    curves = Curves(HEADLINE)
+    first = {"batch": 0, "ids": ["a", "b"], "seconds": 3.0, "skipped": {"b": "why"}, "failed": {}}
+    second = {"batch": 1, "ids": ["c"], "seconds": 2.0}
+    assert curves.edit(first) == {2: {"cost/seconds_per_edit": 1.5, "cost/edit_seconds": 3.0, "unedited": 1.0}}
+    assert curves.edit(second) == {3: {"cost/seconds_per_edit": 2.0, "cost/edit_seconds": 5.0, "unedited": 1.0}}
+
+
+def test_a_look_back_in_several_parts_is_one_point_with_texts_and_drift():
+    curves = Curves(HEADLINE)
+    assert curves.rows([score(0, 4, "checkpoint", r=1.0)]) == {}
+    assert curves.rows([score(1, 4, "checkpoint", r=0.5)]) == {}
+    rows = [
+        texts("plain", 4, "checkpoint", perplexity=3.5, tokens=10),
+        texts("drift", 4, "checkpoint", weight_change=0.125, hidden_change=None),
+        texts("footprint", 4, "checkpoint", device=7),
+    ]
+    expected = {"retained/reliability": 0.75, "perplexity/plain": 3.5, "drift/weight_change": 0.125}
+    assert curves.rows(rows) == {4: {**expected, "footprint/device": 7.0}}
+    assert curves.rows([texts("plain", 4, perplexity=3.0)]) == {4: {"perplexity/plain": 3.0}}
+    assert curves.rows([score(0, 6, "final", r=0.0), texts("plain", 6, perplexity=4.0)]) == {
+        6: {"retained/reliability": 0.0, "perplexity/plain": 4.0}
+    }
+
+
+def test_the_table_has_one_row_a_record_with_both_moments():
+    table = RecordTable()
+    table.add([score(1, 2, r=1.0), score(0, 2, r=0.5), texts("plain", 0, "baseline", perplexity=1.0)])
+    table.add([score(0, 4, "final", r=0.0), {**score(1, 4, "final", status="failed"), "reason": "NaN"}])
+    assert table.rows() == [
+        {
+            **{"position": 0, "record": "id0", "status": "scored", "reason": None},
+            **{"final/rewrite.exact": 0.0, "immediate/rewrite.exact": 0.5},
+        },
+        {
+            **{"position": 1, "record": "id1", "status": "failed", "reason": "NaN"},
+            **{"final/rewrite.exact": None, "immediate/rewrite.exact": 1.0},
+        },
+    ]
+
+
+def test_the_summary_is_flat_and_holds_numbers_only():
+    from editbench.results.measures import summarise
+
+    rows = [score(0, 1, "final", r=1.0, l=0.5), texts("plain", 1, perplexity=2.0), texts("drift", 1, weight_change=0.5)]
+    flat = flat_summary(summarise(rows, HEADLINE), {"edit_seconds": 2.0, "footprint": {"device": 5}})
+    assert flat["final/reliability/mean"] == 1.0
+    assert flat["final/locality/n"] == 1.0
+    assert flat["final/perplexity/plain"] == 2.0
+    assert flat["final/drift/weight_change"] == 0.5
+    assert flat["cost/edit_seconds"] == 2.0
+    assert flat["footprint/device"] == 5.0
+    assert "final/generality/mean" not in flat
+    assert all(isinstance(value, float) for value in flat.values())
+
+
+def test_a_run_has_one_key_for_life_and_a_group_that_seeds_share(tmp_path):
+    run, other = tracked(tmp_path), tracked(tmp_path, started="2030-01-02T00:00:00+00:00")
+    assert run.key == tracked(tmp_path).key != other.key
+    assert run.group == "counterfact-pocket-rome-e4-b2"
+    assert run.tags == ("counterfact", "pocket", "rome", "mine")
+
+
+# -- the observer -----------------------------------------------------------------------------------------------------
+
+
+class Recorder(Tracker):
+    """Keeps its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, run):
+        self.calls.append(("start", run.name))
+
+    def log(self, step, values):
+        self.calls.append(("log", step, dict(values)))
+
+    def table(self, name, rows):
+        self.calls.append(("table", name, len(rows)))
+
+    def finish(self, summary, status):
+        self.calls.append(("finish", status, dict(summary)))
+
+
+def test_calls_come_in_the_order_of_the_run(tmp_path):
+    recorder = Recorder()
+    with Observer(recorder, HEADLINE, memory=lambda: {"peak_rss_bytes": 9, "peak_cuda_bytes": 0}) as observer:
+        observer.start(tracked(tmp_path))
+        observer.rows([texts("plain", 0, "baseline", perplexity=3.0)])
+        observer.edit({"batch": 0, "ids": ["id0"], "seconds": 0.5})
+        observer.rows([score(0, 1, r=1.0)])
+        observer.done({"final": None}, {"edit_seconds": 0.5})
+    costs = {"cost/seconds_per_edit": 0.5, "cost/edit_seconds": 0.5, "unedited": 0.0, "cost/peak_rss_bytes": 9.0}
+    assert recorder.calls == [
+        ("start", INFO["run"]),
+        ("log", 0, {"perplexity/plain": 3.0}),
+        ("log", 1, costs),
+        ("log", 1, {"immediate/reliability": 1.0}),
+        ("table", "records", 1),
+        ("finish", "done", {"cost/edit_seconds": 0.5, "status": "done"}),
+    ]
+
+
+def test_a_resumed_run_goes_on_with_its_running_means():
+    recorder = Recorder()
+    observer = Observer(recorder, HEADLINE)
+    observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [score(0, 1, r=1.0)])
+    assert recorder.calls == []
+    observer.edit({"batch": 1, "ids": ["id1"], "seconds": 1.0})
+    observer.rows([score(1, 2, r=0.0)])
+    assert [call[1] for call in recorder.calls] == [2, 2]
+    assert recorder.calls[1][2] == {"immediate/reliability": 0.5}
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")])
+def test_an_error_closes_the_run_with_its_status_and_goes_on_up(error, status):
+    recorder = Recorder()
+    with pytest.raises(type(error)), Observer(recorder, HEADLINE):
+        raise error
+    assert recorder.calls[-1][1] == status
+    assert type(error).__name__ in recorder.calls[-1][2]["reason"]
+
+
+def test_rows_that_cannot_be_read_do_not_end_a_run(caplog):
+    observer = Observer(Recorder(), HEADLINE)
+    for _ in range(3):
+        observer.rows([{"nonsense": True}])
+        observer.edit({})
+    assert len(caplog.records) == 1
+
+
+# -- opening ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_tracker_nothing_is_imported():
+    code = """
+import sys
+from editbench.tracking import Observer, TrackerSettings, open_tracker
+observer = Observer(open_tracker(TrackerSettings()))
+observer.edit({"ids": [], "seconds": 0.0}); observer.rows([]); observer.finish("done")
+print(sorted({"wandb", "tensorboard", "trackio", "torch", "numpy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "wandbb"}, "unknown tracker 'wandbb'; did you mean 'wandb'?"),
+        ({"name": "wandb", "mode": "ofline"}, "unknown tracker mode 'ofline'; did you mean 'offline'?"),
+        ({"name": "wandb", "queue": 0}, "tracker.queue is 0; it must be positive"),
+    ],
+)
+def test_wrong_settings_are_said(settings, message):
+    with pytest.raises(ValueError, match="^" + message.replace("?", r"\?")):
+        open_tracker(TrackerSettings(**settings))
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio"])
+def test_a_missing_package_names_the_extra(monkeypatch, name):
+    monkeypatch.setattr("editbench.tracking.opening.util.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=rf"pip install 'editbench\[{name}\]'"):
+        open_tracker(TrackerSettings(name=name))
+
+
+def test_none_is_free():
+    assert isinstance(open_tracker(TrackerSettings()), NoTracker)
+
+
+# -- services that fail -----------------------------------------------------------------------------------------------
+
+
+class Broken(Tracker):
+    """Raises on every call, or from some call on."""
+
+    def __init__(self, start_works=True):
+        self.start_works = start_works
+        self.calls = 0
+
+    def start(self, run):
+        self.calls += 1
+        if not self.start_works:
+            raise ConnectionError("no route to host\nand more")
+
+    def log(self, step, values):
+        self.calls += 1
+        raise OSError("network down")
+
+    table = log
+
+    def finish(self, summary, status):
+        self.calls += 1
+        raise OSError("network down")
+
+
+class Hanging(Recorder):
+    """Hangs in its first ``log``."""
+
+    def __init__(self):
+        super().__init__()
+        self.wake = threading.Event()
+
+    def log(self, step, values):
+        self.wake.wait()
+
+
+def guarded(backend, **settings):
+    return Guarded(backend, TrackerSettings(name="test", **{"start_seconds": 5.0, "finish_seconds": 5.0, **settings}))
+
+
+def show_a_run(tracker, folder, edits=20):
+    """Everything that a run calls; the seconds that it took."""
+    begun = time.monotonic()
+    with Observer(tracker, HEADLINE) as observer:
+        observer.start(tracked(folder))
+        for i in range(edits):
+            observer.edit({"batch": i, "ids": [f"id{i}"], "seconds": 0.1})
+            observer.rows([score(i, i + 1, r=1.0)])
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize(("start_works", "calls"), [(True, 43), (False, 1)])
+def test_a_service_that_raises_is_said_once(tmp_path, caplog, start_works, calls):
+    backend = Broken(start_works)
+    assert show_a_run(guarded(backend), tmp_path) < 4
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    text = "log failed (OSError: network down)" if start_works else "start failed (ConnectionError: no route to host)"
+    assert text in record.getMessage()
+    assert backend.calls == calls  # start, 2 x 20 log, table, finish; or nothing after a start that failed
+
+
+def test_a_service_that_hangs_neither_blocks_nor_delays(tmp_path, caplog):
+    backend = Hanging()
+    assert show_a_run(guarded(backend, queue=5, finish_seconds=0.3), tmp_path, edits=500) < 3
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "5 calls are waiting, further ones are dropped" in messages[0]
+    assert "not finished within 0.3 s" in messages[1]
+    backend.wake.set()  # should it wake up, it closes the run, and no more
+    deadline = time.monotonic() + 5
+    while backend.calls[-1][0] != "finish" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [call[0] for call in backend.calls] == ["start", "finish"]
+
+
+def test_a_service_that_does_not_start_is_waited_for_once(tmp_path, caplog):
+    class Slow(Recorder):
+        def start(self, run):
+            time.sleep(30)
+
+    assert show_a_run(guarded(Slow(), start_seconds=0.3, finish_seconds=0.2), tmp_path) < 2
+    assert "not finished within" in caplog.records[-1].getMessage()
+
+
+def test_a_service_that_works_gets_every_call_in_order(tmp_path):
+    backend = Recorder()
+    show_a_run(guarded(backend), tmp_path, edits=3)
+    names = [call[0] for call in backend.calls]
+    assert names == ["start", *["log"] * 6, "table", "finish"]
+    assert [call[1] for call in backend.calls if call[0] == "log"] == [1, 1, 2, 2, 3, 3]
+
+
+def test_finish_without_start_returns():
+    guarded(Recorder()).finish({}, "done")

@@ -1,0 +1,219 @@
+"""The real clients, offline: what they wrote is read back.
+
+wandb 0.31 ships no reader of its offline transaction log in Python, so `wandb_records` reads the file itself (LevelDB's
+log format: blocks of 32 KiB, records in parts) and wandb's own protocol classes parse the records.
+"""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from editbench import runner, setup
+from editbench.tracking import Observer, TrackerSettings, open_tracker
+from tests.test_session import records
+from tests.test_tracking import HEADLINE, score, texts, tracked
+from tests.zoo import LINES, tiny_host
+
+RELIABILITY = [(1, 1.0), (2, 0.5), (3, 2 / 3)]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "TRACKIO_"))]:
+        monkeypatch.delenv(name)
+
+
+def show_three_edits(folder, **settings):
+    """Three edits with reliability 1, 0, 1, shown by the real client."""
+    settings = TrackerSettings(**{"finish_seconds": 60.0, "tags": ["mine"], **settings})
+    with Observer(open_tracker(settings), HEADLINE, memory=lambda: {"peak_rss_bytes": 9}) as observer:
+        observer.start(tracked(folder))
+        observer.rows([texts("plain", 0, "baseline", perplexity=3.0)])
+        for i, value in enumerate((1.0, 0.0, 1.0)):
+            observer.edit({"batch": i, "ids": [f"id{i}"], "seconds": 0.5})
+            observer.rows([score(i, i + 1, r=value)])
+        observer.done({"final": None}, {"edit_seconds": 1.5})
+
+
+# -- Weights & Biases -------------------------------------------------------------------------------------------------
+
+
+def wandb_records(file):
+    from wandb.proto import wandb_internal_pb2 as protocol
+
+    data = file.read_bytes()
+    assert data[:4] == b":W&B"
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        room = 32768 - position % 32768
+        if room < 7:
+            position += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield protocol.Record.FromString(parts)
+            parts = b""
+
+
+class Synced:
+    """What would be synced from an offline run's folder."""
+
+    def __init__(self, folder):
+        [file] = folder.glob("*.wandb")
+        self.history, self.summary, self.config, self.tables, self.exit_code = [], {}, {}, {}, None
+        for record in wandb_records(file):
+            kind = record.WhichOneof("record_type")
+            if kind == "history":
+                self.history.append(self._items(record.history.item))
+            elif kind == "summary":
+                self.summary.update(self._items(record.summary.update))
+            elif kind == "run":
+                self.run = record.run
+                self.config.update(self._items(record.run.config.update))
+            elif kind == "exit":
+                self.exit_code = record.exit.exit_code
+        for file in folder.glob("files/media/table/*.json"):
+            self.tables[file.name.partition("_")[0]] = json.loads(file.read_text())
+
+    @staticmethod
+    def _items(items):
+        return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+    def curve(self, name):
+        return [(line["edits"], line[name]) for line in self.history if name in line]
+
+
+def offline_runs(folder):
+    return [Synced(found) for found in sorted(folder.glob("wandb/offline-run-*"))]
+
+
+def test_wandb_offline_holds_curves_summary_tables_and_config(tmp_path):
+    show_three_edits(tmp_path, name="wandb", mode="offline")
+    [synced] = offline_runs(tmp_path)
+    assert synced.curve("immediate/reliability") == pytest.approx(RELIABILITY)
+    assert synced.curve("cost/edit_seconds") == [(1, 0.5), (2, 1.0), (3, 1.5)]
+    assert synced.curve("cost/peak_rss_bytes") == [(1, 9), (2, 9), (3, 9)]
+    assert synced.curve("perplexity/plain") == [(0, 3.0)]
+    assert synced.summary["status"] == "done"
+    assert synced.summary["cost/edit_seconds"] == 1.5
+    assert synced.exit_code == 0
+    assert synced.config["seed"] == 3
+    assert synced.config["provenance"]["method"] == {"name": "rome"}
+    run = synced.run
+    assert (run.project, run.run_group, run.run_id) == ("editbench", tracked(tmp_path).group, tracked(tmp_path).key)
+    assert (run.display_name, set(run.tags)) == (tracked(tmp_path).name, {"counterfact", "pocket", "rome", "mine"})
+    table = synced.tables["records"]
+    assert table["columns"][:3] == ["position", "record", "status"]
+    assert [row[:3] for row in table["data"]] == [[i, f"id{i}", "scored"] for i in range(3)]
+
+
+def test_wandb_variables_hold_where_the_settings_say_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "their-group")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    show_three_edits(tmp_path, name="wandb", group="ours")
+    [synced] = offline_runs(tmp_path / "elsewhere")
+    assert (synced.run.project, synced.run.run_group) == ("theirs", "ours")
+
+
+def test_wandb_without_a_key_goes_on_offline_and_asks_nothing(tmp_path, monkeypatch, caplog):
+    for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "nobody"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    show_three_edits(tmp_path, name="wandb", mode="online")
+    [synced] = offline_runs(tmp_path)
+    assert synced.curve("immediate/reliability") == pytest.approx(RELIABILITY)
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("editbench")]
+    assert "Going on offline; later: wandb sync" in message
+
+
+def test_wandb_disabled_writes_nothing(tmp_path):
+    show_three_edits(tmp_path, name="wandb", mode="disabled")
+    assert not list(tmp_path.rglob("*.wandb"))
+
+
+# -- a whole run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
+    host, data, text = tiny_host("gpt2"), tmp_path / "data.json", tmp_path / "plain.txt"
+    host.model.save_pretrained(tmp_path / "tiny")
+    host.tokenizer.save_pretrained(tmp_path / "tiny")
+    data.write_text(json.dumps(list(records())))
+    text.write_text("\n".join(LINES))
+    common = ["method=finetune", "method.layer=1", "method.steps=2", f"model.path={tmp_path / 'tiny'}"]
+    common += [f"dataset.path={data}", f"dataset.plain_path={text}", f"cache={tmp_path / 'cache'}"]
+    common += ["stream.edits=4", "stream.batch_size=2", "stream.checkpoints=[2]"]
+
+    plain = setup.run(runner.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
+    tracker = ["tracker=wandb", "tracker.mode=offline", "tracker.finish_seconds=60", "tracker.group=sweep"]
+    shown = setup.run(runner.compose([*common, *tracker, f"results.dir={tmp_path / 'b'}"])).folder
+
+    assert shown.name == plain.name
+    for file in ("scores.jsonl", "config.yaml"):
+        assert (shown / file).read_text().replace(str(tmp_path / "b"), str(tmp_path / "a")) == (plain / file).read_text()
+    [synced] = offline_runs(shown)
+    rows = [json.loads(line) for line in (shown / "scores.jsonl").read_text().splitlines()]
+    at_end = [row["scores"]["rewrite.exact_match"] for row in rows if row["moment"] == "final" and "record" in row]
+    assert synced.curve("retained/reliability")[-1] == (4, pytest.approx(sum(at_end) / 4))
+    assert [step for step, _ in synced.curve("immediate/reliability")] == [2, 4]
+    assert [step for step, _ in synced.curve("perplexity/plain")] == [0, 2, 4]
+    assert [step for step, _ in synced.curve("cost/seconds_per_edit")] == [2, 4]
+    assert synced.run.run_group == "sweep"
+    assert not caplog.records
+
+
+# -- TensorBoard and Trackio ------------------------------------------------------------------------------------------
+
+
+def test_tensorboard_holds_curves_and_text(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    show_three_edits(tmp_path, name="tensorboard")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalars = events.Scalars("immediate/reliability")
+    assert [(s.step, s.value) for s in scalars] == pytest.approx(RELIABILITY)
+
+    def text(name):
+        [event] = events.Tensors(f"{name}/text_summary")
+        return event.tensor_proto.string_val[0].decode()
+
+    assert '"seed": 3' in text("config")
+    assert '"status": "done"' in text("summary")
+    assert "|1|id1|scored|" in text("records")
+
+
+def test_trackio_holds_curves_and_config(tmp_path):
+    pytest.importorskip("trackio")
+    script = """
+        import json, sys
+        from pathlib import Path
+        from tests.test_tracking_services import show_three_edits
+        show_three_edits(Path(sys.argv[1]) / "run", name="trackio")
+        import trackio
+        from trackio.sqlite_storage import SQLiteStorage
+        [run] = trackio.Api().runs("editbench")
+        logs = SQLiteStorage.get_logs("editbench", run.name)
+        curve = [(log["step"], log["immediate/reliability"]) for log in logs if "immediate/reliability" in log]
+        last = [log["summary/status"] for log in logs if "summary/status" in log]
+        print(json.dumps([curve, last, run.config["seed"], run.config["_Group"]]))
+    """
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path / "home")})
+    assert done.returncode == 0, done.stderr
+    curve, last, seed, group = json.loads(done.stdout.splitlines()[-1])
+    assert [tuple(point) for point in curve] == pytest.approx(RELIABILITY)
+    assert (last, seed, group) == (["done"], 3, tracked(tmp_path).group)
+    assert (tmp_path / "trackio").is_dir()
+    assert not (tmp_path / "home").exists()

@@ -41,7 +41,7 @@ bench: setup ## Measure speed and memory beside the plain implementations
 	$(PY) -m benchmarks
 
 bench-edit: setup ## Measure the editors alone, at a larger size
-	$(PY) -m benchmarks.edit
+	$(PY) -m benchmarks.bench_edit
 
 pocket: setup ## Train the embedded models again
 	$(PY) -m editbench.pocket.train

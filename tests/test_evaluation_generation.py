@@ -153,6 +153,10 @@ def test_normalise(text, expected):
         ("St. Louis. It is", None, "St."),
         ('He said "no." Then', None, 'He said "no."'),
         ("3.5 million people", "3", "3.5 million people"),
+        ("Hans Eysenck.This is a", "Hans Eysenck", "Hans Eysenck."),
+        ("1987.This is", "1988", "1987."),
+        ("the U.S.A and", "Rome", "the U.S.A and"),
+        ("Amazon.COM. It", "Amazon.COM", "Amazon.COM."),
         ("", "x", ""),
     ],
 )

@@ -11,14 +11,16 @@ from tests.zoo import ARCHITECTURES, LAYERS, tiny_host
 
 SETTINGS = ValueSettings(steps=5, learning_rate=0.1, clamp_norm_factor=0.6)
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+ROUNDED = 1e-6  # GPT-J takes its rotary tables and attention in float32 whatever the model's dtype
+WINDOWED = ("mistral", "qwen2", "gemma2", "gemma3", "phi3")
 
 
-def check(host, requests, values, layer, at, settings, dtype):
+def check(host, requests, values, layer, at, settings, tolerance):
     for request, value in zip(requests, values, strict=True):
         init, delta, losses = oracle.value(host, request, TEMPLATES, layer, at, settings)
-        assert torch.allclose(value.init, init, rtol=0, atol=TOLERANCE[dtype] * float(init.abs().max()))
-        assert float((value.delta - delta).norm() / delta.norm()) < TOLERANCE[dtype]
-        assert [terms[0] for terms in value.losses] == pytest.approx(losses, rel=TOLERANCE[dtype])
+        assert torch.allclose(value.init, init, rtol=0, atol=tolerance * float(init.abs().max()))
+        assert float((value.delta - delta).norm()) <= tolerance * float(delta.norm())
+        assert [terms[0] for terms in value.losses] == pytest.approx(losses, rel=tolerance)
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
@@ -26,17 +28,29 @@ def check(host, requests, values, layer, at, settings, dtype):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_mixed_batch_agrees_with_the_oracle(architecture, dtype, at):
     host, requests = tiny_host(architecture, dtype, bos=architecture != "gpt2"), edits()
+    if architecture in WINDOWED:
+        requests = requests[:-1]  # no path from its subject to its target: both gradients are rounding noise
     values = optimise_values(host, requests, TEMPLATES, 1, at, SETTINGS)
-    check(host, requests, values, 1, at, SETTINGS, dtype)
+    tolerance = ROUNDED if (architecture, dtype) == ("gptj", "float64") else TOLERANCE[dtype]
+    check(host, requests, values, 1, at, SETTINGS, tolerance)
 
 
-@pytest.mark.parametrize("layer", [0, LAYERS - 1])
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
-def test_first_and_last_layer(architecture, at, layer):
+def test_the_first_layer(architecture, at):
     host, requests = tiny_host(architecture, "float64", bos=True), edits(4)
-    values = optimise_values(host, requests, TEMPLATES, layer, at, SETTINGS)
-    check(host, requests, values, layer, at, SETTINGS, "float64")
+    values = optimise_values(host, requests, TEMPLATES, 0, at, SETTINGS)
+    check(host, requests, values, 0, at, SETTINGS, 1e-9)
+
+
+@pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_the_last_layer(architecture, at):
+    """Only a subject that predicts the target itself can change its likelihood from there."""
+    host, last = tiny_host(architecture, "float64", bos=True), LAYERS - 1
+    requests = [r for r in edits() if r.prompt.endswith(r.subject)]
+    values = optimise_values(host, requests, TEMPLATES, last, at, SETTINGS)
+    check(host, requests, values, last, at, SETTINGS, 1e-9)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -44,16 +58,18 @@ def test_first_and_last_layer(architecture, at, layer):
 def test_batch_sizes(architecture, count):
     host, requests = tiny_host(architecture), edits(count)
     values = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
-    check(host, requests, values, 1, AT_LAYER, SETTINGS, "float32")
+    check(host, requests, values, 1, AT_LAYER, SETTINGS, TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
 def test_edits_that_are_done_leave_the_batch(architecture):
-    host, requests = tiny_host(architecture, "float64"), edits()
-    settings = ValueSettings(steps=12, learning_rate=0.5, kl_factor=0.0, weight_decay=0.0, stop_loss=2.0)
-    values = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, settings)
+    host, requests = tiny_host(architecture, "float64"), edits(6)
+    settings = ValueSettings(steps=12, learning_rate=0.5, kl_factor=0.0, weight_decay=0.0, stop_loss=0.0)
+    free = optimise_values(host, requests, TEMPLATES, 0, AT_LAYER, settings)
+    settings.stop_loss = sorted(value.losses[-1][0] for value in free)[3]  # about half of them get below
+    values = optimise_values(host, requests, TEMPLATES, 0, AT_LAYER, settings)
     assert len({len(value.losses) for value in values}) > 2
-    check(host, requests, values, 1, AT_LAYER, settings, "float64")
+    check(host, requests, values, 0, AT_LAYER, settings, 1e-9)
 
 
 @pytest.mark.parametrize("max_rows", [1, 9])

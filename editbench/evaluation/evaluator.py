@@ -147,8 +147,8 @@ class Evaluator:
         """Score the text collections as the model stands now: one row for each.
 
         Beside "accurate" there is "edited": the targets of the records that :meth:`score` scored at this moment, given
-        their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after :meth:`score`, with
-        the same edits in the model.
+        their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after that, with the
+        same edits in the model.
         """
         scores = {
             name: text_scores(

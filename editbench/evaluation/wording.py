@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 VERSION = 1
 """Changes with what counts as the same answer; the scorers that compare texts have it as their version."""
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)")
+_MARKS = re.compile(r"[.!?]+[\"'”’)\]]*")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -45,14 +45,17 @@ def normalise(text: str) -> str:
 def cut(text: str, gold: str | None = None) -> str:
     """The answer in a generated text: its first line that is not empty, up to the end of a sentence.
 
-    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end. An end before as many
-    words as ``gold`` has does not count, so that "St. Louis" is not cut after "St.".
+    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the mark
+    does not follow a capital, before a capital: models that were trained on texts without a gap write on like that. An
+    end before as many characters as ``gold`` has, both normalised, does not count: "St. Louis" is not cut after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()
-    least = len(normalise(gold).split()) if gold else 1
-    for end in _SENTENCE_END.finditer(line):
-        if len(normalise(line[: end.end()]).split()) >= least:
-            return line[: end.end()]
+    least = len(normalise(gold)) if gold else 1
+    for marks in _MARKS.finditer(line):
+        before, after = line[: marks.start()][-1:], line[marks.end() :][:1]
+        ends = not after or after.isspace() or (after.isupper() and not before.isupper())
+        if ends and len(normalise(line[: marks.end()])) >= least:
+            return line[: marks.end()]
     return line
 
 

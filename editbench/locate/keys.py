@@ -16,7 +16,7 @@ import torch
 
 from editbench.locate.heads import Heads, place
 from editbench.locate.packing import partition
-from editbench.locate.partial import Columns, Prefix, recording_cache, run, watch
+from editbench.locate.partial import Columns, Prefix, mlp_only_at, recording_cache, run, watch
 from editbench.locate.rows import cut_after_subject
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class SubjectPass:
             prefix = Prefix.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
             parts.append(Seen())
             with ExitStack() as stack:
+                stack.enter_context(mlp_only_at(self.host, last, torch.arange(len(chunk.index)), chunk.last))
                 for module, see, before in self._watchers(chunk, parts[-1], inputs, mlp, outputs, keep):
                     stack.enter_context(watch(module, see, inputs=before))
                 run(self.host, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
@@ -192,9 +193,12 @@ class _Chunk(_Entering):
         return self.place.shape[1]
 
     def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
-        """Store ``tensor`` (B·T or B, T; features) at the subjects' last tokens."""
+        """Store ``tensor`` at the subjects' last tokens: of all columns (B·T or B, T; features), or of those alone."""
         whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
-        into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
+        if whole.shape[1] == 1:
+            into[layer] = whole[:, 0]
+        else:
+            into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
 
     def narrow(self, place: dict[int, int]) -> _Chunk:
         """Only the rows that have a new place."""

@@ -124,9 +124,11 @@ def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
     if start == 0:
         return None
     heads = Heads.of([row.ids[: row.subject] for row in rows])
-    shared = recording_cache(host)
+    shared, last = recording_cache(host), host.n_layers - 1
+    nowhere = torch.zeros(0, dtype=torch.long)  # of the last layer, keys and values are enough
     if heads.tokens:
-        run(host, heads.columns(host.pad_id, host.device), cache=shared)
+        with mlp_only_at(host, last, nowhere, nowhere):
+            run(host, heads.columns(host.pad_id, host.device), cache=shared)
     own = [row.subject - length for row, length in zip(rows, heads.shared, strict=True)]  # tokens not in any head
     parts = partition(own, host.device)
     found = []
@@ -141,7 +143,8 @@ def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
         if width:
             columns = Columns.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, host.pad_id, host.device)
             cache = recording_cache(host, prefix)
-            run(host, columns, cache=cache, start=end - width)
+            with mlp_only_at(host, last, nowhere, nowhere):
+                run(host, columns, cache=cache, start=end - width)
             prefix = Prefix.of(cache)
         assert prefix is not None
         found.append(prefix)

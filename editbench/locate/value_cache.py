@@ -71,6 +71,10 @@ class ValueCache:
     def __getitem__(self, request: EditRequest) -> Found:
         return self._found[self._key(request)]
 
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        self._found.clear()
+
     def lacks(self, requests: Sequence[EditRequest]) -> bool:
         """Whether a request's value is not in memory."""
         return any(self._key(r) not in self._found for r in requests)

@@ -85,7 +85,7 @@ class WandbTracker(Tracker):
         if not wandb.login(prompt=False, verify=True):
             raise ConnectionError("nobody is logged in (wandb login, or WANDB_API_KEY)")
 
-    def _init(self, run: TrackedRun, mode: str) -> Any:
+    def _init(self, run: TrackedRun, mode: Any) -> Any:
         import wandb
 
         settings = self._settings

@@ -4,7 +4,7 @@
 
 The model is a Llama of random weights (d = 512, 12 layers, 8,000 words). A record has 13 prompts (a rewrite, two
 paraphrases behind a sentence of other text, ten neighbours) with two targets each, no prompt shared between records.
-Both ways run in this process on one thread, the slow one being the tests' oracle.
+Both ways run in this process on one thread, the slow one being the tests' oracle. The same for generated answers.
 """
 
 import json
@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from editbench.evaluation.forward import Query, answer
+from editbench.evaluation.generation import Generation, generate
 from editbench.host import Host
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_tokenizer
@@ -61,6 +62,37 @@ def measure(config=None):
     }
 
 
+def measure_generation(config=None):
+    """The same for generated answers: batches with a cache against one prompt at a time, the text run anew each step.
+
+    Raises:
+        AssertionError: The two ways say something else after more than one prompt in a hundred (rounding decides ties).
+    """
+    config = {"records": RECORDS, "seed": 0, **(config or {})}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        queries = [query for record in _records(config["records"], config["seed"]) for query in record]
+        host, settings = _host(queries), Generation()
+        prompts, limits = [q.prompt for q in queries], [settings.limit(host, q.targets[0]) for q in queries]
+        generate(host, prompts[:1], limits[:1])  # warm-up
+        fast, fast_seconds = _timed(lambda: generate(host, prompts, limits))
+        slow, slow_seconds = _timed(lambda: [oracle.generate(host, p, n) for p, n in zip(prompts, limits, strict=True)])
+    finally:
+        torch.set_num_threads(threads)
+    texts = [host.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in slow]
+    differing = sum(a.text != b for a, b in zip(fast, texts, strict=True))
+    assert differing <= len(texts) / 100, f"the two ways differ after {differing} of {len(texts)} prompts"
+    return {
+        "prompts": len(prompts),
+        "new_tokens": sum(limits),
+        "fast_seconds_per_prompt": fast_seconds / len(prompts),
+        "oracle_seconds_per_prompt": slow_seconds / len(prompts),
+        "ratio": slow_seconds / fast_seconds,
+        "differing": differing,
+    }
+
+
 def _timed(work):
     begun = time.process_time()
     result = work()
@@ -97,4 +129,5 @@ def _host(queries):
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure({"records": int(sys.argv[1])} if len(sys.argv) > 1 else None), indent=1))
+    chosen = {"records": int(sys.argv[1])} if len(sys.argv) > 1 else None
+    print(json.dumps({"targets": measure(chosen), "generation": measure_generation(chosen)}, indent=1))

@@ -1,6 +1,6 @@
 """The pocket stream: CPU-seconds per ROME edit and per scored record beside the plain oracles, and peak memory.
 
-    python -m benchmarks.bench_stream
+python -m benchmarks.bench_stream
 """
 
 import json

@@ -1,5 +1,6 @@
 """Experiments, launchers and trackers compose; a sweep has as many jobs as its table; the docs' commands are right."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -134,22 +135,16 @@ def test_every_launcher_composes(name):
             assert config.launcher[key] == value
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others(launcher, tmp_path):
+def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others(tmp_path):
     """The workers know the methods and their cells; scen's cell asks for prompts of the embedded world."""
-    need_launcher(launcher)
-    protocol = ["protocol.scorers=[exact_match]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
-    command = ["-m", f"launcher={launcher}", "method=scen,unedited", "stream.edits=1,1000", *protocol]
+    need_launcher("submitit_local")
+    command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=1000,1"]  # so many records there are not
+    command += ["protocol.scorers=[exact_match]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     subprocess.run([sys.executable, "-m", "editbench.cli", "run", *command], cwd=tmp_path, check=False, timeout=500)
-    runs = {
-        path.parent.name.rsplit("-", 1)[0]: yaml.safe_load(path.read_text())["status"] for path in run_files(tmp_path)
-    }
-    assert runs == {f"counterfact-pocket-{method}-e1-b1-s0": "done" for method in ("scen", "unedited")}
-
-
-def run_files(folder):
-    return (folder / "results").glob("*/run.json")
+    [run] = (tmp_path / "results").glob("*/run.json")
+    assert run.parent.name.startswith("counterfact-pocket-scen-e1-b1-s0")
+    assert json.loads(run.read_text())["status"] == "done"
 
 
 # -- docs -------------------------------------------------------------------------------------------------------------

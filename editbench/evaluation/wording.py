@@ -45,9 +45,10 @@ def normalise(text: str) -> str:
 def cut(text: str, gold: str | None = None) -> str:
     """The answer in a generated text: its first line that is not empty, up to the end of a sentence.
 
-    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the mark
-    does not follow a capital, before a capital: models that were trained on texts without a gap write on like that. An
-    end before as many characters as ``gold`` has, both normalised, does not count: "St. Louis" is not cut after "St.".
+    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the
+    mark does not follow a capital, before a capital: models that were trained on texts without a gap write on like
+    that. An end before as many characters as ``gold`` has, both normalised, does not count: "St. Louis" is not cut
+    after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()
     least = len(normalise(gold)) if gold else 1

@@ -90,7 +90,8 @@ class SubjectPass:
             prefix = Prefix.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
             parts.append(Seen())
             with ExitStack() as stack:
-                stack.enter_context(mlp_only_at(self.host, last, torch.arange(len(chunk.index)), chunk.last))
+                size = len(chunk.index)
+                stack.enter_context(mlp_only_at(self.host, last, size, torch.arange(size), chunk.last))
                 for module, see, before in self._watchers(chunk, parts[-1], inputs, mlp, outputs, keep):
                     stack.enter_context(watch(module, see, inputs=before))
                 run(self.host, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)

@@ -182,12 +182,13 @@ def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None
 
 
 @contextmanager
-def mlp_only_at(host: Host, layer: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def mlp_only_at(host: Host, layer: int, batch: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
     Args:
         host: The model.
         layer: A layer whose output is read at some places only: the last.
+        batch: Number of rows that are run.
         rows: (P,) rows of these places.
         columns: (P,) their columns, counted from the first that is run.
     """
@@ -202,14 +203,7 @@ def mlp_only_at(host: Host, layer: int, rows: Tensor, columns: Tensor) -> Iterat
         whole = whole.index_put((rows.to(out.device), columns.to(out.device)), out)
         return whole.reshape(*shape[0][:-1], out.shape[-1])
 
-    batch = 0
-
-    def count(tensor: Tensor) -> None:
-        nonlocal batch
-        batch = len(tensor)
-
     with ExitStack() as stack:
-        stack.enter_context(watch(host.layers[layer], count, inputs=True))
         for path in host.anatomy.mlp_in:
             stack.enter_context(watch(module_at(host.layers[layer], path), pick, inputs=True))
         stack.enter_context(watch(host.mlp_out(layer), put))

@@ -84,7 +84,7 @@ class Suffixes:
         leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self.at == AT_LAYER else self._edited(shift)
         hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
         host, first = self.host, self.layer + 1
-        with mlp_only_at(host, host.n_layers - 1, rows, columns) if first < host.n_layers else nullcontext():
+        with mlp_only_at(host, host.n_layers - 1, len(hidden), rows, columns) if first < host.n_layers else nullcontext():
             final = run(host, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
         return final[rows.to(final.device), columns.to(final.device)]
 
@@ -127,7 +127,7 @@ def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
     shared, last = recording_cache(host), host.n_layers - 1
     nowhere = torch.zeros(0, dtype=torch.long)  # of the last layer, keys and values are enough
     if heads.tokens:
-        with mlp_only_at(host, last, nowhere, nowhere):
+        with mlp_only_at(host, last, len(heads.tokens), nowhere, nowhere):
             run(host, heads.columns(host.pad_id, host.device), cache=shared)
     own = [row.subject - length for row, length in zip(rows, heads.shared, strict=True)]  # tokens not in any head
     parts = partition(own, host.device)
@@ -143,7 +143,7 @@ def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
         if width:
             columns = Columns.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, host.pad_id, host.device)
             cache = recording_cache(host, prefix)
-            with mlp_only_at(host, last, nowhere, nowhere):
+            with mlp_only_at(host, last, len(part), nowhere, nowhere):
                 run(host, columns, cache=cache, start=end - width)
             prefix = Prefix.of(cache)
         assert prefix is not None

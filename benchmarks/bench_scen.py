@@ -1,6 +1,6 @@
 """SCEN beside its plain oracle (``tests/oracles/scen.py``), in one process.
 
-- ``neurons``: seconds per neuron from cached x (stage 1 has run the prompt) with 10, 100 and 1,000 negatives, and those of
+- ``neurons``: seconds per neuron from cached x (stage 1 has run the prompt), 10, 100 and 1,000 negatives; seconds of
   a pass for x; the oracle runs the whole model on all prompts at every step (10 negatives only).
 - ``experts``: seconds per expert of 10 steps; the oracle runs the whole model, one edit at a time.
 - ``generate``: seconds per token with a bank of 1,000, against the unedited model: nothing fires; and a batch of 16

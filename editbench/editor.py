@@ -171,6 +171,16 @@ class Editor(ABC, Generic[C]):
         receipt.seconds = time.perf_counter() - begun
         return receipt
 
+    def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
+        """Continuations by the edited model; options as in :meth:`editbench.host.Host.generate`.
+
+        Right for every method, also those that answer through something beside the weights.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        width = max(len(self.host.encode(text).ids) for text in texts)  # rows are padded on the left
+        with self.answering([width - 1] * len(texts)):
+            return self.host.generate(texts, **options)
+
     def refusal(self, request: EditRequest) -> str | None:
         """Why this method cannot edit ``request``, or None if it can."""
         if self.capabilities.needs_subject and request.subject is None:

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": {"host"},
     "editor": {"records", "host", "ledger", "registry"},  # make_editor looks its method up
     "registry": {"editor", "host", "pocket"},
-    "locate": {"records", "host", "ledger", "editor"},  # what methods share: everything that a method sees
+    "locate": {"records", "anatomy", "host", "ledger", "editor"},  # what methods share: everything that a method sees
     "evaluation": {"records", "host"},
     "tracking": {"results"},
     "pocket": {"records", "host"},

@@ -104,9 +104,10 @@ def run(
 class _Pass(nn.Module):
     """Stands in for a layer that is not run: hands its input on. Other attributes are the layer's own."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, in_tuple: bool) -> None:
         super().__init__()
         self.__dict__["_replaced"] = layer
+        self.__dict__["_in_tuple"] = in_tuple
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -114,19 +115,52 @@ class _Pass(nn.Module):
         except AttributeError:
             return getattr(self.__dict__["_replaced"], name)
 
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
+        return (hidden_states,) if self.__dict__["_in_tuple"] else hidden_states
+
+
+class _Tell(_Pass):
+    """Hands its input on with one dimension more, and notes how many its input had."""
+
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return hidden_states
+        self.__dict__["dimensions"] = hidden_states.dim()
+        return hidden_states.reshape(1, 1, 1, -1)
+
+
+_IN_TUPLE: dict[type, bool] = {}
+
+
+@torch.no_grad()
+def _in_tuple(host: Host) -> bool:
+    """Whether the model takes its layers' output out of a tuple (GPT-J does), tried once on one token, without layers.
+
+    If it does, the second stand-in sees the dimension gone that the first one added.
+    """
+    layers, original = host.layers, list(host.layers)
+    kind = type(original[0])
+    if kind not in _IN_TUPLE and len(original) > 1:
+        tell = [_Tell(layer, False) for layer in original]
+        try:
+            for i, stand_in in enumerate(tell):
+                layers[i] = stand_in
+            host.decoder(input_ids=torch.zeros((1, 1), dtype=torch.long, device=host.device), use_cache=False)
+        finally:
+            for i, layer in enumerate(original):
+                layers[i] = layer
+        _IN_TUPLE[kind] = tell[1].__dict__["dimensions"] == 3
+    return _IN_TUPLE.get(kind, False)
 
 
 @contextmanager
 def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> Iterator[None]:
     layers = host.layers
     original = list(layers)
+    in_tuple = _in_tuple(host)
     handle = None
     try:
         for i, layer in enumerate(original):
             if not first <= i <= last:
-                layers[i] = _Pass(layer)
+                layers[i] = _Pass(layer, in_tuple)
         if hidden is not None:
             handle = layers[min(first, len(original) - 1)].register_forward_pre_hook(
                 lambda module, args, kwargs: ((hidden, *args[1:]), kwargs), with_kwargs=True

@@ -213,13 +213,6 @@ class SCEN(Editor[SCENConfig]):
             self._answering = False
             held.detach()
 
-    def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
-        """Continuations by the edited model; options as in :meth:`Host.generate`."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        width = max(len(self.host.encode(text).ids) for text in texts)
-        with self.answering([width - 1] * len(texts)):
-            return self.host.generate(texts, **options)
-
     def activations(self, prompts: Sequence[str]) -> Tensor:
         """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
         return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()

@@ -36,9 +36,13 @@ _NO_NUMBER = re.compile(r"\b(nan|inf|infinite)\b", re.IGNORECASE)
 
 @dataclass
 class Clock:
-    """Wall seconds of editing and of evaluating, apart; carried over when a run goes on."""
+    """Wall seconds of editing and of evaluating, apart; carried over when a run goes on.
+
+    Editing counts what a method prepares before the first edit, ``prepare_seconds``: NSE finds its values then.
+    """
 
     edit_seconds: float = 0.0
+    prepare_seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
 
@@ -78,8 +82,13 @@ class Session:
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process left off if one did."""
         self.evaluator.remember_hidden()
+        begun = time.perf_counter()
         self.editor.prepare([record.request for record in self.stream.records])
+        prepared = time.perf_counter() - begun
         start = self._resume()
+        if start == 0:
+            self.clock.prepare_seconds = prepared
+            self.clock.edit_seconds += prepared
         with progress(f"{type(self.editor).__name__}", len(self.stream)) as advance:
             advance(self.stream.edits_after(start - 1) if start else 0)
             for index, batch in self.stream.batches(start):

@@ -2,17 +2,22 @@
 
 import pytest
 import torch
+import transformers
 
+from editbench import Host
 from editbench.editor import EditError
 from editbench.locate.values import AT_LAYER, AT_MLP, ValueSettings, optimise_values
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
-from tests.zoo import ARCHITECTURES, LAYERS, tiny_host
+from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer
 
 SETTINGS = ValueSettings(steps=5, learning_rate=0.1, clamp_norm_factor=0.6)
-TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-ROUNDED = 1e-6  # GPT-J takes its rotary tables and attention in float32 whatever the model's dtype
+EXACT = ("gpt2", "neox", "opt")  # the others take norms or rotary tables in float32 whatever the model's dtype
 WINDOWED = ("mistral", "qwen2", "gemma2", "gemma3", "phi3")
+
+
+def allowed(architecture, dtype):
+    return 1e-5 if dtype == "float32" else 1e-9 if architecture in EXACT else 1e-6
 
 
 def check(host, requests, values, layer, at, settings, tolerance):
@@ -31,8 +36,7 @@ def test_a_mixed_batch_agrees_with_the_oracle(architecture, dtype, at):
     if architecture in WINDOWED:
         requests = requests[:-1]  # no path from its subject to its target: both gradients are rounding noise
     values = optimise_values(host, requests, TEMPLATES, 1, at, SETTINGS)
-    tolerance = ROUNDED if (architecture, dtype) == ("gptj", "float64") else TOLERANCE[dtype]
-    check(host, requests, values, 1, at, SETTINGS, tolerance)
+    check(host, requests, values, 1, at, SETTINGS, allowed(architecture, dtype))
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
@@ -40,7 +44,7 @@ def test_a_mixed_batch_agrees_with_the_oracle(architecture, dtype, at):
 def test_the_first_layer(architecture, at):
     host, requests = tiny_host(architecture, "float64", bos=True), edits(4)
     values = optimise_values(host, requests, TEMPLATES, 0, at, SETTINGS)
-    check(host, requests, values, 0, at, SETTINGS, 1e-9)
+    check(host, requests, values, 0, at, SETTINGS, allowed(architecture, "float64"))
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
@@ -50,7 +54,7 @@ def test_the_last_layer(architecture, at):
     host, last = tiny_host(architecture, "float64", bos=True), LAYERS - 1
     requests = [r for r in edits() if r.prompt.endswith(r.subject)]
     values = optimise_values(host, requests, TEMPLATES, last, at, SETTINGS)
-    check(host, requests, values, last, at, SETTINGS, 1e-9)
+    check(host, requests, values, last, at, SETTINGS, allowed(architecture, "float64"))
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -58,7 +62,7 @@ def test_the_last_layer(architecture, at):
 def test_batch_sizes(architecture, count):
     host, requests = tiny_host(architecture), edits(count)
     values = optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
-    check(host, requests, values, 1, AT_LAYER, SETTINGS, TOLERANCE["float32"])
+    check(host, requests, values, 1, AT_LAYER, SETTINGS, 1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
@@ -69,7 +73,7 @@ def test_edits_that_are_done_leave_the_batch(architecture):
     settings.stop_loss = sorted(value.losses[-1][0] for value in free)[3]  # about half of them get below
     values = optimise_values(host, requests, TEMPLATES, 0, AT_LAYER, settings)
     assert len({len(value.losses) for value in values}) > 2
-    check(host, requests, values, 0, AT_LAYER, settings, 1e-9)
+    check(host, requests, values, 0, AT_LAYER, settings, allowed(architecture, "float64"))
 
 
 @pytest.mark.parametrize("max_rows", [1, 9])
@@ -89,6 +93,18 @@ def test_the_tokenizers_padding_side_does_not_matter(architecture):
         host.tokenizer.padding_side = side
         found.append([v.target for v in optimise_values(host, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_deep_model_whose_layers_give_tuples():
+    """Layers that are skipped hand their input on in the way that the model expects: GPT-J takes it out of a tuple."""
+    tokenizer = tiny_tokenizer(bos=True)
+    config = transformers.GPTJConfig(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=8, n_head=4, n_positions=128, rotary_dim=4, eos_token_id=2
+    )
+    torch.manual_seed(0)
+    host = Host(transformers.GPTJForCausalLM(config).double(), tokenizer)
+    values = optimise_values(host, edits(3), TEMPLATES, 4, AT_LAYER, SETTINGS)
+    check(host, edits(3), values, 4, AT_LAYER, SETTINGS, 1e-6)
 
 
 def test_the_model_is_left_as_it_was():

@@ -136,6 +136,7 @@ class Costs(TypedDict, total=False):
     """What the run took; every key may be missing."""
 
     edit_seconds: float
+    prepare_seconds: float
     evaluation_seconds: float
     peak_rss_bytes: int
     peak_cuda_bytes: int
@@ -278,7 +279,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "perplexity_before": Column("perplexity of the plain texts before the first edit"),
     "perplexity_after": Column("the same after the last edit", (*_FINAL, "texts", "plain", "perplexity")),
     "perplexity_ratio": Column("after / before"),
-    "edit_seconds": Column("wall seconds of editing", ("costs", "edit_seconds")),
+    "edit_seconds": Column("wall seconds of editing, preparation included", ("costs", "edit_seconds")),
     "evaluation_seconds": Column("wall seconds of evaluating", ("costs", "evaluation_seconds")),
     "seconds_per_edit": Column("`edit_seconds` / edits made"),
     "peak_rss_bytes": Column("peak memory of the process, bytes", ("costs", "peak_rss_bytes")),

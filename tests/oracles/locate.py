@@ -21,7 +21,7 @@ def hooked(module, change, *, inputs=False):
 
     def after(_, args, output):
         new = change(output[0] if isinstance(output, tuple) else output)
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+        return (new, *output[1:]) if isinstance(output, tuple) and new is not None else new
 
     return module.register_forward_pre_hook(before) if inputs else module.register_forward_hook(after)
 

@@ -1,0 +1,219 @@
+"""ROME, MEMIT and NSE, whole, beside the plain way of doing the same; and their settings."""
+
+import pytest
+import torch
+
+from editbench import EditRequest, Materials, make_editor
+from editbench.editor import EditError
+from editbench.methods.nse.neurons import select_neurons
+from tests.edits import TEMPLATES, edits
+from tests.oracles import locate as oracle
+from tests.zoo import tiny_host
+
+VALUE = {"steps": 4, "learning_rate": 0.1, "clamp_norm_factor": 0.6}
+ARCHITECTURES = ("gpt2", "llama", "qwen3", "gemma2", "gptj")
+LAYERS = [0, 1]
+
+
+def moments(host):
+    generator, out = torch.Generator().manual_seed(0), {}
+    for layer in range(host.n_layers):
+        x = torch.randn(host.d_ff(layer), 200, generator=generator, dtype=torch.float64)
+        out[layer] = x @ x.T / 200
+    return out
+
+
+def make(method, host, **settings):
+    materials = Materials(templates=TEMPLATES, moments=moments(host), **settings.pop("materials", {}))
+    return make_editor(method, host, materials=materials, **VALUE, **settings)
+
+
+def agree(host, other, layers, tolerance=1e-6):
+    for layer in layers:
+        ours, plain = (h.weight(h.mlp_out_name(layer)) for h in (host, other))
+        assert float((ours - plain).norm() / plain.norm()) < tolerance
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rome(architecture):
+    host, other = (tiny_host(architecture, "float64", bos=True) for _ in range(2))
+    editor, inverse = make("rome", host, layer=1), torch.linalg.inv(moments(host)[1])
+    for request in edits(3):
+        editor.edit([request])
+        oracle.rome(other, request, TEMPLATES, inverse, editor.config)
+    agree(host, other, [1])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_memit(architecture):
+    host, other = (tiny_host(architecture, "float64", bos=True) for _ in range(2))
+    editor = make("memit", host, layers=LAYERS, moment_weight=2.0)
+    for batch in (edits(6)[:4], edits(6)[4:]):
+        editor.edit(batch)
+        oracle.memit(other, batch, TEMPLATES, moments(host), editor.config)
+    agree(host, other, LAYERS)
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "on demand"])
+@pytest.mark.parametrize("threshold", [1.0, 0.7])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nse(architecture, threshold, ahead):
+    host, other = (tiny_host(architecture, "float64", bos=True) for _ in range(2))
+    settings = {"alpha": 0.05, "upper_bound": 50.0, "max_iterations": 3, "neuron_threshold": threshold}
+    editor, batches = make("nse", host, layers=LAYERS, moment_weight=2.0, **settings), [edits(6)[:4], edits(6)[4:]]
+    if ahead:
+        editor.prepare(edits(6))
+    for batch in batches:
+        receipt = editor.edit(batch)
+        assert len(receipt.details["rounds"]) == 2
+
+    def pick(keys):
+        index = select_neurons(keys, threshold, "published")
+        return torch.arange(len(keys)) if index is None else index
+
+    oracle.nse(other, batches, TEMPLATES, moments(host), editor.config, pick)
+    agree(host, other, LAYERS)
+
+
+def test_rome_with_the_consistent_key_puts_the_value_at_the_mean_key():
+    host = tiny_host("gpt2", "float64")
+    editor = make("rome", host, layer=1, key="consistent")
+    (change,) = (editor.edit(edits(1)), editor.ledger.entries[0].changes)[1]
+    mean = oracle.at_subject(
+        tiny_host("gpt2", "float64"), _rows(host, edits(1)[0]), tiny_host("gpt2", "float64").mlp_out(1), inputs=True
+    )
+    del mean
+    assert change.left.shape == (host.config.hidden_size, 1)
+
+
+def _rows(host, request):
+    from editbench.locate.rows import subject_row
+
+    return [subject_row(host, request, t) for t in TEMPLATES]
+
+
+# -- NSE's settings -----------------------------------------------------------------------------------------------------
+
+
+def test_selection_rules():
+    keys = torch.tensor([[4.0], [-3.0], [2.0], [1.0]])
+    assert select_neurons(keys, 0.69, "published").tolist() == [0]
+    assert select_neurons(keys, 0.69, "smallest").tolist() == [0, 1]
+    assert select_neurons(keys, 0.70, "published").tolist() == [0, 1]
+    assert select_neurons(keys, 0.70, "smallest").tolist() == [0, 1]
+    assert select_neurons(keys, 0.1, "published").tolist() == []
+    assert select_neurons(keys, 1.0, "published") is None
+
+
+@pytest.mark.parametrize(("memory", "columns"), [("all", 4), ("kept", 2), ("none", 0)])
+def test_memory(memory, columns):
+    host = tiny_host("gpt2")
+    editor = make("nse", host, layers=LAYERS, memory=memory, alpha=0.0, upper_bound=1e9)
+    editor.prepare(edits(4))
+    targets = torch.stack([editor.values[r].target for r in edits(4)], 1)
+    distances = (targets - oracle.hidden(host, edits(4), 1)).norm(dim=0).sort().values
+    editor.config.alpha = float(distances[1])  # two of four edits take part
+    editor.edit(edits(4))
+    assert [gram.keys.shape[1] for gram in editor.memory.grams.values()] == [columns] * 2
+
+
+def test_rolled_back_edits_are_forgotten():
+    host, settings = tiny_host("gpt2"), {"layers": LAYERS, "alpha": 0.0, "upper_bound": 1e9}
+    editor = make("nse", host, **settings)
+    editor.edit(edits(4)[:2])
+    once = host.weight(host.mlp_out_name(1)).clone()
+    editor.edit(edits(4)[2:])
+    twice = host.weight(host.mlp_out_name(1)).clone()
+    editor.ledger.rollback(1)
+    assert torch.equal(host.weight(host.mlp_out_name(1)), once)
+    editor.edit(edits(4)[2:])
+    assert torch.equal(host.weight(host.mlp_out_name(1)), twice)
+
+
+def test_memory_is_folded_and_then_cannot_forget_single_batches():
+    host = tiny_host("gpt2")  # d_ff is 48
+    editor = make("nse", host, layers=LAYERS, alpha=0.0, upper_bound=1e9, steps=1, weight_decay=0.0)
+    sizes = []
+    for start in range(0, 65, 13):
+        editor.edit(edits(65)[start : start + 13])
+        sizes.append(editor.memory.grams[0].keys.shape[1])
+    assert sizes == [13, 26, 39, 52, 13]
+    assert editor.footprint().host > 0
+    editor.ledger.rollback(2)
+    with pytest.raises(EditError, match="restore the state"):
+        editor.edit(edits(1))
+
+
+def test_values_are_cached_on_disk(tmp_path):
+    requests = edits(3)
+    first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
+    first.prepare(requests)
+    files = sorted((tmp_path / "values").rglob("*.safetensors"))
+    assert len(files) == 3
+    second = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
+    before = [file.stat().st_mtime_ns for file in files]
+    second.prepare([EditRequest("another id", r.prompt, r.subject, r.target) for r in requests])
+    assert [file.stat().st_mtime_ns for file in files] == before
+    assert all(torch.equal(first.values[r].target, second.values[r].target) for r in requests)
+    assert all(first.values[r].losses == second.values[r].losses for r in requests)
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 5}, {"kl_factor": 0.5}, {"layers": [0, 2]}, {"materials": {}}], ids=["steps", "kl", "layer", "same"]
+)
+def test_every_constant_is_part_of_the_cache_key(change, tmp_path):
+    first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
+    first.prepare(edits(1))
+    settings = {**VALUE, "layers": LAYERS, **change}
+    settings.pop("materials", None)
+    materials = Materials(templates=TEMPLATES, moments=moments(tiny_host("gpt2")), cache=tmp_path)
+    make_editor("nse", tiny_host("gpt2"), materials=materials, **settings).prepare(edits(1))
+    assert len(list((tmp_path / "values").rglob("*.safetensors"))) == (1 if "materials" in change else 2)
+
+
+def test_a_damaged_value_is_found_again(tmp_path):
+    request = edits(1)
+    first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
+    first.prepare(request)
+    (file,) = (tmp_path / "values").rglob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    second = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
+    with pytest.warns(UserWarning, match="is damaged"):
+        second.prepare(request)
+    assert torch.equal(first.values[request[0]].target, second.values[request[0]].target)
+    assert file.read_bytes() == whole
+
+
+def test_an_edit_that_fails_ahead_of_time_fails_when_its_turn_comes():
+    host, requests = tiny_host("gpt2"), edits(4)
+    host.model.get_input_embeddings().weight.data[host.encode("Toko").ids[0]] = float("nan")
+    editor = make("nse", host, layers=LAYERS, alpha=0.0, upper_bound=1e9)
+    editor.prepare(requests)
+    editor.edit([requests[0]])
+    with pytest.raises(EditError, match="edit-1"):
+        editor.edit([requests[1]])
+    assert editor.ledger.edited_ids == ["edit-0"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("nse", {"alpha": 5.0, "upper_bound": 5.0}, "upper_bound is 5.0 and alpha 5.0"),
+        ("nse", {"selection": "largest"}, "selection is 'largest'"),
+        ("nse", {"memory": "some"}, "memory is 'some'"),
+        ("nse", {"max_iterations": 1}, "max_iterations is 1"),
+        ("nse", {"neuron_threshold": 0.0}, "neuron_threshold is 0.0"),
+        ("memit", {"layers": []}, "layers is \\[\\]"),
+        ("memit", {"layers": [3, 2]}, "rising"),
+        ("memit", {"moment_weight": 0.0}, "moment_weight is 0.0"),
+        ("memit", {"solve_dtype": "float16"}, "solve_dtype is 'float16'"),
+        ("memit", {"layer": [1]}, "did you mean"),
+        ("rome", {"key": "mean"}, "key is 'mean'"),
+        ("rome", {"template_lengths": [[5]]}, "template_lengths holds"),
+        ("rome", {"steps": 0}, "steps is 0"),
+    ],
+)
+def test_settings_are_checked(method, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_editor(method, tiny_host("gpt2"), **settings)

@@ -1,0 +1,115 @@
+"""Second moments: one pass equals layer by layer; a collection that stopped goes on; the cache is by content."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from editbench.locate import moments
+from editbench.locate.moments import moments_for, read_moments, second_moments
+from editbench.locate.templates import check_templates, generate_templates
+from tests.oracles import locate as oracle
+from tests.zoo import ARCHITECTURES, LINES, tiny_host
+
+TEXTS = [*LINES, *(line[: 20 + i] for i, line in enumerate(LINES))]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_pass_for_all_layers_equals_one_plain_pass_each(architecture):
+    host = tiny_host(architecture, "float64", bos=True)
+    found = second_moments(host, TEXTS, [0, 1, 2])
+    for layer, moment in found.items():
+        torch.testing.assert_close(
+            moment, oracle.moment(host, TEXTS, layer).double(), rtol=1e-5, atol=1e-6
+        )  # some keep float32 inside
+        assert moment.dtype == torch.float64
+
+
+def test_max_tokens_stops_after_the_text_that_reaches_it():
+    host = tiny_host("gpt2")
+    first = len(host.encode(TEXTS[0]).ids)
+    one = second_moments(host, TEXTS, [1], max_tokens=first)
+    assert torch.equal(one[1], second_moments(host, TEXTS[:1], [1])[1])
+
+
+def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch):
+    host = tiny_host("llama")
+    monkeypatch.setattr(moments, "TOKENS_AT_ONCE", 40)  # several batches
+    whole = second_moments(host, TEXTS, [0, 2])
+    monkeypatch.setattr(moments, "SAVE_SECONDS", -1.0)
+    add, calls = moments._add_batch, []
+
+    def stop_at_third(*arguments):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moments, "_add_batch", stop_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            second_moments(host, TEXTS, [0, 2], cache=tmp_path)
+    assert len(list(tmp_path.rglob("partial-*.safetensors"))) == 1
+    again = second_moments(host, TEXTS, [0, 2], cache=tmp_path)
+    assert all(torch.equal(again[layer], whole[layer]) for layer in whole)
+    assert not list(tmp_path.rglob("partial-*"))
+
+
+def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):
+    host = tiny_host("gpt2")
+    made = second_moments(host, TEXTS, [0, 1], cache=tmp_path)
+    collect, calls = moments._collect, []
+    monkeypatch.setattr(moments, "_collect", lambda *a: calls.append(1) or collect(*a))
+    found = second_moments(host, TEXTS, [1], cache=tmp_path)
+    assert not calls
+    assert torch.equal(found[1], made[1])
+    second_moments(host, TEXTS[:-1], [1], cache=tmp_path)
+    second_moments(tiny_host("gpt2", seed=1), TEXTS, [1], cache=tmp_path)
+    assert len(calls) == 2
+    file = next(tmp_path.rglob("layer-001.safetensors"))
+    for file in tmp_path.rglob("layer-001.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"layer-001\.safetensors is damaged.*delete it"):
+        second_moments(host, TEXTS, [1], cache=tmp_path)
+
+
+def test_moments_that_the_user_gives(tmp_path):
+    host = tiny_host("gpt2")
+    made = second_moments(host, TEXTS, [0, 1])
+    file = tmp_path / "moments.safetensors"
+    save_file({str(layer): moment for layer, moment in made.items()}, file)
+    for given in (made, file, str(file)):
+        found = moments_for(host, [1], given, [], None, None)
+        assert torch.equal(found[1], made[1])
+    with pytest.raises(ValueError, match="none for \\[2\\]"):
+        read_moments(file, [2])
+    with pytest.raises(ValueError, match="no second moment was given for layer 2"):
+        moments_for(host, [2], made, [], None, None)
+    with pytest.raises(ValueError, match=r"must be \(48, 48\)"):
+        moments_for(host, [0], {0: torch.eye(3)}, [], None, None)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_moments(tmp_path / "nowhere", [0])
+    with pytest.raises(ValueError, match="plain text"):
+        moments_for(host, [0], None, [], None, None)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_templates_are_seeded_and_hold_no_special_token(architecture):
+    host = tiny_host(architecture, bos=architecture == "llama")
+    plan = [("", 5, 3), ("The", 4, 1)]
+    one, again, other = (generate_templates(host, plan, seed) for seed in (0, 0, 1))
+    assert one == again
+    assert one != other
+    assert one[0] == "{}"
+    assert len(one) == 5
+    for template in one:
+        assert template.count("{}") == 1
+        assert not any(token in template for token in host.tokenizer.all_special_tokens)
+    state = torch.random.get_rng_state()
+    generate_templates(host, plan, 0)
+    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's randomness is touched
+
+
+def test_given_templates_are_checked_and_the_bare_one_comes_first():
+    assert check_templates(["They say. {}"]) == ["{}", "They say. {}"]
+    with pytest.raises(ValueError, match="exactly once"):
+        check_templates(["no place"])

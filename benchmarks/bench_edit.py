@@ -21,7 +21,8 @@ import transformers
 from editbench import EditRequest, Host, Materials, make_editor
 from editbench.locate.moments import second_moments
 from editbench.locate.spread import Subjects
-from editbench.locate.values import AT_LAYER, optimise_values
+from editbench.locate.suffix import AT_LAYER
+from editbench.locate.values import optimise_values
 from tests.oracles import locate as oracle
 from tests.zoo import tiny_tokenizer
 
@@ -72,7 +73,7 @@ def rows(models, kinds):
 
 
 def _measure_model(model, kinds):
-    requests, texts = _requests(BATCH), _texts(160)
+    requests, texts = _requests(BATCH), _texts(40)
     host = _host(model)
     work = {"rome": _rome, "memit": _memit, "nse": _nse, "keys": _keys, "moments": _moments}
     for kind in kinds:

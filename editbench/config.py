@@ -13,6 +13,8 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from editbench.tracking.settings import TrackerSettings
+
 
 @dataclass
 class ModelConfig:
@@ -113,6 +115,7 @@ class RunConfig:
     dataset: Any = MISSING
     stream: StreamConfig = field(default_factory=StreamConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
     results: ResultsConfig = field(default_factory=ResultsConfig)
     cache: str = MISSING
 
@@ -135,7 +138,7 @@ def run_name(config: Any, model_name: str) -> str:
     """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    decides = {k: v for k, v in plain.items() if k not in ("results", "cache")}
+    decides = {k: v for k, v in plain.items() if k not in ("results", "cache", "tracker")}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:8]
     stream = config.stream
     parts = [

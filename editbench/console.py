@@ -77,7 +77,8 @@ def conf_names(group: str) -> list[str]:
     import editbench.conf
 
     folders = [Path(p) / group for p in editbench.conf.__path__]
-    return sorted({f.stem for folder in folders for f in folder.glob("*.yaml")})
+    files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
 
 def _figure(value: object) -> str:

@@ -24,7 +24,7 @@ from editbench.naming import suggestion, unknown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-GROUPS = ("method", "model", "dataset", "stream", "protocol")
+GROUPS = ("method", "model", "dataset", "stream", "protocol", "tracker", "launcher", "experiment")
 CONF = "pkg://editbench.conf"
 
 _failures: list[str] = []
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     _failures.clear()
     try:
         given = _with_model_group(list(arguments))
-        register_methods(_chosen(given, "method") or ["rome"])
+        register_methods(_methods(given))
         check_overrides(given)
         _say_when_settings_are_for_another_model(given)
     except (ValueError, HydraException, OmegaConfBaseException) as error:
@@ -58,7 +58,7 @@ def compose(overrides: Sequence[str]) -> Any:
         ValueError: An unknown name or key, or a value of the wrong type.
     """
     given = _with_model_group(list(overrides))
-    register_methods(_chosen(given, "method") or ["rome"])
+    register_methods(_methods(given))
     check_overrides(given)
     _say_when_settings_are_for_another_model(given)
     return _compose(given)
@@ -70,7 +70,6 @@ def register_methods(names: Sequence[str]) -> None:
     Raises:
         ValueError: One of them is not registered.
     """
-    OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     for name in names:
@@ -96,7 +95,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
             for choice in _values(override):
                 if str(choice) not in known:
                     raise unknown(key, str(choice), known)
-            groups[key] = str(_values(override)[0])
+            groups["+experiment" if key == "experiment" else key] = str(_values(override)[0])
     keys = _keys(_compose([f"{k}={v}" for k, v in groups.items()]))
     for override in parsed:
         key = override.key_or_group
@@ -177,6 +176,9 @@ def report_failure(error: Exception) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
+OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)  # at import: in workers too
+
+
 def quiet_libraries() -> None:
     """Our own progress bars and errors are enough."""
     from transformers.utils import logging
@@ -215,6 +217,13 @@ def _chosen(arguments: Sequence[str], group: str) -> list[str]:
         if argument.startswith(f"{group}="):
             return [name.strip() for name in argument.partition("=")[2].split(",") if name.strip()]
     return []
+
+
+def _methods(arguments: Sequence[str]) -> list[str]:
+    """Methods that the jobs may name; an experiment may name any. Hydra composes a sweep's base with the default."""
+    if _chosen(arguments, "+experiment"):
+        return list(registry.method_entry_points())
+    return ["rome", *_chosen(arguments, "method")]
 
 
 def _values(override: Any) -> list[Any]:

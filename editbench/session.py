@@ -16,6 +16,7 @@ from editbench.editor import EditError, EditReceipt
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import progress
 from editbench.resume import SavedState
+from editbench.tracking import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ class Session:
         *,
         retention_sample: int | None = None,
         seed: int = 0,
+        observer: Observer | None = None,
     ) -> None:
         """Take the parts.
 
@@ -70,10 +72,12 @@ class Session:
             moments: "immediate", "final".
             retention_sample: At a checkpoint, score this many of the records so far; None for all.
             seed: Seed of that sample.
+            observer: Is shown every row as it is written.
         """
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
         self.moments = tuple(moments)
         self._retention = (retention_sample, seed)
+        self._observer = observer or Observer()
         self.clock = Clock()
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
@@ -112,8 +116,9 @@ class Session:
         self.store.truncate_after(done - 1 if done else BEFORE_BASELINE)
         for row in self.store.edits():
             self._note_unedited(row["skipped"], row["failed"])
+        self._observer.resume(self.store.edits(), self.store.scores())
         if done == 0:
-            self.store.append_scores(self._baseline_rows())
+            self._write(self._baseline_rows())
         return done
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
@@ -135,17 +140,21 @@ class Session:
         seconds = time.perf_counter() - begun
         self.clock.edit_seconds += seconds
         self._note_unedited(receipt.skipped, failed)
-        self.store.append_edit(
-            {
-                "batch": index,
-                "ids": [record.id for record in batch],
-                "seconds": seconds,
-                "skipped": receipt.skipped,
-                "failed": failed,
-                "losses": receipt.losses,
-                **({"details": receipt.details} if receipt.details else {}),
-            }
-        )
+        row = {
+            "batch": index,
+            "ids": [record.id for record in batch],
+            "seconds": seconds,
+            "skipped": receipt.skipped,
+            "failed": failed,
+            "losses": receipt.losses,
+            **({"details": receipt.details} if receipt.details else {}),
+        }
+        self.store.append_edit(row)
+        self._observer.edit(row)
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.store.append_scores(rows)
+        self._observer.rows(rows)
 
     def _attempt(self, wanted: Sequence[EditRequest]) -> EditReceipt:
         """Edit; too little memory is an edit that failed, like others."""
@@ -171,15 +180,15 @@ class Session:
                 editor=self.editor,
                 unsupported=self.not_edited,
             )
-            self.store.append_scores(rows)
+            self._write(rows)
 
     def _look_back(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         """Score records and texts, and say how far the model has moved and what the method keeps."""
         self._score(records, moment, edits, batch)
-        self.store.append_scores(self._timed(self.evaluator.score_texts, moment, edits, batch, self.editor))
+        self._write(self._timed(self.evaluator.score_texts, moment, edits, batch, self.editor))
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
-        self.store.append_scores([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
+        self._write([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
 
     def _drift(self) -> dict[str, float]:
         """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""

@@ -15,6 +15,7 @@ from editbench.config import headline_of, run_name, settings_of
 from editbench.naming import unknown
 from editbench.results import RunStore
 from editbench.stream import Stream, StreamSettings
+from editbench.tracking import Observer, open_tracker
 
 if TYPE_CHECKING:
     from editbench.editor import Editor
@@ -54,6 +55,7 @@ def run(config: Any) -> Outcome:
     records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
     stream = Stream.build(records, _stream_settings(config.stream))
     _check_protocol(config.protocol, dataset)
+    open_tracker(config.tracker)  # its name and package are checked before anything heavy is loaded
     model_name = config.model.name or Path(str(config.model.path)).name
     store, done = _open_store(config, model_name)
     if done:
@@ -91,20 +93,17 @@ def _run_in(
         }
     )
     editor = _make_editor(host, method, config, store)
-    session = Session(
-        stream,
-        editor,
-        _make_evaluator(host, config, records, stream),
-        store,
-        protocol.moments,
-        retention_sample=protocol.retention_sample,
-        seed=config.stream.seed,
-    )
-    session.run()
-    footprint = asdict(editor.footprint())
-    costs = {**asdict(session.clock), **peak_memory(), "footprint": footprint}
+    evaluator = _make_evaluator(host, config, records, stream)
     headline = headline_of(protocol, records.name)
-    store.set_status("done", summary=summarise(store.scores(), headline), costs=costs)
+    settings: Any = OmegaConf.to_object(config.tracker)
+    with Observer.of(settings, store, _plain(config), headline, peak_memory) as observer:
+        sampling = {"retention_sample": protocol.retention_sample, "seed": config.stream.seed}
+        session = Session(stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer)
+        session.run()
+        costs = {**asdict(session.clock), **peak_memory(), "footprint": asdict(editor.footprint())}
+        summary = summarise(store.scores(), headline)
+        store.set_status("done", summary=summary, costs=costs)
+        observer.done(summary, costs)
 
 
 def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
@@ -112,7 +111,8 @@ def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
     root = Path(config.results.dir)
     name = config.results.name or run_name(config, model_name)
     path = root / name
-    text = OmegaConf.to_yaml(config, resolve=True)
+    decides = OmegaConf.masked_copy(config, [key for key in config if key != "tracker"])
+    text = OmegaConf.to_yaml(decides, resolve=True)
     if not (path / "run.json").exists():
         return RunStore.create(root, name, text), False
     store = RunStore.open(path)

@@ -14,7 +14,7 @@ _CASES = (
 TEMPLATES = ("{}", "The person. {}", "Which language does Google speak, they say, in Galicia? {}")
 
 
-def edits(count=len(_CASES)):
+def edits(count=7):
     """``count`` requests; from the eighth on, subjects are numbered."""
     requests = []
     for i in range(count):

@@ -4,7 +4,8 @@ import torch
 
 from editbench import make_editor
 from editbench.locate.spread import Subjects
-from editbench.locate.values import AT_LAYER, optimise_values
+from editbench.locate.suffix import AT_LAYER
+from editbench.locate.values import optimise_values
 from tests.golden_edits import furthest, golden, golden_host, relative
 
 

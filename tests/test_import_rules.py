@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "records": set(),
     "anatomy": set(),
-    "config": set(),
+    "config": {"tracking"},  # its settings are part of a run's
     "provenance": set(),
     "results": set(),
     "conf": set(),
@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {"results"},
     "pocket": {"records", "host"},
     "resume": {"ledger", "editor"},
-    "session": {"records", "stream", "host", "ledger", "editor", "evaluation", "results", "resume"},
+    "session": {"records", "stream", "host", "ledger", "editor", "evaluation", "results", "resume", "tracking"},
 }
 # These put the parts together.
 MAY_IMPORT["setup"] = set(MAY_IMPORT)

@@ -93,7 +93,7 @@ def test_requests_with_the_same_prompt():
     assert close(keys, oracle.keys(host, twice, TEMPLATES, 1))
 
 
-# -- what rows share, and which rows go together ------------------------------------------------------------------------
+# -- what rows share, and which rows go together ---------------------
 
 
 def test_heads_hold_what_all_rows_of_a_cluster_begin_with():

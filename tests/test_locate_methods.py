@@ -5,6 +5,7 @@ import torch
 
 from editbench import EditRequest, Materials, make_editor
 from editbench.editor import EditError
+from editbench.locate.rows import subject_row
 from editbench.methods.nse.neurons import select_neurons
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
@@ -25,7 +26,7 @@ def moments(host):
 
 def make(method, host, **settings):
     materials = Materials(templates=TEMPLATES, moments=moments(host), **settings.pop("materials", {}))
-    return make_editor(method, host, materials=materials, **VALUE, **settings)
+    return make_editor(method, host, materials=materials, **{**VALUE, **settings})
 
 
 def agree(host, other, layers, tolerance=1e-6):
@@ -75,24 +76,19 @@ def test_nse(architecture, threshold, ahead):
     agree(host, other, LAYERS)
 
 
-def test_rome_with_the_consistent_key_puts_the_value_at_the_mean_key():
+@pytest.mark.parametrize(("key", "template"), [("published", 0), ("consistent", None)])
+def test_rome_writes_its_value_at_the_bare_or_at_the_mean_key(key, template):
     host = tiny_host("gpt2", "float64")
-    editor = make("rome", host, layer=1, key="consistent")
-    (change,) = (editor.edit(edits(1)), editor.ledger.entries[0].changes)[1]
-    mean = oracle.at_subject(
-        tiny_host("gpt2", "float64"), _rows(host, edits(1)[0]), tiny_host("gpt2", "float64").mlp_out(1), inputs=True
-    )
-    del mean
-    assert change.left.shape == (host.config.hidden_size, 1)
+    editor, request = make("rome", host, layer=1, key=key), edits(1)[0]
+    rows = [subject_row(host, request, t) for t in TEMPLATES]
+    keys = oracle.at_subject(host, rows, host.mlp_out(1), inputs=True)
+    _, delta, _ = oracle.value(host, request, TEMPLATES, 1, "mlp", editor.config)
+    editor.edit([request])
+    at = keys.mean(0) if template is None else keys[template]
+    assert torch.allclose(editor.ledger.delta(host.mlp_out_name(1)) @ at, delta, rtol=1e-6)
 
 
-def _rows(host, request):
-    from editbench.locate.rows import subject_row
-
-    return [subject_row(host, request, t) for t in TEMPLATES]
-
-
-# -- NSE's settings -----------------------------------------------------------------------------------------------------
+# -- NSE's settings ---------------------
 
 
 def test_selection_rules():
@@ -159,7 +155,9 @@ def test_values_are_cached_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 5}, {"kl_factor": 0.5}, {"layers": [0, 2]}, {"materials": {}}], ids=["steps", "kl", "layer", "same"]
+    "change",
+    [{"steps": 5}, {"kl_factor": 0.5}, {"layers": [0, 2]}, {"materials": {}}],
+    ids=["steps", "kl", "layer", "same"],
 )
 def test_every_constant_is_part_of_the_cache_key(change, tmp_path):
     first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
@@ -186,7 +184,7 @@ def test_a_damaged_value_is_found_again(tmp_path):
 
 
 def test_an_edit_that_fails_ahead_of_time_fails_when_its_turn_comes():
-    host, requests = tiny_host("gpt2"), edits(4)
+    host, requests = tiny_host("llama"), edits(4)
     host.model.get_input_embeddings().weight.data[host.encode("Toko").ids[0]] = float("nan")
     editor = make("nse", host, layers=LAYERS, alpha=0.0, upper_bound=1e9)
     editor.prepare(requests)

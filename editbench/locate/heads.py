@@ -49,7 +49,8 @@ class Heads:
                 members.append([i])
                 lengths.append(len(rows[i]))
             previous = rows[i]
-        tokens, head, shared = [], [0] * len(rows), [0] * len(rows)
+        tokens: list[tuple[int, ...]] = []
+        head, shared = [0] * len(rows), [0] * len(rows)
         for cluster, length in zip(members, lengths, strict=True):
             if len(cluster) > 1:
                 for i in cluster:

@@ -1,7 +1,7 @@
 """Keys: the inputs of the MLP's second projection at the subject's last token, measured on the current weights.
 
 Rows are cut after the subject and run only to the last layer that is asked for; what several rows begin with is run
-once for all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement
+once for all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next one
 can start there when only later weights have changed.
 """
 

@@ -177,7 +177,7 @@ def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> It
 def _blank_padding(host: Host, visible: Tensor, first: int, last: int) -> Iterator[None]:
     """In float64, keep padding in front of rows at zero from layer to layer.
 
-    A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention code that takes
+    A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention that takes
     it in float32 makes NaN of that, which the next layer spreads to all tokens.
     """
     if host.model.dtype != torch.float64 or bool(visible.all()):
@@ -275,7 +275,7 @@ class Prefix(Cache):  # type: ignore[misc]
 
     @classmethod
     def join(cls, parts: Sequence[Prefix], rows: Sequence[Sequence[int]], length: int) -> Prefix:
-        """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``. All end in column ``length``."""
+        """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``; all end at ``length``."""
         if len(parts) == 1 and list(rows[0]) == sorted(rows[0]) and parts[0].layers[0].length == length:
             return parts[0]
         order = torch.tensor([i for part in rows for i in part]).argsort()

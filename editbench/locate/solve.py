@@ -57,6 +57,7 @@ def cholesky(matrix: Tensor, name: str) -> Tensor:
     Raises:
         SingularError: It is not positive definite, or holds NaN or infinite values.
     """
+    lower: Tensor
     lower, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0 or not bool(torch.isfinite(lower).all()):
         raise SingularError(f"{name} ({len(matrix)}×{len(matrix)}) is not positive definite")
@@ -152,7 +153,8 @@ class WholeGram(Gram):
             inner = cholesky(_eye_plus(both.T @ both), self.name)  # (m + n, m + n)
             last = torch.eye(len(inner), dtype=both.dtype, device=both.device)[:, len(inner) - n :]
             solved = both @ torch.cholesky_solve(last, inner)
-        return torch.linalg.solve_triangular(self.base.mT, solved, upper=True)
+        out: Tensor = torch.linalg.solve_triangular(self.base.mT, solved, upper=True)
+        return out
 
     def add(self, keys: Tensor) -> None:
         """Whiten K and keep it."""
@@ -165,7 +167,8 @@ class WholeGram(Gram):
             self.keys, self.folded = self.keys[:, :0].clone(), True
 
     def _whiten(self, keys: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
+        out: Tensor = torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
+        return out
 
 
 class BlockGram(Gram):

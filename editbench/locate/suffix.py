@@ -84,12 +84,14 @@ class Suffixes:
         leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self.at == AT_LAYER else self._edited(shift)
         hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
         host, first = self.host, self.layer + 1
-        with mlp_only_at(host, host.n_layers - 1, len(hidden), rows, columns) if first < host.n_layers else nullcontext():
+        with (
+            mlp_only_at(host, host.n_layers - 1, len(hidden), rows, columns) if first < host.n_layers else nullcontext()
+        ):
             final = run(host, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
         return final[rows.to(final.device), columns.to(final.device)]
 
     def narrow(self, rows: Tensor, width: int) -> None:
-        """Go on with some of the rows (in the order of the index ``rows``), and ``width`` columns from the subject on."""
+        """Go on with some of the rows (in the order of ``rows``), and ``width`` columns from the subject on."""
         self._columns = self._columns.rows(rows).upto(self._start + width)
         self._prefix = self._prefix.rows(rows) if self._prefix else None
         rows = rows.to(self._hidden.device)
@@ -100,7 +102,8 @@ class Suffixes:
 
         Whatever the layer does with its MLP's output (add it, or normalise it first), it is the model's own code.
         """
-        host, leaving = self.host, []
+        leaving: list[Tensor] = []
+        host = self.host
         columns = self._columns.upto(self._start + 1)
         with (
             watch(host.mlp_out(self.layer), lambda out: out + shift.reshape(out.shape).to(out)),

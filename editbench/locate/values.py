@@ -16,7 +16,7 @@ import torch
 from editbench.locate.checks import above_zero, at_least
 from editbench.locate.packing import partition
 from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
-from editbench.locate.suffix import AT_LAYER, AT_MLP, Suffixes
+from editbench.locate.suffix import AT_MLP, Suffixes
 from editbench.records import EditError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def optimise_values(
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
         layer: Edited layer.
-        at: :data:`AT_MLP` or :data:`AT_LAYER`.
+        at: :data:`~editbench.locate.suffix.AT_MLP` or :data:`~editbench.locate.suffix.AT_LAYER`.
         settings: Constants.
         max_rows: Rows that are run at once; None chooses by free memory.
 
@@ -243,7 +243,7 @@ class _Problem:
             for group in self.groups:
                 part = group.terms(delta, settings.kl_factor)
                 if backward:
-                    part.sum().backward()
+                    part.sum().backward()  # type: ignore[no-untyped-call]
                 terms += part.detach().double().cpu()
         nll, kl, decay = *terms, decay.detach().double().cpu()
         return torch.stack([nll + kl + decay, nll, kl, decay])

@@ -14,8 +14,10 @@ from editbench.editor import Capabilities, Editor, EditReceipt
 from editbench.locate.footprint import footprint_of
 from editbench.locate.solve import WholeGram
 from editbench.locate.spread import Subjects, grams, spread, spread_templates
-from editbench.locate.values import AT_LAYER, optimise_values
-from editbench.methods.memit.config import MEMITConfig
+from editbench.locate.suffix import AT_LAYER
+from editbench.locate.values import optimise_values
+
+from .config import MEMITConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """NSE: Neuron-level Sequential Editing (Jiang et al., 2024)."""
 
-from editbench.methods.nse.config import NSEConfig
-from editbench.methods.nse.editor import NSE
+from .config import NSEConfig
+from .editor import NSE
 
 __all__ = ["NSE", "NSEConfig"]

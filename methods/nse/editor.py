@@ -15,11 +15,12 @@ from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.locate.footprint import footprint_of
 from editbench.locate.solve import BlockGram, WholeGram
 from editbench.locate.spread import Subjects, grams, spread, spread_templates
+from editbench.locate.suffix import AT_LAYER
 from editbench.locate.value_cache import ValueCache
-from editbench.locate.values import AT_LAYER
-from editbench.methods.nse.config import NSEConfig
-from editbench.methods.nse.memory import Memory
-from editbench.methods.nse.neurons import select_neurons
+
+from .config import NSEConfig
+from .memory import Memory
+from .neurons import select_neurons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,8 +15,9 @@ from editbench.ledger import LowRank, Recording
 from editbench.locate.footprint import footprint_of
 from editbench.locate.moments import moments_for
 from editbench.locate.solve import factor
+from editbench.locate.suffix import AT_MLP
 from editbench.locate.templates import templates_for
-from editbench.locate.values import AT_MLP, optimise_values
+from editbench.locate.values import optimise_values
 
 from .config import ROMEConfig
 

@@ -1,6 +1,6 @@
 """SCEN: Scalable Model Editing via Customized Expert Networks (Yao et al., COLM 2024)."""
 
-from editbench.methods.scen.config import SCENConfig
-from editbench.methods.scen.editor import SCEN
+from .config import SCENConfig
+from .editor import SCEN
 
 __all__ = ["SCEN", "SCENConfig"]

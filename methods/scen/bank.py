@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.methods.scen.files import DamagedExpert, Expert, Folder
 from editbench.naming import suggestion
+
+from .files import DamagedExpert, Expert, Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.methods.scen.shelf import Shelf
-    from editbench.methods.scen.stores import Packed
+    from .shelf import Shelf
+    from .stores import Packed
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.methods.scen.stores import (
+from .stores import (
     Packed,
     pack_dense,
     pack_lowrank,
@@ -17,8 +17,8 @@ from editbench.methods.scen.stores import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from editbench.methods.scen.config import SCENConfig
-    from editbench.methods.scen.experts import Lessons
+    from .config import SCENConfig
+    from .experts import Lessons
 
 BITS = (2, 4, 8)
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
-from editbench.methods.scen.bank import Bank
-from editbench.methods.scen.choose import pack
-from editbench.methods.scen.config import SCENConfig
-from editbench.methods.scen.experts import Lessons, prompt_inputs, train_experts, wide
-from editbench.methods.scen.files import Expert, Folder
-from editbench.methods.scen.neurons import Training, initial_neuron, neuron_input, train_neurons
-from editbench.methods.scen.routing import Held, Routes
-from editbench.methods.scen.shelf import Shelf
 from editbench.progress import progress
+
+from .bank import Bank
+from .choose import pack
+from .config import SCENConfig
+from .experts import Lessons, prompt_inputs, train_experts, wide
+from .files import Expert, Folder
+from .neurons import Training, initial_neuron, neuron_input, train_neurons
+from .routing import Held, Routes
+from .shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from editbench.editor import Materials
     from editbench.host import Host
     from editbench.ledger import Ledger, Recording
-    from editbench.methods.scen.stores import Packed
     from editbench.records import EditRequest
+
+    from .stores import Packed
 
 ROWS_AT_ONCE = 32
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from editbench.host import tensor_bytes
-from editbench.methods.scen.stores import Packed
+
+from .stores import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from editbench.methods.scen.stores import Packed
+    from .stores import Packed
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from editbench.methods.scen.files import Expert, Folder
-    from editbench.methods.scen.stores import Packed
+    from .files import Expert, Folder
+    from .stores import Packed
 
 
 class Tier:

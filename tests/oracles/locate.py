@@ -3,7 +3,7 @@
 import torch
 
 from editbench.locate.rows import kl_row, rewriting_rows, subject_row
-from editbench.locate.values import AT_MLP
+from editbench.locate.suffix import AT_MLP
 
 
 def whole_model(host, rows):

@@ -36,7 +36,7 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_commands_are_understood(command):
     arguments = shlex.split(command)[1:]
-    if arguments[0] == "run":
+    if arguments[0] in ("run", "locate"):
         given = [a for a in arguments[1:] if not a.startswith("-")]
         runner.register_methods(runner._chosen(given, "method") or ["rome"])
         runner.check_overrides(runner._with_model_group(given))

@@ -68,7 +68,8 @@ class Suffixes:
         self.keys, self.mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
         self._entering = seen["entering"][:, :1]  # (B, 1, d), of the edited layer
         self._hidden = seen["leaving"]  # (B, T, d), of the edited layer, without a shift
-        self._prefix = prefix.above(layer if at == AT_MLP else layer + 1) if prefix else None
+        self._prefix = prefix.above(layer) if prefix else None
+        self._adds = at == AT_LAYER or self._adds_its_mlp()
 
     def final(self, shift: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Final hidden states, with ``shift`` (B, d) added at the subjects.
@@ -81,7 +82,7 @@ class Suffixes:
         Returns:
             (P, d).
         """
-        leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self.at == AT_LAYER else self._edited(shift)
+        leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self._adds else self._edited(shift)
         hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
         host, first = self.host, self.layer + 1
         with (
@@ -97,11 +98,17 @@ class Suffixes:
         rows = rows.to(self._hidden.device)
         self._entering, self._hidden = self._entering[rows], self._hidden[rows, :width]
 
-    def _edited(self, shift: Tensor) -> Tensor:
-        """What leaves the edited layer at the subject (B, 1, d), with the MLP's output shifted.
+    def _adds_its_mlp(self) -> bool:
+        """Whether the edited layer adds its MLP's output as it is, so that a shift of the one is a shift of the other.
 
-        Whatever the layer does with its MLP's output (add it, or normalise it first), it is the model's own code.
+        Tried with a large shift, since some architectures normalise that output first (Gemma 2 and 3).
         """
+        shift = self.leaving.roll(1, dims=-1)  # (B, d)
+        moved = self._edited(shift)[:, 0] - self.leaving
+        return float((moved - shift).float().norm()) < 0.05 * float(shift.float().norm())
+
+    def _edited(self, shift: Tensor) -> Tensor:
+        """What leaves the edited layer at the subject (B, 1, d) with the MLP's output shifted, by the model's own code."""
         leaving: list[Tensor] = []
         host = self.host
         columns = self._columns.upto(self._start + 1)

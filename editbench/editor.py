@@ -166,7 +166,10 @@ class Editor(ABC, Generic[C]):
         with self._one_entry(wanted) as recording:
             for start in range(0, len(wanted), size):
                 part = wanted[start : start + size]
-                self.write(part, recording, receipt)
+                try:
+                    self.write(part, recording, receipt)
+                except LedgerError as error:  # the others of the batch are not to blame
+                    raise EditError([r.id for r in part], str(error)) from error
         receipt.applied = [r.id for r in wanted if r.id not in receipt.skipped]
         receipt.seconds = time.perf_counter() - begun
         return receipt

@@ -102,8 +102,8 @@ class Ledger:
 
     @property
     def touched(self) -> list[str]:
-        """Names of the weights that have a pristine copy, in the order of their first change."""
-        return list(self._pristine)
+        """Names of the weights that the edits in the ledger change, in the order of their first change."""
+        return list(dict.fromkeys(name for entry in self.entries for name in entry.weights))
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,9 @@ class Ledger:
         if isinstance(change, Dense):
             target.add_(change.delta.to(target))
             return
-        left, right = change.left.to(target.device), change.right.to(target.device)
+        # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
+        # their last bits.
+        left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
         rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
         for start in range(0, target.shape[0], rows):
             target[start : start + rows].add_((left[start : start + rows] @ right.T).to(target.dtype))
@@ -175,9 +177,9 @@ class Ledger:
     def pristine(self) -> Iterator[None]:
         """Within the block the model has its original weights; afterwards its edited ones again, bit for bit."""
         edited = {name: self.host.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
-        for name, tensor in self._pristine.items():
-            self.host.weight(name).copy_(tensor)
         try:
+            for name, tensor in self._pristine.items():
+                self.host.weight(name).copy_(tensor)
             yield
         finally:
             for name, tensor in edited.items():
@@ -218,7 +220,7 @@ class Ledger:
     def digest(self) -> str:
         """Hex digest of the touched weights as they are now; equal digests mean equal bits."""
         digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(self._pristine):
+        for name in sorted(self.touched):
             digest.update(name.encode())
             digest.update(tensor_bytes(self.host.weight(name)))
         return digest.hexdigest()

@@ -33,7 +33,9 @@ _interrupted = False
 
 def main(arguments: Sequence[str]) -> int:
     """Run what ``arguments`` ask for (Hydra overrides and flags). Returns the exit status."""
+    global _interrupted
     _failures.clear()
+    _interrupted = False
     try:
         given = _with_model_group(list(arguments))
         register_methods(_methods(given))

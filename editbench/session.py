@@ -119,6 +119,7 @@ class Session:
         self._observer.resume(self.store.edits(), self.store.scores())
         if done == 0:
             self._write(self._baseline_rows())
+            self._saved.save(0, self.editor, asdict(self.clock))  # so that a stop before the first saving is a resume
         return done
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -58,10 +58,13 @@ def run(config: Any) -> Outcome:
     open_tracker(config.tracker)  # its name and package are checked before anything heavy is loaded
     model_name = config.model.name or Path(str(config.model.path)).name
     store, done = _open_store(config, model_name)
+    data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
+        _refuse_changes(store, data)
         return Outcome(store.path, already_done=True)
     with store:
         try:
+            _refuse_changes(store, data)
             _run_in(store, config, model_name, (method, method_config), records, stream)
         except KeyboardInterrupt:
             store.set_status("interrupted", "stopped by the user; the same command goes on")
@@ -81,10 +84,12 @@ def _run_in(
 
     host = registry.load_model(config.model, name=model_name)
     protocol = config.protocol
+    model = {"name": model_name, "path": str(config.model.path), "hash": host.fingerprint}
+    _refuse_changes(store, {"model": model})
     store.add_provenance(
         {
             **environment(),
-            "model": {"name": model_name, "path": str(config.model.path), "hash": host.fingerprint},
+            "model": model,
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "settings": asdict(method[1])},
@@ -106,12 +111,27 @@ def _run_in(
         observer.done(summary, costs)
 
 
+def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """A run that is taken up must go on with the data and model that it was started with.
+
+    Raises:
+        ValueError: What ``facts`` describe has another hash than the run's.
+    """
+    for what, now in facts.items():
+        before = store.info["provenance"].get(what, {}).get("hash")
+        if before is not None and before != now["hash"]:
+            raise ValueError(
+                f"{store.path}: the {what} has changed since this run was started (hash {before[:12]}, now "
+                f"{now['hash'][:12]}); do the run again with results.rerun=true, or give it a results.name of its own"
+            )
+
+
 def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
     """The run's folder, new or taken up again, and whether it is already done."""
     root = Path(config.results.dir)
     name = config.results.name or run_name(config, model_name)
     path = root / name
-    decides = OmegaConf.masked_copy(config, [key for key in config if key != "tracker"])
+    decides = OmegaConf.masked_copy(config, [key for key in config if key not in ("tracker", "results", "cache")])
     text = OmegaConf.to_yaml(decides, resolve=True)
     if not (path / "run.json").exists():
         return RunStore.create(root, name, text), False

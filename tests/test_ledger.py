@@ -147,3 +147,29 @@ def test_shards_are_safetensors_with_readable_metadata(tmp_path):
     assert ids == ("edit-5",)
     assert isinstance(low, LowRank)
     assert isinstance(dense, Dense)
+
+
+def test_replay_from_disk_has_the_same_bits_whatever_layout_the_factors_came_in(tmp_path):
+    """Factors from a solve are column-major; a file gives them row-major. Products differ in the last bits."""
+    host = tiny_host("llama", "float64")
+    name = host.mlp_out_name(1)
+    out, inner = host.weight(name).shape
+    generator = torch.Generator().manual_seed(5)
+    ledger = Ledger(host, tmp_path)
+    for number in range(3):
+        right = torch.randn(10, inner, dtype=torch.float64, generator=generator).T  # column-major
+        left = torch.randn(out, 10, dtype=torch.float64, generator=generator)
+        with ledger.recording([f"edit-{number}"]) as recording:
+            recording.apply(LowRank(name, left, right))
+    fresh = Ledger(tiny_host("llama", "float64"), tmp_path)
+    fresh.replay()
+    assert fresh.digest() == ledger.digest()
+
+
+def test_a_failed_edit_is_not_part_of_the_digest():
+    ledger, other = Ledger(tiny_host("gpt2")), Ledger(tiny_host("gpt2"))
+    with pytest.raises(RuntimeError), ledger.recording(["x"]) as recording:
+        recording.apply(changes(ledger.host, 1)[0])
+        raise RuntimeError
+    assert ledger.digest() == other.digest()
+    assert ledger.touched == []

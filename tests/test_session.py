@@ -276,3 +276,37 @@ def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
     for a, b in zip(*(lines(o.folder, "scores.jsonl") for o in (whole, parts)), strict=True):
         assert (a.get("record"), a.get("texts")) == (b.get("record"), b.get("texts"))
         assert a["scores"] == pytest.approx(b["scores"], rel=1e-4)
+
+
+def test_a_run_does_not_go_on_with_other_data_or_another_model(make, tmp_path, tiny_folder):
+    outcome = setup.run(make())
+    store = RunStore.open(outcome.folder)
+    store.set_status("running")
+    store.close()
+    rows = list(records())
+    rows[3]["target_new"] = "Latin"
+    (tmp_path / "counterfact.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match="the dataset has changed since"):
+        setup.run(make())
+    redone = setup.run(make("results.rerun=true"))
+    assert redone.folder == outcome.folder
+
+
+def test_a_run_whose_first_edits_failed_half_way_can_go_on(make, monkeypatch):
+    """A weight that was touched and put back is not an edited weight."""
+    write = ROME.write
+
+    def fails(self, batch, recording, receipt):
+        write(self, batch, recording, receipt)
+        if batch[0].id in ("0", "1", "2"):
+            raise EditError([batch[0].id], "on purpose")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ROME, "write", fails)
+        with pytest.raises(KeyboardInterrupt):
+            setup.run(make("stream.order=file"))
+    outcome = setup.run(make("stream.order=file"))
+    assert read_row(outcome.folder)["failed"] == 3

@@ -114,7 +114,13 @@ class Gram(ABC):
         return {"keys": self.keys, **({"base": self.base} if self.folded else {})}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a saved state, bit for bit."""
+        """Take up a saved state, bit for bit.
+
+        Raises:
+            ValueError: Keys have been folded into the base since, and the state has no base of its own.
+        """
+        if self.folded and "base" not in state:
+            raise ValueError(f"{self.name}: its memory has been folded since that state was saved; make a new editor")
         self.keys, self.folded = state["keys"].to(self.base), "base" in state
         if self.folded:
             self.base = state["base"].to(self.base)

@@ -70,6 +70,8 @@ class Suffixes:
         self._hidden = seen["leaving"]  # (B, T, d), of the edited layer, without a shift
         self._prefix = prefix.above(layer) if prefix else None
         self._adds = at == AT_LAYER or self._adds_its_mlp()
+        if self._prefix and self._adds:
+            self._prefix = self._prefix.above(layer + 1)
 
     def final(self, shift: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Final hidden states, with ``shift`` (B, d) added at the subjects.
@@ -108,7 +110,7 @@ class Suffixes:
         return float((moved - shift).float().norm()) < 0.05 * float(shift.float().norm())
 
     def _edited(self, shift: Tensor) -> Tensor:
-        """What leaves the edited layer at the subject (B, 1, d) with the MLP's output shifted, by the model's own code."""
+        """What leaves the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""
         leaving: list[Tensor] = []
         host = self.host
         columns = self._columns.upto(self._start + 1)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import torch
 
-GROUP_TOKENS = {"cpu": 64, "cuda": 1024}
+GROUP_TOKENS = {"cpu": 24, "cuda": 1024}
 """Running one more group of rows costs as much as this many tokens (the time to launch its kernels)."""
 
 

@@ -108,7 +108,10 @@ class ResultsConfig:
 
 @dataclass
 class RunConfig:
-    """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings."""
+    """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings.
+
+    ``constants`` is the name of the set of constants that the method's settings start from: "tuned" or "published".
+    """
 
     method: Any = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -117,6 +120,7 @@ class RunConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     results: ResultsConfig = field(default_factory=ResultsConfig)
+    constants: str = "tuned"
     cache: str = MISSING
 
 

@@ -24,7 +24,7 @@ from editbench.naming import suggestion, unknown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-GROUPS = ("method", "model", "dataset", "stream", "protocol", "tracker", "launcher", "experiment")
+GROUPS = ("method", "model", "dataset", "stream", "protocol", "tracker", "launcher", "experiment", "constants")
 CONF = "pkg://editbench.conf"
 
 _failures: list[str] = []

@@ -92,7 +92,7 @@ def _run_in(
             "model": model,
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
-            "method": {"name": method[0], "settings": asdict(method[1])},
+            "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
             "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
             "seed": config.stream.seed,
         }

@@ -39,7 +39,24 @@ def test_a_cell_is_composed_by_default_and_typed(cell):
     registry.make_config(method, config_class, settings)
 
 
-@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol"])
+@pytest.mark.parametrize("cell", conf_names("method_constants"))
+def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
+    method, constants = split(cell)
+    assert constants in conf_names("constants")
+    config = runner.compose([f"method={method}", f"constants={constants}"])
+    assert config.constants == constants
+    own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_constants" / f"{cell}.yaml"))
+    name, settings = settings_of(config.method)
+    assert {k: settings[k] for k in own} == own
+    registry.make_config(name, registry.load_method(name).config_class, settings)
+    assert settings != settings_of(runner.compose([f"method={method}"]).method)[1]
+    key, value = next(iter(own.items()))
+    if isinstance(value, float | int):
+        given = runner.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
+        assert given.method[key] == 3  # the command line has the last word
+
+
+@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "constants"])
 def test_every_choice_of_a_group_composes(group):
     for name in conf_names(group):
         extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []

@@ -31,7 +31,9 @@ HEADLINE = {
 }
 
 
-def write_run(root, run, *, method="rome", edits=2, rate=0.5, status="done", reason=None, model="tiny") -> Path:
+def write_run(
+    root, run, *, method="rome", edits=2, rate=0.5, status="done", reason=None, model="tiny", constants="tuned"
+) -> Path:
     """A small run, as a session writes it."""
     provenance = {
         "editbench": "0.1.0",
@@ -39,7 +41,7 @@ def write_run(root, run, *, method="rome", edits=2, rate=0.5, status="done", rea
         "model": {"name": model, "hash": "12e4567"},
         "dataset": {"name": "counterfact", "hash": "00123"},
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
-        "method": {"name": method, "settings": {}},
+        "method": {"name": method, "constants": constants, "settings": {}},
         "protocol": {"name": "memit", "headline": HEADLINE},
         "seed": 0,
     }
@@ -344,7 +346,14 @@ def test_the_note_counts_records_that_are_in_no_average():
 
 
 def reference(tmp_path, **changes):
-    key = {"method": "rome", "model": "tiny", "dataset": "counterfact", "protocol": "memit", "edits": 2}
+    key = {
+        "method": "rome",
+        "constants": "tuned",
+        "model": "tiny",
+        "dataset": "counterfact",
+        "protocol": "memit",
+        "edits": 2,
+    }
     row = {
         **key,
         "batch_size": 1,
@@ -372,11 +381,15 @@ def test_compare_with_reference_figures(tmp_path):
         "perplexity_after": "differs",
     }
     assert {d["verdict"] for d in differences if d["run"] == "b"} == {"no reference"}
+    write_run(tmp_path, "c", constants="published")  # other constants: not the reference's run
+    rows = collect(tmp_path)
+    assert {d["verdict"] for d in compare(rows[2:], reference(tmp_path))} == {"no reference"}
+    assert sorted(line[0].text for line in layout(rows).lines) == ["memit", "rome", "rome, published"]
     by_measure = {d["measure"]: d for d in differences if d["run"] == "a"}
     assert by_measure["locality"]["difference"] == pytest.approx(0.1)
     assert by_measure["perplexity_after"]["difference"] == pytest.approx(0.25)  # relative
     assert by_measure["locality"]["key"] == dict(
-        zip(KEY, ("rome", "tiny", "counterfact", "memit", "2", "1", "0"), strict=True)
+        zip(KEY, ("rome", "tuned", "tiny", "counterfact", "memit", "2", "1", "0"), strict=True)
     )
     wide = compare(rows[:1], reference(tmp_path), tolerance=0.1, perplexity_tolerance=0.25)
     assert {d["verdict"] for d in wide} == {"same", "no reference"}

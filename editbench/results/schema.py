@@ -127,7 +127,7 @@ class Provenance(TypedDict, total=False):
     model: dict[str, Any]  # name, path, hash
     dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out
     stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
-    method: dict[str, Any]  # name, settings
+    method: dict[str, Any]  # name, constants, settings
     protocol: dict[str, Any]  # name, headline, and the protocol's settings
     seed: int
 
@@ -243,7 +243,7 @@ _FINAL = ("summary", "final")
 
 TEXT_COLUMNS = frozenset(
     (
-        *("run", "status", "method", "model", "dataset", "protocol", "settings"),
+        *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
         *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit"),
         *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
     )
@@ -254,6 +254,10 @@ HEAD_COLUMNS: dict[str, Column] = {
     "run": Column("the run's id: the name of its folder"),
     "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": Column("editing method", ("provenance", "method", "name")),
+    "constants": Column(
+        "the set of constants that the method's settings start from: tuned to the model, or published",
+        ("provenance", "method", "constants"),
+    ),
     "model": Column("edited model", ("provenance", "model", "name")),
     "dataset": Column("dataset", ("provenance", "dataset", "name")),
     "protocol": Column("protocol: which scorers, on which probes", ("provenance", "protocol", "name")),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 IDENTITY = (
-    *("method", "model", "dataset", "protocol", "edits", "batch_size"),
+    *("method", "constants", "model", "dataset", "protocol", "edits", "batch_size"),
     *("settings", "model_hash", "data_hash"),
 )
 """Columns in which the runs behind one row agree."""

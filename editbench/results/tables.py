@@ -207,7 +207,7 @@ def _method_names(rows: Iterable[Row]) -> dict[int, str]:
     for group in comparable(rows):
         namesakes: dict[Cell, list[Row]] = defaultdict(list)
         for row in group:
-            namesakes[row.get("method")].append(row)
+            namesakes[_named(row)].append(row)
         for method, same in namesakes.items():
             settings = [_settings(row) for row in same]
             differ = Counter(key for one in settings for key in one if any(one[key] != o.get(key) for o in settings))
@@ -216,6 +216,12 @@ def _method_names(rows: Iterable[Row]) -> dict[int, str]:
                 told = told if len(told) <= _SETTINGS_LENGTH else f"{told[: _SETTINGS_LENGTH - 1]}…"
                 names[id(row)] = f"{_fact(method)} ({told})" if told else _fact(method)
     return names
+
+
+def _named(row: Row) -> Cell:
+    """The method, and its constants where they are not those that the model's own settings have."""
+    constants = row.get("constants")
+    return row.get("method") if constants in (None, "tuned") else f"{row.get('method')}, {constants}"
 
 
 def _settings(row: Row) -> dict[str, Any]:

@@ -31,6 +31,7 @@ COLUMNS = (
     Column("run", "run"),
     Column("status", "status"),
     Column("method", "method"),
+    Column("constants", "constants"),
     Column("model", "model"),
     Column("dataset", "dataset"),
     Column("protocol", "protocol"),

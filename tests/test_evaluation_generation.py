@@ -110,6 +110,32 @@ def test_beams_are_those_of_transformers():
     assert host.model.generation_config.temperature == 0.3
 
 
+@pytest.mark.parametrize("settings", [Generation(beams=3), Generation(repetition_penalty=3.0), Generation(beams=2)])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_search_finds_for_a_prompt_what_it_finds_for_it_alone(architecture, settings):
+    """Whatever else is in the batch, with whatever limit; padding on the left is no repetition."""
+    host = tiny_host(architecture, "float64")
+    limits = [4, 9, 6, 9, 3]  # PROMPTS[4] is PROMPTS[1] with another limit
+    found = generate(host, PROMPTS, limits, settings=settings)
+    alone = [generate(host, [p], [n], settings=settings)[0] for p, n in zip(PROMPTS, limits, strict=True)]
+    assert found == alone
+    options = {"num_beams": settings.beams, "repetition_penalty": settings.repetition_penalty}
+    plain = [host.generate(p, max_new_tokens=n, **options)[0] for p, n in zip(PROMPTS, limits, strict=True)]
+    assert [said.text for said in found] == [text.strip() for text in plain]
+
+
+def test_padding_is_not_penalised():
+    """The padding's token may be one that the model would say: here the first that it says after a short prompt."""
+    host = tiny_host("llama", "float64", bos=True)
+    settings = Generation(repetition_penalty=1.000001)  # enough to tell a penalty from none, too little to matter
+    (first,) = oracle.generate(host, PROMPTS[1], 1)
+    host.tokenizer.pad_token_id = first
+    strong = Generation(repetition_penalty=1000.0)
+    short, long = generate(host, [PROMPTS[1], PROMPTS[2]], [1, 1], settings=strong)
+    assert short.text == generate(host, [PROMPTS[1]], [1], settings=settings)[0].text
+    assert short.text == host.tokenizer.decode([first]).strip()
+
+
 def test_limits():
     host = tiny_host("gpt2")
     tokens = len(host.continuation("English and Russian"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
-VERSION = 1
+VERSION = 2
 """Changes with the texts that :func:`generate` gives; part of the baseline cache's key."""
 MARGIN = 5
 """Tokens beyond the target's, so that it shows whether the answer ends there."""
@@ -87,8 +87,9 @@ def generate(
 ) -> list[Said]:
     """What the model says after each prompt.
 
-    Equal prompts are generated once, with the largest of their limits; each text is then cut to its own. Rows are
-    padded on the left. A prompt that leaves no room for its limit loses its beginning (its BOS stays).
+    Equal prompts are generated once, with the largest of their limits; each text is then cut to its own. In a search
+    the limit decides what is found, so that there each limit is searched with by itself. Rows are padded on the left.
+    A prompt that leaves no room for its limit loses its beginning (its BOS stays).
 
     Args:
         host: The model.
@@ -99,21 +100,24 @@ def generate(
         tokens_per_batch: Largest size of a batch, rows times (prompt + limit).
     """
     settings = settings or Generation()
-    encoded = [_fitted(host, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
-    longest: dict[Ids, int] = {}
-    for ids, limit in zip(encoded, limits, strict=True):
-        longest[ids] = max(limit, longest.get(ids, 0))
-    rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # as wide as prompt and new tokens
+    asked = [(_fitted(host, prompt, limit), limit) for prompt, limit in zip(prompts, limits, strict=True)]
     budget = tokens_per_batch or (CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS)
     budget = budget if _takes_left_padding(host) else 1  # each row is a batch of its own
-    found: dict[Ids, list[int]] = {}
-    with progress("generating", total=len(rows)) as advance:
-        for batch in batches(rows, budget):
-            asked = [row.prompt for row in batch]
-            new = _run_batch(host, asked, max(longest[ids] for ids in asked), settings, editor)
-            found.update(zip(asked, new, strict=True))
-            advance(len(batch))
-    return [_said(host, ids, found[ids][:limit]) for ids, limit in zip(encoded, limits, strict=True)]
+    runs = [[q for q in asked if q[1] == limit] for limit in sorted(set(limits))] if settings.searches else [asked]
+    found: dict[tuple[Ids, int], list[int]] = {}
+    with progress("generating", total=len(asked)) as advance:
+        for run in runs:
+            longest: dict[Ids, int] = {}
+            for ids, limit in run:
+                longest[ids] = max(limit, longest.get(ids, 0))
+            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # wide as prompt and new tokens
+            for batch in batches(rows, budget):
+                together = [row.prompt for row in batch]
+                new = _run_batch(host, together, max(longest[ids] for ids in together), settings, editor)
+                found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
+                advance(len(batch))
+            found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
+    return [_said(host, ids, found[ids, limit]) for ids, limit in asked]
 
 
 def _takes_left_padding(host: Host) -> bool:
@@ -210,21 +214,23 @@ def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generat
 
     A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
     """
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
     config = GenerationConfig(
         max_new_tokens=limit,
         do_sample=False,
         num_beams=settings.beams,
-        repetition_penalty=settings.repetition_penalty,
         eos_token_id=sorted(_end_ids(host)) or None,
         pad_token_id=host.pad_id,
     )
     broken = torch.zeros(len(ids), dtype=torch.bool)
+    begins = mask.argmax(-1).repeat_interleave(settings.beams)[:, None]  # (B · beams, 1) each row's first token
+    penalise = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
 
     def watch(seen: Tensor, scores: Tensor) -> Tensor:
         broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
-        return scores
+        columns = torch.arange(seen.shape[1], device=seen.device)
+        return penalise(seen.gather(1, torch.maximum(columns, begins)), scores)  # padding has not been said
 
     own, host.model.generation_config = host.model.generation_config, config
     try:

@@ -8,8 +8,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from editbench.ledger import Ledger, LedgerError, Recording
-from editbench.records import EditError
+from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
+from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -169,7 +169,7 @@ class Editor(ABC, Generic[C]):
                 try:
                     self.write(part, recording, receipt)
                 except LedgerError as error:  # the others of the batch are not to blame
-                    raise EditError([r.id for r in part], str(error)) from error
+                    raise _failed(part, error) from error
         receipt.applied = [r.id for r in wanted if r.id not in receipt.skipped]
         receipt.seconds = time.perf_counter() - begun
         return receipt
@@ -192,12 +192,11 @@ class Editor(ABC, Generic[C]):
 
     @contextmanager
     def _one_entry(self, wanted: Sequence[EditRequest]) -> Iterator[Recording]:
-        ids = [r.id for r in wanted]
         try:
-            with self.ledger.recording(ids) as recording:
+            with self.ledger.recording([r.id for r in wanted]) as recording:
                 yield recording
         except LedgerError as error:
-            raise EditError(ids, str(error)) from error
+            raise _failed(wanted, error) from error
 
 
 def make_editor(
@@ -225,3 +224,7 @@ def make_editor(
     cls = load_method(method)
     config = make_config(method, cls.config_class, settings)
     return cls(host, ledger if ledger is not None else Ledger(host), config, materials)
+
+
+def _failed(requests: Sequence[EditRequest], error: LedgerError) -> EditError:
+    return EditError([r.id for r in requests], str(error), NOT_FINITE if isinstance(error, NotFiniteError) else "")

@@ -32,6 +32,10 @@ class LedgerError(RuntimeError):
     """A change that cannot be applied, or a ledger on disk that cannot be replayed."""
 
 
+class NotFiniteError(LedgerError):
+    """A change that holds NaN or infinite values."""
+
+
 @dataclass(frozen=True)
 class LowRank:
     """``weight += left @ right.T`` in the weight's own dtype.
@@ -124,9 +128,7 @@ class Ledger:
 
     def _apply(self, change: Change) -> None:
         target = self.host.weight(change.weight)
-        problem = _misfit(change, target)
-        if problem:
-            raise LedgerError(problem)
+        _check(change, target)
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
         if isinstance(change, Dense):
@@ -299,8 +301,8 @@ def read_shard(file: Path) -> tuple[tuple[str, ...], tuple[Change, ...]]:
     return tuple(ids), tuple(changes)
 
 
-def _misfit(change: Change, target: Tensor) -> str | None:
-    """What is wrong with ``change`` for ``target`` (out, in), if anything."""
+def _check(change: Change, target: Tensor) -> None:
+    """Refuse what does not fit ``target`` (out, in), or holds values that are no numbers."""
     if isinstance(change, Dense):
         fits, parts = change.delta.shape == target.shape, [change.delta]
     else:
@@ -308,10 +310,10 @@ def _misfit(change: Change, target: Tensor) -> str | None:
         fits = (out_r[0], in_r[0]) == tuple(target.shape) and out_r[1:] == in_r[1:]
         parts = [change.left, change.right]
     if not fits:
-        return f"change of shape {[tuple(p.shape) for p in parts]} does not fit {change.weight} {tuple(target.shape)}"
+        shapes = [tuple(part.shape) for part in parts]
+        raise LedgerError(f"change of shape {shapes} does not fit {change.weight} {tuple(target.shape)}")
     if not all(bool(torch.isfinite(p).all()) for p in parts):
-        return f"the change of {change.weight} holds NaN or infinite values"
-    return None
+        raise NotFiniteError(f"the change of {change.weight} holds NaN or infinite values")
 
 
 def _to_cpu(change: Change) -> Change:

@@ -28,12 +28,24 @@ class RecordError(ValueError):
     """A record that cannot be used; the message names file, line, id and field."""
 
 
-class EditError(RuntimeError):
-    """An edit that could not be made; the model is as it was before. ``ids`` are the requests concerned."""
+NOT_FINITE = "NaN"
+OUT_OF_MEMORY = "out of memory"
+"""Kinds of failed edits that are told apart in the results."""
 
-    def __init__(self, ids: Sequence[str], reason: str) -> None:
+
+class EditError(RuntimeError):
+    """An edit that could not be made; the model is as it was before.
+
+    Attributes:
+        ids: The requests concerned.
+        reason: What went wrong.
+        kind: :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for all else.
+    """
+
+    def __init__(self, ids: Sequence[str], reason: str, kind: str = "") -> None:
         self.ids = tuple(ids)
         self.reason = reason
+        self.kind = kind
         super().__init__(f"edit of {', '.join(self.ids)} failed: {reason}")
 
 

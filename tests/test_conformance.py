@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRequest, Ledger, Materials, make_editor
-from editbench.editor import EditError
+from editbench.records import NOT_FINITE, EditError
 from editbench.registry import load_method, method_entry_points
 from tests.zoo import LINES, tiny_host
 
@@ -159,7 +159,7 @@ def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
     before, edited, said = weights(host), editor.ledger.edited_ids, logits(editor)
     with pytest.raises(EditError) as error:
         editor.edit([REQUESTS[1]])
-    assert error.value.ids == ("b",)
+    assert (error.value.ids, error.value.kind) == (("b",), NOT_FINITE)
     assert all(torch.equal(before[k].nan_to_num(7), v.nan_to_num(7)) for k, v in weights(host).items())
     assert editor.ledger.edited_ids == edited
     assert torch.equal(logits(editor).nan_to_num(7), said.nan_to_num(7))

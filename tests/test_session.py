@@ -9,6 +9,7 @@ import torch
 from editbench import runner, setup
 from editbench.editor import EditError, Editor
 from editbench.methods.rome import ROME
+from editbench.records import NOT_FINITE
 from editbench.results import RunStore
 from editbench.results.leaderboard import collect, read_row
 from editbench.resume import SavedState
@@ -154,7 +155,7 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     def write(self, batch, recording, receipt):
         original(self, batch, recording, receipt)
         if batch[0].id == self.spoiled:
-            raise EditError([batch[0].id], "the loss became NaN")
+            raise EditError([batch[0].id], "the loss became NaN", NOT_FINITE)
 
     monkeypatch.setattr(ROME, "write", write)
     config = make("stream.batch_size=3")

@@ -230,7 +230,9 @@ def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generat
     def watch(seen: Tensor, scores: Tensor) -> Tensor:
         broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
         columns = torch.arange(seen.shape[1], device=seen.device)
-        return penalise(seen.gather(1, torch.maximum(columns, begins)), scores)  # padding has not been said
+        said = seen.gather(1, torch.maximum(columns, begins))  # without the padding
+        penalised: Tensor = penalise(said, scores)
+        return penalised
 
     own, host.model.generation_config = host.model.generation_config, config
     try:

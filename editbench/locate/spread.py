@@ -21,6 +21,7 @@ from editbench.locate.rows import subject_row
 from editbench.locate.solve import SOLVE_DTYPES, SingularError
 from editbench.locate.templates import MEMIT_STARTS, templates_for
 from editbench.locate.values import ValueSettings
+from editbench.records import NOT_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,7 +175,7 @@ class Subjects:
     def _finite(self, columns: Tensor, what: str, layer: int) -> Tensor:
         bad = (~torch.isfinite(columns).all(0)).nonzero()[:, 0].tolist()
         if bad:
-            raise EditError([self.ids[i] for i in bad], f"the {what} of layer {layer} are NaN or infinite")
+            raise EditError([self.ids[i] for i in bad], f"the {what} of layer {layer} are NaN or infinite", NOT_FINITE)
         return columns
 
 

@@ -17,7 +17,7 @@ from editbench.locate.checks import above_zero, at_least
 from editbench.locate.packing import partition
 from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
 from editbench.locate.suffix import AT_MLP, Suffixes
-from editbench.records import EditError
+from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -260,7 +260,8 @@ class _Problem:
     def _check_finite(self, losses: list[list[tuple[float, float, float, float]]]) -> None:
         bad = [i for i, mine in zip(self.ids, losses, strict=True) if not all(map(math.isfinite, mine[-1]))]
         if bad:
-            raise EditError(bad, f"the value optimisation's loss became NaN or infinite at layer {self.layer}")
+            reason = f"the value optimisation's loss became NaN or infinite at layer {self.layer}"
+            raise EditError(bad, reason, NOT_FINITE)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from editbench.anatomy import is_transposed
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import Dense, Recording
 from editbench.locate.partial import Columns, run, watch
+from editbench.records import NOT_FINITE
 
 from .config import FineTuneConfig
 
@@ -57,7 +58,8 @@ class FineTune(Editor[FineTuneConfig]):
             loss = data.loss()
             losses.append(float(loss.detach()))
             if not abs(losses[-1]) < float("inf"):
-                raise EditError(data.ids, f"the training loss became {losses[-1]} at step {len(losses)}")
+                reason = f"the training loss became {losses[-1]} at step {len(losses)}"
+                raise EditError(data.ids, reason, NOT_FINITE)
             if losses[-1] < config.stop_loss:
                 break
             loss.backward()  # type: ignore[no-untyped-call]

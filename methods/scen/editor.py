@@ -14,6 +14,7 @@ import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
 from editbench.progress import progress
+from editbench.records import NOT_FINITE
 
 from .bank import Bank
 from .choose import pack
@@ -103,7 +104,7 @@ class SCEN(Editor[SCENConfig]):
         finite = deltas.isfinite().flatten(1).all(dim=1).tolist()
         bad = [request.id for request, ok in zip(part, finite, strict=True) if not ok]
         if bad:
-            raise EditError(bad, "the expert's training loss became NaN or infinite")
+            raise EditError(bad, "the expert's training loss became NaN or infinite", NOT_FINITE)
         kept = pack(lessons, deltas, self.config)
         with torch.no_grad():
             after = lessons.answers(torch.stack([p.delta(deltas.dtype) for p in kept]))[0].tolist()

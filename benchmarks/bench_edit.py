@@ -8,16 +8,15 @@ What is made once for a stream (templates, second moments, their factors) is not
     python -m benchmarks.bench_edit [llama|gpt2] [rome|memit|nse|keys|moments]
 """
 
-import gc
 import json
 import random
 import sys
 import time
-from pathlib import Path
 
 import torch
 import transformers
 
+from benchmarks.peak import Peak
 from editbench import EditRequest, Host, Materials, make_editor
 from editbench.locate.moments import second_moments
 from editbench.locate.spread import Subjects
@@ -198,36 +197,13 @@ def _timed(work, count, undo=lambda: None):
     """CPU-seconds, the least of a few runs, per ``count``; and the most memory (MB above what was there before)."""
     seconds, most = [], 0
     for _ in range(REPEATS):
-        with _Peak() as peak:
+        with Peak() as peak:
             begun = time.process_time()
             work()
             seconds.append(time.process_time() - begun)
         most = peak.megabytes if peak.megabytes is None else max(most, peak.megabytes)
         undo()
     return min(seconds) / count, most
-
-
-class _Peak:
-    """Highest resident memory above the start's, from the kernel's own mark (Linux); None elsewhere."""
-
-    megabytes = None
-
-    def __enter__(self):
-        gc.collect()
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-            self._start = self._read("VmRSS")
-        except OSError:
-            self._start = None
-        return self
-
-    def __exit__(self, *_):
-        if self._start is not None:
-            self.megabytes = round((self._read("VmHWM") - self._start) / 1024)
-
-    def _read(self, name):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def _relative(found, wanted):

@@ -4,20 +4,24 @@
 
 The model is a Llama of random weights (d = 512, 12 layers, 8,000 words). A record has 13 prompts (a rewrite, two
 paraphrases behind a sentence of other text, ten neighbours) with two targets each, no prompt shared between records.
-Both ways run in this process on one thread, the slow one being the tests' oracle. The same for generated answers.
+Both ways run in this process on one thread, the slow one being the tests' oracle. The same for generated answers; and
+the memory of scoring many records.
 """
 
 import json
 import random
 import sys
+import tempfile
 import time
 
 import torch
 import transformers
 
+from benchmarks.peak import Peak
 from editbench.evaluation.forward import Query, answer
 from editbench.evaluation.generation import Generation, generate
 from editbench.host import Host
+from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_tokenizer
 
@@ -93,6 +97,40 @@ def measure_generation(config=None):
     }
 
 
+def measure_memory(counts=(256, 1024, 2048)):
+    """Peak memory (MB above what was there before) of scoring a checkpoint of so many records on the pocket model.
+
+    Rows are written as they come, as a run does it; what is left to grow is one list of answers to the edits' prompts.
+    """
+    from editbench import load_model
+    from editbench.evaluation import Evaluator
+    from editbench.results import RunStore
+    from editbench.session import AT_ONCE
+
+    host, rows = load_model("pocket"), []
+    for count in (counts[0], *counts):  # the first one warms up
+        records = list(_edit_records(count))
+        evaluator = Evaluator(host, scorers=["token_accuracy", "exact_match", "nll_contrast"])
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            RunStore.create(folder, "memory", "") as store,
+            Peak() as peak,
+        ):
+            for start in range(0, count, AT_ONCE):
+                part = [(record, start + i) for i, record in enumerate(records[start : start + AT_ONCE])]
+                store.append_scores(evaluator.score(part, moment="checkpoint", edits=count, batch=count - 1))
+        rows.append({"records": count, "peak_mb": peak.megabytes})
+    return rows[1:]
+
+
+def _edit_records(count):
+    for i, queries in enumerate(_records(count, 0)):
+        rewrite, *others = queries
+        kinds = [PARAPHRASE] * 2 + [LOCALITY] * 10
+        probes = tuple(Probe(kind, q.prompt, q.targets[1]) for kind, q in zip(kinds, others, strict=True))
+        yield EditRecord(EditRequest(str(i), rewrite.prompt, None, *rewrite.targets), probes)
+
+
 def _timed(work):
     begun = time.process_time()
     result = work()
@@ -130,4 +168,5 @@ def _host(queries):
 
 if __name__ == "__main__":
     chosen = {"records": int(sys.argv[1])} if len(sys.argv) > 1 else None
-    print(json.dumps({"targets": measure(chosen), "generation": measure_generation(chosen)}, indent=1))
+    found = {"targets": measure(chosen), "generation": measure_generation(chosen), "memory": measure_memory()}
+    print(json.dumps(found, indent=1))

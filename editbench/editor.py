@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.host import Host
-    from editbench.records import EditRequest
+    from editbench.records import EditRequest, Recognition
 
 __all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
 
@@ -125,6 +125,10 @@ class Editor(ABC, Generic[C]):
             last_prompt_columns: For each row of the batch, the column of its last prompt token.
         """
         return nullcontext()
+
+    def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
+        """Which edit answers each prompt, given as the model sees it; None for methods that change what all share."""
+        return None
 
     def footprint(self) -> Footprint:
         """Bytes that the method keeps now."""

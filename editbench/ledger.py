@@ -19,7 +19,7 @@ import torch
 from editbench.host import Host, tensor_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -80,7 +80,13 @@ class Entry:
 
 
 class Ledger:
-    """Applies and remembers the changes made to one host."""
+    """Applies and remembers the changes made to one host.
+
+    Attributes:
+        entries: The edit batches in the model, in order.
+        before_rollback: Called with the number of batches that will stay, for methods that keep edits beside the
+            weights; one that raises stops the rollback.
+    """
 
     def __init__(self, host: Host, directory: Path | None = None) -> None:
         """Start an empty ledger.
@@ -92,6 +98,7 @@ class Ledger:
         self.host = host
         self.directory = directory
         self.entries: list[Entry] = []
+        self.before_rollback: list[Callable[[int], None]] = []
         self._pristine: dict[str, Tensor] = {}
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
@@ -158,15 +165,25 @@ class Ledger:
         Files of the batches taken back are deleted.
 
         Raises:
-            ValueError: ``keep`` is not between 0 and the number of batches.
+            ValueError: ``keep`` is not between 0 and the number of batches, or a method cannot go back there.
         """
         if not 0 <= keep <= len(self.entries):
             raise ValueError(f"cannot keep {keep} edit batches: the ledger holds {len(self.entries)}")
+        for call in self.before_rollback:
+            call(keep)
         self._restore(keep)
         for entry in self.entries[keep:]:
             if entry.file is not None:
                 entry.file.unlink(missing_ok=True)
         del self.entries[keep:]
+
+    def strike(self, id: str) -> None:
+        """Take one edit off the list that a method has taken back by its own means; no weight changes."""
+        for entry in self.entries:
+            if id in entry.ids:
+                entry.ids = tuple(i for i in entry.ids if i != id)
+                if entry.file is not None:
+                    write_shard(entry.file, entry.ids, entry.load())
 
     def _restore(self, keep: int) -> None:
         for name, tensor in self._pristine.items():

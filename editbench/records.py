@@ -21,7 +21,9 @@ LOCALITY = "locality"
 """Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question); nothing should change."""
 SUBJECT_FACT = "subject_fact"
 """Another fact about the edited subject: the hardest locality probe, kept apart from the others."""
-PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)
+UNRELATED = "unrelated"
+"""A question that belongs to no record (SCEN's forget set, GRACE's upstream questions); nothing should change."""
+PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, UNRELATED)
 
 
 class RecordError(ValueError):
@@ -95,6 +97,19 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognition:
+    """What a method that keeps its edits beside the weights sees in a prompt.
+
+    Attributes:
+        id: The edit that answers; None where the model answers by itself.
+        activation: How strongly the prompt is taken for that of an edit, of the strongest; the method's own measure.
+    """
+
+    id: str | None
+    activation: float
+
+
+@dataclass(frozen=True, slots=True)
 class Essay:
     """Prompts for free text about the edited subject, and texts about the new answer that it should resemble."""
 
@@ -141,6 +156,7 @@ class RecordSet:
         records: In file order, ids unique.
         texts: Named text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should
             stay likely, given their passage).
+        unrelated: Questions of no record, each with its right answer, asked of the model as a whole.
         skipped: Records left out under ``on_error=skip``, in file order.
         fingerprint: Hex digest of the content, recorded with each run.
     """
@@ -150,6 +166,7 @@ class RecordSet:
     texts: Mapping[str, tuple[Passage, ...]] = field(default_factory=lambda: MappingProxyType({}))
     skipped: tuple[SkippedRecord, ...] = ()
     fingerprint: str = ""
+    unrelated: tuple[Probe, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

@@ -72,20 +72,22 @@ def test_every_method_is_here():
 @pytest.mark.parametrize("method", METHODS)
 def test_rollback_is_bitwise(method, architecture):
     host = tiny_host(architecture)
-    before = weights(host)
     editor = editor_of(method, host)
+    before, unedited = weights(host), logits(editor)
     editor.prepare(REQUESTS)
     receipt = editor.edit(REQUESTS[:2])
     assert receipt.applied == ["a", "b"]
-    middle = weights(host)
+    middle, half_edited = weights(host), logits(editor)
     editor.edit(REQUESTS[2:])
     assert editor.ledger.edited_ids == ["a", "b", "c", "d"]
     if editor.capabilities.changes == "weights":
         assert not same(middle, before)
     editor.ledger.rollback(keep=1)
     assert same(weights(host), middle)
+    assert torch.equal(logits(editor), half_edited)
     editor.ledger.rollback()
     assert same(weights(host), before)
+    assert torch.equal(logits(editor), unedited)
 
 
 @pytest.mark.parametrize("architecture", HOSTS)

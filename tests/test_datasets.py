@@ -8,7 +8,7 @@ import pytest
 
 from editbench.datasets import DATASETS, find, load
 from editbench.datasets.hallucination import split_sentences
-from editbench.records import EditRequest, Passage, Probe, RecordError
+from editbench.records import UNRELATED, EditRequest, Passage, Probe, RecordError
 
 EASYEDIT = {
     "case_id": 11,
@@ -286,8 +286,8 @@ def test_nothing_left_is_an_error(tmp_path):
         ("zsre", {"nq_prefx": "keep"}, "unknown setting of zsre 'nq_prefx'; did you mean 'nq_prefix'"),
         (
             "counterfact",
-            {"accurate_path": "x"},
-            "unknown setting of counterfact 'accurate_path'; known: paraphrases, plain_path, pocket_seed",
+            {"colour": "x"},
+            "unknown setting of counterfact 'colour'; known: paraphrases, plain_path, pocket_seed",
         ),
         ("zsre", {"target": "pred"}, "target='pred' is none of alt, answers"),
         ("zsre", {"nq_prefix": True}, "nq_prefix=True is none of strip, keep"),
@@ -318,6 +318,39 @@ def test_texts(tmp_path):
     loaded = load("hallucination", path, accurate_path=accurate, plain_path=str(plain))
     assert loaded.texts["accurate"] == (Passage("About x.", "X is."),)
     assert loaded.texts["plain"] == (Passage("", "one"), Passage("", "two"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Who?", "target": "Me"},
+        {"question": "Who?", "answer": "Me"},
+        {"src": "Who?", "answers": ["Me", "I"]},
+        {"text": "Who?", "labels": "Me"},
+    ],
+)
+def test_unrelated_questions(tmp_path, row):
+    path = write(tmp_path, [SCEN])
+    questions = write(tmp_path, [row], "questions.jsonl")
+    loaded = load("zsre", path, unrelated_path=questions, prompt_format="[INST]{}[/INST]")
+    assert loaded.unrelated == (Probe(UNRELATED, "[INST]Who?[/INST]", "Me"),)
+    assert loaded.fingerprint != load("zsre", path, prompt_format="[INST]{}[/INST]").fingerprint
+
+
+def test_bad_unrelated_questions(tmp_path):
+    path = write(tmp_path, [SCEN])
+    questions = write(tmp_path, [{"src": "Who?", "answers": []}, {"src": "Who?", "answers": ["Me"]}], "q.jsonl")
+    with pytest.raises(RecordError, match=r"q\.jsonl:1: .*'answers': is an empty list"):
+        load("zsre", path, unrelated_path=questions)
+    loaded = load("zsre", path, unrelated_path=questions, on_error="skip")
+    assert len(loaded.unrelated) == len(loaded.skipped) == 1
+
+
+def test_unrelated_questions_of_the_pocket_are_about_nobody_edited():
+    loaded = load("zsre", "pocket", unrelated_path="pocket")
+    assert len(loaded.unrelated) == 100 and load("zsre", "pocket").unrelated == ()
+    subjects = {record.request.subject for record in loaded.records}
+    assert not any(subject in probe.prompt for probe in loaded.unrelated for subject in subjects)
 
 
 def test_sibling_files_are_not_picked_up(tmp_path):

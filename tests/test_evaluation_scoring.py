@@ -16,10 +16,21 @@ from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.forward import NO_ANSWER, Answer, Query, answer
 from editbench.evaluation.generation import MARGIN, Generation
 from editbench.evaluation.perplexity import summarise, text_scores
-from editbench.evaluation.questions import questions
+from editbench.evaluation.questions import question_of, questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
 from editbench.evaluation.wording import Said, matches
-from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, EditRequest, Passage, Probe
+from editbench.records import (
+    LOCALITY,
+    PARAPHRASE,
+    REWRITE,
+    SUBJECT_FACT,
+    UNRELATED,
+    EditRecord,
+    EditRequest,
+    Passage,
+    Probe,
+    Recognition,
+)
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_host
 
@@ -99,10 +110,24 @@ PASSAGES = {
         ("generation_contains", Evidence(RIGHT, gold="English", said=Said("Englishman")), 0.0),
         ("generation_contains", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
         ("generation_contains", Evidence(RIGHT, gold="English"), None),
+        ("generation_f1", Evidence(RIGHT, gold="the English of old", said=Said("old English. More")), 2 / 3),
+        ("generation_f1", Evidence(RIGHT, gold="New New York", said=Said("New York, New York")), 6 / 7),
+        ("generation_f1", Evidence(RIGHT, gold="English", said=Said("French")), 0.0),
+        ("generation_f1", Evidence(RIGHT, gold="English", said=Said("")), 0.0),
+        ("generation_f1", Evidence(RIGHT, gold="English", said=Said("English", finite=False)), 0.0),
+        ("generation_f1", Evidence(RIGHT, gold="English"), None),
         ("generation_agreement", Evidence(RIGHT, said=Said("A dog. B"), said_before=Said("dog. C")), 1.0),
         ("generation_agreement", Evidence(RIGHT, said=Said("dog"), said_before=Said("cat")), 0.0),
         ("generation_agreement", Evidence(RIGHT, said=Said("", False), said_before=Said("")), 0.0),
         ("generation_agreement", Evidence(RIGHT, gold="dog", said=Said("dog")), None),
+        ("activation", Evidence(RIGHT), None),
+        ("activation", Evidence(RIGHT, recognised=Recognition(None, 0.25)), 0.25),
+        ("routing", Evidence(RIGHT), None),
+        ("routing", Evidence(RIGHT, recognised=Recognition("a", 0.9), edit="a"), 1.0),
+        ("routing", Evidence(RIGHT, recognised=Recognition("b", 0.9), edit="a"), 0.0),
+        ("routing", Evidence(RIGHT, recognised=Recognition(None, 0.2), edit="a"), 0.0),
+        ("routing", Evidence(RIGHT, recognised=Recognition(None, 0.2)), 1.0),
+        ("routing", Evidence(RIGHT, recognised=Recognition("a", 0.9)), 0.0),
         ("nonfinite", Evidence(RIGHT, HALF), 0.0),
         ("nonfinite", Evidence(BROKEN), 1.0),
         ("nonfinite", Evidence(RIGHT, Answer(INF, (False,), (3,))), 1.0),
@@ -367,10 +392,18 @@ def test_records_that_cannot_be_scored_keep_their_place():
 def test_everything_goes_through_the_model_together(monkeypatch):
     calls = []
     monkeypatch.setattr(evaluator_module, "answer", lambda *a, **k: calls.append(k) or answer(*a, **k))
-    editor = object.__new__(type("Editor", (), {"answering": lambda self, columns: torch.no_grad()}))
+    seen = lambda self, prompts: [Recognition(RECORDS[0].id, 0.75)] * len(prompts)  # noqa: E731
+    parts = {"answering": lambda self, columns: torch.no_grad(), "recognise": seen}
+    editor = object.__new__(type("Editor", (), parts))
     evaluator = Evaluator(tiny_host("gpt2"), tokens_per_batch=100)
-    evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)
+    row, *others = evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)
     assert [(k["editor"], k["tokens_per_batch"]) for k in calls] == [(editor, 100)]
+    assert row["scores"]["rewrite.activation"] == 0.75 and row["scores"]["rewrite.routing"] == 1.0
+    assert all(other["scores"]["rewrite.routing"] == 0.0 for other in others)
+    assert {
+        row["scores"][f"{kind}.routing"] for kind in (LOCALITY, SUBJECT_FACT) if f"{kind}.routing" in row["scores"]
+    } <= {0.0}
+    assert row["probes"][0]["answered_by"] == RECORDS[0].id
 
 
 def test_without_a_baseline_there_is_no_agreement():
@@ -417,3 +450,25 @@ def test_a_broken_model_is_scored_as_broken():
 def test_unknown_scorers_are_refused():
     with pytest.raises(ValueError, match="did you mean 'agreement'"):
         Evaluator(tiny_host("gpt2"), scorers=["agreemnt"])
+
+
+def test_questions_of_no_record_are_averaged_over_themselves():
+    host = tiny_host("llama", bos=True)
+    probes = [Probe(UNRELATED, "Paris is in", "France"), Probe(UNRELATED, "Rome is in", "English and Russian")]
+    questions_ = [question_of(probe) for probe in probes]
+    baseline = compute_baseline(host, [], unrelated=questions_, model_fingerprint="m", generation=GREEDY)
+    evaluator = Evaluator(host, baseline=baseline, unrelated=questions_, generation=GREEDY)
+    (row,) = evaluator.score_unrelated(**STAMP)
+    by_hand = [
+        [a == b for a, b in zip(one.argmax, host.continuation(probe.target), strict=True)]
+        for probe, (one,) in zip(probes, answer(host, [q.query for q in questions_]), strict=True)
+    ]
+    assert (row["texts"], row["scores"]["questions"]) == ("unrelated", 2)
+    assert row["scores"]["token_accuracy"] == pytest.approx(sum(sum(c) / len(c) for c in by_hand) / 2)
+    assert row["scores"]["agreement"] == row["scores"]["generation_agreement"] == 1.0
+    assert "nll_contrast" not in row["scores"]
+    with torch.no_grad():
+        host.model.get_input_embeddings().weight.mul_(-1)
+    (row,) = evaluator.score_unrelated(**STAMP)
+    assert row["scores"]["agreement_tokens"] < 1.0
+    assert Evaluator(host).score_unrelated(**STAMP) == []

@@ -105,3 +105,15 @@ def test_a_setting_against_the_protocol_is_refused(tiny_folder, tmp_path):
             *("protocol=wise", "dataset=zsre", "dataset.target=answers", "protocol.data.zsre.target=answers"),
         )
     )
+
+
+def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(tiny_folder, tmp_path):
+    outcome = setup.run(
+        compose(tiny_folder, tmp_path, "protocol=scen", "dataset=zsre", "dataset.unrelated_path=pocket")
+    )
+    rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
+    found = {row["moment"]: row["scores"] for row in rows if row.get("texts") == "unrelated"}
+    assert set(found) == {"baseline", "final"}
+    assert found["final"]["questions"] == 100
+    assert found["baseline"]["generation_agreement"] == found["final"]["generation_agreement"] == 1.0  # unedited
+    assert read_row(outcome.folder)["final.texts.unrelated.generation_exact"] == found["final"]["generation_exact"]

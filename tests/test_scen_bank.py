@@ -253,7 +253,9 @@ def test_deleting_gives_the_unedited_answer_back():
         before = host.model(input_ids=torch.tensor([ids])).logits
     editor.edit(REQUESTS[:1])
     assert not torch.equal(logits(editor, REQUESTS[0].prompt), before)
+    assert editor.ledger.edited_ids == IDS[:1]
     editor.delete(IDS[0])
+    assert editor.ledger.edited_ids == []
     assert torch.equal(logits(editor, REQUESTS[0].prompt), before)
     assert editor.footprint().host == 0 and len(editor.bank) == 0
     with pytest.raises(ValueError, match="holds no edit 'edit 0'"):
@@ -269,6 +271,9 @@ def test_a_newer_edit_of_the_same_fact_replaces_the_older(tmp_path):
     assert receipt.details["edits"]["newer"]["replaced"] == [IDS[1]]
     assert editor.bank.ids == [IDS[0], IDS[2], "newer"] and len(list(tmp_path.iterdir())) == 3
     assert editor.generate(newer.prompt, max_new_tokens=8)[0].strip() == "Galician"
+    with pytest.raises(ValueError, match="cannot go back to edit 'edit 1"):
+        editor.ledger.rollback(1)
+    assert len(editor.ledger) == 2 and len(editor.bank) == 3
     same_id = EditRequest("newer", REQUESTS[4].prompt, SUBJECTS[4], "French")
     editor.edit([same_id, REQUESTS[5], REQUESTS[5]])
     assert editor.bank.ids == [IDS[0], IDS[2], "newer", IDS[5]]
@@ -309,3 +314,30 @@ def test_empty_and_foreign_states():
     assert len(editor.bank) == 0
     with pytest.raises(ValueError, match="not the state of a bank"):
         editor.restore({"keys": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_rolling_back_takes_edits_out_of_the_bank(tmp_path, disk):
+    places = {"bank_directory": str(tmp_path / "bank")} if disk else {}
+    editor = scen(**places)
+    editor.edit(REQUESTS[:2])
+    said = answers(editor)
+    editor.edit(REQUESTS[2:4])
+    editor.delete(IDS[2])
+    editor.ledger.rollback(1)
+    assert editor.bank.ids == editor.ledger.edited_ids == IDS[:2]
+    assert answers(editor) == said
+    editor.ledger.rollback()
+    assert len(editor.bank) == 0 and (not disk or not list((tmp_path / "bank").iterdir()))
+
+
+def test_what_neurons_see():
+    editor = scen()
+    prompts = [request.prompt for request in REQUESTS]
+    assert [one.id for one in editor.recognise(prompts)] == [None] * len(prompts)
+    editor.edit(REQUESTS[:3])
+    seen, activations = editor.recognise(prompts), editor.activations(prompts)
+    assert [one.id for one in seen[:3]] == IDS[:3]
+    for one, row in zip(seen, activations, strict=True):
+        assert one.activation == row.max().item()
+        assert one.id == (editor.bank.ids[int(row.argmax())] if row.max() > editor.config.theta else None)

@@ -47,8 +47,8 @@ def load(
         on_error: What to do with a record that cannot be used: "raise", or "skip" it and list it in
             ``RecordSet.skipped``. A file that is broken as a whole always raises.
         limit: Only the first so many records.
-        **settings: The dataset's own settings: ``plain_path``, ``pocket_seed``, ``prompt_format`` and ``paraphrases``
-            (all), ``target`` and ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).
+        **settings: The dataset's own settings: ``plain_path``, ``unrelated_path``, ``pocket_seed``, ``prompt_format``
+            and ``paraphrases`` (all), ``target`` and ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).
 
     Returns:
         The records in file order, the texts, what was skipped, and the fingerprint.

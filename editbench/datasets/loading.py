@@ -7,11 +7,11 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from editbench.datasets.posing import pose
+from editbench.datasets.posing import formatted, pose
 from editbench.datasets.reading import read_rows, read_texts
 from editbench.datasets.rows import make_row
 from editbench.datasets.schema import Harvest, S, Settings, harvest
-from editbench.datasets.texts import ACCURATE, PLAIN
+from editbench.datasets.texts import ACCURATE, PLAIN, QUESTIONS
 from editbench.records import RecordError, RecordSet
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from editbench.datasets.rows import Row, RowError
     from editbench.datasets.schema import Dataset
-    from editbench.records import EditRecord, Passage
+    from editbench.records import EditRecord, Passage, Probe, SkippedRecord
 
 POCKET = "pocket"
 """The path that stands for the embedded world."""
@@ -54,10 +54,26 @@ def load_dataset(dataset: Dataset[S], path: str | Path, settings: S, *, on_error
         skipped += found.skipped
 
     records = tuple(pose(record, settings) for record in main.records)
-    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), fingerprint(records, texts))
+    unrelated = _unrelated(settings, on_error, skipped)
+    digest = fingerprint(records, texts, unrelated)
+    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated)
 
 
-def fingerprint(records: Iterable[EditRecord], texts: Mapping[str, Iterable[Passage]]) -> str:
+def _unrelated(settings: Settings, on_error: str, skipped: list[SkippedRecord]) -> tuple[Probe, ...]:
+    """The questions of no record; rows that cannot be used go to ``skipped``."""
+    source = settings.unrelated_path
+    if source is None:
+        return ()
+    rows = _pocket_rows("unrelated", settings.pocket_seed) if source == POCKET else read_rows(source)
+    found = harvest(rows, QUESTIONS, Settings(), on_error)
+    _refuse_empty(source, "question", len(found.probes), found)
+    skipped += found.skipped
+    return tuple(formatted(probe, settings.prompt_format) for probe in found.probes)
+
+
+def fingerprint(
+    records: Iterable[EditRecord], texts: Mapping[str, Iterable[Passage]], unrelated: Iterable[Probe] = ()
+) -> str:
     """SHA-256 (hex) over the content: the same for the same records and texts, whatever file they came from."""
     digest = hashlib.sha256()
     for record in records:
@@ -70,6 +86,8 @@ def fingerprint(records: Iterable[EditRecord], texts: Mapping[str, Iterable[Pass
     for name in sorted(texts):
         for passage in texts[name]:
             digest.update(_line(["text", name, passage.prompt, passage.text]))
+    for probe in unrelated:
+        digest.update(_line(["unrelated", probe.prompt, probe.target]))
     return digest.hexdigest()
 
 

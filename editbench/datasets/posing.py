@@ -19,9 +19,10 @@ def pose(record: EditRecord, settings: Settings) -> EditRecord:
     for probe in record.probes:
         asked += probe.kind == PARAPHRASE
         if probe.kind != PARAPHRASE or settings.paraphrases is None or asked <= settings.paraphrases:
-            probes.append(_formatted(probe, settings.prompt_format))
-    return replace(record, request=_formatted(record.request, settings.prompt_format), probes=tuple(probes))
+            probes.append(formatted(probe, settings.prompt_format))
+    return replace(record, request=formatted(record.request, settings.prompt_format), probes=tuple(probes))
 
 
-def _formatted(asked: Asked, prompt_format: str) -> Asked:
+def formatted(asked: Asked, prompt_format: str) -> Asked:
+    """The same with ``prompt_format`` around its prompt."""
     return replace(asked, prompt=prompt_format.replace("{}", asked.prompt, 1))

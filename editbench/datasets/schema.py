@@ -22,8 +22,8 @@ from editbench.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-Item = EditRecord | Passage | SkippedRecord
-"""What a raw record yields. Passages go to the dataset's accurate sentences."""
+Item = EditRecord | Passage | Probe | SkippedRecord
+"""What a raw record yields. Passages go to the dataset's accurate sentences, probes are questions of no record."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class Settings:
 
     Attributes:
         plain_path: Ordinary text for perplexity: rows with a field ``text``, or a ``.txt`` file, one text a line.
+        unrelated_path: Questions of no record, with their answers: rows with ``prompt`` and ``target``, ``question``
+            and ``answer``, ``src`` and ``answers`` (the first is right), or ``text`` and ``labels``; or "pocket".
         pocket_seed: Seed of the embedded world, where the path is "pocket".
         prompt_format: Put around every prompt, of edits and probes, with "{}" where the prompt goes: "[INST]{}[/INST]".
         paraphrases: Only the first so many paraphrases of each record; None for all.
     """
 
     plain_path: str | None = None
+    unrelated_path: str | None = None
     pocket_seed: int = 0
     prompt_format: str = "{}"
     paraphrases: int | None = None
@@ -90,6 +93,7 @@ class Harvest:
 
     records: list[EditRecord] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
     skipped: list[SkippedRecord] = field(default_factory=list)
 
     def add(self, items: Iterable[Item]) -> None:
@@ -99,6 +103,8 @@ class Harvest:
                 self.records.append(item)
             elif isinstance(item, Passage):
                 self.passages.append(item)
+            elif isinstance(item, Probe):
+                self.probes.append(item)
             else:
                 self.skipped.append(item)
 

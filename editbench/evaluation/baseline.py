@@ -67,6 +67,7 @@ def compute_baseline(
     records: Iterable[EditRecord],
     texts: Mapping[str, Sequence[Passage]] | None = None,
     *,
+    unrelated: Sequence[Question] = (),
     model_fingerprint: str,
     generation: Generation | None = None,
     cache: Path | None = None,
@@ -79,6 +80,7 @@ def compute_baseline(
         host: The model with its pristine weights.
         records: All records that will be scored.
         texts: Text collections by name.
+        unrelated: Questions of no record that will be scored.
         model_fingerprint: Identifies the pristine weights (``Host.fingerprint``).
         generation: How text is generated; None for no generated text.
         cache: Folder for cached baselines; None for none.
@@ -90,7 +92,7 @@ def compute_baseline(
     """
     texts = texts or {}
     kept = max_tokens if max_tokens is not None else perplexity.default_max_tokens(host)
-    everything = [question for record in records for question in questions(record)]
+    everything = [*(question for record in records for question in questions(record)), *unrelated]
     asked = sorted({(question.probe.prompt, question.wanted) for question in everything})
     stays = sorted({(question.probe.prompt, question.wanted) for question in everything if question.stays})
     key = _key(model_fingerprint, [asked, stays, kept, asdict(generation) if generation else None], texts)

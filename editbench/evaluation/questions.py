@@ -4,7 +4,7 @@
 |---|---|---|
 | rewrite (the request's own prompt), paraphrase | ``request.target`` | ``request.target_true`` |
 | locality that asks for ``request.target_true`` (CounterFact) | ``probe.target`` | ``request.target`` |
-| other locality, subject_fact | ``probe.target`` | none |
+| other locality, subject_fact, unrelated | ``probe.target`` | none |
 
 A locality or subject_fact probe without a target has no right answer. Only its next token is looked at, and it is
 compared with the unedited model's alone.
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.evaluation.forward import Query
-from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, Probe
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from editbench.records import EditRecord
 
-STAYS = (LOCALITY, SUBJECT_FACT)
+STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
 
 
@@ -66,3 +66,8 @@ def questions(record: EditRecord) -> Iterator[Question]:
             yield Question(probe, probe.target, request.target)
         else:
             yield Question(probe, probe.target)
+
+
+def question_of(probe: Probe) -> Question:
+    """The question of a probe that belongs to no record."""
+    return Question(probe, probe.target or "", labelled=probe.target is not None)

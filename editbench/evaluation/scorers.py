@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from editbench.evaluation.essays import Writing
     from editbench.evaluation.forward import Answer
     from editbench.evaluation.wording import Said
+    from editbench.records import Recognition
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Evidence:
         gold: The right target, where one is known.
         said: What the model generates by itself, if that was asked for and the right target fits into the limit.
         said_before: What the unedited model generates, on probes where nothing should change.
+        recognised: What the method sees in the prompt, if it keeps its edits beside the weights and was asked.
+        edit: The edit that should answer; None where none should.
     """
 
     wanted: Answer
@@ -45,6 +48,8 @@ class Evidence:
     gold: str | None = None
     said: Said | None = None
     said_before: Said | None = None
+    recognised: Recognition | None = None
+    edit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Scorer:
         score: The formula.
         description: Its docstring: formula and source.
         generates: Whether it looks at what the model says to a probe by itself.
+        recognises: Whether it looks at what the method sees in a prompt.
         on: What it scores: "probe" (:class:`Evidence`) or "essay" (:class:`~editbench.evaluation.essays.Writing`).
     """
 
@@ -66,18 +72,21 @@ class Scorer:
     description: str
     generates: bool = False
     on: str = "probe"
+    recognises: bool = False
 
 
 Formula = TypeVar("Formula", bound="Callable[[Any], float | None]")
 _SCORERS: dict[str, Scorer] = {}
 
 
-def scorer(version: int, *, generates: bool = False, on: str = "probe") -> Callable[[Formula], Formula]:
+def scorer(
+    version: int, *, generates: bool = False, on: str = "probe", recognises: bool = False
+) -> Callable[[Formula], Formula]:
     """Register a function as a scorer under its own name."""
 
     def register(score: Formula) -> Formula:
         name = score.__name__
-        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on)
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on, recognises)
         return score
 
     return register
@@ -195,6 +204,17 @@ def generation_contains(evidence: Evidence) -> float | None:
 
 
 @scorer(version=wording.VERSION, generates=True)
+def generation_f1(evidence: Evidence) -> float | None:
+    """Words that the model's own answer and the right one share: F1 = 2 P R / (P + R), both normalised.
+
+    Source: Rajpurkar et al. 2016 (SQuAD), as GRACE (Hartvigsen et al. 2023) scores question answering.
+    """
+    if evidence.said is None or evidence.gold is None:
+        return None
+    return wording.overlap(evidence.said.text, evidence.gold) if evidence.said.finite else 0.0
+
+
+@scorer(version=wording.VERSION, generates=True)
 def generation_agreement(evidence: Evidence) -> float | None:
     """The model says by itself what the unedited model says by itself: [normalised answers are equal]."""
     if evidence.said is None or evidence.said_before is None:
@@ -213,6 +233,21 @@ def nonfinite(evidence: Evidence) -> float | None:
         return None
     answers = [answer for answer in (evidence.wanted, evidence.other) if answer is not None]
     return float(not all(answer.finite for answer in answers))
+
+
+@scorer(version=1, recognises=True)
+def activation(evidence: Evidence) -> float | None:
+    """How strongly the method takes the prompt for that of an edit; for SCEN the largest activation of its neurons.
+
+    Only for methods that keep their edits beside the weights. Source: Yao et al. 2024 (SCEN), figures of activations.
+    """
+    return None if evidence.recognised is None else evidence.recognised.activation
+
+
+@scorer(version=1, recognises=True)
+def routing(evidence: Evidence) -> float | None:
+    """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none."""
+    return None if evidence.recognised is None else float(evidence.recognised.id == evidence.edit)
 
 
 @scorer(version=1, on="essay")

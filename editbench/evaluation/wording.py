@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 
 VERSION = 1
@@ -73,3 +74,10 @@ def matches(text: str, gold: str) -> bool:
 def contains(text: str, gold: str) -> bool:
     """Whether ``gold`` stands in the whole generated text, as whole words."""
     return f" {normalise(gold)} " in f" {normalise(text)} "
+
+
+def overlap(text: str, gold: str) -> float:
+    """F1 of the words (with their counts) of the answer in a generated text and of ``gold``, both normalised."""
+    said, right = Counter(normalise(cut(text, gold)).split()), Counter(normalise(gold).split())
+    common = (said & right).total()
+    return 2 * common / (said.total() + right.total()) if common else 0.0

@@ -137,6 +137,14 @@ def heldout_text(seed: int = 0) -> list[str]:
     return [world.join(world.passage(subject, _shuffled(subject.facts, random), random)).text for subject in subjects]
 
 
+def unrelated(seed: int = 0) -> list[Raw]:
+    """100 questions of no record, about subjects that no record edits, with their answers."""
+    random = Random(f"unrelated {seed}")
+    facts = [fact for subject in world.build(seed).role("neighbour", "generic") for fact in subject.facts]
+    chosen = random.sample(facts, 100)
+    return [{"question": random.choice(fact.questions), "answer": fact.object} for fact in chosen]
+
+
 def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
     """Statements and questions to complete, about subjects that are neither edited nor anybody's neighbour.
 

@@ -14,7 +14,7 @@ import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
 from editbench.progress import progress
-from editbench.records import NOT_FINITE
+from editbench.records import NOT_FINITE, Recognition
 
 from .bank import Bank
 from .choose import pack
@@ -68,6 +68,7 @@ class SCEN(Editor[SCENConfig]):
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
         self._answering = False
+        ledger.before_rollback.append(self._take_back)
 
     # -- editing --------------------------------------------------------------------------------------------------
 
@@ -220,6 +221,14 @@ class SCEN(Editor[SCENConfig]):
         """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
         return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()
 
+    def recognise(self, prompts: Sequence[str]) -> list[Recognition]:
+        """The expert that answers each prompt, and the largest activation of any neuron."""
+        if not len(self.bank):
+            return [Recognition(None, 0.0)] * len(prompts)
+        activation, winner = self.activations(prompts).max(dim=1)
+        seen = zip(activation.tolist(), winner.tolist(), strict=True)
+        return [Recognition(self.bank.ids[w] if a > self.config.theta else None, a) for a, w in seen]
+
     def _routes(self, x: Tensor) -> Routes:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
         while len(self.bank):
@@ -242,6 +251,22 @@ class SCEN(Editor[SCENConfig]):
             ValueError: There is no such edit.
         """
         self.bank.delete(id)
+        self.ledger.strike(id)
+
+    def _take_back(self, keep: int) -> None:
+        """Let go of the edits that the ledger takes back.
+
+        Raises:
+            ValueError: One of those that stay was replaced, and its expert is gone.
+        """
+        stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids]
+        gone = [i for entry in self.ledger.entries[keep:] for i in entry.ids]
+        for id in stay:
+            if id in gone or id not in {*self.bank.ids, *self.bank.lost}:
+                raise ValueError(f"scen: cannot go back to edit {id!r}: one that came later replaced its expert")
+        for id in dict.fromkeys(gone):
+            if id in self.bank.ids:
+                self.bank.delete(id)
 
     def save_bank(self, path: Path | str) -> None:
         """Write all edits into a folder, one file each, in place of the bank that may be there."""

@@ -7,14 +7,14 @@ ledger replayed (checked by a digest of the touched weights), the method's memor
 from __future__ import annotations
 
 import math
-import re
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from editbench.editor import EditError, EditReceipt
 from editbench.evaluation.drift import change_and_norm
-from editbench.progress import progress
+from editbench.progress import phase, progress
+from editbench.records import OUT_OF_MEMORY
 from editbench.resume import SavedState
 from editbench.tracking import Observer
 
@@ -32,7 +32,6 @@ BEFORE_BASELINE = -2
 """The baseline's rows stand at batch -1: before the first edit."""
 AT_ONCE = 256
 """Records scored and written at once: bounds the memory of evaluating a long stream."""
-_NO_NUMBER = re.compile(r"\b(nan|inf|infinite)\b", re.IGNORECASE)
 
 
 @dataclass
@@ -86,15 +85,17 @@ class Session:
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process left off if one did."""
         self.evaluator.remember_hidden()
+        baseline = [] if self._saved.exists else self._baseline_rows()
+        phase("preparing")
         begun = time.perf_counter()
         self.editor.prepare([record.request for record in self.stream.records])
         prepared = time.perf_counter() - begun
-        start = self._resume()
+        start = self._resume(baseline)
         if start == 0:
             self.clock.prepare_seconds = prepared
             self.clock.edit_seconds += prepared
-        with progress(f"{type(self.editor).__name__}", len(self.stream)) as advance:
-            advance(self.stream.edits_after(start - 1) if start else 0)
+        phase("editing")
+        with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
             for index, batch in self.stream.batches(start):
                 self._edit(index, batch)
                 edits = self.stream.edits_after(index)
@@ -106,19 +107,25 @@ class Session:
                 advance(len(batch))
         last = self.stream.batch_count - 1
         self._saved.save(last + 1, self.editor, asdict(self.clock))
+        phase("scoring")
         if "final" in self.moments:
             self._look_back(self.stream.records, "final", len(self.stream), last)
 
-    def _resume(self) -> int:
-        """Number of batches already done; their traces stay, later ones are dropped."""
+    def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
+        """Number of batches already done; their traces stay, later ones are dropped.
+
+        Args:
+            baseline: Rows of the unedited model, where nothing was saved before.
+        """
+        fresh = not self._saved.exists
         done, clock = self._saved.restore(self.editor)
-        self.clock = Clock(**clock) if clock else Clock()
-        self.store.truncate_after(done - 1 if done else BEFORE_BASELINE)
+        self.clock = Clock(**clock) if clock else self.clock
+        self.store.truncate_after(BEFORE_BASELINE if fresh else done - 1)
         for row in self.store.edits():
             self._note_unedited(row["skipped"], row["failed"])
         self._observer.resume(self.store.edits(), self.store.scores())
-        if done == 0:
-            self._write(self._baseline_rows())
+        if fresh:
+            self._write(baseline)
             self._saved.save(0, self.editor, asdict(self.clock))  # so that a stop before the first saving is a resume
         return done
 
@@ -132,8 +139,8 @@ class Session:
                 receipt = self._attempt(wanted)
                 break
             except EditError as error:
-                kind = "NaN: " if _NO_NUMBER.search(error.reason) else ""
-                failed.update({i: kind + error.reason for i in error.ids})
+                reason = ": ".join(filter(None, (error.kind, error.reason)))
+                failed.update(dict.fromkeys(error.ids, reason))
                 remaining = [r for r in wanted if r.id not in error.ids]
                 if len(remaining) == len(wanted):
                     raise
@@ -167,26 +174,30 @@ class Session:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             reason = str(error).partition("\n")[0]
-            raise EditError([request.id for request in wanted], f"out of memory: {reason}") from error
+            raise EditError([request.id for request in wanted], reason, OUT_OF_MEMORY) from error
 
     def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
-        for start in range(0, len(placed), AT_ONCE):
-            rows = self._timed(
-                self.evaluator.score,
-                placed[start : start + AT_ONCE],
-                moment=moment,
-                edits=edits,
-                batch=batch,
-                editor=self.editor,
-                unsupported=self.not_edited,
-            )
-            self._write(rows)
+        with progress("scoring", len(placed)) as advance:
+            for start in range(0, len(placed), AT_ONCE):
+                part = placed[start : start + AT_ONCE]
+                rows = self._timed(
+                    self.evaluator.score,
+                    part,
+                    moment=moment,
+                    edits=edits,
+                    batch=batch,
+                    editor=self.editor,
+                    unsupported=self.not_edited,
+                )
+                self._write(rows)
+                advance(len(part))
 
     def _look_back(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         """Score records and texts, and say how far the model has moved and what the method keeps."""
         self._score(records, moment, edits, batch)
-        self._write(self._timed(self.evaluator.score_texts, moment, edits, batch, self.editor))
+        for call in (self.evaluator.score_texts, self.evaluator.score_unrelated, self.evaluator.score_ability):
+            self._write(self._timed(call, moment, edits, batch, self.editor))
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
         self._write([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
@@ -206,11 +217,14 @@ class Session:
         return found if hidden is None else {**found, "hidden_change": hidden}
 
     def _baseline_rows(self) -> list[dict[str, Any]]:
-        """How likely the texts are to the unedited model."""
+        """How likely the texts are to the unedited model, and what else it can do."""
         baseline = self.evaluator.baseline
         texts = baseline.texts if baseline is not None else {}
-        stamp = {"moment": "baseline", "edits": 0, "batch": BEFORE_BASELINE + 1}
-        return [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
+        stamp: dict[str, Any] = {"moment": "baseline", "edits": 0, "batch": BEFORE_BASELINE + 1}
+        rows = [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
+        for call in (self.evaluator.score_unrelated, self.evaluator.score_ability):
+            rows += self._timed(call, **stamp)
+        return rows
 
     def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
         self.not_edited.update(skipped)

@@ -11,6 +11,8 @@ scorers.py      answers to numbers, by name and version
 perplexity.py   texts to perplexities
 drift.py        how far hidden states and weights have moved
 baseline.py     the unedited model's answers, cached
+ability.py      what else a model can do: what a test is, and says
+harness.py      lm-eval's tasks as such tests; an extra
 evaluator.py    all of it together: `Evaluator` makes rows for the results
 """
 

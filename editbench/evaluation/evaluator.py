@@ -13,20 +13,21 @@ from editbench.evaluation.generation import Generation, generate
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
-from editbench.records import LOCALITY, REWRITE
+from editbench.records import LOCALITY, REWRITE, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
+    from editbench.evaluation.ability import Ability, AbilityTest
     from editbench.evaluation.baseline import Baseline
     from editbench.evaluation.essays import Writing
     from editbench.evaluation.forward import Answer, Answering
     from editbench.evaluation.questions import Question
     from editbench.evaluation.wording import Said
     from editbench.host import Host
-    from editbench.records import EditRecord, Passage, Probe
+    from editbench.records import EditRecord, Passage, Probe, Recognition
 
 _UNSCORED = ("unsupported", "failed", "skipped")
 
@@ -55,6 +56,8 @@ class Evaluator:
         scorers: The scorers that are applied to every question.
         essay_scorers: The scorers that are applied to each record's free text.
         texts: Text collections by name.
+        unrelated: Questions of no record.
+        ability: Tests of general ability.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Evaluator:
         baseline: Baseline | None = None,
         scorers: Sequence[str] | None = None,
         texts: Mapping[str, Sequence[Passage]] | None = None,
+        unrelated: Sequence[Question] = (),
+        ability: Sequence[AbilityTest] = (),
         left_out: Callable[[Probe], bool] = never,
         generation: Generation | None = None,
         references: Iterable[str] = (),
@@ -78,6 +83,8 @@ class Evaluator:
                 agreement.
             scorers: Names; all scorers by default.
             texts: Text collections for perplexity.
+            unrelated: Questions of no record.
+            ability: Tests of general ability.
             left_out: Locality probes for which this is true are not asked, and counted.
             generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
                 the essays.
@@ -94,6 +101,8 @@ class Evaluator:
         self.scorers = [scorer for scorer in wanted if scorer.on == "probe"]
         self.essay_scorers = [scorer for scorer in wanted if scorer.on == "essay"]
         self.texts = dict(texts or {})
+        self.unrelated = tuple(unrelated)
+        self.ability = tuple(ability)
         self._left_out = left_out
         self._generation = generation or Generation()
         self._idf = essays.Idf(references)
@@ -102,6 +111,7 @@ class Evaluator:
         self._rewrites: list[Answer] = []
         self._rewritten_at: tuple[str, int] | None = None
         self._hidden: Tensor | None = None  # (N, d), of the unedited model
+        self._able: tuple[int, list[Ability]] | None = None  # the last measured, with the edits then in the model
 
     def score(
         self,
@@ -168,6 +178,34 @@ class Evaluator:
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         return [{**stamp, "texts": name, "scores": of_texts} for name, of_texts in scores.items()]
 
+    def score_unrelated(
+        self, moment: str, edits: int, batch: int, editor: Answering | None = None
+    ) -> list[dict[str, Any]]:
+        """Score the questions of no record as the model stands now: one row of means over them, or none."""
+        if not self.unrelated:
+            return []
+        values: dict[str, list[float]] = defaultdict(list)
+        for evidence in self._evidence([(question, None) for question in self.unrelated], editor):
+            for scorer in self.scorers:
+                value = scorer.score(evidence)
+                if value is not None:
+                    values[scorer.name].append(value)
+        scores = {name: sum(several) / len(several) for name, several in values.items()}
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        return [{**stamp, "texts": UNRELATED, "scores": {"questions": len(self.unrelated), **scores}}]
+
+    def score_ability(
+        self, moment: str, edits: int, batch: int, editor: Answering | None = None
+    ) -> list[dict[str, Any]]:
+        """Measure general ability as the model stands now: one row for each task.
+
+        A checkpoint and the end with the same edits in the model are measured once.
+        """
+        if self._able is None or self._able[0] != edits:
+            self._able = edits, [one for test in self.ability for one in test.measure(self.host, editor)]
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        return [{**stamp, **one.row()} for one in self._able[1]]
+
     def remember_hidden(self) -> None:
         """Keep the model's hidden states on the plain texts, to compare with later. The model must be unedited."""
         if self.texts.get("plain"):
@@ -193,18 +231,38 @@ class Evaluator:
 
     def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the evidence: all questions of all records go through the model together."""
-        asked = [question for one in examined for question in one.questions]
-        answers = iter(
-            answer(self.host, [q.query for q in asked], editor=editor, tokens_per_batch=self._tokens_per_batch)
+        asked = [(question, one.record.id) for one in examined for question in one.questions]
+        found = iter(self._evidence(asked, editor))
+        for one in examined:
+            one.evidence = [next(found) for _ in one.questions]
+            for question, evidence in zip(one.questions, one.evidence, strict=True):
+                if question.probe.kind == REWRITE:
+                    self._rewrites.append(evidence.wanted)
+
+    def _evidence(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> Iterator[Evidence]:
+        """What is known about each question, given with its record's id."""
+        questions = [question for question, _ in asked]
+        answers = answer(
+            self.host, [q.query for q in questions], editor=editor, tokens_per_batch=self._tokens_per_batch
         )
         generates = any(scorer.generates for scorer in self.scorers)
-        said = iter(self._generate(asked, editor) if generates else [None] * len(asked))
-        for one in examined:
-            for question in one.questions:
-                wanted, *others = next(answers)
-                if question.probe.kind == REWRITE:
-                    self._rewrites.append(wanted)
-                one.evidence.append(self._evidence(question, wanted, others[0] if others else None, next(said)))
+        said = self._generate(questions, editor) if generates else [None] * len(asked)
+        recognised = self._recognise(questions, editor)
+        for (question, record), (wanted, *others), text, seen in zip(asked, answers, said, recognised, strict=True):
+            baseline = self.baseline if question.stays else None
+            before = baseline.answer_to(question) if baseline is not None else None
+            if not question.labelled:
+                wanted, before = wanted.first(), before.first() if before is not None else None
+            yield Evidence(
+                wanted,
+                others[0] if others else None,
+                before,
+                question.wanted if question.labelled else None,
+                text,
+                baseline.said_to(question) if baseline is not None else None,
+                seen,
+                None if question.stays else record,
+            )
 
     def _generate(self, asked: Sequence[Question], editor: Answering | None) -> list[Said | None]:
         """What the model says to each question; None where the target does not fit into the limit."""
@@ -221,6 +279,13 @@ class Evaluator:
             )
         )
         return [None if limit is None else next(said) for limit in limits]
+
+    def _recognise(self, asked: Sequence[Question], editor: Answering | None) -> Sequence[Recognition | None]:
+        """What the method sees in each question, where a scorer wants to know."""
+        nothing = [None] * len(asked)
+        if editor is None or not any(scorer.recognises for scorer in self.scorers):
+            return nothing
+        return editor.recognise([question.probe.prompt for question in asked]) or nothing
 
     def _have_written(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the free text of the records that ask for it, all in the same batches."""
@@ -245,15 +310,6 @@ class Evaluator:
                 own = [next(said) for _ in one.record.essay.prompts]
                 texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
                 one.writing = essays.Writing(texts, one.record.essay.references, self._idf, finite)
-
-    def _evidence(self, question: Question, wanted: Answer, other: Answer | None, said: Said | None) -> Evidence:
-        baseline = self.baseline if question.stays else None
-        before = baseline.answer_to(question) if baseline is not None else None
-        said_before = baseline.said_to(question) if baseline is not None else None
-        if question.labelled:
-            return Evidence(wanted, other, before, question.wanted, said, said_before)
-        before = before.first() if before is not None else None
-        return Evidence(wanted.first(), other, before, said=said, said_before=said_before)
 
     def _scored_row(self, one: _Examination) -> dict[str, Any]:
         values: dict[str, list[float]] = defaultdict(list)
@@ -292,6 +348,9 @@ class Evaluator:
             yield "said_before", evidence.said_before.text
         if evidence.wanted.cut:
             yield "cut", True
+        if evidence.recognised is not None:
+            yield "activation", evidence.recognised.activation
+            yield "answered_by", evidence.recognised.id
 
     def _text(self, said: Answer) -> str:
         return str(self.host.tokenizer.decode([i for i in said.argmax if i != NO_ANSWER])).strip()

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.host import Host
+    from editbench.records import Recognition
 
-VERSION = 1
+VERSION = 2
 """Changes with the numbers that :func:`answer` gives; part of the baseline cache's key."""
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Batch sizes: a CPU is fastest while a batch's activations stay in its caches, a GPU with much to do at once."""
@@ -41,10 +43,13 @@ _log = logging.getLogger(__name__)
 
 
 class Answering(Protocol):
-    """What is used of an editor: it learns where each row's prompt ends."""
+    """What is used of an editor: it learns where each row's prompt ends, and may tell which edit answers."""
 
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
         """Context manager around a forward pass."""
+
+    def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
+        """Which edit answers each prompt; None where edits are in weights that all prompts share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,6 @@ class Answer:
         return Answer(math.nan, (), self.argmax[:1], self.cut)
 
 
-@torch.no_grad()
 def answer(
     host: Host,
     queries: Sequence[Query],
@@ -120,6 +124,24 @@ def answer(
     Raises:
         ValueError: Unknown padding side, or a budget below one token.
     """
+    tokenise = Tokeniser(host, max_target_tokens)
+    pairs = [tokenise(query.prompt, target) for query in queries for target in query.targets]
+    answers = iter(
+        answer_pairs(host, pairs, editor=editor, tokens_per_batch=tokens_per_batch, padding_side=padding_side)
+    )
+    return [tuple(islice(answers, len(query.targets))) for query in queries]
+
+
+@torch.no_grad()
+def answer_pairs(
+    host: Host,
+    pairs: Sequence[Pair],
+    *,
+    editor: Answering | None = None,
+    tokens_per_batch: int | None = None,
+    padding_side: str = "right",
+) -> list[Answer]:
+    """:func:`answer` for what is token ids already: one :class:`Answer` per pair, in order."""
     if padding_side not in ("left", "right"):
         raise unknown("padding side", padding_side, ("left", "right"))
     budget = tokens_per_batch
@@ -127,16 +149,14 @@ def answer(
         budget = CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS
     if budget < 1:
         raise ValueError(f"tokens_per_batch is {tokens_per_batch}; it must be at least 1")
-    tokenise = Tokeniser(host, max_target_tokens)
-    pairs = [[tokenise(query.prompt, target) for target in query.targets] for query in queries]
     _warn_of_cuts(host, pairs)
-    rows = merge((pair for several in pairs for pair in several), packed=takes_packed_rows(host))
+    rows = merge(pairs, packed=takes_packed_rows(host))
     found: dict[tuple[Ids, Ids], Answer] = {}
-    with progress("scoring", total=len(rows)) as advance:
+    with progress("answering", total=len(rows)) as advance:
         for batch in batches(rows, budget):
             found.update(_answer_batch(host, batch, editor, padding_side))
             advance(len(batch))
-    return [tuple(_look_up(found, pair) for pair in several) for several in pairs]
+    return [_look_up(found, pair) for pair in pairs]
 
 
 def _look_up(found: dict[tuple[Ids, Ids], Answer], pair: Pair) -> Answer:
@@ -144,8 +164,8 @@ def _look_up(found: dict[tuple[Ids, Ids], Answer], pair: Pair) -> Answer:
     return replace(one, cut=True) if pair.cut else one
 
 
-def _warn_of_cuts(host: Host, pairs: list[list[Pair]]) -> None:
-    counts = Counter(pair.cut for several in pairs for pair in several)
+def _warn_of_cuts(host: Host, pairs: Sequence[Pair]) -> None:
+    counts = Counter(pair.cut for pair in pairs)
     if counts[True]:
         _log.warning(
             "%d of %d questions are longer than the %d tokens that %s takes; they were cut",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from editbench.host import Host
 
 Ids = tuple[int, ...]
+SHARED = 64
+"""Columns that targets may take in a row whose prompt is no longer than that: sharing a short prompt saves little, and
+attention and its mask grow with the square of the row."""
 
 
 class Pair(NamedTuple):
@@ -91,6 +94,19 @@ class Row:
         """Columns."""
         return len(self.prompt) + sum(len(t) - 1 for t in self.targets)
 
+    def pack(self) -> list[Row]:
+        """The same targets in rows whose targets take no more columns than the prompt, or than :data:`SHARED`."""
+        most = max(SHARED, len(self.prompt))
+        parts: list[list[Ids]] = [[]]
+        taken = 0
+        for target in self.targets:
+            if parts[-1] and taken + len(target) - 1 > most:
+                parts.append([])
+                taken = 0
+            parts[-1].append(target)
+            taken += len(target) - 1
+        return [Row(self.prompt, tuple(part)) for part in parts]
+
     def split(self) -> list[Row]:
         """The same targets in rows that are not packed; targets of one token ride with the first."""
         short = tuple(t for t in self.targets if len(t) == 1)
@@ -105,14 +121,14 @@ def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
 
     Args:
         pairs: May repeat prompts and targets.
-        packed: Whether a row may hold several targets that take columns; then each prompt is one row.
+        packed: Whether a row may hold several targets that take columns; see :meth:`Row.pack`.
     """
     targets_of: dict[Ids, dict[Ids, None]] = {}
     for pair in pairs:
         if pair.target:
             targets_of.setdefault(pair.prompt, {})[pair.target] = None
     rows = [Row(prompt, tuple(targets)) for prompt, targets in targets_of.items()]
-    return rows if packed else [part for row in rows for part in row.split()]
+    return [part for row in rows for part in (row.pack() if packed else row.split())]
 
 
 def batches(rows: Iterable[Row], tokens_per_batch: int) -> Iterator[list[Row]]:

@@ -94,6 +94,7 @@ def read_row(folder: Path) -> Row:
     if settings := _mapping(info, "provenance", "method", "settings"):
         row["settings"] = json.dumps(settings, sort_keys=True)
     row.update(_measures(info, "immediate") | _measures(info, "final"))
+    row.update(_ability(info, "baseline") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
     row["seconds_per_edit"] = _ratio(row["edit_seconds"], _cell(info, "summary", "final", "edits"))
@@ -117,12 +118,26 @@ def _measures(info: Mapping[str, Any], moment: str) -> Row:
     """Columns for all measures of a moment: "final.rewrite.exact_match", "..._n", "..._low", "..._high", and texts."""
     row: Row = {}
     for name in _mapping(info, "summary", moment, "measures"):
-        for key, ending in (("mean", ""), ("n", "_n"), ("low", "_low"), ("high", "_high")):
-            row[f"{moment}.{name}{ending}"] = _cell(info, "summary", moment, "measures", name, key)
+        row.update(_measure(info, f"{moment}.{name}", "summary", moment, "measures", name))
     for texts in _mapping(info, "summary", moment, "texts"):
         for name in _mapping(info, "summary", moment, "texts", texts):
             row[f"{moment}.texts.{texts}.{name}"] = _cell(info, "summary", moment, "texts", texts, name)
     return row
+
+
+def _ability(info: Mapping[str, Any], moment: str) -> Row:
+    """Columns for general ability at a moment: "final.ability.sst2.acc", "..._n", "..._low", "..._high"."""
+    row: Row = {}
+    for task in _mapping(info, "summary", moment, "ability"):
+        for name in _mapping(info, "summary", moment, "ability", task):
+            row.update(_measure(info, f"{moment}.ability.{task}.{name}", "summary", moment, "ability", task, name))
+    return row
+
+
+def _measure(info: Mapping[str, Any], column: str, *path: str) -> Row:
+    """The `Measure` at this path as four columns."""
+    endings = {"mean": "", "n": "_n", "low": "_low", "high": "_high"}
+    return {f"{column}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
 
 
 def _perplexity_before(info: Mapping[str, Any]) -> Cell:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles
+NORMAL = 1.96  # standard errors on either side
 _BLOCK = 2**22  # numbers drawn at once: bounds the memory
 
 
@@ -36,7 +37,7 @@ def summarise(rows: Iterable[Mapping[str, Any]], headline: Mapping[str, str], se
     """Average a run's rows, moment by moment.
 
     Args:
-        rows: `ScoreRow`s and `TextRow`s, as stored or before.
+        rows: `ScoreRow`s, `TextRow`s and `AbilityRow`s, as stored or before.
         headline: Which measure stands for each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. One
             that is not named has no mean, and without all three there is no score.
         seed: Seed of the bootstrap.
@@ -63,10 +64,12 @@ def summarise(rows: Iterable[Mapping[str, Any]], headline: Mapping[str, str], se
 
 
 def _summarise_moment(rows: Rows, headline: Mapping[str, str], seed: int) -> MomentSummary:
-    records = [row for row in rows if "texts" not in row]
+    records = [row for row in rows if "record" in row]
     texts = sorted((row for row in rows if "texts" in row), key=lambda row: int(row["edits"]))
+    able = [row for row in rows if "ability" in row]
     _refuse_repeats(rows[0]["moment"], [f"record {row['record']!r} (position {row['position']})" for row in records])
     _refuse_repeats(rows[0]["moment"], [f"texts {row['texts']!r} (edits {row['edits']})" for row in texts])
+    _refuse_repeats(rows[0]["moment"], [f"ability {row['ability']!r} (edits {row['edits']})" for row in able])
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
     values = np.array([[_finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
@@ -86,6 +89,7 @@ def _summarise_moment(rows: Rows, headline: Mapping[str, str], seed: int) -> Mom
         },
         **_score(columns, values, draws),
         "texts": {row["texts"]: {name: _finite(value) for name, value in row["scores"].items()} for row in texts},
+        "ability": {row["ability"]: {name: _of_ability(row, name) for name in row["scores"]} for row in able},
     }
 
 
@@ -129,6 +133,14 @@ def _measure(column: Floats, draws: Floats, nonfinite: int) -> Measure:
     low, high = interval(draws)
     mean = _finite(np.mean(numbers)) if len(numbers) else None
     return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
+
+
+def _of_ability(row: Mapping[str, Any], name: str) -> Measure:
+    """A test's metric with its normal 95 % interval, mean ± 1.96 standard errors."""
+    mean, error = (_finite(row[of].get(name)) for of in ("scores", "stderr"))
+    half = None if mean is None or error is None else NORMAL * error
+    low, high = (None, None) if mean is None or half is None else (mean - half, mean + half)
+    return {"mean": mean, "low": low, "high": high, "n": int(row["n"]), "nonfinite": _nonfinite(name, [row])}
 
 
 def _score(columns: list[int], values: Floats, draws: Floats) -> Score:

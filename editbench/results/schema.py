@@ -4,7 +4,7 @@ These types say what the other files read and write; the evaluation and the sess
 
     config.yaml     the resolved config, as text
     run.json        `RunInfo`
-    scores.jsonl    one `ScoreRow` or `TextRow` a line
+    scores.jsonl    one `ScoreRow`, `TextRow` or `AbilityRow` a line
     edits.jsonl     one `EditRow` a line
     ledger/         the edits themselves; another room's business
     run.lock        locked while a process writes the run
@@ -85,6 +85,30 @@ class TextRow(_TextRow, total=False):
     nonfinite: list[str]
 
 
+class _AbilityRow(TypedDict):
+    moment: str
+    edits: int
+    batch: int
+    ability: str
+    scores: dict[str, float | None]
+    stderr: dict[str, float | None]
+    n: int
+
+
+class AbilityRow(_AbilityRow, total=False):
+    """One test of general ability ("pocket", or a task of lm-eval), taken as a whole at one moment.
+
+    Attributes:
+        ability: The test's name.
+        scores: By metric.
+        stderr: Standard errors by metric, where there are any.
+        n: Items (facts, documents) behind the scores.
+        nonfinite: Names of the values that were NaN or infinite and are null here.
+    """
+
+    nonfinite: list[str]
+
+
 class _EditRow(TypedDict):
     batch: int
     ids: list[str]
@@ -129,6 +153,7 @@ class Provenance(TypedDict, total=False):
     stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
     method: dict[str, Any]  # name, constants, settings
     protocol: dict[str, Any]  # name, headline, and the protocol's settings
+    ability: dict[str, Any]  # lm_eval: its version; tasks: their versions
     seed: int
 
 
@@ -144,7 +169,10 @@ class Costs(TypedDict, total=False):
 
 
 class Measure(TypedDict):
-    """A mean over records. Without records, or where it is not finite, mean, low and high are None: never 0."""
+    """A mean over records, or over the items of a test of ability.
+
+    Without any, or where it is not finite, mean, low and high are None: never 0.
+    """
 
     mean: float | None
     low: float | None
@@ -173,6 +201,7 @@ class MomentSummary(Score):
     measures: dict[str, Measure]
     headline: dict[str, Measure]
     texts: dict[str, dict[str, float | None]]
+    ability: dict[str, dict[str, Measure]]
 
 
 class Summary(TypedDict):

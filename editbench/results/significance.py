@@ -166,7 +166,7 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
         described.append((protocol, str(data.get("hash") or data.get("name"))))
         measures = [protocol.get("headline", {}).get(kind) for kind in HEADLINES]
         for row in read_lines(folder / SCORES_FILE)[0]:
-            if row["moment"] == "final" and "texts" not in row:
+            if row["moment"] == "final" and "record" in row:
                 numbers = [row["scores"].get(measure) for measure in measures]
                 values[row["record"]].append([np.nan if number is None else number for number in numbers])
     if any(one != described[0] for one in described):

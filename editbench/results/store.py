@@ -119,7 +119,7 @@ class RunStore:
         return self.path / LEDGER_FOLDER
 
     def append_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append `ScoreRow`s and `TextRow`s: all of them or, if this fails, none.
+        """Append `ScoreRow`s, `TextRow`s and `AbilityRow`s: all of them or, if this fails, none.
 
         Raises:
             ResultsError: If a row does not fit the schema, the run has ended, or the file cannot be written.
@@ -314,12 +314,15 @@ def _check_run_id(run_id: str) -> None:
 
 
 def _check_score_row(row: Mapping[str, Any]) -> None:
-    """Raise unless `row` is a `ScoreRow` or a `TextRow`."""
+    """Raise unless `row` is a `ScoreRow`, a `TextRow` or an `AbilityRow`."""
     _check(row, "a score row", moment=str, edits=Integral, batch=Integral, scores=Mapping)
     if row["moment"] not in MOMENTS:
         raise ResultsError(f"a score row's moment {row['moment']!r} is none of {MOMENTS}")
     if "texts" in row:
         _check(row, "a text row", texts=str)
+        return
+    if "ability" in row:
+        _check(row, "an ability row", ability=str, stderr=Mapping, n=Integral)
         return
     _check(row, "a score row", record=str, position=Integral, status=str)
     if row["status"] not in RECORD_STATUSES:

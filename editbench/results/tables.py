@@ -151,7 +151,10 @@ def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | N
 def print_table(
     rows: Sequence[Row], console: Console | None = None, *, by: Iterable[str] = (), marks: Marks | None = None
 ) -> None:
-    """Print the table to the terminal, its notes below; a terminal too narrow for the intervals gets none."""
+    """Print the table to the terminal, its notes below.
+
+    On a narrow terminal one row stands upright, and several have no intervals.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -159,7 +162,8 @@ def print_table(
     shown = layout(rows, by=by, marks=marks)
     table = _table(shown)
     if console.measure(table, options=console.options.update(max_width=1000)).maximum > console.width:
-        table = _table(layout(rows, by=by, marks=marks, intervals=False))
+        without = layout(rows, by=by, marks=marks, intervals=False)
+        table = _upright(shown) if len(rows) == 1 else _table(without)
     console.print(table)
     for text in (*(note.text for *_, note in shown.lines if note.text), *shown.legend):
         console.print(Text(text))
@@ -176,6 +180,17 @@ def _table(shown: Layout) -> Table:
         table.add_column(title, justify="right" if shown.is_figure(title) else "left", overflow="fold")
     for line in shown.lines:
         table.add_row(*(Text(_dagger(cell), style="bold" if cell.bold else "") for cell in line[:-1]))
+    return table
+
+
+def _upright(shown: Layout) -> Table:
+    """One row, a line a column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for title, cell in zip(shown.titles[:-1], shown.lines[0], strict=False):
+        table.add_row(Text(title, style="bold"), Text(cell.text))
     return table
 
 

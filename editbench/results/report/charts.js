@@ -59,7 +59,8 @@ class Charts {
       const drawn = [solid, dashed].filter(({ y }) => y.some((value) => value != null));
       return drawn.map((one, i) => ({ ...one, showlegend: i === 0 }));
     });
-    const rates = measure === "perplexity" ? { type: "log" } : { range: [-0.03, 1.03] };
+    const free = measure.startsWith("ability.") ? {} : { range: [-0.03, 1.03] }; // a correlation may be negative
+    const rates = measure === "perplexity" ? { type: "log" } : free;
     const xaxis = { title: "edits", rangemode: "tozero" };
     this.draw("curves-chart", traces, { xaxis, yaxis: { title: measure, ...rates } });
   }

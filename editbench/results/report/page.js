@@ -49,7 +49,8 @@ function openRun(run) {
   byId("records-run").focus({ preventScroll: true });
 }
 
-fill(byId("curves-measure"), [...MEASURES, "perplexity"].map((name) => [name, name]));
+const abilities = runs.flatMap((run) => Object.keys(run.curves.checkpoints)).filter((name) => name.startsWith("ability."));
+fill(byId("curves-measure"), [...MEASURES, "perplexity", ...distinct(abilities)].map((name) => [name, name]));
 fill(byId("tradeoff-size"), SIZES);
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), runs.map((run, index) => [index, run.label]));

@@ -72,7 +72,7 @@ def _records(rows: Rows) -> list[dict[str, Mapping[str, Any]]]:
     """Each record's rows right after its edit and at the end, by moment, in the order of the stream."""
     records: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        if "texts" not in row and row["moment"] in ("immediate", "final"):
+        if "record" in row and row["moment"] in ("immediate", "final"):
             records.setdefault((row["position"], row["record"]), {})[row["moment"]] = row
     return [records[key] for key in sorted(records)]
 

@@ -26,18 +26,27 @@ def curves(rows: Rows, headline: Mapping[str, str]) -> dict[str, dict[str, list[
 
     Returns:
         "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean
-        over the records scored at a checkpoint, or at the end; with the plain texts' perplexity, where it was measured.
-        Each has "edits" and a list for each measure, as long.
+        over the records scored at a checkpoint, or at the end; with the plain texts' perplexity and, as
+        "ability.<test>.<metric>", general ability, where they were measured. Each has "edits" and a list for each
+        measure, as long.
     """
-    scored = [row for row in rows if "texts" not in row and row["status"] == "scored"]
+    scored = [row for row in rows if row.get("status") == "scored"]
     immediate = sorted((row for row in scored if row["moment"] == "immediate"), key=lambda row: int(row["edits"]))
     later = _by_edits(row for row in scored if row["moment"] in ("checkpoint", "final"))
     texts = _by_edits(row for row in rows if row.get("texts") == "plain")
-    at = sorted({*later, *texts})
+    tests: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if "ability" in row:
+            tests[row["ability"]].append(row)
+    able = {test: _by_edits(several) for test, several in tests.items()}
+    at = sorted({*later, *texts, *(edits for of_test in able.values() for edits in of_test)})
     points: dict[str, list[float | None]] = {
         kind: [_mean(later.get(edits, ()), headline.get(kind)) for edits in at] for kind in HEADLINES
     }
     points["perplexity"] = [_mean(texts.get(edits, ()), "perplexity") for edits in at]
+    for test, of_test in able.items():
+        for name in tests[test][0]["scores"]:
+            points[f"ability.{test}.{name}"] = [_mean(of_test.get(edits, ()), name) for edits in at]
     return {"immediate": _running_means(immediate, headline), "checkpoints": {"edits": [*at], **points}}
 
 
@@ -51,7 +60,7 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
         "by" ("age" or "moment"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
         label of y, None where there is nothing; "n" is the matrix of the numbers of records.
     """
-    scored = [row for row in rows if "texts" not in row and row["status"] == "scored" and row["moment"] != "baseline"]
+    scored = [row for row in rows if row.get("status") == "scored" and row["moment"] != "baseline"]
     if not scored:
         return None
     end = {row["edits"] for row in scored if row["moment"] == "final"}

@@ -1,0 +1,91 @@
+"""General ability: what is left of a model besides the facts that edits change.
+
+A test is anything that can :meth:`~AbilityTest.measure` a model: the embedded world's own questions
+(:mod:`editbench.pocket.ability`), which need nothing, or tasks of lm-eval (:mod:`editbench.evaluation.harness`), an
+extra. Both ask the edited model as every other measure does: the editor is told where each prompt ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.evaluation.forward import Answering
+    from editbench.host import Host
+
+POCKET = "pocket"
+"""The built-in test's name; every other name is lm-eval's."""
+NSE_TASKS = ("sst2", "mrpc", "cola", "rte", "mmlu", "mnli")
+"""The six of NSE's figure (Jiang et al. 2024) by lm-eval's names; its NLI is MultiNLI."""
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What one test says of a model.
+
+    Attributes:
+        test: The test's name.
+        scores: By metric; NaN where the model gave no numbers.
+        stderr: Standard errors by metric, where there are any.
+        n: Items (facts, documents) behind the scores.
+    """
+
+    test: str
+    scores: Mapping[str, float]
+    stderr: Mapping[str, float]
+    n: int
+
+    def row(self) -> dict[str, Any]:
+        """The part of an :class:`~editbench.results.schema.AbilityRow` that is the test's own."""
+        return {"ability": self.test, "scores": dict(self.scores), "stderr": dict(self.stderr), "n": self.n}
+
+    @classmethod
+    def of_items(cls, test: str, values: Mapping[str, Sequence[float]]) -> Ability:
+        """Means over items, with s / √n, from each metric's values by item; all metrics have the same items."""
+        n = len(next(iter(values.values())))
+        errors = {name: stdev(v) / math.sqrt(n) if n > 1 else math.nan for name, v in values.items()}
+        return cls(test, {name: fmean(v) for name, v in values.items()}, errors, n)
+
+
+class AbilityTest(Protocol):
+    """Measures one ability, or several."""
+
+    def load(self) -> None:
+        """Get what is needed, before the model is loaded.
+
+        Raises:
+            ValueError: It cannot be had; names the test.
+        """
+
+    def measure(self, host: Host, editor: Answering | None = None) -> list[Ability]:
+        """Test the model as it stands now.
+
+        Args:
+            host: The model; it is left as it was.
+            editor: The editor at work; None for the unedited model, which is measured first.
+        """
+
+    def about(self) -> dict[str, Any]:
+        """What decides the numbers besides the settings: versions, for the run's provenance."""
+
+
+def lm_eval_tasks(tasks: Sequence[str], **settings: Any) -> AbilityTest:
+    """A test for these tasks of lm-eval; settings as in :class:`~editbench.evaluation.harness.Harness`.
+
+    Raises:
+        ValueError: lm-eval is not installed, or there is no such task.
+    """
+    if find_spec("lm_eval") is None:
+        raise ValueError(
+            f"the ability tests {', '.join(tasks)} are lm-eval's, which is not installed: "
+            f'pip install "editbench[lm-eval]" (built in: {POCKET})'
+        )
+    from editbench.evaluation.harness import Harness
+
+    return Harness(tasks, **settings)

@@ -47,9 +47,9 @@ pocket: setup ## Train the embedded models again
 	$(PY) -m editbench.pocket.train
 
 docs: setup ## Build the documentation in site/
-	@test -f mkdocs.yml || { echo "There is no mkdocs.yml yet: the documentation is README.md." >&2; exit 1; }
-	@$(PY) -c 'import mkdocs' 2>/dev/null || { echo "mkdocs is missing: $(ENV)/bin/python -m pip install mkdocs" >&2; exit 1; }
-	$(PY) -m mkdocs build --strict
+	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "open site/index.html; with its search: $(ENV)/bin/python -m mkdocs serve"
 
 clean: ## Remove what was built and cached (the environment stays)
 	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -67,12 +67,12 @@ def find_anatomy(model: nn.Module, overrides: Mapping[str, Any] | None = None) -
 
     Args:
         model: A transformers causal language model.
-        overrides: Paths that replace or supply the table's, by field name (config ``model.anatomy``).
+        overrides: Paths that replace or supply the table's, by field name (config ``model.anatomy``); None is no path.
 
     Raises:
         AnatomyError: Unknown class without a full set of overrides, unknown field, or a path that leads nowhere.
     """
-    given: dict[str, Any] = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items()}
+    given: dict[str, Any] = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items() if v}
     names = [f.name for f in fields(Anatomy)]
     for key in given:
         if key not in names:

@@ -1,4 +1,4 @@
-"""The command line: ``editbench run | locate | demo | leaderboard | report | compare | list``.
+"""The command line: ``editbench run | prepare | locate | demo | leaderboard | report | compare | list``.
 
 Heavy packages are imported where they are used.
 """
@@ -24,23 +24,28 @@ EPILOG = """examples:
   editbench leaderboard --by method,dataset
   editbench report
   editbench list methods
+  editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["run"]:
-        # Hydra reads the rest, its own flags (-m, --cfg, --help) included.
-        from editbench import runner
-
-        return runner.main(arguments[1:])
-    if arguments[:1] == ["locate"]:
-        from editbench.layers import command
-
-        return command.main(arguments[1:])
-    options = _parser().parse_args(arguments)
     try:
+        if arguments[:1] == ["run"]:
+            # Hydra reads the rest, its own flags (-m, --cfg, --help) included.
+            from editbench import runner
+
+            return runner.main(arguments[1:])
+        if arguments[:1] == ["prepare"]:
+            from editbench import runner
+
+            return runner.main(arguments[1:], ahead=True)
+        if arguments[:1] == ["locate"]:
+            from editbench.layers import command
+
+            return command.main(arguments[1:])
+        options = _parser().parse_args(arguments)
         return int(options.handler(options))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -60,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
-
+    commands.add_parser("prepare", help="compute ahead, in parts, what runs will find in the cache", add_help=False)
     commands.add_parser("locate", help="which layers to edit in a model: causal tracing and a sweep", add_help=False)
     demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
     demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
@@ -75,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
     board.add_argument("--significance", action="store_true", help="mark what is worse than the best, paired by record")
     board.add_argument("--reference", metavar="CSV", help="compare with reference figures")
+    _add_json(board, "one line of JSON a row")
     board.set_defaults(handler=_leaderboard)
 
     report = commands.add_parser("report", help="one self-contained HTML page from all runs")
@@ -86,12 +92,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("a", help="run folder")
     compare.add_argument("b", help="run folder")
     compare.add_argument("--force", action="store_true", help="even across different protocols or records")
+    _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 
     names = commands.add_parser("list", help="what is there: methods, models, datasets, scorers")
     names.add_argument("what", choices=["methods", "models", "datasets", "scorers"])
+    _add_json(names, "one line of JSON a name")
     names.set_defaults(handler=_list)
     return parser
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"{what} on standard output, and nothing else")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -121,7 +133,9 @@ def _roots(options: argparse.Namespace) -> list[Path]:
 
 
 def _leaderboard(options: argparse.Namespace) -> int:
-    from editbench.console import show, show_comparison
+    from contextlib import redirect_stdout
+
+    from editbench.console import row_as_json, show, show_comparison
     from editbench.results import leaderboard, seeds, significance
 
     roots = _roots(options)
@@ -132,10 +146,17 @@ def _leaderboard(options: argparse.Namespace) -> int:
     marks = significance.marks(rows, runs) if options.significance else None
     target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
     leaderboard.write_csv(rows, target)
-    show(rows, style=options.format, by=by, marks=marks)
-    print(f"{len(rows)} {'rows' if by else 'runs'}: {target}", file=sys.stderr if options.format != "table" else None)
-    if options.reference:
-        show_comparison(rows, Path(options.reference))
+    folders = {id(row): str(folder.resolve()) for folder, row in runs.items()}
+    if options.json:
+        for row in rows:
+            print(row_as_json(row, folder=folders.get(id(row))))
+    else:
+        show(rows, style=options.format, by=by, marks=marks)
+    alone = options.json or options.format != "table"  # what scripts read
+    with redirect_stdout(sys.stderr if alone else sys.stdout):
+        print(f"{len(rows)} {'rows' if by else 'runs'}: {target}")
+        if options.reference:
+            show_comparison(rows, Path(options.reference))
     return 0
 
 
@@ -154,33 +175,48 @@ def _report(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from editbench.console import show_difference
     from editbench.results.significance import compare_runs
+    from editbench.results.strict_json import encode
 
-    show_difference(options.a, options.b, compare_runs(Path(options.a), Path(options.b), force=options.force))
+    differences = compare_runs(Path(options.a), Path(options.b), force=options.force)
+    if options.json:
+        print(encode({"a": options.a, "b": options.b, "measures": differences}))
+    else:
+        show_difference(options.a, options.b, differences)
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    if options.what == "methods":
+    from editbench.results.strict_json import encode
+
+    for facts in _listed(options.what):
+        if options.json:
+            print(encode(facts))
+        else:
+            name, *others = facts.values()
+            print(f"{name:<16} {'  '.join(map(str, others))}".rstrip())
+    return 0
+
+
+def _listed(what: str) -> list[dict[str, str]]:
+    """Facts of each thing of this kind, its name first."""
+    if what == "methods":
         from editbench.registry import method_entry_points
 
-        for name, point in method_entry_points().items():
-            print(f"{name:<14} {point.value}")
-    elif options.what == "models":
+        return [{"name": name, "class": point.value} for name, point in method_entry_points().items()]
+    if what == "models":
         from editbench.console import conf_names
 
-        for name in conf_names("model"):
-            print(name)
-    elif options.what == "datasets":
+        return [{"name": name} for name in conf_names("model")]
+    if what == "datasets":
         from editbench.datasets import DATASETS
 
-        for name in DATASETS:
-            print(name)
-    else:
-        from editbench.evaluation.scorers import list_scorers
+        return [{"name": name} for name in DATASETS]
+    from editbench.evaluation.scorers import list_scorers
 
-        for scorer in list_scorers():
-            print(f"{scorer.name:<16} v{scorer.version}  {scorer.description.splitlines()[0]}")
-    return 0
+    return [
+        {"name": scorer.name, "version": f"v{scorer.version}", "description": scorer.description.splitlines()[0]}
+        for scorer in list_scorers()
+    ]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,18 @@ from editbench.tracking.settings import TrackerSettings
 
 
 @dataclass
+class AnatomyConfig:
+    """Module paths for an architecture that is not known: the fields of :class:`editbench.anatomy.Anatomy`."""
+
+    decoder: str | None = None
+    layers: str | None = None
+    attention: str | None = None
+    mlp_in: list[str] | None = None
+    mlp_out: str | None = None
+    head: str | None = None
+
+
+@dataclass
 class ModelConfig:
     """Which model, and what editors may use with it.
 
@@ -27,7 +39,7 @@ class ModelConfig:
         device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
-        anatomy: Module paths, for an architecture that is not known.
+        anatomy: Module paths, for an architecture that is not known; null leaves the known one.
         texts: Plain text for second moments: "pocket" (the embedded world's), "self" (sampled from the unedited
             model with the run's seed), or a file (rows with ``text``, or one text a line).
         texts_tokens: Tokens to sample where texts is "self".
@@ -41,7 +53,7 @@ class ModelConfig:
     device: str = "auto"
     attention: str | None = None
     revision: str | None = None
-    anatomy: dict[str, Any] | None = None
+    anatomy: AnatomyConfig = field(default_factory=AnatomyConfig)
     texts: str = "self"
     texts_tokens: int = 40_000
     moments: str | None = None
@@ -61,6 +73,26 @@ class StreamConfig:
 
 
 @dataclass
+class AbilityConfig:
+    """General ability, measured on the unedited model, at ``stream.checkpoints`` and at the end.
+
+    Attributes:
+        tasks: "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by
+            default. ``ability=nse`` names the six of the NSE paper.
+        limit: lm-eval: the first so many documents of each task; null: all.
+        num_fewshot: lm-eval: solved examples before each question; null: what the task says, or else none.
+        include_path: lm-eval: a folder with task files of one's own.
+        batch_size: lm-eval: rows at once in tasks that generate; given answers go by ``protocol.tokens_per_batch``.
+    """
+
+    tasks: list[str] = field(default_factory=list)
+    limit: int | None = None
+    num_fewshot: int | None = None
+    include_path: str | None = None
+    batch_size: int = 8
+
+
+@dataclass
 class ProtocolConfig:
     """What is measured, and when.
 
@@ -76,6 +108,7 @@ class ProtocolConfig:
         beams: Beams of that search; 1 is greedy.
         repetition_penalty: Penalty on tokens that were there before; 1 is none.
         data: By dataset name: settings of the dataset that are part of the protocol ("zsre: {target: answers}").
+        ability: Tests of what the model can do besides.
     """
 
     name: str = "default"
@@ -89,6 +122,7 @@ class ProtocolConfig:
     beams: int = 1
     repetition_penalty: float = 1.0
     data: dict[str, Any] = field(default_factory=dict)
+    ability: AbilityConfig = field(default_factory=AbilityConfig)
 
 
 @dataclass
@@ -107,6 +141,22 @@ class ResultsConfig:
 
 
 @dataclass
+class AheadConfig:
+    """What ``editbench prepare`` computes ahead of the runs that share a cache; ``editbench run`` takes no notice.
+
+    Attributes:
+        find_values: The stream's values too, for methods whose values do not depend on earlier edits (NSE); else second
+            moments alone.
+        part: Which part of the stream's values, from 0.
+        parts: How many parts there are: sweep over ``part`` to compute them side by side.
+    """
+
+    find_values: bool = True
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass
 class RunConfig:
     """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings.
 
@@ -120,6 +170,7 @@ class RunConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     results: ResultsConfig = field(default_factory=ResultsConfig)
+    ahead: AheadConfig = field(default_factory=AheadConfig)
     constants: str = "tuned"
     cache: str = MISSING
 
@@ -142,7 +193,7 @@ def run_name(config: Any, model_name: str) -> str:
     """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    decides = {k: v for k, v in plain.items() if k not in ("results", "cache", "tracker")}
+    decides = {k: v for k, v in plain.items() if k not in ("results", "cache", "tracker", "ahead")}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:8]
     stream = config.stream
     parts = [

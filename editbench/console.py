@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import traceback
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from editbench.results.schema import Row
 
@@ -65,11 +70,52 @@ def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]
 
 def console() -> Any:
     """Standard output; wide enough for the leaderboard where it is not a terminal."""
-    import sys
-
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+@contextmanager
+def json_lines() -> Iterator[IO[str]]:
+    """Standard output for lines of JSON alone: in the block, whatever else prints, prints to standard error.
+
+    The file descriptors are changed, so that this holds for other processes too.
+    """
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as lines:
+        os.dup2(2, 1)
+        try:
+            yield lines
+        finally:
+            sys.stdout.flush()
+            lines.flush()
+            os.dup2(lines.fileno(), 1)
+
+
+def row_as_json(row: Row, **facts: Any) -> str:
+    """A row of the leaderboard as one line of strict JSON, further facts first; the method's settings are an object."""
+    from editbench.results.leaderboard import columns_of
+    from editbench.results.strict_json import encode
+
+    values: dict[str, Any] = {name: row.get(name) for name in columns_of([row])}
+    if isinstance(values["settings"], str):
+        values["settings"] = json.loads(values["settings"])
+    return encode({**facts, **values})
+
+
+def quiet_libraries() -> None:
+    """Our own progress bars and errors are enough."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def report_failure(error: Exception) -> None:
+    """One line for what users can mend; the traceback too for what only we can."""
+    if not isinstance(error, (ValueError, OSError, RuntimeError)):
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
 
 
 def conf_names(group: str) -> list[str]:

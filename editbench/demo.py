@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from editbench import registry, runner, setup
-from editbench.console import show, show_comparison
+from editbench.console import quiet_libraries, report_failure, show, show_comparison
 from editbench.results import leaderboard
+from editbench.terminal import watching
 
 NEED_A_PATH = ("checkpoint",)
 """Methods that score what a user has already, and have nothing to do here."""
@@ -25,23 +26,24 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
     Returns:
         Exit status: 1 if a run failed.
     """
-    runner.quiet_libraries()
+    quiet_libraries()
     begun, folders, failures = time.monotonic(), [], 0
     methods = [name for name in registry.method_entry_points() if name not in NEED_A_PATH]
     for number, method in enumerate(methods, start=1):
-        started = time.monotonic()
-        print(f"[{number}/{len(methods)}] {method}: {edits} sequential edits …", end=" ", flush=True)
+        started, title = time.monotonic(), f"[{number}/{len(methods)}] {method}: {edits} sequential edits"
         overrides = [f"method={method}", f"stream.edits={edits}", "stream.sample=random", f"results.dir={results}"]
         overrides.append("protocol.moments=[final]")  # the table shows the end of the stream
         try:
-            outcome = setup.run(runner.compose([*overrides, f"results.rerun={str(again).lower()}"]))
+            with watching(title):
+                outcome = setup.run(runner.compose([*overrides, f"results.rerun={str(again).lower()}"]))
         except Exception as error:  # the others are still worth seeing
             failures += 1
-            print("failed")
-            runner.report_failure(error)
+            print(f"{title}: failed", flush=True)
+            report_failure(error)
             continue
         folders.append(outcome.folder)
-        print("done before" if outcome.already_done else f"{time.monotonic() - started:.0f} s")
+        taken = "done before" if outcome.already_done else f"{time.monotonic() - started:.0f} s"
+        print(f"{title}: {taken}", flush=True)
     rows = [leaderboard.read_row(folder) for folder in folders]
     show(rows)
     leaderboard.write_csv(leaderboard.collect(results), results / "leaderboard.csv")

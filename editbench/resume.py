@@ -27,6 +27,11 @@ class SavedState:
         self.file = folder / "state.safetensors"
         self._last, self._cost = time.monotonic(), 0.0
 
+    @property
+    def exists(self) -> bool:
+        """Whether a state was saved; the first is saved behind the baseline's rows."""
+        return self.file.is_file()
+
     def save_if_due(self, batches: int, editor: Editor[Any], clock: dict[str, float]) -> None:
         """Save if enough time has passed since the last saving."""
         since = time.monotonic() - self._last
@@ -63,7 +68,7 @@ class SavedState:
         """
         from safetensors import SafetensorError, safe_open
 
-        if not self.file.is_file():
+        if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}
         try:

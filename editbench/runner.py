@@ -5,37 +5,61 @@ from __future__ import annotations
 import difflib
 import signal
 import sys
-import traceback
+from contextlib import nullcontext
+from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from editbench import registry
 from editbench.config import RunConfig
-from editbench.console import conf_names
+from editbench.console import conf_names, json_lines, report_failure
+from editbench.jobs import Desk, JobResult, do, prepare
 from editbench.naming import suggestion, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-GROUPS = ("method", "model", "dataset", "stream", "protocol", "tracker", "launcher", "experiment", "constants")
-CONF = "pkg://editbench.conf"
+GROUPS = (
+    "method",
+    "model",
+    "dataset",
+    "stream",
+    "protocol",
+    "ability",
+    "tracker",
+    "launcher",
+    "experiment",
+    "constants",
+)
+CONF = "editbench.conf"
+SWEEP_FLAGS = ("-m", "--multirun")
+JSON_FLAG = "--json"
+LAUNCHER_PLUGINS = {
+    "joblib": ("hydra_joblib_launcher", "launchers"),
+    "submitit_local": ("hydra_submitit_launcher", "launchers"),
+    "submitit_slurm": ("hydra_submitit_launcher", "launchers"),
+    "ray": ("hydra_ray_launcher", "ray"),
+}
+"""By launcher: Hydra's plugin, and the extra that installs it."""
 
-_failures: list[str] = []
-_interrupted = False
+_desk: Desk | None = None
+"""In the process that was called, while it runs jobs; in those that a launcher starts there is none."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run what ``arguments`` ask for (Hydra overrides and flags). Returns the exit status."""
-    global _interrupted
-    _failures.clear()
-    _interrupted = False
+def main(arguments: Sequence[str], *, ahead: bool = False) -> int:
+    """Run what ``arguments`` ask for (Hydra overrides and flags), or prepare it. Returns the exit status."""
+    as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
     try:
         given = _with_model_group(list(arguments))
         register_methods(_methods(given))
@@ -45,12 +69,80 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
-    flags = [a for a in given if a.startswith("-") or "=" not in a]
-    sys.argv = ["editbench run", *flags, *(a for a in given if a not in flags)]  # Hydra wants its flags first
-    hydra.main(version_base="1.3", config_path=CONF, config_name="config")(_job)()
-    if _interrupted:
-        return 130
-    return 1 if _failures else 0
+    with json_lines() if as_json else nullcontext() as lines:
+        return _launch(_ahead if ahead else _job, given, Desk(lines))
+
+
+def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], desk: Desk) -> int:
+    """Have Hydra run the jobs where its launcher puts them. Returns the exit status."""
+    global _desk
+    _desk = desk
+    try:
+        flags = [a for a in arguments if a.startswith("-")]
+        if all(flag in SWEEP_FLAGS for flag in flags):
+            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), desk)
+        else:  # --help, --cfg job and the like are Hydra's own, which wants them first
+            arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
+            sys.argv = ["editbench run", *arguments]
+            hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # of a launcher: a job that was killed, a queue that refuses
+        report_failure(error)
+        return 1
+    finally:
+        _desk = None
+    return desk.exit_status
+
+
+def _run_jobs(job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, desk: Desk) -> None:
+    with hydra.initialize_config_module(CONF, job_name="editbench", version_base="1.3"):
+        hydra_itself: Any = GlobalHydra.instance().hydra
+        if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
+            desk.jobs = 1
+            hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
+            return
+        desk.jobs = _count_jobs(overrides)  # -m, or an experiment
+        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN"])
+        desk.take_returned([done.return_value for batch in batches for done in batch])
+
+
+def _job(config: DictConfig) -> JobResult | None:
+    """One run, wherever it runs: returns what became of it, or None after an interruption."""
+    return _here_or_elsewhere(do, config)
+
+
+def _ahead(config: DictConfig) -> JobResult | None:
+    """The same for ``editbench prepare``."""
+    return _here_or_elsewhere(prepare, config)
+
+
+def _here_or_elsewhere(work: Callable[..., JobResult], config: DictConfig) -> JobResult | None:
+    asked, place = HydraConfig.get().overrides.task, HydraConfig.get().job.get("num") or 0
+    if _desk is None:
+        return work(config, list(asked), number=f"job {place + 1}")
+    if _desk.exit_status == 130:
+        return None
+    result = work(config, list(asked), number=_desk.number(place), live=True)
+    if result.status == "interrupted":
+        print(
+            "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
+            file=sys.stderr,
+        )
+    _desk.take(result)
+    return result
+
+
+def _count_jobs(overrides: Sequence[str]) -> int:
+    """Jobs of a sweep: its own keys, and those of its experiment that it does not set."""
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(list(overrides))
+    single = [str(o.input_line) for o in given if not o.is_sweep_override()]
+    swept = hydra.compose("config", single, return_hydra_config=True).hydra.sweeper.get("params") or {}
+    own = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
+    values = {o.key_or_group: len(_values(o)) for o in (*own, *given)}
+    return prod(values.values())
 
 
 def compose(overrides: Sequence[str]) -> Any:
@@ -97,6 +189,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
             for choice in _values(override):
                 if str(choice) not in known:
                     raise unknown(key, str(choice), known)
+                if key == "launcher":
+                    _check_launcher(str(choice))
             groups["+experiment" if key == "experiment" else key] = str(_values(override)[0])
     keys = _keys(_compose([f"{k}={v}" for k, v in groups.items()]))
     for override in parsed:
@@ -108,6 +202,16 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
     for job in _one_job_a_value(parsed):
         _compose(job)
+
+
+def _check_launcher(name: str) -> None:
+    """Refuse a launcher whose plugin is not installed."""
+    plugin, extra = LAUNCHER_PLUGINS.get(name, ("", ""))
+    if plugin and (find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin}") is None):
+        raise ValueError(
+            f"launcher={name} needs the package {plugin.replace('_', '-')}, which is not installed: "
+            f"pip install 'editbench[{extra}]'"
+        )
 
 
 def _say_when_settings_are_for_another_model(arguments: Sequence[str]) -> None:
@@ -136,34 +240,6 @@ def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
             yield [*first[:place], f"{override.key_or_group}={value}", *first[place + 1 :]]
 
 
-def _job(config: DictConfig) -> None:
-    """One run; errors are said in one line and do not sink the other jobs of a sweep."""
-    global _interrupted
-    from editbench import setup
-    from editbench.console import show
-    from editbench.results.leaderboard import read_row
-
-    if _interrupted:
-        return
-    quiet_libraries()
-    try:
-        outcome = setup.run(config)
-    except KeyboardInterrupt:
-        _interrupted = True
-        print(
-            "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
-            file=sys.stderr,
-        )
-        return
-    except Exception as error:  # the run says "failed" with its reason; the other jobs of the sweep go on
-        _failures.append(str(error))
-        report_failure(error)
-        return
-    show([read_row(outcome.folder)])
-    note = " (done before; results.rerun=true does it again)" if outcome.already_done else ""
-    print(f"files: {outcome.folder}{note}")
-
-
 def _pocket_prompts(count: int) -> list[str]:
     """Prompts about subjects of the embedded world that no record edits or asks about: ``${pocket_prompts:100}``."""
     from editbench.pocket import raw
@@ -171,22 +247,7 @@ def _pocket_prompts(count: int) -> list[str]:
     return list(raw.generic_prompts(0, count))
 
 
-def report_failure(error: Exception) -> None:
-    """One line for what users can mend; the traceback too for what only we can."""
-    if not isinstance(error, (ValueError, OSError, RuntimeError)):
-        traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
-
-
 OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)  # at import: in workers too
-
-
-def quiet_libraries() -> None:
-    """Our own progress bars and errors are enough."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def _compose(overrides: Sequence[str]) -> Any:

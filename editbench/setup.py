@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from editbench import datasets, registry
 from editbench.config import headline_of, run_name, settings_of
 from editbench.naming import unknown
+from editbench.progress import phase
 from editbench.results import RunStore
 from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
@@ -20,6 +22,7 @@ from editbench.tracking import Observer, open_tracker
 if TYPE_CHECKING:
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
+    from editbench.evaluation.ability import AbilityTest
     from editbench.host import Host
     from editbench.records import RecordSet
 
@@ -35,6 +38,14 @@ class Outcome:
         self.folder, self.already_done = folder, already_done
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What :func:`prepare` did: for how many edits, and in how many seconds."""
+
+    edits: int
+    seconds: float
+
+
 def run(config: Any) -> Outcome:
     """Do one run, or take up one that was stopped, or find that it is done.
 
@@ -46,18 +57,10 @@ def run(config: Any) -> Outcome:
         FileNotFoundError: No model at the path.
         EditError: An edit failed in a way that concerns no single record.
     """
-    method, method_settings = settings_of(config.method)
-    method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
-    dataset, dataset_settings = settings_of(config.dataset)
-    dataset_settings.update(_settings_of_protocol(config.protocol, dataset, dataset_settings))
-    if config.stream.sample == "first" and dataset_settings["limit"] is None:
-        dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
-    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
-    stream = Stream.build(records, _stream_settings(config.stream))
-    _check_protocol(config.protocol, dataset)
+    method, records, stream = _load(config)
     open_tracker(config.tracker)  # its name and package are checked before anything heavy is loaded
-    model_name = config.model.name or Path(str(config.model.path)).name
-    store, done = _open_store(config, model_name)
+    ability = _ability_tests(config.protocol, config.stream.seed)
+    store, done = _open_store(config)
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
         _refuse_changes(store, data)
@@ -65,7 +68,7 @@ def run(config: Any) -> Outcome:
     with store:
         try:
             _refuse_changes(store, data)
-            _run_in(store, config, model_name, (method, method_config), records, stream)
+            _run_in(store, config, method, records, stream, ability)
         except KeyboardInterrupt:
             store.set_status("interrupted", "stopped by the user; the same command goes on")
             raise
@@ -75,16 +78,73 @@ def run(config: Any) -> Outcome:
     return Outcome(store.path, already_done=False)
 
 
+def prepare(config: Any) -> Prepared:
+    """Find what a run of this configuration needs before its first edit, and keep it in the cache.
+
+    That is second moments, and for methods whose values do not depend on earlier edits (NSE) the values of
+    ``ahead.part`` of ``ahead.parts`` of the stream.
+
+    Args:
+        config: A composed :class:`editbench.config.RunConfig`.
+
+    Raises:
+        ValueError: A name, setting, record or file is wrong; nothing heavy was loaded for it.
+        FileNotFoundError: No model at the path.
+    """
+    ahead, began = config.ahead, time.perf_counter()
+    if not 0 <= ahead.part < ahead.parts:
+        raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
+    method, _, stream = _load(config)
+    phase("loading")
+    host = registry.load_model(config.model, name=model_name(config))
+    requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
+    phase("preparing")
+    _make_editor(host, method, config, None).prepare(requests)
+    return Prepared(len(requests), time.perf_counter() - began)
+
+
+def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
+    """The method with its settings, the records, and the stream that is made of them."""
+    method, method_settings = settings_of(config.method)
+    method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
+    dataset, dataset_settings = settings_of(config.dataset)
+    dataset_settings.update(_settings_of_protocol(config.protocol, dataset, dataset_settings))
+    if config.stream.sample == "first" and dataset_settings["limit"] is None:
+        dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
+    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
+    stream = Stream.build(records, _stream_settings(config.stream))
+    _check_protocol(config.protocol, dataset)
+    return (method, method_config), records, stream
+
+
+def folder_of(config: Any) -> Path:
+    """Where the run of this configuration is, or will be."""
+    return Path(config.results.dir) / (config.results.name or run_name(config, model_name(config)))
+
+
+def model_name(config: Any) -> str:
+    """The model's name in results."""
+    return str(config.model.name or Path(str(config.model.path)).name)
+
+
 def _run_in(
-    store: RunStore, config: Any, model_name: str, method: tuple[str, Any], records: RecordSet, stream: Stream
+    store: RunStore,
+    config: Any,
+    method: tuple[str, Any],
+    records: RecordSet,
+    stream: Stream,
+    ability: Sequence[AbilityTest],
 ) -> None:
     from editbench.provenance import environment, peak_memory
     from editbench.results.measures import summarise
     from editbench.session import Session
 
-    host = registry.load_model(config.model, name=model_name)
+    phase("loading")
+    for test in ability:
+        test.load()
+    host = registry.load_model(config.model, name=model_name(config))
     protocol = config.protocol
-    model = {"name": model_name, "path": str(config.model.path), "hash": host.fingerprint}
+    model = {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint}
     _refuse_changes(store, {"model": model})
     store.add_provenance(
         {
@@ -94,11 +154,13 @@ def _run_in(
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
             "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
+            "ability": {name: fact for test in ability for name, fact in test.about().items()},
             "seed": config.stream.seed,
         }
     )
-    editor = _make_editor(host, method, config, store)
-    evaluator = _make_evaluator(host, config, records, stream)
+    editor = _make_editor(host, method, config, store.ledger)
+    phase("unedited model")
+    evaluator = _make_evaluator(host, config, records, stream, ability)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
     with Observer.of(settings, store, _plain(config), headline, peak_memory) as observer:
@@ -126,10 +188,10 @@ def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> 
             )
 
 
-def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
+def _open_store(config: Any) -> tuple[RunStore, bool]:
     """The run's folder, new or taken up again, and whether it is already done."""
     root = Path(config.results.dir)
-    name = config.results.name or run_name(config, model_name)
+    name = config.results.name or run_name(config, model_name(config))
     path = root / name
     decides = OmegaConf.masked_copy(config, [key for key in config if key not in ("tracker", "results", "cache")])
     text = OmegaConf.to_yaml(decides, resolve=True)
@@ -150,7 +212,7 @@ def _open_store(config: Any, model_name: str) -> tuple[RunStore, bool]:
     return store, False
 
 
-def _make_editor(host: Host, method: tuple[str, Any], config: Any, store: RunStore) -> Editor[Any]:
+def _make_editor(host: Host, method: tuple[str, Any], config: Any, ledger: Path | None) -> Editor[Any]:
     from editbench.editor import Materials
     from editbench.ledger import Ledger
 
@@ -162,21 +224,26 @@ def _make_editor(host: Host, method: tuple[str, Any], config: Any, store: RunSto
         cache=Path(config.cache),
         seed=config.stream.seed,
     )
-    return registry.load_method(method[0])(host, Ledger(host, store.ledger), method[1], materials)
+    return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
 
 
-def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream) -> Evaluator:
+def _make_evaluator(
+    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest]
+) -> Evaluator:
     from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
+    from editbench.evaluation.questions import question_of
 
     protocol = config.protocol
     seed = config.stream.seed
     generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
     generates = any(get_scorer(name).generates for name in protocol.scorers)
+    unrelated = [question_of(probe) for probe in records.unrelated]
     limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
     baseline = compute_baseline(
         host,
         stream.records,
         records.texts,
+        unrelated=unrelated,
         model_fingerprint=host.fingerprint,
         generation=generation if generates else None,
         cache=Path(config.cache) / "baselines",
@@ -187,6 +254,8 @@ def _make_evaluator(host: Host, config: Any, records: RecordSet, stream: Stream)
         baseline=baseline,
         scorers=list(protocol.scorers),
         texts=records.texts,
+        unrelated=unrelated,
+        ability=ability,
         left_out=stream.touched_by_stream,
         generation=generation,
         references=[text for record in records.records if record.essay for text in record.essay.references],
@@ -239,6 +308,28 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
     for name in headline_of(protocol, dataset):
         if name not in HEADLINE:
             raise unknown("headline measure", name, HEADLINE)
+
+
+def _ability_tests(protocol: Any, seed: int) -> list[AbilityTest]:
+    """The tests of general ability that the protocol names, not yet loaded; only what is asked for is imported.
+
+    Raises:
+        ValueError: Unknown test, setting out of range, or lm-eval is not installed.
+    """
+    settings = _plain(protocol.ability)
+    names = list(dict.fromkeys(settings.pop("tasks")))
+    tests: list[AbilityTest] = []
+    if not names:
+        return tests
+    from editbench.evaluation.ability import POCKET, lm_eval_tasks
+
+    if POCKET in names:
+        from editbench.pocket.ability import PocketAbility
+
+        tests.append(PocketAbility(tokens_per_batch=protocol.tokens_per_batch))
+    if others := [name for name in names if name != POCKET]:
+        tests.append(lm_eval_tasks(others, seed=seed, tokens_per_batch=protocol.tokens_per_batch, **settings))
+    return tests
 
 
 def _settings_of_protocol(protocol: Any, dataset: str, given: dict[str, Any]) -> dict[str, Any]:

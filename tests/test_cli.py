@@ -62,7 +62,7 @@ def test_a_run_prints_its_table_and_where_its_files_are_then_the_leaderboard(pla
     assert "leaderboard.csv" in board.stdout
     header, row = (place / "ok" / "leaderboard.csv").read_text().splitlines()[:2]
     assert header.startswith("run,status,method")
-    assert ",done,finetune,tiny,counterfact," in row
+    assert ",done,finetune,tuned,tiny,counterfact," in row
 
 
 def test_a_sweep_runs_every_job_and_one_failure_does_not_sink_the_others(place):

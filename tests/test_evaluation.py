@@ -10,7 +10,7 @@ import torch
 from editbench.evaluation import forward, masks
 from editbench.evaluation.forward import NO_ANSWER, Query, answer
 from editbench.evaluation.masks import packed_mask
-from editbench.evaluation.packing import PADDING, PROMPT
+from editbench.evaluation.packing import PADDING, PROMPT, SHARED
 from tests.oracles import evaluation as oracle
 from tests.zoo import ARCHITECTURES, POSITIONS, WINDOW, tiny_host
 
@@ -110,6 +110,20 @@ def test_each_prompt_runs_once():
     texts -= sum(len(host.encode(t).ids) < 2 for q in QUERIES if not q.prompt for t in q.targets)
     assert sum(count_rows(host, QUERIES + QUERIES)) == len(prompts) + texts
     assert len(count_rows(host, QUERIES, tokens_per_batch=10_000)) == 1
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_texts_that_begin_alike_do_not_make_one_endless_row(bos):
+    """With a BOS token all texts have the same prompt; a row of them all would take memory with its square."""
+    host = tiny_host("llama", bos=bos)
+    query = Query("", tuple(f"The mother tongue of {name} is " + "French " * 9 for name in "ABCDEFGHIJKLMNOPQRST"))
+    widths = []
+    hook = host.decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    assert_as_oracle(host, [query])
+    hook.remove()
+    assert max(widths) <= 1 + SHARED < sum(len(host.encode(text).ids) for text in query.targets) / 4
 
 
 def test_the_head_sees_the_needed_outputs_only(monkeypatch):

@@ -1,23 +1,19 @@
-"""Experiments, launchers and trackers compose; a sweep has as many jobs as its table; the docs' commands are right."""
+"""Experiments, launchers and trackers compose; a sweep has as many jobs as its table."""
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_module
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from editbench import registry, runner
 from editbench.config import settings_of
 from editbench.console import conf_names
+from tests.composing import compose, enough_of, jobs_of, need_launcher
 
 ROOT = Path(__file__).parent.parent
 JOBS = {
@@ -29,42 +25,11 @@ JOBS = {
     "paper/scen_layers": 4,
     "pocket/table": 54,
 }
-PLUGINS = {"joblib": "hydra_joblib_launcher", "ray": "hydra_ray_launcher"}
-PLUGINS |= dict.fromkeys(("submitit_local", "submitit_slurm"), "hydra_submitit_launcher")
-
-
-def need_launcher(name):
-    if name in PLUGINS:
-        pytest.importorskip(f"hydra_plugins.{PLUGINS[name]}")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def methods():
     runner.register_methods(list(registry.method_entry_points()))
-
-
-def compose(overrides):
-    """The whole configuration, Hydra's own part included; without the command line's checks, which cost a second."""
-    with initialize_config_module(version_base="1.3", config_module="editbench.conf"):
-        return hydra_compose("config", list(overrides), return_hydra_config=True)
-
-
-def jobs_of(overrides):
-    """What Hydra makes of these overrides: one list of overrides a job."""
-    parser = OverridesParser.create()
-    single = [o.input_line for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
-    own = [f"{key}={value}" for key, value in (compose(single).hydra.sweeper.params or {}).items()]
-    return BasicSweeper.split_arguments(parser.parse_overrides([*own, *overrides]), None)[0]
-
-
-def enough_of(jobs):
-    """Jobs in which every value of the sweep is seen."""
-    seen, chosen = set(), []
-    for job in jobs:
-        if not seen.issuperset(job):
-            seen.update(job)
-            chosen.append(job)
-    return chosen
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
@@ -141,42 +106,53 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
     command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=1000,1"]  # so many records there are not
     command += ["protocol.scorers=[exact_match]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
-    subprocess.run([sys.executable, "-m", "editbench.cli", "run", *command], cwd=tmp_path, check=False, timeout=500)
+    editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
+    done = subprocess.run(editbench, cwd=tmp_path, check=False, timeout=500, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr  # the failure is known to the process that was called, and said there
+    failed, fine = sorted(map(json.loads, done.stdout.splitlines()), key=lambda line: -len(line["overrides"][3]))
+    assert (failed["status"], fine["status"]) == ("failed", "done")
+    assert "only 300 records" in failed["reason"]
+    assert failed["reason"] in done.stderr
     [run] = (tmp_path / "results").glob("*/run.json")
     assert run.parent.name.startswith("counterfact-pocket-scen-e1-b1-s0")
     assert json.loads(run.read_text())["status"] == "done"
 
 
+def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch):
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    for name, (_, extra) in runner.LAUNCHER_PLUGINS.items():
+        with pytest.raises(ValueError, match=rf"launcher={name} .* pip install 'editbench\[{extra}\]'"):
+            runner.compose([f"launcher={name}"])
+    assert {*runner.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
+
+
 # -- docs -------------------------------------------------------------------------------------------------------------
-
-
-def commands(*files):
-    """The ``editbench run`` commands of code blocks and config heads, each on one line."""
-    for file in files:
-        text = file.read_text()
-        if file.suffix == ".yaml":
-            comment = "\n".join(line.removeprefix("#").rstrip() for line in text.splitlines() if line.startswith("#"))
-            text = re.sub(r"\n {5}(?=\S)", " ", comment)  # a continued command is indented further
-            text = "\n".join(line for line in text.splitlines() if line.startswith("   editbench"))
-        for line in text.splitlines():
-            if line.strip().startswith("editbench run "):
-                yield line.strip()
-
-
-DOCS = [ROOT / "docs" / "tracking.md", ROOT / "docs" / "sweeps.md"]
-HEADS = sorted((ROOT / "conf" / "experiment").rglob("*.yaml"))
-
-
-@pytest.mark.parametrize("command", sorted(set(commands(*DOCS, *HEADS))))
-def test_a_documented_command_composes(command):
-    arguments = [a for a in shlex.split(command)[2:] if not a.startswith("-")]
-    for launcher in [a.partition("=")[2] for a in arguments if a.startswith("launcher=")]:
-        need_launcher(launcher)
-    jobs = jobs_of(arguments)
-    runner.compose(jobs[-1])
-    assert (len(jobs) > 1) == (" -m " in command or "+experiment" in command)
 
 
 def test_the_docs_count_the_jobs():
     rows = re.findall(r"^\| `((?:paper|pocket)/\w+)` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
     assert {name: int(count) for name, count in rows} == JOBS
+
+
+# -- ahead of runs ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
+    places = [f"cache={tmp_path / 'cache'}", f"results.dir={tmp_path / 'results'}"]
+    common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.scorers=[exact_match]", *places]
+    assert runner.main(["method=nse", "ahead.find_values=false", *places], ahead=True) == 0
+    assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "moments").exists()
+    assert runner.main(["-m", *common, "ahead.parts=2", "ahead.part=0,1"], ahead=True) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"prepared: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
+    kept = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
+    before = [(f, f.stat().st_mtime_ns) for f in kept]
+    assert len(kept) == 3 and not list((tmp_path / "results").glob("*/run.json"))
+    assert runner.main([*common, "protocol.moments=[final]"]) == 0
+    after = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
+    assert [(f, f.stat().st_mtime_ns) for f in after] == before
+
+
+def test_a_part_that_there_is_not_is_refused(capsys):
+    assert runner.main(["method=nse", "ahead.parts=2", "ahead.part=2"], ahead=True) == 1
+    assert "ahead.part is 2; it must be from 0 to ahead.parts - 1, 1" in capsys.readouterr().err

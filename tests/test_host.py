@@ -1,12 +1,16 @@
 """Anatomy and host: every architecture is found and checked, tokens are right, unknown models get a helpful error."""
 
+import dataclasses
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from editbench import runner
 from editbench.anatomy import ANATOMIES, AnatomyError, check_anatomy, find_anatomy, is_transposed, projection_sizes
 from editbench.host import Host
+from editbench.registry import load_model
 from tests.zoo import ARCHITECTURES, tiny_host, tiny_tokenizer
 
 
@@ -68,6 +72,14 @@ def test_unknown_architecture_works_with_the_paths_it_asked_for():
     }
     host = Host(unheard(), tiny_tokenizer(), anatomy=paths)
     assert host.anatomy == ANATOMIES["LlamaForCausalLM"]
+
+
+def test_paths_can_be_given_on_the_command_line():
+    path = "model.anatomy.mlp_in=[mlp.up_proj]"
+    host = load_model(runner.compose(["model=pocket", path, "model.anatomy.head=lm_head"]).model)
+    assert host.anatomy == dataclasses.replace(ANATOMIES["LlamaForCausalLM"], mlp_in=("mlp.up_proj",))
+    with pytest.raises(ValueError, match="did you mean 'model.anatomy.mlp_out'"):
+        runner.compose(["model=pocket", "model.anatomy.mlp_uot=x"])
 
 
 @pytest.mark.parametrize(

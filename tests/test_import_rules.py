@@ -25,7 +25,8 @@ PUBLIC = {name: at.removeprefix("editbench.").partition(":")[0] for name, at in 
 
 MAY_IMPORT: dict[str, set[str]] = {
     "naming": set(),
-    "progress": set(),
+    "progress": {"terminal"},  # a bar outside a run is shown by itself
+    "terminal": {"provenance"},
     "records": set(),
     "anatomy": set(),
     "config": {"tracking"},  # its settings are part of a run's
@@ -42,13 +43,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locate": {"records", "anatomy", "host", "ledger", "editor"},  # what methods share: everything that a method sees
     "evaluation": {"records", "host"},
     "tracking": {"results"},
-    "pocket": {"records", "host"},
+    "pocket": {"records", "host", "evaluation"},
     "resume": {"ledger", "editor"},
     "session": {"records", "stream", "host", "ledger", "editor", "evaluation", "results", "resume", "tracking"},
 }
 # These put the parts together.
 MAY_IMPORT["setup"] = set(MAY_IMPORT)
 MAY_IMPORT["layers"] = {*MAY_IMPORT, "runner"}
+MAY_IMPORT["jobs"] = set(MAY_IMPORT)
 MAY_IMPORT["runner"] = MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "runner", "demo", "cli"}
 METHOD = {"records", "host", "ledger", "editor", "locate", "anatomy"}
 

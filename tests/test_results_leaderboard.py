@@ -178,9 +178,9 @@ def test_a_missing_root_is_an_error(tmp_path):
 
 
 def _write_slowly(root, index):
-    with RunStore.create(root, f"run{index}", "", {"method": {"name": f"m{index}"}}) as store:
+    with RunStore.create(root, f"run{index:02}", "", {"method": {"name": f"m{index}"}}) as store:
         for batch in range(10):
-            scores = dict.fromkeys(HEADLINE.values(), index / 8)
+            scores = dict.fromkeys(HEADLINE.values(), index / 32)
             common = {"edits": batch + 1, "batch": batch, "record": str(batch), "position": batch, "status": "scored"}
             store.append_scores([{"moment": moment, "scores": scores, **common} for moment in ("immediate", "final")])
             store.append_edit({"batch": batch, "ids": [str(batch)], "seconds": 0.0})
@@ -190,7 +190,7 @@ def _write_slowly(root, index):
 
 def test_runs_can_be_written_at_once_while_the_leaderboard_is_built(tmp_path):
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_slowly, args=(tmp_path, index)) for index in range(8)]
+    writers = [context.Process(target=_write_slowly, args=(tmp_path, index)) for index in range(20)]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
@@ -200,9 +200,13 @@ def test_runs_can_be_written_at_once_while_the_leaderboard_is_built(tmp_path):
     for writer in writers:
         writer.join()
     rows = collect(tmp_path)
-    assert [(row["run"], row["status"], row["reliability"]) for row in rows] == [
-        (f"run{index}", "done", index / 8) for index in range(8)
-    ]
+    write_csv(rows, tmp_path / "leaderboard.csv")
+    assert {row["run"]: (row["status"], row["reliability"], row["scored"]) for row in rows} == {
+        f"run{index:02}": ("done", index / 32, 10) for index in range(20)
+    }
+    assert [row["run"] for row in read_csv(tmp_path / "leaderboard.csv")] == [row["run"] for row in rows]
+    for folder in tmp_path.glob("run*/"):
+        assert len((folder / "edits.jsonl").read_text().splitlines()) == 10
 
 
 # --- choosing ---
@@ -321,9 +325,12 @@ def test_the_best_of_each_comparable_group_is_bold(tmp_path):
     assert lines[1][table.titles.index("other facts")].text == "0.125 ± 0.000"
 
 
-def test_a_narrow_terminal_gets_the_figures_without_intervals(tmp_path):
+def test_a_narrow_terminal_gets_one_run_upright_and_several_without_intervals(tmp_path):
     write_run(tmp_path, "a")
     assert "0.500 ± 0.000" in plain(collect(tmp_path))
+    upright = plain(collect(tmp_path), width=40)
+    assert re.search(r"^score +0.500 ± 0.000 *$", upright, re.MULTILINE) and "…" not in upright
+    write_run(tmp_path, "b")
     narrow = plain(collect(tmp_path), width=80)
     assert "0.500" in narrow and "±" not in narrow and "…" not in narrow
 

@@ -6,13 +6,14 @@ import argparse
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from editbench import datasets, registry, runner
 from editbench.config import headline_of, settings_of
-from editbench.console import console
+from editbench.console import console, json_lines, quiet_libraries
 from editbench.layers.choice import Choice, choose
 from editbench.layers.sweep import METHOD
 from editbench.results.files import write_atomic
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        _locate(config, layers, options)
+        with json_lines() if options.json else nullcontext() as lines:
+            _locate(config, layers, options, lines)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         return 130
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--window", type=int, help="tracing: layers whose MLPs are restored together (default 10 of 48)"
     )
+    parser.add_argument("--json", action="store_true", help="locate.json in one line on standard output, nothing else")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the files (default: locate-MODEL)")
     return parser
 
@@ -122,9 +125,9 @@ def _layers(text: str | None) -> list[int] | None:
     return sorted(found)
 
 
-def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace) -> None:
+def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
     """Load, measure, write and tell."""
-    runner.quiet_libraries()
+    quiet_libraries()
     name, settings = settings_of(config.dataset)
     records = datasets.load(name, settings.pop("path"), **settings)
     names = [f.name for f in fields(StreamSettings) if f.name not in ("batch_size", "checkpoints")]
@@ -138,7 +141,10 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace) 
     folder.mkdir(parents=True, exist_ok=True)
     findings = _measure(host, records, stream, wanted, config, options)
     choice = _choice(findings, host.n_layers)
-    write_atomic(folder / "locate.json", _facts(host, records, stream, config, findings, choice).encode())
+    facts = _facts(host, records, stream, config, findings, choice)
+    write_atomic(folder / "locate.json", (encode(facts, indent=1) + "\n").encode())
+    if lines is not None:
+        print(encode(facts), file=lines)
     _show(findings)
     _draw(folder / "locate.html", f"{model_name}: which layers to edit", findings)
     print(f"files: {folder}")
@@ -204,10 +210,10 @@ def _choice(findings: Findings, n_layers: int) -> Choice | None:
 
 def _facts(
     host: Host, records: RecordSet, stream: Stream, config: Any, findings: Findings, choice: Choice | None
-) -> str:
+) -> dict[str, Any]:
     from editbench.provenance import environment
 
-    facts = {
+    return {
         "model": {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint},
         "dataset": {"name": records.name, "path": str(config.dataset.path), "hash": records.fingerprint},
         "stream": {"hash": stream.fingerprint, "edits": len(stream), "seed": config.stream.seed},
@@ -216,7 +222,6 @@ def _facts(
         **asdict(findings),
         "environment": environment(),
     }
-    return encode(facts, indent=1) + "\n"
 
 
 def _show(findings: Findings) -> None:

@@ -146,7 +146,7 @@ def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[lis
         if max_tokens is not None and tokens >= max_tokens:
             break
     if not rows:
-        raise ValueError("second moments need plain text, and none was given: set dataset.plain_path or give moments")
+        raise ValueError("second moments need plain text, and none was given: set model.texts, or give model.moments")
     rows.sort(key=len)
     batches: list[list[list[int]]] = []
     for row in rows:
@@ -160,8 +160,8 @@ def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[lis
 def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
     sums = _resume(host, layers, folder)
     saved = time.monotonic()
-    with progress("second moments", sum(len(b) for b in batches)) as advance:
-        advance(sum(len(b) for b in batches[: sums.batches]))
+    done = sum(len(b) for b in batches[: sums.batches])
+    with progress("second moments", sum(len(b) for b in batches), done) as advance:
         for batch in batches[sums.batches :]:
             _add_batch(host, batch, sums, layers)
             sums.batches += 1

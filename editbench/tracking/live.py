@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from editbench import progress
 from editbench.tracking.guard import Warner
 from editbench.tracking.observe import Curves, RecordTable, flat_summary
 from editbench.tracking.opening import open_tracker
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Shows a run in a tracker. As a context manager it closes the run with the status that the block's end means.
+    """Shows a run in a tracker, and in the view of a terminal if there is one when it is made.
+
+    As a context manager it closes the run with the status that the block's end means.
 
         with Observer(open_tracker(settings), headline) as observer:
             observer.start(run)
@@ -29,7 +32,7 @@ class Observer:
     No call raises: an error is said once, and the run goes on.
 
     Args:
-        tracker: Where to show it; without one every call is free.
+        tracker: Where to show it; without one, and without a view, every call is free.
         headline: Which measure stands for reliability, generality and locality.
         memory: Gives peak bytes by name; called after each batch.
         tables: Also send one row a record at the end.
@@ -43,9 +46,11 @@ class Observer:
         tables: bool = True,
     ) -> None:
         self._tracker = tracker or NoTracker()
-        self._idle = isinstance(self._tracker, NoTracker)
+        self._view = progress.view()
+        self._tracked = not isinstance(self._tracker, NoTracker)
+        self._idle = not self._tracked and self._view is None
         self._curves, self._records = Curves(headline or {}), RecordTable()
-        self._memory, self._tables = memory, tables
+        self._memory, self._tables = memory, tables and self._tracked
         self._summary: dict[str, Any] = {}
         self._warner = Warner(type(self._tracker).__name__)
 
@@ -80,15 +85,19 @@ class Observer:
             for row in edits:
                 self._curves.edit(row)
             self._curves.rows(scores)
-            self._records.add(scores)
+            if self._tables:
+                self._records.add(scores)
+            self._stand()
 
     def edit(self, row: Mapping[str, Any]) -> None:
         """Show an edit row: one batch that was edited."""
         if self._idle:
             return
         with self._warner.catching("edit"):
+            points = self._curves.edit(row)
+            self._stand()
             memory = {f"cost/{name}": float(value) for name, value in self._memory().items() if value}
-            for step, values in self._curves.edit(row).items():
+            for step, values in points.items():
                 self._tracker.log(step, {**values, **memory})
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -96,8 +105,11 @@ class Observer:
         if self._idle:
             return
         with self._warner.catching("rows"):
-            self._records.add(rows)
-            for step, values in self._curves.rows(rows).items():
+            points = self._curves.rows(rows)
+            self._stand()
+            if self._tables:
+                self._records.add(rows)
+            for step, values in points.items():
                 self._tracker.log(step, values)
 
     def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any]) -> None:
@@ -107,12 +119,15 @@ class Observer:
 
     def finish(self, status: str, reason: str | None = None) -> None:
         """Send the table of records and the summary, and close the run. Waits a bounded time."""
-        if self._idle:
-            return
         with self._warner.catching("finish"):
             if self._tables and (records := self._records.rows()):
                 self._tracker.table("records", records)
             self._tracker.finish({**self._summary, "status": status, **({"reason": reason} if reason else {})}, status)
+
+    def _stand(self) -> None:
+        if self._view is not None:
+            self._view.standing = self._curves.standing()
+            self._view.changed()
 
     def __enter__(self) -> Observer:
         return self

@@ -5,6 +5,7 @@ Curves over the number of edits made:
     immediate/<headline>      mean over all records so far, each scored right after its own batch
     retained/<headline>       mean over the records scored at a checkpoint, or at the end
     perplexity/<texts>        at the start, at checkpoints and at the end
+    ability/<test>/<metric>   likewise
     drift/<what>              how far weights and hidden states have moved, at checkpoints and at the end
     footprint/<where>         bytes that the method keeps, likewise
     cost/seconds_per_edit     of the last batch; cost/edit_seconds: of all batches so far
@@ -17,6 +18,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from editbench.progress import Standing
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
@@ -47,7 +49,11 @@ class Means:
 
     def values(self, prefix: str) -> dict[str, float]:
         """The means so far."""
-        return {f"{prefix}/{kind}": self._sums[kind] / count for kind, count in self._counts.items()}
+        return {f"{prefix}/{kind}": mean for kind, (mean, _) in self.counted().items()}
+
+    def counted(self) -> dict[str, tuple[float, int]]:
+        """The means so far, each with the number of records behind it."""
+        return {kind: (self._sums[kind] / count, count) for kind, count in self._counts.items()}
 
 
 class Curves:
@@ -62,6 +68,8 @@ class Curves:
         self._edits, self._unedited, self._seconds = 0, 0, 0.0
         self._immediate = Means(self._headline)
         self._looking_back: tuple[tuple[str, int], Means] | None = None  # moment and edits, and the means there so far
+        self._looked_back: dict[str, Means] = {}  # the last such means, by the occasion in words
+        self._perplexity: dict[str, tuple[float, float]] = {}
 
     def edit(self, row: Row) -> Points:
         """The point that an edit row, one batch, adds."""
@@ -73,16 +81,17 @@ class Curves:
         return {self._edits: {**values, "unedited": float(self._unedited)}}
 
     def rows(self, rows: Iterable[Row]) -> Points:
-        """The points that score rows and text rows add.
+        """The points that score rows, text rows and ability rows add.
 
-        The records of a checkpoint may come in several parts; their means follow with the first text row after them.
+        The records of a checkpoint may come in several parts; their means follow with the first other row after them.
         """
         points: Points = defaultdict(dict)
         for row in rows:
             edits = row["edits"]
-            if "texts" in row:
+            if "record" not in row:
                 points[edits].update(self._look_back_done((row["moment"], edits)))
-                points[edits].update(_of_texts(row["texts"], row["scores"]))
+                points[edits].update(_of_ability(row) if "ability" in row else _of_texts(row["texts"], row["scores"]))
+                self._note_perplexity(row)
             elif row["status"] == "scored" and row["moment"] == "immediate":
                 self._immediate.add(row)
                 points[edits].update(self._immediate.values("immediate"))
@@ -90,9 +99,24 @@ class Curves:
                 self._means_at((row["moment"], edits)).add(row)
         return {edits: values for edits, values in sorted(points.items()) if values}
 
+    def standing(self) -> Standing:
+        """Where the run stands after all rows so far."""
+        means = {"so far": self._immediate, **self._looked_back}
+        counted = {occasion: of_it.counted() for occasion, of_it in means.items()}
+        return Standing(self._edits, self._unedited, counted, dict(self._perplexity))
+
+    def _note_perplexity(self, row: Row) -> None:
+        if "texts" in row and (now := finite(row["scores"].get("perplexity"))) is not None:
+            if row["moment"] == "baseline":
+                self._perplexity[row["texts"]] = now, now
+            elif row["texts"] in self._perplexity:
+                self._perplexity[row["texts"]] = self._perplexity[row["texts"]][0], now
+
     def _means_at(self, at: tuple[str, int]) -> Means:
         if self._looking_back is None or self._looking_back[0] != at:
             self._looking_back = at, Means(self._headline)
+            moment, edits = at
+            self._looked_back = {"at the end" if moment == "final" else f"after {edits} edits": self._looking_back[1]}
         return self._looking_back[1]
 
     def _look_back_done(self, at: tuple[str, int]) -> dict[str, float]:
@@ -138,6 +162,8 @@ def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[s
         flat |= _named(f"{moment}/records", part["records"])
         for texts, scores in part["texts"].items():
             flat |= _named(moment, _of_texts(texts, scores))
+        for test, metrics in part.get("ability", {}).items():
+            flat |= _named(f"{moment}/ability/{test}", {name: one["mean"] for name, one in metrics.items()})
     flat |= _named("cost", {name: value for name, value in costs.items() if name != "footprint"})
     return flat | _named("footprint", costs.get("footprint") or {})
 
@@ -152,6 +178,10 @@ def _of_texts(name: str, scores: Row) -> dict[str, float]:
     if "perplexity" in scores:
         return _named("perplexity", {name: scores["perplexity"]})
     return _named(name, scores)
+
+
+def _of_ability(row: Row) -> dict[str, float]:
+    return _named(f"ability/{row['ability']}", row["scores"])
 
 
 def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:

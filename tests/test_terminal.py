@@ -1,0 +1,288 @@
+"""What a terminal shows while a run goes on, what a log gets instead, and what scripts read."""
+
+import io
+import json
+import os
+import pty
+import re
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from editbench import cli, jobs, progress, terminal
+from editbench.progress import Bar, Standing, View, phase, shown_in
+from editbench.results.leaderboard import COLUMNS
+from editbench.terminal import LiveView, PlainView
+from editbench.tracking import Observer
+from tests.test_cli import editbench, place, run_arguments  # noqa: F401
+from tests.test_tracking import HEADLINE, score, texts
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+STANDING = Standing(
+    20,
+    1,
+    {
+        "so far": {"reliability": (0.95, 19), "generality": (0.9, 19), "locality": (1.0, 18)},
+        "after 10 edits": {"reliability": (0.9, 10)},
+    },
+    {"plain": (1.644, 1.652)},
+)
+
+
+def strict(line):
+    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not strict JSON"))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes when it is told to."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def live_view(width=100):
+    return LiveView("rome, pocket, seed 0", Console(file=io.StringIO(), force_terminal=True, width=width))
+
+
+def frame(view):
+    """What the view shows now, as plain lines."""
+    console = Console(file=io.StringIO(), width=view._console.width)
+    console.print(view.frame())
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bar_knows_its_rate_and_the_time_left_in_this_process(clock):
+    bar = Bar("editing", 50, before=30, done=30)
+    assert (bar.rate, bar.left) == (None, None)
+    clock(5.0)
+    bar.advance(10, "")
+    assert (bar.rate, bar.left) == (2.0, 5.0)
+    clock(1.0)
+    assert (bar.rate, bar.left) == (2.0, 4.0)  # a step that takes its time does not change the rate
+    clock(60.0)
+    assert bar.left == 0.0
+
+
+def test_bars_go_to_the_view_and_nothing_is_shown_without_a_terminal(capsys):
+    with shown_in(View()) as view:
+        phase("editing")
+        with progress.progress("editing", 3, done=1) as advance:
+            advance()
+            with progress.progress("answering", 7):
+                assert [(bar.description, bar.done, bar.total) for bar in view.bars] == [
+                    ("editing", 2, 3),
+                    ("answering", 0, 7),
+                ]
+        assert view.bars == []
+    assert progress.view() is None
+    with progress.progress("alone", 2) as advance:
+        advance(2)
+    assert capsys.readouterr() == ("", "")
+
+
+# -- the live view ----------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_shows_what_runs_how_far_it_is_and_where_it_stands(clock, monkeypatch):
+    monkeypatch.setattr(terminal, "memory", lambda: {"memory": 3 * 2**28, "GPU": 3 * 2**30})
+    view = live_view()
+    view.phase = "loading"
+    assert frame(view)[:2] == ["rome, pocket, seed 0", "loading …"]
+    view.phase, view.standing = "editing", STANDING
+    view.bars = [Bar("editing", 50), Bar("answering", 9)]
+    clock(1.0)
+    view.bars[0].advance(20, "")
+    assert frame(view) == [
+        "rome, pocket, seed 0",
+        f"editing {'━' * 16}{' ' * 24} 20/50, 20.0/s, 0:02 left",  # the inner bar is too young to be worth showing
+        "so far: reliability 0.950 (19), generality 0.900 (19), locality 1.000 (18)",
+        "after 10 edits: reliability 0.900 (10)",
+        "perplexity: plain 1.644 → 1.652",
+        "not edited: 1 of 20",
+        "memory 768 MiB, GPU 3.0 GiB, running for 0:01",
+    ]
+    clock(3605.0)
+    assert frame(view)[2].startswith("answering ") and frame(view)[-1].endswith("running for 1:00:06")
+
+
+@pytest.mark.parametrize("width", [20, 40, 79])
+def test_a_narrow_terminal_loses_nothing(width):
+    view = live_view(width)
+    view.phase, view.standing, view.bars = "preparing", STANDING, [Bar("second moments", 12_000)]
+    lines = frame(view)
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    for word in ("preparing:", "0/12000", "reliability", "0.950", "(19),", "locality", "1.644", "memory"):
+        assert word in words
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
+def test_the_terminal_is_left_clean_however_the_run_ends(error):
+    view = live_view(40)
+    try:
+        with shown_in(view):
+            phase("loading")
+            assert view._live.is_started
+            if error is not None:
+                raise error
+    except (KeyboardInterrupt, ValueError):
+        pass
+    out = view._console.file.getvalue()
+    assert out.count(HIDE) == out.count(SHOW) == 1
+    _, _, after = out.rpartition(SHOW)
+    assert after.count("\x1b[2K") == len(frame(view))  # every line of the last frame is taken away
+    assert sys.stderr is not None and progress.view() is None
+
+
+@pytest.mark.parametrize(("name", "live"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_a_dumb_terminal_gets_no_frames(monkeypatch, name, live):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", name)
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    assert terminal.is_terminal() == live
+    with terminal.watching("x", live=True) as view:
+        assert isinstance(view, LiveView if live else PlainView)
+    with terminal.watching("x", live=False) as view:
+        assert isinstance(view, PlainView)
+
+
+# -- where there is no terminal ---------------------------------------------------------------------------------------
+
+
+def test_a_log_gets_one_line_in_thirty_seconds(clock, capsys):
+    with shown_in(PlainView("rome, pocket")) as view:
+        phase("editing")
+        view.standing = STANDING
+        with progress.progress("editing", 50) as advance:
+            for _ in range(50):
+                clock(1.5)
+                advance()
+    out, err = capsys.readouterr()
+    first, second = err.splitlines()
+    assert not out and "\x1b" not in err
+    assert first.startswith("rome, pocket: editing 20/50, 1.5 s each, 0:45 left; so far: reliability 0.950 (19), ")
+    assert second.startswith("rome, pocket: editing 40/50")
+
+
+def test_memory_is_what_is_in_use_now():
+    before = terminal.memory()["memory"]
+    block = bytearray(os.urandom(1 << 20)) * 64
+    assert terminal.memory()["memory"] - before > 32 << 20
+    del block
+
+
+# -- where a run stands -----------------------------------------------------------------------------------------------
+
+
+def test_the_observer_tells_the_view_where_the_run_stands():
+    with shown_in(View()) as view:
+        observer = Observer(headline=HEADLINE)
+        observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [texts("plain", 0, "baseline", perplexity=2.0)])
+        observer.edit({"batch": 1, "ids": ["id1", "id2"], "seconds": 1.0, "failed": {"id2": "NaN"}})
+        observer.rows([score(0, 2, r=1.0, l=0.5), score(1, 2, r=0.0), score(2, 2, status="failed")])
+        assert view.standing == Standing(
+            3, 1, {"so far": {"reliability": (0.5, 2), "locality": (0.5, 1)}}, {"plain": (2.0, 2.0)}
+        )
+        observer.rows([score(0, 3, "checkpoint", r=1.0)])
+        observer.rows([texts("plain", 3, "checkpoint", perplexity=2.5), texts("drift", 3, weight_change=1.0)])
+        assert view.standing.means["after 3 edits"] == {"reliability": (1.0, 1)}
+        assert view.standing.perplexity == {"plain": (2.0, 2.5)}
+        observer.rows([score(0, 3, "final", r=0.0)])
+        assert list(view.standing.means) == ["so far", "at the end"]
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def result(status, folder="f", **cells):
+    row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
+    return jobs.JobResult(row, folder, ["stream.seed=0"])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
+)
+def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
+    desk = jobs.Desk(io.StringIO())
+    for status in statuses:
+        desk.take(result(status))
+    assert desk.exit_status == code
+
+
+def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
+    lines = io.StringIO()
+    desk = jobs.Desk(lines, jobs=3)
+    here, elsewhere = result("done", "a"), result("failed", "b", settings='{"layer": 1}')
+    desk.take(here)
+    desk.take_returned([here, elsewhere, None])
+    assert [(strict(line)["folder"], strict(line)["settings"]) for line in lines.getvalue().splitlines()] == [
+        ("a", None),
+        ("b", {"layer": 1}),
+    ]
+    assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
+    assert (desk.exit_status, desk.number(1)) == (1, "job 2 of 3")
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_a_terminal_is_watched_and_leaves_its_table(place):  # noqa: F811
+    command = [sys.executable, "-m", "editbench.cli", *run_arguments("stream.edits=2", "results.dir=watched")]
+    variables = {**os.environ, "EDITBENCH_CACHE": str(place / "cache"), "TERM": "xterm", "COLUMNS": "70", "LINES": "30"}
+    child, master = pty.fork()
+    if child == 0:
+        os.chdir(place)
+        os.execve(sys.executable, command, variables)
+    data = bytearray()
+    while True:
+        try:
+            data += (read := os.read(master, 65536))
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not read:
+            break
+    _, status = os.waitpid(child, 0)
+    text = data.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert text.count(HIDE) == text.count(SHOW) == 1
+    before, _, after = text.partition(SHOW)
+    assert "finetune, tiny, counterfact, seed 0" in before and "memory " in before and "loading …" in before
+    assert re.search(r"^\W*reliability\W", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", after), re.MULTILINE)
+    assert "files: " in after and "so far" not in after
+
+
+def test_json_is_all_that_scripts_read(place, capsys, monkeypatch):  # noqa: F811
+    sweep = run_arguments("-m", "stream.edits=2", "method.layer=1,9", "results.dir=scripted", "--json")
+    done = editbench(place, *sweep)
+    assert done.returncode == 1 and "layer 9 does not exist" in done.stderr and "\x1b" not in done.stderr
+    fine, failed = map(strict, done.stdout.splitlines())
+    assert (fine["status"], fine["done_before"], fine["edits"], fine["settings"]["layer"]) == ("done", False, 2, 1)
+    assert fine["reliability_n"] == 2 and fine["reliability_low"] <= fine["reliability"] <= fine["reliability_high"]
+    assert (failed["status"], failed["score"]) == ("failed", None) and "layer 9" in failed["reason"]
+    assert "method.layer=9" in failed["overrides"] and set(COLUMNS) <= fine.keys() & failed.keys()
+
+    monkeypatch.chdir(place)
+    assert cli.main(["leaderboard", "results.dir=scripted", "--json"]) == 0
+    out, err = capsys.readouterr()
+    by_run = {row["run"]: row for row in map(strict, out.splitlines())}
+    assert by_run.keys() == {fine["run"], failed["run"]} and "2 runs" in err
+    assert by_run[fine["run"]] == {k: v for k, v in fine.items() if k not in ("done_before", "overrides")}
+
+    assert cli.main(["compare", fine["folder"], fine["folder"], "--json"]) == 0
+    comparison = strict(capsys.readouterr().out)
+    assert comparison["measures"]["reliability"]["difference"] == 0.0
+    assert comparison["a"] == fine["folder"]
+
+
+@pytest.mark.parametrize("what", ["methods", "models", "datasets", "scorers"])
+def test_lists_for_scripts_name_what_lists_for_people_do(what, capsys):
+    assert cli.main(["list", what, "--json"]) == 0
+    names = [strict(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    cli.main(["list", what])
+    assert names == [line.split()[0] for line in capsys.readouterr().out.splitlines()]

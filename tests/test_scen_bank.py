@@ -341,3 +341,15 @@ def test_what_neurons_see():
     for one, row in zip(seen, activations, strict=True):
         assert one.activation == row.max().item()
         assert one.id == (editor.bank.ids[int(row.argmax())] if row.max() > editor.config.theta else None)
+
+
+def test_activations_that_round_to_one_are_no_tie():
+    editor = scen()
+    editor.edit(REQUESTS[:2])
+    prompt = REQUESTS[0].prompt
+    x = editor.inputs([prompt])[0]
+    with torch.no_grad():
+        editor.bank.neurons.copy_(torch.stack([30 * x, 60 * x]) / (x @ x))
+    assert editor.activations([prompt]).tolist() == [[1.0, 1.0]]
+    assert editor.recognise([prompt])[0].id == IDS[1]
+    assert editor._routes(x[None]).of == [IDS[1]]

@@ -225,17 +225,23 @@ class SCEN(Editor[SCENConfig]):
         """The expert that answers each prompt, and the largest activation of any neuron."""
         if not len(self.bank):
             return [Recognition(None, 0.0)] * len(prompts)
-        activation, winner = self.activations(prompts).max(dim=1)
-        seen = zip(activation.tolist(), winner.tolist(), strict=True)
-        return [Recognition(self.bank.ids[w] if a > self.config.theta else None, a) for a, w in seen]
+        seen = zip(*self._winners(self.inputs(prompts)), strict=True)
+        return [Recognition(self.bank.ids[w] if a > self.config.theta else None, a) for w, a in seen]
+
+    def _winners(self, seen: Tensor) -> tuple[list[int], list[float]]:
+        """The neuron with the largest activation on each input (B, d_ff), and that activation.
+
+        Activations that round to 1 are told apart before the sigmoid.
+        """
+        before, winner = (seen @ self.bank.neurons.T).max(dim=1)
+        return winner.tolist(), before.sigmoid().tolist()
 
     def _routes(self, x: Tensor) -> Routes:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
         while len(self.bank):
             seen = neuron_input(x, self.config.cosine).to(self.bank.neurons)
-            activation, winner = (seen @ self.bank.neurons.T).sigmoid().max(dim=1)
-            fires = (activation > self.config.theta).tolist()
-            of = [self.bank.ids[w] if f else None for w, f in zip(winner.tolist(), fires, strict=True)]
+            winners = zip(*self._winners(seen), strict=True)
+            of = [self.bank.ids[w] if a > self.config.theta else None for w, a in winners]
             experts = {id: self.bank.fetch(id) for id in dict.fromkeys(of) if id is not None}
             sound = {id: packed for id, packed in experts.items() if packed is not None}
             if len(sound) == len(experts):  # else a damaged expert has left the bank: choose among the others

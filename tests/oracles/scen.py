@@ -72,9 +72,9 @@ def route(host, layer, neurons, theta, prompt):
     """Number of the expert that answers a prompt (token ids), or None."""
     if not len(neurons):
         return None
-    activation = torch.sigmoid(neurons @ prompt_inputs(host, layer, [prompt])[0].to(neurons))
-    best = int(activation.argmax())
-    return best if float(activation[best]) > theta else None
+    before = neurons @ prompt_inputs(host, layer, [prompt])[0].to(neurons)  # what rounds to 1 would be a tie
+    best = int(before.argmax())
+    return best if float(torch.sigmoid(before[best])) > theta else None
 
 
 @contextmanager

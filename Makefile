@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test lint types bench bench-edit pocket docs clean
+.PHONY: help setup environment demo test test-ray lint types bench bench-edit pocket docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ demo: setup ## Run every method on the embedded world and model, and show the le
 
 test: setup lint types ## Run lint, type checks and all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+
+test-ray: setup ## Run a sweep on a real Ray of two workers (installs Ray)
+	$(PY) -m pip install --quiet -e ".[ray]"
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_launcher_ray.py
 
 lint: setup ## Check style and formatting
 	$(PY) -m ruff check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import secrets
 import signal
 import sys
 from contextlib import nullcontext
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str], *, ahead: bool = False) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
+    _keep_ray_out_of_home(given)
     with json_lines() if as_json else nullcontext() as lines:
         return _launch(_ahead if ahead else _job, given, Desk(lines))
 
@@ -212,6 +215,12 @@ def _check_launcher(name: str) -> None:
             f"launcher={name} needs the package {plugin.replace('_', '-')}, which is not installed: "
             f"pip install 'editbench[{extra}]'"
         )
+
+
+def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:
+    """Give a Ray that is started here its token, which it would else make and leave in the home directory."""
+    if "launcher=ray" in arguments and not any("launcher.ray.init.address" in a for a in arguments):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _say_when_settings_are_for_another_model(arguments: Sequence[str]) -> None:

@@ -1,0 +1,64 @@
+"""The picture of the README: reliability, generality and locality of each method on each dataset, means over seeds.
+
+    python docs/picture.py RESULTS_DIR      # writes docs/table.png; needs plotly and kaleido
+
+Filled marks are constants tuned to the model, open ones the papers'. Bars are 95 % t intervals between seeds.
+"""
+
+import sys
+from pathlib import Path
+
+from plotly.subplots import make_subplots
+
+from editbench.results.leaderboard import collect, where
+from editbench.results.schema import HEADLINES
+from editbench.results.seeds import group
+
+METHODS = ("scen", "rome", "memit", "nse", "finetune", "unedited")
+DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination (token measures)"}
+COLOURS = {"reliability": "#0072b2", "generality": "#e69f00", "locality": "#009e73"}  # Okabe and Ito
+SYMBOLS = {"reliability": "circle", "generality": "square", "locality": "diamond"}
+SHIFT = {"tuned": 0.14, "published": -0.18}
+
+
+def main(folder):
+    """Draw the runs of 100 edits on the pocket Llama."""
+    rows = group(where(collect(folder), ["edits=100", "model=pocket", "status=done"]))
+    page = make_subplots(1, 3, subplot_titles=list(DATASETS.values()), shared_yaxes=True, horizontal_spacing=0.03)
+    for column, dataset in enumerate(DATASETS, start=1):
+        for measure in HEADLINES:
+            for constants, shift in SHIFT.items():
+                own = [r for r in rows if (r["dataset"], r["constants"]) == (dataset, constants)]
+                own = [r for r in own if r[measure] is not None]
+                page.add_scatter(
+                    x=[r[measure] for r in own],
+                    y=[len(METHODS) - 1 - METHODS.index(r["method"]) + shift for r in own],
+                    error_x={"array": [_reach(r, measure) for r in own], "thickness": 1, "width": 2},
+                    mode="markers",
+                    marker={
+                        "color": COLOURS[measure],
+                        "symbol": SYMBOLS[measure] + ("" if constants == "tuned" else "-open"),
+                        "size": 9,
+                    },
+                    name=f"{measure}, {constants}",
+                    legendgroup=measure + constants,
+                    showlegend=column == 1,
+                    row=1,
+                    col=column,
+                )
+    names = {"tickvals": list(range(len(METHODS))), "ticktext": list(reversed(METHODS))}
+    page.update_yaxes(**names, range=[-0.5, len(METHODS) - 0.5], gridcolor="#eeeeee")
+    page.update_xaxes(range=[-0.03, 1.03], gridcolor="#dddddd", dtick=0.2)
+    legend = {"orientation": "h", "y": -0.12}
+    margin = {"l": 70, "r": 15, "t": 40, "b": 70}
+    page.update_layout(template="plotly_white", width=1100, height=400, legend=legend, margin=margin)
+    page.write_image(Path(__file__).parent / "table.png", scale=1.5)
+
+
+def _reach(row, measure):
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+    return 0 if low is None or high is None else (high - low) / 2
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

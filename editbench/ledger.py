@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from editbench.atomic import replacing
 from editbench.host import Host, tensor_bytes
 
 if TYPE_CHECKING:
@@ -283,12 +283,8 @@ def write_shard(file: Path, ids: Sequence[str], changes: Sequence[Change]) -> No
         tensors.update({f"{index:04d}.{part}": t.detach().cpu().contiguous() for part, t in parts.items()})
     tensors = tensors or {"empty": torch.zeros(0)}
     data = save(tensors, metadata={"ids": json.dumps(list(ids)), "changes": json.dumps(kinds)})
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_shard(file: Path) -> tuple[tuple[str, ...], tuple[Change, ...]]:

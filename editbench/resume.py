@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from editbench.atomic import replacing
 from editbench.ledger import LedgerError
 
 if TYPE_CHECKING:
@@ -52,12 +52,8 @@ class SavedState:
             "clock": json.dumps(clock),
         }
         data = save(tensors or {"empty": torch.zeros(0)}, metadata=meta)
-        temporary = self.file.with_suffix(".tmp")
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(self.file)
+        with replacing(self.file) as temporary:
+            temporary.write_bytes(data)
         self._last, self._cost = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, float]]:

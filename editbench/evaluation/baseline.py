@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from editbench.atomic import replacing
 from editbench.evaluation import forward, perplexity
 from editbench.evaluation.forward import Answer, Query, answer
 from editbench.evaluation.generation import VERSION as GENERATION_VERSION
@@ -20,6 +18,7 @@ from editbench.evaluation.wording import Said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from editbench.evaluation.questions import Question
     from editbench.host import Host
@@ -146,16 +145,8 @@ def _write(path: Path, key: str, baseline: Baseline) -> None:
     said = None if baseline.said is None else [[*pair, s.text, s.finite] for pair, s in baseline.said.items()]
     content = {"answers": answers, "texts": baseline.texts, "said": said}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"key": key, "digest": _digest(content), "content": content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"key": key, "digest": _digest(content), "content": content}), encoding="utf-8")
 
 
 def _read(path: Path, key: str) -> Baseline | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from editbench.atomic import replacing
 from editbench.locate.partial import Columns, run, watch
 from editbench.progress import progress
 
@@ -232,6 +233,5 @@ def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{time.monotonic_ns()}.tmp")
-    save_file(tensors, str(temporary), metadata=metadata)
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        save_file(tensors, str(temporary), metadata=metadata)

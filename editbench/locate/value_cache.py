@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 
+from editbench.atomic import replacing
 from editbench.editor import EditError
 from editbench.locate.values import Value, ValueSettings, optimise_values
 from editbench.progress import progress
@@ -143,10 +143,9 @@ class ValueCache:
         if file is None:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         losses = torch.tensor(value.losses, dtype=torch.float64)
-        save_file({"target": value.target.cpu().contiguous(), "losses": losses}, str(temporary))
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            save_file({"target": value.target.cpu().contiguous(), "losses": losses}, str(temporary))
 
     def _file(self, key: str) -> Path | None:
         return self._folder / key[:2] / f"{key}.safetensors" if self._folder is not None else None

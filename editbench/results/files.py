@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import secrets
 import socket
 import sys
 import time
@@ -13,6 +11,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from editbench.atomic import replacing
 from editbench.results.schema import ResultsError
 from editbench.results.strict_json import decode
 
@@ -58,18 +57,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         ResultsError: If it cannot be written; the old content is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with explained("write", path, "is its folder there and writable, and is there space on the disk?"):
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):  # it is gone when all went well
-            temporary.unlink()
+    remedy = "is its folder there and writable, and is there space on the disk?"
+    with explained("write", path, remedy), replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def append_lines(path: Path, lines: str) -> None:
@@ -122,17 +112,6 @@ def cut_tail(path: Path, size: int) -> None:
     with explained("repair", path, "correct its permissions"), open(path, "r+b") as file:
         file.truncate(path.stat().st_size - size)
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename in this folder durable; Windows can neither do this nor needs it."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Lock:

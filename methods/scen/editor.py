@@ -159,14 +159,22 @@ class SCEN(Editor[SCENConfig]):
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
-        """(B, d_ff) what neurons see at the last token of each text, given as the model sees it."""
-        rows = [self.host.encode(text).ids for text in texts]
+        """(B, d_ff) what neurons see at the last token of each text, given as the model sees it.
+
+        A text that is longer than the model takes loses its beginning, as when it is asked; the BOS stays.
+        """
+        rows = [self._fitted(self.host.encode(text).ids) for text in texts]
         parts = [
             prompt_inputs(self.host, self.config.layer, rows[start : start + ROWS_AT_ONCE])
             for start in range(0, len(rows), ROWS_AT_ONCE)
         ]
         empty = self.bank.inputs[:0]
         return torch.cat([empty, *(neuron_input(part, self.config.cosine) for part in parts)])
+
+    def _fitted(self, ids: list[int]) -> list[int]:
+        excess = max(0, len(ids) - self.host.max_length)
+        keep = 1 if ids[:1] == [self.host.tokenizer.bos_token_id] else 0
+        return ids[:keep] + ids[keep + excess :]
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
         """Token ids of prompt and answer, EOS included.

@@ -7,11 +7,11 @@ nothing in it can be read.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from editbench.atomic import replacing
 from editbench.host import tensor_bytes
 
 from .stores import Packed
@@ -98,12 +98,8 @@ class Folder:
         file = self.path / f"{number:06d}-{_name_of(expert.id)}.safetensors"
         tensors, words = expert.tensors(), expert.words()
         data = save(tensors, metadata=words | {"digest": _digest(words, tensors)})
-        temporary = file.with_suffix(".tmp")
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            temporary.write_bytes(data)
         self.remove(expert.id)
         self.files[_id_of(file)] = file
 

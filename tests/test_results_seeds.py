@@ -101,6 +101,13 @@ def test_grouped_rows_go_through_tables_and_csv(tmp_path):
     assert where(rows, ["seeds=3"]) == [rows[1]]
 
 
+def test_the_control_does_not_compete():
+    rows = [row("a", 0, 0.5), row("b", 0, 0.7, method="unedited"), row("c", 0, 0.6, method="memit")]
+    table = layout(rows)
+    bold = {line[0].text for line in table.lines if line[table.titles.index("score")].bold}
+    assert bold == {"memit"}
+
+
 def test_namesakes_are_told_apart_by_their_settings():
     rows = [
         row("a", 0, 0.5, settings='{"layer": 5, "steps": 20}'),

@@ -47,6 +47,8 @@ FIGURES = (
     Figure("score", "score", max),
     Figure("s/edit", "seconds_per_edit", min, digits=2),
 )
+CONTROL = "unedited"
+"""The method that is never the best."""
 TESTED = (*HEADLINES, "score")
 """Columns whose differences are tested."""
 
@@ -130,9 +132,13 @@ def comparable(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def best_row(group: Sequence[Row], column: str) -> Row | None:
-    """The first of the finished rows with the best value, if there are two or more to choose from."""
+    """The first of the finished rows with the best value, if there are two or more to choose from.
+
+    The unedited control does not compete: nothing leaves everything as it was so well as doing nothing.
+    """
     figure = next(figure for figure in FIGURES if figure.column == column)
-    values = [(row, value) for row in group if row["status"] == "done" and (value := _number(row, column)) is not None]
+    rivals = [row for row in group if row["status"] == "done" and row.get("method") != CONTROL]
+    values = [(row, value) for row in rivals if (value := _number(row, column)) is not None]
     if len(values) < 2:
         return None
     best = figure.best([value for _, value in values])
@@ -207,7 +213,8 @@ def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: 
     value = _number(row, figure.column)
     if value is None:
         return Shown(NO_VALUE)
-    bold = best is not None and row["status"] == "done" and value == _number(best, figure.column)
+    competes = row["status"] == "done" and row.get("method") != CONTROL
+    bold = best is not None and competes and value == _number(best, figure.column)
     worse = (row.get("content_hash"), figure.column) in marks.worse
     low, high = _number(row, f"{figure.column}_low"), _number(row, f"{figure.column}_high")
     text = f"{value:.{figure.digits}f}"

@@ -22,7 +22,8 @@ from editbench.results.report import write_report
 from editbench.results.report.page import json_in_html
 from editbench.results.report.records import TEXT_LENGTH, browse
 from editbench.results.report.run_data import clip
-from editbench.results.report.series import POINTS, curves, heat_map
+from editbench.results.report.series import POINTS, VALUES, curves, heat_map, thin
+from editbench.results.report.study import settings_that_vary
 from editbench.results.schema import SCORES_FILE
 
 pytestmark = pytest.mark.skipif(not find_spec("plotly"), reason="the report needs plotly")
@@ -35,7 +36,9 @@ HEADLINE = {
 KINDS = ("rewrite", "paraphrase", "paraphrase", *["locality"] * 10, "subject_fact", "subject_fact")
 
 
-def write_run(root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rate=0.8, probe=None, status="done"):
+def write_run(
+    root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rate=0.8, probe=None, status="done", settings=None
+):
     """A run as a session writes it, with rates around `rate` and a probe's texts from `probe(kind, position)`."""
     rng = random.Random(f"{method} {seed}")
     provenance = {
@@ -43,11 +46,16 @@ def write_run(root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rat
         "model": {"name": "tiny", "hash": "12e4"},
         "dataset": {"name": "counterfact", "hash": "00123"},
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
-        "method": {"name": method, "settings": {"layer": 5}},
+        "method": {"name": method, "settings": settings or {"layer": 5}},
         "protocol": {"name": "default", "headline": HEADLINE},
     }
     rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
     rows += [texts("final", edits, 6.0)]
+    for moment, at in [("baseline", 0), *(("checkpoint", at) for at in checkpoints), ("final", edits)]:
+        rows.append(of_texts(moment, at, "unrelated", {"questions": 100, "activation": at / 1000}))
+        stamp = {"moment": moment, "edits": at, "batch": at - 1}
+        rows.append({**stamp, "ability": "pocket", "scores": {"recall": 1 - at / 100}, "stderr": {}, "n": 9})
+        rows += [of_texts(moment, at, "drift", {"weight_change": at / 100})] if at else []
     for position in range(edits):
         moments = [("immediate", position + 1), *(("checkpoint", at) for at in checkpoints), ("final", edits)]
         for moment, at in moments:
@@ -64,13 +72,11 @@ def write_run(root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rat
 
 
 def texts(moment, edits, perplexity):
-    return {
-        "moment": moment,
-        "edits": edits,
-        "batch": edits - 1,
-        "texts": "plain",
-        "scores": {"perplexity": perplexity},
-    }
+    return of_texts(moment, edits, "plain", {"perplexity": perplexity, "tokens": 9})
+
+
+def of_texts(moment, edits, name, scores):
+    return {"moment": moment, "edits": edits, "batch": edits - 1, "texts": name, "scores": scores}
 
 
 def record(moment, edits, position, rng, rate, probe):
@@ -79,7 +85,10 @@ def record(moment, edits, position, rng, rate, probe):
     return {
         **{"moment": moment, "edits": edits, "batch": edits - 1, "status": "scored", "reason": None, "left_out": {}},
         **{"record": str(1000 + position), "position": position},
-        "scores": {measure: float(holds[kind]) for kind, measure in HEADLINE.items()},
+        "scores": {
+            **{measure: float(holds[kind]) for kind, measure in HEADLINE.items()},
+            **{"rewrite.activation": 0.9, "paraphrase.activation": 0.8, "locality.activation": edits / 1000},
+        },
         "probes": []
         if moment == "checkpoint"
         else [{**probe(kind, f"{position}.{index}"), "correct": [True]} for index, kind in enumerate(KINDS)],
@@ -120,6 +129,8 @@ def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
     done = runs["done"]
     assert done["cells"]["bytes_per_edit"] == 4096 and done["cells"]["seconds_per_edit"] == 2.5
     assert done["halves"]["reliability"] > 0 and "seconds_per_edit" not in done["halves"]
+    assert done["final"]["unrelated.activation"] == 0.008 and done["final"]["rewrite.activation"] == pytest.approx(0.9)
+    assert not [name for name in done["final"] if name.endswith(("_n", "_low", "_high", "questions", "tokens"))]
     assert ["method.settings.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"
     assert "&lt;My&gt; report" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -152,7 +163,7 @@ def test_the_policy_names_the_scripts_and_allows_nothing_else(tmp_path):
 def test_the_scripts_make_no_markup_and_ask_no_network():
     folder = resources.files("editbench.results.report")
     names = [file.name for file in folder.iterdir() if file.name.endswith(".js")]
-    assert len(names) == 5
+    assert len(names) == 7
     for name in names:
         source = (folder / name).read_text(encoding="utf-8")
         forbidden = (
@@ -202,19 +213,77 @@ def test_curves_are_running_means_and_checkpoint_means():
         scored("final", 5, 1, 0.75),
         texts("final", 5, 6.0),
     ]
-    made = curves(rows, HEADLINE)
-    assert made["immediate"]["edits"] == [2, 3, 5]
-    assert made["immediate"]["reliability"] == [0.5, 0.5, 0.6667]
-    assert made["immediate"]["locality"] == [None, None, None]
-    assert made["checkpoints"]["edits"] == [0, 2, 5]
-    assert made["checkpoints"]["reliability"] == [None, 0.5, 0.5]
-    assert made["checkpoints"]["perplexity"] == [4.0, None, 6.0]
+    made = curves(rows)
+    assert made["immediate"] == {"edits": [2, 3, 5], "rewrite.exact_match": [0.5, 0.5, 0.66667]}
+    assert made["checkpoints"] == {
+        **{"edits": [0, 2, 5], "plain.perplexity": [4.0, None, 6.0], "rewrite.exact_match": [None, 0.5, 0.5]}
+    }
+
+
+def test_curves_of_texts_and_ability_have_names_of_their_own():
+    able = {"moment": "checkpoint", "edits": 2, "batch": 1, "ability": "pocket", "scores": {"recall": 0.75}, "n": 4}
+    rows = [
+        of_texts("baseline", 0, "unrelated", {"questions": 100, "activation": 0.25}),
+        of_texts("checkpoint", 2, "unrelated", {"questions": 100, "activation": 0.5}),
+        of_texts("final", 2, "drift", {"weight_change.w.0": 1e-07, "hidden_change": None}),
+        of_texts("final", 2, "footprint", {"host": 12_345_678}),
+        able,
+    ]
+    assert curves(rows)["checkpoints"] == {
+        **{"edits": [0, 2], "unrelated.activation": [0.25, 0.5], "drift.weight_change.w.0": [None, 1e-07]},
+        **{"footprint.host": [None, 12_346_000.0], "ability.pocket.recall": [None, 0.75]},
+    }
 
 
 def test_a_long_curve_keeps_its_ends():
-    made = curves([scored("immediate", n + 1, n, 1.0) for n in range(1000)], HEADLINE)["immediate"]
-    assert len(made["edits"]) == len(made["reliability"]) == POINTS
-    assert made["edits"][0] == 1 and made["edits"][-1] == 1000
+    made = curves([scored("immediate", n + 1, n, 1.0) for n in range(1000)])
+    thin([made])
+    curve = made["immediate"]
+    assert len(curve["edits"]) == len(curve["rewrite.exact_match"]) == POINTS
+    assert curve["edits"][0] == 1 and curve["edits"][-1] == 1000
+
+
+def test_many_curves_have_fewer_points_each():
+    edits = [float(n) for n in range(1, 301)]
+    many = [{"immediate": {"edits": edits, **{f"a.{m}": edits for m in range(40)}}, "checkpoints": {"edits": []}}] * 20
+    many = json.loads(json.dumps(many))
+    thin(many)
+    lengths = {len(values) for one in many for values in one["immediate"].values()}
+    assert len(lengths) == 1 and 40 < lengths.pop() <= VALUES / 20 / 41
+    assert many[7]["immediate"]["edits"] == many[7]["immediate"]["a.3"]
+    assert (many[0]["immediate"]["edits"][0], many[0]["immediate"]["edits"][-1]) == (1.0, 300.0)
+
+
+# --- studies ---
+
+
+def a_row(method, edits=10, **settings):
+    return {"method": method, "settings": json.dumps(settings), "edits": edits, "batch_size": 1}
+
+
+def test_the_settings_that_vary_are_found_method_by_method():
+    rows = [
+        a_row("scen", theta=0.5, layer=1, store="dense", empty=""),
+        a_row("scen", theta=0.65, layer=1, store="low_rank", empty="x"),
+        a_row("rome", layer=5, edits=20),
+        {"method": None, "settings": None, "edits": None, "batch_size": None},  # damaged
+    ]
+    assert settings_that_vary(rows) == [
+        {"method.empty": '""', "method.store": "dense", "method.theta": 0.5},
+        {"method.empty": "x", "method.store": "low_rank", "method.theta": 0.65},
+        *({}, {}),
+    ]
+    assert settings_that_vary([a_row("rome"), a_row("rome", edits=20)]) == [{"stream.edits": 10}, {"stream.edits": 20}]
+
+
+def test_lists_are_told_by_their_text_and_prompts_by_their_count():
+    made = settings_that_vary([a_row("a", layers=[0]), a_row("a", layers=[0, 1]), a_row("a", layers=None)])
+    assert [one["method.layers"] for one in made] == ["[0]", "[0, 1]", "null"]
+    made = settings_that_vary([a_row("a", negatives=[]), a_row("a", negatives=["p"] * 100)])
+    assert made == [{"method.negatives (count)": 0}, {"method.negatives (count)": 100}]
+    alike = settings_that_vary([a_row("a", negatives=["p" * 99]), a_row("a", negatives=["p" * 99 + "q"])])
+    told = [one["method.negatives"] for one in alike]  # as many in both, and cut to the same length
+    assert len(set(told)) == 2 and max(map(len, told)) < 70
 
 
 def test_a_heat_map_without_checkpoints_has_two_lines():

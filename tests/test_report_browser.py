@@ -68,9 +68,43 @@ def hostile_probe(kind, where):
     return {**plain_probe(kind, where), "prompt": f"{HOSTILE} {where}", "answer": BACKWARDS, "target": "long" * 50_000}
 
 
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Runs over θ, with two seeds; over lists of layers; over numbers of edits; and over a hostile setting."""
+    root = tmp_path_factory.mktemp("studies")
+    for theta in (0.5, 0.65, 0.8):
+        for seed in (0, 1):
+            settings = {"theta": theta, "layer": 1}
+            write_run(root, f"scen-{theta}-{seed}", method="scen", seed=seed, settings=settings, checkpoints=(2, 4))
+    write_run(root, "scen-0.65-layer-2", method="scen", settings={"theta": 0.65, "layer": 2})
+    write_run(root, "scen-failed", method="scen", settings={"theta": 0.9, "layer": 1}, status="failed")
+    for layers in ([0], [0, 1]):
+        write_run(root, f"memit-{len(layers)}", method="memit", settings={"layers": layers})
+    for edits in (1, 10, 100):
+        write_run(root, f"rome-{edits}", method="rome", edits=edits)
+    for value in ("<b>1</b>", "<i>2</i>"):
+        write_run(root, f"hostile-{value[3]}", method="hostile", settings={HOSTILE: value})
+    write_report(collect_folders(root), root / "report.html")
+    return root / "report.html"
+
+
 @pytest.fixture
 def page(browser, report):
-    """The report, freshly opened; afterwards there must be no complaint and no request but for the file."""
+    """The report, freshly opened."""
+    with opened(browser, report) as page:
+        yield page
+
+
+@pytest.fixture
+def study(browser, studies):
+    """The report on studies, freshly opened."""
+    with opened(browser, studies) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser, report):
+    """A report's page; afterwards there must be no complaint and no request but for the file."""
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(report.as_uri())
     WebDriverWait(browser, 30).until(lambda one: one.find_elements(By.CSS_SELECTOR, "#ages-chart .heatmaplayer image"))
@@ -105,6 +139,10 @@ class Page:
         titles = self.texts("#table thead th")
         return self.texts(f"#table tbody tr > :nth-child({titles.index(title) + 1})")
 
+    def cell(self, run, title):
+        """The figure of a run in the table, without its interval."""
+        return self.column(title)[self.runs().index(run)].split()[0]
+
     def heading(self, title):
         return next(button for button in self.all("#table thead button") if button.text == title)
 
@@ -113,6 +151,21 @@ class Page:
 
     def choose(self, selector, text):
         Select(self.one(selector)).select_by_visible_text(text)
+
+    def choices(self, selector):
+        return [option.text for option in Select(self.one(selector)).options]
+
+    def lines(self, chart):
+        """What plotly draws: name to (x, y, half widths)."""
+        script = "return document.getElementById(arguments[0]).data.map((t) => [t.name, t.x, t.y, t.error_y?.array])"
+        return {name: (x, y, halves) for name, x, y, halves in self.browser.execute_script(script, chart)}
+
+    def looks(self, chart):
+        """Colour, symbol and dash of each line."""
+        script = (
+            "return document.getElementById(arguments[0]).data.map((t) => [t.line.color, t.marker.symbol, t.line.dash])"
+        )
+        return self.browser.execute_script(script, chart)
 
     def hover(self, element):
         """The text of the label that plotly shows there."""
@@ -183,7 +236,7 @@ def test_hovering_shows_a_label(page):
     page.one("#filter").send_keys("rome-0")
     label = page.hover(page.all("#tradeoff-chart .points path")[0])
     assert "rome · edits 8 · seed 0" in label and "seconds per edit 2.50" in label and "bytes per edit 4,096" in label
-    page.choose("#curves-measure", "perplexity")
+    page.choose("#curves-measure", "plain.perplexity")
     label = page.hover(page.all("#curves-chart .points path")[1])
     assert "scored after, 2 edits: 4.040" in label
 
@@ -202,6 +255,94 @@ def test_no_button_sends_a_chart_anywhere(page):
     buttons = {button.get_attribute("data-title") for button in page.all(".modebar-btn")}
     assert buttons == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
     assert page.all("a[href^=http]") == []
+
+
+# --- studies ---
+
+
+def test_every_measure_can_be_drawn_over_the_edits(page):
+    headings = [one.get_attribute("label") for one in page.all("#curves-measure optgroup")]
+    kinds = ["rewrite", "paraphrase", "locality", "unrelated", "plain", "ability", "drift"]
+    assert headings == ["Headline", "Together", *kinds]
+    assert not [name for name in page.choices("#curves-measure") if name.endswith(("questions", "tokens"))]
+    assert not page.one("#curves-run").is_displayed()
+    page.one("#filter").send_keys("rome-0")
+    page.choose("#curves-measure", "drift.weight_change")
+    x, y, _ = page.lines("curves-chart")["rome · edits 8 · seed 0"]
+    assert (x, y) == ([0, 2, 4, 6, 8], [None, 0.02, 0.04, 0.06, 0.08])
+    page.choose("#curves-measure", "ability.pocket.recall")
+    assert page.lines("curves-chart")["rome · edits 8 · seed 0"][1] == [1, 0.98, 0.96, 0.94, 0.92]
+    page.choose("#curves-measure", "unrelated.activation")
+    assert page.lines("curves-chart")["rome · edits 8 · seed 0"][1] == [0, 0.002, 0.004, 0.006, 0.008]
+
+
+def test_all_kinds_of_prompts_are_drawn_together_for_one_run(page):
+    page.choose("#curves-measure", "activation: edits, paraphrases, locality, unrelated")
+    assert page.one("#curves-run").is_displayed()
+    page.choose("#curves-run", "rome · edits 8 · seed 1")
+    names = ["edits", "paraphrases", "locality", "unrelated"]
+    assert page.texts("#curves-chart .legendtext") == names
+    lines = page.lines("curves-chart")  # the later of two lines of one name: at checkpoints and the end
+    assert lines["locality"][:2] == ([0, 2, 4, 6, 8], [None, 0.002, 0.004, 0.006, 0.008])
+    assert lines["unrelated"][0] == [0, 2, 4, 6, 8] and lines["edits"][1] == [None, 0.9, 0.9, 0.9, 0.9]
+    looks = page.looks("curves-chart")
+    assert len(looks) == 7 and len({colour for colour, _, _ in looks}) == len({symbol for _, symbol, _ in looks}) == 4
+    page.choose("#curves-measure", "score")
+    assert not page.one("#curves-run").is_displayed() and len(page.texts("#curves-chart .legendtext")) == 6
+
+
+def test_where_no_setting_varies_there_is_no_study(page):
+    assert not page.one("#study").is_displayed() and not page.one("nav a[href='#study']").is_displayed()
+
+
+def test_final_measures_are_drawn_over_a_setting(study):
+    assert study.one("#study").is_displayed() and study.one("nav a[href='#study']").is_displayed()
+    swept = {"method.theta", "method.layer", "method.layers", "stream.edits", f"method.{HOSTILE}"}
+    assert set(study.choices("#study-setting")) == swept
+    study.choose("#study-setting", "method.theta")
+    lines = study.lines("study-chart")  # with layer 2 there is but one point
+    assert len(lines) == 6 and set(study.looks("study-chart")[0]).isdisjoint(study.looks("study-chart")[1])
+    x, y, halves = lines["scen · layer 1 · reliability"]
+    assert x == [0.5, 0.65, 0.8]  # not the run that failed
+    (one, other) = (float(study.cell(f"scen-0.5-{seed}", "reliability")) for seed in (0, 1))
+    assert y[0] == pytest.approx((one + other) / 2, abs=1e-3)
+    assert halves[0] == pytest.approx(12.706 * abs(one - other) / 2, abs=2e-2)
+    assert lines["scen · layer 2 · reliability"][::2] == ([0.65], [None])
+    study.choose("#study-measure", "score")
+    assert list(study.lines("study-chart")) == ["scen · layer 1", "scen · layer 2"]
+    study.one("#filter").send_keys("memit")
+    assert study.lines("study-chart") == {} and "Nothing to show." in study.one("#study-chart").text
+    study.one("#study-setting").send_keys("method.layers")
+    assert study.lines("study-chart")["memit"][0] == ["[0, 1]", "[0]"]
+
+
+def test_numbers_of_edits_lie_on_a_log_scale(study):
+    study.choose("#study-setting", "stream.edits")
+    study.choose("#study-measure", "activation: edits, paraphrases, locality, unrelated")
+    axis = "return document.getElementById('study-chart').layout.xaxis.type"
+    assert study.browser.execute_script(axis) == "log"
+    lines = study.lines("study-chart")
+    assert list(lines) == [f"rome · {kind}" for kind in ("edits", "paraphrases", "locality", "unrelated")]
+    assert lines["rome · unrelated"][:2] == ([1, 10, 100], [0.001, 0.01, 0.1])
+    label = study.hover(study.all("#study-chart .points path")[1])
+    assert "stream.edits 10: 0.900" in label
+
+
+def test_a_study_has_curves_that_can_be_told_apart(study):
+    study.one("#filter").send_keys("scen-0")
+    looks = dict(zip(study.texts("#curves-chart .legendtext"), study.looks("curves-chart"), strict=False))
+    assert "scen · layer 1 · theta 0.5 · edits 8 · seed 0" in looks
+    assert (
+        len({tuple(look[:2]) for look in study.looks("curves-chart")}) == 4
+    )  # three θ, and one of them in another layer
+
+
+def test_a_hostile_setting_stays_text(study):
+    study.choose("#study-setting", f"method.{HOSTILE}")
+    chart = study.one("#study-chart").text
+    assert HOSTILE in chart and "<b>1</b>" in chart and "<i>2</i>" in chart
+    assert study.all("img") == [] and study.all("main b") == []
+    assert study.browser.execute_script("return window.hacked") is None
 
 
 # --- records ---

@@ -1,8 +1,8 @@
 // The charts, drawn by plotly. Its texts know some markup, so data is escaped with `plain`.
 
-const MEASURES = ["score", "reliability", "generality", "locality"];
 const SIZES = [["seconds_per_edit", "seconds per edit"], ["bytes_per_edit", "bytes per edit"]];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const CLEAR = "rgba(0,0,0,0)";
 const DARK = "(prefers-color-scheme: dark)";
 const NARROW = "(max-width: 45rem)";
@@ -21,48 +21,79 @@ const CAPTIONS = {
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** The harmonic mean, 0 where a value is; null where one is missing. */
-function harmonic(values) {
-  if (values.some((value) => value == null)) return null;
-  return values.length / values.reduce((sum, value) => sum + 1 / value, 0);
-}
-
-/** Colour and symbol by method, the same in all charts, whatever the filter shows. */
+/** A run's colour and symbol go by its method and settings: the same in all charts, whatever the filter shows. */
 class Charts {
-  constructor(runs) {
-    this.methods = distinct(runs.map((run) => run.cells.method));
+  /** `quantiles`: of Student's t, by degrees of freedom from 1. */
+  constructor(runs, quantiles) {
+    this.variants = distinct(runs.map((run) => run.variant));
+    this.quantiles = quantiles;
   }
 
   look(run) {
-    const index = this.methods.indexOf(run.cells.method);
-    const colours = style("--series").split(/\s+/);
-    return { color: colours[index % colours.length], symbol: SYMBOLS[index % SYMBOLS.length] };
+    return this.pen(this.variants.indexOf(run.variant));
   }
 
-  curves(runs, measure) {
-    const traces = runs.flatMap((run) => {
-      const { color, symbol } = this.look(run);
-      const name = plain(run.label);
-      const trace = (curve, when, extra) => {
-        const y = series(curve, measure);
-        const text = y.map((value, i) => `${name}<br>${when}, ${curve.edits[i]} edits: ${figure(value, 3)}`);
-        return { x: curve.edits, y, text, hovertemplate: LABEL, name, legendgroup: run.label, ...extra };
-      };
-      const { immediate, checkpoints } = run.curves;
-      const solid = trace(immediate, "right after, mean up to", {
-        mode: immediate.edits.length > 1 ? "lines" : "markers", line: { color, width: 2 }, marker: { color, symbol },
-      });
-      const dashed = trace(checkpoints, "scored after", {
-        mode: "lines+markers", line: { color, width: 1.5, dash: "dash" }, marker: { color, symbol, size: 8 },
-        connectgaps: true,
-      });
-      const drawn = [solid, dashed].filter(({ y }) => y.some((value) => value != null));
-      return drawn.map((one, i) => ({ ...one, showlegend: i === 0 }));
-    });
-    const free = measure.startsWith("ability.") ? {} : { range: [-0.03, 1.03] }; // a correlation may be negative
-    const rates = measure === "perplexity" ? { type: "log" } : free;
+  /** The looks of the line with this number: 64 that differ. */
+  pen(index) {
+    const colours = style("--series").split(/\s+/);
+    const turn = Math.floor(index / colours.length); // the same colour again has another symbol
+    return {
+      color: colours[index % colours.length], symbol: SYMBOLS[(index + turn) % SYMBOLS.length],
+      dash: DASHES[index % DASHES.length],
+    };
+  }
+
+  /** One measure of these runs, or several of `run`. */
+  curves(runs, view, run) {
+    const [[first]] = view.parts;
+    const lines = view.parts.length > 1
+      ? view.parts.map(([measure, name], i) => ({ run, measure, name, look: this.pen(i) }))
+      : runs.map((run) => ({ run, measure: first, name: run.label, look: this.look(run) }));
+    const traces = lines.flatMap((line) => this.curve(line));
     const xaxis = { title: "edits", rangemode: "tozero" };
-    this.draw("curves-chart", traces, { xaxis, yaxis: { title: measure, ...rates } });
+    this.draw("curves-chart", traces, { xaxis, yaxis: valueAxis(view, traces) });
+  }
+
+  /** A run's measure right after each edit, and later. */
+  curve({ run, measure, name, look: { color, symbol } }) {
+    const { immediate, checkpoints } = run.curves;
+    const trace = (curve, when, line, marker) => {
+      const y = series(run, curve, measure);
+      const text = y.map((value, i) => `${plain(name)}<br>${when}, ${curve.edits[i]} edits: ${figure(value, 3)}`);
+      return {
+        x: curve.edits, y, text, hovertemplate: LABEL, name: plain(name), legendgroup: name, mode: "lines+markers",
+        line: { color, ...line }, marker: { color, symbol, ...marker }, connectgaps: true,
+      };
+    };
+    return [
+      trace(immediate, "right after, mean up to", { width: 2 }, { size: 6, maxdisplayed: 8 }),
+      trace(checkpoints, "scored after", { width: 1.5, dash: "dash" }, { size: 8 }),
+    ].filter(({ y }) => y.some((value) => value != null)).map((one, i) => ({ ...one, showlegend: i === 0 }));
+  }
+
+  /** Measures after the last edit over a setting; a line for each measure and all that runs differ in otherwise. */
+  study(runs, setting, view) {
+    const lines = studyLines(runs, setting);
+    const several = view.parts.length > 1;
+    const traces = lines.flatMap((line) => view.parts.map(([measure, part]) => {
+      const name = [variant(line[0], lines.flat(), ["seed", setting]), ...several ? [part] : []].join(" · ");
+      return { name, points: studyPoints(line, setting, measure, this.quantiles) };
+    })).filter(({ points }) => points.length).map((line, i) => this.studied(line, setting, this.pen(i)));
+    const xaxis = settingAxis(setting, lines.flat().map((run) => run.settings[setting]));
+    if (xaxis.type === "category") for (const trace of traces) trace.x = trace.x.map(plain);
+    this.draw("study-chart", traces, { xaxis, yaxis: valueAxis(view, traces) });
+  }
+
+  studied({ name, points }, setting, { color, symbol, dash }) {
+    const text = points.map(({ x, value, half, seeds }) => {
+      const interval = half == null ? "" : ` ± ${figure(half, 3)}, ${seeds} seeds`;
+      return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${interval}`;
+    });
+    return {
+      x: points.map(({ x }) => x), y: points.map(({ value }) => value), text, hovertemplate: LABEL, name: plain(name),
+      mode: "lines+markers", line: { color, dash, width: 2 }, marker: { color, symbol, size: 9 },
+      error_y: { type: "data", array: points.map(({ half }) => half), color, thickness: 1 },
+    };
   }
 
   tradeoff(runs, size) {
@@ -121,16 +152,4 @@ class Charts {
     };
     Plotly.react(id, traces, layout, CONFIG);
   }
-}
-
-/** A measure's values along a curve; the score is the harmonic mean of the other three. */
-function series(curve, measure) {
-  if (measure !== "score") return curve[measure] ?? [];
-  return curve.edits.map((_, i) => harmonic(MEASURES.slice(1).map((name) => curve[name][i])));
-}
-
-/** A measure's matrix in a heat map. */
-function grid(heat, measure) {
-  if (measure !== "score") return heat[measure];
-  return heat.n.map((line, y) => line.map((_, x) => harmonic(MEASURES.slice(1).map((name) => heat[name][y][x]))));
 }

@@ -3,14 +3,11 @@
 const data = JSON.parse(byId("data").textContent);
 const runs = data.runs;
 
-/** A run's label: its method, and the facts in which it differs from others. */
+/** Names for runs in charts and selects, and what their looks go by. */
 function label(runs) {
-  const telling = ["model", "dataset", "protocol", "edits", "batch_size", "seed"]
-    .filter((name) => distinct(runs.map((run) => run.cells[name])).length > 1);
   for (const run of runs) {
-    const facts = telling.filter((name) => run.cells[name] != null)
-      .map((name) => (typeof run.cells[name] === "number" ? `${name.replace("_", " ")} ` : "") + run.cells[name]);
-    run.label = [run.cells.method ?? run.cells.run, ...facts].join(" · ");
+    run.variant = variant(run, runs, FACTS);
+    run.label = variant(run, runs);
   }
   for (const run of runs) {
     if (runs.filter((other) => other.label === run.label).length > 1) run.twins = true;
@@ -31,33 +28,53 @@ const count = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
 byId("about").textContent = `${count}, written ${data.written}. Everything is in this file; it works offline.`;
 byId("provenance-list").append(...runs.map(provenance));
 
-const charts = new Charts(runs);
+const charts = new Charts(runs, data.quantiles);
 const browser = new RecordBrowser(runs, data.records);
+const names = runs.map((run, index) => [index, run.label]);
+const measures = (part) => distinct(runs.flatMap((run) => Object.keys(part(run))));
+const curveViews = views(distinct(["immediate", "checkpoints"].flatMap((when) => measures((run) => run.curves[when]))));
+const studyViews = views(measures((run) => run.final));
+const settings = studySettings(runs);
 let shown = runs;
 let ready = false; // plotly stands behind this script, so that the table need not wait for it
 
-const drawCurves = () => ready && charts.curves(shown, byId("curves-measure").value);
+function drawCurves() {
+  const view = curveViews[byId("curves-measure").value];
+  const has = ([index]) => Object.values(runs[index].curves)
+    .some((curve) => view.parts.some(([measure]) => series(runs[index], curve, measure).length));
+  fill(byId("curves-run"), names.some(has) ? names.filter(has) : names);
+  byId("curves-run").parentElement.hidden = view.parts.length === 1;
+  if (ready) charts.curves(shown, view, runs[byId("curves-run").value]);
+}
+const drawStudy = () => ready && settings.length
+  && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
 const drawTradeoff = () => ready && charts.tradeoff(shown, byId("tradeoff-size").value);
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
-const drawAll = () => [drawCurves, drawTradeoff, drawHeat].forEach((draw) => draw());
+const drawAll = () => [drawCurves, drawStudy, drawTradeoff, drawHeat].forEach((draw) => draw());
 
 function openRun(run) {
   browser.open(run);
-  byId("ages-run").value = runs.indexOf(run);
+  for (const id of ["ages-run", "curves-run"]) byId(id).value = runs.indexOf(run);
   drawHeat();
+  drawCurves();
   byId("records").scrollIntoView();
   byId("records-run").focus({ preventScroll: true });
 }
 
-const abilities = runs.flatMap((run) => Object.keys(run.curves.checkpoints)).filter((name) => name.startsWith("ability."));
-fill(byId("curves-measure"), [...MEASURES, "perplexity", ...distinct(abilities)].map((name) => [name, name]));
+fillViews(byId("curves-measure"), curveViews);
+fill(byId("curves-run"), names);
+fill(byId("study-setting"), settings.map((name, index) => [index, name]));
+fillViews(byId("study-measure"), studyViews);
+byId("study-measure").value = studyViews.findIndex(({ heading }) => heading === TOGETHER);
+for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidden = !settings.length;
 fill(byId("tradeoff-size"), SIZES);
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
-fill(byId("ages-run"), runs.map((run, index) => [index, run.label]));
-byId("curves-measure").addEventListener("change", drawCurves);
+fill(byId("ages-run"), names);
+for (const id of ["curves-measure", "curves-run"]) byId(id).addEventListener("change", drawCurves);
+for (const id of ["study-setting", "study-measure"]) byId(id).addEventListener("change", drawStudy);
 byId("tradeoff-size").addEventListener("change", drawTradeoff);
 for (const id of ["ages-run", "ages-measure"]) byId(id).addEventListener("change", drawHeat);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);
 
-new RunTable(data.columns, runs, (now) => { shown = now; drawCurves(); drawTradeoff(); }, openRun);
+new RunTable(data.columns, runs, (now) => { shown = now; drawCurves(); drawStudy(); drawTradeoff(); }, openRun);
 document.addEventListener("DOMContentLoaded", () => { ready = true; drawAll(); });

@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 from editbench.results.files import write_atomic
 from editbench.results.report.records import browse
 from editbench.results.report.run_data import COLUMNS, read_run
+from editbench.results.report.series import thin
+from editbench.results.report.study import settings_that_vary
 from editbench.results.schema import ResultsError
+from editbench.results.seeds import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from editbench.results.schema import Row
 
-_SCRIPTS = ("dom.js", "table.js", "charts.js", "records.js", "page.js")
+_SCRIPTS = ("dom.js", "table.js", "measures.js", "study.js", "charts.js", "records.js", "page.js")
+_FREEDOM = 30
+"""Seeds of which the page knows the interval; that of more is a little too wide."""
 _IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
@@ -46,10 +51,13 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
     if not runs:
         raise ResultsError("there is no run to report on; run something first, or name other results folders")
     read = [read_run(folder, row) for folder, row in runs.items()]
+    thin(run.shown["curves"] for run in read)
+    varying = settings_that_vary(list(runs.values()))
     data = {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "columns": [column._asdict() for column in COLUMNS],
-        "runs": [run.shown for run in read],
+        "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
+        "quantiles": [t_quantile(freedom) for freedom in range(1, min(len(read), _FREEDOM))],
         "records": browse([run.rows for run in read], [run.headline for run in read]),
     }
     page = render(data, title).encode("utf-8", "replace")

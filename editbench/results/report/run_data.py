@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.results.files import explained, read_lines
-from editbench.results.report.series import curves, finite, heat_map
+from editbench.results.report.series import COUNTS, curves, finite, heat_map
 from editbench.results.schema import CONFIG_FILE, SCORES_FILE, ResultsError
 from editbench.results.store import read_info
 
@@ -52,7 +52,7 @@ class Run(NamedTuple):
     """A run as the report needs it.
 
     Attributes:
-        shown: What the page gets: table row, curves, heat map, provenance, config.
+        shown: What the page gets: table row, curves, final measures, heat map, provenance, config.
         rows: The rows of scores.jsonl; none of a run that cannot be trusted.
         headline: Which measure stands for reliability, generality and locality.
     """
@@ -83,7 +83,9 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
         "cells": {**{column.name: _cell(row.get(column.name)) for column in COLUMNS}, **_bytes_per_edit(row)},
         "halves": {column.name: half for column in COLUMNS if (half := _half(row, column.name)) is not None},
         "reason": clip(str(row["reason"] or "")),
-        "curves": curves(rows, headline),
+        "headline": headline,
+        "curves": curves(rows),
+        "final": _final(row),
         "heat": heat_map(rows, headline),
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
@@ -102,6 +104,18 @@ def _bytes_per_edit(row: Row) -> dict[str, float]:
     numbers = [float(value) for value in kept if isinstance(value, (int, float))]
     edits = row.get("edits")
     return {"bytes_per_edit": sum(numbers) / edits} if numbers and isinstance(edits, (int, float)) and edits else {}
+
+
+def _final(row: Row) -> dict[str, float]:
+    """All measures after the last edit, by their names in curves."""
+    found = {}
+    for column, value in row.items():
+        moment, _, name = column.partition(".")
+        of_interval = name.endswith(("_n", "_low", "_high")) and column.rpartition("_")[0] in row
+        counted = name.startswith("texts.") and name.endswith(tuple(f".{count}" for count in COUNTS))
+        if moment == "final" and not (of_interval or counted) and (number := finite(value)) is not None:
+            found[name.removeprefix("texts.")] = number
+    return found
 
 
 def _half(row: Row, name: str) -> float | None:

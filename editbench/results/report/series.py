@@ -10,44 +10,48 @@ from typing import TYPE_CHECKING, Any
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     Rows = Sequence[Mapping[str, Any]]
 
 POINTS = 200
-"""Points of a curve; of a longer stream, evenly spaced ones are kept."""
+"""Points of a curve; of a longer one, evenly spaced ones are kept."""
+VALUES = 40_000
+"""Values of all curves together; more runs and measures have fewer points each."""
 BINS = 20
 """Bins of a heat map's axis."""
-_DIGITS = 4
+COUNTS = ("texts", "tokens", "questions")
+"""Of a set of texts: how many there are, which no edit changes."""
+_DIGITS = 5
+
+Curve = dict[str, list[float | None]]
+"""Numbers of edits, as "edits", and a list for each measure, as long."""
 
 
-def curves(rows: Rows, headline: Mapping[str, str]) -> dict[str, dict[str, list[float | None]]]:
-    """Headline measures over the number of edits.
+def curves(rows: Rows) -> dict[str, Curve]:
+    """Every measure over the number of edits.
 
     Returns:
         "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean
-        over the records scored at a checkpoint, or at the end; with the plain texts' perplexity and, as
-        "ability.<test>.<metric>", general ability, where they were measured. Each has "edits" and a list for each
-        measure, as long.
+        over the records scored at a checkpoint, or at the end; and sets of texts ("plain.perplexity",
+        "unrelated.activation", "drift.hidden_change") and general ability ("ability.<test>.<metric>"), also before the
+        first edit.
     """
-    scored = [row for row in rows if row.get("status") == "scored"]
+    scored = [row for row in rows if row.get("status", "scored") == "scored"]  # only a record may be anything else
     immediate = sorted((row for row in scored if row["moment"] == "immediate"), key=lambda row: int(row["edits"]))
-    later = _by_edits(row for row in scored if row["moment"] in ("checkpoint", "final"))
-    texts = _by_edits(row for row in rows if row.get("texts") == "plain")
-    tests: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if "ability" in row:
-            tests[row["ability"]].append(row)
-    able = {test: _by_edits(several) for test, several in tests.items()}
-    at = sorted({*later, *texts, *(edits for of_test in able.values() for edits in of_test)})
-    points: dict[str, list[float | None]] = {
-        kind: [_mean(later.get(edits, ()), headline.get(kind)) for edits in at] for kind in HEADLINES
-    }
-    points["perplexity"] = [_mean(texts.get(edits, ()), "perplexity") for edits in at]
-    for test, of_test in able.items():
-        for name in tests[test][0]["scores"]:
-            points[f"ability.{test}.{name}"] = [_mean(of_test.get(edits, ()), name) for edits in at]
-    return {"immediate": _running_means(immediate, headline), "checkpoints": {"edits": [*at], **points}}
+    later = [row for row in scored if row["moment"] != "immediate"]
+    return {"immediate": _running_means(immediate), "checkpoints": _means_by_edits(later)}
+
+
+def thin(all_curves: Iterable[dict[str, Curve]], limit: int = VALUES) -> None:
+    """Leave out points, evenly, until a curve has at most `POINTS`, and all have at most `limit` values together."""
+    every = [curve for of_run in all_curves for curve in of_run.values()]
+    points = POINTS
+    while points > 2 and sum(len(curve) * min(points, len(curve["edits"])) for curve in every) > limit:
+        points = points * 9 // 10
+    for curve in every:
+        kept = _spread(len(curve["edits"]), points)
+        curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
 
 
 def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
@@ -83,37 +87,55 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     }
 
 
-def _running_means(rows: Rows, headline: Mapping[str, str]) -> dict[str, list[float | None]]:
-    sums, counts = dict.fromkeys(HEADLINES, 0.0), dict.fromkeys(HEADLINES, 0)
-    curve: dict[str, list[float | None]] = {name: [] for name in ("edits", *HEADLINES)}
+def _running_means(rows: Rows) -> Curve:
+    names = dict.fromkeys(name for row in rows for name in row["scores"])
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+    curve: Curve = {name: [] for name in ("edits", *names)}
     for index, row in enumerate(rows):
-        for kind in HEADLINES:
-            number = finite(row["scores"].get(headline.get(kind, "")))
+        for name, value in row["scores"].items():
+            number = finite(value)
             if number is not None:
-                sums[kind] += number
-                counts[kind] += 1
+                sums[name] += number
+                counts[name] += 1
         if index + 1 < len(rows) and rows[index + 1]["edits"] == row["edits"]:
             continue  # the batch is not over
         curve["edits"].append(row["edits"])
-        for kind in HEADLINES:
-            curve[kind].append(round(sums[kind] / counts[kind], _DIGITS) if counts[kind] else None)
-    kept = _spread(len(curve["edits"]))
-    return {name: [values[index] for index in kept] for name, values in curve.items()}
+        for name in names:
+            curve[name].append(_rounded(sums[name] / counts[name]) if counts[name] else None)
+    return curve
 
 
-def _spread(count: int) -> list[int]:
-    """Evenly spaced indices, `POINTS` at most, the first and the last among them."""
-    if count <= POINTS:
-        return list(range(count))
-    return [round(index * (count - 1) / (POINTS - 1)) for index in range(POINTS)]
-
-
-def _by_edits(rows: Iterable[Mapping[str, Any]]) -> dict[int, Rows]:
-    """Rows by the number of edits; where a checkpoint falls on the end, the final rows."""
-    groups: dict[int, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+def _means_by_edits(rows: Rows) -> Curve:
+    """Means of what was scored at one number of edits; where a checkpoint falls on the end, of the final rows."""
+    found: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
-        groups[int(row["edits"])][row["moment"]].append(row)
-    return {edits: moments.get("final") or next(iter(moments.values())) for edits, moments in groups.items()}
+        for name, value in _named(row):
+            if (number := finite(value)) is not None:
+                found[name][int(row["edits"])][row["moment"]].append(number)
+    at = sorted({edits for by_edits in found.values() for edits in by_edits})
+    curve: Curve = {"edits": [*at]}
+    for name, by_edits in found.items():
+        moments = [by_edits.get(edits, {}) for edits in at]
+        numbers = [one.get("final") or next(iter(one.values()), []) for one in moments]
+        curve[name] = [_rounded(fmean(several)) if several else None for several in numbers]
+    return curve
+
+
+def _named(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A row's scores, with what was scored before their names, where it is no record."""
+    if "texts" in row:
+        yield from ((f"{row['texts']}.{name}", value) for name, value in row["scores"].items() if name not in COUNTS)
+    elif "ability" in row:
+        yield from ((f"ability.{row['ability']}.{name}", value) for name, value in row["scores"].items())
+    else:
+        yield from row["scores"].items()
+
+
+def _spread(count: int, points: int) -> list[int]:
+    """Evenly spaced indices, this many at most, the first and the last among them."""
+    if count <= points:
+        return list(range(count))
+    return [round(index * (count - 1) / (points - 1)) for index in range(points)]
 
 
 def _age(row: Mapping[str, Any]) -> int:
@@ -122,7 +144,12 @@ def _age(row: Mapping[str, Any]) -> int:
 
 def _mean(rows: Rows, measure: str | None) -> float | None:
     numbers = [number for row in rows if (number := finite(row["scores"].get(measure))) is not None]
-    return round(fmean(numbers), _DIGITS) if numbers else None
+    return _rounded(fmean(numbers)) if numbers else None
+
+
+def _rounded(value: float) -> float:
+    """With as many digits as a chart can show."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def finite(value: Any) -> float | None:

@@ -1,0 +1,82 @@
+// A study: runs that differ in one setting, put in order along it.
+
+const EDITS = "stream.edits";
+const WIDE = 50;
+const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
+const LABEL_LENGTH = 80;
+
+/** A run's method with the settings and facts in which it differs from these others, but for some. */
+function variant(run, runs, but = []) {
+  const differs = (name) => runs.some((other) => (other.cells[name] ?? run.cells[name]) !== run.cells[name]);
+  const facts = FACTS.filter((name) => !but.includes(name) && !but.includes(`stream.${name}`))
+    .filter((name) => run.cells[name] != null && differs(name))
+    .map((name) => (typeof run.cells[name] === "number" ? `${name.replace("_", " ")} ` : "") + run.cells[name]);
+  const settings = Object.entries(run.settings)
+    .filter(([name]) => name.startsWith("method.") && !but.includes(name))
+    .map(([name, value]) => `${name.slice("method.".length)} ${value}`).join(" · ");
+  const short = settings.length > LABEL_LENGTH ? `${settings.slice(0, LABEL_LENGTH)}…` : settings;
+  return [run.cells.method ?? run.cells.run, ...short ? [short] : [], ...facts].join(" · ");
+}
+
+/** A run's place in a study of this setting: all else that is known of it, but for the seed. */
+function place(run, setting) {
+  const { method, constants, model, dataset, protocol } = run.cells;
+  const known = new Map(run.provenance);
+  const data = setting === EDITS ? null : known.get("dataset.hash"); // more edits read more of the same file
+  const others = Object.entries(run.settings).filter(([name]) => name !== setting);
+  return JSON.stringify([method, constants, model, dataset, protocol, known.get("model.hash"), data, ...others]);
+}
+
+/** Lists of things that agree in `key(thing)`, in the order in which they came. */
+function grouped(things, key) {
+  const groups = new Map();
+  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
+  return [...groups.values()];
+}
+
+/** The finished runs that have this setting, by line. */
+function studyLines(runs, setting) {
+  const there = runs.filter((run) => run.cells.status === "done" && Object.hasOwn(run.settings, setting));
+  return grouped(there, (run) => place(run, setting));
+}
+
+/** The settings over which at least one line has two points. */
+function studySettings(runs) {
+  const names = distinct(runs.flatMap((run) => Object.keys(run.settings)));
+  const values = (line, name) => distinct(line.map((run) => run.settings[name]));
+  return names.filter((name) => studyLines(runs, name).some((line) => values(line, name).length > 1));
+}
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** A measure's mean over these runs' seeds, with half the width of Student's 95 % interval where there are several. */
+function overSeeds(runs, measure, quantiles) {
+  const final = (run) => run.cells[measure] ?? own(run.final, measure);
+  const seeds = grouped(runs, (run) => run.cells.seed).map((same) => same.map(final));
+  if (seeds.flat().some((value) => value == null)) return null;
+  const values = seeds.map(mean);
+  const centre = mean(values);
+  const freedom = values.length - 1;
+  const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom);
+  const half = freedom ? (quantiles[freedom - 1] ?? quantiles.at(-1)) * spread / Math.sqrt(values.length) : null;
+  return { value: centre, half, seeds: values.length };
+}
+
+/** The points of a line; runs on other data are points of their own. */
+function studyPoints(line, setting, measure, quantiles) {
+  const key = (run) => JSON.stringify([run.settings[setting], new Map(run.provenance).get("dataset.hash")]);
+  return grouped(line, key)
+    .map((runs) => ({ x: runs[0].settings[setting], ...overSeeds(runs, measure, quantiles) }))
+    .filter(({ value }) => value != null)
+    .sort((a, b) => compare(a.x, b.x, false));
+}
+
+/** The axis of a setting: numbers, on a log scale if they lie far apart; anything else as categories. */
+function settingAxis(setting, values) {
+  const title = plain(setting);
+  const sorted = distinct(values).sort((a, b) => compare(a, b, false));
+  if (!sorted.every((value) => typeof value === "number")) {
+    return { title, type: "category", categoryorder: "array", categoryarray: sorted.map(plain) };
+  }
+  return { title, type: sorted[0] > 0 && sorted.at(-1) / sorted[0] >= WIDE ? "log" : "linear" };
+}

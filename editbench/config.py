@@ -175,6 +175,10 @@ class RunConfig:
     cache: str = MISSING
 
 
+NOT_DECIDING = ("results", "cache", "tracker", "ahead")
+"""Parts of the configuration that do not change a run's numbers."""
+
+
 def settings_of(node: Any) -> tuple[str, dict[str, Any]]:
     """Name and own settings of a ``method`` or ``dataset`` node."""
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
@@ -193,7 +197,7 @@ def run_name(config: Any, model_name: str) -> str:
     """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    decides = {k: v for k, v in plain.items() if k not in ("results", "cache", "tracker", "ahead")}
+    decides = {k: v for k, v in plain.items() if k not in NOT_DECIDING}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:8]
     stream = config.stream
     parts = [

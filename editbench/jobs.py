@@ -111,6 +111,8 @@ def _title(config: Any, number: str) -> str:
 
 
 def _prepared(row: Row) -> str:
+    if row["edits"] is None:
+        return f"nothing to prepare: {row['method']} needs nothing ahead"
     seconds = float(row["edit_seconds"] or 0)
     return f"prepared: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
 

@@ -292,8 +292,11 @@ def _chosen(arguments: Sequence[str], group: str) -> list[str]:
 
 
 def _methods(arguments: Sequence[str]) -> list[str]:
-    """Methods that the jobs may name; an experiment may name any. Hydra composes a sweep's base with the default."""
-    if _chosen(arguments, "+experiment"):
+    """Methods that the jobs may name; an experiment may name any, the help names all.
+
+    Hydra composes a sweep's base with the default.
+    """
+    if _chosen(arguments, "+experiment") or {"--help", "-h"} & set(arguments):
         return list(registry.method_entry_points())
     return ["rome", *_chosen(arguments, "method")]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from omegaconf import OmegaConf
 
 from editbench import datasets, registry
-from editbench.config import headline_of, run_name, settings_of
+from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
 from editbench.naming import unknown
 from editbench.progress import phase
 from editbench.results import RunStore
@@ -40,9 +40,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What :func:`prepare` did: for how many edits, and in how many seconds."""
+    """What :func:`prepare` did: for how many edits (None: the method needs nothing ahead), and in how many seconds."""
 
-    edits: int
+    edits: int | None
     seconds: float
 
 
@@ -91,10 +91,16 @@ def prepare(config: Any) -> Prepared:
         ValueError: A name, setting, record or file is wrong; nothing heavy was loaded for it.
         FileNotFoundError: No model at the path.
     """
+    from editbench.editor import Editor
+
     ahead, began = config.ahead, time.perf_counter()
+    if ahead.parts < 1:
+        raise ValueError(f"ahead.parts is {ahead.parts}; it must be at least 1")
     if not 0 <= ahead.part < ahead.parts:
         raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
     method, _, stream = _load(config)
+    if registry.load_method(method[0]).prepare is Editor.prepare:
+        return Prepared(None, time.perf_counter() - began)
     phase("loading")
     host = registry.load_model(config.model, name=model_name(config))
     requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
@@ -193,7 +199,7 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
     root = Path(config.results.dir)
     name = config.results.name or run_name(config, model_name(config))
     path = root / name
-    decides = OmegaConf.masked_copy(config, [key for key in config if key not in ("tracker", "results", "cache")])
+    decides = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_DECIDING])
     text = OmegaConf.to_yaml(decides, resolve=True)
     if not (path / "run.json").exists():
         return RunStore.create(root, name, text), False

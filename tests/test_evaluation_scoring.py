@@ -472,3 +472,5 @@ def test_questions_of_no_record_are_averaged_over_themselves():
     (row,) = evaluator.score_unrelated(**STAMP)
     assert row["scores"]["agreement_tokens"] < 1.0
     assert Evaluator(host).score_unrelated(**STAMP) == []
+    with pytest.raises(ValueError, match="'Paris is in' belongs to no record and needs a right answer"):
+        question_of(Probe(UNRELATED, "Paris is in"))

@@ -23,6 +23,7 @@ JOBS = {
     "paper/scen_table1": 10,
     "paper/scen_theta": 8,
     "paper/scen_layers": 4,
+    "paper/scen_edits": 3,
     "pocket/table": 54,
 }
 
@@ -58,6 +59,16 @@ def test_an_experiment_takes_the_cell_of_its_method_and_model():
     assert runner.compose(["+experiment=paper/scen_theta"]).method.expert_steps == cell["expert_steps"]
     given = runner.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
     assert given.method.layer == 20
+
+
+@pytest.mark.parametrize("name", ["scen_theta", "scen_layers", "scen_edits"])
+def test_the_studies_of_scen_ask_its_neurons(name):
+    """The scorers are one list for two protocols: the default's, and those of the headline that SCEN's has."""
+    default, studied = runner.compose([]).protocol, runner.compose([f"+experiment=paper/{name}"])
+    scen = runner.compose([f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]).protocol
+    assert studied.dataset.unrelated_path == "pocket" and studied.protocol.scorers == scen.scorers
+    assert set(studied.protocol.scorers) == {*default.scorers, "generation_exact", "activation", "routing"}
+    assert {measure.partition(".")[2] for of in scen.headline.values() for measure in of.values()} <= set(scen.scorers)
 
 
 def test_the_command_line_narrows_a_sweep():
@@ -156,3 +167,19 @@ def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
 def test_a_part_that_there_is_not_is_refused(capsys):
     assert runner.main(["method=nse", "ahead.parts=2", "ahead.part=2"], ahead=True) == 1
     assert "ahead.part is 2; it must be from 0 to ahead.parts - 1, 1" in capsys.readouterr().err
+    assert runner.main(["method=nse", "ahead.parts=0"], ahead=True) == 1
+    assert "ahead.parts is 0; it must be at least 1" in capsys.readouterr().err
+
+
+def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(registry, "load_model", None)
+    assert runner.main(["method=finetune", "stream.edits=2"], ahead=True) == 0
+    assert capsys.readouterr().out == "nothing to prepare: finetune needs nothing ahead\n"
+
+
+def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):
+    named = ["method=unedited", "stream.edits=2", "protocol.scorers=[exact_match]", "results.name=mine"]
+    named.append(f"results.dir={tmp_path}")
+    assert runner.main(named) == 0
+    assert runner.main([*named, "ahead.parts=4", "ahead.part=1"]) == 0
+    assert "done before" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from editbench import EditRequest, make_editor
 from editbench.methods.scen import stores
+from editbench.methods.scen.experts import prompt_inputs
 from tests.golden_edits import relative
 from tests.zoo import tiny_host
 
@@ -353,3 +354,16 @@ def test_activations_that_round_to_one_are_no_tie():
     assert editor.activations([prompt]).tolist() == [[1.0, 1.0]]
     assert editor.recognise([prompt])[0].id == IDS[1]
     assert editor._routes(x[None]).of == [IDS[1]]
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_a_prompt_that_is_too_long_loses_its_beginning_before_a_neuron_sees_it(bos):
+    host = tiny_host(bos=bos)
+    editor = scen(host)
+    editor.edit(REQUESTS[:2])
+    text = " ".join([REQUESTS[0].prompt] * host.max_length)
+    ids = host.encode(text).ids
+    kept = [*ids[:bos], *ids[bos - host.max_length :]]
+    assert len(kept) == host.max_length
+    assert torch.equal(editor.inputs([text]), prompt_inputs(host, LAYER, [kept]))
+    assert 0 < editor.recognise([text])[0].activation < 1

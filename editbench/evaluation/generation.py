@@ -105,7 +105,7 @@ def generate(
     budget = budget if _takes_left_padding(host) else 1  # each row is a batch of its own
     runs = [[q for q in asked if q[1] == limit] for limit in sorted(set(limits))] if settings.searches else [asked]
     found: dict[tuple[Ids, int], list[int]] = {}
-    with progress("generating", total=len(asked)) as advance:
+    with progress("generating", total=sum(len({ids for ids, _ in run}) for run in runs)) as advance:
         for run in runs:
             longest: dict[Ids, int] = {}
             for ids, limit in run:

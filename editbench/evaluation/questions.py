@@ -69,5 +69,11 @@ def questions(record: EditRecord) -> Iterator[Question]:
 
 
 def question_of(probe: Probe) -> Question:
-    """The question of a probe that belongs to no record."""
-    return Question(probe, probe.target or "", labelled=probe.target is not None)
+    """The question of a probe that belongs to no record.
+
+    Raises:
+        ValueError: It has no right answer.
+    """
+    if probe.target is None:
+        raise ValueError(f"the question {probe.prompt!r} belongs to no record and needs a right answer (target)")
+    return Question(probe, probe.target)

@@ -98,8 +98,10 @@ def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str])
         status, reason = "failed", f"{type(error).__name__}: {error}"
     else:
         status, reason = "interrupted", "stopped by the user; the same command goes on"
-    if folder is not None and is_run(folder) and (row := read_row(folder))["status"] == status:
-        return JobResult(row, str(folder), overrides)
+    if folder is not None and is_run(folder):
+        row = read_row(folder)
+        if (row["status"], row["reason"]) == (status, reason):
+            return JobResult(row, str(folder), overrides)
     return JobResult({**dict.fromkeys(COLUMNS), "status": status, "reason": reason}, None, overrides)
 
 

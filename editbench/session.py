@@ -85,12 +85,14 @@ class Session:
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process left off if one did."""
         self.evaluator.remember_hidden()
-        baseline = [] if self._saved.exists else self._baseline_rows()
+        fresh = not self._saved.exists
+        if fresh:
+            self._resume(self._baseline_rows())  # on disk before what may take long
         phase("preparing")
         begun = time.perf_counter()
         self.editor.prepare([record.request for record in self.stream.records])
         prepared = time.perf_counter() - begun
-        start = self._resume(baseline)
+        start = 0 if fresh else self._resume(())
         if start == 0:
             self.clock.prepare_seconds = prepared
             self.clock.edit_seconds += prepared

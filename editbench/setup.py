@@ -196,18 +196,16 @@ def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> 
 
 def _open_store(config: Any) -> tuple[RunStore, bool]:
     """The run's folder, new or taken up again, and whether it is already done."""
-    root = Path(config.results.dir)
-    name = config.results.name or run_name(config, model_name(config))
-    path = root / name
+    path = folder_of(config)
     decides = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_DECIDING])
     text = OmegaConf.to_yaml(decides, resolve=True)
     if not (path / "run.json").exists():
-        return RunStore.create(root, name, text), False
+        return RunStore.create(path.parent, path.name, text), False
     store = RunStore.open(path)
     if config.results.rerun:
         store.close()
         shutil.rmtree(path)
-        return RunStore.create(root, name, text), False
+        return RunStore.create(path.parent, path.name, text), False
     if (path / "config.yaml").read_text(encoding="utf-8") != text and config.results.name:
         store.close()
         raise ValueError(f"{path} holds a run with another configuration; choose another results.name")

@@ -56,6 +56,19 @@ def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
         assert given.method[key] == 3  # the command line has the last word
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=memit", "model=llama-3-8b", "model.path=x"], "the settings for llama-3-8b are the published ones"),
+        (["method=finetune"], "none are known for finetune"),
+    ],
+)
+def test_published_constants_are_refused_where_they_would_be_none(overrides, message):
+    runner.compose(overrides)
+    with pytest.raises(ValueError, match=message):
+        runner.compose([*overrides, "constants=published"])
+
+
 @pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "constants"])
 def test_every_choice_of_a_group_composes(group):
     for name in conf_names(group):

@@ -367,3 +367,19 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_before_a_neuron_sees_it(b
     assert len(kept) == host.max_length
     assert torch.equal(editor.inputs([text]), prompt_inputs(host, LAYER, [kept]))
     assert 0 < editor.recognise([text])[0].activation < 1
+
+
+def test_rolling_back_behind_a_replacement_keeps_what_stood_there():
+    editor = scen()
+    editor.edit(REQUESTS[:1])
+    newer = EditRequest("newer", REQUESTS[0].prompt, SUBJECTS[0], "Galician")
+    editor.edit([newer])
+    said = answers(editor)
+    editor.edit(REQUESTS[1:2])
+    editor.ledger.rollback(2)
+    assert editor.bank.ids == ["newer"] and answers(editor) == said
+    editor.edit(REQUESTS[:1])  # the older once more: it takes the place back
+    assert editor.bank.ids == IDS[:1]
+    editor.delete(IDS[0])
+    assert editor.ledger.edited_ids == [] and len(editor.bank) == 0
+    editor.ledger.rollback()

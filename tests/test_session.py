@@ -13,6 +13,7 @@ from editbench.records import NOT_FINITE
 from editbench.results import RunStore
 from editbench.results.leaderboard import collect, read_row
 from editbench.resume import SavedState
+from editbench.session import Session
 from tests.zoo import LINES, tiny_host
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
@@ -147,6 +148,20 @@ def test_other_weights_on_replay_are_noticed(make, tmp_path):
     editor = make_editor("unedited", host, ledger=Ledger(host, folder))
     with pytest.raises(RuntimeError, match="gives other weights"):
         SavedState(folder).restore(editor)
+
+
+def test_what_the_unedited_model_says_is_kept_when_preparing_is_interrupted(make, monkeypatch):
+    counted = []
+    original = Session._baseline_rows
+    monkeypatch.setattr(Session, "_baseline_rows", lambda self: counted.append(1) or original(self))
+    with monkeypatch.context() as patch:
+        patch.setattr(ROME, "prepare", lambda self, requests: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            setup.run(make())
+    outcome = setup.run(make())
+    assert counted == [1]
+    whole = setup.run(make(results="others"))
+    assert comparable(outcome.folder) == comparable(whole.folder)
 
 
 def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,11 +193,12 @@ def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
     from safetensors import safe_open
 
     devices = {layer: host.weight(host.mlp_out_name(layer)).device for layer in layers}
-    if folder is not None and _partial_file(folder, layers).is_file():
-        with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
-            meta: dict[str, Any] = handle.metadata()
-            by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
-        return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]))
+    if folder is not None:
+        with suppress(FileNotFoundError):  # also where another process has just finished them
+            with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
+                meta: dict[str, Any] = handle.metadata()
+                by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
+            return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]))
     zeros = {
         layer: torch.zeros(host.d_ff(layer), host.d_ff(layer), dtype=torch.float64, device=devices[layer])
         for layer in layers

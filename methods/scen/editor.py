@@ -68,6 +68,7 @@ class SCEN(Editor[SCENConfig]):
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
         self._answering = False
+        self._replacers: dict[str, str] = {}  # by replaced edit
         ledger.before_rollback.append(self._take_back)
 
     # -- editing --------------------------------------------------------------------------------------------------
@@ -97,6 +98,8 @@ class SCEN(Editor[SCENConfig]):
             prompt = self.config.formatted(request.prompt)
             expert = Expert(request.id, prompt, self.bank.weight, neurons[i], own[i], packed[i])
             replaced = self.bank.add(expert)
+            self._replacers.pop(request.id, None)
+            self._replacers.update(dict.fromkeys(replaced, request.id))
             _note(receipt, request, store=packed[i].kind, bytes=packed[i].nbytes, replaced=replaced)
 
     def _experts(self, part: Sequence[EditRequest], lessons: Lessons, receipt: EditReceipt) -> list[Packed]:
@@ -265,7 +268,8 @@ class SCEN(Editor[SCENConfig]):
             ValueError: There is no such edit.
         """
         self.bank.delete(id)
-        self.ledger.strike(id)
+        for gone in (id, *(older for older in self._replacers if self._heir(older) == id)):
+            self.ledger.strike(gone)
 
     def _take_back(self, keep: int) -> None:
         """Let go of the edits that the ledger takes back.
@@ -275,12 +279,20 @@ class SCEN(Editor[SCENConfig]):
         """
         stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids]
         gone = [i for entry in self.ledger.entries[keep:] for i in entry.ids]
+        held = {*self.bank.ids, *self.bank.lost}
         for id in stay:
-            if id in gone or id not in {*self.bank.ids, *self.bank.lost}:
+            heir = self._heir(id)
+            if heir in gone or heir not in held:
                 raise ValueError(f"scen: cannot go back to edit {id!r}: one that came later replaced its expert")
         for id in dict.fromkeys(gone):
             if id in self.bank.ids:
                 self.bank.delete(id)
+
+    def _heir(self, id: str) -> str:
+        """The edit that stands in the bank for ``id``: itself, or what replaced it in the end."""
+        while id in self._replacers and self._replacers[id] != id:
+            id = self._replacers[id]
+        return id
 
     def save_bank(self, path: Path | str) -> None:
         """Write all edits into a folder, one file each, in place of the bank that may be there."""

@@ -1,6 +1,6 @@
 """The picture of the README: reliability, generality and locality of each method on each dataset, means over seeds.
 
-    python docs/picture.py RESULTS_DIR      # writes docs/table.png; needs plotly and kaleido
+    python docs/picture.py RESULTS_DIR ...  # writes docs/table.png; needs plotly and kaleido
 
 Filled marks are constants tuned to the model, open ones the papers'. Bars are 95 % t intervals between seeds.
 """
@@ -21,9 +21,9 @@ SYMBOLS = {"reliability": "circle", "generality": "square", "locality": "diamond
 SHIFT = {"tuned": 0.14, "published": -0.18}
 
 
-def main(folder):
+def main(*folders):
     """Draw the runs of 100 edits on the pocket Llama."""
-    rows = group(where(collect(folder), ["edits=100", "model=pocket", "status=done"]))
+    rows = group(where(collect(*folders), ["edits=100", "model=pocket", "status=done"]))
     page = make_subplots(1, 3, subplot_titles=list(DATASETS.values()), shared_yaxes=True, horizontal_spacing=0.03)
     for column, dataset in enumerate(DATASETS, start=1):
         for measure in HEADLINES:
@@ -61,4 +61,4 @@ def _reach(row, measure):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -170,7 +170,7 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
 def test_curves_of_report_and_trackers():
     rows = [ability_row("baseline", 0, 1.0), ability_row("checkpoint", 2, 0.75), ability_row("checkpoint", 4, 0.5)]
     rows += [ability_row("final", 4, 0.5)]
-    drawn = curves(rows, {})["checkpoints"]
+    drawn = curves(rows)["checkpoints"]
     assert (drawn["edits"], drawn["ability.pocket.recall"]) == ([0, 2, 4], [1.0, 0.75, 0.5])
     points = Curves({}).rows(rows)
     assert points == {edits: {"ability/pocket/recall": v} for edits, v in ((0, 1.0), (2, 0.75), (4, 0.5))}

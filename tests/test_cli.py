@@ -141,7 +141,8 @@ def test_a_results_path_that_is_a_file_is_said_before_any_work(place):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_loses_nothing_and_goes_on(place, number):
     name = f"stopped{int(number)}"
-    command = [sys.executable, "-m", "editbench.cli", *run_arguments("stream.edits=40", f"results.dir={name}")]
+    arguments = run_arguments("stream.edits=40", "method.steps=20", f"results.dir={name}")  # long enough to be stopped
+    command = [sys.executable, "-m", "editbench.cli", *arguments]
     variables = {**os.environ, "EDITBENCH_CACHE": str(place / "cache")}
     process = subprocess.Popen(
         command, cwd=place, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -152,6 +153,7 @@ def test_an_interrupted_run_says_so_loses_nothing_and_goes_on(place, number):
         if files and len(files[0].read_text().splitlines()) >= 2:
             break
         time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be stopped"
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -162,7 +164,7 @@ def test_an_interrupted_run_says_so_loses_nothing_and_goes_on(place, number):
     for file in ("edits.jsonl", "scores.jsonl"):
         for line in (run / file).read_text().splitlines():
             json.loads(line)
-    editbench(place, *run_arguments("stream.edits=40", f"results.dir={name}"), check=True)
+    editbench(place, *arguments, check=True)
     assert json.loads((run / "run.json").read_text())["status"] == "done"
     rows = [json.loads(line) for line in (run / "edits.jsonl").read_text().splitlines()]
     assert [row["batch"] for row in rows] == list(range(40))

@@ -145,7 +145,13 @@ def test_an_interrupted_run_says_so_loses_nothing_and_goes_on(place, number):
     command = [sys.executable, "-m", "editbench.cli", *arguments]
     variables = {**os.environ, "EDITBENCH_CACHE": str(place / "cache")}
     process = subprocess.Popen(
-        command, cwd=place, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=place,
+        env=variables,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs inherit a deaf SIGINT
     )
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:

@@ -44,7 +44,6 @@ GROUPS = (
     "experiment",
     "constants",
 )
-PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
 CONF = "editbench.conf"
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
@@ -184,6 +183,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
     Raises:
         ValueError: The first thing that is wrong.
     """
+    from editbench.setup import check_constants
+
     parsed = [o for o in OverridesParser.create().parse_overrides(_without_flags(overrides))]
     groups = {}
     for override in parsed:
@@ -205,17 +206,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if key not in keys:
             raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
     for job in _one_job_a_value(parsed):
-        _check_constants(_compose(job), groups.get("model", "pocket"))
-
-
-def _check_constants(config: Any, model: str) -> None:
-    """Refuse published constants where they would be none, or not the model's own published ones."""
-    if config.constants == "tuned":
-        return
-    if model in PAPERS_MODELS:
-        raise ValueError(f"constants={config.constants}: the settings for {model} are the published ones; leave it out")
-    if f"{config.method.name}-{config.constants}" not in conf_names("method_constants"):
-        raise ValueError(f"constants={config.constants}: none are known for {config.method.name}; leave it out")
+        check_constants(_compose(job))
 
 
 def _check_launcher(name: str) -> None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from editbench import datasets, registry
 from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
+from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
 from editbench.results import RunStore
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from editbench.records import RecordSet
 
 
+PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
 MOMENTS = ("immediate", "final")
 HEADLINE = ("reliability", "generality", "locality")
 
@@ -109,8 +111,24 @@ def prepare(config: Any) -> Prepared:
     return Prepared(len(requests), time.perf_counter() - began)
 
 
+def check_constants(config: Any) -> None:
+    """Refuse published constants where there are none, or where the model's own settings are the published ones.
+
+    Raises:
+        ValueError: So it is.
+    """
+    constants, method, model = config.constants, config.method.name, model_name(config)
+    if constants == "tuned":
+        return
+    if model in PAPERS_MODELS:
+        raise ValueError(f"constants={constants}: the settings for {model} are the published ones; leave it out")
+    if f"{method}-{constants}" not in conf_names("method_constants"):
+        raise ValueError(f"constants={constants}: none are known for {method}; leave it out")
+
+
 def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
     """The method with its settings, the records, and the stream that is made of them."""
+    check_constants(config)
     method, method_settings = settings_of(config.method)
     method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
     dataset, dataset_settings = settings_of(config.dataset)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from editbench import registry, runner
+from editbench import registry, runner, setup
 from editbench.config import settings_of
 from editbench.console import conf_names
 
@@ -67,6 +67,8 @@ def test_published_constants_are_refused_where_they_would_be_none(overrides, mes
     runner.compose(overrides)
     with pytest.raises(ValueError, match=message):
         runner.compose([*overrides, "constants=published"])
+    with pytest.raises(ValueError, match=message):  # a job of a sweep that was not looked at before
+        setup.run(runner._compose([*overrides, "constants=published"]))
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "constants"])

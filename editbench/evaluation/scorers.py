@@ -199,7 +199,10 @@ def generation_exact(evidence: Evidence) -> float | None:
 
 @scorer(version=wording.VERSION, generates=True, share=True)
 def generation_contains(evidence: Evidence) -> float | None:
-    """The right answer stands somewhere in the generated text, as whole words, both normalised."""
+    """The right answer stands somewhere in the generated text, as whole words, both normalised.
+
+    "French" stands in "French-speaking" and "France" in "France's"; in scripts without spaces a word may stand anywhere.
+    """
     if evidence.said is None or evidence.gold is None:
         return None
     return float(evidence.said.finite and wording.contains(evidence.said.text, evidence.gold))
@@ -274,4 +277,4 @@ def consistency(writing: Writing) -> float | None:
     if not (writing.texts and writing.references):
         return None
     likeness = essays.cosine(" ".join(writing.texts), " ".join(writing.references), writing.idf)
-    return likeness if writing.finite else math.nan
+    return min(likeness, 1.0) if writing.finite else math.nan  # rounding may exceed it

@@ -1,8 +1,8 @@
 """What flows through the house: edit requests, the probes that test them, and sets of records.
 
 Everything here is frozen plain data without torch. Prompts, subjects and targets are brought into Unicode's composed
-form (NFC), so that a subject is found in a prompt that is written the same. An editor only ever sees :class:`EditRequest`; the probes stay with
-the evaluation, so an editor cannot look at what it will be tested on.
+form (NFC), so that a subject is found in a prompt that is written the same. An editor only ever sees
+:class:`EditRequest`; the probes stay with the evaluation, so an editor cannot look at what it will be tested on.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def words(text: str) -> list[str]:
 
 
 def place(text: str, phrase: str) -> int:
-    """Where ``phrase`` begins in ``text``: where it first stands as words of its own, else where it first stands; or -1.
+    """Where ``phrase`` first stands in ``text`` as words of its own, else where it first stands at all; -1 if nowhere.
 
     "Iran" in "The Iranian president of Iran" is the last word.
     """

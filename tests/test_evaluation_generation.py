@@ -141,10 +141,13 @@ def test_padding_is_not_penalised():
 def test_limits():
     host = tiny_host("gpt2")
     tokens = len(host.continuation("English and Russian"))
-    assert Generation().limit(host, "English and Russian") == tokens + MARGIN
-    assert Generation(max_new_tokens=tokens).limit(host, "English and Russian") == tokens
-    assert Generation(max_new_tokens=tokens - 1).limit(host, "English and Russian") is None
-    assert Generation().limit(host, "English and Russian " * MOST) is None
+    assert Generation().limit(host, "Paris", "English and Russian") == tokens + MARGIN
+    assert Generation(max_new_tokens=tokens).limit(host, "Paris", "English and Russian") == tokens
+    assert Generation(max_new_tokens=tokens - 1).limit(host, "Paris", "English and Russian") is None
+    assert Generation().limit(host, "Paris", "English and Russian " * MOST) is None
+    room = POSITIONS - len(host.encode("Paris").ids)
+    assert Generation(max_new_tokens=room).limit(host, "Paris", "English") == room
+    assert Generation(max_new_tokens=room + 1).limit(host, "Paris", "English") is None
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"beams": 0}, {"repetition_penalty": 0.0}])

@@ -201,7 +201,7 @@ def generation_exact(evidence: Evidence) -> float | None:
 def generation_contains(evidence: Evidence) -> float | None:
     """The right answer stands somewhere in the generated text, as whole words, both normalised.
 
-    "French" stands in "French-speaking" and "France" in "France's"; in scripts without spaces a word may stand anywhere.
+    "French" stands in "French-speaking", and "France" in "France's"; in scripts without spaces it may stand anywhere.
     """
     if evidence.said is None or evidence.gold is None:
         return None

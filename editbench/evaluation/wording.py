@@ -50,8 +50,8 @@ def cut(text: str, gold: str | None = None) -> str:
 
     A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the
     mark does not follow a capital, before a capital: models that were trained on texts without a gap write on like
-    that. The marks of other scripts (。！？।؟۔) always end one. An end before as many characters as ``gold`` has, both normalised, does not count: "St. Louis" is not cut
-    after "St.".
+    that. The marks of other scripts (。！？।؟۔) always end one. An end before as many characters as ``gold`` has, both
+    normalised, does not count: "St. Louis" is not cut after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()
     least = len(normalise(gold)) if gold else 1

@@ -96,6 +96,11 @@ def kl_row(host: Host, request: EditRequest) -> Row:
     return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
 
 
+def edit_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+    """All rows that finding a value runs: those of :func:`rewriting_rows`, then :func:`kl_row`."""
+    return [*rewriting_rows(host, request, templates), kl_row(host, request)]
+
+
 def cut_after_subject(row: Row) -> Row:
     """The row without what follows the subject: enough for keys, since attention is causal."""
     return Row(row.ids[: row.subject + 1], row.subject)

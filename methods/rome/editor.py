@@ -14,6 +14,7 @@ from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import LowRank, Recording
 from editbench.locate.footprint import footprint_of
 from editbench.locate.moments import moments_for
+from editbench.locate.rows import edit_rows
 from editbench.locate.solve import factor
 from editbench.locate.suffix import AT_MLP
 from editbench.locate.templates import templates_for
@@ -51,6 +52,12 @@ class ROME(Editor[ROMEConfig]):
             moments = moments_for(host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache)
         moment = moments[c.layer].to(host.weight(host.mlp_out_name(c.layer)).device)
         self._factor = factor(moment, c.ridge, f"the second moment of layer {c.layer}")
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.host, request, self.templates)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""

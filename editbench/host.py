@@ -236,10 +236,19 @@ class Host:
 
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers)."""
+        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers).
+
+        Raises:
+            ValueError: The model has no positions for the longest prompt and the new tokens.
+        """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self.encode(t).ids for t in texts]
         width = max(len(r) for r in rows)
+        if width + max_new_tokens > self.max_length + 1:  # the last new token is not fed in
+            raise ValueError(
+                f"the longest prompt takes {width} tokens and {max_new_tokens} are to follow, {self.name} has "
+                f"{self.max_length}; shorten it, or ask for fewer new tokens"
+            )
         ids = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
         settings = {"do_sample": False, "pad_token_id": self.pad_id, **options}

@@ -1,6 +1,6 @@
 """Bring your own records: "custom", in JSON Lines or a JSON array.
 
-Fields: ``prompt`` (with the subject in it) and ``target``; optional ``subject``, ``target_true``, ``id``,
+Fields: ``prompt`` (with the subject, or "{}", in it) and ``target``; optional ``subject``, ``target_true``, ``id``,
 ``paraphrases`` (texts), ``locality`` or ``neighbours`` and ``subject_facts`` (objects ``{prompt, target}``),
 ``generation_prompts`` and ``snippets`` (texts: prompts for free text, and what it should resemble). Other fields are
 left alone, unless they look like one of these misspelt.

@@ -57,7 +57,7 @@ class ScoreRow(_ScoreRow, total=False):
         status: One of `RECORD_STATUSES`; only "scored" rows enter an average.
         reason: Why the record was not scored.
         scores: "<probe kind>.<scorer>" to its average within the record; null where it was not finite.
-        left_out: Probe kind to the number of its probes that could not be scored.
+        left_out: Probe kind and reason ("locality: is itself edited") to the number of its probes that were not asked.
         probes: Details per probe, for those who want to look closer.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
@@ -149,7 +149,7 @@ class Provenance(TypedDict, total=False):
     cpu: str
     gpu: str
     model: dict[str, Any]  # name, path, hash
-    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out
+    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out, with the reason
     stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
     method: dict[str, Any]  # name, constants, settings
     protocol: dict[str, Any]  # name, headline, and the protocol's settings

@@ -39,7 +39,8 @@ def test_rome_without_moment_adjustment():
     gold, host = golden("rome-gpt2"), golden_host()
     rome = editor(host, Materials(templates=gold.data["templates"]), moment_adjustment=False)
     for i, request in enumerate(gold.requests):
-        mean, key, out, target = (gold.tensors[f"single.{i}.{n}"] for n in ("k_mean", "cur_input", "cur_output", "target"))
+        names = ("k_mean", "cur_input", "cur_output", "target")
+        mean, key, out, target = (gold.tensors[f"single.{i}.{name}"] for name in names)
         u = mean / mean.norm()
         v = (target - out) / (key @ u)
         rome.edit([request])

@@ -1,4 +1,4 @@
-"""Every preset that claims the papers' constants holds them: each is compared with the file it comes from, field by field.
+"""Every preset that claims the papers' constants holds them: each is compared, field by field, with its source.
 
 ``data/published_constants.json`` has, by method and model, the settings that ship with the published code, under the
 names they have there. A field that a preset does not share must stand in :data:`DIFFERENCES`, with its reason.
@@ -15,10 +15,12 @@ from editbench import registry, runner
 from editbench.config import settings_of
 from editbench.console import conf_names
 from editbench.setup import PAPERS_MODELS
+from tests.composing import compose
 from tests.golden_edits import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "published_constants.json").read_text(encoding="utf-8"))
+"""By method and model (and dataset, "model, dataset"): files, each with repository, commit, path and values."""
 LAST_LAYERS = {"gpt2-xl": 47, "gpt-j-6b": 27, "llama-2-7b": 31, "llama-3-8b": 31}
 NAMES = SETTINGS | {
     "mom2_adjustment": "moment_adjustment",
@@ -38,60 +40,72 @@ ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
 ALWAYS_OF = {"memit": {"mom2_adjustment": True}, "nse": {"mom2_adjustment": True}, "finetune": {"kl_factor": 0}}
 """The same of one method: MEMIT and NSE cannot do without C, fine-tuning has no KL term."""
 DIFFERENCES = {
-    ("*", "mom2_dataset"): "conf/model/ files name the text (model.texts); the corpora are the user's: docs/reproduce.md",
-    ("*", "mom2_n_samples"): "a corpus is counted in tokens, moment_tokens, all of it by default: docs/reproduce.md",
-    ("*", "mom2_dtype"): "sums of float32 products in float64, which lose nothing: editbench/locate/moments.py",
+    ("*", "mom2_dataset"): "the corpus is the user's to give, model.texts: docs/reproduce.md",
+    ("*", "mom2_n_samples"): "counted in tokens, all of the corpus by default: docs/reproduce.md",
+    ("*", "mom2_dtype"): "products in float32 as there, their sums in float64: editbench/locate/moments.py",
     ("finetune", "objective_optimization"): "each target token behind the ones before it: methods/finetune/README.md",
-    ("finetune", "batch_size"): "a batch of the stream is trained together, stream.batch_size: conf/stream/default.yaml",
-    ("finetune", "max_length"): "nothing is cut; that no edit is too long is checked: methods/finetune/editor.py",
+    ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
+    ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""
-NEVER_DIFFERENT = {"layers", "steps", "expert_steps", "neuron_steps", "learning_rate", "moment_weight", "max_iterations"}
+_STEPS = {"steps", "expert_steps", "neuron_steps"}
+NEVER_DIFFERENT = _STEPS | {"layers", "learning_rate", "moment_weight", "max_iterations"}
 MODELS_OWN = {
-    "rome": {"layers"},
-    "memit": {"layers"},
-    "nse": {"layers", "alpha", "upper_bound"},
-    "scen": {"layers", "expert_steps", "neuron_steps", "learning_rate"},
+    "rome": ["layers"],
+    "memit": ["layers"],
+    "nse": ["layers", "alpha", "upper_bound"],
+    "scen": ["layers", "expert_steps", "neuron_steps", "learning_rate"],
 }
 """What ``constants=published`` leaves as the model has it."""
+IN_THE_CODE = {"template_starts", "template_tokens", "stop_loss", "ridge", "key", "selection", "memory"}
+"""Constants that the published code has in its lines and not in its files; the defaults here."""
 
 
-def published(method, preset):
-    """All published fields of a preset, from each of its files."""
-    return {name: value for file in PUBLISHED[method][preset] for name, value in file["values"].items()}
+def files_of(method, model):
+    """(dataset or "", files) of each preset of this method and model."""
+    for preset, files in PUBLISHED[method].items():
+        name, _, dataset = preset.partition(", ")
+        if name == model:
+            yield dataset, files
+
+
+def values_of(files):
+    return {name: value for file in files for name, value in file["values"].items()}
 
 
 def translated(name, value):
-    """A published field under our name, in our form; a method that edits one layer has it in ``layer``."""
+    """A published field under our name, in our form."""
     if name == "modify_layer_names":
         value = [int(re.fullmatch(r"model\.layers\.(\d+)\.mlp\.down_proj", module)[1]) for module in value]
     return NAMES[name], None if name == "norm_constraint" and value is False else value
 
 
-def differing(method, model, fields, settings, leave_out=()):
-    """Published fields whose counterpart in ``settings`` is another or none: name → (published, ours)."""
-    found = {}
-    always = {**ALWAYS, **ALWAYS_OF.get(method, {}), "v_loss_layer": LAST_LAYERS.get(model)}
+def unexplained(method, model, published, settings, leave_out=()):
+    """Published fields whose counterpart here is another or missing, without a reason: name → (published, ours)."""
+    found, always = {}, {**ALWAYS, **ALWAYS_OF.get(method, {}), "v_loss_layer": LAST_LAYERS.get(model)}
     settings = {"layers": [settings["layer"]], **settings} if "layer" in settings else settings
-    for name, value in fields.items():
+    for name, value in published.items():
+        if {("*", name), (method, name)} & set(DIFFERENCES):
+            continue
         if name in always:
-            if value != always[name]:
-                found[name] = (value, always[name])
-        elif name not in NAMES:
-            found[name] = (value, "nothing")
+            ours, wanted = always[name], value
+        elif name in NAMES:
+            key, wanted = translated(name, value)
+            ours = wanted if key in leave_out else settings.get(key, "nothing")
         else:
-            ours, wanted = translated(name, value)
-            if ours not in leave_out and settings.get(ours, "nothing") != wanted:
-                found[name] = (wanted, settings.get(ours, "nothing"))
+            ours, wanted = "nothing", value
+        if ours != wanted:
+            found[name] = (wanted, ours)
     return found
 
 
-def unexplained(method, found):
-    return {name: pair for name, pair in found.items() if not {("*", name), (method, name)} & set(DIFFERENCES)}
+@pytest.fixture(scope="module", autouse=True)
+def methods():
+    runner.register_methods(list(registry.method_entry_points()))
 
 
 def composed(*overrides):
-    return settings_of(runner.compose([*overrides, "model.path=somewhere"]).method)[1]
+    return settings_of(compose([*overrides, "model.path=somewhere"], hydra=False).method)[1]
 
 
 def papers_cells():
@@ -104,51 +118,54 @@ def papers_cells():
 
 @pytest.mark.parametrize(("method", "model"), papers_cells())
 def test_a_papers_model_has_the_published_constants(method, model):
-    presets = {name: name.partition(", ")[2] for name in PUBLISHED[method] if name.partition(", ")[0] == model}
+    presets = list(files_of(method, model))
     assert presets, f"no published file is known for {method} on {model}"
-    for preset, dataset in presets.items():
-        chosen = [f"dataset={dataset}"] if dataset else []
-        settings = composed(f"method={method}", f"model={model}", *chosen)
-        assert not unexplained(method, differing(method, model, published(method, preset), settings))
+    for dataset, files in presets:
+        settings = composed(f"method={method}", f"model={model}", *([f"dataset={dataset}"] if dataset else []))
+        assert not unexplained(method, model, values_of(files), settings)
 
 
 def test_every_published_file_has_its_preset():
-    assert {(m, name.partition(", ")[0]) for m, by_model in PUBLISHED.items() for name in by_model} == set(papers_cells())
+    files = {(method, preset.partition(", ")[0]) for method, presets in PUBLISHED.items() for preset in presets}
+    assert files == set(papers_cells())
 
 
 @pytest.mark.parametrize(("method", "model"), papers_cells())
 def test_a_preset_names_the_files_that_it_comes_from(method, model):
-    comment = (ROOT / "conf" / "method_model" / f"{method}-{model}.yaml").read_text(encoding="utf-8")
-    for preset, files in PUBLISHED[method].items():
-        for file in files if preset.partition(", ")[0] == model else ():
-            assert f"{file['repository']}, {file['file']}" in comment
+    cells = (ROOT / "conf" / "method_model").glob(f"{method}-{model}*.yaml")  # a dataset may have its own
+    comments = "".join(cell.read_text(encoding="utf-8") for cell in cells)
+    for _, files in files_of(method, model):
+        for file in files:
+            assert file["file"] in comments
+            assert file["repository"] in comments or method == "scen"  # which has but one
 
 
-@pytest.mark.parametrize("method", PUBLISHED)
-def test_defaults_are_the_published_constants(method):
-    preset = next(iter(PUBLISHED[method]))  # the model that the config's docstring names
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [("rome", "gpt2-xl"), ("memit", "gpt2-xl"), ("nse", "gpt2-xl"), ("finetune", "gpt2-xl"), ("scen", "llama-2-7b")],
+)
+def test_defaults_are_the_published_constants(method, model):
+    _, files = next(files_of(method, model))  # of SCEN's, those for ZsRE
     config = registry.load_method(method).config_class()
-    found = differing(method, preset.partition(", ")[0], published(method, preset), asdict(config))
-    assert not unexplained(method, found)
+    assert not unexplained(method, model, values_of(files), asdict(config))
 
 
 @pytest.mark.parametrize("model", ["pocket", "pocket-gpt2", "real-pocket", "custom"])
-@pytest.mark.parametrize("method", ["rome", "memit", "nse", "scen"])
-def test_published_constants_of_any_model_are_those_of_gpt_j(method, model):
+@pytest.mark.parametrize("method", MODELS_OWN)
+def test_published_constants_for_any_model_are_those_of_one_papers_model(method, model):
+    _, files = next(files_of(method, "llama-2-7b" if method == "scen" else "gpt-j-6b"))
+    published = {name: value for name, value in values_of(files).items() if name != "v_loss_layer"}
     settings = composed(f"method={method}", f"model={model}", "constants=published")
-    preset = next((name for name in PUBLISHED[method] if name == "gpt-j-6b"), "llama-2-7b, zsre")
-    fields = {k: v for k, v in published(method, preset).items() if k != "v_loss_layer"}
-    assert not unexplained(method, differing(method, None, fields, settings, MODELS_OWN[method]))
-    config = registry.load_method(method).config_class()
-    as_in_the_code = {"template_starts", "template_tokens", "stop_loss", "key", "selection", "memory", "solve_dtype"}
-    assert all(settings[k] == v for k, v in asdict(config).items() if k in as_in_the_code)
+    assert not unexplained(method, model, published, settings, MODELS_OWN[method])
+    config = asdict(registry.load_method(method).config_class())
+    assert all(settings[name] == config[name] for name in IN_THE_CODE & set(config))
 
 
-def test_differences_are_few_reasoned_and_never_of_what_decides():
+def test_differences_are_few_and_reasoned_and_never_in_what_decides():
     assert len(DIFFERENCES) <= 30
-    seen = {(m, name) for m, by_model in PUBLISHED.items() for preset in by_model for name in published(m, preset)}
+    used = {(method, name) for method, presets in PUBLISHED.items() for f in presets.values() for name in values_of(f)}
     for (method, name), reason in DIFFERENCES.items():
         assert NAMES.get(name) not in NEVER_DIFFERENT
-        assert any(method in ("*", m) and name == n for m, n in seen), f"nothing differs in {name}"
+        assert any(name == n and method in ("*", m) for m, n in used), f"no preset has {name}"
         files = re.findall(r"[\w./-]+\.(?:md|py|yaml)", reason)
         assert files and all((ROOT / file).is_file() for file in files), reason

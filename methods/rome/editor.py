@@ -82,7 +82,7 @@ class ROME(Editor[ROMEConfig]):
         return (value.target - value.init) / scale, u
 
     def _direction(self, mean: Tensor) -> Tensor:
-        """u (d_ff) of the mean key k̄ (d_ff): C⁻¹k̄ or k̄ itself, of norm 1."""
+        """The direction u (d_ff), of norm 1, for the mean key k̄ (d_ff): that of C⁻¹k̄, or of k̄ itself."""
         direction = mean.double()
         if self._factor is not None:
             direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]

@@ -160,7 +160,8 @@ class AheadConfig:
 class RunConfig:
     """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings.
 
-    ``constants`` is the name of the set of constants that the method's settings start from: "tuned" or "published".
+    ``constants`` is the name of the set of constants that the method's settings start from: "tuned", "published", or
+    another of ``conf/constants/``.
     """
 
     method: Any = MISSING

@@ -113,7 +113,7 @@ def prepare(config: Any) -> Prepared:
 
 
 def check_constants(config: Any) -> None:
-    """Refuse published constants where there are none, or where the model's own settings are the published ones.
+    """Refuse a set of constants that the method has not, and "published" where the model's own settings are these.
 
     Raises:
         ValueError: So it is.
@@ -121,7 +121,7 @@ def check_constants(config: Any) -> None:
     constants, method, model = config.constants, config.method.name, model_name(config)
     if constants == "tuned":
         return
-    if model in PAPERS_MODELS:
+    if constants == "published" and model in PAPERS_MODELS and f"{method}-{model}" in conf_names("method_model"):
         raise ValueError(f"constants={constants}: the settings for {model} are the published ones; leave it out")
     if f"{method}-{constants}" not in conf_names("method_constants"):
         raise ValueError(f"constants={constants}: none are known for {method}; leave it out")

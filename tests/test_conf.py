@@ -49,11 +49,25 @@ def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
     name, settings = settings_of(config.method)
     assert {k: settings[k] for k in own} == own
     registry.make_config(name, registry.load_method(name).config_class, settings)
-    assert settings != settings_of(runner.compose([f"method={method}"]).method)[1]
     key, value = next(iter(own.items()))
     if isinstance(value, float | int):
         given = runner.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
         assert given.method[key] == 3  # the command line has the last word
+
+
+@pytest.mark.parametrize("model", ["gpt2-xl", "gpt-j-6b", "llama-3-8b", "pocket"])
+def test_nse_writes_all_neurons_or_selected_ones_and_keeps_its_other_settings(model):
+    plain = compose("method=nse", f"model={model}").method
+    for constants, threshold in (("all_neurons", 1.0), ("selected_neurons", 0.8)):
+        config = compose("method=nse", f"model={model}", f"constants={constants}")
+        setup.check_constants(config)
+        assert config.method == {**plain, "neuron_threshold": threshold}
+
+
+def test_published_constants_are_not_said_to_be_there_where_they_are_not():
+    setup.check_constants(compose("method=nse", "model=llama-2-7b", "constants=published"))  # no cell: a choice to make
+    with pytest.raises(ValueError, match="none are known for rome"):
+        compose("method=rome", "constants=all_neurons")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +92,7 @@ def test_every_choice_of_a_group_composes(group):
         if group == "model" and name == "real-pocket":
             extra = ["model.path=somewhere"]
         extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
+        extra += ["method=nse"] if group == "constants" else []  # which has every set
         runner.compose([f"{group}={name}", *extra])
 
 

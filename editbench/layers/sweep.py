@@ -68,7 +68,7 @@ def sweep(
 ) -> list[LayerScore]:
     """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
 
-    Second moments of all layers are collected in one pass, context templates made once.
+    Second moments of all layers are collected in one pass, if ROME's settings need any; context templates made once.
 
     Args:
         host: The unedited model.
@@ -90,11 +90,11 @@ def sweep(
     materials, settings = materials or Materials(), dict(settings or {})
     config = make_config(METHOD, load_method(METHOD).config_class, settings)
     plan = [("", tokens, count) for tokens, count in config.template_lengths]
-    shared = replace(
-        materials,
-        templates=templates_for(host, materials.templates, plan, materials.seed),
-        moments=moments_for(host, layers, materials.moments, materials.texts, config.moment_tokens, materials.cache),
-    )
+    shared = replace(materials, templates=templates_for(host, materials.templates, plan, materials.seed))
+    if config.moment_adjustment:
+        tokens, cache = config.moment_tokens, materials.cache
+        moments = moments_for(host, layers, materials.moments, materials.texts, tokens, cache)
+        shared = replace(shared, moments=moments)
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:

@@ -286,7 +286,7 @@ HEAD_COLUMNS: dict[str, Column] = {
     "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": Column("editing method", ("provenance", "method", "name")),
     "constants": Column(
-        "the set of constants that the method's settings start from: tuned to the model, or published",
+        "the set of constants that the method's settings start from: tuned to the model, published, or a variant",
         ("provenance", "method", "constants"),
     ),
     "model": Column("edited model", ("provenance", "model", "name")),

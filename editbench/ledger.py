@@ -138,10 +138,10 @@ class Ledger:
         _check(change, target)
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
-        finite = torch.ones((), dtype=torch.bool, device=target.device)
+        zero = torch.zeros((), dtype=target.dtype, device=target.device)
         for part, added in _in_chunks(change, target):
-            finite &= part.add_(added).isfinite().all()
-        if not bool(finite):  # asked once: on a GPU every answer waits for the device
+            zero += (part.add_(added) * 0).sum()  # NaN where a number is not finite; several times faster than isfinite
+        if not bool(zero == 0):  # asked once: on a GPU every answer waits for the device
             dtype = str(target.dtype).removeprefix("torch.")
             raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 

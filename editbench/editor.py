@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from editbench.costs import CachedCosts
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
 from editbench.records import NOT_FINITE, EditError
 
@@ -52,6 +53,7 @@ class Materials:
             numbers); None computes them from ``texts``.
         cache: Folder of the content-addressed cache, or None for none.
         seed: Seed of everything random.
+        costs: Where to note seconds of what is computed for the cache, or read from it.
     """
 
     texts: Sequence[str] = ()
@@ -59,6 +61,7 @@ class Materials:
     moments: Mapping[int, Tensor] | Path | str | None = None
     cache: Path | None = None
     seed: int = 0
+    costs: CachedCosts = field(default_factory=CachedCosts)
 
 
 @dataclass

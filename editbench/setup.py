@@ -21,6 +21,7 @@ from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
 
 if TYPE_CHECKING:
+    from editbench.costs import CachedCosts
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
     from editbench.evaluation.ability import AbilityTest
@@ -159,10 +160,12 @@ def _run_in(
     stream: Stream,
     ability: Sequence[AbilityTest],
 ) -> None:
-    from editbench.provenance import environment, peak_memory
+    from editbench.costs import EVALUATION, Meter
+    from editbench.provenance import environment
     from editbench.results.measures import summarise
     from editbench.session import Session
 
+    meter = Meter()
     phase("loading")
     for test in ability:
         test.load()
@@ -182,17 +185,19 @@ def _run_in(
             "seed": config.stream.seed,
         }
     )
-    editor = _make_editor(host, method, config, store.ledger)
+    editor = _make_editor(host, method, config, store.ledger, meter.costs)
     phase("unedited model")
-    evaluator = _make_evaluator(host, config, records, stream, ability)
+    with meter.stage(EVALUATION):
+        evaluator = _make_evaluator(host, config, records, stream, ability, meter.costs)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
-    with Observer.of(settings, store, _plain(config), headline, peak_memory) as observer:
+    with Observer.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
         sampling = {"retention_sample": protocol.retention_sample, "seed": config.stream.seed}
-        session = Session(stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer)
+        session = Session(
+            stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
+        )
         session.run()
-        costs = {**asdict(session.clock), **peak_memory(), "footprint": asdict(editor.footprint())}
-        summary = summarise(store.scores(), headline)
+        summary, costs = summarise(store.scores(), headline), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
 
@@ -234,7 +239,9 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
     return store, False
 
 
-def _make_editor(host: Host, method: tuple[str, Any], config: Any, ledger: Path | None) -> Editor[Any]:
+def _make_editor(
+    host: Host, method: tuple[str, Any], config: Any, ledger: Path | None, costs: CachedCosts | None = None
+) -> Editor[Any]:
     from editbench.editor import Materials
     from editbench.ledger import Ledger
 
@@ -245,12 +252,13 @@ def _make_editor(host: Host, method: tuple[str, Any], config: Any, ledger: Path 
         moments=model.moments,
         cache=Path(config.cache),
         seed=config.stream.seed,
+        **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
 
 
 def _make_evaluator(
-    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest]
+    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest], costs: CachedCosts
 ) -> Evaluator:
     from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
     from editbench.evaluation.questions import question_of
@@ -269,6 +277,7 @@ def _make_evaluator(
         model_fingerprint=host.fingerprint,
         generation=generation if generates else None,
         cache=Path(config.cache) / "baselines",
+        costs=costs,
         **limits,
     )
     return Evaluator(

@@ -61,7 +61,7 @@ def write_run(
         for moment, at in moments:
             if at > position:
                 rows.append(record(moment, at, position, rng, rate, probe or plain_probe))
-    costs = {"edit_seconds": 2.5 * edits, "footprint": {"device": 4096 * edits, "host": 0}}
+    costs = {"edit_seconds": 2.5 * edits, "edits_made": edits, "footprint": {"device": 4096 * edits, "host": 0}}
     with RunStore.create(root, name, f"seed: {seed}\n", provenance) as store:
         store.append_scores(rows)
         if status == "done":

@@ -54,7 +54,8 @@ def write_run(
     with RunStore.create(root, run, "seed: 0\n", provenance) as store:
         store.append_scores(rows)
         if status != "running":
-            costs = {"edit_seconds": 3.0, "peak_rss_bytes": 10, "footprint": {"device": 7}}
+            costs = {"edit_seconds": 3.0, "edits_made": 1, "cached": ["second moments"], "peak_rss_bytes": 10}
+            costs["footprint"] = {"device": 7, "host": 1}
             summary = summarise(store.scores(), HEADLINE) if status == "done" else None
             store.set_status(status, reason, summary=summary, costs=costs)
     return store.path
@@ -90,7 +91,8 @@ def test_a_row_holds_what_the_run_measured(tmp_path):
         "immediate.rewrite.exact_match": 0.5, "final.subject_fact.agreement": 0.125,
         "final.subject_fact.agreement_n": 2, "final.texts.plain.perplexity": 5.0, "perplexity_before": 4.0,
         "perplexity_after": 5.0, "perplexity_ratio": 1.25, "edit_seconds": 3.0, "evaluation_seconds": None,
-        "seconds_per_edit": 1.5, "peak_rss_bytes": 10, "footprint_device_bytes": 7, "footprint_disk_bytes": None,
+        "seconds_per_edit": 3.0, "peak_rss_bytes": 10, "footprint_device_bytes": 7, "footprint_disk_bytes": None,
+        "edits_made": 1, "bytes_per_edit": 8.0, "cached": "second moments",
         "editbench": "0.1.0", "commit": "1234567", "model_hash": "12e4567", "reason": None,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected

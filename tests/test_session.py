@@ -53,10 +53,10 @@ def make(tiny_folder, tmp_path):
     data.write_text(json.dumps(list(records())))
     text.write_text("\n".join(LINES))
 
-    def compose(*overrides, results="results", method=ROME_SETTINGS):
+    def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
         places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
         places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
-        return runner.compose([*method, *SETTINGS, *places, *overrides])
+        return runner.compose([*method, *settings, *places, *overrides])
 
     return compose
 

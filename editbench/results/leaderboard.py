@@ -97,7 +97,11 @@ def read_row(folder: Path) -> Row:
     row.update(_ability(info, "baseline") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
-    row["seconds_per_edit"] = _ratio(row["edit_seconds"], _cell(info, "summary", "final", "edits"))
+    cached = _mapping(info, "costs").get("cached")
+    row["cached"] = ", ".join(map(str, cached)) or None if isinstance(cached, list) else None
+    row["seconds_per_edit"] = _ratio(row["edit_seconds"], row["edits_made"])
+    kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
+    row["bytes_per_edit"] = _ratio(sum(kept), row["edits_made"]) if kept else None
     return row
 
 

@@ -160,10 +160,12 @@ class Provenance(TypedDict, total=False):
 class Costs(TypedDict, total=False):
     """What the run took; every key may be missing."""
 
-    edit_seconds: float
     prepare_seconds: float
+    edit_seconds: float
     evaluation_seconds: float
-    peak_rss_bytes: int
+    cached: list[str]  # kinds of things that were read from a cache; their seconds are those of when they were made
+    edits_made: int
+    peak_rss_bytes: int  # of the run; peak_rss_edit_bytes and so on: of a stage
     peak_cuda_bytes: int
     footprint: dict[str, int]  # device, host, disk: bytes
 
@@ -273,7 +275,7 @@ _FINAL = ("summary", "final")
 TEXT_COLUMNS = frozenset(
     (
         *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
-        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit"),
+        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
         *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
     )
 )
@@ -312,14 +314,27 @@ TAIL_COLUMNS: dict[str, Column] = {
     "perplexity_before": Column("perplexity of the plain texts before the first edit"),
     "perplexity_after": Column("the same after the last edit", (*_FINAL, "texts", "plain", "perplexity")),
     "perplexity_ratio": Column("after / before"),
-    "edit_seconds": Column("wall seconds of editing, preparation included", ("costs", "edit_seconds")),
-    "evaluation_seconds": Column("wall seconds of evaluating", ("costs", "evaluation_seconds")),
-    "seconds_per_edit": Column("`edit_seconds` / edits made"),
-    "peak_rss_bytes": Column("peak memory of the process, bytes", ("costs", "peak_rss_bytes")),
-    "peak_cuda_bytes": Column("peak memory on the GPU, bytes", ("costs", "peak_cuda_bytes")),
+    "prepare_seconds": Column(
+        "wall seconds of what is computed once for a stream (second moments and their factors, templates)",
+        ("costs", "prepare_seconds"),
+    ),
+    "edit_seconds": Column("wall seconds of editing, values found ahead included", ("costs", "edit_seconds")),
+    "evaluation_seconds": Column(
+        "wall seconds of evaluating, the unedited model included", ("costs", "evaluation_seconds")
+    ),
+    "cached": Column("what was read from a cache; the seconds hold what it took when it was computed"),
+    "edits_made": Column("edits that the method made: neither unsupported nor failed", ("costs", "edits_made")),
+    "seconds_per_edit": Column("`edit_seconds` / `edits_made`"),
+    "peak_rss_bytes": Column("peak memory of the process during the run, bytes", ("costs", "peak_rss_bytes")),
+    "peak_rss_edit_bytes": Column("the same while editing", ("costs", "peak_rss_edit_bytes")),
+    "peak_rss_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_rss_evaluation_bytes")),
+    "peak_cuda_bytes": Column("peak memory on all GPUs together during the run, bytes", ("costs", "peak_cuda_bytes")),
+    "peak_cuda_edit_bytes": Column("the same while editing", ("costs", "peak_cuda_edit_bytes")),
+    "peak_cuda_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_cuda_evaluation_bytes")),
     "footprint_device_bytes": Column("what the method keeps on the device, bytes", ("costs", "footprint", "device")),
     "footprint_host_bytes": Column("what the method keeps in main memory, bytes", ("costs", "footprint", "host")),
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
+    "bytes_per_edit": Column("the three together / `edits_made`"),
     "settings": Column("the method's settings, as JSON"),
     "python": Column("Python version", ("provenance", "python")),
     "torch": Column("torch version", ("provenance", "torch")),

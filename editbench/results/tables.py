@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NO_VALUE = "—"
 DAGGER = "†"
+FROM_CACHE = "°"
+VALUES = "values"
+"""In the column ``cached``: what was computed for single edits."""
 _REASON_LENGTH = 90
 _SETTINGS_LENGTH = 60
 
@@ -119,7 +122,7 @@ def layout(
             figures = [_figure(row, figure, best[figure], marks or Marks(), intervals) for figure in FIGURES]
             lines.append([*map(Shown, texts), *figures, Shown(_note(row))])
         groups.append(lines)
-    return Layout((*facts, *(figure.title for figure in FIGURES), "note"), groups, _legend(grouped, marks))
+    return Layout((*facts, *(figure.title for figure in FIGURES), "note"), groups, _legend(rows, grouped, marks))
 
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
@@ -217,7 +220,8 @@ def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: 
     bold = best is not None and competes and value == _number(best, figure.column)
     worse = (row.get("content_hash"), figure.column) in marks.worse
     low, high = _number(row, f"{figure.column}_low"), _number(row, f"{figure.column}_high")
-    text = f"{value:.{figure.digits}f}"
+    cached = figure.column == "seconds_per_edit" and VALUES in str(row.get("cached") or "").split(", ")
+    text = f"{value:.{figure.digits}f}{FROM_CACHE if cached else ''}"
     if low is not None and high is not None and interval:
         text = f"{text} ± {(high - low) / 2:.{figure.digits}f}"
     return Shown(text, bold, worse)
@@ -263,8 +267,10 @@ def _note(row: Row) -> str:
     return f"{row['run']}: {', '.join(parts)}" if parts else ""
 
 
-def _legend(grouped: bool, marks: Marks | None) -> list[str]:
+def _legend(rows: Iterable[Row], grouped: bool, marks: Marks | None) -> list[str]:
     legend = []
+    if any(VALUES in str(row.get("cached") or "") for row in rows):
+        legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
     if grouped:
         legend.append("Means over seeds; ± is half the 95 % t interval between seeds, which one seed does not have.")
     if marks is not None:

@@ -105,7 +105,9 @@ class NSE(Editor[NSEConfig]):
             with self.ledger.pristine():
                 self.templates = spread_templates(host, c, materials)
                 self.memory = Memory(grams(host, c, materials, kind))
-                self.values = ValueCache(host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache)
+                self.values = ValueCache(
+                    host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache, materials.costs
+                )
         if self.values.lacks(requests):
             with self.ledger.pristine():
                 self.values.find(requests, patient=patient)

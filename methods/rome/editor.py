@@ -48,7 +48,9 @@ class ROME(Editor[ROMEConfig]):
         plan = [("", tokens, count) for tokens, count in c.template_lengths]
         with self.ledger.pristine():
             self.templates = templates_for(host, materials.templates, plan, materials.seed)
-            moments = moments_for(host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache)
+            moments = moments_for(
+                host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache, materials.costs
+            )
         moment = moments[c.layer].to(host.weight(host.mlp_out_name(c.layer)).device)
         self._factor = factor(moment, c.ridge, f"the second moment of layer {c.layer}")
 

@@ -80,7 +80,7 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
-        "cells": {**{column.name: _cell(row.get(column.name)) for column in COLUMNS}, **_bytes_per_edit(row)},
+        "cells": {column.name: _cell(row.get(column.name)) for column in COLUMNS},
         "halves": {column.name: half for column in COLUMNS if (half := _half(row, column.name)) is not None},
         "reason": clip(str(row["reason"] or "")),
         "headline": headline,
@@ -96,14 +96,6 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
 def clip(text: str, length: int = _TEXT_LENGTH) -> str:
     """`text`, cut to this length; says how much is missing."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text) - length} more characters)"
-
-
-def _bytes_per_edit(row: Row) -> dict[str, float]:
-    """What the method keeps anywhere, by the number of edits."""
-    kept = [row.get(f"footprint_{where}_bytes") for where in ("device", "host", "disk")]
-    numbers = [float(value) for value in kept if isinstance(value, (int, float))]
-    edits = row.get("edits")
-    return {"bytes_per_edit": sum(numbers) / edits} if numbers and isinstance(edits, (int, float)) and edits else {}
 
 
 def _final(row: Row) -> dict[str, float]:

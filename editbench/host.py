@@ -226,6 +226,13 @@ class Host:
         cap = getattr(self.config, "final_logit_softcapping", None)
         return torch.tanh(out / cap) * cap if cap else out
 
+    @property
+    def end_ids(self) -> set[int]:
+        """Every id that ends a text: the tokenizer's, and those of the model's generation settings."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = {*(named if isinstance(named, (list, tuple)) else [named]), self.tokenizer.eos_token_id}
+        return {int(i) for i in ends if i is not None}
+
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
         """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers)."""
@@ -251,6 +258,25 @@ class Host:
             digest.update(tensor_bytes(tensor))
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         return digest.hexdigest()
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What decides the numbers of a forward pass besides weights and tokens, for the key of whatever is cached.
+
+        The number of threads and the make of a processor are left out: they move last bits, and a cache may be shared.
+        """
+        import tokenizers
+        import transformers
+
+        return {
+            "attention": str(self.config._attn_implementation),
+            "device": self.device.type,
+            "dtype": str(self.model.dtype),
+            "float32_matmul": torch.get_float32_matmul_precision(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        }
 
     # -- private --------------------------------------------------------------------------------------------------
 

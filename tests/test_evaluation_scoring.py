@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -249,7 +250,31 @@ def test_another_model_or_question_is_another_baseline(tmp_path, runs):
     baseline_of(host, tmp_path, generation=Generation(max_new_tokens=4))
     assert len(runs) == 6 and len(list(tmp_path.iterdir())) == 6
     baseline_of(host, tmp_path, records=RECORDS[::-1])
-    assert len(runs) == 6  # the order of the records is no matter
+    baseline_of(host, tmp_path, generation=replace(GREEDY, seed=7))
+    assert len(runs) == 6  # neither the order of the records matters, nor a seed with which nothing is drawn
+
+
+def test_what_runs_the_model_decides_its_baseline(tmp_path, runs, monkeypatch):
+    baseline_of(tiny_host("llama", attention="sdpa"), tmp_path)
+    baseline_of(tiny_host("llama", attention="eager"), tmp_path)
+    host = tiny_host("llama", attention="sdpa")
+    host.model.generation_config.eos_token_id = [host.tokenizer.eos_token_id, 7]
+    baseline_of(host, tmp_path)  # 7 ends a text, too
+    host.model.generation_config.eos_token_id = host.tokenizer.eos_token_id
+    for library in ("torch", "transformers", "tokenizers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{library}.__version__", "99.0")
+            baseline_of(host, tmp_path)
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        baseline_of(host, tmp_path)
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+    assert len(runs) == 7
+    baseline_of(host, tmp_path)
+    assert len(runs) == 7
+    assert host.numerics["device"] == "cpu" and host.numerics["dtype"] == "torch.float32"
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "empty"])

@@ -204,7 +204,7 @@ class SCEN(Editor[SCENConfig]):
     # -- answering ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[None]:
+    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[Held]:
         """Let the experts answer whatever the model is asked within the block.
 
         Routes are decided at the first forward pass and hold for the block: use one block a batch of prompts.
@@ -223,7 +223,7 @@ class SCEN(Editor[SCENConfig]):
             held.attach(self.host.layers[self.config.layer], self.host.mlp_out(self.config.layer))
         self._answering = True
         try:
-            yield
+            yield held
         finally:
             self._answering = False
             held.detach()

@@ -437,13 +437,14 @@ def test_a_whole_text_is_scored_by_the_second_half_of_each_window(architecture):
     for text, mine in zip(texts, found, strict=True):
         ids, total = theirs.tok_encode(text), 0.0
         windows = get_rolling_token_windows(ids, theirs.prefix_token_id, host.max_length, 1)
-        for counts_of, (context, window) in enumerate(map(make_disjoint_window, windows), start=1):
+        counts.append(0)
+        for context, window in map(make_disjoint_window, windows):
+            counts[-1] += 1
             middle = len(window) // 2
             asked = [(None, context + window[:middle], window[middle:])]
             [(sum_of_half, _)] = theirs._loglikelihood_tokens(asked, disable_tqdm=True)
             total += sum_of_half * len(window) / (len(window) - middle)
             columns.append(len(context) + middle - 1)
-        counts.append(counts_of)
         assert mine == pytest.approx(total, rel=1e-5)
     assert counts[0] > 2 and counts[1:] == [1, 1]
     assert sorted(column for several in bystander.columns for column in several) == sorted(columns)

@@ -134,7 +134,10 @@ def test_a_weight_that_overflows_is_refused_and_put_back(dtype, kind, tmp_path):
     with ledger.recording(["large"]) as recording:
         recording.apply(overflowing(host, kind))
     before = weights(host)
-    with pytest.raises(NotFiniteError, match=r"layers\.1\..* infinite in " + dtype), ledger.recording(["x"]) as recording:
+    with (
+        pytest.raises(NotFiniteError, match=r"layers\.1\..* infinite in " + dtype),
+        ledger.recording(["x"]) as recording,
+    ):
         recording.apply(changes(host, 1)[1])
         recording.apply(overflowing(host, kind))
     assert same(weights(host), before)

@@ -143,9 +143,7 @@ def _settings(host: Host, generation: Generation | None) -> dict[str, Any] | Non
     return {**settings, "ends": sorted(host.end_ids)}
 
 
-def _key(
-    host: Host, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]
-) -> str:
+def _key(host: Host, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
     passages = {name: [(p.prompt, p.text) for p in several] for name, several in texts.items()}
     content = {
         "model": [model_fingerprint, host.numerics],

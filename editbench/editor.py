@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.host import Host
-    from editbench.records import EditRequest, Recognition
+    from editbench.records import EditRequest, Recognition, Routing
 
 __all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
 
@@ -121,8 +121,11 @@ class Editor(ABC, Generic[C]):
         """See the requests that are to come, before the first edit. Optional."""
         return None
 
-    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
+    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
+
+        It gives what tells, after the first forward pass, which edit answers each prompt; None for methods that change
+        weights which all prompts share.
 
         Args:
             last_prompt_columns: For each row of the batch, the column of its last prompt token.

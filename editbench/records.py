@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,6 +107,14 @@ class Recognition:
 
     id: str | None
     activation: float
+
+
+class Routing(Protocol):
+    """Which edits answer the prompts of one batch, of a method that keeps its edits beside the weights."""
+
+    @property
+    def answered_by(self) -> Sequence[str | None]:
+        """For each prompt the id of the edit that answers, or None; known after the batch's first forward pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,7 @@ def _make_evaluator(
         texts=records.texts,
         unrelated=unrelated,
         ability=ability,
+        sentences=records.name == "hallucination",
         left_out=stream.touched_by_stream,
         generation=generation,
         references=[text for record in records.records if record.essay for text in record.essay.references],

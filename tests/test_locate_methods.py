@@ -183,6 +183,13 @@ def test_every_constant_is_part_of_the_cache_key(change, tmp_path):
     assert len(list((tmp_path / "values").rglob("*.safetensors"))) == (1 if "materials" in change else 2)
 
 
+def test_what_runs_the_model_is_part_of_the_cache_key(tmp_path):
+    for attention in ("sdpa", "eager"):
+        host = tiny_host("gpt2", attention=attention)
+        make("nse", host, layers=LAYERS, materials={"cache": tmp_path}).prepare(edits(1))
+    assert len(list((tmp_path / "values").rglob("*.safetensors"))) == 2
+
+
 def test_a_damaged_value_is_found_again(tmp_path):
     request = edits(1)
     first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})

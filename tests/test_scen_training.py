@@ -148,6 +148,26 @@ def test_a_diverged_edit_leaves_nothing_behind():
     assert editor.bank.ids == ["a"] and torch.equal(editor.bank.neurons, kept)
 
 
+@pytest.mark.parametrize("store", ["dense", "lowrank", "quantised"])
+def test_an_expert_that_its_store_cannot_hold_is_refused(store):
+    """Trained in float32, kept for a float16 model: 10⁵ is more than float16 has."""
+    host = tiny_host("gpt2", "float16")
+    editor = make_editor("scen", host, layer=LAYER, learning_rate=1e5, expert_steps=1, expert_store=store)
+    with pytest.raises(EditError, match=r"a, b, c failed: the expert overflows in torch\.float16"):
+        editor.edit(REQUESTS)
+    assert len(editor.bank) == len(editor.ledger) == 0
+
+
+def test_a_neuron_that_is_no_number_is_refused():
+    """It would have the largest activation on every prompt, and none of the others would ever answer."""
+    editor = scen(tiny_host())
+    editor.edit(REQUESTS[:1])
+    editor.initial_neurons = {"c": torch.full_like(editor.bank.neurons[0], torch.inf)}
+    with pytest.raises(EditError, match="edit of c failed: the indexing neuron became NaN or infinite"):
+        editor.edit(REQUESTS[1:])
+    assert editor.bank.ids == ["a"] and len(editor.ledger) == 1
+
+
 def test_refusals():
     host = tiny_host()
     editor = scen(host)

@@ -98,7 +98,7 @@ def compute_baseline(
     everything = [*(question for record in records for question in questions(record)), *unrelated]
     asked = sorted({(question.probe.prompt, question.wanted) for question in everything})
     stays = sorted({(question.probe.prompt, question.wanted) for question in everything if question.stays})
-    key = _key(model_fingerprint, [asked, stays, kept, asdict(generation) if generation else None], texts)
+    key = _key(host, model_fingerprint, [asked, stays, kept, _settings(host, generation)], texts)
     path = cache / f"baseline-{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists():
         found = _read(path, key)
@@ -133,10 +133,20 @@ def _generated(
     return dict(zip(able, said, strict=True))
 
 
-def _key(model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
+def _settings(host: Host, generation: Generation | None) -> dict[str, Any] | None:
+    """All that decides what is generated, besides the model and the prompts."""
+    if generation is None:
+        return None
+    settings = asdict(generation)
+    if generation.top_k == 1:
+        del settings["seed"]  # nothing is drawn
+    return {**settings, "ends": sorted(host.end_ids)}
+
+
+def _key(host: Host, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
     passages = {name: [(p.prompt, p.text) for p in several] for name, several in texts.items()}
     content = {
-        "model": model_fingerprint,
+        "model": [model_fingerprint, host.numerics],
         "queries": _digest([asked, passages]),
         "versions": [FORMAT, forward.VERSION, perplexity.VERSION, GENERATION_VERSION],
     }

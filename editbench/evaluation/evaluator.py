@@ -69,6 +69,7 @@ class Evaluator:
         texts: Mapping[str, Sequence[Passage]] | None = None,
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
+        sentences: bool = False,
         left_out: Callable[[Probe], bool] = never,
         generation: Generation | None = None,
         references: Iterable[str] = (),
@@ -85,6 +86,7 @@ class Evaluator:
             texts: Text collections for perplexity.
             unrelated: Questions of no record.
             ability: Tests of general ability.
+            sentences: Whether the records' targets are sentences, whose perplexity is a row "edited" of the texts.
             left_out: Locality probes for which this is true are not asked, and counted.
             generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
                 the essays.
@@ -103,6 +105,7 @@ class Evaluator:
         self.texts = dict(texts or {})
         self.unrelated = tuple(unrelated)
         self.ability = tuple(ability)
+        self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
         self._generation = generation or Generation()
         self._idf = essays.Idf(references)
@@ -156,9 +159,9 @@ class Evaluator:
     def score_texts(self, moment: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
         """Score the text collections as the model stands now: one row for each.
 
-        Beside "accurate" there is "edited": the targets of the records that :meth:`score` scored at this moment, given
-        their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after that, with the
-        same edits in the model.
+        Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
+        :meth:`score` scored at this moment, given their prompts; and with accurate and plain texts "mean_of_three",
+        their mean as SCEN has it. Call it after that, with the same edits in the model.
         """
         scores = {
             name: text_scores(
@@ -170,7 +173,7 @@ class Evaluator:
             )
             for name, passages in self.texts.items()
         }
-        if "accurate" in self.texts and self._rewrites:
+        if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
         three = mean_of_three(scores)
         if three is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
-VERSION = 2
+VERSION = 3
 """Changes with the texts that :func:`generate` gives; part of the baseline cache's key."""
 MARGIN = 5
 """Tokens beyond the target's, so that it shows whether the answer ends there."""

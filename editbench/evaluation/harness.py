@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from editbench.evaluation.ability import NSE_TASKS, POCKET, Ability
 from editbench.evaluation.forward import answer_pairs
-from editbench.evaluation.packing import Pair
+from editbench.evaluation.packing import Pair, halves
 from editbench.naming import unknown
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the log-likelihoods that lm-eval is given."""
 BOOTSTRAPS = 200
 """Resamples for the standard errors of metrics without a formula (F1, Matthews); lm-eval takes some 5 ms for each."""
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
@@ -163,7 +165,11 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return list(super().loglikelihood(requests, disable_tqdm=True))
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> list[float]:
-        """As lm-eval has it, without its bar."""
+        """Log-likelihood of whole texts, in windows as lm-eval cuts them, without its bar.
+
+        Each window is a text without a prompt: its second half is scored, given all before it, and counts for the whole
+        window, since lm-eval divides by the words or bytes of the whole text.
+        """
         return list(super().loglikelihood_rolling(requests, disable_tqdm=True))
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
@@ -179,14 +185,18 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """Log-likelihood (nats, summed over tokens) of each continuation, and whether greedy decoding gives it.
 
         Args:
-            requests: The texts, the context's token ids, and the continuation's.
+            requests: The texts (None for a window of a longer one), the context's token ids, and the continuation's.
             disable_tqdm: There is no such bar here.
             override_bs: Batches go by tokens.
         """
-        pairs = [self._pair(context, continuation) for _, context, continuation in requests]
+        pairs = [
+            _halved(context, continuation) if texts is None else self._pair(context, continuation)
+            for texts, context, continuation in requests
+        ]
         answers = answer_pairs(self._host, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
         self.nans += sum(math.isnan(one.nll) for one in answers)
-        return [(-one.nll * one.tokens, all(one.correct)) for one in answers]
+        sizes = [len(continuation) for *_, continuation in requests]
+        return [(-one.nll * size, all(one.correct)) for one, size in zip(answers, sizes, strict=True)]
 
     def _pair(self, context: list[int], continuation: list[int]) -> Pair:
         """The ids, as lm-eval cuts them: what the model does not take is missing at the beginning, BOS or not.
@@ -208,6 +218,12 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         with self._editor.answering(columns) if self._editor is not None else nullcontext():
             generated: Tensor = super()._model_generate(context, *args, **settings)
         return generated
+
+
+def _halved(context: list[int], window: list[int]) -> Pair:
+    """The second half of a window, given the first and what is before the window (at least a token, as BOS is)."""
+    head, tail = halves((context[-1], *window), bos=context[-1])
+    return Pair((*context[:-1], *head), tail)
 
 
 @lru_cache(maxsize=4)

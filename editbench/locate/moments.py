@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the sums that are collected."""
 TOKENS_AT_ONCE = 1 << 12
 SAVE_SECONDS = 300.0
 """A long collection saves its sums this often, and goes on from there after a crash."""
@@ -63,7 +65,7 @@ def second_moments(
         costs: Where the seconds go. Layers share a pass, and each is kept with its part of them.
 
     Raises:
-        ValueError: No text, or a cache file that is damaged.
+        ValueError: No text, a cache file that is damaged, or activations that are not finite.
     """
     wanted = sorted(set(layers))
     batches, tokens, key = _plan(host, texts, max_tokens)
@@ -79,6 +81,11 @@ def second_moments(
         facts = {"tokens": str(tokens), "seconds": repr(sums.seconds / len(missing))}
         for layer in missing:
             found[layer] = sums.by_layer[layer] / sums.tokens
+            if not bool(found[layer].isfinite().all()):
+                raise ValueError(
+                    f"the second moments of layer {layer} of {host.name} are NaN or infinite: activations overflow in "
+                    f"{host.model.dtype}; load the model with another dtype"
+                )
             if folder is not None:
                 _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, facts)
         if folder is not None:
@@ -142,9 +149,9 @@ def moments_for(
 
 
 def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
-    """Token rows in batches of similar length, the number of tokens, and a digest of exactly these tokens."""
+    """Token rows in batches of similar length, the number of tokens, and a digest of these tokens and of what runs them."""
     rows, tokens = [], 0
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(json.dumps([VERSION, host.numerics]).encode(), digest_size=16)
     for text in texts:
         ids = host.encode(text).ids[: host.max_length]
         if not ids:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRequest
 
+VERSION = 2
+"""Changes with the values that :func:`~editbench.locate.values.optimise_values` finds."""
 EDITS_AT_ONCE = 256
 """Requests whose values are found, and written to disk, together."""
 
@@ -67,7 +69,7 @@ class ValueCache:
         """
         self.host, self.templates, self.layer, self.at, self.settings = host, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueSettings)}
-        facts = [host.fingerprint, host.device.type, self.templates, layer, at, constants]
+        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, at, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
         self._folder = folder / "values" if folder is not None else None
         self._costs = costs if costs is not None else CachedCosts()

@@ -79,7 +79,8 @@ class _TextRow(TypedDict):
 class TextRow(_TextRow, total=False):
     """One set of texts ("plain", "accurate", "edited"), scored as a whole at one moment.
 
-    Its scores are "perplexity", "perplexity_mean", "texts", "tokens" and "nonfinite" (texts that gave no number).
+    Its scores are those of :func:`editbench.evaluation.perplexity.summarise`: perplexities, counts, and "routed" where
+    edits lie beside the weights.
     """
 
     nonfinite: list[str]

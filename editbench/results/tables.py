@@ -50,6 +50,11 @@ FIGURES = (
     Figure("score", "score", max),
     Figure("s/edit", "seconds_per_edit", min, digits=2),
 )
+OF_EDITED = tuple(
+    Figure(f"edited PPL, {name}", f"final.texts.edited.perplexity_{name}", min)
+    for name in ("mean", "median", "clipped")
+)
+"""Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
 CONTROL = "unedited"
 """The method that is never the best."""
 TESTED = (*HEADLINES, "score")
@@ -96,7 +101,7 @@ class Layout(NamedTuple):
 
     def is_figure(self, title: str) -> bool:
         """Whether this column holds numbers to compare."""
-        return any(title == figure.title for figure in FIGURES)
+        return any(title == figure.title for figure in (*FIGURES, *OF_EDITED))
 
 
 def layout(
@@ -113,16 +118,18 @@ def layout(
     grouped = any(_number(row, "seeds") not in (None, 1) for row in rows)
     facts = dict.fromkeys([*FACTS, *by, *(["seeds"] if grouped else [])])
     names = _method_names(rows)
+    of_wise = [row for row in rows if row.get("protocol") == "wise"]
+    shown = (*FIGURES, *(figure for figure in OF_EDITED if any(_number(r, figure.column) is not None for r in of_wise)))
     groups = []
     for group in comparable(rows):
-        best = {figure: best_row(group, figure.column) for figure in FIGURES}
+        best = {figure: best_row(group, figure.column) for figure in shown}
         lines = []
         for row in group:
             texts = [names[id(row)] if fact == "method" else _fact(row.get(fact)) for fact in facts]
-            figures = [_figure(row, figure, best[figure], marks or Marks(), intervals) for figure in FIGURES]
+            figures = [_figure(row, figure, best[figure], marks or Marks(), intervals) for figure in shown]
             lines.append([*map(Shown, texts), *figures, Shown(_note(row))])
         groups.append(lines)
-    return Layout((*facts, *(figure.title for figure in FIGURES), "note"), groups, _legend(rows, grouped, marks))
+    return Layout((*facts, *(figure.title for figure in shown), "note"), groups, _legend(rows, grouped, marks))
 
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
@@ -139,7 +146,7 @@ def best_row(group: Sequence[Row], column: str) -> Row | None:
 
     The unedited control does not compete: nothing leaves everything as it was so well as doing nothing.
     """
-    figure = next(figure for figure in FIGURES if figure.column == column)
+    figure = next(figure for figure in (*FIGURES, *OF_EDITED) if figure.column == column)
     rivals = [row for row in group if row["status"] == "done" and row.get("method") != CONTROL]
     values = [(row, value) for row in rivals if (value := _number(row, column)) is not None]
     if len(values) < 2:

@@ -105,16 +105,15 @@ class SCEN(Editor[SCENConfig]):
     def _experts(self, part: Sequence[EditRequest], lessons: Lessons, receipt: EditReceipt) -> list[Packed]:
         """Stage 1."""
         deltas, losses = train_experts(lessons, self.config.expert_steps, self.config.learning_rate)
-        finite = deltas.isfinite().flatten(1).all(dim=1).tolist()
-        bad = [request.id for request, ok in zip(part, finite, strict=True) if not ok]
-        if bad:
-            raise EditError(bad, "the expert's training loss became NaN or infinite", NOT_FINITE)
+        _check_finite(part, deltas, "the expert's training loss became NaN or infinite")
         kept = pack(lessons, deltas, self.config)
+        restored = torch.stack([p.delta(deltas.dtype) for p in kept])
+        _check_finite(part, restored.to(lessons.inputs.dtype), f"the expert overflows in {lessons.inputs.dtype}")
         with torch.no_grad():
-            after = lessons.answers(torch.stack([p.delta(deltas.dtype) for p in kept]))[0].tolist()
+            after = lessons.answers(restored)[0].tolist()
         for i, request in enumerate(part):
             receipt.losses[request.id] = losses[i]
-            error = (kept[i].delta(deltas.dtype) - deltas[i]).norm() / deltas[i].norm()
+            error = (restored[i] - deltas[i]).norm() / deltas[i].norm()
             _note(receipt, request, loss=after[i], relative_error=float(error))
         return kept
 
@@ -151,6 +150,7 @@ class SCEN(Editor[SCENConfig]):
             config.neuron_steps,
             hinge=config.hinge,
         )
+        _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
         _report(batch, seen, receipt)
         return neurons
 
@@ -204,7 +204,7 @@ class SCEN(Editor[SCENConfig]):
     # -- answering ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[None]:
+    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[Held]:
         """Let the experts answer whatever the model is asked within the block.
 
         Routes are decided at the first forward pass and hold for the block: use one block a batch of prompts.
@@ -223,7 +223,7 @@ class SCEN(Editor[SCENConfig]):
             held.attach(self.host.layers[self.config.layer], self.host.mlp_out(self.config.layer))
         self._answering = True
         try:
-            yield
+            yield held
         finally:
             self._answering = False
             held.detach()
@@ -331,6 +331,18 @@ class SCEN(Editor[SCENConfig]):
             ValueError: It is not the state of this method at this layer.
         """
         self.bank.restore(state)
+
+
+def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str) -> None:
+    """Refuse the requests whose tensors (B, …) hold NaN or infinite numbers.
+
+    Raises:
+        EditError: There are some; it names them.
+    """
+    finite = tensors.isfinite().flatten(1).all(dim=1).tolist()
+    bad = [request.id for request, ok in zip(requests, finite, strict=True) if not ok]
+    if bad:
+        raise EditError(bad, reason, NOT_FINITE)
 
 
 def _report(batch: Sequence[EditRequest], seen: Training, receipt: EditReceipt) -> None:

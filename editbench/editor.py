@@ -121,6 +121,10 @@ class Editor(ABC, Generic[C]):
         """See the requests that are to come, before the first edit. Optional."""
         return None
 
+    def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
+        """Token ids of the rows that the method runs besides prompt and answer, so that too long ones are refused."""
+        return ()
+
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
 
@@ -195,9 +199,25 @@ class Editor(ABC, Generic[C]):
             return self.host.generate(texts, **options)
 
     def refusal(self, request: EditRequest) -> str | None:
-        """Why this method cannot edit ``request``, or None if it can."""
+        """Why this method cannot edit ``request``, or None if it can.
+
+        One whose prompt and answers the model cannot take is refused by every method, also by one that could edit it,
+        so that all are compared on the same records.
+        """
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
+        try:
+            reason = self.host.too_long(request.prompt, *filter(None, (request.target, request.target_true)))
+        except ValueError as error:  # an answer that cannot be tokenised
+            reason = str(error)
+        if reason is not None:
+            return f"unsupported: {reason}"
+        longest = max(map(len, self.rows(request)), default=0)
+        if longest > self.host.max_length:
+            return (
+                f"unsupported: the longest row of {type(self).__name__}, with what it puts around the prompt, takes "
+                f"{longest} tokens, {self.host.name} has {self.host.max_length}"
+            )
         return None
 
     @contextmanager

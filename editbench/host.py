@@ -177,9 +177,24 @@ class Host:
     # -- text and tokens ------------------------------------------------------------------------------------------
 
     def encode(self, text: str) -> Encoded:
-        """Token ids of a prompt, with the special tokens that the tokenizer adds itself (BOS or none)."""
-        batch = self.tokenizer(text, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-        return Encoded(list(batch["input_ids"]), [tuple(o) for o in batch["offset_mapping"]])
+        """Token ids of a prompt, with the special tokens that the tokenizer puts before it (BOS or none).
+
+        What it would put behind it (EOS, [SEP]) is left out: the answer comes there.
+        """
+        batch = self._tokenise(text)
+        end = len(batch["input_ids"]) - self._appended(batch)
+        return Encoded(list(batch["input_ids"])[:end], [tuple(o) for o in batch["offset_mapping"][:end]])
+
+    def too_long(self, prompt: str, *answers: str) -> str | None:
+        """Why the model cannot take a prompt with each of these answers behind it; None where it can.
+
+        All tokens of an answer count, though its last is never fed in: an end token may follow it.
+        """
+        tokens = len(self.encode(prompt).ids) + max((len(self.continuation(text)) for text in answers), default=0)
+        if tokens <= self.max_length:
+            return None
+        what = "prompt and answer take" if answers else "the prompt takes"
+        return f"{what} {tokens} tokens, {self.name} has {self.max_length}"
 
     def continuation(self, text: str) -> list[int]:
         """Token ids of ``text`` as the continuation of a prompt: one leading space, no BOS, whatever the tokenizer.
@@ -202,9 +217,10 @@ class Host:
 
     @property
     def pad_id(self) -> int:
-        """Id for padding; masked everywhere, so that any id will do."""
+        """Id for padding; masked everywhere, so that any id will do that the model has an embedding for."""
+        known = self.model.get_input_embeddings().weight.shape[0]
         for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if value is not None:
+            if value is not None and value < known:
                 return int(value)
         return 0
 
@@ -235,10 +251,19 @@ class Host:
 
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers)."""
+        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers).
+
+        Raises:
+            ValueError: The model has no positions for the longest prompt and the new tokens.
+        """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self.encode(t).ids for t in texts]
         width = max(len(r) for r in rows)
+        if width + max_new_tokens > self.max_length + 1:  # the last new token is not fed in
+            raise ValueError(
+                f"the longest prompt takes {width} tokens and {max_new_tokens} are to follow, {self.name} has "
+                f"{self.max_length}; shorten it, or ask for fewer new tokens"
+            )
         ids = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
         settings = {"do_sample": False, "pad_token_id": self.pad_id, **options}
@@ -279,6 +304,21 @@ class Host:
         }
 
     # -- private --------------------------------------------------------------------------------------------------
+
+    def _tokenise(self, text: str) -> Any:
+        return self.tokenizer(
+            text,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+
+    def _appended(self, batch: Any) -> int:
+        """How many special tokens the tokenizer has put behind a text; a text without tokens does not show it."""
+        mask = list(batch["special_tokens_mask"])
+        mask = mask if 0 in mask else list(self._tokenise("x")["special_tokens_mask"])
+        return mask[::-1].index(0) if 0 in mask else 0
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])

@@ -170,6 +170,8 @@ class Session:
 
     def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
+        overwritten = self.stream.overwritten(edits, self.not_edited)
+        reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), AT_ONCE):
                 part = placed[start : start + AT_ONCE]
@@ -180,7 +182,7 @@ class Session:
                     edits=edits,
                     batch=batch,
                     editor=self.editor,
-                    unsupported=self.not_edited,
+                    unsupported=reasons,
                 )
                 self._write(rows)
                 advance(len(part))

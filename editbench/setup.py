@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
 from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT
 from editbench.results import RunStore
 from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
     from editbench.records import RecordSet
 
 
+_log = logging.getLogger(__name__)
+
 PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
 MOMENTS = ("immediate", "final")
 HEADLINE = ("reliability", "generality", "locality")
+OF_A_RECORD = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)
+ESSAY = "essay"
 
 
 class Outcome:
@@ -136,9 +142,13 @@ def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
     dataset_settings.update(_settings_of_protocol(config.protocol, dataset, dataset_settings))
     if config.stream.sample == "first" and dataset_settings["limit"] is None:
         dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
-    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
-    stream = Stream.build(records, _stream_settings(config.stream))
     _check_protocol(config.protocol, dataset)
+    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
+    if records.skipped:
+        first = records.skipped[0]
+        _log.warning("%d of %s left out; the first, %s: %s", len(records.skipped), dataset, first.where, first.reason)
+    stream = Stream.build(records, _stream_settings(config.stream))
+    _check_kinds(headline_of(config.protocol, dataset), stream)
     return (method, method_config), records, stream
 
 
@@ -288,7 +298,7 @@ def _make_evaluator(
         unrelated=unrelated,
         ability=ability,
         sentences=records.name == "hallucination",
-        left_out=stream.touched_by_stream,
+        left_out=stream.left_out,
         generation=generation,
         references=[text for record in records.records if record.essay for text in record.essay.references],
         **limits,
@@ -337,9 +347,59 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)
-    for name in headline_of(protocol, dataset):
+    check_headline(headline_of(protocol, dataset), protocol.scorers)
+
+
+def check_headline(headline: Mapping[str, str], scorers: Sequence[str]) -> None:
+    """Refuse headline measures that no score can be made of.
+
+    Args:
+        headline: "<probe kind>.<scorer>" by its name.
+        scorers: What the run scores.
+
+    Raises:
+        ValueError: An unknown name, kind or scorer, one that the run does not score, or one that is not a share.
+    """
+    from editbench.evaluation.scorers import get_scorer
+
+    for name, measure in headline.items():
         if name not in HEADLINE:
             raise unknown("headline measure", name, HEADLINE)
+        kind, _, scorer = measure.partition(".")
+        if kind not in (*OF_A_RECORD, ESSAY):
+            raise unknown(f"kind of question in the headline measure {name}={measure!r}", kind, (*OF_A_RECORD, ESSAY))
+        found = get_scorer(scorer)
+        if not found.share:
+            raise ValueError(
+                f"the headline measure {name}={measure!r} is no share: {scorer} may lie outside 0 and 1, and the score "
+                "is a mean of shares; choose another scorer for protocol.headline"
+            )
+        if found.on != ("essay" if kind == ESSAY else "probe"):
+            raise ValueError(f"the headline measure {name}={measure!r} does not exist: {scorer} scores no {kind}")
+        if scorer not in scorers:
+            raise ValueError(
+                f"the headline measure {name}={measure!r} is not scored: add {scorer} to protocol.scorers, which has "
+                f"{', '.join(scorers)}"
+            )
+
+
+def _check_kinds(headline: Mapping[str, str], stream: Stream) -> None:
+    """Say which headline measures will have no number, since no record of the stream has such a question.
+
+    Raises:
+        ValueError: It is of a kind that the datasets have by exception only.
+    """
+    kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
+    kinds |= {ESSAY} if any(record.essay is not None for record in stream.records) else set()
+    for name, measure in headline.items():
+        kind = measure.partition(".")[0]
+        if kind in kinds:
+            continue
+        if kind not in (PARAPHRASE, LOCALITY):
+            raise ValueError(
+                f"the headline measure {name}={measure!r} has no number: no record has a question of the kind {kind}"
+            )
+        _log.warning("no record has a %s question: there will be no %s, and no score", kind, name)
 
 
 def _ability_tests(protocol: Any, seed: int) -> list[AbilityTest]:

@@ -186,6 +186,24 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     assert row["scored"] == 5
 
 
+def test_an_edit_that_a_later_one_replaces_is_not_scored_on_its_old_target(make, tmp_path):
+    """Immediately after its own batch it is; and it is again where the later edit was not made."""
+    data = tmp_path / "counterfact.json"
+    rows = list(records())
+    rows[4] = {**rows[4], "prompt": f" {rows[1]['prompt']}", "subject": rows[1]["subject"]}
+    rows[5] = {**rows[5], "prompt": rows[2]["prompt"], "subject": rows[2]["subject"], "target_new": "Toko " * 200}
+    data.write_text(json.dumps(rows))
+    outcome = setup.run(make("stream.order=file", "stream.checkpoints=[3]"))
+    found = {(r["moment"], r["record"]): r for r in lines(outcome.folder, "scores.jsonl") if "record" in r}
+    assert {r["status"] for (moment, id), r in found.items() if moment != "final" and id != "5"} == {"scored"}
+    assert found["final", "1"]["status"] == "skipped"
+    assert found["final", "1"]["reason"] == "skipped: overwritten by '4'"
+    assert found["final", "2"]["status"] == "scored"  # the edit that would replace it is longer than the model takes
+    assert found["final", "5"]["status"] == "unsupported"
+    row = read_row(outcome.folder)
+    assert (row["scored"], row["skipped"], row["unsupported"]) == (4, 1, 1)
+
+
 def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
     file = tmp_path / "questions.jsonl"
     rows = [{"prompt": f"What is the capital of land {i}?", "target": "Rome"} for i in range(6)]

@@ -68,11 +68,15 @@ class Generation:
         """Whether more is needed than the logits of the step."""
         return self.beams > 1 or self.repetition_penalty != 1.0
 
-    def limit(self, host: Host, target: str) -> int | None:
-        """New tokens for a question with that target; None if the target has more than the limit: it cannot be said."""
+    def limit(self, host: Host, prompt: str, target: str) -> int | None:
+        """New tokens for a question with that target; None if it cannot be said.
+
+        That is so where the target has more tokens than the limit, or the model no positions for prompt and limit.
+        """
         needed = len(host.continuation(target))
         limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
-        return limit if needed <= limit else None
+        fits = len(host.encode(prompt).ids) + limit <= host.max_length
+        return limit if needed <= limit and fits else None
 
 
 @torch.no_grad()

@@ -141,7 +141,8 @@ class Harness:
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """A host as lm-eval sees a model.
 
-    The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token.
+    The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token. One that
+    puts special tokens behind a text is refused with a ValueError if lm-eval would ask behind them.
 
     Attributes:
         nans: Log-likelihoods so far that were NaN.
@@ -159,6 +160,11 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         )
         self.nans = 0
         self._host, self._editor, self._tokens_per_batch = host, editor, tokens_per_batch
+        if self.tok_encode("x")[-1:] != host.encode("x").ids[-1:]:
+            raise ValueError(
+                f"the tokenizer of {host.name} puts special tokens behind a text, and lm-eval would ask its questions "
+                "behind them; save it without (add_eos_token=False), or leave lm-eval's tasks out"
+            )
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """As lm-eval has it, without its bar."""

@@ -115,7 +115,7 @@ def trace(
     settings = settings or TraceSettings()
     at = tuple(range(host.n_layers) if layers is None else layers)
     window = settings.window or max(1, round(host.n_layers * 10 / 48))
-    left_out = {r.id: reason for r in requests if (reason := _unusable(r)) is not None}
+    left_out = {r.id: reason for r in requests if (reason := _unusable(host, r)) is not None}
     prompts = [Prompt.of(host, r) for r in requests if r.id not in left_out]
     deviation = settings.noise * embedding_deviation(host, prompts) if prompts else 0.0
     rows: list[dict[str, Any]] = []
@@ -154,10 +154,12 @@ def embedding_deviation(host: Host, prompts: Sequence[Prompt]) -> float:
     return float(embeddings.double().std())
 
 
-def _unusable(request: EditRequest) -> str | None:
+def _unusable(host: Host, request: EditRequest) -> str | None:
     if request.subject is None:
         return "the record has no subject"
-    return "the record has no true answer" if request.target_true is None else None
+    if request.target_true is None:
+        return "the record has no true answer"
+    return None if host.too_long(request.prompt) is None else "the prompt is too long for the model"
 
 
 def _effects(

@@ -15,7 +15,7 @@ import torch
 
 from editbench.locate.checks import above_zero, at_least
 from editbench.locate.packing import partition
-from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
+from editbench.locate.rows import Row, cut_after_subject, edit_rows
 from editbench.locate.suffix import AT_MLP, Suffixes
 from editbench.records import NOT_FINITE, EditError
 
@@ -105,7 +105,7 @@ def optimise_values(
     Raises:
         EditError: A loss became NaN or infinite; it names the request.
     """
-    rows = [[*rewriting_rows(host, r, templates), kl_row(host, r)] for r in requests]
+    rows = [edit_rows(host, r, templates) for r in requests]
     per_edit = len(templates) + 1
     limit = max_rows or rows_that_fit(host, max(len(row.ids) for group in rows for row in group), layer)
     size = max(1, limit // per_edit)

@@ -14,6 +14,7 @@ from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import LowRank, Recording
 from editbench.locate.footprint import footprint_of
 from editbench.locate.moments import moments_for
+from editbench.locate.rows import edit_rows
 from editbench.locate.solve import factor
 from editbench.locate.suffix import AT_MLP
 from editbench.locate.templates import templates_for
@@ -50,6 +51,12 @@ class ROME(Editor[ROMEConfig]):
             if self.config.moment_adjustment:
                 self._factor = self._moment_factor()
         self.templates = templates
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.host, request, self.templates)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""

@@ -160,6 +160,7 @@ class Evaluator:
         their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after that, with the
         same edits in the model.
         """
+        editor = editor.for_texts() if editor is not None else None
         scores = {
             name: text_scores(
                 self.host,

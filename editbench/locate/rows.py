@@ -67,9 +67,26 @@ def subject_row(host: Host, request: EditRequest, template: str = BARE) -> Row:
     return Row(tuple(encoded.ids), last_token_of(encoded, start, start + len(request.subject)))
 
 
-def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+def target_ids(host: Host, request: EditRequest, train_eos: bool) -> list[int]:
+    """What a method trains behind the request's prompt: the target's tokens, the same that every scorer asks for.
+
+    Args:
+        host: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
+        request: The edit.
+        train_eos: Close the target with the EOS token, so that the model learns to stop there.
+
+    Raises:
+        ValueError: The target cannot be tokenised as a continuation.
+    """
+    closing = [int(host.tokenizer.eos_token_id)] if train_eos else []
+    return [*host.continuation(request.target), *closing]
+
+
+def rewriting_rows(
+    host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
+) -> list[Row]:
     """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
-    targets = tuple(host.continuation(request.target))
+    targets = tuple(target_ids(host, request, train_eos))
     rows = []
     for template in templates:
         row = subject_row(host, request, template)

@@ -182,6 +182,7 @@ class RecordSet:
         unrelated: Questions of no record, each with its right answer, asked of the model as a whole.
         skipped: Records left out, in file order; see :class:`SkippedRecord`.
         fingerprint: Hex digest of the content, recorded with each run.
+        prompt_format: What stands around all these prompts already, with "{}" where a plain one goes.
     """
 
     name: str
@@ -190,6 +191,7 @@ class RecordSet:
     skipped: tuple[SkippedRecord, ...] = ()
     fingerprint: str = ""
     unrelated: tuple[Probe, ...] = ()
+    prompt_format: str = "{}"
 
     def __len__(self) -> int:
         return len(self.records)

@@ -46,6 +46,7 @@ class Session:
         moments: Sequence[str],
         *,
         retention_sample: int | None = None,
+        final_first: int | None = None,
         seed: int = 0,
         observer: Observer | None = None,
         meter: Meter | None = None,
@@ -59,6 +60,7 @@ class Session:
             store: Takes the rows.
             moments: "immediate", "final".
             retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
             observer: Is shown every row as it is written.
             meter: Measures the stages; it goes on from the saved state when a run goes on.
@@ -66,6 +68,7 @@ class Session:
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
         self.moments = tuple(moments)
         self._retention = (retention_sample, seed)
+        self._final_first = final_first
         self._observer = observer or Observer()
         self.meter = meter or Meter(editor.materials.costs)
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
@@ -97,7 +100,7 @@ class Session:
         self._saved.save(last + 1, self.editor, self.meter.state())
         phase("scoring")
         if "final" in self.moments:
-            self._look_back(self.stream.records, "final", len(self.stream), last)
+            self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
 
     def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches already done; their traces stay, later ones are dropped.

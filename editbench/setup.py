@@ -7,13 +7,14 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from omegaconf import OmegaConf
 
 from editbench import datasets, registry
-from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
+from editbench.config import NOT_DECIDING, final_first_of, headline_of, run_name, settings_of
 from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
@@ -107,14 +108,14 @@ def prepare(config: Any) -> Prepared:
         raise ValueError(f"ahead.parts is {ahead.parts}; it must be at least 1")
     if not 0 <= ahead.part < ahead.parts:
         raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
-    method, _, stream = _load(config)
+    method, records, stream = _load(config)
     if registry.load_method(method[0]).prepare is Editor.prepare:
         return Prepared(None, time.perf_counter() - began)
     phase("loading")
     host = registry.load_model(config.model, name=model_name(config))
     requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
     phase("preparing")
-    _make_editor(host, method, config, None).prepare(requests)
+    _make_editor(host, method, config, records, None).prepare(requests)
     return Prepared(len(requests), time.perf_counter() - began)
 
 
@@ -190,19 +191,27 @@ def _run_in(
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
-            "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
+            "protocol": {
+                **_plain(protocol),
+                "headline": headline_of(protocol, records.name),
+                "final_first": final_first_of(protocol, records.name),
+            },
             "ability": {name: fact for test in ability for name, fact in test.about().items()},
             "seed": config.stream.seed,
         }
     )
-    editor = _make_editor(host, method, config, store.ledger, meter.costs)
+    editor = _make_editor(host, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
     with meter.stage(EVALUATION):
         evaluator = _make_evaluator(host, config, records, stream, ability, meter.costs)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
     with Observer.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
-        sampling = {"retention_sample": protocol.retention_sample, "seed": config.stream.seed}
+        sampling = {
+            "retention_sample": protocol.retention_sample,
+            "final_first": final_first_of(protocol, records.name),
+            "seed": config.stream.seed,
+        }
         session = Session(
             stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
         )
@@ -250,8 +259,14 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
 
 
 def _make_editor(
-    host: Host, method: tuple[str, Any], config: Any, ledger: Path | None, costs: CachedCosts | None = None
+    host: Host,
+    method: tuple[str, Any],
+    config: Any,
+    records: RecordSet,
+    ledger: Path | None,
+    costs: CachedCosts | None = None,
 ) -> Editor[Any]:
+    from editbench.datasets.posing import in_format
     from editbench.editor import Materials
     from editbench.ledger import Ledger
 
@@ -262,6 +277,7 @@ def _make_editor(
         moments=model.moments,
         cache=Path(config.cache),
         seed=config.stream.seed,
+        pose=partial(in_format, records.prompt_format),
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
@@ -344,6 +360,9 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
         get_scorer(name)
     if protocol.retention_sample is not None and protocol.retention_sample < 1:
         raise ValueError(f"protocol.retention_sample is {protocol.retention_sample}; it must be at least 1, or null")
+    first = final_first_of(protocol, dataset)
+    if first is not None and first < 1:
+        raise ValueError(f"protocol.final_first is {first} for {dataset}; it must be at least 1, or null for all")
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)

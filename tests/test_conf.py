@@ -12,12 +12,16 @@ from editbench.console import conf_names
 
 ROOT = Path(__file__).parent.parent / "conf"
 CELLS = conf_names("method_model")
+DATASETS = conf_names("dataset")
 METHODS = tuple(name for name in registry.method_entry_points() if name != "checkpoint")  # which needs a path
 
 
 def split(cell):
+    """Method, model (or set of constants), and the dataset's override where the cell is for one dataset alone."""
     method = next(m for m in METHODS if cell.startswith(f"{m}-"))
-    return method, cell[len(method) + 1 :]
+    rest = cell[len(method) + 1 :]
+    dataset = next((d for d in DATASETS if rest.endswith(f"-{d}")), None)
+    return method, rest.removesuffix(f"-{dataset}"), [f"dataset={dataset}"] if dataset else []
 
 
 def compose(*overrides):
@@ -27,9 +31,9 @@ def compose(*overrides):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_is_composed_by_default_and_typed(cell):
-    method, model = split(cell)
+    method, model, dataset = split(cell)
     path = [] if model.startswith("pocket") else ["model.path=somewhere"]
-    config = runner.compose([f"method={method}", f"model={model}", *path])
+    config = runner.compose([f"method={method}", f"model={model}", *dataset, *path])
     name, settings = settings_of(config.method)
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_model" / f"{cell}.yaml"), resolve=True)
     assert name == method
@@ -41,9 +45,9 @@ def test_a_cell_is_composed_by_default_and_typed(cell):
 
 @pytest.mark.parametrize("cell", conf_names("method_constants"))
 def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
-    method, constants = split(cell)
+    method, constants, dataset = split(cell)
     assert constants in conf_names("constants")
-    config = runner.compose([f"method={method}", f"constants={constants}"])
+    config = runner.compose([f"method={method}", f"constants={constants}", *dataset])
     assert config.constants == constants
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_constants" / f"{cell}.yaml"))
     name, settings = settings_of(config.method)
@@ -100,6 +104,17 @@ def test_every_choice_of_a_group_composes(group):
 def test_every_method_composes_with_the_default_model(method):
     config = runner.compose([f"method={method}"])
     assert config.method.name == method
+
+
+def test_a_cell_for_a_dataset_comes_on_top_of_the_models():
+    published = {"layer": 20, "expert_steps": 10, "learning_rate": 1e-4}
+    zsre = {**published, "neuron_steps": 20, "theta": 0.65, "theta_texts": None, "train_eos": True}
+    hallucination = {**published, "neuron_steps": 30, "theta": 0.6, "theta_texts": 0.6, "train_eos": False}
+    for dataset, wanted in {"zsre": zsre, "counterfact": zsre, "hallucination": hallucination}.items():
+        method = compose("method=scen", "model=llama-2-7b", f"dataset={dataset}").method
+        assert {name: method[name] for name in wanted} == wanted
+    given = compose("method=scen", "model=llama-2-7b", "dataset=hallucination", "method.theta=0.9")
+    assert given.method.theta == 0.9  # the command line has the last word
 
 
 def test_a_command_line_setting_beats_the_cell():

@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from editbench import datasets, runner, setup
-from editbench.config import headline_of
+from editbench.config import final_first_of, headline_of
 from editbench.console import conf_names
 from editbench.evaluation.scorers import get_scorer
 from editbench.records import PARAPHRASE, PROBE_KINDS
@@ -34,6 +34,13 @@ def test_headlines_are_measured(preset, dataset):
         kind, scorer = measure.split(".")
         assert kind in PROBE_KINDS and scorer in protocol.scorers
         get_scorer(scorer)
+
+
+def test_only_scens_hallucination_scores_the_first_edits_alone():
+    for preset in PRESETS:
+        protocol = runner.compose([f"protocol={preset}"]).protocol
+        found = {name: final_first_of(protocol, name) for name in ("counterfact", "zsre", "hallucination")}
+        assert found == {**dict.fromkeys(found), **({"hallucination": 200} if preset == "scen" else {})}
 
 
 def test_nse_is_memit_by_another_name():

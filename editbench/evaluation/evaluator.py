@@ -167,6 +167,7 @@ class Evaluator:
         :meth:`score` scored at this moment, given their prompts; and with accurate and plain texts "mean_of_three",
         their mean as SCEN has it. Call it after that, with the same edits in the model.
         """
+        editor = editor.for_texts() if editor is not None else None
         scores = {
             name: text_scores(
                 self.host,

@@ -56,7 +56,7 @@ class ROME(Editor[ROMEConfig]):
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates)]
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""

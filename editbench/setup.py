@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 from omegaconf import OmegaConf
 
-from editbench import datasets, registry
+from editbench import datasets, identity, registry
 from editbench.config import NOT_DECIDING, final_first_of, headline_of, run_name, settings_of
 from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
 from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT
 from editbench.results import RunStore
+from editbench.results.identity import differences, identify, listed
+from editbench.results.schema import SCHEMA
 from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
 
@@ -73,11 +75,11 @@ def run(config: Any) -> Outcome:
     store, done = _open_store(config)
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
-        _refuse_changes(store, data)
+        _refuse_another(store, data, config, method[1])
         return Outcome(store.path, already_done=True)
     with store:
         try:
-            _refuse_changes(store, data)
+            _refuse_another(store, data, config, method[1])
             _run_in(store, config, method, records, stream, ability)
         except KeyboardInterrupt:
             store.set_status("interrupted", "stopped by the user; the same command goes on")
@@ -184,9 +186,13 @@ def _run_in(
     protocol = config.protocol
     model = {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint}
     _refuse_changes(store, {"model": model})
+    inputs = identity.inputs(config, method[1])
     store.add_provenance(
         {
             **environment(),
+            **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
+            "versions": identity.versions(protocol.scorers),
+            "inputs": inputs,
             "model": model,
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
@@ -219,6 +225,27 @@ def _run_in(
         summary, costs = summarise(store.scores(), headline), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
+
+
+def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:
+    """A run that is found again, done or half done, must be the one that its command would now make.
+
+    Raises:
+        ValueError: Other data, other files behind a path, or other formulas. Nothing heavy was loaded for it.
+    """
+    provenance = store.info["provenance"]
+    if "model" not in provenance:  # it was stopped before it had begun
+        return
+    remedy = "do the run again with results.rerun=true, or give it a results.name of its own"
+    if (schema := provenance.get("schema", 1)) != SCHEMA:
+        raise ValueError(f"{store.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {remedy}")
+    _refuse_changes(store, facts)
+    if changed := differences(provenance["inputs"], identity.inputs(config, method)):
+        raise ValueError(
+            f"{store.path}: files that the run read have changed since it was started: {listed(changed)}; {remedy}"
+        )
+    if changed := differences(provenance["versions"], identity.versions(config.protocol.scorers)):
+        raise ValueError(f"{store.path}: formulas have changed since the run was started: {listed(changed)}; {remedy}")
 
 
 def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import pytest
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.identity import identify
 from editbench.results.leaderboard import collect_folders
 from editbench.results.measures import summarise
 from editbench.results.report import write_report
@@ -37,7 +38,18 @@ KINDS = ("rewrite", "paraphrase", "paraphrase", *["locality"] * 10, "subject_fac
 
 
 def write_run(
-    root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rate=0.8, probe=None, status="done", settings=None
+    root,
+    name,
+    *,
+    method="rome",
+    seed=0,
+    edits=8,
+    checkpoints=(),
+    rate=0.8,
+    probe=None,
+    status="done",
+    settings=None,
+    parts=None,
 ):
     """A run as a session writes it, with rates around `rate` and a probe's texts from `probe(kind, position)`."""
     rng = random.Random(f"{method} {seed}")
@@ -48,6 +60,7 @@ def write_run(
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
         "method": {"name": method, "settings": settings or {"layer": 5}},
         "protocol": {"name": "default", "headline": HEADLINE},
+        **identify({"method": method, "method.settings": settings or {}, "stream.edits": edits, **(parts or {})}),
     }
     rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
     rows += [texts("final", edits, 6.0)]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = Sequence[Mapping[str, Any]]
 
+VERSION = 1
+"""Changes with the intervals."""
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles
 NORMAL = 1.96  # standard errors on either side

@@ -17,6 +17,12 @@ from typing import Any, NamedTuple, TypedDict
 FORMAT = 1
 """Version of the run folder's layout, stored in run.json."""
 
+SCHEMA = 2
+"""Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
+
+1: runs that do not say what decided their numbers (`editbench.results.identity`). 2: they do.
+"""
+
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 LOCK_FILE, LEDGER_FOLDER = "run.lock", "ledger"
 
@@ -141,6 +147,12 @@ class EditRow(_EditRow, total=False):
 class Provenance(TypedDict, total=False):
     """Where the numbers come from; every key may be missing."""
 
+    schema: int  # `SCHEMA`; 1 where it is missing
+    identity: str  # digest of the parts; see `editbench.results.identity`
+    comparable: str  # digest of those that comparable runs share
+    parts: dict[str, Any]  # what decides the numbers, but for the seed: name to value or digest
+    versions: dict[str, int]  # of every formula behind the numbers
+    inputs: dict[str, str]  # SHA-256 of every file that was named by path
     editbench: str
     commit: str
     python: str
@@ -278,6 +290,7 @@ TEXT_COLUMNS = frozenset(
         *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
         *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
         *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
+        *("identity", "comparable_group", "parts", "missing"),
     )
 )
 """Columns whose values are never numbers, whatever they look like: version 3.10, hash 12e45."""
@@ -308,7 +321,16 @@ HEAD_COLUMNS: dict[str, Column] = {
     "scored": Column("records scored after the last edit", (*_FINAL, "records", "scored")),
     "unsupported": Column("records the method does not support: in no average", (*_FINAL, "records", "unsupported")),
     "failed": Column("records whose edit or scoring failed: in no average", (*_FINAL, "records", "failed")),
-    "skipped": Column("records passed over for another reason: in no average", (*_FINAL, "records", "skipped")),
+    "skipped": Column(
+        "records left out for a reason in the data, whatever the method: in no average",
+        (*_FINAL, "records", "skipped"),
+    ),
+    "coverage": Column(
+        "share of the records that could be scored which were: scored / (scored + unsupported + failed)"
+    ),
+    "score_penalised": Column(
+        "harmonic mean of reliability × coverage, generality × coverage, and locality: what was not edited counts 0"
+    ),
 }
 
 TAIL_COLUMNS: dict[str, Column] = {
@@ -337,6 +359,18 @@ TAIL_COLUMNS: dict[str, Column] = {
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
     "bytes_per_edit": Column("the three together / `edits_made`"),
     "settings": Column("the method's settings, as JSON"),
+    "missing": Column(
+        "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others"
+    ),
+    "schema": Column("version of these columns and their formulas; runs of another schema are never compared"),
+    "identity": Column(
+        "digest of all that decides the numbers but for the seed: runs that agree in it are averaged",
+        ("provenance", "identity"),
+    ),
+    "comparable_group": Column(
+        "digest of what rows must share to be compared, whatever the method", ("provenance", "comparable")
+    ),
+    "parts": Column("what the two are digests of, as JSON"),
     "python": Column("Python version", ("provenance", "python")),
     "torch": Column("torch version", ("provenance", "torch")),
     "transformers": Column("transformers version", ("provenance", "transformers")),

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
+from editbench.results import identity
 from editbench.results.files import read_lines
 from editbench.results.measures import harmonic_mean, interval, resampled_means
-from editbench.results.schema import HEADLINES, SCORES_FILE, ResultsError
+from editbench.results.schema import HEADLINES, SCHEMA, SCORES_FILE, ResultsError
 from editbench.results.seeds import SEPARATOR
 from editbench.results.store import read_info
 from editbench.results.tables import TESTED, Marks, best_row, comparable
@@ -34,7 +35,6 @@ LEVEL = 0.05
 _EXACT = 12  # records that differ: 4,096 swaps
 _SWAPS = 10_000
 _BLOCK = 2**22  # numbers held at once
-_CHANGE_NO_SCORE = ("moments", "tokens_per_batch")  # settings of a protocol
 
 
 class Comparison(TypedDict):
@@ -60,8 +60,9 @@ class Comparison(TypedDict):
 
 
 class _Side(NamedTuple):
-    protocol: dict[str, Any]
-    data: str
+    name: str
+    parts: identity.Parts  # of all its runs; empty where they do not say
+    seeds: tuple[int, ...]
     records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
 
 
@@ -71,16 +72,20 @@ def compare_runs(
     """Compare two methods after the last edit, headline measure by headline measure and by score.
 
     Args:
-        a: Run folder; or run folders of several seeds, where a record's value is its mean over them.
+        a: Run folder; or run folders of several seeds, where a record's value is its mean over them. Several runs of
+            one seed count as that seed, by their mean.
         b: Likewise.
-        force: Compare whatever records the two have in common, though protocols, datasets or records differ.
+        force: Compare whatever records the two have in common, though seeds, records, or parts of what they were made
+            with differ (:data:`editbench.results.identity.OWN` may anyway).
         seed: Of the random swaps and of the bootstrap.
 
     Returns:
         A `Comparison` by measure. One that no record has on both sides is missing, and so is a score without all three.
 
     Raises:
-        ResultsError: If protocols, datasets or records differ, nothing can be compared, or a run cannot be read.
+        ResultsError: If the two were not measured alike on the same model, data and stream, with the same formulas and
+            seeds (names what differs); nothing can be compared; the runs of a side are no seeds of one thing; or a run
+            cannot be read.
     """
     sides = [_read_side([one] if isinstance(one, (str, Path)) else one) for one in (a, b)]
     if not force:
@@ -155,42 +160,50 @@ def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
 
 def _read_side(folders: Sequence[str | Path]) -> _Side:
     """What is compared of one or several runs of one method."""
-    values: dict[str, list[list[float]]] = defaultdict(list)
-    described: list[tuple[dict[str, Any], str]] = []
+    values: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    described: dict[Path, identity.Parts] = {}
+    seeds: set[int] = set()
     for folder in map(Path, folders):
         provenance = read_info(folder)["provenance"]
-        protocol = {
-            name: value for name, value in provenance.get("protocol", {}).items() if name not in _CHANGE_NO_SCORE
-        }
-        data = provenance.get("dataset", {})
-        described.append((protocol, str(data.get("hash") or data.get("name"))))
-        measures = [protocol.get("headline", {}).get(kind) for kind in HEADLINES]
+        seed = int(provenance.get("seed") or 0)
+        described[folder] = dict(provenance.get("parts") or {})
+        headline = provenance.get("protocol", {}).get("headline", {})
         for row in read_lines(folder / SCORES_FILE)[0]:
             if row["moment"] == "final" and "record" in row:
-                numbers = [row["scores"].get(measure) for measure in measures]
-                values[row["record"]].append([np.nan if number is None else number for number in numbers])
-    if any(one != described[0] for one in described):
-        raise ResultsError(
-            f"{', '.join(map(str, folders))} differ in protocol or dataset and are no seeds of one method"
-        )
-    return _Side(*described[0], {record: _mean_over_seeds(seen) for record, seen in values.items()})
+                numbers = [row["scores"].get(headline.get(kind)) for kind in HEADLINES]
+                values[row["record"]][seed].append([np.nan if number is None else number for number in numbers])
+        seeds.add(seed)
+    name = ", ".join(map(str, described))
+    parts = next(iter(described.values()))
+    for other in described.values():
+        if found := identity.differences(parts, other):
+            raise ResultsError(f"{name} are no seeds of one method: {identity.listed(found)}")
+    return _Side(name, parts, tuple(sorted(seeds)), {record: _mean_over_seeds(seen) for record, seen in values.items()})
 
 
-def _mean_over_seeds(seen: list[list[float]]) -> list[float]:
-    """A value is NaN if it is in any seed: else the two sides would be means over different seeds."""
-    return [float(value) for value in np.mean(seen, axis=0)]
+def _mean_over_seeds(seen: Mapping[int, list[list[float]]]) -> list[float]:
+    """Of one record, the mean over each seed's mean.
+
+    A value is NaN if it is in any seed: else the two sides would be means over different seeds.
+    """
+    return [float(value) for value in np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0)]
 
 
 def _refuse_difference(a: _Side, b: _Side) -> None:
     remedy = "compare runs that agree in it, or force the comparison"
-    names = sorted(name for name in {*a.protocol, *b.protocol} if a.protocol.get(name) != b.protocol.get(name))
-    if names:
-        found = "; ".join(f"{name} is {a.protocol.get(name)!r} and {b.protocol.get(name)!r}" for name in names)
-        raise ResultsError(f"the protocols differ: {found}; {remedy}")
-    if a.data != b.data:
-        raise ResultsError(f"the datasets differ: {a.data} and {b.data}; {remedy}")
+    for side in (a, b):
+        if not side.parts:
+            raise ResultsError(
+                f"{side.name} was made before schema {SCHEMA} and does not say with what; run it again, or force the "
+                "comparison"
+            )
+    if found := identity.differences(*(identity.without(side.parts, identity.OWN) for side in (a, b))):
+        raise ResultsError(f"the two were not measured alike: {identity.listed(found)}; {remedy}")
+    if a.seeds != b.seeds:
+        first, second = (", ".join(map(str, side.seeds)) for side in (a, b))
+        raise ResultsError(f"the seeds differ: {first} of the first, {second} of the second; {remedy}")
     if a.records.keys() != b.records.keys():
-        first, second = (len(one.records.keys() - other.records.keys()) for one, other in ((a, b), (b, a)))
+        first, second = (str(len(one.records.keys() - other.records.keys())) for one, other in ((a, b), (b, a)))
         raise ResultsError(f"the records differ: {first} only in the first, {second} only in the second; {remedy}")
 
 

@@ -54,7 +54,7 @@ class SCENConfig:
     loss_margin: float = 0.05
     device_bytes: int | None = None
     host_bytes: int | None = None
-    bank_directory: str | None = None
+    bank_directory: str | None = field(default=None, metadata={"path": "written"})
     negatives: list[str] = field(default_factory=list)
     cosine: bool = False
     hinge: bool = False

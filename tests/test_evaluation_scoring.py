@@ -147,6 +147,14 @@ def test_scorers_say_what_they_are():
         get_scorer("exactmatch")
 
 
+def test_scorers_say_whether_they_are_shares():
+    """Of the numbers in the table above, those outside [0, 1] belong to scorers that declare no share."""
+    shares = {scorer.name for scorer in list_scorers() if scorer.share}
+    assert {scorer.name for scorer in list_scorers()} - shares == {"nll_difference", "activation", "ngram_entropy"}
+    (table,) = (mark.args[1] for mark in test_scorers_by_hand.pytestmark)
+    assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
+
+
 def test_scorers_are_listed_without_torch():
     code = (
         "import sys; from editbench.evaluation import list_scorers; list_scorers(); assert 'torch' not in sys.modules"

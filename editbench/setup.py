@@ -159,6 +159,7 @@ def _run_in(
     stream: Stream,
     ability: Sequence[AbilityTest],
 ) -> None:
+    from editbench.evaluation.scorers import ranges
     from editbench.provenance import environment, peak_memory
     from editbench.results.measures import summarise
     from editbench.session import Session
@@ -192,7 +193,7 @@ def _run_in(
         session = Session(stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer)
         session.run()
         costs = {**asdict(session.clock), **peak_memory(), "footprint": asdict(editor.footprint())}
-        summary = summarise(store.scores(), headline)
+        summary = summarise(store.scores(), headline, ranges=ranges())
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
 

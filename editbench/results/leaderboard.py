@@ -18,6 +18,7 @@ from editbench.results.schema import (
     LOCK_FILE,
     RUN_FILE,
     SCORES_FILE,
+    SHARE,
     TAIL_COLUMNS,
     TEXT_COLUMNS,
     Cell,
@@ -93,6 +94,8 @@ def read_row(folder: Path) -> Row:
     row["seeds"] = 1
     if settings := _mapping(info, "provenance", "method", "settings"):
         row["settings"] = json.dumps(settings, sort_keys=True)
+    ranges = _mapping(info, "summary", "ranges")
+    row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
     row.update(_measures(info, "immediate") | _measures(info, "final"))
     row.update(_ability(info, "baseline") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)

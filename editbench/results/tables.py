@@ -1,6 +1,6 @@
 """The leaderboard for people: the headline columns, as a table in the terminal or in Markdown.
 
-A value stands with half the width of its 95 % interval. The best of each column among finished runs with the same
+A value stands with its 95 % interval behind it, "0.985 [.952, .997]". The best of each column among finished runs with the same
 model, dataset, protocol and number of edits is bold; a run that did not finish is listed with the reason.
 """
 
@@ -79,7 +79,7 @@ class Layout(NamedTuple):
     Attributes:
         titles: Of the columns: facts, figures, and the note.
         groups: Groups of rows that can be compared; a row is one `Shown` a column.
-        legend: What ±, bold and † mean, where there is something to explain.
+        legend: What intervals, bold and † mean, where there is something to explain.
     """
 
     titles: tuple[str, ...]
@@ -219,8 +219,14 @@ def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: 
     low, high = _number(row, f"{figure.column}_low"), _number(row, f"{figure.column}_high")
     text = f"{value:.{figure.digits}f}"
     if low is not None and high is not None and interval:
-        text = f"{text} ± {(high - low) / 2:.{figure.digits}f}"
+        text = f"{text} [{_end(low, figure.digits)}, {_end(high, figure.digits)}]"
     return Shown(text, bold, worse)
+
+
+def _end(value: float, digits: int) -> str:
+    """An interval's end, short: ".952", "1"."""
+    text = f"{value:.{digits}f}"
+    return f"{float(text):.0f}" if float(text).is_integer() else text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def _method_names(rows: Iterable[Row]) -> dict[int, str]:
@@ -266,7 +272,7 @@ def _note(row: Row) -> str:
 def _legend(grouped: bool, marks: Marks | None) -> list[str]:
     legend = []
     if grouped:
-        legend.append("Means over seeds; ± is half the 95 % t interval between seeds, which one seed does not have.")
+        legend.append("Means over seeds; [95 % interval] over records and seeds, which one seed does not have.")
     if marks is not None:
         test = "p < 0.05, paired permutation test over records, Holm's correction"
         legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")

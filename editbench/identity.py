@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
 
 FORMULAS = {
-    "interval": "editbench.results.measures",
+    "interval": "editbench.results.intervals",
     "likelihood": "editbench.evaluation.forward",
     "perplexity": "editbench.evaluation.perplexity",
 }

@@ -174,6 +174,7 @@ def _run_in(
     ability: Sequence[AbilityTest],
 ) -> None:
     from editbench.costs import EVALUATION, Meter
+    from editbench.evaluation.scorers import ranges
     from editbench.provenance import environment
     from editbench.results.measures import summarise
     from editbench.session import Session
@@ -222,7 +223,7 @@ def _run_in(
             stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
         )
         session.run()
-        summary, costs = summarise(store.scores(), headline), session.costs()
+        summary, costs = summarise(store.scores(), headline, ranges=ranges()), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
 

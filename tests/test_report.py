@@ -141,7 +141,9 @@ def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
     assert "is not what the run wrote" in runs["broken"]["reason"] and runs["broken"]["heat"] is None
     done = runs["done"]
     assert done["cells"]["bytes_per_edit"] == 4096 and done["cells"]["seconds_per_edit"] == 2.5
-    assert done["halves"]["reliability"] > 0 and "seconds_per_edit" not in done["halves"]
+    low, high = done["intervals"]["reliability"]
+    assert 0 <= low < done["cells"]["reliability"] < high <= 1 and "seconds_per_edit" not in done["intervals"]
+    assert done["intervals"]["rewrite.exact_match"] and not [name for name in done["intervals"] if "immediate" in name]
     assert done["final"]["unrelated.activation"] == 0.008 and done["final"]["rewrite.activation"] == pytest.approx(0.9)
     assert not [name for name in done["final"] if name.endswith(("_n", "_low", "_high", "questions", "tokens"))]
     assert ["method.settings.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"

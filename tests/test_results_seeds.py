@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from editbench.results import ResultsError
+from editbench.results.intervals import t_quantile
 from editbench.results.leaderboard import collect, read_csv, where, write_csv
 from editbench.results.schema import SCHEMA
-from editbench.results.seeds import group, half_width, missing_in, t_quantile
+from editbench.results.seeds import group, missing_in
 from editbench.results.tables import layout, to_markdown
 from tests.test_report import write_run
 
@@ -25,22 +27,39 @@ def row(run, seed, score, **more):
     return {"run": run, "seed": seed, "seeds": 1, "score": score, "reason": None, **digests, **interval, **made}
 
 
-@pytest.mark.parametrize(
-    ("freedom", "quantile"),
-    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
-)
-def test_quantiles_are_those_of_the_tables(freedom, quantile):
-    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-5)
-
-
-def test_a_mean_over_seeds_has_the_t_interval():
-    (merged,) = group([row("c", 2, 0.9), row("a", 0, 0.5), row("b", 1, 0.7)])
-    half = 4.30265 * 0.2 / math.sqrt(3)  # the standard deviation of 0.5, 0.7, 0.9 is 0.2
+def test_the_interval_over_seeds_has_the_records_part_and_the_spread_between_seeds():
+    runs = [row(run, seed, score, score_low=score - 0.02, score_high=score + 0.01)
+            for run, seed, score in (("c", 2, 0.9), ("a", 0, 0.5), ("b", 1, 0.7))]  # fmt: skip
+    (merged,) = group(runs)
     assert merged["score"] == pytest.approx(0.7)
-    assert (merged["score_low"], merged["score_high"]) == pytest.approx((0.7 - half, 0.7 + half), abs=1e-5)
-    assert half_width([0.5, 0.7, 0.9]) == pytest.approx(half, abs=1e-5)
+    between = 0.2**2 / 3  # the standard deviation of 0.5, 0.7, 0.9 is 0.2
+    for end, reach in (("low", -0.02), ("high", 0.01)):
+        variance = between + (reach / 1.959964) ** 2
+        half = t_quantile(2 * (variance / between) ** 2) * math.sqrt(variance)
+        assert merged[f"score_{end}"] == pytest.approx(np.clip(0.7 + math.copysign(half, reach), 0, 1))
     assert (merged["seeds"], merged["seed"], merged["run"], merged["score_n"]) == (3, "0, 1, 2", "a, b, c", 10)
     assert merged["content_hash"] == "ha, hb, hc" and merged["edits"] == 10 and merged["status"] == "done"
+
+
+def test_seeds_that_agree_are_no_surer_than_one_of_them():
+    (merged,) = group([row(str(seed), seed, 1.0, score_low=0.96, score_high=1.0) for seed in range(5)])
+    assert (merged["score_low"], merged["score_high"]) == pytest.approx((0.96, 1.0))
+
+
+def test_only_shares_end_at_0_and_1_and_a_run_without_interval_leaves_none():
+    for shares, high in (
+        ("agreement", 1.0),
+        ("exact_match, essay.agreement", 1.0),
+        ("exact_match", None),
+        (None, None),
+    ):
+        name = "final.essay.agreement"
+        runs = [row(str(seed), seed, 0.5, shares=shares, **{name: v, f"{name}_low": v, f"{name}_high": v})
+                for seed, v in enumerate((0.9, 1.0))]  # fmt: skip
+        (merged,) = group(runs)
+        assert merged[f"{name}_high"] == pytest.approx(high or 0.95 + 12.7062 * 0.05, abs=1e-4)
+        runs[1][f"{name}_low"] = None
+        assert group(runs)[0][f"{name}_high"] is None
 
 
 def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
@@ -48,7 +67,8 @@ def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
     assert (merged["score"], merged["score_low"], merged["seeds"], merged["seed"]) == (0.5, None, 1, 0)
     (merged,) = group([row("a", 0, 0.4), row("b", 0, 0.6), row("c", 1, 0.9)])
     assert merged["score"] == pytest.approx(0.7) and merged["seeds"] == 2
-    assert merged["score_high"] - 0.7 == pytest.approx(half_width([0.5, 0.9]))
+    (two,) = group([row("a", 0, 0.5), row("c", 1, 0.9)])
+    assert merged["score_high"] == two["score_high"]
 
 
 @pytest.mark.parametrize("name", ["method", "edits", "protocol", "settings", "batch_size", "identity", "schema"])
@@ -141,7 +161,7 @@ def test_grouped_rows_go_through_tables_and_csv(tmp_path):
     table = layout(rows)
     assert "seeds" in table.titles and "Means over seeds" in table.legend[-1]
     seeds, score = table.titles.index("seeds"), table.titles.index("score")
-    assert {line[0].text: (line[seeds].text, "±" in line[score].text) for line in table.lines} == {
+    assert {line[0].text: (line[seeds].text, "[" in line[score].text) for line in table.lines} == {
         **{"rome": ("3", True), "memit": ("1", False)}
     }
     assert "Means over seeds" in to_markdown(rows)

@@ -44,7 +44,17 @@ def test_five_wins_of_five(tmp_path):
     result = compare_runs(run(tmp_path, "a", [1.0] * 5), run(tmp_path, "b", [0.0] * 5))
     assert list(result) == ["reliability", "generality", "locality", "score"]
     for one in result.values():
-        assert one == {"a": 1, "b": 0, "difference": 1, "low": 1, "high": 1, "p_value": 2 / 32, "pairs": 5}
+        low = one.pop("low")
+        assert one == {"a": 1, "b": 0, "difference": 1, "high": 1, "p_value": 2 / 32, "pairs": 5}
+        # As Clopper and Pearson's interval of five of five, stretched from [0, 1] to [-1, 1].
+        assert low == pytest.approx(2 * 0.025 ** (1 / 5) - 1, abs=0.04)
+
+
+def test_a_difference_has_a_width_though_all_pairs_are_alike(tmp_path):
+    a, b = (run(tmp_path, name, [1.0] * 30) for name in "ab")
+    for one in compare_runs(a, b).values():
+        assert one["difference"] == 0 and one["low"] == pytest.approx(-one["high"], abs=0.03)
+        assert 0.1 < one["high"] < 0.25
 
 
 def test_three_wins_a_loss_and_a_tie(tmp_path):
@@ -145,7 +155,7 @@ def test_marks_show_what_is_worse_than_the_best(tmp_path):
         **{"best": (True, False), "near": (False, False), "far": (False, True)}
     }
     text = to_markdown(rows, marks=marks(rows, folders))
-    assert "0.000 ± 0.000 †" in text and "† worse than the best" in text
+    assert r"0.000 \[0, .265] †" in text and "† worse than the best" in text
     assert layout(rows).legend == [] and "†" not in to_markdown(rows)
 
 

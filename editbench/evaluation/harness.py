@@ -28,7 +28,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.evaluation.ability import NSE_TASKS, POCKET, Ability
+from editbench.evaluation.ability import NSE_TASKS, POCKET, SHARE, Ability, error_of_equals
 from editbench.evaluation.forward import answer_pairs
 from editbench.evaluation.packing import Pair, halves
 from editbench.naming import unknown
@@ -45,6 +45,8 @@ VERSION = 2
 """Changes with the log-likelihoods that lm-eval is given."""
 BOOTSTRAPS = 200
 """Resamples for the standard errors of metrics without a formula (F1, Matthews); lm-eval takes some 5 ms for each."""
+RANGES = {**dict.fromkeys(("acc", "acc_norm", "exact_match", "em", "f1"), SHARE), "mcc": (-1.0, 1.0)}
+"""Between which values these metrics of lm-eval's lie."""
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
 _log = logging.getLogger("lm_eval")
 
@@ -258,10 +260,20 @@ def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
 def _abilities(name: str, tasks: Mapping[str, Any], results: Mapping[str, Any], sound: bool) -> list[Ability]:
     """The task's or group's own result; where there is none (a tag, a group without a mean), one for each task."""
     counts = {task: int(results["n-samples"][task]["effective"]) for task in tasks}
-    scores, errors = _metrics(results["results"].get(name, {}), sound)
-    if scores:
-        return [Ability(name, scores, errors, sum(counts.values()))]
-    return [Ability(task, *_metrics(results["results"][task], sound), n) for task, n in counts.items()]
+    whole = _ability(name, results["results"].get(name, {}), sound, sum(counts.values()))
+    if whole.scores:
+        return [whole]
+    return [_ability(task, results["results"][task], sound, n) for task, n in counts.items()]
+
+
+def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Ability:
+    """With the ranges of the metrics that have one, by which a standard error of 0 is none."""
+    scores, errors = _metrics(result, sound)
+    ranges = {label: within for label in scores if (within := RANGES.get(label.partition(".")[0])) is not None}
+    ranges = {label: within for label, within in ranges.items() if not scores[label] > within[1]}  # of 100, SQuAD's
+    alike = [label for label in ranges if errors.get(label) == 0]
+    errors.update({label: error_of_equals(scores[label], n, ranges[label]) for label in alike})
+    return Ability(name, scores, errors, n, ranges)
 
 
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:

@@ -19,6 +19,7 @@ from editbench.results.schema import (
     LOCK_FILE,
     RUN_FILE,
     SCORES_FILE,
+    SHARE,
     TAIL_COLUMNS,
     TEXT_COLUMNS,
     Cell,
@@ -96,6 +97,8 @@ def read_row(folder: Path) -> Row:
     for name, path in {"settings": ("method", "settings"), "parts": ("parts",)}.items():
         if found := _mapping(info, "provenance", *path):
             row[name] = json.dumps(found, sort_keys=True)
+    ranges = _mapping(info, "summary", "ranges")
+    row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
     row.update(_measures(info, "immediate") | _measures(info, "final"))
     row.update(_ability(info, "baseline") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)

@@ -33,6 +33,12 @@ MOMENTS = ("baseline", "immediate", "checkpoint", "final")
 HEADLINES = ("reliability", "generality", "locality")
 """The three measures that the score is made of; a protocol says which scorer stands for each."""
 
+Range = tuple[float, float]
+"""Between which values all numbers of a measure lie."""
+SHARE: Range = (0.0, 1.0)
+DIFFERENCE: Range = (-1.0, 1.0)
+"""Of two shares."""
+
 
 class ResultsError(ValueError):
     """Results that cannot be written or read; the message names the path and says what to do."""
@@ -110,9 +116,11 @@ class AbilityRow(_AbilityRow, total=False):
         scores: By metric.
         stderr: Standard errors by metric, where there are any.
         n: Items (facts, documents) behind the scores.
+        ranges: Between which values a metric lies, where that is known.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
+    ranges: dict[str, Range]
     nonfinite: list[str]
 
 
@@ -186,7 +194,8 @@ class Costs(TypedDict, total=False):
 class Measure(TypedDict):
     """A mean over records, or over the items of a test of ability.
 
-    Without any, or where it is not finite, mean, low and high are None: never 0.
+    Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
+    numbers say nothing about them: all alike, of a measure that has no range.
     """
 
     mean: float | None
@@ -220,11 +229,15 @@ class MomentSummary(Score):
 
 
 class Summary(TypedDict):
-    """All moments of a run; a moment without rows is None."""
+    """All moments of a run; a moment without rows is None.
+
+    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or scorer.
+    """
 
     headline: dict[str, str]
     seed: int
     resamples: int
+    ranges: dict[str, Range]
     baseline: MomentSummary | None
     immediate: MomentSummary | None
     final: MomentSummary | None
@@ -278,8 +291,8 @@ def _headline_columns(name: str, meaning: str) -> dict[str, Column]:
     return {
         name: Column(meaning, (*path, "mean")),
         f"{name}_n": Column(f"records behind `{name}`", (*path, "n")),
-        f"{name}_low": Column(f"lower end of the 95 % bootstrap interval of `{name}`", (*path, "low")),
-        f"{name}_high": Column(f"upper end of the 95 % bootstrap interval of `{name}`", (*path, "high")),
+        f"{name}_low": Column(f"lower end of the 95 % interval of `{name}`", (*path, "low")),
+        f"{name}_high": Column(f"upper end of the 95 % interval of `{name}`", (*path, "high")),
     }
 
 
@@ -289,7 +302,7 @@ TEXT_COLUMNS = frozenset(
     (
         *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
         *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
-        *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
+        *("model_hash", "data_hash", "stream_hash", "content_hash", "shares", "started", "ended", "reason"),
         *("identity", "comparable_group", "parts", "missing"),
     )
 )
@@ -312,8 +325,8 @@ HEAD_COLUMNS: dict[str, Column] = {
     "seeds": Column("seeds that the row is a mean over: 1, unless runs were grouped"),
     "score": Column("harmonic mean of reliability, generality and locality", (*_FINAL, "score")),
     "score_n": Column("smallest count of records behind the three", (*_FINAL, "score_n")),
-    "score_low": Column("lower end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_low")),
-    "score_high": Column("upper end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_high")),
+    "score_low": Column("lower end of the 95 % interval of `score`", (*_FINAL, "score_low")),
+    "score_high": Column("upper end of the 95 % interval of `score`", (*_FINAL, "score_high")),
     **_headline_columns("reliability", "the edit's own prompt gives the new target, after the last edit"),
     **_headline_columns("generality", "rephrased prompts give the new target, after the last edit"),
     **_headline_columns("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
@@ -383,6 +396,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "data_hash": Column("hash of the dataset", ("provenance", "dataset", "hash")),
     "stream_hash": Column("hash of the stream: records, order, batches", ("provenance", "stream", "hash")),
     "content_hash": Column("hash of the run's own files; the same run in two places is listed once"),
+    "shares": Column("scorers and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
     "started": Column("start, UTC", ("started",)),
     "ended": Column("end, UTC", ("ended",)),
     "reason": Column("why the run failed, was interrupted or counts as damaged", ("reason",)),

@@ -1,21 +1,20 @@
 """Runs that differ in their seed only become one row: means over seeds, with intervals between seeds.
 
-A run's own interval is over records: it says how the figure would vary with other records. An interval here is
-Student's t interval over the seeds' figures, mean ± t(0.975, n - 1) · s / √n: it says how the figure would vary with
-other seeds. It takes no notice of a rate's bounds, and may reach below 0 or above 1. One seed has none.
+A run's own interval is over records: it says how the figure would vary with other records. An interval here says how it
+would vary with other records and other seeds: to what the records make uncertain in one run the spread between the
+seeds is added (:func:`editbench.results.intervals.over_seeds`). One seed shows no spread, and has none.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from editbench.results.identity import LABELS, METHOD, stands_for
 from editbench.results.leaderboard import columns_of
-from editbench.results.schema import RECORD_STATUSES, TEXT_COLUMNS, Cell, ResultsError, Row
+from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, TEXT_COLUMNS, Cell, ResultsError, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,31 +56,6 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     return [*finished, *unfinished]
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half the width of the 95 % t interval of the mean of two or more values."""
-    return t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-
-
-def t_quantile(freedom: int) -> float:
-    """The 0.975 quantile of Student's t with this many degrees of freedom, 1 or more."""
-    low, high = 0.0, 13.0  # 12.706 with one degree of freedom; less with more
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
-    return high
-
-
-def _within(t: float, freedom: int) -> float:
-    """P(-t < T < t), by the finite sums of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term, total = (math.cos(angle) if odd else 1.0), 0.0
-    for k in range(1 + odd, freedom, 2):
-        total += term
-        term *= k / (k + 1) * math.cos(angle) ** 2
-    return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
-
-
 def _merge(runs: list[Row]) -> Row:
     """One row for runs that differ in their seed, or in nothing that matters."""
     seeds: dict[Cell, list[Row]] = defaultdict(list)
@@ -98,12 +72,31 @@ def _merge(runs: list[Row]) -> Row:
         if 0 < len(present) < len(figures):
             missing[name] = len(figures) - len(present)
         if f"{name}_low" in merged:
-            half = half_width(present) if len(present) > 1 else None
-            merged[f"{name}_low"] = None if half is None else fmean(present) - half
-            merged[f"{name}_high"] = None if half is None else fmean(present) + half
+            there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
+            low, high = _interval(name, there) if len(there) > 1 else (None, None)
+            merged[f"{name}_low"], merged[f"{name}_high"] = low, high
     if missing:
         merged["missing"] = json.dumps(missing)
     return merged
+
+
+def _interval(name: str, seeds: list[list[Row]]) -> tuple[float | None, float | None]:
+    """Of a figure's mean over seeds; none if a run has none. Several runs of one seed count as that seed."""
+    from editbench.results.intervals import over_seeds
+
+    columns = (name, f"{name}_low", f"{name}_high")
+    cells = [[_mean([row.get(column) for row in rows]) for rows in seeds] for column in columns]
+    found = [[one for one in ones if one is not None] for ones in cells]
+    if found != cells:
+        return None, None
+    low, high = over_seeds(*found, SHARE if _is_share(name, seeds[0][0]) else None)
+    return float(low), float(high)
+
+
+def _is_share(name: str, row: Row) -> bool:
+    """Whether this column's figure lies in [0, 1]."""
+    shares, (_, _, measure) = str(row.get("shares") or "").split(SEPARATOR), name.partition(".")
+    return name in (*HEADLINES, "score") or measure in shares or measure.partition(".")[2] in shares
 
 
 def _merge_column(name: str, values: list[Cell]) -> Cell:

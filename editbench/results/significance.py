@@ -2,7 +2,8 @@
 
 Everything is paired by record. The p-value is that of a permutation test: were the two methods alike, a record's two
 values could as well be swapped (all swaps of up to 12 records that differ are tried, 10,000 random ones of more). The
-interval of the difference is a percentile bootstrap interval over records, as everywhere in these results. Both treat a
+interval of the difference is Gaffke's over records, as everywhere in these results (:mod:`editbench.results.intervals`):
+the record more is one that the first method has wholly wrong and the second wholly right, and the reverse. Both treat a
 record as one piece, so the score is tested like any mean.
 """
 
@@ -16,7 +17,8 @@ import numpy as np
 
 from editbench.results import identity
 from editbench.results.files import read_lines
-from editbench.results.measures import harmonic_mean, interval, resampled_means
+from editbench.results.intervals import drawn_means, ends
+from editbench.results.measures import harmonic_mean
 from editbench.results.schema import HEADLINES, SCHEMA, SCORES_FILE, ResultsError
 from editbench.results.seeds import SEPARATOR
 from editbench.results.store import read_info
@@ -44,7 +46,7 @@ class Comparison(TypedDict):
         a: Mean of the first.
         b: Mean of the second.
         difference: a - b.
-        low: Lower end of its 95 % bootstrap interval.
+        low: Lower end of its 95 % interval.
         high: Upper end.
         p_value: Of the permutation test, two-sided.
         pairs: Records behind it.
@@ -53,8 +55,8 @@ class Comparison(TypedDict):
     a: float
     b: float
     difference: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     p_value: float
     pairs: int
 
@@ -77,7 +79,7 @@ def compare_runs(
         b: Likewise.
         force: Compare whatever records the two have in common, though seeds, records, or parts of what they were made
             with differ (:data:`editbench.results.identity.OWN` may anyway).
-        seed: Of the random swaps and of the bootstrap.
+        seed: Of the random swaps and of the interval.
 
     Returns:
         A `Comparison` by measure. One that no record has on both sides is missing, and so is a score without all three.
@@ -216,8 +218,8 @@ def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Com
     means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
     observed = means_a - means_b
     width = len(names)
-    resampled = resampled_means(np.hstack([a, b]), seed)
-    drawn = _with_score(resampled[:, :width], scored) - _with_score(resampled[:, width:], scored)
+    of_a, of_b = ([_with_score(means.T, scored).T for means in drawn_means(one, seed)] for one in (a, b))
+    intervals = ends(of_a[0] - of_b[1], of_a[1] - of_b[0], observed)
     extreme, swaps = np.zeros(len(observed)), 0
     for differences in _swapped(a, b, scored, seed):
         extreme += (np.abs(differences) >= np.abs(observed) - 1e-12).sum(axis=0)
@@ -225,13 +227,12 @@ def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Com
     pairs = np.isfinite(a).sum(axis=0)
     result: dict[str, Comparison] = {}
     for index, name in enumerate([*names, "score"][: len(observed)]):
-        low, high = interval(drawn[:, index])
         result[name] = {
             "a": float(means_a[index]),
             "b": float(means_b[index]),
             "difference": float(observed[index]),
-            "low": low,
-            "high": high,
+            "low": float(intervals[0, index]),
+            "high": float(intervals[1, index]),
             "p_value": float(extreme[index] / swaps),
             "pairs": int(pairs[index] if index < width else pairs.min()),
         }

@@ -1,9 +1,9 @@
 """The leaderboard for people: the headline columns, as a table in the terminal or in Markdown.
 
-A value stands with half the width of its 95 % interval. The best of each column is bold among finished runs that are
-comparable (`editbench.results.identity`), have the same seeds, and were scored on nearly all of their records. Rows are
-in the order of the score in which records that were not edited count 0. A run that did not finish is listed with the
-reason.
+A value stands with its 95 % interval behind it, "0.985 [.952, .997]". The best of each column is bold among finished
+runs that are comparable (`editbench.results.identity`), have the same seeds, and were scored on nearly all of their
+records. Rows are in the order of the score in which records that were not edited count 0. A run that did not finish is
+listed with the reason.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Layout(NamedTuple):
     Attributes:
         titles: Of the columns: facts, figures, and the note.
         groups: Groups of rows that can be compared; a row is one `Shown` a column.
-        legend: What ±, bold and † mean, where there is something to explain.
+        legend: What intervals, bold and † mean, where there is something to explain.
     """
 
     titles: tuple[str, ...]
@@ -265,11 +265,17 @@ def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: 
     cached = figure.column == "seconds_per_edit" and VALUES in str(row.get("cached") or "").split(", ")
     text = f"{value:.{figure.digits}f}{FROM_CACHE if cached else ''}"
     if low is not None and high is not None and interval:
-        text = f"{text} ± {(high - low) / 2:.{figure.digits}f}"
+        text = f"{text} [{_end(low, figure.digits)}, {_end(high, figure.digits)}]"
     if missing := missing_in(row).get(figure.column):
         seeds = _number(row, "seeds") or 0
         text = f"{text} ({seeds - missing:.0f} of {seeds:.0f} seeds)"
     return Shown(text, bold, worse)
+
+
+def _end(value: float, digits: int) -> str:
+    """An interval's end, short: ".952", "1"."""
+    text = f"{value:.{digits}f}"
+    return f"{float(text):.0f}" if float(text).is_integer() else text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def _method_names(rows: Iterable[Row]) -> dict[int, str]:
@@ -325,7 +331,7 @@ def _legend(rows: Sequence[Row], grouped: bool, marks: Marks | None) -> list[str
     if any(VALUES in str(row.get("cached") or "") for row in rows):
         legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
     if grouped:
-        legend.append("Means over seeds; ± is half the 95 % t interval between seeds, which one seed does not have.")
+        legend.append("Means over seeds; [95 % interval] over records and seeds, which one seed does not have.")
     if marks is not None:
         test = "p < 0.05, paired permutation test over records, Holm's correction"
         legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")

@@ -221,9 +221,10 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return Pair(tuple(context[-room:]), tuple(continuation), cut=len(context) > room)
 
     def _model_generate(self, context: Tensor, *args: Any, **settings: Any) -> Tensor:
-        """Generate after contexts (B, T), padded on the left."""
+        """Generate after contexts (B, T), padded on the left; by the task's settings, none of the model's."""
         columns = [context.shape[1] - 1] * len(context)
-        with self._editor.answering(columns) if self._editor is not None else nullcontext():
+        answering = self._editor.answering(columns) if self._editor is not None else nullcontext()
+        with self._host.generation_settings(), answering:
             generated: Tensor = super()._model_generate(context, *args, **settings)
         return generated
 

@@ -8,22 +8,28 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from editbench.costs import CachedCosts
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
 from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
 
     from editbench.host import Host
-    from editbench.records import EditRequest, Recognition
+    from editbench.records import EditRequest, Recognition, Routing
 
 __all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
 
 C = TypeVar("C")
+
+
+def as_it_stands(prompt: str) -> str:
+    """The prompt, with nothing around it."""
+    return prompt
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Materials:
             numbers); None computes them from ``texts``.
         cache: Folder of the content-addressed cache, or None for none.
         seed: Seed of everything random.
+        costs: Where to note seconds of what is computed for the cache, or read from it.
+        pose: Puts a plain prompt of the method's own as the requests' prompts are put (they are given posed already):
+            the format of the dataset or protocol around it.
     """
 
     texts: Sequence[str] = ()
@@ -59,6 +68,8 @@ class Materials:
     moments: Mapping[int, Tensor] | Path | str | None = None
     cache: Path | None = None
     seed: int = 0
+    costs: CachedCosts = field(default_factory=CachedCosts)
+    pose: Callable[[str], str] = as_it_stands
 
 
 @dataclass
@@ -93,12 +104,23 @@ class Editor(ABC, Generic[C]):
     """A knowledge-editing method at work on one host.
 
     A subclass sets :attr:`config_class` and :attr:`capabilities` and implements :meth:`write`. It never sees probes.
+
+    A request's prompt is what the model will be asked, to the letter, and its target what will be scored behind it: a
+    method puts no format around the one and no separator before the other. One that trains the closing EOS token says
+    so by the setting ``train_eos``.
     """
 
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     def __init__(self, host: Host, ledger: Ledger, config: C, materials: Materials | None = None) -> None:
+        """Take the parts.
+
+        Raises:
+            ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
+        """
+        if getattr(config, "train_eos", False) and host.tokenizer.eos_token_id is None:
+            raise ValueError(f"train_eos is set, but the tokenizer of {host.name} has no EOS token; set it to false")
         self.host = host
         self.ledger = ledger
         self.config = config
@@ -122,13 +144,20 @@ class Editor(ABC, Generic[C]):
         """Token ids of the rows that the method runs besides prompt and answer, so that too long ones are refused."""
         return ()
 
-    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
+    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
+
+        It gives what tells, after the first forward pass, which edit answers each prompt; None for methods that change
+        weights which all prompts share.
 
         Args:
             last_prompt_columns: For each row of the batch, the column of its last prompt token.
         """
         return nullcontext()
+
+    def for_texts(self) -> Editor[C]:
+        """The editor through which text collections are scored: this one, unless the method treats texts otherwise."""
+        return self
 
     def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
         """Which edit answers each prompt, given as the model sees it; None for methods that change what all share."""

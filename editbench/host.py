@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,13 @@ import torch
 from editbench.anatomy import Anatomy, AnatomyError, find_anatomy, is_transposed, module_at, projection_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
+CPU_NUMBERS, GPU_NUMBERS = 1 << 20, 1 << 26
+"""Numbers of a head in half precision that are widened at once: what stays in a CPU's caches, 256 MiB on a GPU."""
 _NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that does not change what the model computes; the weights' dtype is hashed with them."""
 
@@ -225,18 +227,73 @@ class Host:
         return 0
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits, float32 or wider, of final hidden states (..., d) as :attr:`decoder` returns them."""
+        """Vocabulary logits (..., V) of final hidden states (..., d) as :attr:`decoder` returns them.
+
+        They are computed in float32, or float64 if the model is: a head in half precision would round them to 8 or 11
+        bits, which moves a log-likelihood in its second digit.
+        """
         head = module_at(self.model, self.anatomy.head)
         weight: Tensor = head.weight  # type: ignore[assignment]
-        out: Tensor = head(hidden.to(device=weight.device, dtype=weight.dtype))
+        if weight.dtype in (torch.float32, torch.float64):
+            out: Tensor = head(hidden.to(weight))
+        else:
+            assert not weight.requires_grad, "the head is frozen"
+            out = _WideProduct.apply(hidden.to(weight.device, torch.float32), weight)  # type: ignore[no-untyped-call]
+            bias = getattr(head, "bias", None)
+            out = out if bias is None else out + bias.float()
         cap = getattr(self.config, "final_logit_softcapping", None)
-        if cap:
-            out = torch.tanh(out / cap) * cap
-        return out if out.dtype == torch.float64 else out.float()
+        return torch.tanh(out / cap) * cap if cap else out
+
+    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+        """Final hidden states (B, T, d), after the model's last norm, of the columns whose ids are given.
+
+        Args:
+            ids: (B, T) int64.
+            mask: (B, C + T) int64, 1 at tokens; C columns are in the cache already.
+            positions: (B, T) int64.
+            cache: A transformers ``Cache``, read and added to.
+        """
+        given = {} if cache is None else {cache_keyword(type(self.decoder)): cache}
+        out = self.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
+        )
+        states: Tensor = out.last_hidden_state
+        return states
+
+    @property
+    def end_ids(self) -> set[int]:
+        """Every id that ends a text: the tokenizer's, and those of the model's generation settings."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = {*(named if isinstance(named, (list, tuple)) else [named]), self.tokenizer.eos_token_id}
+        return {int(i) for i in ends if i is not None}
+
+    @contextmanager
+    def generation_settings(self, **settings: Any) -> Iterator[None]:
+        """Within the block, the model's ``generate`` goes by ``settings``, for the rest by transformers' defaults.
+
+        Transformers would fill in what a call leaves open from the settings that came with the model
+        (``generation_config.json``: a temperature, a penalty, a length, …). They are set aside, but for the ids that
+        end a text. Options of the call itself come first, as ever.
+        """
+        from transformers import GenerationConfig
+
+        ends = {"eos_token_id": sorted(self.end_ids) or None, "pad_token_id": self.pad_id}
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig(**ends, **settings)
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
 
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers).
+        """Greedy continuations of ``prompts``.
+
+        Args:
+            prompts: One or several.
+            max_new_tokens: Limit of new tokens.
+            options: Sampling, beams, penalties, …, as transformers' ``generate`` takes them. What is not given is
+                transformers' own default, whatever the settings are that came with the model.
 
         Raises:
             ValueError: The model has no positions for the longest prompt and the new tokens.
@@ -251,8 +308,8 @@ class Host:
             )
         ids = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
-        settings = {"do_sample": False, "pad_token_id": self.pad_id, **options}
-        out = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
+        with self.generation_settings(max_new_tokens=max_new_tokens):
+            out = self.model.generate(input_ids=ids, attention_mask=mask, **options)
         return [str(t) for t in self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
 
     # -- identity -------------------------------------------------------------------------------------------------
@@ -268,6 +325,25 @@ class Host:
             digest.update(tensor_bytes(tensor))
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         return digest.hexdigest()
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What decides the numbers of a forward pass besides weights and tokens, for the key of whatever is cached.
+
+        The number of threads and the make of a processor are left out: they move last bits, and a cache may be shared.
+        """
+        import tokenizers
+        import transformers
+
+        return {
+            "attention": str(self.config._attn_implementation),
+            "device": self.device.type,
+            "dtype": str(self.model.dtype),
+            "float32_matmul": torch.get_float32_matmul_precision(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        }
 
     # -- private --------------------------------------------------------------------------------------------------
 
@@ -298,13 +374,66 @@ class Host:
     def _check_head(self) -> None:
         """The decoder and the head found by anatomy, put together, must be the model: checked on one token."""
         ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
-        whole = self.model(input_ids=ids, use_cache=False).logits
-        ours = self.logits(self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
-        if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3):
+        mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device)[None]
+        whole = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        ours = self.logits(self.hidden(ids, mask, positions))
+        rounding = 2 * torch.finfo(whole.dtype).eps * float(ours.abs().max())  # the model's own head may be in bfloat16
+        if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3 + rounding):
             raise AnatomyError(
                 f"{type(self.model).__name__}: {self.anatomy.decoder} followed by {self.anatomy.head} does not give "
                 "the model's own logits (it scales or caps them in a way that is not known here)"
             )
+
+
+class _WideProduct(torch.autograd.Function):
+    """x Wᵀ in float32, of x (..., d) in float32 and a frozen W (V, d) in half precision.
+
+    Neither here nor for the gradient is all of W in float32 at once: that would be 2 GB for Llama-3-8B.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """(..., V)."""
+        ctx.save_for_backward(weight)
+        out = x.new_empty(*x.shape[:-1], len(weight))
+        for rows in _head_chunks(weight):
+            out[..., rows] = x @ weight[rows].float().T
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """(..., d)."""
+        (weight,), (gradient,) = ctx.saved_tensors, gradients
+        out = gradient.new_zeros(*gradient.shape[:-1], weight.shape[1])
+        for rows in _head_chunks(weight):
+            out += gradient[..., rows] @ weight[rows].float()
+        return out, None
+
+
+def _head_chunks(weight: Tensor) -> list[slice]:
+    """Rows of a head (V, d) that are widened together."""
+    size = max(1, (CPU_NUMBERS if weight.device.type == "cpu" else GPU_NUMBERS) // weight.shape[1])
+    return [slice(start, start + size) for start in range(0, len(weight), size)]
+
+
+@cache
+def cache_keyword(decoder: type[nn.Module]) -> str:
+    """The name under which a decoder's ``forward`` takes its key-value cache; transformers has renamed it.
+
+    It has to be in the signature: a wrong name would vanish among further keywords, and the cache with it.
+
+    Raises:
+        AnatomyError: It is under none of the names known here.
+    """
+    names = ("cache", "past_key_values")
+    taken = inspect.signature(decoder.forward).parameters
+    for name in names:
+        if name in taken:
+            return name
+    raise AnatomyError(
+        f"{decoder.__name__}.forward takes no key-value cache as {' or '.join(names)} (it takes {', '.join(taken)}); "
+        "this version of transformers is not supported"
+    )
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

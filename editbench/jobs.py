@@ -82,7 +82,7 @@ def prepare(config: Any, overrides: Sequence[str] = (), *, number: str = "", liv
     except (KeyboardInterrupt, Exception) as error:
         return _undone(error, None, overrides)
     facts = {"method": config.method.name, "model": setup.model_name(config), "dataset": config.dataset.name}
-    row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "edit_seconds": found.seconds}
+    row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "prepare_seconds": found.seconds}
     return JobResult(row, None, overrides)
 
 
@@ -115,7 +115,7 @@ def _title(config: Any, number: str) -> str:
 def _prepared(row: Row) -> str:
     if row["edits"] is None:
         return f"nothing to prepare: {row['method']} needs nothing ahead"
-    seconds = float(row["edit_seconds"] or 0)
+    seconds = float(row["prepare_seconds"] or 0)
     return f"prepared: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
 
 

@@ -33,7 +33,7 @@ class LedgerError(RuntimeError):
 
 
 class NotFiniteError(LedgerError):
-    """A change that holds NaN or infinite values."""
+    """A change that holds NaN or infinite values, or after which its weight does."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,12 @@ class Ledger:
         _check(change, target)
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
-        if isinstance(change, Dense):
-            target.add_(change.delta.to(target))
-            return
-        # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
-        # their last bits.
-        left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
-        rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
-        for start in range(0, target.shape[0], rows):
-            target[start : start + rows].add_((left[start : start + rows] @ right.T).to(target.dtype))
+        zero = torch.zeros((), dtype=target.dtype, device=target.device)
+        for part, added in _in_chunks(change, target):
+            zero += (part.add_(added) * 0).sum()  # NaN where a number is not finite; several times faster than isfinite
+        if not bool(zero == 0):  # asked once: on a GPU every answer waits for the device
+            dtype = str(target.dtype).removeprefix("torch.")
+            raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 
     def _commit(self, ids: tuple[str, ...], changes: tuple[Change, ...]) -> None:
         names = tuple(dict.fromkeys(c.weight for c in changes))
@@ -213,7 +210,8 @@ class Ledger:
             keep: How many batches to apply; later files are deleted. None applies all.
 
         Raises:
-            LedgerError: The ledger already holds edits, or a file is missing or damaged (named in the message).
+            LedgerError: The ledger already holds edits, a file is missing or damaged (named in the message), or a
+                weight overflows; the model is then unedited.
         """
         if self.entries or self.directory is None:
             raise LedgerError("replay needs an empty ledger with a directory")
@@ -221,15 +219,26 @@ class Ledger:
         keep = len(files) if keep is None else keep
         if keep > len(files):
             raise LedgerError(f"{self.directory} holds {len(files)} edit batches, {keep} are needed")
-        for index, file in enumerate(files[:keep]):
-            if file.name != f"{index:06d}.safetensors":
-                raise LedgerError(f"{self.directory}: batch {index:06d} is missing (found {file.name})")
-            ids, changes = read_shard(file)
-            for change in changes:
-                self._apply(change)
-            self.entries.append(Entry(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
+        try:
+            for index, file in enumerate(files[:keep]):
+                self._replay(index, file)
+        except BaseException:
+            self.entries.clear()
+            self._restore(0)
+            raise
         for file in files[keep:]:
             file.unlink()
+
+    def _replay(self, index: int, file: Path) -> None:
+        if file.name != f"{index:06d}.safetensors":
+            raise LedgerError(f"{self.directory}: batch {index:06d} is missing (found {file.name})")
+        ids, changes = read_shard(file)
+        try:
+            for change in changes:
+                self._apply(change)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{file}: {error}; start the run again with results.rerun=true") from error
+        self.entries.append(Entry(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
 
     def delta(self, name: str) -> Tensor:
         """The change of weight ``name`` since the start, (out, in), float64, on the CPU."""
@@ -260,7 +269,7 @@ class Recording:
         """Put ``change`` into the model now and keep it.
 
         Raises:
-            LedgerError: It does not fit its weight, or holds NaN or infinite values.
+            LedgerError: It does not fit its weight, it holds NaN or infinite values, or the weight does after it.
         """
         self.changes.append(change)
         self._ledger._apply(change)
@@ -327,6 +336,19 @@ def _check(change: Change, target: Tensor) -> None:
         raise LedgerError(f"change of shape {shapes} does not fit {change.weight} {tuple(target.shape)}")
     if not all(bool(torch.isfinite(p).all()) for p in parts):
         raise NotFiniteError(f"the change of {change.weight} holds NaN or infinite values")
+
+
+def _in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of ``target`` (views of it), and what ``change`` adds to each, in the target's dtype and on its device."""
+    if isinstance(change, Dense):
+        yield target, change.delta.to(target)
+        return
+    # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
+    # their last bits.
+    left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
+    rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
+    for start in range(0, target.shape[0], rows):
+        yield target[start : start + rows], (left[start : start + rows] @ right.T).to(target.dtype)
 
 
 def _to_cpu(change: Change) -> Change:

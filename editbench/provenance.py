@@ -1,10 +1,9 @@
-"""What a run ran on: versions, commit, machine, memory."""
+"""What a run ran on: versions, commit, machine."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,21 +39,6 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak bytes so far: resident memory of this process, and of the GPU's allocator."""
-    import torch
-
-    found = {"peak_rss_bytes": 0, "peak_cuda_bytes": 0}
-    if sys.platform != "win32":
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        found["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    if torch.cuda.is_available():
-        found["peak_cuda_bytes"] = int(torch.cuda.max_memory_allocated())
-    return found
 
 
 def _version(name: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from editbench.words import nfc
 
@@ -116,6 +116,14 @@ class Recognition:
     activation: float
 
 
+class Routing(Protocol):
+    """Which edits answer the prompts of one batch, of a method that keeps its edits beside the weights."""
+
+    @property
+    def answered_by(self) -> Sequence[str | None]:
+        """For each prompt the id of the edit that answers, or None; known after the batch's first forward pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Essay:
     """Prompts for free text about the edited subject, and texts about the new answer that it should resemble."""
@@ -174,6 +182,7 @@ class RecordSet:
         unrelated: Questions of no record, each with its right answer, asked of the model as a whole.
         skipped: Records left out, in file order; see :class:`SkippedRecord`.
         fingerprint: Hex digest of the content, recorded with each run.
+        prompt_format: What stands around all these prompts already, with "{}" where a plain one goes.
     """
 
     name: str
@@ -182,6 +191,7 @@ class RecordSet:
     skipped: tuple[SkippedRecord, ...] = ()
     fingerprint: str = ""
     unrelated: tuple[Probe, ...] = ()
+    prompt_format: str = "{}"
 
     def __len__(self) -> int:
         return len(self.records)

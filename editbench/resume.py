@@ -21,7 +21,7 @@ COST_FACTOR = 20.0
 
 
 class SavedState:
-    """Saves and restores (batches done, weights through the ledger, the method's memory, clocks)."""
+    """Saves and restores (batches done, weights through the ledger, the method's memory, what was measured)."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "state.safetensors"
@@ -32,13 +32,13 @@ class SavedState:
         """Whether a state was saved; the first is saved behind the baseline's rows."""
         return self.file.is_file()
 
-    def save_if_due(self, batches: int, editor: Editor[Any], clock: dict[str, float]) -> None:
+    def save_if_due(self, batches: int, editor: Editor[Any], measured: dict[str, Any]) -> None:
         """Save if enough time has passed since the last saving."""
         since = time.monotonic() - self._last
         if since >= max(LEAST_SECONDS, COST_FACTOR * self._cost):
-            self.save(batches, editor, clock)
+            self.save(batches, editor, measured)
 
-    def save(self, batches: int, editor: Editor[Any], clock: dict[str, float]) -> None:
+    def save(self, batches: int, editor: Editor[Any], measured: dict[str, Any]) -> None:
         """Write the state: complete and on disk, or the old one stays."""
         import torch
         from safetensors.torch import save
@@ -49,14 +49,14 @@ class SavedState:
             "batches": str(batches),
             "entries": str(len(editor.ledger)),
             "digest": editor.ledger.digest(),
-            "clock": json.dumps(clock),
+            "measured": json.dumps(measured),
         }
         data = save(tensors or {"empty": torch.zeros(0)}, metadata=meta)
         with replacing(self.file) as temporary:
             temporary.write_bytes(data)
         self._last, self._cost = time.monotonic(), time.monotonic() - begun
 
-    def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, float]]:
+    def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
         """Bring the unedited model and a fresh editor to the saved state; (0, {}) where nothing was saved.
 
         Raises:
@@ -71,7 +71,7 @@ class SavedState:
             with safe_open(str(self.file), framework="pt") as handle:
                 meta = handle.metadata()
                 tensors = {k[len("state.") :]: handle.get_tensor(k) for k in handle.keys() if k.startswith("state.")}  # noqa: SIM118
-            batches, entries, clock = int(meta["batches"]), int(meta["entries"]), json.loads(meta["clock"])
+            batches, entries, measured = int(meta["batches"]), int(meta["entries"]), json.loads(meta["measured"])
         except (SafetensorError, KeyError, ValueError) as error:
             raise LedgerError(f"{self.file} is damaged ({error}); start again with results.rerun=true") from error
         editor.ledger.replay(keep=entries)
@@ -81,4 +81,4 @@ class SavedState:
                 "library version?); start again with results.rerun=true"
             )
         editor.restore(tensors)
-        return batches, clock
+        return batches, measured

@@ -7,10 +7,10 @@ ledger replayed (checked by a digest of the touched weights), the method's memor
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import EditError, EditReceipt
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
@@ -34,18 +34,6 @@ AT_ONCE = 256
 """Records scored and written at once: bounds the memory of evaluating a long stream."""
 
 
-@dataclass
-class Clock:
-    """Wall seconds of editing and of evaluating, apart; carried over when a run goes on.
-
-    Editing counts what a method prepares before the first edit, ``prepare_seconds``: NSE finds its values then.
-    """
-
-    edit_seconds: float = 0.0
-    prepare_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-
-
 class Session:
     """One run over one stream. Make the parts first (:mod:`editbench.setup`), then call :meth:`run`."""
 
@@ -58,8 +46,10 @@ class Session:
         moments: Sequence[str],
         *,
         retention_sample: int | None = None,
+        final_first: int | None = None,
         seed: int = 0,
         observer: Observer | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Take the parts.
 
@@ -70,14 +60,17 @@ class Session:
             store: Takes the rows.
             moments: "immediate", "final".
             retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
             observer: Is shown every row as it is written.
+            meter: Measures the stages; it goes on from the saved state when a run goes on.
         """
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
         self.moments = tuple(moments)
         self._retention = (retention_sample, seed)
+        self._final_first = final_first
         self._observer = observer or Observer()
-        self.clock = Clock()
+        self.meter = meter or Meter(editor.materials.costs)
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._saved = SavedState(store.ledger)
@@ -89,13 +82,9 @@ class Session:
         if fresh:
             self._resume(self._baseline_rows())  # on disk before what may take long
         phase("preparing")
-        begun = time.perf_counter()
-        self.editor.prepare([record.request for record in self.stream.records])
-        prepared = time.perf_counter() - begun
+        with self.meter.stage(PREPARE):
+            self.editor.prepare([record.request for record in self.stream.records])
         start = 0 if fresh else self._resume(())
-        if start == 0:
-            self.clock.prepare_seconds = prepared
-            self.clock.edit_seconds += prepared
         phase("editing")
         with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
             for index, batch in self.stream.batches(start):
@@ -105,13 +94,13 @@ class Session:
                     self._score(batch, "immediate", edits, index)
                 if self.stream.checkpoint_after(index) is not None:
                     self._look_back(self.stream.sample(edits, *self._retention), "checkpoint", edits, index)
-                self._saved.save_if_due(index + 1, self.editor, asdict(self.clock))
+                self._saved.save_if_due(index + 1, self.editor, self.meter.state())
                 advance(len(batch))
         last = self.stream.batch_count - 1
-        self._saved.save(last + 1, self.editor, asdict(self.clock))
+        self._saved.save(last + 1, self.editor, self.meter.state())
         phase("scoring")
         if "final" in self.moments:
-            self._look_back(self.stream.records, "final", len(self.stream), last)
+            self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
 
     def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches already done; their traces stay, later ones are dropped.
@@ -120,35 +109,24 @@ class Session:
             baseline: Rows of the unedited model, where nothing was saved before.
         """
         fresh = not self._saved.exists
-        done, clock = self._saved.restore(self.editor)
-        self.clock = Clock(**clock) if clock else self.clock
+        done, measured = self._saved.restore(self.editor)
+        if measured:
+            self.meter.restore(measured, add=() if done else (PREPARE, EDIT))  # nothing was prepared before
         self.store.truncate_after(BEFORE_BASELINE if fresh else done - 1)
         for row in self.store.edits():
             self._note_unedited(row["skipped"], row["failed"])
         self._observer.resume(self.store.edits(), self.store.scores())
         if fresh:
             self._write(baseline)
-            self._saved.save(0, self.editor, asdict(self.clock))  # so that a stop before the first saving is a resume
+            self._saved.save(0, self.editor, self.meter.state())  # so that a stop before the first saving is a resume
         return done
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
         """Edit one batch. Records whose edit fails are named and left out, the others are tried again without them."""
-        begun = time.perf_counter()
-        wanted, failed = [record.request for record in batch], {}
-        receipt = EditReceipt()
-        while wanted:
-            try:
-                receipt = self._attempt(wanted)
-                break
-            except EditError as error:
-                reason = ": ".join(filter(None, (error.kind, error.reason)))
-                failed.update(dict.fromkeys(error.ids, reason))
-                remaining = [r for r in wanted if r.id not in error.ids]
-                if len(remaining) == len(wanted):
-                    raise
-                wanted = remaining
-        seconds = time.perf_counter() - begun
-        self.clock.edit_seconds += seconds
+        before = self.meter.seconds[EDIT]
+        with self.meter.stage(EDIT):
+            receipt, failed = self._edit_what_can_be(batch)
+        seconds = self.meter.seconds[EDIT] - before
         self._note_unedited(receipt.skipped, failed)
         row = {
             "batch": index,
@@ -161,6 +139,21 @@ class Session:
         }
         self.store.append_edit(row)
         self._observer.edit(row)
+
+    def _edit_what_can_be(self, batch: Sequence[EditRecord]) -> tuple[EditReceipt, dict[str, str]]:
+        """The receipt, and why edits failed, by id."""
+        wanted, failed = [record.request for record in batch], dict[str, str]()
+        while wanted:
+            try:
+                return self._attempt(wanted), failed
+            except EditError as error:
+                reason = ": ".join(filter(None, (error.kind, error.reason)))
+                failed.update(dict.fromkeys(error.ids, reason))
+                remaining = [r for r in wanted if r.id not in error.ids]
+                if len(remaining) == len(wanted):
+                    raise
+                wanted = remaining
+        return EditReceipt(), failed
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.store.append_scores(rows)
@@ -235,10 +228,14 @@ class Session:
         self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
 
     def _timed(self, call: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        begun = time.perf_counter()
-        rows: list[dict[str, Any]] = call(*args, **kwargs)
-        self.clock.evaluation_seconds += time.perf_counter() - begun
+        with self.meter.stage(EVALUATION):
+            rows: list[dict[str, Any]] = call(*args, **kwargs)
         return rows
+
+    def costs(self) -> dict[str, Any]:
+        """What the run took so far, as run.json has it."""
+        made = len(self.stream) - len(self.not_edited)
+        return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
 
 
 def _ratio(change: float, norm: float) -> float:

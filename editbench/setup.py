@@ -7,22 +7,26 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from omegaconf import OmegaConf
 
-from editbench import datasets, registry
-from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
+from editbench import datasets, identity, registry
+from editbench.config import NOT_DECIDING, final_first_of, headline_of, run_name, settings_of
 from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
 from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT
 from editbench.results import RunStore
+from editbench.results.identity import differences, identify, listed
+from editbench.results.schema import SCHEMA
 from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
 
 if TYPE_CHECKING:
+    from editbench.costs import CachedCosts
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
     from editbench.evaluation.ability import AbilityTest
@@ -71,11 +75,11 @@ def run(config: Any) -> Outcome:
     store, done = _open_store(config)
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
-        _refuse_changes(store, data)
+        _refuse_another(store, data, config, method[1])
         return Outcome(store.path, already_done=True)
     with store:
         try:
-            _refuse_changes(store, data)
+            _refuse_another(store, data, config, method[1])
             _run_in(store, config, method, records, stream, ability)
         except KeyboardInterrupt:
             store.set_status("interrupted", "stopped by the user; the same command goes on")
@@ -106,19 +110,19 @@ def prepare(config: Any) -> Prepared:
         raise ValueError(f"ahead.parts is {ahead.parts}; it must be at least 1")
     if not 0 <= ahead.part < ahead.parts:
         raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
-    method, _, stream = _load(config)
+    method, records, stream = _load(config)
     if registry.load_method(method[0]).prepare is Editor.prepare:
         return Prepared(None, time.perf_counter() - began)
     phase("loading")
     host = registry.load_model(config.model, name=model_name(config))
     requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
     phase("preparing")
-    _make_editor(host, method, config, None).prepare(requests)
+    _make_editor(host, method, config, records, None).prepare(requests)
     return Prepared(len(requests), time.perf_counter() - began)
 
 
 def check_constants(config: Any) -> None:
-    """Refuse published constants where there are none, or where the model's own settings are the published ones.
+    """Refuse a set of constants that the method has not, and "published" where the model's own settings are these.
 
     Raises:
         ValueError: So it is.
@@ -126,7 +130,7 @@ def check_constants(config: Any) -> None:
     constants, method, model = config.constants, config.method.name, model_name(config)
     if constants == "tuned":
         return
-    if model in PAPERS_MODELS:
+    if constants == "published" and model in PAPERS_MODELS and f"{method}-{model}" in conf_names("method_model"):
         raise ValueError(f"constants={constants}: the settings for {model} are the published ones; leave it out")
     if f"{method}-{constants}" not in conf_names("method_constants"):
         raise ValueError(f"constants={constants}: none are known for {method}; leave it out")
@@ -169,10 +173,13 @@ def _run_in(
     stream: Stream,
     ability: Sequence[AbilityTest],
 ) -> None:
-    from editbench.provenance import environment, peak_memory
+    from editbench.costs import EVALUATION, Meter
+    from editbench.evaluation.scorers import ranges
+    from editbench.provenance import environment
     from editbench.results.measures import summarise
     from editbench.session import Session
 
+    meter = Meter()
     phase("loading")
     for test in ability:
         test.load()
@@ -180,31 +187,66 @@ def _run_in(
     protocol = config.protocol
     model = {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint}
     _refuse_changes(store, {"model": model})
+    inputs = identity.inputs(config, method[1])
     store.add_provenance(
         {
             **environment(),
+            **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
+            "versions": identity.versions(protocol.scorers),
+            "inputs": inputs,
             "model": model,
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
-            "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
+            "protocol": {
+                **_plain(protocol),
+                "headline": headline_of(protocol, records.name),
+                "final_first": final_first_of(protocol, records.name),
+            },
             "ability": {name: fact for test in ability for name, fact in test.about().items()},
             "seed": config.stream.seed,
         }
     )
-    editor = _make_editor(host, method, config, store.ledger)
+    editor = _make_editor(host, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
-    evaluator = _make_evaluator(host, config, records, stream, ability)
+    with meter.stage(EVALUATION):
+        evaluator = _make_evaluator(host, config, records, stream, ability, meter.costs)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
-    with Observer.of(settings, store, _plain(config), headline, peak_memory) as observer:
-        sampling = {"retention_sample": protocol.retention_sample, "seed": config.stream.seed}
-        session = Session(stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer)
+    with Observer.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
+        sampling = {
+            "retention_sample": protocol.retention_sample,
+            "final_first": final_first_of(protocol, records.name),
+            "seed": config.stream.seed,
+        }
+        session = Session(
+            stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
+        )
         session.run()
-        costs = {**asdict(session.clock), **peak_memory(), "footprint": asdict(editor.footprint())}
-        summary = summarise(store.scores(), headline)
+        summary, costs = summarise(store.scores(), headline, ranges=ranges()), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
+
+
+def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:
+    """A run that is found again, done or half done, must be the one that its command would now make.
+
+    Raises:
+        ValueError: Other data, other files behind a path, or other formulas. Nothing heavy was loaded for it.
+    """
+    provenance = store.info["provenance"]
+    if "model" not in provenance:  # it was stopped before it had begun
+        return
+    remedy = "do the run again with results.rerun=true, or give it a results.name of its own"
+    if (schema := provenance.get("schema", 1)) != SCHEMA:
+        raise ValueError(f"{store.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {remedy}")
+    _refuse_changes(store, facts)
+    if changed := differences(provenance["inputs"], identity.inputs(config, method)):
+        raise ValueError(
+            f"{store.path}: files that the run read have changed since it was started: {listed(changed)}; {remedy}"
+        )
+    if changed := differences(provenance["versions"], identity.versions(config.protocol.scorers)):
+        raise ValueError(f"{store.path}: formulas have changed since the run was started: {listed(changed)}; {remedy}")
 
 
 def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -244,7 +286,15 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
     return store, False
 
 
-def _make_editor(host: Host, method: tuple[str, Any], config: Any, ledger: Path | None) -> Editor[Any]:
+def _make_editor(
+    host: Host,
+    method: tuple[str, Any],
+    config: Any,
+    records: RecordSet,
+    ledger: Path | None,
+    costs: CachedCosts | None = None,
+) -> Editor[Any]:
+    from editbench.datasets.posing import in_format
     from editbench.editor import Materials
     from editbench.ledger import Ledger
 
@@ -255,12 +305,14 @@ def _make_editor(host: Host, method: tuple[str, Any], config: Any, ledger: Path 
         moments=model.moments,
         cache=Path(config.cache),
         seed=config.stream.seed,
+        pose=partial(in_format, records.prompt_format),
+        **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
 
 
 def _make_evaluator(
-    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest]
+    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest], costs: CachedCosts
 ) -> Evaluator:
     from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
     from editbench.evaluation.questions import question_of
@@ -279,6 +331,7 @@ def _make_evaluator(
         model_fingerprint=host.fingerprint,
         generation=generation if generates else None,
         cache=Path(config.cache) / "baselines",
+        costs=costs,
         **limits,
     )
     return Evaluator(
@@ -288,6 +341,7 @@ def _make_evaluator(
         texts=records.texts,
         unrelated=unrelated,
         ability=ability,
+        sentences=records.name == "hallucination",
         left_out=stream.left_out,
         generation=generation,
         references=[text for record in records.records if record.essay for text in record.essay.references],
@@ -334,6 +388,9 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
         get_scorer(name)
     if protocol.retention_sample is not None and protocol.retention_sample < 1:
         raise ValueError(f"protocol.retention_sample is {protocol.retention_sample}; it must be at least 1, or null")
+    first = final_first_of(protocol, dataset)
+    if first is not None and first < 1:
+        raise ValueError(f"protocol.final_first is {first} for {dataset}; it must be at least 1, or null for all")
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)

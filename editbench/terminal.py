@@ -136,9 +136,7 @@ def memory() -> dict[str, int]:
 
             found["memory"] = int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
-        from editbench.provenance import peak_memory
-
-        found["peak memory"] = peak_memory()["peak_rss_bytes"]
+        pass
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         found["GPU"] = sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count()))

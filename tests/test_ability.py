@@ -158,7 +158,7 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
             store.append_scores([{**ability_row("final", 4, 1.0), "n": "many"}])
     assert rows[1]["scores"] == {"recall": None} and rows[1]["nonfinite"] == ["recall", "stderr.recall"]
     summary = summarise(rows, {})
-    expected = {"mean": 0.5, "low": pytest.approx(0.304), "high": pytest.approx(0.696), "n": 9, "nonfinite": 0}
+    expected = {"mean": 0.5, "low": pytest.approx(0.26940), "high": pytest.approx(0.73060), "n": 9, "nonfinite": 0}
     assert summary["baseline"]["ability"] == {"pocket": {"recall": expected}}
     nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
     assert summary["final"]["ability"] == {"pocket": {"recall": nothing}}
@@ -380,10 +380,12 @@ def test_texts_and_generated_answers_against_a_plain_oracle(pocket, harness):
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     total = 0.0
     for doc in DOCS:
-        ids = torch.tensor([[first, *tokenizer(doc["prompt"]).input_ids]])
+        text = tokenizer(doc["prompt"]).input_ids
+        ids = torch.tensor([[first, *text]])
         with torch.no_grad():
             log_p = pocket.model(ids).logits[0].double().log_softmax(-1)
-        total += float(log_p[:-1].gather(1, ids[0, 1:, None]).sum())
+        each = log_p[:-1].gather(1, ids[0, 1:, None])[:, 0]  # of each token of the text
+        total += float(each[len(text) // 2 :].mean()) * len(text)  # the second half stands for the whole
     rolling, says = harness("rolling", "says").measure(pocket)
     words = sum(len(doc["prompt"].split()) for doc in DOCS)
     assert rolling.scores["word_perplexity"] == pytest.approx(math.exp(-total / words), rel=1e-4)
@@ -412,7 +414,40 @@ def test_likelihoods_are_those_of_lm_evals_own_model(architecture):
     ):
         assert mine == (pytest.approx(yours[0], rel=1e-5), bool(yours[1]))
     with pytest.raises(ValueError, match="longer than the 128"):
-        ours._loglikelihood_tokens([(None, [1], [2] * 129)])
+        ours._loglikelihood_tokens([(("", "x"), [1], [2] * 129)])
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3"])
+def test_a_whole_text_is_scored_by_the_second_half_of_each_window(architecture):
+    """What lm-eval's own model gives for these tokens, given all before them in their window."""
+    from types import SimpleNamespace
+
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    from editbench.evaluation.harness import EditedLM
+
+    host = tiny_host(architecture, bos=True)
+    texts = ["Toko Yasuda plays the guitar, and " * 40, "Toko Yasuda plays the guitar.", "A"]
+    theirs = HFLM(pretrained=host.model, tokenizer=copy.deepcopy(host.tokenizer), max_length=host.max_length)
+    bystander = Bystander()
+    found = EditedLM(host, bystander).loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts])
+    counts, columns = [], []
+    for text, mine in zip(texts, found, strict=True):
+        ids, total = theirs.tok_encode(text), 0.0
+        windows = get_rolling_token_windows(ids, theirs.prefix_token_id, host.max_length, 1)
+        counts.append(0)
+        for context, window in map(make_disjoint_window, windows):
+            counts[-1] += 1
+            middle = len(window) // 2
+            asked = [(None, context + window[:middle], window[middle:])]
+            [(sum_of_half, _)] = theirs._loglikelihood_tokens(asked, disable_tqdm=True)
+            total += sum_of_half * len(window) / (len(window) - middle)
+            columns.append(len(context) + middle - 1)
+        assert mine == pytest.approx(total, rel=1e-5)
+    assert counts[0] > 2 and counts[1:] == [1, 1]
+    assert sorted(column for several in bystander.columns for column in several) == sorted(columns)
 
 
 @needs_lm_eval
@@ -425,7 +460,8 @@ def test_every_sort_of_task_goes_through_the_editor_and_leaves_no_trace(pocket, 
     assert found[0].scores == {"acc": 1.0} and found[2].scores["word_perplexity"] > 1
     *short, last = bystander.columns
     assert sum(map(len, short[:2])) == len(DOCS) + 8  # the two choices of a document share a row; 8 that generate
-    assert {column for columns in (*short[3:], last) for column in columns} == {0}  # a text has no prompt
+    ends = {len(pocket.tokenizer(doc["prompt"]).input_ids) // 2 for doc in DOCS}
+    assert {column for columns in (*short[3:], last) for column in columns} == ends  # half a text, and what starts it
     assert random.getstate() == own[0] and np.random.get_state()[1].tolist() == own[1]
     assert torch.equal(torch.get_rng_state(), own[2])
     assert test.measure(pocket) == found  # again, and without an editor

@@ -10,7 +10,7 @@ import torch
 from editbench.evaluation import forward, masks
 from editbench.evaluation.forward import NO_ANSWER, Query, answer
 from editbench.evaluation.masks import packed_mask
-from editbench.evaluation.packing import PADDING, PROMPT, SHARED
+from editbench.evaluation.packing import PADDING, PROMPT, SHARED, Pair, Tokeniser, halves
 from tests.oracles import evaluation as oracle
 from tests.zoo import ARCHITECTURES, POSITIONS, WINDOW, tiny_host
 
@@ -114,16 +114,17 @@ def test_each_prompt_runs_once():
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
 def test_texts_that_begin_alike_do_not_make_one_endless_row(bos):
-    """With a BOS token all texts have the same prompt; a row of them all would take memory with its square."""
+    """Their first halves are one prompt; a row of them all would take memory with its square."""
     host = tiny_host("llama", bos=bos)
-    query = Query("", tuple(f"The mother tongue of {name} is " + "French " * 9 for name in "ABCDEFGHIJKLMNOPQRST"))
+    query = Query("", tuple("French " * 9 + f"{name} is the mother tongue of " for name in "ABCDEFGHIJKLMNOPQRST"))
     widths = []
     hook = host.decoder.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     assert_as_oracle(host, [query])
     hook.remove()
-    assert max(widths) <= 1 + SHARED < sum(len(host.encode(text).ids) for text in query.targets) / 4
+    (prompt,) = {Tokeniser(host)("", text).prompt for text in query.targets}
+    assert max(widths) <= len(prompt) + SHARED < sum(len(host.encode(text).ids) for text in query.targets) / 4
 
 
 def test_the_head_sees_the_needed_outputs_only(monkeypatch):
@@ -180,7 +181,8 @@ def test_an_editor_learns_where_prompts_end(side):
     editor = Recorder()
     answer(host, QUERIES, editor=editor, padding_side=side, tokens_per_batch=100)
     assert len(editor.batches) > 1
-    ends = {tuple(host.encode(q.prompt).ids) for q in QUERIES}
+    ends = {tuple(host.encode(q.prompt).ids) for q in QUERIES if q.prompt}
+    ends |= {Tokeniser(host)("", text).prompt for q in QUERIES if not q.prompt for text in q.targets}
     for columns, ids in editor.batches:
         assert len(columns) == len(ids)
         for column, row in zip(columns, ids.tolist(), strict=True):
@@ -213,13 +215,37 @@ def test_a_mask_by_hand():
 # -- odd questions ----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_prompt_the_first_token_is_scored_behind_bos_only():
+def test_the_first_half_of_a_text_without_a_prompt_is_its_prompt():
     for bos in (False, True):
         host = tiny_host("gpt2", bos=bos)
-        text = "Toko Yasuda plays the guitar."
-        ((found,),) = answer(host, [Query("", (text,))])
-        assert found.tokens == len(host.encode(text).ids) - 1
-        assert found.tokens == len(host.tokenizer(text, add_special_tokens=False).input_ids) - (not bos)
+        ids = tuple(host.encode("Toko Yasuda plays the guitar.").ids)
+        own = len(ids) - bos
+        assert Tokeniser(host)("", "Toko Yasuda plays the guitar.") == Pair(
+            ids[: bos + own // 2], ids[bos + own // 2 :]
+        )
+        kept = bos + (7 - bos) // 2
+        assert Tokeniser(host, 7)("", "Toko Yasuda plays the guitar.") == Pair(ids[:kept], ids[kept:7])
+
+
+def test_halves_by_hand():
+    assert halves((), None) == ((), ())
+    assert halves((5,), None) == ((5,), ())
+    assert halves((5, 6), None) == ((5,), (6,))
+    assert halves((5, 6, 7), None) == ((5,), (6, 7))
+    assert halves((0,), 0) == ((0,), ())
+    assert halves((0, 5), 0) == ((0,), (5,))  # nothing but BOS can be the prompt
+    assert halves((0, 5, 6), 0) == ((0, 5), (6,))
+    assert halves((0, 5, 6, 7), 0) == ((0, 5), (6, 7))
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_a_text_that_is_too_long_is_cut_before_it_is_halved(bos):
+    host = tiny_host("gpt2", bos=bos)
+    text = "Toko Yasuda plays the guitar, and " * 40
+    ids = tuple(host.encode(text).ids[: host.max_length + 1])  # the last one is not fed in
+    pair = Tokeniser(host)("", text)
+    assert pair.cut and pair.prompt + pair.target == ids
+    assert len(pair.prompt) == bos + (len(ids) - bos) // 2
 
 
 def test_nothing_to_score_is_no_error():

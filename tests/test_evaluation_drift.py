@@ -1,6 +1,7 @@
 """How far a model has moved, by hand and against a plain way."""
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -23,6 +24,27 @@ def test_hidden_states_are_those_of_one_text_at_a_time(architecture, bos):
     for passage, found in zip(passages, last_hidden(host, passages), strict=True):
         ids = torch.tensor([host.encode(passage.text).ids[:TOKENS]])
         assert torch.allclose(found, host.decoder(input_ids=ids).last_hidden_state[0, -1])
+
+
+def test_an_editor_chooses_at_the_end_of_the_first_half():
+    """The rows of texts that are one token or more, and what stands in the column that the editor is told."""
+    host, told = tiny_host("llama", bos=True), []
+
+    class Recorder:
+        @contextmanager
+        def answering(self, last_prompt_columns):
+            handle = host.decoder.register_forward_pre_hook(
+                lambda module, args, kwargs: told.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
+                with_kwargs=True,
+            )
+            yield
+            handle.remove()
+
+    passages = (*PLAIN, Passage("", LINES[0] * 9))
+    last_hidden(host, passages, Recorder())
+    texts = [host.encode(passage.text).ids[:TOKENS] for passage in passages]
+    wanted = sorted((len(ids) - 1) // 2 for ids in texts)  # BOS stands before the first half
+    assert sorted(column for column, _ in told) == wanted and max(wanted) == (TOKENS - 1) // 2
 
 
 def test_a_change_by_hand():

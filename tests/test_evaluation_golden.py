@@ -8,10 +8,11 @@ import torch
 
 from editbench.evaluation.essays import entropy, words
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.forward import Query, answer
-from editbench.evaluation.perplexity import text_scores
+from editbench.evaluation.forward import Query, answer, answer_pairs
+from editbench.evaluation.packing import Pair
+from editbench.evaluation.perplexity import summarise
 from editbench.host import Host
-from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
+from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 
 torch.set_num_threads(1)
 
@@ -67,8 +68,10 @@ def is_start(call, i):
 
 
 def test_perplexity(host):
+    """The reference scores a text from its second token on, not from its middle."""
     for golden in DATA["perplexity"]:
-        scores = text_scores(host, [Passage("", golden["text"])], max_tokens=100)
+        ids = tuple(host.encode(golden["text"]).ids[:100])
+        scores = summarise(answer_pairs(host, [Pair(ids[:1], ids[1:])]))
         count = golden["n_tokens"]
         assert scores["tokens"] == count - 1
         # the reference divides the sum over count - 1 tokens by count

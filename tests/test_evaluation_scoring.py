@@ -16,7 +16,7 @@ from editbench.evaluation.baseline import compute_baseline
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.forward import NO_ANSWER, Answer, Query, answer
 from editbench.evaluation.generation import MARGIN, Generation
-from editbench.evaluation.perplexity import summarise, text_scores
+from editbench.evaluation.perplexity import CLIP, summarise, text_scores
 from editbench.evaluation.questions import question_of, questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
 from editbench.evaluation.wording import Said, matches
@@ -192,15 +192,24 @@ def test_perplexity_by_hand():
         "perplexity": pytest.approx(math.exp(5 / 4)),
         "perplexity_mean": pytest.approx((math.exp(1) + math.exp(2)) / 2),
         "perplexity_median": pytest.approx((math.exp(1) + math.exp(2)) / 2),
+        "perplexity_clipped": pytest.approx((math.exp(1) + math.exp(2)) / 2),
         "texts": 2,
+        "too_short": 1,
         "tokens": 4,
         "nonfinite": 0,
     }
     broken = summarise([*answers, BROKEN])
     assert math.isnan(broken["perplexity"]) and math.isnan(broken["perplexity_mean"]) and broken["nonfinite"] == 1
+    assert math.isnan(broken["perplexity_clipped"]) and math.isnan(summarise([])["perplexity_clipped"])
     assert math.isnan(broken["perplexity_median"]) and math.isnan(summarise([])["perplexity_median"])
     three = [Answer(n, (True,), (1,)) for n in (1.0, 2.0, 9.0)]
     assert summarise(three)["perplexity_median"] == pytest.approx(math.exp(2))
+    assert summarise(three)["perplexity_clipped"] == pytest.approx((math.exp(1) + math.exp(2) + CLIP) / 3)
+    endless = summarise([*three, Answer(INF, (False,), (NO_ANSWER,))])
+    assert endless["perplexity_mean"] == INF
+    assert endless["perplexity_clipped"] == pytest.approx((math.exp(1) + math.exp(2) + 2 * CLIP) / 4)
+    told = [replace(one, routed=routed) for one, routed in zip(three, (True, False, False), strict=True)]
+    assert summarise(told)["routed"] == pytest.approx(1 / 3)
     assert summarise([Answer(1e4, (False,), (1,))])["perplexity"] == INF
     assert math.isnan(summarise([])["perplexity"]) and summarise([])["texts"] == 0
 
@@ -214,7 +223,7 @@ def test_perplexity_equals_the_oracle(bos, max_tokens):
     expected = oracle.perplexity(host, passages, max_tokens)
     assert (found["perplexity"], found["perplexity_mean"]) == pytest.approx(expected, rel=1e-5)
     if max_tokens:
-        assert found["tokens"] == 3 + 3 + 4  # the first of a text without a prompt is not scored
+        assert found["tokens"] == 2 + 2 + 4  # of a text without a prompt the second half is scored
 
 
 # -- baseline ---------------------------------------------------------------------------------------------------------
@@ -259,7 +268,31 @@ def test_another_model_or_question_is_another_baseline(tmp_path, runs):
     baseline_of(host, tmp_path, generation=Generation(max_new_tokens=4))
     assert len(runs) == 6 and len(list(tmp_path.iterdir())) == 6
     baseline_of(host, tmp_path, records=RECORDS[::-1])
-    assert len(runs) == 6  # the order of the records is no matter
+    baseline_of(host, tmp_path, generation=replace(GREEDY, seed=7))
+    assert len(runs) == 6  # neither the order of the records matters, nor a seed with which nothing is drawn
+
+
+def test_what_runs_the_model_decides_its_baseline(tmp_path, runs, monkeypatch):
+    baseline_of(tiny_host("llama", attention="sdpa"), tmp_path)
+    baseline_of(tiny_host("llama", attention="eager"), tmp_path)
+    host = tiny_host("llama", attention="sdpa")
+    host.model.generation_config.eos_token_id = [host.tokenizer.eos_token_id, 7]
+    baseline_of(host, tmp_path)  # 7 ends a text, too
+    host.model.generation_config.eos_token_id = host.tokenizer.eos_token_id
+    for library in ("torch", "transformers", "tokenizers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{library}.__version__", "99.0")
+            baseline_of(host, tmp_path)
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        baseline_of(host, tmp_path)
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+    assert len(runs) == 7
+    baseline_of(host, tmp_path)
+    assert len(runs) == 7
+    assert host.numerics["device"] == "cpu" and host.numerics["dtype"] == "torch.float32"
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "empty"])
@@ -482,8 +515,9 @@ def test_texts_have_a_row_each():
     evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
     rows = {row["texts"]: row for row in evaluator.score_texts(**STAMP)}
     assert set(rows) == {"plain", "accurate", "edited", "mean_of_three"}
-    three = [rows[name]["scores"]["perplexity"] for name in ("plain", "accurate", "edited")]
-    assert rows["mean_of_three"]["scores"]["perplexity"] == pytest.approx(sum(three) / 3)
+    for figure in ("perplexity", "perplexity_mean", "perplexity_median", "perplexity_clipped"):
+        three = [rows[name]["scores"][figure] for name in ("plain", "accurate", "edited")]
+        assert rows["mean_of_three"]["scores"][figure] == pytest.approx(sum(three) / 3)
     edited = [Passage(r.request.prompt, r.request.target) for r in RECORDS]
     for name, passages in {**PASSAGES, "edited": edited}.items():
         assert {k: rows[name][k] for k in STAMP} == STAMP

@@ -7,8 +7,17 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from editbench import host as host_module
 from editbench import runner
-from editbench.anatomy import ANATOMIES, AnatomyError, check_anatomy, find_anatomy, is_transposed, projection_sizes
+from editbench.anatomy import (
+    ANATOMIES,
+    AnatomyError,
+    check_anatomy,
+    find_anatomy,
+    is_transposed,
+    module_at,
+    projection_sizes,
+)
 from editbench.host import Host
 from editbench.registry import load_model
 from tests.zoo import ARCHITECTURES, tiny_host, tiny_tokenizer
@@ -116,6 +125,62 @@ def test_a_head_that_scales_is_noticed():
     host.model.forward = scaled
     with pytest.raises(AnatomyError, match="own logits"):
         Host(host.model, host.tokenizer)
+
+
+HEADS = ["gpt2", "gptj", "llama", "gemma2"]  # tied; with a bias; plain; with a soft cap
+
+
+def by_hand(host, hidden):
+    """Logits with the whole head in float32."""
+    head = module_at(host.model, host.anatomy.head)
+    out = hidden.float() @ head.weight.float().T
+    out = out if getattr(head, "bias", None) is None else out + head.bias.float()
+    cap = getattr(host.config, "final_logit_softcapping", None)
+    return torch.tanh(out / cap) * cap if cap else out
+
+
+@pytest.mark.parametrize("chunk", [host_module.CPU_NUMBERS, 32 * 7])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", HEADS)
+def test_logits_of_half_precision_are_taken_in_float32(architecture, dtype, chunk, monkeypatch):
+    monkeypatch.setattr(host_module, "CPU_NUMBERS", chunk)
+    host = tiny_host(architecture, dtype)
+    ids = torch.tensor([host.encode("Toko Yasuda plays the guitar, and so on.").ids])
+    with torch.no_grad():
+        hidden = host.decoder(input_ids=ids, use_cache=False).last_hidden_state[0]
+        rounded = host.model(input_ids=ids, use_cache=False).logits[0]
+    gold = ids[0, 1:, None]
+    nll, wanted, before = (
+        -logits[:-1].float().log_softmax(-1).gather(1, gold)
+        for logits in (host.logits(hidden), by_hand(host, hidden), rounded)
+    )
+    assert float((nll - wanted).abs().max()) <= 1e-5
+    assert float((before - wanted).abs().max()) > 1e-4  # what the model's own head gives
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch):
+    monkeypatch.setattr(host_module, "CPU_NUMBERS", 32 * 7)
+    host = tiny_host(architecture, "bfloat16")
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, 3, 32, generator=generator).bfloat16()
+    weights = torch.randn(2, 3, host.config.vocab_size, generator=generator)
+    gradients = []
+    for logits in (host.logits, lambda x: by_hand(host, x)):
+        x = hidden.clone().requires_grad_()
+        (logits(x).log_softmax(-1) * weights).sum().backward()
+        gradients.append(x.grad.float())
+    assert torch.allclose(*gradients, rtol=1e-2, atol=1e-3 * float(gradients[1].abs().max()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("architecture", HEADS)
+def test_logits_of_full_precision_are_the_models_own(architecture, dtype):
+    host = tiny_host(architecture, dtype)
+    ids = torch.tensor([host.encode("Toko Yasuda plays the guitar.").ids])
+    with torch.no_grad():
+        hidden = host.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        assert torch.equal(host.logits(hidden), host.model(input_ids=ids, use_cache=False).logits)
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------

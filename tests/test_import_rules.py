@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "anatomy": set(),
     "config": {"tracking"},  # its settings are part of a run's
     "provenance": set(),
+    "digests": set(),
+    "identity": {"config", "digests", "results", "records", "pocket", "host", "stream", "evaluation"},
     "results": set(),
     "conf": set(),
     "console": {"results", "conf"},  # what commands print and may choose from

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from editbench.ledger import Dense, Ledger, LedgerError, LowRank, read_shard
+from editbench.ledger import Dense, Ledger, LedgerError, LowRank, NotFiniteError, read_shard, write_shard
 from tests.zoo import tiny_host
 
 ARCHITECTURES = ("gpt2", "llama")
@@ -111,6 +111,64 @@ def test_nan_and_misfits_are_refused(value):
     assert len(ledger) == 0
 
 
+def overflowing(host, kind):
+    """A finite change of layer 1 after which one number of the weight is infinite in the weight's dtype."""
+    name = host.mlp_out_name(1)
+    out, inner = host.weight(name).shape
+    half_way = 0.75 * torch.finfo(host.model.dtype).max  # twice that is too much
+    if kind == "dense":
+        delta = torch.zeros(out, inner, dtype=torch.float64)
+        delta[3, 5] = half_way
+        return Dense(name, delta)
+    left, right = torch.zeros(out, 1, dtype=torch.float64), torch.zeros(inner, 1, dtype=torch.float64)
+    left[3], right[5] = half_way, 1.0
+    return LowRank(name, left, right)
+
+
+@pytest.mark.parametrize("kind", ["dense", "low rank"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_weight_that_overflows_is_refused_and_put_back(dtype, kind, tmp_path):
+    host = tiny_host("llama", dtype)
+    ledger = Ledger(host, tmp_path)
+    write(ledger, 0)
+    with ledger.recording(["large"]) as recording:
+        recording.apply(overflowing(host, kind))
+    before = weights(host)
+    with (
+        pytest.raises(NotFiniteError, match=r"layers\.1\..* infinite in " + dtype),
+        ledger.recording(["x"]) as recording,
+    ):
+        recording.apply(changes(host, 1)[1])
+        recording.apply(overflowing(host, kind))
+    assert same(weights(host), before)
+    assert ledger.edited_ids == ["edit-0", "large"] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_change_that_the_dtype_cannot_hold_is_refused():
+    host = tiny_host("gpt2", "float16")
+    before = weights(host)
+    name = host.mlp_out_name(1)
+    delta = torch.zeros_like(host.weight(name), dtype=torch.float32)
+    delta[0, 0] = 1e5
+    ledger = Ledger(host)
+    with pytest.raises(NotFiniteError), ledger.recording(["x"]) as recording:
+        recording.apply(Dense(name, delta))
+    assert same(weights(host), before) and len(ledger) == 0
+
+
+def test_a_replay_that_overflows_leaves_the_model_unedited(tmp_path):
+    write(Ledger(tiny_host("llama", "float16"), tmp_path), 0)
+    host = tiny_host("llama", "float16")
+    write_shard(tmp_path / "000001.safetensors", ("x",), [overflowing(host, "dense") for _ in range(2)])
+    before = weights(host)
+    ledger = Ledger(host, tmp_path)
+    with pytest.raises(NotFiniteError, match=r"000001\.safetensors: .* infinite in float16"):
+        ledger.replay()
+    assert same(weights(host), before) and len(ledger) == 0
+    ledger.replay(keep=1)
+    assert ledger.edited_ids == ["edit-0"]
+
+
 def test_pristine_shows_the_original_weights_and_comes_back():
     host = tiny_host("gpt2")
     original = weights(host)
@@ -129,8 +187,10 @@ def test_damaged_and_missing_files_are_named(tmp_path):
     file = tmp_path / "000001.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
+    host = tiny_host("gpt2")
     with pytest.raises(LedgerError, match=r"000001\.safetensors"):
-        Ledger(tiny_host("gpt2"), tmp_path).replay()
+        Ledger(host, tmp_path).replay()
+    assert same(weights(host), weights(tiny_host("gpt2")))
     file.unlink()
     with pytest.raises(LedgerError, match="batch 000001 is missing"):
         Ledger(tiny_host("gpt2"), tmp_path).replay()

@@ -64,12 +64,25 @@ def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):
     assert torch.equal(found[1], made[1])
     second_moments(host, TEXTS[:-1], [1], cache=tmp_path)
     second_moments(tiny_host("gpt2", seed=1), TEXTS, [1], cache=tmp_path)
-    assert len(calls) == 2
+    second_moments(tiny_host("gpt2", attention="eager"), TEXTS, [1], cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.__version__", "5.99")
+        second_moments(host, TEXTS, [1], cache=tmp_path)
+    assert len(calls) == 4
     file = next(tmp_path.rglob("layer-001.safetensors"))
     for file in tmp_path.rglob("layer-001.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"layer-001\.safetensors is damaged.*delete it"):
         second_moments(host, TEXTS, [1], cache=tmp_path)
+
+
+def test_activations_that_overflow_are_told_and_not_cached(tmp_path):
+    host = tiny_host("gpt2", "float16")
+    host.layers[1].mlp.c_fc.bias.data[3] = 65504.0
+    host.layers[1].mlp.c_fc.weight.data[:, 3] = 65504.0
+    with pytest.raises(ValueError, match=r"moments of layer 1 of .* overflow in torch\.float16"):
+        second_moments(host, TEXTS, [1], cache=tmp_path)
+    assert not list(tmp_path.rglob("layer-*"))
 
 
 def test_moments_that_the_user_gives(tmp_path):

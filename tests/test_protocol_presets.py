@@ -1,16 +1,19 @@
 """Presets: each names measures that exist, reads the data as its paper does, and runs."""
 
 import json
+import math
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from editbench import datasets, runner, setup
-from editbench.config import headline_of
+from editbench.config import final_first_of, headline_of
 from editbench.console import conf_names
 from editbench.evaluation.scorers import get_scorer
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
+from editbench.results.tables import layout
 from tests.zoo import tiny_host
 
 PRESETS = conf_names("protocol")
@@ -31,6 +34,13 @@ def test_headlines_are_measured(preset, dataset):
         kind, scorer = measure.split(".")
         assert kind in PROBE_KINDS and scorer in protocol.scorers
         get_scorer(scorer)
+
+
+def test_only_scens_hallucination_scores_the_first_edits_alone():
+    for preset in PRESETS:
+        protocol = runner.compose([f"protocol={preset}"]).protocol
+        found = {name: final_first_of(protocol, name) for name in ("counterfact", "zsre", "hallucination")}
+        assert found == {**dict.fromkeys(found), **({"hallucination": 200} if preset == "scen" else {})}
 
 
 def test_nse_is_memit_by_another_name():
@@ -105,6 +115,29 @@ def test_a_setting_against_the_protocol_is_refused(tiny_folder, tmp_path):
             *("protocol=wise", "dataset=zsre", "dataset.target=answers", "protocol.data.zsre.target=answers"),
         )
     )
+
+
+def test_wise_shows_three_perplexities_of_the_edited_sentences(tiny_folder, tmp_path):
+    """Also where the file is WISE's, beside which there are no accurate sentences."""
+    file = tmp_path / "wise.json"
+    record = {"subject": "x", "locality_prompt": "Rome is", "locality_ground_truth": "a city in Italy"}
+    targets = ("He speaks French.", "Google works with Microsoft in London, they say.")
+    rows = [{**record, "prompt": f"About x: {i}.", "target_new": target} for i, target in enumerate(targets)]
+    file.write_text(json.dumps(rows))
+    outcome = setup.run(
+        compose(tiny_folder, tmp_path, "protocol=wise", "dataset=hallucination", f"dataset.path={file}")
+    )
+    rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
+    each = [math.exp(p["nll"]) for r in rows for p in r.get("probes", ()) if p["kind"] == "rewrite"]
+    assert len(each) == 2 and min(each) > 100  # the tiny model knows nothing
+    wanted = (sum(each) / 2, median(each), 100.0)
+    row = read_row(outcome.folder)
+    names = [f"final.texts.edited.perplexity_{name}" for name in ("mean", "median", "clipped")]
+    assert [row[name] for name in names] == pytest.approx(wanted, rel=1e-5)
+    table = layout([row])
+    assert table.titles[-4:-1] == ("edited PPL, mean", "edited PPL, median", "edited PPL, clipped")
+    assert [shown.text for shown in table.lines[0][-4:-1]] == [f"{row[name]:.3f}" for name in names]
+    assert "edited PPL, mean" not in layout([{**row, "protocol": "default"}]).titles
 
 
 def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(tiny_folder, tmp_path):

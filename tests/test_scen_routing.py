@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from editbench import EditRequest, make_editor
+from editbench.evaluation import Evaluator
+from editbench.evaluation.drift import last_hidden
 from editbench.evaluation.forward import Query, answer
+from editbench.evaluation.perplexity import text_scores
+from editbench.records import Passage
 from tests.oracles import scen as oracle
 from tests.zoo import ARCHITECTURES, tiny_host
 
@@ -137,7 +141,7 @@ def test_sampling_is_the_models_own():
 
 
 def test_edits_are_learnt():
-    editor = edited(expert_steps=60)
+    editor = edited(expert_steps=60, train_eos=True)
     answers = editor.generate([r.prompt for r in REQUESTS], max_new_tokens=8)
     assert [a.strip() for a in answers] == [r.target for r in REQUESTS]  # EOS included: nothing follows
 
@@ -193,6 +197,53 @@ def test_scoring_of_many_prompts_in_one_pass(side):
             assert one.nll == pytest.approx(wanted.nll, abs=1e-6) and one.argmax == wanted.argmax
 
 
+def test_who_answers_is_told_after_the_first_pass():
+    editor = edited()
+    ids, mask, last = padded(editor.host, PROMPTS, "left")
+    with torch.no_grad(), editor.answering(last) as routing:
+        assert routing.answered_by == [None] * 5
+        logits(editor.host, ids, mask)
+        assert routing.answered_by == ["b", None, "a", None, "c"]
+    for request in REQUESTS:
+        editor.delete(request.id)
+    with torch.no_grad(), editor.answering(last) as routing:
+        logits(editor.host, ids, mask)
+        assert routing.answered_by == [None] * 5
+
+
+def continued(host, prompt):
+    """A text whose first half is ``prompt``: as many of its own tokens again come after it."""
+    ids = host.encode(prompt).ids
+    own = [i for i in ids if i != host.tokenizer.bos_token_id]
+    text = str(host.tokenizer.decode(own + own[::-1]))
+    assert host.encode(text).ids == ids + own[::-1]
+    return text
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_a_text_without_a_prompt_is_routed_at_the_end_of_its_first_half(bos):
+    host = tiny_host("llama", "float64", bos=bos)
+    editor = make_editor("scen", host, layer=LAYER, learning_rate=0.02, expert_steps=20, expert_store="dense")
+    editor.edit(REQUESTS[:1])
+    prompts = [REQUESTS[0].prompt, "Google works with Microsoft in"]
+    own = torch.tensor([[4.0], [-4.0]], dtype=torch.float64)
+    editor.bank.neurons = (torch.linalg.pinv(editor.inputs(prompts)) @ own).T.contiguous()
+    texts = [continued(host, prompt) for prompt in prompts]
+    passages = [Passage("", text) for text in texts]
+    neurons, deltas, theta = parts(editor)
+    found = text_scores(host, passages, editor=editor)
+    assert found["routed"] == 0.5 and found["too_short"] == 0
+    before = text_scores(host, passages)
+    assert "routed" not in before and found["perplexity"] != pytest.approx(before["perplexity"], rel=1e-3)
+    nlls, states = [], []
+    for text, prompt in zip(texts, prompts, strict=True):
+        with torch.no_grad(), oracle.answering(host, LAYER, neurons, deltas, theta, host.encode(prompt).ids):
+            nlls.append(text_scores(host, [Passage("", text)])["perplexity_mean"])
+            states.append(host.decoder(input_ids=torch.tensor([host.encode(text).ids])).last_hidden_state[0, -1])
+    assert found["perplexity_mean"] == pytest.approx(sum(nlls) / 2, rel=1e-6)
+    assert torch.allclose(last_hidden(host, passages, editor), torch.stack(states))
+
+
 def test_rows_without_prompt():
     editor = edited()
     ids, mask, last = padded(editor.host, PROMPTS[:1], "right")
@@ -202,6 +253,21 @@ def test_rows_without_prompt():
             assert torch.equal(logits(editor.host, ids, mask), before)
         with editor.answering(last):
             assert not torch.equal(logits(editor.host, ids, mask), before)
+
+
+@pytest.mark.parametrize("theta_texts", [None, 1.0])
+def test_texts_may_have_a_threshold_of_their_own(theta_texts):
+    """An activation never exceeds 1: with that threshold texts are the base model's, and prompts still the experts'."""
+    editor = edited(theta_texts=theta_texts)
+    host, passages = editor.host, [Passage(r.prompt, r.target) for r in REQUESTS]
+    before = text_scores(host, passages)
+    evaluator = Evaluator(host, scorers=["exact_match"], texts={"accurate": passages})
+    (row,) = evaluator.score_texts("final", 3, 2, editor)
+    assert (row["scores"] == before) is (theta_texts == 1.0)
+    (asked,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))], editor=editor)
+    (base,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))])
+    assert asked[0].nll < base[0].nll
+    assert editor.for_texts().bank is editor.bank and editor.config.theta == 0.65
 
 
 def test_errors_name_what_was_found():

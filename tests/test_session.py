@@ -53,10 +53,10 @@ def make(tiny_folder, tmp_path):
     data.write_text(json.dumps(list(records())))
     text.write_text("\n".join(LINES))
 
-    def compose(*overrides, results="results", method=ROME_SETTINGS):
+    def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
         places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
         places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
-        return runner.compose([*method, *SETTINGS, *places, *overrides])
+        return runner.compose([*method, *settings, *places, *overrides])
 
     return compose
 
@@ -86,6 +86,18 @@ def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
     assert row["edits"] == 6
     assert row["perplexity_before"] is not None
     assert row["seconds_per_edit"] > 0
+
+
+def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(make):
+    outcome = setup.run(make("protocol.final_first.default=2"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if "record" in r]
+    assert sum(r["moment"] == "immediate" for r in rows) == 6
+    assert [r["position"] for r in rows if r["moment"] == "final"] == [0, 1]
+    info = json.loads((outcome.folder / "run.json").read_text())
+    assert info["provenance"]["protocol"]["final_first"] == 2
+    assert info["summary"]["final"]["records"]["scored"] == 2
+    with pytest.raises(ValueError, match="final_first is 0 for counterfact; it must be at least 1"):
+        setup.run(make("protocol.final_first.default=0"))
 
 
 def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):

@@ -37,7 +37,8 @@ class Settings:
         unrelated_path: Questions of no record, with their answers: rows with ``prompt`` and ``target``, ``question``
             and ``answer``, ``src`` and ``answers`` (the first is right), or ``text`` and ``labels``; or "pocket".
         pocket_seed: Seed of the embedded world, where the path is "pocket".
-        prompt_format: Put around every prompt, of edits and probes, with "{}" where the prompt goes: "[INST]{}[/INST]".
+        prompt_format: Put around every prompt, with "{}" where the prompt goes: "[INST]{}[/INST]". Those of edits and
+            all probes, unrelated questions, free text, and texts that follow a prompt; methods pose their own likewise.
         paraphrases: Only the first so many paraphrases of each record; None for all.
     """
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from editbench.atomic import replacing
+from editbench.costs import UNEDITED_ANSWERS, CachedCosts
 from editbench.evaluation import forward, perplexity
 from editbench.evaluation.forward import Answer, Query, answer
 from editbench.evaluation.generation import VERSION as GENERATION_VERSION
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRecord, Passage
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def compute_baseline(
     model_fingerprint: str,
     generation: Generation | None = None,
     cache: Path | None = None,
+    costs: CachedCosts | None = None,
     max_tokens: int | None = None,
     tokens_per_batch: int | None = None,
 ) -> Baseline:
@@ -83,23 +86,26 @@ def compute_baseline(
         model_fingerprint: Identifies the pristine weights (``Host.fingerprint``).
         generation: How text is generated; None for no generated text.
         cache: Folder for cached baselines; None for none.
+        costs: Where the seconds go; they are kept with a cached baseline.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
         tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
 
     Warns:
         UserWarning: A cached baseline is damaged; it is computed again.
     """
-    texts = texts or {}
+    texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     kept = max_tokens if max_tokens is not None else perplexity.default_max_tokens(host)
     everything = [*(question for record in records for question in questions(record)), *unrelated]
     asked = sorted({(question.probe.prompt, question.wanted) for question in everything})
     stays = sorted({(question.probe.prompt, question.wanted) for question in everything if question.stays})
-    key = _key(model_fingerprint, [asked, stays, kept, asdict(generation) if generation else None], texts)
+    key = _key(host, model_fingerprint, [asked, stays, kept, _settings(host, generation)], texts)
     path = cache / f"baseline-{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists():
         found = _read(path, key)
         if found is not None:
-            return found
+            costs.note(UNEDITED_ANSWERS, found[1], read=True)
+            return found[0]
+    began = time.perf_counter()
     asked = [pair for pair in asked if host.too_long(*pair) is None]  # the others are not scored either
     answers = answer(host, [Query(prompt, (target,)) for prompt, target in asked], tokens_per_batch=tokens_per_batch)
     baseline = Baseline(
@@ -110,8 +116,10 @@ def compute_baseline(
         },
         _generated(host, stays, generation, tokens_per_batch) if generation is not None else None,
     )
+    seconds = time.perf_counter() - began
+    costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
-        _write(path, key, baseline)
+        _write(path, key, baseline, seconds)
     return baseline
 
 
@@ -126,10 +134,20 @@ def _generated(
     return dict(zip(able, said, strict=True))
 
 
-def _key(model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
+def _settings(host: Host, generation: Generation | None) -> dict[str, Any] | None:
+    """All that decides what is generated, besides the model and the prompts."""
+    if generation is None:
+        return None
+    settings = asdict(generation)
+    if generation.top_k == 1:
+        del settings["seed"]  # nothing is drawn
+    return {**settings, "ends": sorted(host.end_ids)}
+
+
+def _key(host: Host, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]) -> str:
     passages = {name: [(p.prompt, p.text) for p in several] for name, several in texts.items()}
     content = {
-        "model": model_fingerprint,
+        "model": [model_fingerprint, host.numerics],
         "queries": _digest([asked, passages]),
         "versions": [FORMAT, forward.VERSION, perplexity.VERSION, GENERATION_VERSION],
     }
@@ -140,18 +158,18 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write(path: Path, key: str, baseline: Baseline) -> None:
+def _write(path: Path, key: str, baseline: Baseline, seconds: float) -> None:
     """Write a temporary file beside it and rename, so that readers see all of it or nothing."""
     answers = [[*pair, one.nll, one.correct, one.argmax, one.cut] for pair, one in baseline.answers.items()]
     said = None if baseline.said is None else [[*pair, s.text, s.finite] for pair, s in baseline.said.items()]
-    content = {"answers": answers, "texts": baseline.texts, "said": said}
+    content = {"answers": answers, "texts": baseline.texts, "said": said, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "digest": _digest(content), "content": content}), encoding="utf-8")
 
 
-def _read(path: Path, key: str) -> Baseline | None:
-    """The cached baseline, or None with a warning if the file is not what was written."""
+def _read(path: Path, key: str) -> tuple[Baseline, float] | None:
+    """The cached baseline and the seconds that it took, or None with a warning if the file is not what was written."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         content = stored["content"]
@@ -164,7 +182,7 @@ def _read(path: Path, key: str) -> Baseline | None:
         said = content["said"]
         if said is not None:
             said = {(prompt, target): Said(text, finite) for prompt, target, text, finite in said}
-        return Baseline(answers, content["texts"], said)
+        return Baseline(answers, content["texts"], said), float(content["seconds"])
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(f"the cached baseline {path} is damaged ({error}); it is computed again", stacklevel=3)
         return None

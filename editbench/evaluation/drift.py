@@ -9,7 +9,7 @@ import torch
 
 from editbench.evaluation.forward import CPU_TOKENS, GPU_TOKENS
 from editbench.evaluation.masks import attention_mask
-from editbench.evaluation.packing import Ids, Row, batches, lay_out
+from editbench.evaluation.packing import Row, batches, halves, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import Passage
 
+VERSION = 2
+"""Changes with the hidden states that are compared."""
 TEXTS, TOKENS = 32, 64
 """The first so many plain texts, the first so many tokens of each."""
 
@@ -28,12 +30,15 @@ TEXTS, TOKENS = 32, 64
 def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
     """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
 
+    An editor chooses what answers at the end of a text's first half (:func:`~editbench.evaluation.packing.halves`).
+
     Returns:
         (N, d), float64, on the CPU, in the order of the texts.
     """
-    prompts = [tuple(host.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS]]
-    rows = [Row(ids, ((0,),)) for ids in dict.fromkeys(prompts) if ids]  # a target of one token takes no column
-    found: dict[Ids, Tensor] = {}
+    texts = dict.fromkeys(tuple(host.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS])
+    parts = [halves(ids, host.tokenizer.bos_token_id) for ids in texts if ids]
+    rows = [Row(head, ((*tail, 0),)) for head, tail in parts]  # the last token of a target is not fed in
+    found: dict[Row, Tensor] = {}
     for batch in batches(rows, CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS):
         layout = lay_out(batch, side="right", pad_id=host.pad_id, device=host.device)
         with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
@@ -43,9 +48,9 @@ def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | Non
                 position_ids=layout.position_ids,
                 use_cache=False,
             ).last_hidden_state  # (B, T, d)
-        row, column = layout.needed.to(hidden.device)
-        found.update(zip((one.prompt for one in batch), hidden[row, column].double().cpu(), strict=True))
-    return torch.stack([found[one.prompt] for one in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
+        last = hidden[range(len(batch)), [row.width - 1 for row in batch]].double().cpu()
+        found.update(zip(batch, last, strict=True))
+    return torch.stack([found[row] for row in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
 
 
 def mean_change(now: Tensor, before: Tensor) -> float:

@@ -71,6 +71,7 @@ class Evaluator:
         texts: Mapping[str, Sequence[Passage]] | None = None,
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
+        sentences: bool = False,
         left_out: Callable[[Probe], str | None] = never,
         generation: Generation | None = None,
         references: Iterable[str] = (),
@@ -87,6 +88,7 @@ class Evaluator:
             texts: Text collections for perplexity.
             unrelated: Questions of no record.
             ability: Tests of general ability.
+            sentences: Whether the records' targets are sentences, whose perplexity is a row "edited" of the texts.
             left_out: Why a probe is not asked; it is counted under its kind and that reason. None: it is asked.
             generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
                 the essays.
@@ -103,6 +105,7 @@ class Evaluator:
         self.scorers = [scorer for scorer in wanted if scorer.on == "probe"]
         self.essay_scorers = [scorer for scorer in wanted if scorer.on == "essay"]
         self.texts = dict(texts or {})
+        self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
         self._too_long = cache(lambda question: question.too_long(host))
         self._unasked = Counter(why for question in unrelated if (why := self._unanswerable(question)))
@@ -160,10 +163,11 @@ class Evaluator:
     def score_texts(self, moment: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
         """Score the text collections as the model stands now: one row for each.
 
-        Beside "accurate" there is "edited": the targets of the records that :meth:`score` scored at this moment, given
-        their prompts; and with plain texts "mean_of_three", their mean as SCEN has it. Call it after that, with the
-        same edits in the model.
+        Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
+        :meth:`score` scored at this moment, given their prompts; and with accurate and plain texts "mean_of_three",
+        their mean as SCEN has it. Call it after that, with the same edits in the model.
         """
+        editor = editor.for_texts() if editor is not None else None
         scores = {
             name: text_scores(
                 self.host,
@@ -174,7 +178,7 @@ class Evaluator:
             )
             for name, passages in self.texts.items()
         }
-        if "accurate" in self.texts and self._rewrites:
+        if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
         three = mean_of_three(scores)
         if three is not None:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.host import Host
-    from editbench.records import Recognition
+    from editbench.records import Recognition, Routing
 
-VERSION = 2
+VERSION = 3
 """Changes with the numbers that :func:`answer` gives; part of the baseline cache's key."""
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Batch sizes: a CPU is fastest while a batch's activations stay in its caches, a GPU with much to do at once."""
@@ -45,8 +45,11 @@ _log = logging.getLogger(__name__)
 class Answering(Protocol):
     """What is used of an editor: it learns where each row's prompt ends, and may tell which edit answers."""
 
-    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[None]:
-        """Context manager around a forward pass."""
+    def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
+        """Context manager around a forward pass; see :meth:`editbench.editor.Editor.answering`."""
+
+    def for_texts(self) -> Answering:
+        """What is used in its place where text collections are scored."""
 
     def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
         """Which edit answers each prompt; None where edits are in weights that all prompts share."""
@@ -56,8 +59,8 @@ class Answering(Protocol):
 class Query:
     """A prompt and the targets whose likelihood after it is asked for.
 
-    Targets are given without the space that separates them from the prompt. With an empty prompt a target is the start
-    of a text, and its first token is scored only behind a BOS token.
+    Targets are given without the space that separates them from the prompt. With an empty prompt a target is a text of
+    its own, whose second half is scored (:func:`~editbench.evaluation.packing.halves`).
     """
 
     prompt: str
@@ -74,12 +77,15 @@ class Answer:
         correct: Per target token, whether it is the argmax.
         argmax: Per target token, the id of the argmax; :data:`NO_ANSWER` where the logits are not numbers.
         cut: Prompt or target lost tokens because the model takes no more.
+        routed: Whether an edit beside the weights answered; None where edits are in weights that all prompts share,
+            and where nothing was scored.
     """
 
     nll: float
     correct: tuple[bool, ...]
     argmax: Ids
     cut: bool = False
+    routed: bool | None = None
 
     @property
     def tokens(self) -> int:
@@ -93,7 +99,7 @@ class Answer:
 
     def first(self) -> Answer:
         """The first argmax alone, without likelihood: what can be said where no target is known to be right."""
-        return Answer(math.nan, (), self.argmax[:1], self.cut)
+        return replace(self, nll=math.nan, correct=(), argmax=self.argmax[:1])
 
 
 def answer(
@@ -181,7 +187,7 @@ def _answer_batch(
 ) -> Iterator[tuple[tuple[Ids, Ids], Answer]]:
     """Answers to all targets of the rows, with their (prompt, target)."""
     layout = lay_out(rows, side=padding_side, pad_id=host.pad_id, device=host.device)
-    with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
+    with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext() as routing:
         hidden = host.decoder(
             input_ids=layout.input_ids,
             attention_mask=attention_mask(host, layout),
@@ -190,12 +196,13 @@ def _answer_batch(
         ).last_hidden_state  # (B, T, d)
         row, column = layout.needed.to(hidden.device)
         nll, argmax = _nll_and_argmax(host, hidden[row, column], layout.places, layout.gold)
+        routed = [None] * len(rows) if routing is None else [id is not None for id in routing.answered_by]
     done = 0
-    for key in ((row.prompt, target) for row in rows for target in row.targets):
+    for fired, key in ((fired, (one.prompt, t)) for one, fired in zip(rows, routed, strict=True) for t in one.targets):
         span = slice(done, done + len(key[1]))
         best = tuple(argmax[span])
         correct = tuple(a == gold for a, gold in zip(best, key[1], strict=True))
-        yield key, Answer(sum(nll[span]) / len(best), correct, best)
+        yield key, Answer(sum(nll[span]) / len(best), correct, best, routed=fired)
         done = span.stop
 
 

@@ -28,9 +28,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.evaluation.ability import NSE_TASKS, POCKET, Ability
+from editbench.evaluation.ability import NSE_TASKS, POCKET, SHARE, Ability, error_of_equals
 from editbench.evaluation.forward import answer_pairs
-from editbench.evaluation.packing import Pair
+from editbench.evaluation.packing import Pair, halves
 from editbench.naming import unknown
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ if TYPE_CHECKING:
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the log-likelihoods that lm-eval is given."""
 BOOTSTRAPS = 200
 """Resamples for the standard errors of metrics without a formula (F1, Matthews); lm-eval takes some 5 ms for each."""
+RANGES = {**dict.fromkeys(("acc", "acc_norm", "exact_match", "em", "f1"), SHARE), "mcc": (-1.0, 1.0)}
+"""Between which values these metrics of lm-eval's lie."""
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
 _log = logging.getLogger("lm_eval")
 
@@ -169,7 +173,11 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return list(super().loglikelihood(requests, disable_tqdm=True))
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> list[float]:
-        """As lm-eval has it, without its bar."""
+        """Log-likelihood of whole texts, in windows as lm-eval cuts them, without its bar.
+
+        Each window is a text without a prompt: its second half is scored, given all before it, and counts for the whole
+        window, since lm-eval divides by the words or bytes of the whole text.
+        """
         return list(super().loglikelihood_rolling(requests, disable_tqdm=True))
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
@@ -185,14 +193,18 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """Log-likelihood (nats, summed over tokens) of each continuation, and whether greedy decoding gives it.
 
         Args:
-            requests: The texts, the context's token ids, and the continuation's.
+            requests: The texts (None for a window of a longer one), the context's token ids, and the continuation's.
             disable_tqdm: There is no such bar here.
             override_bs: Batches go by tokens.
         """
-        pairs = [self._pair(context, continuation) for _, context, continuation in requests]
+        pairs = [
+            _halved(context, continuation) if texts is None else self._pair(context, continuation)
+            for texts, context, continuation in requests
+        ]
         answers = answer_pairs(self._host, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
         self.nans += sum(math.isnan(one.nll) for one in answers)
-        return [(-one.nll * one.tokens, all(one.correct)) for one in answers]
+        sizes = [len(continuation) for *_, continuation in requests]
+        return [(-one.nll * size, all(one.correct)) for one, size in zip(answers, sizes, strict=True)]
 
     def _pair(self, context: list[int], continuation: list[int]) -> Pair:
         """The ids, as lm-eval cuts them: what the model does not take is missing at the beginning, BOS or not.
@@ -209,11 +221,18 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return Pair(tuple(context[-room:]), tuple(continuation), cut=len(context) > room)
 
     def _model_generate(self, context: Tensor, *args: Any, **settings: Any) -> Tensor:
-        """Generate after contexts (B, T), padded on the left."""
+        """Generate after contexts (B, T), padded on the left; by the task's settings, none of the model's."""
         columns = [context.shape[1] - 1] * len(context)
-        with self._editor.answering(columns) if self._editor is not None else nullcontext():
+        answering = self._editor.answering(columns) if self._editor is not None else nullcontext()
+        with self._host.generation_settings(), answering:
             generated: Tensor = super()._model_generate(context, *args, **settings)
         return generated
+
+
+def _halved(context: list[int], window: list[int]) -> Pair:
+    """The second half of a window, given the first and what is before the window (at least a token, as BOS is)."""
+    head, tail = halves((context[-1], *window), bos=context[-1])
+    return Pair((*context[:-1], *head), tail)
 
 
 @lru_cache(maxsize=4)
@@ -242,10 +261,20 @@ def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
 def _abilities(name: str, tasks: Mapping[str, Any], results: Mapping[str, Any], sound: bool) -> list[Ability]:
     """The task's or group's own result; where there is none (a tag, a group without a mean), one for each task."""
     counts = {task: int(results["n-samples"][task]["effective"]) for task in tasks}
-    scores, errors = _metrics(results["results"].get(name, {}), sound)
-    if scores:
-        return [Ability(name, scores, errors, sum(counts.values()))]
-    return [Ability(task, *_metrics(results["results"][task], sound), n) for task, n in counts.items()]
+    whole = _ability(name, results["results"].get(name, {}), sound, sum(counts.values()))
+    if whole.scores:
+        return [whole]
+    return [_ability(task, results["results"][task], sound, n) for task, n in counts.items()]
+
+
+def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Ability:
+    """With the ranges of the metrics that have one, by which a standard error of 0 is none."""
+    scores, errors = _metrics(result, sound)
+    ranges = {label: within for label in scores if (within := RANGES.get(label.partition(".")[0])) is not None}
+    ranges = {label: within for label, within in ranges.items() if not scores[label] > within[1]}  # of 100, SQuAD's
+    alike = [label for label in ranges if errors.get(label) == 0]
+    errors.update({label: error_of_equals(scores[label], n, ranges[label]) for label in alike})
+    return Ability(name, scores, errors, n, ranges)
 
 
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:

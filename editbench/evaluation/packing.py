@@ -45,8 +45,8 @@ class Pair(NamedTuple):
 class Tokeniser:
     """Token ids of prompts and targets, cut to what the model takes. Remembers the texts that it has seen.
 
-    Without a prompt the target is tokenised as the start of a text and its first token (BOS, if the tokenizer adds
-    one) stands for the prompt: it is fed in, but nothing predicts it, so it cannot be scored.
+    Without a prompt the target is a text of its own. It is cut to what the model takes, and its first half stands for
+    the prompt (:func:`halves`).
 
     Too long a pair loses the prompt's beginning first (its BOS stays), then the target's end.
     """
@@ -56,7 +56,8 @@ class Tokeniser:
 
         Args:
             host: Gives tokenizer and length.
-            max_target_tokens: Keep this many tokens of a target (of the whole text, where there is no prompt).
+            max_target_tokens: Keep this many tokens of a target (of the whole text, before it is halved, where there
+                is no prompt).
         """
         self._limit = host.max_length + 1  # a target's last token is not fed in
         self._bos = host.tokenizer.bos_token_id
@@ -68,11 +69,9 @@ class Tokeniser:
         """The pair's ids."""
         head: Ids = self._encode(prompt) if prompt else ()
         if head:
-            tail: Ids = self._continue(target)[: self._max_target_tokens]
-        else:
-            whole: Ids = self._encode(target)[: self._max_target_tokens]
-            head, tail = whole[:1], whole[1:]
-        return self._cut(head, tail)
+            return self._cut(head, self._continue(target)[: self._max_target_tokens])
+        whole: Ids = self._encode(target)[: self._max_target_tokens]
+        return Pair(*halves(whole[: self._limit], self._bos), cut=len(whole) > self._limit)
 
     def _cut(self, head: Ids, tail: Ids) -> Pair:
         keep = 1 if head[:1] == (self._bos,) else 0
@@ -80,6 +79,18 @@ class Tokeniser:
         kept = head if len(head) <= room else head[:keep] + head[len(head) - room + keep :]
         fits = tail[: self._limit - len(kept)]
         return Pair(kept, fits, cut=(len(kept), len(fits)) != (len(head), len(tail)))
+
+
+def halves(text: Ids, bos: int | None) -> tuple[Ids, Ids]:
+    """A text that has no prompt in two: what stands for its prompt, and what is scored.
+
+    The first half of its tokens, rounded down, is the prompt, a BOS beside them; at least one token is, if only the
+    BOS. So that methods whose edits lie beside the weights choose what answers on the ground of some text, and the
+    same tokens are scored for all methods. A text of one token has nothing to score.
+    """
+    before = 1 if text[:1] == (bos,) else 0
+    middle = max(1, before + (len(text) - before) // 2)
+    return text[:middle], text[middle:]
 
 
 @dataclass(frozen=True)

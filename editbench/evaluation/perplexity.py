@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import Passage
 
-VERSION = 2
+VERSION = 3
 """Changes with the formulas; part of the baseline cache's key."""
+PERPLEXITIES = ("perplexity", "perplexity_mean", "perplexity_median", "perplexity_clipped")
+COUNTS = ("texts", "too_short", "tokens", "nonfinite")
+CLIP = 100.0
+"""No text counts for more than this in ``perplexity_clipped``."""
 
 
 def text_scores(
@@ -29,14 +33,14 @@ def text_scores(
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
-    A passage without a prompt is tokenised as a prompt is and scored from its second token on (a BOS token is the
-    first, if the tokenizer adds one).
+    Of a passage without a prompt the first half stands for the prompt, and the second is scored; it is halved after it
+    was cut to ``max_tokens`` (:func:`~editbench.evaluation.packing.halves`).
 
     Args:
         host: The model.
         passages: Texts, with the text before each.
         editor: Told where prompts end.
-        max_tokens: Tokens kept of each text; :func:`default_max_tokens` if None.
+        max_tokens: Tokens kept of each text, prompts aside; :func:`default_max_tokens` if None.
         tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
     """
     answers = answer(
@@ -59,21 +63,29 @@ def summarise(answers: Iterable[Answer]) -> dict[str, float]:
 
     Returns:
         ``perplexity``: exp(Σ NLL of all scored tokens / their number), weighted by tokens. ``perplexity_mean``: the
-        published variant, the mean over texts of exp(mean NLL). ``perplexity_median``: the median of the same.
-        ``texts``: how many have scored tokens. ``tokens``: scored tokens. ``nonfinite``: texts whose NLL is NaN or
-        infinite; they stay in all perplexities, which are then no number either (a median may be one, if none is NaN).
-        Without any scored token all are NaN.
+        published variant, the mean over texts of exp(mean NLL). One text decides it where a model gives up on a text;
+        two robust ones stand beside it: ``perplexity_median``, and ``perplexity_clipped``, the mean of the same with
+        no text above :data:`CLIP`, the bound that stands, commented out, in the published function (GRACE, EasyEdit).
+        ``texts``: how many have scored tokens, ``too_short``: how many have none. ``tokens``: scored tokens.
+        ``nonfinite``: texts whose NLL is NaN or infinite; they stay in all perplexities, which are then no number
+        either (median and clipped mean may be one, if none is NaN). ``routed``, for methods whose edits lie beside the
+        weights: the share of texts that an edit answers. Without any scored token all are NaN.
     """
+    answers = list(answers)
     scored = [one for one in answers if one.tokens]
     tokens = sum(one.tokens for one in scored)
     each = [_exp(one.nll) for one in scored]
+    routed = [one.routed for one in scored if one.routed is not None]
     return {
         "perplexity": _exp(sum(one.nll * one.tokens for one in scored) / tokens) if scored else math.nan,
         "perplexity_mean": sum(each) / len(each) if scored else math.nan,
         "perplexity_median": math.nan if not each or any(map(math.isnan, each)) else median(each),
+        "perplexity_clipped": sum(min(one, CLIP) for one in each) / len(each) if each else math.nan,  # NaN stays
         "texts": len(scored),
+        "too_short": len(answers) - len(scored),
         "tokens": tokens,
         "nonfinite": sum(not one.finite for one in scored),
+        **({"routed": sum(routed) / len(routed)} if routed else {}),
     }
 
 
@@ -85,8 +97,8 @@ def mean_of_three(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]
     if not {"edited", "accurate", "plain"} <= scores.keys():
         return None
     several = [scores[name] for name in ("edited", "accurate", "plain")]
-    means = {name: sum(one[name] for one in several) / 3 for name in ("perplexity", "perplexity_mean")}
-    return {**means, **{name: sum(one[name] for one in several) for name in ("texts", "tokens", "nonfinite")}}
+    means = {name: sum(one[name] for one in several) / 3 for name in PERPLEXITIES}
+    return {**means, **{name: sum(one[name] for one in several) for name in COUNTS}}
 
 
 def _exp(value: float) -> float:

@@ -110,6 +110,11 @@ def get_scorer(name: str) -> Scorer:
     return _SCORERS[name]
 
 
+def ranges() -> dict[str, tuple[float, float]]:
+    """Between which values a scorer's numbers lie, for those that say it: what intervals of their means rely on."""
+    return {one.name: (0.0, 1.0) for one in list_scorers() if one.share}
+
+
 @scorer(version=1, share=True)
 def token_accuracy(evidence: Evidence) -> float | None:
     """Share of right target tokens: 1/n Σ_t [a_t = y_t].

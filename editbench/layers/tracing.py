@@ -32,6 +32,7 @@ from editbench.layers.restoring import (
 from editbench.locate.checks import above_zero, at_least
 from editbench.progress import progress
 from editbench.results.measures import summarise
+from editbench.results.schema import DIFFERENCE, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class TraceSettings:
 
 @dataclass(frozen=True)
 class Trace:
-    """Averages over records, each with a 95 % bootstrap interval over them.
+    """Averages over records, each with a 95 % interval over them.
 
     Attributes:
         layers: Traced layers.
@@ -185,7 +186,8 @@ def around(layer: int, window: int, n_layers: int) -> range:
 def _averaged(
     rows: list[dict[str, Any]], layers: tuple[int, ...], window: int, deviation: float, left_out: dict[str, str]
 ) -> Trace:
-    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {})["baseline"]
+    ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
+    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {}, ranges=ranges)["baseline"]
     assert summary is not None
     found = summary["measures"]
     return Trace(

@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from editbench.atomic import replacing
+from editbench.costs import SECOND_MOMENTS, CachedCosts
 from editbench.locate.partial import Columns, run, watch
 from editbench.progress import progress
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the sums that are collected."""
 TOKENS_AT_ONCE = 1 << 12
 SAVE_SECONDS = 300.0
 """A long collection saves its sums this often, and goes on from there after a crash."""
@@ -30,12 +33,13 @@ SAVE_SECONDS = 300.0
 
 @dataclass
 class _Sums:
-    """Running sums of x xᵀ by layer (d_ff, d_ff) float64, and how many tokens and texts they hold."""
+    """Running sums of x xᵀ by layer (d_ff, d_ff) float64, what they hold, and the seconds that this took."""
 
     by_layer: dict[int, Tensor]
     tokens: int = 0
     batches: int = 0
-    order: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    earlier: float = 0.0  # of these, by a process that was stopped
 
 
 def second_moments(
@@ -45,6 +49,7 @@ def second_moments(
     *,
     max_tokens: int | None = None,
     cache: Path | None = None,
+    costs: CachedCosts | None = None,
 ) -> dict[int, Tensor]:
     """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
 
@@ -57,23 +62,32 @@ def second_moments(
         layers: Layers wanted.
         max_tokens: Stop after the text that reaches this many tokens.
         cache: Folder of the content-addressed cache; sums found there are read, new ones written.
+        costs: Where the seconds go. Layers share a pass, and each is kept with its part of them.
 
     Raises:
-        ValueError: No text, or a cache file that is damaged.
+        ValueError: No text, a cache file that is damaged, or activations that are not finite.
     """
     wanted = sorted(set(layers))
     batches, tokens, key = _plan(host, texts, max_tokens)
     folder = cache / "moments" / f"{host.fingerprint}-{key}" if cache is not None else None
-    found = _read_cached(folder, wanted) if folder is not None else {}
+    costs = costs if costs is not None else CachedCosts()
+    found = _read_cached(folder, wanted, costs) if folder is not None else {}
     missing = [layer for layer in wanted if layer not in found]
     if missing:
         sums = _collect(host, batches, missing, folder)
+        costs.note(SECOND_MOMENTS, sums.seconds - sums.earlier, read=False)
+        if sums.earlier:
+            costs.note(SECOND_MOMENTS, sums.earlier, read=True)
+        facts = {"tokens": str(tokens), "seconds": repr(sums.seconds / len(missing))}
         for layer in missing:
             found[layer] = sums.by_layer[layer] / sums.tokens
-            if folder is not None:
-                _write(
-                    folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, {"tokens": str(tokens)}
+            if not bool(found[layer].isfinite().all()):
+                raise ValueError(
+                    f"the second moments of layer {layer} of {host.name} are NaN or infinite: activations overflow in "
+                    f"{host.model.dtype}; load the model with another dtype"
                 )
+            if folder is not None:
+                _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, facts)
         if folder is not None:
             _partial_file(folder, missing).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
@@ -109,6 +123,7 @@ def moments_for(
     texts: Sequence[str],
     max_tokens: int | None,
     cache: Path | None,
+    costs: CachedCosts | None = None,
 ) -> dict[int, Tensor]:
     """Second moments (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
 
@@ -118,7 +133,7 @@ def moments_for(
         ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
     """
     if given is None:
-        return second_moments(host, texts, layers, max_tokens=max_tokens, cache=cache)
+        return second_moments(host, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
     have = read_moments(given, layers) if isinstance(given, (str, Path)) else given
     out = {}
     for layer in layers:
@@ -134,9 +149,9 @@ def moments_for(
 
 
 def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
-    """Token rows in batches of similar length, the number of tokens, and a digest of exactly these tokens."""
+    """Token rows in batches of similar length, their number of tokens, and a digest of them and of what runs them."""
     rows, tokens = [], 0
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(json.dumps([VERSION, host.numerics]).encode(), digest_size=16)
     for text in texts:
         ids = host.encode(text).ids[: host.max_length]
         if not ids:
@@ -160,12 +175,14 @@ def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[lis
 @torch.no_grad()
 def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
     sums = _resume(host, layers, folder)
+    began = time.perf_counter()
     saved = time.monotonic()
     done = sum(len(b) for b in batches[: sums.batches])
     with progress("second moments", sum(len(b) for b in batches), done) as advance:
         for batch in batches[sums.batches :]:
             _add_batch(host, batch, sums, layers)
             sums.batches += 1
+            sums.seconds = sums.earlier + time.perf_counter() - began
             advance(len(batch))
             if folder is not None and time.monotonic() - saved > SAVE_SECONDS:
                 _save_partial(folder, layers, sums)
@@ -198,7 +215,8 @@ def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
             with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
                 meta: dict[str, Any] = handle.metadata()
                 by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
-            return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]))
+            seconds = float(meta["seconds"])
+            return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]), seconds, earlier=seconds)
     zeros = {
         layer: torch.zeros(host.d_ff(layer), host.d_ff(layer), dtype=torch.float64, device=devices[layer])
         for layer in layers
@@ -212,19 +230,23 @@ def _partial_file(folder: Path, layers: list[int]) -> Path:
 
 def _save_partial(folder: Path, layers: list[int], sums: _Sums) -> None:
     tensors = {str(layer): tensor.cpu() for layer, tensor in sums.by_layer.items()}
-    _write(_partial_file(folder, layers), tensors, {"tokens": str(sums.tokens), "batches": str(sums.batches)})
+    facts = {"tokens": str(sums.tokens), "batches": str(sums.batches), "seconds": repr(sums.seconds)}
+    _write(_partial_file(folder, layers), tensors, facts)
 
 
-def _read_cached(folder: Path, layers: list[int]) -> dict[int, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[int, Tensor]:
+    from safetensors import SafetensorError, safe_open
 
     found = {}
     for layer in layers:
         file = folder / f"layer-{layer:03d}.safetensors"
         if file.is_file():
             try:
-                found[layer] = load_file(str(file))["moment"]
+                with safe_open(str(file), framework="pt") as handle:
+                    seconds = (handle.metadata() or {}).get("seconds")
+                    if seconds is not None:  # else it was kept before costs were, and is computed again
+                        found[layer] = handle.get_tensor("moment")
+                        costs.note(SECOND_MOMENTS, float(seconds), read=True)
             except (SafetensorError, KeyError) as error:
                 raise ValueError(f"the cached second moment {file} is damaged ({error}); delete it") from error
     return found

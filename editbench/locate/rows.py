@@ -79,9 +79,24 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
     return start, start + len(request.subject)
 
 
-def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+def target_ids(host: Host, request: EditRequest, train_eos: bool) -> list[int]:
+    """What a method trains behind the request's prompt: the target's tokens, the same that every scorer asks for.
+
+    Args:
+        host: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
+        request: The edit.
+        train_eos: Close the target with the EOS token, so that the model learns to stop there.
+
+    Raises:
+        ValueError: The target cannot be tokenised as a continuation.
+    """
+    closing = [int(host.tokenizer.eos_token_id)] if train_eos else []
+    return [*host.continuation(request.target), *closing]
+
+
+def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
     """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
-    targets = tuple(host.continuation(request.target))
+    targets = tuple(target_ids(host, request, train_eos))
     rows = []
     for template in templates:
         row = subject_row(host, request, template)
@@ -96,9 +111,9 @@ def kl_row(host: Host, request: EditRequest) -> Row:
     return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
 
 
-def edit_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+def edit_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
     """All rows that finding a value runs: those of :func:`rewriting_rows`, then :func:`kl_row`."""
-    return [*rewriting_rows(host, request, templates), kl_row(host, request)]
+    return [*rewriting_rows(host, request, templates, train_eos=train_eos), kl_row(host, request)]
 
 
 def cut_after_subject(row: Row) -> Row:

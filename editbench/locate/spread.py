@@ -82,7 +82,13 @@ def grams(
         ValueError: Second moments are missing, of the wrong shape, or not positive definite.
     """
     moments = moments_for(
-        host, settings.layers, materials.moments, materials.texts, settings.moment_tokens, materials.cache
+        host,
+        settings.layers,
+        materials.moments,
+        materials.texts,
+        settings.moment_tokens,
+        materials.cache,
+        materials.costs,
     )
     out: dict[int, Gram] = {}
     for layer in settings.layers:

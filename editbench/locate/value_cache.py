@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.atomic import replacing
+from editbench.costs import VALUES, CachedCosts
 from editbench.editor import EditError
 from editbench.locate.values import Value, ValueSettings, optimise_values
 from editbench.progress import progress
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRequest
 
+VERSION = 2
+"""Changes with the values that :func:`~editbench.locate.values.optimise_values` finds."""
 EDITS_AT_ONCE = 256
 """Requests whose values are found, and written to disk, together."""
 
@@ -50,6 +54,7 @@ class ValueCache:
         at: str,
         settings: ValueSettings,
         folder: Path | None = None,
+        costs: CachedCosts | None = None,
     ) -> None:
         """Start with an empty memory.
 
@@ -60,12 +65,14 @@ class ValueCache:
             at: Where the variable is added, see :mod:`editbench.locate.values`.
             settings: Constants of the optimisation.
             folder: Of the content-addressed cache, or None.
+            costs: Where the seconds go. Values found together share them, and each is kept with its part.
         """
         self.host, self.templates, self.layer, self.at, self.settings = host, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueSettings)}
-        facts = [host.fingerprint, host.device.type, self.templates, layer, at, constants]
+        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, at, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
         self._folder = folder / "values" if folder is not None else None
+        self._costs = costs if costs is not None else CachedCosts()
         self._found: dict[str, Found] = {}
 
     def __getitem__(self, request: EditRequest) -> Found:
@@ -99,6 +106,7 @@ class ValueCache:
                 advance(len(part))
 
     def _optimise(self, wanted: dict[str, EditRequest], patient: bool) -> None:
+        began = time.perf_counter()
         while wanted:
             try:
                 values = optimise_values(
@@ -109,9 +117,11 @@ class ValueCache:
                     raise
                 wanted = {k: r for k, r in wanted.items() if r.id not in error.ids}
                 continue
+            seconds = time.perf_counter() - began
+            self._costs.note(VALUES, seconds, read=False)
             for key, value in zip(wanted, values, strict=True):
                 self._found[key] = Found(value.target, [terms[0] for terms in value.losses])
-                self._write(key, value)
+                self._write(key, value, seconds / len(wanted))
             return
 
     def _key(self, request: EditRequest) -> str:
@@ -120,23 +130,24 @@ class ValueCache:
 
     def _read(self, key: str) -> bool:
         """Take a value from disk, if it is there and whole."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         file = self._file(key)
         if file is None or not file.is_file():
             return False
         try:
-            tensors = load_file(str(file))
-            target, losses = tensors["target"], tensors["losses"][:, 0].tolist()
-        except (SafetensorError, OSError, KeyError, IndexError) as error:
+            with safe_open(str(file), framework="pt") as handle:
+                target, losses = handle.get_tensor("target"), handle.get_tensor("losses")[:, 0].tolist()
+                seconds = float(handle.metadata()["seconds"])
+        except (SafetensorError, OSError, KeyError, IndexError, TypeError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             return False
         device = self.host.weight(self.host.mlp_out_name(self.layer)).device
         self._found[key] = Found(target.to(device), losses)
+        self._costs.note(VALUES, seconds, read=True)
         return True
 
-    def _write(self, key: str, value: Value) -> None:
+    def _write(self, key: str, value: Value, seconds: float) -> None:
         from safetensors.torch import save_file
 
         file = self._file(key)
@@ -145,7 +156,8 @@ class ValueCache:
         file.parent.mkdir(parents=True, exist_ok=True)
         losses = torch.tensor(value.losses, dtype=torch.float64)
         with replacing(file) as temporary:
-            save_file({"target": value.target.cpu().contiguous(), "losses": losses}, str(temporary))
+            tensors = {"target": value.target.cpu().contiguous(), "losses": losses}
+            save_file(tensors, str(temporary), metadata={"seconds": repr(seconds)})
 
     def _file(self, key: str) -> Path | None:
         return self._folder / key[:2] / f"{key}.safetensors" if self._folder is not None else None

@@ -17,6 +17,12 @@ from typing import Any, NamedTuple, TypedDict
 FORMAT = 1
 """Version of the run folder's layout, stored in run.json."""
 
+SCHEMA = 2
+"""Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
+
+1: runs that do not say what decided their numbers (`editbench.results.identity`). 2: they do.
+"""
+
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 LOCK_FILE, LEDGER_FOLDER = "run.lock", "ledger"
 
@@ -26,6 +32,12 @@ MOMENTS = ("baseline", "immediate", "checkpoint", "final")
 """Before the first edit; right after a record's own batch; at chosen edit counts; after the last edit."""
 HEADLINES = ("reliability", "generality", "locality")
 """The three measures that the score is made of; a protocol says which scorer stands for each."""
+
+Range = tuple[float, float]
+"""Between which values all numbers of a measure lie."""
+SHARE: Range = (0.0, 1.0)
+DIFFERENCE: Range = (-1.0, 1.0)
+"""Of two shares."""
 
 
 class ResultsError(ValueError):
@@ -79,7 +91,8 @@ class _TextRow(TypedDict):
 class TextRow(_TextRow, total=False):
     """One set of texts ("plain", "accurate", "edited"), scored as a whole at one moment.
 
-    Its scores are "perplexity", "perplexity_mean", "texts", "tokens" and "nonfinite" (texts that gave no number).
+    Its scores are those of :func:`editbench.evaluation.perplexity.summarise`: perplexities, counts, and "routed" where
+    edits lie beside the weights.
     """
 
     nonfinite: list[str]
@@ -103,9 +116,11 @@ class AbilityRow(_AbilityRow, total=False):
         scores: By metric.
         stderr: Standard errors by metric, where there are any.
         n: Items (facts, documents) behind the scores.
+        ranges: Between which values a metric lies, where that is known.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
+    ranges: dict[str, Range]
     nonfinite: list[str]
 
 
@@ -140,6 +155,12 @@ class EditRow(_EditRow, total=False):
 class Provenance(TypedDict, total=False):
     """Where the numbers come from; every key may be missing."""
 
+    schema: int  # `SCHEMA`; 1 where it is missing
+    identity: str  # digest of the parts; see `editbench.results.identity`
+    comparable: str  # digest of those that comparable runs share
+    parts: dict[str, Any]  # what decides the numbers, but for the seed: name to value or digest
+    versions: dict[str, int]  # of every formula behind the numbers
+    inputs: dict[str, str]  # SHA-256 of every file that was named by path
     editbench: str
     commit: str
     python: str
@@ -160,10 +181,12 @@ class Provenance(TypedDict, total=False):
 class Costs(TypedDict, total=False):
     """What the run took; every key may be missing."""
 
-    edit_seconds: float
     prepare_seconds: float
+    edit_seconds: float
     evaluation_seconds: float
-    peak_rss_bytes: int
+    cached: list[str]  # kinds of things that were read from a cache; their seconds are those of when they were made
+    edits_made: int
+    peak_rss_bytes: int  # of the run; peak_rss_edit_bytes and so on: of a stage
     peak_cuda_bytes: int
     footprint: dict[str, int]  # device, host, disk: bytes
 
@@ -171,7 +194,8 @@ class Costs(TypedDict, total=False):
 class Measure(TypedDict):
     """A mean over records, or over the items of a test of ability.
 
-    Without any, or where it is not finite, mean, low and high are None: never 0.
+    Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
+    numbers say nothing about them: all alike, of a measure that has no range.
     """
 
     mean: float | None
@@ -205,11 +229,15 @@ class MomentSummary(Score):
 
 
 class Summary(TypedDict):
-    """All moments of a run; a moment without rows is None."""
+    """All moments of a run; a moment without rows is None.
+
+    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or scorer.
+    """
 
     headline: dict[str, str]
     seed: int
     resamples: int
+    ranges: dict[str, Range]
     baseline: MomentSummary | None
     immediate: MomentSummary | None
     final: MomentSummary | None
@@ -263,8 +291,8 @@ def _headline_columns(name: str, meaning: str) -> dict[str, Column]:
     return {
         name: Column(meaning, (*path, "mean")),
         f"{name}_n": Column(f"records behind `{name}`", (*path, "n")),
-        f"{name}_low": Column(f"lower end of the 95 % bootstrap interval of `{name}`", (*path, "low")),
-        f"{name}_high": Column(f"upper end of the 95 % bootstrap interval of `{name}`", (*path, "high")),
+        f"{name}_low": Column(f"lower end of the 95 % interval of `{name}`", (*path, "low")),
+        f"{name}_high": Column(f"upper end of the 95 % interval of `{name}`", (*path, "high")),
     }
 
 
@@ -273,8 +301,9 @@ _FINAL = ("summary", "final")
 TEXT_COLUMNS = frozenset(
     (
         *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
-        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit"),
-        *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
+        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
+        *("model_hash", "data_hash", "stream_hash", "content_hash", "shares", "started", "ended", "reason"),
+        *("identity", "comparable_group", "parts", "missing"),
     )
 )
 """Columns whose values are never numbers, whatever they look like: version 3.10, hash 12e45."""
@@ -284,7 +313,7 @@ HEAD_COLUMNS: dict[str, Column] = {
     "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": Column("editing method", ("provenance", "method", "name")),
     "constants": Column(
-        "the set of constants that the method's settings start from: tuned to the model, or published",
+        "the set of constants that the method's settings start from: tuned to the model, published, or a variant",
         ("provenance", "method", "constants"),
     ),
     "model": Column("edited model", ("provenance", "model", "name")),
@@ -296,8 +325,8 @@ HEAD_COLUMNS: dict[str, Column] = {
     "seeds": Column("seeds that the row is a mean over: 1, unless runs were grouped"),
     "score": Column("harmonic mean of reliability, generality and locality", (*_FINAL, "score")),
     "score_n": Column("smallest count of records behind the three", (*_FINAL, "score_n")),
-    "score_low": Column("lower end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_low")),
-    "score_high": Column("upper end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_high")),
+    "score_low": Column("lower end of the 95 % interval of `score`", (*_FINAL, "score_low")),
+    "score_high": Column("upper end of the 95 % interval of `score`", (*_FINAL, "score_high")),
     **_headline_columns("reliability", "the edit's own prompt gives the new target, after the last edit"),
     **_headline_columns("generality", "rephrased prompts give the new target, after the last edit"),
     **_headline_columns("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
@@ -305,22 +334,56 @@ HEAD_COLUMNS: dict[str, Column] = {
     "scored": Column("records scored after the last edit", (*_FINAL, "records", "scored")),
     "unsupported": Column("records the method does not support: in no average", (*_FINAL, "records", "unsupported")),
     "failed": Column("records whose edit or scoring failed: in no average", (*_FINAL, "records", "failed")),
-    "skipped": Column("records passed over for another reason: in no average", (*_FINAL, "records", "skipped")),
+    "skipped": Column(
+        "records left out for a reason in the data, whatever the method: in no average",
+        (*_FINAL, "records", "skipped"),
+    ),
+    "coverage": Column(
+        "share of the records that could be scored which were: scored / (scored + unsupported + failed)"
+    ),
+    "score_penalised": Column(
+        "harmonic mean of reliability × coverage, generality × coverage, and locality: what was not edited counts 0"
+    ),
 }
 
 TAIL_COLUMNS: dict[str, Column] = {
     "perplexity_before": Column("perplexity of the plain texts before the first edit"),
     "perplexity_after": Column("the same after the last edit", (*_FINAL, "texts", "plain", "perplexity")),
     "perplexity_ratio": Column("after / before"),
-    "edit_seconds": Column("wall seconds of editing, preparation included", ("costs", "edit_seconds")),
-    "evaluation_seconds": Column("wall seconds of evaluating", ("costs", "evaluation_seconds")),
-    "seconds_per_edit": Column("`edit_seconds` / edits made"),
-    "peak_rss_bytes": Column("peak memory of the process, bytes", ("costs", "peak_rss_bytes")),
-    "peak_cuda_bytes": Column("peak memory on the GPU, bytes", ("costs", "peak_cuda_bytes")),
+    "prepare_seconds": Column(
+        "wall seconds of what is computed once for a stream (second moments and their factors, templates)",
+        ("costs", "prepare_seconds"),
+    ),
+    "edit_seconds": Column("wall seconds of editing, values found ahead included", ("costs", "edit_seconds")),
+    "evaluation_seconds": Column(
+        "wall seconds of evaluating, the unedited model included", ("costs", "evaluation_seconds")
+    ),
+    "cached": Column("what was read from a cache; the seconds hold what it took when it was computed"),
+    "edits_made": Column("edits that the method made: neither unsupported nor failed", ("costs", "edits_made")),
+    "seconds_per_edit": Column("`edit_seconds` / `edits_made`"),
+    "peak_rss_bytes": Column("peak memory of the process during the run, bytes", ("costs", "peak_rss_bytes")),
+    "peak_rss_edit_bytes": Column("the same while editing", ("costs", "peak_rss_edit_bytes")),
+    "peak_rss_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_rss_evaluation_bytes")),
+    "peak_cuda_bytes": Column("peak memory on all GPUs together during the run, bytes", ("costs", "peak_cuda_bytes")),
+    "peak_cuda_edit_bytes": Column("the same while editing", ("costs", "peak_cuda_edit_bytes")),
+    "peak_cuda_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_cuda_evaluation_bytes")),
     "footprint_device_bytes": Column("what the method keeps on the device, bytes", ("costs", "footprint", "device")),
     "footprint_host_bytes": Column("what the method keeps in main memory, bytes", ("costs", "footprint", "host")),
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
+    "bytes_per_edit": Column("the three together / `edits_made`"),
     "settings": Column("the method's settings, as JSON"),
+    "missing": Column(
+        "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others"
+    ),
+    "schema": Column("version of these columns and their formulas; runs of another schema are never compared"),
+    "identity": Column(
+        "digest of all that decides the numbers but for the seed: runs that agree in it are averaged",
+        ("provenance", "identity"),
+    ),
+    "comparable_group": Column(
+        "digest of what rows must share to be compared, whatever the method", ("provenance", "comparable")
+    ),
+    "parts": Column("what the two are digests of, as JSON"),
     "python": Column("Python version", ("provenance", "python")),
     "torch": Column("torch version", ("provenance", "torch")),
     "transformers": Column("transformers version", ("provenance", "transformers")),
@@ -333,6 +396,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "data_hash": Column("hash of the dataset", ("provenance", "dataset", "hash")),
     "stream_hash": Column("hash of the stream: records, order, batches", ("provenance", "stream", "hash")),
     "content_hash": Column("hash of the run's own files; the same run in two places is listed once"),
+    "shares": Column("scorers and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
     "started": Column("start, UTC", ("started",)),
     "ended": Column("end, UTC", ("ended",)),
     "reason": Column("why the run failed, was interrupted or counts as damaged", ("reason",)),

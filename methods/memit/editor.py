@@ -49,7 +49,7 @@ class MEMIT(Editor[MEMITConfig]):
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates)]
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Find the values on the current weights, then spread them over the layers."""

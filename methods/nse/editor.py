@@ -54,7 +54,7 @@ class NSE(Editor[NSEConfig]):
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates)]
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Rounds of spreading over the edits that are still off their value; then the memory."""
@@ -112,7 +112,9 @@ class NSE(Editor[NSEConfig]):
             with self.ledger.pristine():
                 self.templates = spread_templates(host, c, materials)
                 self.memory = Memory(grams(host, c, materials, kind))
-                self.values = ValueCache(host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache)
+                self.values = ValueCache(
+                    host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache, materials.costs
+                )
         if self.values.lacks(requests):
             with self.ledger.pristine():
                 self.values.find(requests, patient=patient)

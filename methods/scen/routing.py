@@ -61,6 +61,11 @@ class Held:
         self._routes: Routes | None = None
         self._groups: dict[int, list[Group]] = {}  # by R
 
+    @property
+    def answered_by(self) -> list[str | None]:
+        """For each prompt the edit that answers, or None; nothing does before the first pass."""
+        return [None] * len(self.columns) if self._routes is None else self._routes.of
+
     def attach(self, layer: nn.Module, projection: nn.Module) -> None:
         """Watch ``layer`` for the size of a batch (some models flatten it inside), and stand in at ``projection``."""
         self._handles = [layer.register_forward_pre_hook(self._measure), projection.register_forward_hook(self._answer)]

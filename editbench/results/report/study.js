@@ -49,17 +49,36 @@ function studySettings(runs) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A measure's mean over these runs' seeds, with half the width of Student's 95 % interval where there are several. */
+/** A measure's mean over these runs' seeds, with its 95 % interval where there are several. */
 function overSeeds(runs, measure, quantiles) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
-  const seeds = grouped(runs, (run) => run.cells.seed).map((same) => same.map(final));
-  if (seeds.flat().some((value) => value == null)) return null;
-  const values = seeds.map(mean);
+  const seeds = grouped(runs, (run) => run.cells.seed);
+  if (runs.some((run) => final(run) == null)) return null;
+  const values = seeds.map((same) => mean(same.map(final)));
+  const point = { value: mean(values), interval: null, seeds: values.length };
+  if (values.length < 2 || runs.some((run) => !own(run.intervals, measure))) return point;
+  const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
+  return { ...point, interval: intervalOverSeeds(values, ends, isShare(runs[0], measure), quantiles) };
+}
+
+/** As `over_seeds` in intervals.py: what the records make uncertain in one run, and the spread between the runs. */
+function intervalOverSeeds(values, ends, share, quantiles) {
   const centre = mean(values);
   const freedom = values.length - 1;
-  const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom);
-  const half = freedom ? (quantiles[freedom - 1] ?? quantiles.at(-1)) * spread / Math.sqrt(values.length) : null;
-  return { value: centre, half, seeds: values.length };
+  const between = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom / values.length;
+  const found = ends.map((end, side) => {
+    const records = ((end - centre) / quantiles[0]) ** 2;
+    const t = quantile(quantiles, between / (records + between || 1) / Math.sqrt(freedom));
+    return centre + (side ? 1 : -1) * t * Math.sqrt(records + between);
+  });
+  return share ? found.map((end) => Math.min(Math.max(end, 0), 1)) : found;
+}
+
+/** Student's quantile by 1 / √(degrees of freedom), between those of a table with steps of the same size from 0 to 1. */
+function quantile(table, inverse) {
+  const at = inverse * (table.length - 1);
+  const below = Math.min(Math.floor(at), table.length - 2);
+  return table[below] + (at - below) * (table[below + 1] - table[below]);
 }
 
 /** The points of a line; runs on other data are points of their own. */

@@ -87,8 +87,8 @@ class RunTable {
       return element("td", {}, value, element("span", { class: "reason" }, isolated(run.reason)));
     }
     if (digits == null) return element("td", {}, isolated(value ?? "—"));
-    const half = run.halves[name];
-    const interval = half == null ? null : element("span", { class: "half" }, ` ± ${figure(half, digits)}`);
+    const ends = own(run.intervals, name);
+    const interval = ends && element("span", { class: "interval" }, ` ${bracketed(ends, digits)}`);
     return element("td", { class: "figure" }, figure(value, digits), interval);
   }
 }

@@ -1,0 +1,189 @@
+"""What a run takes: wall seconds and peak memory of its stages, and what things from a cache took when they were made.
+
+Seconds are the same whether a thing was computed now or read from the cache: what is kept in the cache is kept with its
+seconds, which are counted in its place, and the run says so (``cached``).
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+import time
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
+"""Stages of a run: what is computed once for a stream; what is computed for each edit, ahead or not; scoring."""
+SECOND_MOMENTS, VALUES, UNEDITED_ANSWERS = "second moments", "values", "unedited answers"
+STAGE_OF = {SECOND_MOMENTS: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
+"""Where the seconds of each kind of cached thing belong."""
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class CachedCosts:
+    """Seconds of things that are kept in the cache, noted by whoever computes or reads them."""
+
+    def __init__(self) -> None:
+        self.computed: dict[str, float] = defaultdict(float)
+        self.read: dict[str, float] = defaultdict(float)
+
+    def note(self, kind: str, seconds: float, *, read: bool) -> None:
+        """Add the seconds that a thing of this kind took now, or, if it was read, when it was computed."""
+        (self.read if read else self.computed)[kind] += seconds
+
+
+class Meter:
+    """Measures the stages of one run.
+
+    Attributes:
+        seconds: Wall seconds by stage; accelerators are waited for at both ends of a stage.
+        peaks: Peak bytes of the process ("rss") and of all GPUs' allocators together ("cuda"), by stage, and by "run"
+            for everything since the start.
+        cached: Kinds of things that were read from a cache.
+    """
+
+    def __init__(self, costs: CachedCosts | None = None) -> None:
+        """Start measuring.
+
+        Args:
+            costs: Where the parts of the run note what they compute for the cache, or read from it.
+        """
+        self.costs = costs or CachedCosts()
+        self.seconds: dict[str, float] = dict.fromkeys((PREPARE, EDIT, EVALUATION), 0.0)
+        self.peaks: dict[str, dict[str, int]] = {}
+        self.cached: set[str] = set()
+        gc.collect()  # what an earlier run of this process left is not this run's
+        self._memory = _PeakMemory()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens within the block as part of that stage, also if it raises."""
+        self._note_peaks()
+        _synchronise()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with suppress(RuntimeError):  # a device that has failed: the error under way says so
+                _synchronise()
+            self.seconds[name] += time.perf_counter() - began
+            self._note_peaks(name)
+            self._settle(name)
+
+    def _settle(self, stage: str) -> None:
+        """Move seconds to where they belong: values found ahead are no preparation, and cached things took time."""
+        for kind, seconds in self.costs.computed.items():
+            self.seconds[stage] -= seconds
+            self.seconds[STAGE_OF[kind]] += seconds
+        for kind, seconds in self.costs.read.items():
+            self.seconds[STAGE_OF[kind]] += seconds
+            self.cached.add(kind)
+        self.costs.computed.clear()
+        self.costs.read.clear()
+
+    def _note_peaks(self, *stages: str) -> None:
+        peak = self._memory.take()
+        for name in ("run", *stages):
+            before = self.peaks.setdefault(name, {})
+            before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Peaks so far: "peak_rss_bytes" and "peak_cuda_bytes" of the run, "peak_rss_edit_bytes" and so on of a stage.
+
+        One that could not be measured is missing.
+        """
+        self._note_peaks()
+        return {
+            f"peak_{kind}_{'' if stage == 'run' else f'{stage}_'}bytes": value
+            for stage, kinds in self.peaks.items()
+            for kind, value in kinds.items()
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Everything, as run.json has it under "costs"."""
+        seconds = {f"{stage}_seconds": value for stage, value in self.seconds.items()}
+        return {**seconds, **self.peak_bytes(), "cached": sorted(self.cached)}
+
+    def state(self) -> dict[str, Any]:
+        """Enough for :meth:`restore`, as JSON types."""
+        self._note_peaks()
+        return {"seconds": self.seconds, "peaks": self.peaks, "cached": sorted(self.cached)}
+
+    def restore(self, state: Mapping[str, Any], *, add: tuple[str, ...] = ()) -> None:
+        """Go on from what an earlier process measured. Of the seconds measured here so far, those of ``add`` count."""
+        own, peaks = self.seconds, self.peaks
+        self.seconds = {name: seconds + (own[name] if name in add else 0) for name, seconds in state["seconds"].items()}
+        self.peaks = {name: dict(kinds) for name, kinds in state["peaks"].items()}
+        for name, kinds in peaks.items():
+            before = self.peaks.setdefault(name, {})
+            before.update({kind: max(value, before.get(kind, 0)) for kind, value in kinds.items()})
+        self.cached = {*state["cached"], *(kind for kind in self.cached if STAGE_OF[kind] in add)}
+
+
+class _PeakMemory:
+    """Peak bytes since the last look.
+
+    Linux can set a process's peak back. Elsewhere it is that of the whole process, which tells something of the time
+    since the last look only if it has risen.
+    """
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self.take()
+        self._mark = _process_peak()
+
+    def take(self) -> dict[str, int]:
+        """By "rss" and "cuda", and start again."""
+        found, peak = {}, _process_peak()
+        if _reset_process_peak():
+            found["rss"] = peak
+        elif peak > self._mark:
+            found["rss"] = self._mark = peak
+        if _cuda_in_use():
+            devices = range(torch.cuda.device_count())
+            found["cuda"] = sum(int(torch.cuda.max_memory_allocated(device)) for device in devices)
+            for device in devices:
+                torch.cuda.reset_peak_memory_stats(device)
+        return found
+
+
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _process_peak() -> int:
+    """Peak resident bytes of this process, since the peak was last set back where that can be done; 0 if unknown."""
+    with suppress(OSError):
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE):
+            return int(found[1]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _reset_process_peak() -> bool:
+    """Set the peak back to what the process holds now; whether that can be done here."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _synchronise() -> None:
+    """Wait for the accelerators, so that seconds hold what was asked of them."""
+    if _cuda_in_use():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()

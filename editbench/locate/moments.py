@@ -149,7 +149,7 @@ def moments_for(
 
 
 def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
-    """Token rows in batches of similar length, their number of tokens, and a digest of them and of what runs them."""
+    """Token rows in batches of similar length, the number of tokens, and a digest of these and of what runs them."""
     rows, tokens = [], 0
     digest = hashlib.blake2b(json.dumps([VERSION, host.numerics]).encode(), digest_size=16)
     for text in texts:

@@ -65,7 +65,9 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
     known = [f.name for f in fields(config_class)]
     for key in settings:
         if key not in known:
-            raise ValueError(f"method {method} has no setting {key!r}; {moved(config_class, key) or suggestion(key, known)}")
+            raise ValueError(
+                f"method {method} has no setting {key!r}; {moved(config_class, key) or suggestion(key, known)}"
+            )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(config_class), dict(settings))
         return OmegaConf.to_object(merged)

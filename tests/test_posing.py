@@ -138,7 +138,12 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
     host.tokenizer.save_pretrained(tmp_path / "tiny")
     seen, inputs = [], SCEN.inputs
     monkeypatch.setattr(SCEN, "inputs", lambda self, texts: seen.extend(texts) or inputs(self, texts))
-    model = [f"model.path={tmp_path / 'tiny'}", "method.layer=1", f"cache={tmp_path / 'cache'}", "protocol.max_tokens=8"]
+    model = [
+        f"model.path={tmp_path / 'tiny'}",
+        "method.layer=1",
+        f"cache={tmp_path / 'cache'}",
+        "protocol.max_tokens=8",
+    ]
     given = [f"protocol={protocol}", "dataset=zsre", "stream.edits=1", "protocol.scorers=[token_accuracy]"]
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
     setup.run(runner.compose(["method=scen", *model, *given]))

@@ -82,9 +82,7 @@ def target_ids(host: Host, request: EditRequest, train_eos: bool) -> list[int]:
     return [*host.continuation(request.target), *closing]
 
 
-def rewriting_rows(
-    host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
-) -> list[Row]:
+def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
     """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
     targets = tuple(target_ids(host, request, train_eos))
     rows = []

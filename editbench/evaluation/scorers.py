@@ -195,7 +195,8 @@ def generation(evidence: Evidence) -> float | None:
 def generation_exact(evidence: Evidence) -> float | None:
     """The whole generated text is the target, but for spaces around it: [text = target].
 
-    Only a model that ends its answers with the end token can pass. Source: Yao et al. 2024 (SCEN), on ZsRE.
+    Only a model that ends its answers with the end token can pass: methods with ``train_eos`` train exactly that.
+    Source: Yao et al. 2024 (SCEN), on ZsRE.
     """
     if evidence.said is None or evidence.gold is None:
         return None

@@ -33,7 +33,7 @@ class SCENConfig:
         device_bytes: Experts kept on the layer's device; the least recently used move to host memory. null: no bound.
         host_bytes: Experts kept in host memory; others are read from ``bank_directory``. null: no bound.
         bank_directory: Folder with one file an expert, written as they come; null for none.
-        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); plain, posed as the edits are.
+        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); posed as the edits are.
         cosine: Neurons see x / ‖x‖ (beyond the paper).
         hinge: Negatives within the margins no longer train a neuron (beyond the paper).
     """

@@ -42,7 +42,12 @@ def test_seeds_that_agree_are_no_surer_than_one_of_them():
 
 
 def test_only_shares_end_at_0_and_1_and_a_run_without_interval_leaves_none():
-    for shares, high in (("agreement", 1.0), ("exact_match, essay.agreement", 1.0), ("exact_match", None), (None, None)):
+    for shares, high in (
+        ("agreement", 1.0),
+        ("exact_match, essay.agreement", 1.0),
+        ("exact_match", None),
+        (None, None),
+    ):
         name = "final.essay.agreement"
         runs = [row(str(seed), seed, 0.5, shares=shares, **{name: v, f"{name}_low": v, f"{name}_high": v})
                 for seed, v in enumerate((0.9, 1.0))]  # fmt: skip

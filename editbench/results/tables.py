@@ -1,7 +1,7 @@
 """The leaderboard for people: the headline columns, as a table in the terminal or in Markdown.
 
-A value stands with its 95 % interval behind it, "0.985 [.952, .997]". The best of each column among finished runs with the same
-model, dataset, protocol and number of edits is bold; a run that did not finish is listed with the reason.
+A value stands with its 95 % interval behind it: "0.985 [.952, .997]". The best of each column among finished runs with
+the same model, dataset, protocol and number of edits is bold; a run that did not finish is listed with the reason.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ def plain_means(values, seed, extreme):
     means = []
     for _ in range(DRAWS):
         weights = [rng.standard_exponential() for _ in range(len(values) + 1)]
-        pairs = [(weights[0], extreme)] + [pair for pair in zip(weights[1:], values) if not math.isnan(pair[1])]
+        pairs = [(weights[0], extreme)] + [
+            pair for pair in zip(weights[1:], values, strict=True) if not math.isnan(pair[1])
+        ]
         means.append(sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs))
     return np.array(means)
 
@@ -85,7 +87,7 @@ def test_weighted_means_equal_a_plain_loop(within, monkeypatch):
             values[5, 2] = 0.5  # in a single record
         for block in (2**22, 100):
             monkeypatch.setattr("editbench.results.intervals._BLOCK", block)
-            for drawn, extreme in zip(drawn_means(values, 11, within), within):
+            for drawn, extreme in zip(drawn_means(values, 11, within), within, strict=True):
                 expected = [plain_means(column, 11, extreme) for column in values.T]
                 np.testing.assert_allclose(drawn, expected, rtol=1e-12)
 
@@ -132,7 +134,7 @@ def test_a_range_is_known_by_measure_or_scorer_and_holds():
 def test_ten_thousand_records_of_forty_measures_are_summarised_fast():
     names = [f"kind{kind}.agreement" for kind in range(40)]
     values = np.random.default_rng(0).random((10_000, 40)).round(1).tolist()
-    rows = [row(i, scores=dict(zip(names, one))) for i, one in enumerate(values)]
+    rows = [row(i, scores=dict(zip(names, one, strict=True))) for i, one in enumerate(values)]
     start = time.process_time()
     drawn_means(np.array(values), 0)
     elapsed = time.process_time() - start

@@ -85,8 +85,8 @@ def test_many_records_are_swapped_at_random_and_the_same_again(tmp_path):
     one = compare_runs(a, b)["reliability"]
     exact = 0.00222  # sign test: 2 P(X >= 30), X binomial of 40 and a half
     assert one["p_value"] == pytest.approx(exact, abs=0.0015) and one == compare_runs(a, b)["reliability"]
-    # The interval of a mean of 30 × 1 and 10 × -1: 0.5 ± 1.96 · sqrt(0.75 / 40).
-    assert (one["low"], one["high"]) == pytest.approx((0.232, 0.768), abs=0.04)
+    # Clopper and Pearson's interval of 30 of 40, stretched from [0, 1] to [-1, 1].
+    assert (one["low"], one["high"]) == pytest.approx((0.176, 0.746), abs=0.02)
     assert compare_runs(run(tmp_path, "c", [1.0] * 40), run(tmp_path, "d", [0.0] * 40))["score"]["p_value"] < 0.001
 
 
@@ -110,6 +110,18 @@ def test_several_runs_of_one_seed_count_once(tmp_path):
     b = [run(tmp_path, f"b-{seed}", [0.0, 0.0], seed=seed) for seed in range(2)]
     assert compare_runs(a, b)["reliability"]["a"] == 0.375  # of 0.75 and 0, not of 1, 0.5 and 0
     assert compare_runs([*b, b[0]], b)["reliability"]["difference"] == 0
+
+
+def test_the_spread_over_seeds_is_in_the_interval(tmp_path):
+    def runs(name, *shares):
+        return [run(tmp_path, f"{name}-{seed}", [1.0] * right + [0.0] * (100 - right), seed=seed)
+                for seed, right in enumerate(shares)]  # fmt: skip
+
+    b = runs("b", 50, 50, 50)
+    near, far = (compare_runs(runs(f"a{a[0]}", *a), b)["score"] for a in ((70, 70, 70), (55, 70, 85)))
+    assert near["difference"] == pytest.approx(far["difference"]) == pytest.approx(0.2)
+    assert near["high"] - near["low"] < 0.25 and far["high"] - far["low"] > 0.5
+    assert near["low"] > 0 > far["low"]
 
 
 def test_what_cannot_be_compared_is_refused_by_name_unless_forced(tmp_path):
@@ -155,7 +167,7 @@ def test_marks_show_what_is_worse_than_the_best(tmp_path):
         **{"best": (True, False), "near": (False, False), "far": (False, True)}
     }
     text = to_markdown(rows, marks=marks(rows, folders))
-    assert r"0.000 \[0, .265] †" in text and "† worse than the best" in text
+    assert r"0.000 \[0, .26" in text and "] † |" in text and "† worse than the best" in text
     assert layout(rows).legend == [] and "†" not in to_markdown(rows)
 
 

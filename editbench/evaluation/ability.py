@@ -57,10 +57,8 @@ class Ability:
         n = len(next(iter(values.values())))
         means = {name: fmean(v) for name, v in values.items()}
         errors = {name: math.sqrt(variance(v) / n) if n > 1 else 0.0 for name, v in values.items()}
-        ranges = dict.fromkeys(values, SHARE)
-        return cls(
-            test, means, {name: e or error_of_equals(means[name], n, SHARE) for name, e in errors.items()}, n, ranges
-        )
+        errors = {name: error or error_of_equals(means[name], n, SHARE) for name, error in errors.items()}
+        return cls(test, means, errors, n, dict.fromkeys(values, SHARE))
 
 
 def error_of_equals(mean: float, n: int, within: tuple[float, float]) -> float:

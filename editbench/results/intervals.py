@@ -2,17 +2,17 @@
 
 A share (a measure whose numbers lie in [0, 1]) has Gaffke's interval. The mean is taken 2,000 times with random weights
 (Dirichlet, all ones) over the records and one record more: the worst that could be, 0, for the lower end, and the best,
-1, for the upper one. The ends are the 2.5 and 97.5 percentiles. Records are weighted as a whole, which keeps whatever is
-correlated in them: probes, measures, two methods.
+1, for the upper one. The ends are the 2.5 and 97.5 percentiles. Records are weighted as a whole, which keeps whatever
+is correlated in them: probes, measures, two methods.
 
 Where all numbers are 0 or 1 this is the interval of Clopper and Pearson (1934), for then the weighted means are Beta
 variables. It never leaves [0, 1], and has a width even if all records are equal. For numbers in between its coverage is
 a conjecture, which holds in simulations: theirs, and those of `tests/coverage.py`.
 
 Sources: Gaffke 2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
-variable", Mathematical Methods of Statistics 14; Learned-Miller and Thomas 2019, "A new confidence interval for the mean
-of a bounded random variable", arXiv:1905.06208. Without the record more: Rubin 1981, "The Bayesian bootstrap", Annals of
-Statistics 9.
+variable", Mathematical Methods of Statistics 14; Learned-Miller and Thomas 2019, "A new confidence interval for the
+mean of a bounded random variable", arXiv:1905.06208. Without the record more: Rubin 1981, "The Bayesian bootstrap",
+Annals of Statistics 9.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
     records, width = values.shape
     present = np.isfinite(values)
     counted, filled = present.T.astype(np.float64), np.where(present, values, 0.0).T
-    some = np.where(counted.any(axis=1), 1.0, np.nan)[:, None]
     drawn = Drawn(np.empty((width, DRAWS)), np.empty((width, DRAWS)))
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // (records + 1))
@@ -71,9 +70,13 @@ def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
         at = slice(start, min(start + block, DRAWS))
         one_more, weights = np.split(rng.standard_exponential((at.stop - start, records + 1)).T, [1])
         total = one_more + (weights.sum(axis=0) if present.all() else counted @ weights)
-        known = filled @ weights
+        known, share = filled @ weights, one_more / total
+        known /= total
         for means, extreme in zip(drawn, within, strict=True):
-            means[:, at] = np.clip(some * (known + extreme * one_more) / total, *within)  # rounding
+            np.add(known, extreme * share, out=means[:, at])
+    for means in drawn:
+        np.clip(means, *within, out=means)  # rounding
+        means[~present.any(axis=0)] = np.nan
     return drawn
 
 
@@ -101,7 +104,7 @@ def of_items(mean: float, error: float, n: int, within: Range | None) -> Floats:
     data", Survey Methodology 24.
     """
     if within is None:
-        return _around(np.float64(mean), np.float64(error), n - 1)
+        return _around(np.array(mean), np.array(error), n - 1)
     from scipy.special import betaincinv
 
     lowest, width = within[0], within[1] - within[0]
@@ -129,15 +132,28 @@ def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Rang
         within: The range of the figure; None if there is none.
     """
     figures = np.asarray(means, dtype=np.float64)
-    runs, mean = len(figures), figures.mean(axis=0)
-    between = figures.var(axis=0, ddof=1) / runs
-    found = []
-    for side, of_runs in ((-1, lows), (1, highs)):
-        records = ((np.mean(of_runs, axis=0) - mean) / t_quantile(np.inf)) ** 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = (runs - 1) * ((records + between) / between) ** 2
-        found.append(mean + side * t_quantile(np.where(between > 0, freedom, np.inf)) * np.sqrt(records + between))
-    return np.stack(found) if within is None else np.clip(found, *within)
+    runs = len(figures)
+    interval = np.stack([np.asarray(side, dtype=np.float64).mean(axis=0) for side in (lows, highs)])
+    return with_spread(np.mean(figures, axis=0), interval, np.var(figures, axis=0, ddof=1) / runs, runs - 1, within)
+
+
+def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: float, within: Range | None) -> Floats:
+    """The ends (2, ...) that a figure's interval has when something else makes it uncertain too.
+
+    Args:
+        figure: (...).
+        interval: Its ends without, (2, ...).
+        variance: What the figure varies by besides, estimated.
+        freedom: Degrees of freedom of the estimate.
+        within: The range of the figure; None if there is none.
+    """
+    own = ((interval - figure) / t_quantile(np.inf)) ** 2
+    total = own + variance
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shared = np.where(variance > 0, freedom * (total / variance) ** 2, np.inf)
+    reach = t_quantile(shared) * np.sqrt(total)
+    found = np.stack([figure - reach[0], figure + reach[1]])
+    return found if within is None else np.clip(found, *within)
 
 
 def t_quantile(freedom: ArrayLike) -> Floats:

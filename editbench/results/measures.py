@@ -4,8 +4,8 @@ A row holds the averages within one record; here they are averaged over records.
 skipped enter no average and are counted beside it. A value that was NaN or infinite enters no average either and is
 counted as `nonfinite`.
 
-Intervals are 95 % intervals over records (:mod:`editbench.results.intervals`): of shares and of the score Gaffke's, with
-the same weights for all measures, so that the score's keeps their correlation; of other measures Student's.
+Intervals are 95 % intervals over records (:mod:`editbench.results.intervals`): of shares and of the score Gaffke's,
+with the same weights for all measures, so that the score's keeps their correlation; of other measures Student's.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _score(columns: list[int], values: Floats, drawn: Drawn) -> Score:
         return {"score": None, "score_n": 0, "score_low": None, "score_high": None, "score_arithmetic": None}
     means = np.nanmean(values[:, columns], axis=0)
     score = harmonic_mean(means)
-    low, high = ends(*(harmonic_mean(extreme[columns].T) for extreme in drawn), score)
+    low, high = ends(harmonic_mean(drawn.low[columns].T), harmonic_mean(drawn.high[columns].T), score)
     return {
         "score": _finite(score),
         "score_n": int(counts.min()),

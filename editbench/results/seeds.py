@@ -1,4 +1,4 @@
-"""Runs that differ in their seed only become one row: means over seeds, with intervals between seeds.
+"""Runs that differ in their seed only become one row: means over seeds, with intervals over records and seeds.
 
 A run's own interval is over records: it says how the figure would vary with other records. An interval here says how it
 would vary with other records and other seeds: to what the records make uncertain in one run the spread between the
@@ -29,10 +29,10 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     """One row for all finished runs of one identity that agree in the columns `by`, in the order of these columns.
 
     Figures are means over the seeds that have them, and `missing` says of how many that is not so. Several runs of one
-    seed count as that seed, by their mean. `_low` and `_high` are the interval between seeds. Counts are those of one
-    seed, and where seeds differ of the worst: the fewest records behind a mean, the most that are in none. Peaks are
-    the highest. A text is what the runs say, one after the other if they differ. A run that is not finished, or does
-    not say what it was made with, keeps its own row.
+    seed count as that seed, by their mean. `_low` and `_high` are the interval over records and seeds. Counts are those
+    of one seed, and where seeds differ of the worst: the fewest records behind a mean, the most that are in none. Peaks
+    are the highest. A text is what the runs say, one after the other if they differ. A run that is not finished, or
+    does not say what it was made with, keeps its own row.
 
     Args:
         rows: What `collect` or `where` returned.
@@ -89,7 +89,7 @@ def _interval(name: str, seeds: list[list[Row]]) -> tuple[float | None, float | 
     found = [[one for one in ones if one is not None] for ones in cells]
     if found != cells:
         return None, None
-    low, high = over_seeds(*found, SHARE if _is_share(name, seeds[0][0]) else None)
+    low, high = over_seeds(found[0], found[1], found[2], SHARE if _is_share(name, seeds[0][0]) else None)
     return float(low), float(high)
 
 

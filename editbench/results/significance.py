@@ -2,13 +2,14 @@
 
 Everything is paired by record. The p-value is that of a permutation test: were the two methods alike, a record's two
 values could as well be swapped (all swaps of up to 12 records that differ are tried, 10,000 random ones of more). The
-interval of the difference is Gaffke's over records, as everywhere in these results (:mod:`editbench.results.intervals`):
-the record more is one that the first method has wholly wrong and the second wholly right, and the reverse. Both treat a
-record as one piece, so the score is tested like any mean.
+interval of the difference is Gaffke's over records (:mod:`editbench.results.intervals`): the record more is one that
+the first method has wholly wrong and the second wholly right, and the reverse; with several seeds their spread comes on
+top. Both treat a record as one piece, so the score is tested like any mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -17,9 +18,9 @@ import numpy as np
 
 from editbench.results import identity
 from editbench.results.files import read_lines
-from editbench.results.intervals import drawn_means, ends
+from editbench.results.intervals import drawn_means, ends, with_spread
 from editbench.results.measures import harmonic_mean
-from editbench.results.schema import HEADLINES, SCHEMA, SCORES_FILE, ResultsError
+from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE, ResultsError
 from editbench.results.seeds import SEPARATOR
 from editbench.results.store import read_info
 from editbench.results.tables import TESTED, Marks, best_row, comparable
@@ -66,6 +67,7 @@ class _Side(NamedTuple):
     parts: identity.Parts  # of all its runs; empty where they do not say
     seeds: tuple[int, ...]
     records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
+    runs: Floats  # (seeds, 3): each run's means of the headline measures
 
 
 def compare_runs(
@@ -101,7 +103,8 @@ def compare_runs(
     columns = np.flatnonzero(~unpaired.all(axis=0))
     if not len(columns):
         raise ResultsError("no record has a headline measure in both runs; compare finished runs of one stream")
-    return _compare(first[:, columns], second[:, columns], [HEADLINES[column] for column in columns], seed)
+    runs = [side.runs[:, columns] for side in sides]
+    return _compare(first[:, columns], second[:, columns], runs, [HEADLINES[column] for column in columns], seed)
 
 
 def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
@@ -164,23 +167,32 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
     """What is compared of one or several runs of one method."""
     values: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     described: dict[Path, identity.Parts] = {}
-    seeds: set[int] = set()
+    means: dict[int, list[list[float]]] = defaultdict(list)
     for folder in map(Path, folders):
         provenance = read_info(folder)["provenance"]
         seed = int(provenance.get("seed") or 0)
         described[folder] = dict(provenance.get("parts") or {})
         headline = provenance.get("protocol", {}).get("headline", {})
+        rows: list[list[float]] = []
         for row in read_lines(folder / SCORES_FILE)[0]:
             if row["moment"] == "final" and "record" in row:
                 numbers = [row["scores"].get(headline.get(kind)) for kind in HEADLINES]
-                values[row["record"]][seed].append([np.nan if number is None else number for number in numbers])
-        seeds.add(seed)
+                rows.append([np.nan if number is None else number for number in numbers])
+                values[row["record"]][seed].append(rows[-1])
+        means[seed].append([_mean(column) for column in np.array(rows).reshape(-1, len(HEADLINES)).T])
     name = ", ".join(map(str, described))
     parts = next(iter(described.values()))
     for other in described.values():
         if found := identity.differences(parts, other):
             raise ResultsError(f"{name} are no seeds of one method: {identity.listed(found)}")
-    return _Side(name, parts, tuple(sorted(seeds)), {record: _mean_over_seeds(seen) for record, seen in values.items()})
+    seeds = tuple(sorted(means))
+    by_record = {record: _mean_over_seeds(seen) for record, seen in values.items()}
+    return _Side(name, parts, seeds, by_record, np.array([np.mean(means[seed], axis=0) for seed in seeds]))
+
+
+def _mean(column: Floats) -> float:
+    numbers = column[np.isfinite(column)]
+    return float(np.mean(numbers)) if len(numbers) else math.nan
 
 
 def _mean_over_seeds(seen: Mapping[int, list[list[float]]]) -> list[float]:
@@ -212,14 +224,20 @@ def _refuse_difference(a: _Side, b: _Side) -> None:
 # --- testing -----------------------------------------------------------------------------------------------------
 
 
-def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Comparison]:
-    """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number."""
+def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: int) -> dict[str, Comparison]:
+    """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number.
+
+    The interval takes in how the figures of each one's runs (S, M) spread over seeds, where there are several.
+    """
     scored = tuple(names) == HEADLINES
     means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
     observed = means_a - means_b
     width = len(names)
     of_a, of_b = ([_with_score(means.T, scored).T for means in drawn_means(one, seed)] for one in (a, b))
     intervals = ends(of_a[0] - of_b[1], of_a[1] - of_b[0], observed)
+    if several := [_with_score(side, scored) for side in runs if len(side) > 1]:
+        variance = np.sum([side.var(axis=0, ddof=1) / len(side) for side in several], axis=0)
+        intervals = with_spread(observed, intervals, variance, min(map(len, several)) - 1, DIFFERENCE)
     extreme, swaps = np.zeros(len(observed)), 0
     for differences in _swapped(a, b, scored, seed):
         extreme += (np.abs(differences) >= np.abs(observed) - 1e-12).sum(axis=0)

@@ -14,11 +14,11 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.files import write_atomic
+from editbench.results.intervals import t_quantile
 from editbench.results.report.records import browse
 from editbench.results.report.run_data import COLUMNS, read_run
 from editbench.results.report.series import thin
 from editbench.results.report.study import settings_that_vary
-from editbench.results.intervals import t_quantile
 from editbench.results.schema import ResultsError
 
 if TYPE_CHECKING:

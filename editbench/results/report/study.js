@@ -1,6 +1,8 @@
 // A study: runs that differ in one setting, put in order along it.
 
 const EDITS = "stream.edits";
+const PARTS = "parts."; // in a run's provenance: what decides its numbers; a run of schema 1 has none, and stands alone
+const COUNTED = / \(count\)$/;
 const WIDE = 50;
 const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
 const LABEL_LENGTH = 80;
@@ -18,13 +20,13 @@ function variant(run, runs, but = []) {
   return [run.cells.method ?? run.cells.run, ...short ? [short] : [], ...facts].join(" · ");
 }
 
-/** A run's place in a study of this setting: all else that is known of it, but for the seed. */
+/** A run's place in a study of this setting: all else that decides its numbers, but for the seed. */
 function place(run, setting) {
-  const { method, constants, model, dataset, protocol } = run.cells;
-  const known = new Map(run.provenance);
-  const data = setting === EDITS ? null : known.get("dataset.hash"); // more edits read more of the same file
-  const others = Object.entries(run.settings).filter(([name]) => name !== setting);
-  return JSON.stringify([method, constants, model, dataset, protocol, known.get("model.hash"), data, ...others]);
+  const { run: name, method, constants, model, dataset, protocol } = run.cells;
+  const studied = [`${PARTS}${setting.replace(COUNTED, "")}`];
+  if (setting === EDITS) studied.push(`${PARTS}dataset.hash`); // more edits read more of the same file
+  const parts = run.provenance.filter(([part]) => part.startsWith(PARTS) && !studied.includes(part)).sort();
+  return JSON.stringify(parts.length ? [method, constants, model, dataset, protocol, ...parts] : [name]);
 }
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */
@@ -49,17 +51,17 @@ function studySettings(runs) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A measure's mean over these runs' seeds, with half the width of Student's 95 % interval where there are several. */
+/** A measure's mean over those of these runs' seeds that have it, of how many, and half of Student's 95 % interval. */
 function overSeeds(runs, measure, quantiles) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
-  const seeds = grouped(runs, (run) => run.cells.seed).map((same) => same.map(final));
-  if (seeds.flat().some((value) => value == null)) return null;
-  const values = seeds.map(mean);
+  const seeds = grouped(runs, (run) => run.cells.seed).map((same) => same.map(final).filter((value) => value != null));
+  const values = seeds.filter((same) => same.length).map(mean);
+  if (!values.length) return null;
   const centre = mean(values);
   const freedom = values.length - 1;
   const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom);
   const half = freedom ? (quantiles[freedom - 1] ?? quantiles.at(-1)) * spread / Math.sqrt(values.length) : null;
-  return { value: centre, half, seeds: values.length };
+  return { value: centre, half, seeds: values.length, of: seeds.length };
 }
 
 /** The points of a line; runs on other data are points of their own. */

@@ -38,7 +38,7 @@ OF_GENERATING = {
 """Likewise, where a scorer looks at generated text."""
 HUB = "hub:"
 _NO_SCORE = ("name", "moments", "tokens_per_batch", "headline", "scorers", "data", "ability")
-"""Of a protocol: what changes no score, and what stands in other parts (scorers by their versions, data in its hash)."""
+"""Of a protocol: what changes no score, and what other parts say (scorers by their versions, data by their hash)."""
 _WRITTEN = "written"
 
 

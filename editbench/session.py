@@ -71,7 +71,7 @@ class Session:
         self._final_first = final_first
         self._observer = observer or Observer()
         self.meter = meter or Meter(editor.materials.costs)
-        self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
+        self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._saved = SavedState(store.ledger)
 
@@ -224,7 +224,9 @@ class Session:
         return rows
 
     def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
-        self.not_edited.update(skipped)
+        """What a method passes over counts as what it does not support: only the data can be a reason to skip."""
+        passed_over = {i: reason.removeprefix("unsupported: ") for i, reason in skipped.items()}
+        self.not_edited.update({i: f"unsupported: {reason}" for i, reason in passed_over.items()})
         self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
 
     def _timed(self, call: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:

@@ -60,7 +60,14 @@ def write_run(
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
         "method": {"name": method, "settings": settings or {"layer": 5}},
         "protocol": {"name": "default", "headline": HEADLINE},
-        **identify({"method": method, "method.settings": settings or {}, "stream.edits": edits, **(parts or {})}),
+        **identify(
+            {
+                "method": method,
+                **{f"method.{name}": value for name, value in (settings or {"layer": 5}).items()},
+                "stream.edits": edits,
+                **(parts or {}),
+            }
+        ),
     }
     rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
     rows += [texts("final", edits, 6.0)]

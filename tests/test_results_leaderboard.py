@@ -399,6 +399,12 @@ def test_few_survivors_do_not_win(tmp_path):
     assert "coverage" not in layout([by_run["all"], by_run["others"]]).titles  # nothing to tell
 
 
+def test_of_equal_penalised_scores_that_of_most_records_stands_first(tmp_path):
+    write_run(tmp_path, "few", method="a", rate=0.0, edits=4, unsupported=2)
+    write_run(tmp_path, "all", method="b", rate=0.0, edits=4)
+    assert [line[0].text for line in layout(collect(tmp_path)).lines] == ["b", "a"]
+
+
 def test_records_left_out_for_a_reason_in_the_data_count_against_no_method(tmp_path):
     path = write_run(tmp_path, "a", edits=4)
     with RunStore.open(path) as store:

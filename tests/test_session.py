@@ -228,6 +228,13 @@ def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
     assert reasons == {"unsupported: ROME needs a subject, and the record has none"}
 
 
+def test_a_method_cannot_call_a_record_the_data_s_fault(make, monkeypatch):
+    """What a method passes over counts against its coverage, whatever it calls it."""
+    monkeypatch.setattr(ROME, "refusal", lambda self, request: "skipped: too hard" if request.id == "1" else None)
+    row = read_row(setup.run(make()).folder)
+    assert (row["unsupported"], row["skipped"], row["scored"]) == (1, 0, 5) and row["coverage"] == 5 / 6
+
+
 def test_editors_never_see_probes(make, monkeypatch):
     seen = []
     original = ROME.edit

@@ -186,9 +186,10 @@ def _order(key: tuple[str, ...]) -> tuple[object, ...]:
     return (*labels, len(edits), edits, len(seeds), seeds, group)
 
 
-def _rank(row: Row) -> tuple[float, float, str]:
-    penalised, score = (_number(row, column) for column in ("score_penalised", "score"))
-    return (-(penalised if penalised is not None else -1.0), -(score if score is not None else -1.0), str(row["run"]))
+def _rank(row: Row) -> tuple[object, ...]:
+    """The best penalised score first; of equal ones that of most records."""
+    values = (_number(row, column) for column in ("score_penalised", "coverage", "score"))
+    return (*(-(-1.0 if value is None else value) for value in values), str(row["run"]))
 
 
 def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:

@@ -85,8 +85,9 @@ class Charts {
   }
 
   studied({ name, points }, setting, { color, symbol, dash }) {
-    const text = points.map(({ x, value, interval, seeds }) => {
-      const told = interval ? ` ${bracketed(interval, 3)}, ${seeds} seeds` : "";
+    const text = points.map(({ x, value, interval, seeds, of }) => {
+      const count = seeds < of ? `, ${seeds} of ${of} seeds` : of > 1 ? `, ${of} seeds` : "";
+      const told = (interval ? ` ${bracketed(interval, 3)}` : "") + count;
       return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${told}`;
     });
     const y = points.map(({ value }) => value);

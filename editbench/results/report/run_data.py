@@ -43,6 +43,8 @@ COLUMNS = (
     Column("reliability", "reliability", 3),
     Column("generality", "generality", 3),
     Column("locality", "locality", 3),
+    Column("coverage", "coverage", 2),
+    Column("score_penalised", "penalised score", 3),
     Column("perplexity_ratio", "perplexity ratio", 3),
     Column("seconds_per_edit", "seconds per edit", 2),
     Column("bytes_per_edit", "bytes per edit", 0),

@@ -1,6 +1,8 @@
 // A study: runs that differ in one setting, put in order along it.
 
 const EDITS = "stream.edits";
+const PARTS = "parts."; // in a run's provenance: what decides its numbers; a run of schema 1 has none, and stands alone
+const COUNTED = / \(count\)$/;
 const WIDE = 50;
 const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
 const LABEL_LENGTH = 80;
@@ -18,13 +20,13 @@ function variant(run, runs, but = []) {
   return [run.cells.method ?? run.cells.run, ...short ? [short] : [], ...facts].join(" · ");
 }
 
-/** A run's place in a study of this setting: all else that is known of it, but for the seed. */
+/** A run's place in a study of this setting: all else that decides its numbers, but for the seed. */
 function place(run, setting) {
-  const { method, constants, model, dataset, protocol } = run.cells;
-  const known = new Map(run.provenance);
-  const data = setting === EDITS ? null : known.get("dataset.hash"); // more edits read more of the same file
-  const others = Object.entries(run.settings).filter(([name]) => name !== setting);
-  return JSON.stringify([method, constants, model, dataset, protocol, known.get("model.hash"), data, ...others]);
+  const { run: name, method, constants, model, dataset, protocol } = run.cells;
+  const studied = [`${PARTS}${setting.replace(COUNTED, "")}`];
+  if (setting === EDITS) studied.push(`${PARTS}dataset.hash`); // more edits read more of the same file
+  const parts = run.provenance.filter(([part]) => part.startsWith(PARTS) && !studied.includes(part)).sort();
+  return JSON.stringify(parts.length ? [method, constants, model, dataset, protocol, ...parts] : [name]);
 }
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */
@@ -49,14 +51,15 @@ function studySettings(runs) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A measure's mean over these runs' seeds, with its 95 % interval where there are several. */
+/** A measure's mean over those of these runs' seeds that have it, of how many, with its 95 % interval where it has one. */
 function overSeeds(runs, measure, quantiles) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
-  const seeds = grouped(runs, (run) => run.cells.seed);
-  if (runs.some((run) => final(run) == null)) return null;
+  const having = grouped(runs, (run) => run.cells.seed).map((same) => same.filter((run) => final(run) != null));
+  const seeds = having.filter((same) => same.length);
+  if (!seeds.length) return null;
   const values = seeds.map((same) => mean(same.map(final)));
-  const point = { value: mean(values), interval: null, seeds: values.length };
-  if (values.length < 2 || runs.some((run) => !own(run.intervals, measure))) return point;
+  const point = { value: mean(values), interval: null, seeds: values.length, of: having.length };
+  if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
   const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
   return { ...point, interval: intervalOverSeeds(values, ends, isShare(runs[0], measure), quantiles) };
 }

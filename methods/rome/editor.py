@@ -86,4 +86,5 @@ class ROME(Editor[ROMEConfig]):
         direction = mean.double()
         if self._factor is not None:
             direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]
-        return (direction / direction.norm()).to(mean)
+        unit: Tensor = (direction / direction.norm()).to(mean)
+        return unit

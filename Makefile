@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-ray lint types bench bench-edit pocket docs clean
+.PHONY: help setup environment demo test test-ray compat lint types bench bench-edit pocket docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test: setup lint types ## Run lint, type checks and all tests
 test-ray: setup ## Run a sweep on a real Ray of two workers (installs Ray)
 	$(PY) -m pip install --quiet -e ".[ray]"
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_launcher_ray.py
+
+compat: setup ## Run what depends on transformers with the oldest versions allowed, and with the newest
+	OMP_NUM_THREADS=1 $(PY) -m tests.compat
 
 lint: setup ## Check style and formatting
 	$(PY) -m ruff check .
@@ -56,7 +59,7 @@ docs: setup ## Build the documentation in site/
 	@echo "open site/index.html; with its search: $(ENV)/bin/python -m mkdocs serve"
 
 clean: ## Remove what was built and cached (the environment stays)
-	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site .compat *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find editbench methods conf tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Makes .venv if there is no environment. Some systems ship Python without ensurepip, and then pip comes from outside.

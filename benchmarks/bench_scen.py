@@ -157,7 +157,7 @@ def pocket(shape, device, edits=100):
     host = Host.load(model_path("pocket"), device=device)
     records = raw.counterfact()[:edits]
     batch = [request_of(record) for record in records]
-    published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60}
+    published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60, "train_eos": True}
     generic = {"negatives": raw.generic_prompts(0, 100)}
     settings = {f"store {s}": {**generic, "expert_store": s} for s in ("dense", "lowrank", "quantised", "auto")}
     settings |= {"published": {}, "hinge": {"hinge": True}, "cosine": {"cosine": True}}

@@ -2,7 +2,7 @@
 
     python docs/picture.py RESULTS_DIR ...  # writes docs/table.png; needs plotly and kaleido
 
-Filled marks are constants tuned to the model, open ones the papers'. Bars are 95 % t intervals between seeds.
+Filled marks are constants tuned to the model, open ones the papers'. Bars are 95 % intervals over records and seeds.
 """
 
 import sys
@@ -33,7 +33,13 @@ def main(*folders):
                 page.add_scatter(
                     x=[r[measure] for r in own],
                     y=[len(METHODS) - 1 - METHODS.index(r["method"]) + shift for r in own],
-                    error_x={"array": [_reach(r, measure) for r in own], "thickness": 1, "width": 2},
+                    error_x={
+                        "symmetric": False,
+                        "array": [_reach(r, measure, "high") for r in own],
+                        "arrayminus": [_reach(r, measure, "low") for r in own],
+                        "thickness": 1,
+                        "width": 2,
+                    },
                     mode="markers",
                     marker={
                         "color": COLOURS[measure],
@@ -55,9 +61,8 @@ def main(*folders):
     page.write_image(Path(__file__).parent / "table.png", scale=1.5)
 
 
-def _reach(row, measure):
-    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
-    return 0 if low is None or high is None else (high - low) / 2
+def _reach(row, measure, end):
+    return 0 if row[f"{measure}_{end}"] is None else abs(row[f"{measure}_{end}"] - row[measure])
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="two runs on the same records: difference, interval, p-value")
     compare.add_argument("a", help="run folder")
     compare.add_argument("b", help="run folder")
-    compare.add_argument("--force", action="store_true", help="even across different protocols or records")
+    compare.add_argument("--force", action="store_true", help="even if protocols, versions, seeds or records differ")
     _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 

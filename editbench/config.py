@@ -101,6 +101,8 @@ class ProtocolConfig:
         scorers: Scorers to apply (``editbench list scorers``).
         moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
         retention_sample: At a checkpoint, this many of the records so far are scored, drawn with the seed; null: all.
+        final_first: By dataset name, or "default": at the end only this many of the stream's first edits are scored;
+            null: all.
         headline: By dataset name, or "default": which measure stands for reliability, generality and locality.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
@@ -115,6 +117,7 @@ class ProtocolConfig:
     scorers: list[str] = field(default_factory=list)
     moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
     retention_sample: int | None = None
+    final_first: dict[str, int | None] = field(default_factory=lambda: {"default": None})
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
     max_tokens: int = 512
@@ -160,7 +163,8 @@ class AheadConfig:
 class RunConfig:
     """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings.
 
-    ``constants`` is the name of the set of constants that the method's settings start from: "tuned" or "published".
+    ``constants`` is the name of the set of constants that the method's settings start from: "tuned", "published", or
+    another of ``conf/constants/``.
     """
 
     method: Any = MISSING
@@ -191,6 +195,13 @@ def headline_of(protocol: Any, dataset: str) -> dict[str, str]:
     """Which measures stand for reliability, generality and locality on this dataset."""
     chosen = protocol.headline.get(dataset) or protocol.headline.get("default") or {}
     return {str(name): str(measure) for name, measure in chosen.items()}
+
+
+def final_first_of(protocol: Any, dataset: str) -> int | None:
+    """How many of the first edits are scored at the end on this dataset; None for all."""
+    known = protocol.final_first
+    count: int | None = known[dataset] if dataset in known else known.get("default")
+    return count
 
 
 def run_name(config: Any, model_name: str) -> str:

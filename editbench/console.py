@@ -31,7 +31,7 @@ def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), m
 
 
 def show_comparison(rows: Sequence[Row], reference: Path) -> int:
-    """Print how ``rows`` differ from a CSV of reference figures; returns the number of differences."""
+    """Print how ``rows`` differ from a CSV of reference figures; returns the number of differences and refusals."""
     from rich.table import Table
 
     from editbench.results.reference import compare
@@ -40,6 +40,12 @@ def show_comparison(rows: Sequence[Row], reference: Path) -> int:
     if not differences:
         print(f"{reference}: no row of it matches a run here")
         return 0
+    refused = [d for d in differences if d["verdict"] == "refused"]
+    for d in refused:
+        print(f"{d['run']} is not compared with {reference}: {d['reason']}")
+    differences = [d for d in differences if d["verdict"] != "refused"]
+    if not differences:
+        return len(refused)
     off = [d for d in differences if d["verdict"] != "same"]
     if off:
         table = Table("method", "measure", "measured", "reference", "difference", "", title=f"against {reference}")
@@ -48,7 +54,7 @@ def show_comparison(rows: Sequence[Row], reference: Path) -> int:
             table.add_row(*cells, *(_figure(d[k]) for k in ("measured", "reference", "difference")), str(d["verdict"]))
         console().print(table)
     print(f"{len(differences) - len(off)} of {len(differences)} figures agree with {reference}")
-    return len(off)
+    return len(refused) + len(off)
 
 
 def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]) -> None:
@@ -93,21 +99,21 @@ def json_lines() -> Iterator[IO[str]]:
 
 
 def row_as_json(row: Row, **facts: Any) -> str:
-    """A row of the leaderboard as one line of strict JSON, further facts first; the method's settings are an object."""
+    """A row of the leaderboard as one line of strict JSON, further facts first; what is JSON in it is an object."""
     from editbench.results.leaderboard import columns_of
     from editbench.results.strict_json import encode
 
     values: dict[str, Any] = {name: row.get(name) for name in columns_of([row])}
-    if isinstance(values["settings"], str):
-        values["settings"] = json.loads(values["settings"])
+    for name in ("settings", "parts", "missing"):
+        if isinstance(values[name], str):
+            values[name] = json.loads(values[name])
     return encode({**facts, **values})
 
 
 def quiet_libraries() -> None:
-    """Our own progress bars and errors are enough."""
+    """Our own progress bars are enough. Warnings stay: a user gets none from us (a test sees to it), or needs them."""
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
     logging.disable_progress_bar()
 
 

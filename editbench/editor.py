@@ -13,7 +13,7 @@ from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
 from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
 
 C = TypeVar("C")
+
+
+def as_it_stands(prompt: str) -> str:
+    """The prompt, with nothing around it."""
+    return prompt
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Materials:
         cache: Folder of the content-addressed cache, or None for none.
         seed: Seed of everything random.
         costs: Where to note seconds of what is computed for the cache, or read from it.
+        pose: Puts a plain prompt of the method's own as the requests' prompts are put (they are given posed already):
+            the format of the dataset or protocol around it.
     """
 
     texts: Sequence[str] = ()
@@ -62,6 +69,7 @@ class Materials:
     cache: Path | None = None
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts)
+    pose: Callable[[str], str] = as_it_stands
 
 
 @dataclass
@@ -96,12 +104,23 @@ class Editor(ABC, Generic[C]):
     """A knowledge-editing method at work on one host.
 
     A subclass sets :attr:`config_class` and :attr:`capabilities` and implements :meth:`write`. It never sees probes.
+
+    A request's prompt is what the model will be asked, to the letter, and its target what will be scored behind it: a
+    method puts no format around the one and no separator before the other. One that trains the closing EOS token says
+    so by the setting ``train_eos``.
     """
 
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     def __init__(self, host: Host, ledger: Ledger, config: C, materials: Materials | None = None) -> None:
+        """Take the parts.
+
+        Raises:
+            ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
+        """
+        if getattr(config, "train_eos", False) and host.tokenizer.eos_token_id is None:
+            raise ValueError(f"train_eos is set, but the tokenizer of {host.name} has no EOS token; set it to false")
         self.host = host
         self.ledger = ledger
         self.config = config
@@ -121,6 +140,10 @@ class Editor(ABC, Generic[C]):
         """See the requests that are to come, before the first edit. Optional."""
         return None
 
+    def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
+        """Token ids of the rows that the method runs besides prompt and answer, so that too long ones are refused."""
+        return ()
+
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
 
@@ -131,6 +154,10 @@ class Editor(ABC, Generic[C]):
             last_prompt_columns: For each row of the batch, the column of its last prompt token.
         """
         return nullcontext()
+
+    def for_texts(self) -> Editor[C]:
+        """The editor through which text collections are scored: this one, unless the method treats texts otherwise."""
+        return self
 
     def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
         """Which edit answers each prompt, given as the model sees it; None for methods that change what all share."""
@@ -195,9 +222,25 @@ class Editor(ABC, Generic[C]):
             return self.host.generate(texts, **options)
 
     def refusal(self, request: EditRequest) -> str | None:
-        """Why this method cannot edit ``request``, or None if it can."""
+        """Why this method cannot edit ``request``, or None if it can.
+
+        One whose prompt and answers the model cannot take is refused by every method, also by one that could edit it,
+        so that all are compared on the same records.
+        """
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
+        try:
+            reason = self.host.too_long(request.prompt, *filter(None, (request.target, request.target_true)))
+        except ValueError as error:  # an answer that cannot be tokenised
+            reason = str(error)
+        if reason is not None:
+            return f"unsupported: {reason}"
+        longest = max(map(len, self.rows(request)), default=0)
+        if longest > self.host.max_length:
+            return (
+                f"unsupported: the longest row of {type(self).__name__}, with what it puts around the prompt, takes "
+                f"{longest} tokens, {self.host.name} has {self.host.max_length}"
+            )
         return None
 
     @contextmanager

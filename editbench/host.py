@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import torch
 from editbench.anatomy import Anatomy, AnatomyError, find_anatomy, is_transposed, module_at, projection_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -177,9 +179,24 @@ class Host:
     # -- text and tokens ------------------------------------------------------------------------------------------
 
     def encode(self, text: str) -> Encoded:
-        """Token ids of a prompt, with the special tokens that the tokenizer adds itself (BOS or none)."""
-        batch = self.tokenizer(text, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-        return Encoded(list(batch["input_ids"]), [tuple(o) for o in batch["offset_mapping"]])
+        """Token ids of a prompt, with the special tokens that the tokenizer puts before it (BOS or none).
+
+        What it would put behind it (EOS, [SEP]) is left out: the answer comes there.
+        """
+        batch = self._tokenise(text)
+        end = len(batch["input_ids"]) - self._appended(batch)
+        return Encoded(list(batch["input_ids"])[:end], [tuple(o) for o in batch["offset_mapping"][:end]])
+
+    def too_long(self, prompt: str, *answers: str) -> str | None:
+        """Why the model cannot take a prompt with each of these answers behind it; None where it can.
+
+        All tokens of an answer count, though its last is never fed in: an end token may follow it.
+        """
+        tokens = len(self.encode(prompt).ids) + max((len(self.continuation(text)) for text in answers), default=0)
+        if tokens <= self.max_length:
+            return None
+        what = "prompt and answer take" if answers else "the prompt takes"
+        return f"{what} {tokens} tokens, {self.name} has {self.max_length}"
 
     def continuation(self, text: str) -> list[int]:
         """Token ids of ``text`` as the continuation of a prompt: one leading space, no BOS, whatever the tokenizer.
@@ -202,9 +219,10 @@ class Host:
 
     @property
     def pad_id(self) -> int:
-        """Id for padding; masked everywhere, so that any id will do."""
+        """Id for padding; masked everywhere, so that any id will do that the model has an embedding for."""
+        known = self.model.get_input_embeddings().weight.shape[0]
         for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if value is not None:
+            if value is not None and value < known:
                 return int(value)
         return 0
 
@@ -226,6 +244,22 @@ class Host:
         cap = getattr(self.config, "final_logit_softcapping", None)
         return torch.tanh(out / cap) * cap if cap else out
 
+    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+        """Final hidden states (B, T, d), after the model's last norm, of the columns whose ids are given.
+
+        Args:
+            ids: (B, T) int64.
+            mask: (B, C + T) int64, 1 at tokens; C columns are in the cache already.
+            positions: (B, T) int64.
+            cache: A transformers ``Cache``, read and added to.
+        """
+        given = {} if cache is None else {cache_keyword(type(self.decoder)): cache}
+        out = self.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
+        )
+        states: Tensor = out.last_hidden_state
+        return states
+
     @property
     def end_ids(self) -> set[int]:
         """Every id that ends a text: the tokenizer's, and those of the model's generation settings."""
@@ -233,16 +267,49 @@ class Host:
         ends = {*(named if isinstance(named, (list, tuple)) else [named]), self.tokenizer.eos_token_id}
         return {int(i) for i in ends if i is not None}
 
+    @contextmanager
+    def generation_settings(self, **settings: Any) -> Iterator[None]:
+        """Within the block, the model's ``generate`` goes by ``settings``, for the rest by transformers' defaults.
+
+        Transformers would fill in what a call leaves open from the settings that came with the model
+        (``generation_config.json``: a temperature, a penalty, a length, …). They are set aside, but for the ids that
+        end a text. Options of the call itself come first, as ever.
+        """
+        from transformers import GenerationConfig
+
+        ends = {"eos_token_id": sorted(self.end_ids) or None, "pad_token_id": self.pad_id}
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig(**ends, **settings)
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
+
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations of ``prompts`` (sampling and beams through ``options``, as in transformers)."""
+        """Greedy continuations of ``prompts``.
+
+        Args:
+            prompts: One or several.
+            max_new_tokens: Limit of new tokens.
+            options: Sampling, beams, penalties, …, as transformers' ``generate`` takes them. What is not given is
+                transformers' own default, whatever the settings are that came with the model.
+
+        Raises:
+            ValueError: The model has no positions for the longest prompt and the new tokens.
+        """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self.encode(t).ids for t in texts]
         width = max(len(r) for r in rows)
+        if width + max_new_tokens > self.max_length + 1:  # the last new token is not fed in
+            raise ValueError(
+                f"the longest prompt takes {width} tokens and {max_new_tokens} are to follow, {self.name} has "
+                f"{self.max_length}; shorten it, or ask for fewer new tokens"
+            )
         ids = torch.tensor([[self.pad_id] * (width - len(r)) + r for r in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=self.device)
-        settings = {"do_sample": False, "pad_token_id": self.pad_id, **options}
-        out = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **settings)
+        with self.generation_settings(max_new_tokens=max_new_tokens):
+            out = self.model.generate(input_ids=ids, attention_mask=mask, **options)
         return [str(t) for t in self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
 
     # -- identity -------------------------------------------------------------------------------------------------
@@ -280,6 +347,21 @@ class Host:
 
     # -- private --------------------------------------------------------------------------------------------------
 
+    def _tokenise(self, text: str) -> Any:
+        return self.tokenizer(
+            text,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+
+    def _appended(self, batch: Any) -> int:
+        """How many special tokens the tokenizer has put behind a text; a text without tokens does not show it."""
+        mask = list(batch["special_tokens_mask"])
+        mask = mask if 0 in mask else list(self._tokenise("x")["special_tokens_mask"])
+        return mask[::-1].index(0) if 0 in mask else 0
+
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
 
@@ -292,8 +374,9 @@ class Host:
     def _check_head(self) -> None:
         """The decoder and the head found by anatomy, put together, must be the model: checked on one token."""
         ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
-        whole = self.model(input_ids=ids, use_cache=False).logits
-        ours = self.logits(self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device)[None]
+        whole = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        ours = self.logits(self.hidden(ids, mask, positions))
         rounding = 2 * torch.finfo(whole.dtype).eps * float(ours.abs().max())  # the model's own head may be in bfloat16
         if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3 + rounding):
             raise AnatomyError(
@@ -331,6 +414,26 @@ def _head_chunks(weight: Tensor) -> list[slice]:
     """Rows of a head (V, d) that are widened together."""
     size = max(1, (CPU_NUMBERS if weight.device.type == "cpu" else GPU_NUMBERS) // weight.shape[1])
     return [slice(start, start + size) for start in range(0, len(weight), size)]
+
+
+@cache
+def cache_keyword(decoder: type[nn.Module]) -> str:
+    """The name under which a decoder's ``forward`` takes its key-value cache; transformers has renamed it.
+
+    It has to be in the signature: a wrong name would vanish among further keywords, and the cache with it.
+
+    Raises:
+        AnatomyError: It is under none of the names known here.
+    """
+    names = ("cache", "past_key_values")
+    taken = inspect.signature(decoder.forward).parameters
+    for name in names:
+        if name in taken:
+            return name
+    raise AnatomyError(
+        f"{decoder.__name__}.forward takes no key-value cache as {' or '.join(names)} (it takes {', '.join(taken)}); "
+        "this version of transformers is not supported"
+    )
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -1,7 +1,8 @@
 """What flows through the house: edit requests, the probes that test them, and sets of records.
 
-Everything here is frozen plain data without torch. An editor only ever sees :class:`EditRequest`; the probes stay with
-the evaluation, so an editor cannot look at what it will be tested on.
+Everything here is frozen plain data without torch. Prompts, subjects and targets are brought into Unicode's composed
+form (NFC), so that a subject is found in a prompt that is written the same. An editor only ever sees
+:class:`EditRequest`; the probes stay with the evaluation, so an editor cannot look at what it will be tested on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
+
+from editbench.words import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +77,7 @@ class EditRequest:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise RecordError(f"record {self.id!r}: {name} is {value!r}; it must be a non-empty string")
+        _compose(self, "prompt", "subject", "target", "target_true")
         if self.subject is not None and (not self.subject or self.subject not in self.prompt):
             raise RecordError(
                 f"record {self.id!r}: subject {self.subject!r} is not in the prompt {self.prompt!r}; "
@@ -94,6 +98,9 @@ class Probe:
     kind: str
     prompt: str
     target: str | None = None
+
+    def __post_init__(self) -> None:
+        _compose(self, "prompt", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +134,19 @@ class Essay:
 
 @dataclass(frozen=True, slots=True)
 class EditRecord:
-    """An edit request with the probes that test it, and what free text is asked for, if any."""
+    """An edit request with the probes that test it, and what free text is asked for, if any.
+
+    Attributes:
+        request: The edit.
+        probes: Questions that test it.
+        essay: Prompts for free text.
+        left_out: For each question of the data that is not asked, its kind and why: "paraphrase: is the prompt".
+    """
 
     request: EditRequest
     probes: tuple[Probe, ...] = ()
     essay: Essay | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -149,7 +164,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRecord:
-    """A record of the file that was left out under ``on_error=skip``, and why."""
+    """A record of the file that was left out, and why: it says no edit, or cannot be used under ``on_error=skip``."""
 
     where: str
     reason: str
@@ -165,8 +180,9 @@ class RecordSet:
         texts: Named text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should
             stay likely, given their passage).
         unrelated: Questions of no record, each with its right answer, asked of the model as a whole.
-        skipped: Records left out under ``on_error=skip``, in file order.
+        skipped: Records left out, in file order; see :class:`SkippedRecord`.
         fingerprint: Hex digest of the content, recorded with each run.
+        prompt_format: What stands around all these prompts already, with "{}" where a plain one goes.
     """
 
     name: str
@@ -175,6 +191,15 @@ class RecordSet:
     skipped: tuple[SkippedRecord, ...] = ()
     fingerprint: str = ""
     unrelated: tuple[Probe, ...] = ()
+    prompt_format: str = "{}"
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+def _compose(texts: EditRequest | Probe, *names: str) -> None:
+    """Bring fields of a frozen record into NFC."""
+    for name in names:
+        text = getattr(texts, name)
+        if text is not None:
+            object.__setattr__(texts, name, nfc(text))

@@ -65,12 +65,20 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
     known = [f.name for f in fields(config_class)]
     for key in settings:
         if key not in known:
-            raise ValueError(f"method {method} has no setting {key!r}; {suggestion(key, known)}")
+            raise ValueError(
+                f"method {method} has no setting {key!r}; {moved(config_class, key) or suggestion(key, known)}"
+            )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(config_class), dict(settings))
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(f"method {method}: {str(error).splitlines()[0]}") from error
+
+
+def moved(config_class: type, key: str) -> str | None:
+    """Where a setting is set now that a method once had: what its config class says in ``MOVED``."""
+    known: Mapping[str, str] = getattr(config_class, "MOVED", {})
+    return known.get(key)
 
 
 def load_model(settings: Any, name: str | None = None) -> Host:

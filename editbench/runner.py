@@ -197,14 +197,16 @@ def check_overrides(overrides: Sequence[str]) -> None:
                 if key == "launcher":
                     _check_launcher(str(choice))
             groups["+experiment" if key == "experiment" else key] = str(_values(override)[0])
-    keys = _keys(_compose([f"{k}={v}" for k, v in groups.items()]))
+    config = _compose([f"{k}={v}" for k, v in groups.items()])
+    keys, method_class = _keys(config), registry.load_method(config.method.name).config_class
     for override in parsed:
         key = override.key_or_group
         prefixed = override.is_add() or override.is_force_add() or override.is_delete()
         if key in GROUPS or prefixed or key.split(".")[0] == "hydra" or "@" in key or key in ("method_model",):
             continue
         if key not in keys:
-            raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
+            hint = registry.moved(method_class, key.removeprefix("method.")) or _nearest(key, keys)
+            raise ValueError(f"unknown key {key!r}; {hint}")
     for job in _one_job_a_value(parsed):
         check_constants(_compose(job))
 

@@ -46,6 +46,7 @@ class Session:
         moments: Sequence[str],
         *,
         retention_sample: int | None = None,
+        final_first: int | None = None,
         seed: int = 0,
         observer: Observer | None = None,
         meter: Meter | None = None,
@@ -59,6 +60,7 @@ class Session:
             store: Takes the rows.
             moments: "immediate", "final".
             retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
             observer: Is shown every row as it is written.
             meter: Measures the stages; it goes on from the saved state when a run goes on.
@@ -66,9 +68,10 @@ class Session:
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
         self.moments = tuple(moments)
         self._retention = (retention_sample, seed)
+        self._final_first = final_first
         self._observer = observer or Observer()
         self.meter = meter or Meter(editor.materials.costs)
-        self.not_edited: dict[str, str] = {}  # id -> "unsupported: …", "skipped: …" or "failed: …"
+        self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._saved = SavedState(store.ledger)
 
@@ -97,7 +100,7 @@ class Session:
         self._saved.save(last + 1, self.editor, self.meter.state())
         phase("scoring")
         if "final" in self.moments:
-            self._look_back(self.stream.records, "final", len(self.stream), last)
+            self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
 
     def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches already done; their traces stay, later ones are dropped.
@@ -170,6 +173,8 @@ class Session:
 
     def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
+        overwritten = self.stream.overwritten(edits, self.not_edited)
+        reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), AT_ONCE):
                 part = placed[start : start + AT_ONCE]
@@ -180,7 +185,7 @@ class Session:
                     edits=edits,
                     batch=batch,
                     editor=self.editor,
-                    unsupported=self.not_edited,
+                    unsupported=reasons,
                 )
                 self._write(rows)
                 advance(len(part))
@@ -219,7 +224,9 @@ class Session:
         return rows
 
     def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
-        self.not_edited.update(skipped)
+        """What a method passes over counts as what it does not support: only the data can be a reason to skip."""
+        passed_over = {i: reason.removeprefix("unsupported: ") for i, reason in skipped.items()}
+        self.not_edited.update({i: f"unsupported: {reason}" for i, reason in passed_over.items()})
         self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
 
     def _timed(self, call: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:

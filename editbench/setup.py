@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from omegaconf import OmegaConf
 
-from editbench import datasets, registry
-from editbench.config import NOT_DECIDING, headline_of, run_name, settings_of
+from editbench import datasets, identity, registry
+from editbench.config import NOT_DECIDING, final_first_of, headline_of, run_name, settings_of
 from editbench.console import conf_names
 from editbench.naming import unknown
 from editbench.progress import phase
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT
 from editbench.results import RunStore
+from editbench.results.identity import differences, identify, listed
+from editbench.results.schema import SCHEMA
 from editbench.stream import Stream, StreamSettings
 from editbench.tracking import Observer, open_tracker
 
@@ -29,9 +34,13 @@ if TYPE_CHECKING:
     from editbench.records import RecordSet
 
 
+_log = logging.getLogger(__name__)
+
 PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
 MOMENTS = ("immediate", "final")
 HEADLINE = ("reliability", "generality", "locality")
+OF_A_RECORD = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)
+ESSAY = "essay"
 
 
 class Outcome:
@@ -66,11 +75,11 @@ def run(config: Any) -> Outcome:
     store, done = _open_store(config)
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
-        _refuse_changes(store, data)
+        _refuse_another(store, data, config, method[1])
         return Outcome(store.path, already_done=True)
     with store:
         try:
-            _refuse_changes(store, data)
+            _refuse_another(store, data, config, method[1])
             _run_in(store, config, method, records, stream, ability)
         except KeyboardInterrupt:
             store.set_status("interrupted", "stopped by the user; the same command goes on")
@@ -101,19 +110,19 @@ def prepare(config: Any) -> Prepared:
         raise ValueError(f"ahead.parts is {ahead.parts}; it must be at least 1")
     if not 0 <= ahead.part < ahead.parts:
         raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
-    method, _, stream = _load(config)
+    method, records, stream = _load(config)
     if registry.load_method(method[0]).prepare is Editor.prepare:
         return Prepared(None, time.perf_counter() - began)
     phase("loading")
     host = registry.load_model(config.model, name=model_name(config))
     requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
     phase("preparing")
-    _make_editor(host, method, config, None).prepare(requests)
+    _make_editor(host, method, config, records, None).prepare(requests)
     return Prepared(len(requests), time.perf_counter() - began)
 
 
 def check_constants(config: Any) -> None:
-    """Refuse published constants where there are none, or where the model's own settings are the published ones.
+    """Refuse a set of constants that the method has not, and "published" where the model's own settings are these.
 
     Raises:
         ValueError: So it is.
@@ -121,7 +130,7 @@ def check_constants(config: Any) -> None:
     constants, method, model = config.constants, config.method.name, model_name(config)
     if constants == "tuned":
         return
-    if model in PAPERS_MODELS:
+    if constants == "published" and model in PAPERS_MODELS and f"{method}-{model}" in conf_names("method_model"):
         raise ValueError(f"constants={constants}: the settings for {model} are the published ones; leave it out")
     if f"{method}-{constants}" not in conf_names("method_constants"):
         raise ValueError(f"constants={constants}: none are known for {method}; leave it out")
@@ -136,9 +145,13 @@ def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
     dataset_settings.update(_settings_of_protocol(config.protocol, dataset, dataset_settings))
     if config.stream.sample == "first" and dataset_settings["limit"] is None:
         dataset_settings["limit"] = config.stream.edits  # what lies beyond is not needed, and need not be in order
-    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
-    stream = Stream.build(records, _stream_settings(config.stream))
     _check_protocol(config.protocol, dataset)
+    records = datasets.load(dataset, dataset_settings.pop("path"), **dataset_settings)
+    if records.skipped:
+        first = records.skipped[0]
+        _log.warning("%d of %s left out; the first, %s: %s", len(records.skipped), dataset, first.where, first.reason)
+    stream = Stream.build(records, _stream_settings(config.stream))
+    _check_kinds(headline_of(config.protocol, dataset), stream)
     return (method, method_config), records, stream
 
 
@@ -161,6 +174,7 @@ def _run_in(
     ability: Sequence[AbilityTest],
 ) -> None:
     from editbench.costs import EVALUATION, Meter
+    from editbench.evaluation.scorers import ranges
     from editbench.provenance import environment
     from editbench.results.measures import summarise
     from editbench.session import Session
@@ -173,33 +187,66 @@ def _run_in(
     protocol = config.protocol
     model = {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint}
     _refuse_changes(store, {"model": model})
+    inputs = identity.inputs(config, method[1])
     store.add_provenance(
         {
             **environment(),
+            **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
+            "versions": identity.versions(protocol.scorers),
+            "inputs": inputs,
             "model": model,
             "dataset": _describe(config, records),
             "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
             "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
-            "protocol": {**_plain(protocol), "headline": headline_of(protocol, records.name)},
+            "protocol": {
+                **_plain(protocol),
+                "headline": headline_of(protocol, records.name),
+                "final_first": final_first_of(protocol, records.name),
+            },
             "ability": {name: fact for test in ability for name, fact in test.about().items()},
             "seed": config.stream.seed,
         }
     )
-    editor = _make_editor(host, method, config, store.ledger, meter.costs)
+    editor = _make_editor(host, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
     with meter.stage(EVALUATION):
         evaluator = _make_evaluator(host, config, records, stream, ability, meter.costs)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
     with Observer.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
-        sampling = {"retention_sample": protocol.retention_sample, "seed": config.stream.seed}
+        sampling = {
+            "retention_sample": protocol.retention_sample,
+            "final_first": final_first_of(protocol, records.name),
+            "seed": config.stream.seed,
+        }
         session = Session(
             stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
         )
         session.run()
-        summary, costs = summarise(store.scores(), headline), session.costs()
+        summary, costs = summarise(store.scores(), headline, ranges=ranges()), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
+
+
+def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:
+    """A run that is found again, done or half done, must be the one that its command would now make.
+
+    Raises:
+        ValueError: Other data, other files behind a path, or other formulas. Nothing heavy was loaded for it.
+    """
+    provenance = store.info["provenance"]
+    if "model" not in provenance:  # it was stopped before it had begun
+        return
+    remedy = "do the run again with results.rerun=true, or give it a results.name of its own"
+    if (schema := provenance.get("schema", 1)) != SCHEMA:
+        raise ValueError(f"{store.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {remedy}")
+    _refuse_changes(store, facts)
+    if changed := differences(provenance["inputs"], identity.inputs(config, method)):
+        raise ValueError(
+            f"{store.path}: files that the run read have changed since it was started: {listed(changed)}; {remedy}"
+        )
+    if changed := differences(provenance["versions"], identity.versions(config.protocol.scorers)):
+        raise ValueError(f"{store.path}: formulas have changed since the run was started: {listed(changed)}; {remedy}")
 
 
 def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -240,8 +287,14 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
 
 
 def _make_editor(
-    host: Host, method: tuple[str, Any], config: Any, ledger: Path | None, costs: CachedCosts | None = None
+    host: Host,
+    method: tuple[str, Any],
+    config: Any,
+    records: RecordSet,
+    ledger: Path | None,
+    costs: CachedCosts | None = None,
 ) -> Editor[Any]:
+    from editbench.datasets.posing import in_format
     from editbench.editor import Materials
     from editbench.ledger import Ledger
 
@@ -252,6 +305,7 @@ def _make_editor(
         moments=model.moments,
         cache=Path(config.cache),
         seed=config.stream.seed,
+        pose=partial(in_format, records.prompt_format),
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
@@ -288,7 +342,7 @@ def _make_evaluator(
         unrelated=unrelated,
         ability=ability,
         sentences=records.name == "hallucination",
-        left_out=stream.touched_by_stream,
+        left_out=stream.left_out,
         generation=generation,
         references=[text for record in records.records if record.essay for text in record.essay.references],
         **limits,
@@ -334,12 +388,65 @@ def _check_protocol(protocol: Any, dataset: str) -> None:
         get_scorer(name)
     if protocol.retention_sample is not None and protocol.retention_sample < 1:
         raise ValueError(f"protocol.retention_sample is {protocol.retention_sample}; it must be at least 1, or null")
+    first = final_first_of(protocol, dataset)
+    if first is not None and first < 1:
+        raise ValueError(f"protocol.final_first is {first} for {dataset}; it must be at least 1, or null for all")
     for moment in protocol.moments:
         if moment not in MOMENTS:
             raise unknown("moment", moment, MOMENTS)
-    for name in headline_of(protocol, dataset):
+    check_headline(headline_of(protocol, dataset), protocol.scorers)
+
+
+def check_headline(headline: Mapping[str, str], scorers: Sequence[str]) -> None:
+    """Refuse headline measures that no score can be made of.
+
+    Args:
+        headline: "<probe kind>.<scorer>" by its name.
+        scorers: What the run scores.
+
+    Raises:
+        ValueError: An unknown name, kind or scorer, one that the run does not score, or one that is not a share.
+    """
+    from editbench.evaluation.scorers import get_scorer
+
+    for name, measure in headline.items():
         if name not in HEADLINE:
             raise unknown("headline measure", name, HEADLINE)
+        kind, _, scorer = measure.partition(".")
+        if kind not in (*OF_A_RECORD, ESSAY):
+            raise unknown(f"kind of question in the headline measure {name}={measure!r}", kind, (*OF_A_RECORD, ESSAY))
+        found = get_scorer(scorer)
+        if not found.share:
+            raise ValueError(
+                f"the headline measure {name}={measure!r} is no share: {scorer} may lie outside 0 and 1, and the score "
+                "is a mean of shares; choose another scorer for protocol.headline"
+            )
+        if found.on != ("essay" if kind == ESSAY else "probe"):
+            raise ValueError(f"the headline measure {name}={measure!r} does not exist: {scorer} scores no {kind}")
+        if scorer not in scorers:
+            raise ValueError(
+                f"the headline measure {name}={measure!r} is not scored: add {scorer} to protocol.scorers, which has "
+                f"{', '.join(scorers)}"
+            )
+
+
+def _check_kinds(headline: Mapping[str, str], stream: Stream) -> None:
+    """Say which headline measures will have no number, since no record of the stream has such a question.
+
+    Raises:
+        ValueError: It is of a kind that the datasets have by exception only.
+    """
+    kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
+    kinds |= {ESSAY} if any(record.essay is not None for record in stream.records) else set()
+    for name, measure in headline.items():
+        kind = measure.partition(".")[0]
+        if kind in kinds:
+            continue
+        if kind not in (PARAPHRASE, LOCALITY):
+            raise ValueError(
+                f"the headline measure {name}={measure!r} has no number: no record has a question of the kind {kind}"
+            )
+        _log.warning("no record has a %s question: there will be no %s, and no score", kind, name)
 
 
 def _ability_tests(protocol: Any, seed: int) -> list[AbilityTest]:

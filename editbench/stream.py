@@ -10,13 +10,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT
+from editbench.words import folded, words
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from editbench.records import EditRecord, Probe, RecordSet
 
-_WORD = re.compile(r"\w+")
 _RULE = re.compile(r"powers|every:[1-9][0-9]*")
+_NO_NAMES = frozenset(
+    words(
+        "a all am an and any are as at be been but by can could did do does down first for from had has have he her "
+        "here him his how i if in is it its last may me might more most must my new no not now of off old on one only "
+        "or other our out over shall she should so some than that the their them then there these they this those "
+        "three to two under up us was we were what when where which who whom whose why will with would yes you your"
+    )
+)
+"""English words that are no names in a text without capitals, though works and bands are called so."""
 
 
 @dataclass(frozen=True)
@@ -166,53 +177,115 @@ class Stream:
 
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
-        """Ids (earlier, later) of edits to the same prompt with different targets; the later edit wins."""
-        earlier: dict[str, list[EditRecord]] = {}
+        """Ids (earlier, later) of edits to the same prompt with different targets; the later edit wins.
+
+        Prompts and targets are the same if they are spelt alike (:func:`editbench.words.folded`).
+        """
         pairs = []
-        for record in self.records:
-            same_prompt = earlier.setdefault(record.request.prompt, [])
-            pairs += [(old.id, record.id) for old in same_prompt if old.request.target != record.request.target]
-            same_prompt.append(record)
-        return tuple(pairs)
+        for several in self._contested:
+            for place, (_, record) in enumerate(several):
+                earlier = (old for _, old in several[:place])
+                pairs += [(old.id, record.id) for old in earlier if _target(old) != _target(record)]
+        position = {record.id: at for at, record in enumerate(self.records)}
+        return tuple(sorted(pairs, key=lambda pair: (position[pair[1]], position[pair[0]])))
+
+    def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
+        """By id: which later edit put another answer in the place of this one's.
+
+        Args:
+            edits: How many edits have been tried.
+            not_edited: Ids of those that are not in the model.
+        """
+        found = {}
+        for several in self._contested:
+            made = [record for at, record in several if at < edits and record.id not in not_edited]
+            found.update({record.id: made[-1].id for record in made if _target(record) != _target(made[-1])})
+        return found
+
+    def left_out(self, probe: Probe) -> str | None:
+        """Why a probe of a record, or of none, says nothing in this stream; None where it does.
+
+        A question that the stream itself edits has no answer that should stay. Nor has, among neighbouring and
+        unrelated questions, one about an edited subject (:meth:`touched_by_stream`). A paraphrase that asks what two
+        edits answer differently has no one right answer.
+        """
+        key = folded(probe.prompt)
+        if probe.kind == PARAPHRASE:
+            return "edits give it several answers" if len(self._answers[PARAPHRASE].get(key, ())) > 1 else None
+        if key in self._answers[REWRITE]:
+            return "is itself edited"
+        if probe.kind != SUBJECT_FACT and self.touched_by_stream(probe):
+            return "about an edited subject"
+        return None
 
     def touched_by_stream(self, probe: Probe) -> bool:
         """Whether the probe asks about something that this stream itself edits, at whatever place.
 
-        It does if its prompt is an edited prompt, or has an edited subject in it as whole words. Case counts, except
-        for subjects written without capitals ("carole gist"). Such a probe says nothing about locality.
+        It does if its prompt is an edited prompt, or has an edited subject in it as whole words. Case counts for
+        subjects of one word ("It", "May"), unless they are written without capitals. In a text that is all in small
+        letters, or all in capitals, it does not count for them either, but words like "it" and "may" are then no names.
+        Such a probe says nothing about locality.
         """
+        text, small = probe.prompt, probe.prompt.casefold()
+        caseless = text in (text.lower(), text.upper())
         return (
-            probe.prompt.rstrip() in self._edited_prompts
-            or self._cased.found_in(probe.prompt)
-            or self._uncased.found_in(probe.prompt.casefold())
+            folded(text) in self._answers[REWRITE]
+            or self._cased.found_in(text)
+            or self._uncased.found_in(small)
+            or (caseless and self._names.found_in(small))
         )
 
     @cached_property
-    def _edited_prompts(self) -> frozenset[str]:
-        return frozenset(record.request.prompt for record in self.records)
+    def _contested(self) -> tuple[list[tuple[int, EditRecord]], ...]:
+        """Edits of one prompt with their position, for each prompt that has several targets."""
+        edits: dict[str, list[tuple[int, EditRecord]]] = {}
+        for at, record in enumerate(self.records):
+            edits.setdefault(folded(record.request.prompt), []).append((at, record))
+        return tuple(several for several in edits.values() if len({_target(record) for _, record in several}) > 1)
+
+    @cached_property
+    def _answers(self) -> dict[str, dict[str, set[str]]]:
+        """The targets of each edited prompt, and of each edited or paraphrased one."""
+        found: dict[str, dict[str, set[str]]] = {REWRITE: {}, PARAPHRASE: {}}
+        for record in self.records:
+            paraphrases = [probe.prompt for probe in record.probes if probe.kind == PARAPHRASE]
+            for kind, prompts in ((REWRITE, []), (PARAPHRASE, paraphrases)):
+                for prompt in (record.request.prompt, *prompts):
+                    found[kind].setdefault(folded(prompt), set()).add(_target(record))
+        return found
 
     @cached_property
     def _cased(self) -> _Phrases:
-        return _Phrases(subject for subject in self.edited_subjects if not subject.islower())
+        return _Phrases(self.edited_subjects)
 
     @cached_property
     def _uncased(self) -> _Phrases:
-        return _Phrases(subject.casefold() for subject in self.edited_subjects if subject.islower())
+        several = (subject for subject in self.edited_subjects if len(words(subject)) > 1 or subject.islower())
+        return _Phrases(subject.casefold() for subject in several)
+
+    @cached_property
+    def _names(self) -> _Phrases:
+        subjects = (subject.casefold() for subject in self.edited_subjects)
+        return _Phrases(subject for subject in subjects if subject not in _NO_NAMES)
+
+
+def _target(record: EditRecord) -> str:
+    return folded(record.request.target)
 
 
 class _Phrases:
     """Finds any of many phrases in a text, as whole words; the time does not grow with the number of phrases."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
-        split = [(phrase, tuple(_WORD.findall(phrase))) for phrase in phrases]
-        self._phrases = frozenset(words for _, words in split if words)
-        self._lengths = sorted({len(words) for words in self._phrases})
-        self._wordless = [phrase for phrase, words in split if not words]  # "!!!" is looked for as it stands
+        split = [(phrase, tuple(words(phrase))) for phrase in phrases]
+        self._phrases = frozenset(several for _, several in split if several)
+        self._lengths = sorted({len(several) for several in self._phrases})
+        self._wordless = [phrase for phrase, several in split if not several]  # "!!!" is looked for as it stands
 
     def found_in(self, text: str) -> bool:
-        words = tuple(_WORD.findall(text))
+        found = tuple(words(text))
         return any(
-            words[start : start + length] in self._phrases for length in self._lengths for start in range(len(words))
+            found[start : start + length] in self._phrases for length in self._lengths for start in range(len(found))
         ) or any(phrase in text for phrase in self._wordless)
 
 

@@ -1,5 +1,7 @@
 """Edits for the tiny models: subjects at the start, in the middle and at the end, targets of one to eight tokens."""
 
+from collections.abc import Sequence
+
 from editbench import EditRequest
 
 _CASES = (
@@ -22,3 +24,13 @@ def edits(count=7):
         name = subject if i < len(_CASES) else f"{subject} {i}"
         requests.append(EditRequest(f"edit-{i}", prompt.replace(subject, name), name, target))
     return requests
+
+
+class Unreadable(Sequence):
+    """Texts for methods that must not ask for any."""
+
+    def __getitem__(self, index):
+        raise AssertionError("texts were read")
+
+    def __len__(self):
+        raise AssertionError("texts were counted")

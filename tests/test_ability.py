@@ -158,7 +158,7 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
             store.append_scores([{**ability_row("final", 4, 1.0), "n": "many"}])
     assert rows[1]["scores"] == {"recall": None} and rows[1]["nonfinite"] == ["recall", "stderr.recall"]
     summary = summarise(rows, {})
-    expected = {"mean": 0.5, "low": pytest.approx(0.304), "high": pytest.approx(0.696), "n": 9, "nonfinite": 0}
+    expected = {"mean": 0.5, "low": pytest.approx(0.26940), "high": pytest.approx(0.73060), "n": 9, "nonfinite": 0}
     assert summary["baseline"]["ability"] == {"pocket": {"recall": expected}}
     nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
     assert summary["final"]["ability"] == {"pocket": {"recall": nothing}}

@@ -12,12 +12,16 @@ from editbench.console import conf_names
 
 ROOT = Path(__file__).parent.parent / "conf"
 CELLS = conf_names("method_model")
+DATASETS = conf_names("dataset")
 METHODS = tuple(name for name in registry.method_entry_points() if name != "checkpoint")  # which needs a path
 
 
 def split(cell):
+    """Method, model (or set of constants), and the dataset's override where the cell is for one dataset alone."""
     method = next(m for m in METHODS if cell.startswith(f"{m}-"))
-    return method, cell[len(method) + 1 :]
+    rest = cell[len(method) + 1 :]
+    dataset = next((d for d in DATASETS if rest.endswith(f"-{d}")), None)
+    return method, rest.removesuffix(f"-{dataset}"), [f"dataset={dataset}"] if dataset else []
 
 
 def compose(*overrides):
@@ -27,9 +31,9 @@ def compose(*overrides):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_is_composed_by_default_and_typed(cell):
-    method, model = split(cell)
+    method, model, dataset = split(cell)
     path = [] if model.startswith("pocket") else ["model.path=somewhere"]
-    config = runner.compose([f"method={method}", f"model={model}", *path])
+    config = runner.compose([f"method={method}", f"model={model}", *dataset, *path])
     name, settings = settings_of(config.method)
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_model" / f"{cell}.yaml"), resolve=True)
     assert name == method
@@ -41,19 +45,33 @@ def test_a_cell_is_composed_by_default_and_typed(cell):
 
 @pytest.mark.parametrize("cell", conf_names("method_constants"))
 def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
-    method, constants = split(cell)
+    method, constants, dataset = split(cell)
     assert constants in conf_names("constants")
-    config = runner.compose([f"method={method}", f"constants={constants}"])
+    config = runner.compose([f"method={method}", f"constants={constants}", *dataset])
     assert config.constants == constants
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_constants" / f"{cell}.yaml"))
     name, settings = settings_of(config.method)
     assert {k: settings[k] for k in own} == own
     registry.make_config(name, registry.load_method(name).config_class, settings)
-    assert settings != settings_of(runner.compose([f"method={method}"]).method)[1]
     key, value = next(iter(own.items()))
     if isinstance(value, float | int):
         given = runner.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
         assert given.method[key] == 3  # the command line has the last word
+
+
+@pytest.mark.parametrize("model", ["gpt2-xl", "gpt-j-6b", "llama-3-8b", "pocket"])
+def test_nse_writes_all_neurons_or_selected_ones_and_keeps_its_other_settings(model):
+    plain = compose("method=nse", f"model={model}").method
+    for constants, threshold in (("all_neurons", 1.0), ("selected_neurons", 0.8)):
+        config = compose("method=nse", f"model={model}", f"constants={constants}")
+        setup.check_constants(config)
+        assert config.method == {**plain, "neuron_threshold": threshold}
+
+
+def test_published_constants_are_not_said_to_be_there_where_they_are_not():
+    setup.check_constants(compose("method=nse", "model=llama-2-7b", "constants=published"))  # no cell: a choice to make
+    with pytest.raises(ValueError, match="none are known for rome"):
+        compose("method=rome", "constants=all_neurons")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +96,7 @@ def test_every_choice_of_a_group_composes(group):
         if group == "model" and name == "real-pocket":
             extra = ["model.path=somewhere"]
         extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
+        extra += ["method=nse"] if group == "constants" else []  # which has every set
         runner.compose([f"{group}={name}", *extra])
 
 
@@ -85,6 +104,17 @@ def test_every_choice_of_a_group_composes(group):
 def test_every_method_composes_with_the_default_model(method):
     config = runner.compose([f"method={method}"])
     assert config.method.name == method
+
+
+def test_a_cell_for_a_dataset_comes_on_top_of_the_models():
+    published = {"layer": 20, "expert_steps": 10, "learning_rate": 1e-4}
+    zsre = {**published, "neuron_steps": 20, "theta": 0.65, "theta_texts": None, "train_eos": True}
+    hallucination = {**published, "neuron_steps": 30, "theta": 0.6, "theta_texts": 0.6, "train_eos": False}
+    for dataset, wanted in {"zsre": zsre, "counterfact": zsre, "hallucination": hallucination}.items():
+        method = compose("method=scen", "model=llama-2-7b", f"dataset={dataset}").method
+        assert {name: method[name] for name in wanted} == wanted
+    given = compose("method=scen", "model=llama-2-7b", "dataset=hallucination", "method.theta=0.9")
+    assert given.method.theta == 0.9  # the command line has the last word
 
 
 def test_a_command_line_setting_beats_the_cell():

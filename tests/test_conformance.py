@@ -6,7 +6,7 @@ import torch
 from editbench import EditRequest, Ledger, Materials, make_editor
 from editbench.records import NOT_FINITE, EditError
 from editbench.registry import load_method, method_entry_points
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, POSITIONS, tiny_host
 
 VALUE = {"steps": 4, "learning_rate": 0.3, "ridge": 0.05}
 SETTINGS = {
@@ -148,6 +148,38 @@ def test_a_request_without_subject_is_edited_or_refused_with_a_reason(method):
         assert same(weights(editor.host), before)
     else:
         assert receipt.applied == ["q"]
+
+
+def request_of(host, tokens, target="Rome", **answers):
+    """A request whose prompt has so many tokens."""
+    subject, prompt = "Lyon", "The twin city of Lyon is"
+    prompt += " is" * (tokens - len(host.encode(prompt).ids))
+    assert len(host.encode(prompt).ids) == tokens
+    return EditRequest("long", prompt, subject, target, **answers)
+
+
+@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, architecture):
+    """GPT-2 has no more positions: the longest that is supported is edited without an error."""
+    host = tiny_host(architecture)
+    editor = editor_of(method, host)
+    answer = len(host.continuation("Rome"))
+    receipt = editor.edit([REQUESTS[0], request_of(host, POSITIONS + 1 - answer)])
+    assert receipt.applied == ["a"]
+    taken = f"prompt and answer take {POSITIONS + 1} tokens, {host.name} has {POSITIONS}"
+    assert receipt.skipped == {"long": f"unsupported: {taken}"}
+    true = request_of(host, POSITIONS - answer, target_true="English and Russian, they say")
+    assert editor.edit([true]).skipped["long"].startswith("unsupported: prompt and answer take")
+    longest = request_of(host, POSITIONS - answer)
+    if "templates" not in vars(type(editor)):
+        assert editor.edit([longest]).applied == ["long"]
+        return
+    reason = editor.edit([longest]).skipped["long"]
+    assert reason.startswith(f"unsupported: the longest row of {type(editor).__name__}, with what it puts around")
+    around = max(len(host.encode(t.replace("{}", longest.prompt)).ids) for t in TEMPLATES) - POSITIONS + answer
+    assert f"takes {POSITIONS + around - 1} tokens" in reason  # the answer's last token is not fed in
+    assert editor.edit([request_of(host, POSITIONS + 1 - answer - around)]).applied == ["long"]
 
 
 @pytest.mark.parametrize("architecture", HOSTS)

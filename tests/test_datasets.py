@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,95 @@ def test_custom_refuses_misspelt_fields(tmp_path, wrong, right):
         load("custom", write(tmp_path, [{"prompt": "a", "target": "b", wrong: []}]))
 
 
+# -- questions that say nothing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize(
+    ("dataset", "row", "settings", "edited"),
+    [
+        ("zsre", {**MEND, "alt": "uniform"}, {}, False),
+        ("zsre", {**MEND, "alt": " Uniform "}, {}, False),
+        ("zsre", {**MEND, "alt": "clothes"}, {}, False),  # another of the true answers
+        ("zsre", {**MEND, "alt": "clothing"}, {}, True),
+        ("zsre", {**MEND, "alt": "uniform"}, {"target": "answers"}, True),
+        ("counterfact", {**EASYEDIT, "target_new": "FRENCH"}, {}, False),
+        ("custom", {"prompt": "a", "target": "Sa\u0303o", "target_true": "são"}, {}, False),
+        ("custom", {"prompt": "a", "target": "Sao", "target_true": "são"}, {}, True),
+    ],
+)
+def test_an_edit_to_what_is_true_already_is_skipped_and_stops_nothing(
+    tmp_path, dataset, row, settings, edited, on_error
+):
+    good = {"zsre": {**MEND, "id": "g"}, "counterfact": {**EASYEDIT, "case_id": "g"}}
+    path = write(tmp_path, [row, good.get(dataset, {"prompt": "a", "target": "b", "id": "g"})])
+    loaded = load(dataset, path, on_error=on_error, **settings)
+    assert [record.id for record in loaded.records][-1] == "g" and len(loaded) == 1 + edited
+    assert len(loaded.skipped) == 1 - edited
+    if not edited:
+        assert loaded.skipped[0].where == f"{path}:2"
+        assert "is a true one already, there is nothing to edit" in loaded.skipped[0].reason
+
+
+def test_records_that_are_no_edits_do_not_count_towards_the_limit(tmp_path):
+    rows = [{**EASYEDIT, "case_id": i, "target_new": "French" if i == 1 else "English"} for i in range(4)]
+    loaded = load("counterfact", write(tmp_path, rows), limit=2)
+    assert [record.id for record in loaded.records] == ["0", "2"] and len(loaded.skipped) == 1
+
+
+def test_probes_that_say_nothing_are_left_out_and_counted(tmp_path):
+    row = {
+        "prompt": "Ann Lee lives in ",
+        "target": "Rome",
+        "paraphrases": ["Ann Lee  lives in", "ann lee lives in", "Her home is", "Her home is", "Her town is"],
+        "locality": [
+            {"prompt": "ANN LEE lives in", "target": "Oslo"},
+            {"prompt": "Bo lives in", "target": "Bonn"},
+            {"prompt": "Bo lives in", "target": "Bonn"},
+            {"prompt": "Bo lives in", "target": "Rome"},
+        ],
+        "subject_facts": [{"prompt": "Ann Lee lives in", "target": "Oslo"}, {"prompt": "Ann Lee is a"}],
+    }
+    path = write(tmp_path, [row], "rows.jsonl")
+    (record,) = load("custom", path).records
+    assert [(probe.kind, probe.prompt, probe.target) for probe in record.probes] == [
+        ("paraphrase", "ann lee lives in", "Rome"),
+        ("paraphrase", "Her home is", "Rome"),
+        ("paraphrase", "Her town is", "Rome"),
+        ("locality", "Bo lives in", "Bonn"),
+        ("locality", "Bo lives in", "Rome"),
+        ("subject_fact", "Ann Lee is a", None),
+    ]
+    assert sorted(record.left_out) == [
+        "locality: is asked already",
+        "locality: is the edited prompt",
+        "paraphrase: is asked already",
+        "paraphrase: is the edited prompt",
+        "subject_fact: is the edited prompt",
+    ]
+    (two,) = load("custom", path, paraphrases=2).records  # of those that are asked
+    assert [probe.prompt for probe in two.probes][:3] == ["ann lee lives in", "Her home is", "Bo lives in"]
+
+
+def test_unicode_forms_do_not_matter(tmp_path):
+    row = {"prompt": "The language of Sa\u0303o Paulo is", "subject": "São Paulo", "target": "Łatin e\u0301"}
+    probes = {
+        "paraphrases": ["In Sa\u0303o Paulo they speak"],
+        "locality": [{"prompt": "e\u0301", "target": "e\u0301"}],
+    }
+    (record,) = load("custom", write(tmp_path, [{**row, **probes}])).records
+    assert record.request == EditRequest("0", "The language of São Paulo is", "São Paulo", "Łatin é")
+    assert [probe.prompt for probe in record.probes] == ["In São Paulo they speak", "é"]
+    assert record.probes[1].target == "é"
+
+
+def test_a_subject_is_filled_in_where_the_prompt_has_a_place_for_it(tmp_path):
+    row = {"prompt": "The twin city of {} is", "subject": "Lyon", "target": "Manila"}
+    assert one(tmp_path, "custom", row).request.prompt == "The twin city of Lyon is"
+    kept = {**row, "prompt": "In Lyon, {} is"}
+    assert one(tmp_path, "custom", kept).request.prompt == "In Lyon, {} is"
+
+
 # -- validation --------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +512,9 @@ def published():
 def test_published_counterfact(published):
     loaded = load("counterfact", published / "counterfact.json")
     assert len(loaded) == 4000
+    assert Counter(why for record in loaded.records for why in record.left_out) == {
+        "paraphrase: is the edited prompt": 9
+    }
     request = loaded.records[0].request
     assert (request.subject, request.target, request.target_true) == ("Danielle Darrieux", "English", "French")
 
@@ -431,7 +524,9 @@ def test_published_zsre(published):
     with pytest.raises(RecordError, match=r"zsre\.json:6964: record '534', field 'alt': is empty"):
         load("zsre", path)
     loaded = load("zsre", path, on_error="skip")
-    assert (len(loaded), len(loaded.skipped)) == (599, 1)
+    true_already = [skip for skip in loaded.skipped if "is a true one already" in skip.reason]
+    assert (len(loaded), len(loaded.skipped)) == (584, 16)
+    assert len(true_already) == 15  # 13 have the first of the true answers, 2 another
     assert len(load("zsre", path, target="answers")) == 600
     assert all(not record.probes[1].prompt.startswith("nq question") for record in loaded.records)
 

@@ -33,7 +33,8 @@ from editbench.records import (
     Recognition,
 )
 from tests.oracles import evaluation as oracle
-from tests.zoo import tiny_host
+from tests.test_host import metaspace
+from tests.zoo import POSITIONS, tiny_host
 
 torch.set_num_threads(1)
 
@@ -146,6 +147,14 @@ def test_scorers_say_what_they_are():
         assert scorer.version >= 1 and scorer.description and get_scorer(scorer.name) is scorer
     with pytest.raises(ValueError, match="unknown scorer 'exactmatch'; did you mean 'exact_match'"):
         get_scorer("exactmatch")
+
+
+def test_scorers_say_whether_they_are_shares():
+    """Of the numbers in the table above, those outside [0, 1] belong to scorers that declare no share."""
+    shares = {scorer.name for scorer in list_scorers() if scorer.share}
+    assert {scorer.name for scorer in list_scorers()} - shares == {"nll_difference", "activation", "ngram_entropy"}
+    (table,) = (mark.args[1] for mark in test_scorers_by_hand.pytestmark)
+    assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
 
 
 def test_scorers_are_listed_without_torch():
@@ -404,13 +413,67 @@ def test_agreement_is_with_the_pristine_model():
 STAMP = {"moment": "final", "edits": 2, "batch": 1}
 
 
-def test_locality_probes_are_left_out_and_counted():
+def test_probes_are_left_out_and_counted_by_kind_and_reason():
     host = tiny_host("gpt2")
-    rows = score(host, left_out=lambda probe: "Marcel" in probe.prompt or probe.kind != LOCALITY)
-    assert rows[0]["left_out"] == {"locality": 1}
+    why = {"The mother tongue of Marcel Maupoil is": "is itself edited", "Danielle Darrieux lives in": "so"}
+    sifted = [replace(RECORDS[0], left_out=("paraphrase: is the edited prompt",)), RECORDS[1]]
+    rows = score(host, sifted, left_out=lambda probe: why.get(probe.prompt))
+    assert rows[0]["left_out"] == {
+        **{"locality: is itself edited": 1, "subject_fact: so": 1, "paraphrase: is the edited prompt": 1}
+    }
+    assert rows[1]["left_out"] == {"locality: is itself edited": 1}
     assert [p["kind"] for p in rows[0]["probes"]].count(LOCALITY) == 2
-    assert "subject_fact.agreement" in rows[0]["scores"]  # only locality probes can be left out
+    assert "subject_fact.agreement" not in rows[0]["scores"] and "subject_fact.agreement" in rows[1]["scores"]
     assert "locality.nll_contrast" not in rows[0]["scores"]
+
+
+def test_a_question_that_does_not_fit_is_not_asked_in_another_form(caplog):
+    host = tiny_host("gpt2")
+    long = "The guitar is played. " * 40
+    request = RECORDS[0].request
+    probes = (
+        *(Probe(PARAPHRASE, long + "She speaks"), Probe(PARAPHRASE, "She speaks")),
+        *(Probe(LOCALITY, "Lyon is in", "France " * POSITIONS), Probe(LOCALITY, "Lyon is in", "Spain")),
+    )
+    unfit = EditRecord(replace(request, id="long", prompt=long + request.prompt), probes[1:2])
+    far = EditRecord(replace(request, id="far", target_true="French " * POSITIONS))
+    records = [EditRecord(request, probes), unfit, far]
+    evaluator = Evaluator(host, baseline=baseline_of(host, records=records), texts={})
+    scored, *others = evaluator.score([(r, i) for i, r in enumerate(records)], **STAMP)
+    assert scored["left_out"] == {"paraphrase: too long for the model": 1, "locality: too long for the model": 1}
+    assert [p["prompt"] for p in scored["probes"]] == [request.prompt, "She speaks", "Lyon is in"]
+    tokens = len(host.encode(unfit.request.prompt).ids) + max(len(host.continuation(t)) for t in ("English", "French"))
+    assert {row["status"] for row in others} == {"unsupported"} and others[0]["scores"] == {}
+    assert others[0]["reason"] == (
+        f"unsupported: prompt and answer take {tokens} tokens, {host.name} has {host.max_length}"
+    )
+    assert "cut" not in caplog.text and not any("cut" in probe for probe in scored["probes"])
+
+
+def test_a_question_of_no_record_may_be_left_out_too():
+    host = tiny_host("gpt2")
+    asked = [question_of(Probe(UNRELATED, p, "Spain")) for p in ("Paris is in", "Rome is in", "Rome " * POSITIONS)]
+    left_out = lambda probe: "is itself edited" if probe.prompt == "Rome is in" else None  # noqa: E731
+    evaluator = Evaluator(host, unrelated=asked, left_out=left_out, scorers=["exact_match"])
+    (row,) = evaluator.score_unrelated(**STAMP)
+    assert (row["scores"]["questions"], row["scores"]["left_out"]) == (1, 2)
+
+
+@pytest.mark.parametrize("true", ["English", "english", " ENGLISH"])
+def test_a_contrast_of_equal_answers_is_no_number(true):
+    host = tiny_host("gpt2")
+    same = record(true=true)
+    (row,) = Evaluator(host, scorers=["nll_contrast", "nll_difference", "exact_match"]).score([(same, 0)], **STAMP)
+    assert set(row["scores"]) == {f"{kind}.exact_match" for kind in (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)}
+
+
+def test_a_contrast_of_answers_that_the_tokenizer_does_not_tell_apart_is_no_number():
+    host = tiny_host("llama")
+    host.tokenizer = metaspace(legacy=False, bos=False)
+    unknown = EditRecord(EditRequest("u", "The York is", None, "北", "京"))
+    assert host.continuation("北") == host.continuation("京")
+    (row,) = Evaluator(host, scorers=["nll_contrast", "exact_match"]).score([(unknown, 0)], **STAMP)
+    assert set(row["scores"]) == {"rewrite.exact_match"}
 
 
 def test_records_that_cannot_be_scored_keep_their_place():

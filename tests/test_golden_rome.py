@@ -1,18 +1,18 @@
-"""ROME against the published code's numbers: six single edits, and the same six in sequence."""
+"""ROME against the published code's numbers: six single edits, and the same six in sequence; and without C."""
 
 import pytest
 import torch
 
-from editbench import make_editor
+from editbench import Materials, make_editor
 from tests.golden_edits import furthest, golden, golden_host, relative
 
 WEIGHT = "transformer.h.1.mlp.c_proj.weight"
 
 
-def editor(host):
-    settings = dict(golden("rome-gpt2").settings)
+def editor(host, materials=None, **other):
+    settings = {**golden("rome-gpt2").settings, **other}
     (settings["layer"],) = settings.pop("layers")
-    return make_editor("rome", host, materials=golden("rome-gpt2").materials, **settings)
+    return make_editor("rome", host, materials=materials or golden("rome-gpt2").materials, **settings)
 
 
 @pytest.mark.parametrize("mode", ["single", "sequential"])
@@ -32,3 +32,21 @@ def test_rome(mode):
             rome.ledger.rollback()
     if mode == "sequential":
         assert relative(rome.ledger.delta(WEIGHT).T, gold.tensors["delta"]) < 1e-3
+
+
+def test_rome_without_moment_adjustment():
+    """The published code's keys and values, put into its formula with C switched off: u = k̄ / ‖k̄‖."""
+    gold, host = golden("rome-gpt2"), golden_host()
+    rome = editor(host, Materials(templates=gold.data["templates"]), moment_adjustment=False)
+    for i, request in enumerate(gold.requests):
+        names = ("k_mean", "cur_input", "cur_output", "target")
+        mean, key, out, target = (gold.tensors[f"single.{i}.{name}"] for name in names)
+        u = mean / mean.norm()
+        v = (target - out) / (key @ u)
+        rome.edit([request])
+        (change,) = rome.ledger.entries[-1].changes
+        assert relative(change.right[:, 0], u) < 1e-4
+        assert relative(change.left[:, 0], v) < 1e-3
+        assert relative(rome.ledger.delta(WEIGHT).T, torch.outer(u, v)) < 1e-3
+        assert relative(change.right[:, 0], gold.tensors[f"single.{i}.left_vector"]) > 0.1  # C does matter here
+        rome.ledger.rollback()

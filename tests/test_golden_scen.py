@@ -17,6 +17,14 @@ FOLDER = Path(__file__).parent / "golden"
 FORMAT = "[INST]{}[/INST]"
 
 
+class Published(Host):
+    """The published driver puts no space between "[/INST]" and the answer; here one stands before every target."""
+
+    def continuation(self, text):
+        before = self.encode("[/INST]").ids
+        return self.encode(f"[/INST]{text}").ids[len(before) :]
+
+
 class Recalled(nn.Module):
     """Takes the place of the embeddings: hidden states by everything that a row holds up to a token."""
 
@@ -52,7 +60,7 @@ def golden_llama():
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     assert missing == ["model.embed_tokens.weight"] and not unexpected
     model.model.embed_tokens = recalled
-    return Host(model, AutoTokenizer.from_pretrained(folder), name="golden-llama")
+    return Published(model, AutoTokenizer.from_pretrained(folder), name="golden-llama")
 
 
 @pytest.mark.parametrize("at_once", [1, 6])
@@ -64,13 +72,12 @@ def test_scen(at_once, batch):
         golden_llama(),
         layer=0,
         lr_after_first=1e-4,
-        prompt_format=FORMAT,
-        answer_separator="",
+        train_eos=True,
         edits_at_once=at_once,
         **data["config"],
     )
     edits = data["edits"]
-    requests = [EditRequest(str(i), edit["prompt"], None, edit["answer"]) for i, edit in enumerate(edits)]
+    requests = [EditRequest(str(i), FORMAT.format(e["prompt"]), None, e["answer"]) for i, e in enumerate(edits)]
     scen.initial_neurons = {request.id: tensors[f"neuron.{request.id}.init"] for request in requests}
     for start in range(0, len(requests), batch):
         receipt = scen.edit(requests[start : start + batch])

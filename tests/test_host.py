@@ -228,6 +228,65 @@ def test_continuation_is_what_follows_the_prompt(style, bos, target):
     assert host.encode(prompt).ids + host.continuation(target) == whole
 
 
+@pytest.mark.parametrize(
+    ("template", "before"),
+    [("<s> $A </s>", ["<s>"]), ("$A </s>", []), ("<s> $A </s> <unk>", ["<s>"]), ("<s> <unk> $A", ["<s>", "<unk>"])],
+)
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_is_appended_behind_a_prompt(style, template, before):
+    """Tokenizers with add_eos_token, or with a [SEP]: the answer comes right behind the prompt."""
+    host = host_with(STYLES[style](False))
+    tokenizer = host.tokenizer
+    bare = {text: host.encode(text) for text in ("", "The York is", "The York is </s>")}
+    special = [(name, tokenizer.convert_tokens_to_ids(name) or 0) for name in ("<s>", "</s>", "<unk>")]
+    added = processors.TemplateProcessing(single=template, special_tokens=special)
+    own = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([own, added]) if own is not None else added
+    ids = [dict(special)[name] for name in before]
+    for text, expected in bare.items():
+        assert host.encode(text).ids == ids + expected.ids
+        assert host.encode(text).offsets == [(0, 0)] * len(ids) + expected.offsets
+    assert host.continuation("Italian") == host_with(STYLES[style](False)).continuation("Italian")
+
+
+def test_an_eos_behind_prompts_changes_no_answer():
+    """Known answers stay known."""
+    host, other = tiny_host("llama", bos=True), tiny_host("llama", bos=True)
+    byte_level = processors.ByteLevel(trim_offsets=True)
+    template = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    other.tokenizer.backend_tokenizer.post_processor = processors.Sequence([byte_level, template])
+    assert other.tokenizer("Rome").input_ids[-1] == 2
+    prompts = ["The mother tongue of Danielle Darrieux is", "Toko"]
+    assert other.generate(prompts, max_new_tokens=5) == host.generate(prompts, max_new_tokens=5)
+
+
+def test_padding_has_an_embedding():
+    host = tiny_host("llama")
+    host.tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # and the embedding is not enlarged
+    assert host.tokenizer.pad_token_id >= host.model.get_input_embeddings().weight.shape[0]
+    assert host.pad_id == host.tokenizer.eos_token_id
+    prompts = ["The mother tongue of Danielle Darrieux is", "Toko"]
+    assert host.generate(prompts, max_new_tokens=3) == [host.generate(p, max_new_tokens=3)[0] for p in prompts]
+
+
+def test_too_long():
+    host = tiny_host("gpt2")
+    tokens = [len(host.encode("Toko plays").ids), *(len(host.continuation(t)) for t in ("guitar, they say", "Rome"))]
+    host.model.config.n_positions = sum(tokens[:2])
+    assert host.max_length == sum(tokens[:2]) and tokens[1] > tokens[2]
+    assert host.too_long("Toko plays", "Rome", "guitar, they say") is None
+    host.model.config.n_positions -= 1
+    assert host.too_long("Toko plays", "Rome") is None
+    reason = f"prompt and answer take {sum(tokens[:2])} tokens, tiny-gpt2 has {sum(tokens[:2]) - 1}"
+    assert host.too_long("Toko plays", "Rome", "guitar, they say") == reason
+    host.model.config.n_positions = tokens[0] - 1
+    assert host.too_long("Toko plays") == f"the prompt takes {tokens[0]} tokens, tiny-gpt2 has {tokens[0] - 1}"
+    with pytest.raises(
+        ValueError, match=rf"takes {tokens[0]} tokens and 3 are to follow, tiny-gpt2 has {tokens[0] - 1}"
+    ):
+        host.generate("Toko plays", max_new_tokens=3)
+
+
 def test_generation_is_the_same_for_any_batch():
     host = tiny_host("llama", bos=True)
     prompts = ["The mother tongue of Danielle Darrieux is", "Toko", "What is the twin city of Lyon? It is"]

@@ -11,6 +11,7 @@ from editbench.layers.tables import figure
 from editbench.ledger import Ledger
 from editbench.locate.moments import second_moments
 from editbench.records import EditError
+from tests.edits import Unreadable
 from tests.zoo import LAYERS, LINES, tiny_host
 
 HEADLINE = {
@@ -51,6 +52,13 @@ def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture
             assert score.measures[name]["mean"] == pytest.approx(sum(one[0][name] for one in alone) / 3)
         assert score.measures[VALUE_FOUND]["mean"] == pytest.approx(sum(one[1] for one in alone) / 3)
         assert score.measures[SECONDS]["mean"] > 0
+
+
+def test_a_sweep_without_moment_adjustment_reads_no_text():
+    host, given = tiny_host("gpt2"), list(records())
+    materials = Materials(texts=Unreadable(), templates=TEMPLATES)
+    found = sweep(host, given, [0, 2], parts(host, given)[0], HEADLINE, materials, {**ROME, "moment_adjustment": False})
+    assert [(score.edits, score.failed) for score in found] == [(3, {})] * 2
 
 
 def plain_edit(host, record, layer, evaluator):

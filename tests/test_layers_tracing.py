@@ -141,13 +141,15 @@ def test_records_that_cannot_be_traced_are_left_out_with_the_reason():
     requests = knowing(host)
     wrong = EditRequest("wrong", *CASES[0], "0", str((int(requests[0].target_true) + 1) % 100))
     odd = [wrong, EditRequest("bare", "Toko plays", None, "0", "1"), EditRequest("open", *CASES[1], "0")]
+    odd.append(EditRequest("long", "Toko plays " * 100, "Toko", "0", "1"))
     found = trace(host, [*requests, *odd], settings=SETTINGS)
     assert found.left_out == {
         "wrong": "the model does not know the true answer",
         "bare": "the record has no subject",
         "open": "the record has no true answer",
+        "long": "the prompt is too long for the model",
     }
-    with pytest.raises(ValueError, match=r"none of 3 records can be traced \(1: the model does not know"):
+    with pytest.raises(ValueError, match=r"none of 4 records can be traced \(1: the model does not know"):
         trace(host, odd, settings=SETTINGS)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from editbench import EditRequest
 from editbench.host import Encoded
-from editbench.locate.rows import cut_after_subject, kl_row, last_token_of, rewriting_rows, subject_row
+from editbench.locate.rows import cut_after_subject, kl_row, last_token_of, rewriting_rows, subject_row, subject_span
 from tests.test_host import STYLES, host_with
 from tests.zoo import tiny_host
 
@@ -35,8 +35,10 @@ def test_the_last_subject_token_is_the_first_one_whose_text_reaches_the_subjects
 ):
     host, name = HOSTS[style, bos], " ".join(subject)
     prompt = " ".join([*before, name, *after])
-    row = subject_row(host, EditRequest("r", prompt, name, "x"))
-    end = prompt.index(name) + len(name)
+    request = EditRequest("r", prompt, name, "x")
+    row = subject_row(host, request)
+    end = subject_span(request)[1]
+    assert request.prompt[:end].endswith(request.subject)
     offsets = host.encode(prompt).offsets
     reaching = [i for i, (low, high) in enumerate(offsets) if low < end <= high]
     assert row.subject in reaching  # several where one character is several byte tokens
@@ -55,6 +57,29 @@ def test_a_prefix_moves_the_subject_and_nothing_else(style, bos, template):
     assert host.encode(text).offsets[row.subject][1] >= end
     assert host.encode(text).offsets[row.subject][0] < end
     assert list(row.ids) == host.encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "before"),
+    [
+        ("Which Iranian party is the largest in Iran?", "Iran", "Which Iranian party is the largest in "),
+        ("The Iranian president is", "Iran", "The "),
+        ("Article 5 is Art's own art", "Art", "Article 5 is "),
+        ("The twin of York, York, is", "York", "The twin of "),
+        ("C# came after C and", "C", "C# came after "),
+        ("The Jean-Paul of Paul", "Paul", "The Jean-"),
+        ("上海人在上海", "上海", ""),
+        ("The 1962 of 196", "196", "The 1962 of "),
+        ("The language spoken in Sa\u0303o Paulo is", "São Paulo", "The language spoken in "),
+        ("The language spoken in São Paulo is", "Sa\u0303o Paulo", "The language spoken in "),
+    ],
+)
+def test_the_subject_is_where_it_is_a_word_of_its_own(prompt, subject, before):
+    request = EditRequest("r", prompt, subject, "x")
+    start, end = subject_span(request)
+    assert (request.prompt[:start], request.prompt[start:end]) == (before, request.subject)
+    row = subject_row(tiny_host("gpt2"), request, "So. {}")
+    assert said_by(tiny_host("gpt2"), row).startswith(f"So. {request.prompt[:end]}"[:-1])
 
 
 def test_rows_of_the_optimisation_are_put_together_from_ids():

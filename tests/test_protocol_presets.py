@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from editbench import datasets, runner, setup
-from editbench.config import headline_of
+from editbench.config import final_first_of, headline_of
 from editbench.console import conf_names
 from editbench.evaluation.scorers import get_scorer
 from editbench.records import PARAPHRASE, PROBE_KINDS
@@ -34,6 +34,13 @@ def test_headlines_are_measured(preset, dataset):
         kind, scorer = measure.split(".")
         assert kind in PROBE_KINDS and scorer in protocol.scorers
         get_scorer(scorer)
+
+
+def test_only_scens_hallucination_scores_the_first_edits_alone():
+    for preset in PRESETS:
+        protocol = runner.compose([f"protocol={preset}"]).protocol
+        found = {name: final_first_of(protocol, name) for name in ("counterfact", "zsre", "hallucination")}
+        assert found == {**dict.fromkeys(found), **({"hallucination": 200} if preset == "scen" else {})}
 
 
 def test_nse_is_memit_by_another_name():
@@ -143,3 +150,58 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
     assert found["final"]["questions"] == 100
     assert found["baseline"]["generation_agreement"] == found["final"]["generation_agreement"] == 1.0  # unedited
     assert read_row(outcome.folder)["final.texts.unrelated.generation_exact"] == found["final"]["generation_exact"]
+
+
+# -- headline measures that no score can be made of -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reliability=rewrite.nll_difference", "nll_difference'?.* is no share"),
+        ("reliability=essay.ngram_entropy", "is no share"),
+        ("reliability=rewrite.activation", "is no share"),
+        ("reliability=rewrite.exactmatch", "unknown scorer 'exactmatch'; did you mean 'exact_match'"),
+        ("reliability=rewrte.exact_match", "unknown kind of question .*did you mean 'rewrite'"),
+        ("reliability=unrelated.exact_match", "unknown kind of question"),
+        ("reliability=exact_match", "unknown kind of question"),
+        ("reliability=rewrite.generation_f1", "is not scored: add generation_f1 to protocol.scorers"),
+        ("reliability=essay.exact_match", "does not exist: exact_match scores no essay"),
+        ("reliability=rewrite.consistency", "does not exist: consistency scores no rewrite"),
+        ("relability=rewrite.exact_match", "unknown headline measure 'relability'"),
+    ],
+)
+def test_a_headline_measure_that_cannot_be_is_refused_before_the_run(
+    tiny_folder, tmp_path, monkeypatch, override, message
+):
+    monkeypatch.setattr("editbench.registry.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    name, _, measure = override.partition("=")
+    config = compose(tiny_folder, tmp_path, "dataset=zsre", f"+protocol.headline.zsre={{{name}:{measure}}}")
+    with pytest.raises(ValueError, match=message):
+        setup.run(config)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_missing_kind_of_question_is_said_before_the_run(tiny_folder, tmp_path, caplog):
+    data = tmp_path / "edits.json"
+    data.write_text(json.dumps([{"prompt": f"Toko{i} plays", "target": "guitar"} for i in range(2)]))
+    places = ["dataset=custom", f"dataset.path={data}"]
+    odd = compose(tiny_folder, tmp_path, *places, "+protocol.headline.custom={locality:subject_fact.agreement}")
+    with pytest.raises(ValueError, match="has no number: no record has a question of the kind subject_fact"):
+        setup.run(odd)
+    outcome = setup.run(compose(tiny_folder, tmp_path, *places))
+    assert "no record has a paraphrase question: there will be no generality, and no score" in caplog.text
+    row = read_row(outcome.folder)
+    assert row["reliability"] == 0.0 and row["generality"] is None and row["score"] is None
+
+
+def test_records_that_are_no_edits_are_said(tiny_folder, tmp_path, caplog):
+    data = tmp_path / "edits.json"
+    rows = [{"prompt": "Toko plays", "target": "Guitar", "target_true": "guitar"}]
+    data.write_text(json.dumps([*rows, *({"prompt": f"Toko{i} plays", "target": "guitar"} for i in range(2))]))
+    outcome = setup.run(compose(tiny_folder, tmp_path, "dataset=custom", f"dataset.path={data}"))
+    assert (
+        f"1 of custom left out; the first, {data}:1: record '0': the new answer 'Guitar' is a true one" in caplog.text
+    )
+    info = json.loads((Path(outcome.folder) / "run.json").read_text())
+    assert len(info["provenance"]["dataset"]["skipped"]) == 1 and info["provenance"]["stream"]["edits"] == 2

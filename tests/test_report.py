@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import pytest
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.identity import identify
 from editbench.results.leaderboard import collect_folders
 from editbench.results.measures import summarise
 from editbench.results.report import write_report
@@ -37,7 +38,18 @@ KINDS = ("rewrite", "paraphrase", "paraphrase", *["locality"] * 10, "subject_fac
 
 
 def write_run(
-    root, name, *, method="rome", seed=0, edits=8, checkpoints=(), rate=0.8, probe=None, status="done", settings=None
+    root,
+    name,
+    *,
+    method="rome",
+    seed=0,
+    edits=8,
+    checkpoints=(),
+    rate=0.8,
+    probe=None,
+    status="done",
+    settings=None,
+    parts=None,
 ):
     """A run as a session writes it, with rates around `rate` and a probe's texts from `probe(kind, position)`."""
     rng = random.Random(f"{method} {seed}")
@@ -48,6 +60,14 @@ def write_run(
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
         "method": {"name": method, "settings": settings or {"layer": 5}},
         "protocol": {"name": "default", "headline": HEADLINE},
+        **identify(
+            {
+                "method": method,
+                **{f"method.{name}": value for name, value in (settings or {"layer": 5}).items()},
+                "stream.edits": edits,
+                **(parts or {}),
+            }
+        ),
     }
     rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
     rows += [texts("final", edits, 6.0)]
@@ -128,7 +148,9 @@ def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
     assert "is not what the run wrote" in runs["broken"]["reason"] and runs["broken"]["heat"] is None
     done = runs["done"]
     assert done["cells"]["bytes_per_edit"] == 4096 and done["cells"]["seconds_per_edit"] == 2.5
-    assert done["halves"]["reliability"] > 0 and "seconds_per_edit" not in done["halves"]
+    low, high = done["intervals"]["reliability"]
+    assert 0 <= low < done["cells"]["reliability"] < high <= 1 and "seconds_per_edit" not in done["intervals"]
+    assert done["intervals"]["rewrite.exact_match"] and not [name for name in done["intervals"] if "immediate" in name]
     assert done["final"]["unrelated.activation"] == 0.008 and done["final"]["rewrite.activation"] == pytest.approx(0.9)
     assert not [name for name in done["final"] if name.endswith(("_n", "_low", "_high", "questions", "tokens"))]
     assert ["method.settings.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"

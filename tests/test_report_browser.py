@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
+from editbench.results.intervals import over_seeds
 from editbench.results.leaderboard import collect_folders
 from editbench.results.report import write_report
+from editbench.results.schema import SHARE
 from tests.test_report import plain_probe, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'editbench[dev]'")
@@ -156,9 +160,12 @@ class Page:
         return [option.text for option in Select(self.one(selector)).options]
 
     def lines(self, chart):
-        """What plotly draws: name to (x, y, half widths)."""
-        script = "return document.getElementById(arguments[0]).data.map((t) => [t.name, t.x, t.y, t.error_y?.array])"
-        return {name: (x, y, halves) for name, x, y, halves in self.browser.execute_script(script, chart)}
+        """What plotly draws: name to (x, y, how far the intervals reach down, and up)."""
+        script = (
+            "return document.getElementById(arguments[0]).data"
+            ".map((t) => [t.name, t.x, t.y, t.error_y?.arrayminus, t.error_y?.array])"
+        )
+        return {name: line for name, *line in self.browser.execute_script(script, chart)}
 
     def looks(self, chart):
         """Colour, symbol and dash of each line."""
@@ -268,7 +275,7 @@ def test_every_measure_can_be_drawn_over_the_edits(page):
     assert not page.one("#curves-run").is_displayed()
     page.one("#filter").send_keys("rome-0")
     page.choose("#curves-measure", "drift.weight_change")
-    x, y, _ = page.lines("curves-chart")["rome · edits 8 · seed 0"]
+    x, y, *_ = page.lines("curves-chart")["rome · edits 8 · seed 0"]
     assert (x, y) == ([0, 2, 4, 6, 8], [None, 0.02, 0.04, 0.06, 0.08])
     page.choose("#curves-measure", "ability.pocket.recall")
     assert page.lines("curves-chart")["rome · edits 8 · seed 0"][1] == [1, 0.98, 0.96, 0.94, 0.92]
@@ -283,7 +290,7 @@ def test_all_kinds_of_prompts_are_drawn_together_for_one_run(page):
     names = ["edits", "paraphrases", "locality", "unrelated"]
     assert page.texts("#curves-chart .legendtext") == names
     lines = page.lines("curves-chart")  # the later of two lines of one name: at checkpoints and the end
-    assert lines["locality"][:2] == ([0, 2, 4, 6, 8], [None, 0.002, 0.004, 0.006, 0.008])
+    assert lines["locality"][:2] == [[0, 2, 4, 6, 8], [None, 0.002, 0.004, 0.006, 0.008]]
     assert lines["unrelated"][0] == [0, 2, 4, 6, 8] and lines["edits"][1] == [None, 0.9, 0.9, 0.9, 0.9]
     looks = page.looks("curves-chart")
     assert len(looks) == 7 and len({colour for colour, _, _ in looks}) == len({symbol for _, symbol, _ in looks}) == 4
@@ -302,12 +309,16 @@ def test_final_measures_are_drawn_over_a_setting(study):
     study.choose("#study-setting", "method.theta")
     lines = study.lines("study-chart")  # with layer 2 there is but one point
     assert len(lines) == 6 and set(study.looks("study-chart")[0]).isdisjoint(study.looks("study-chart")[1])
-    x, y, halves = lines["scen · layer 1 · reliability"]
+    x, y, down, up = lines["scen · layer 1 · reliability"]
     assert x == [0.5, 0.65, 0.8]  # not the run that failed
     (one, other) = (float(study.cell(f"scen-0.5-{seed}", "reliability")) for seed in (0, 1))
     assert y[0] == pytest.approx((one + other) / 2, abs=1e-3)
-    assert halves[0] == pytest.approx(12.706 * abs(one - other) / 2, abs=2e-2)
-    assert lines["scen · layer 2 · reliability"][::2] == ([0.65], [None])
+    figures = [study.column("reliability")[study.runs().index(f"scen-0.5-{seed}")] for seed in (0, 1)]
+    means, lows, highs = np.array([[float(n) for n in re.findall(r"[\d.]+", text)] for text in figures]).T
+    low, high = over_seeds(means, lows, highs, SHARE)
+    assert (y[0] - down[0], y[0] + up[0]) == pytest.approx((low, high), abs=5e-3)
+    alone = lines["scen · layer 2 · reliability"]
+    assert alone[0] == [0.65] and alone[2:] == [[0], [0]]
     study.choose("#study-measure", "score")
     assert list(study.lines("study-chart")) == ["scen · layer 1", "scen · layer 2"]
     study.one("#filter").send_keys("memit")
@@ -323,7 +334,7 @@ def test_numbers_of_edits_lie_on_a_log_scale(study):
     assert study.browser.execute_script(axis) == "log"
     lines = study.lines("study-chart")
     assert list(lines) == [f"rome · {kind}" for kind in ("edits", "paraphrases", "locality", "unrelated")]
-    assert lines["rome · unrelated"][:2] == ([1, 10, 100], [0.001, 0.01, 0.1])
+    assert lines["rome · unrelated"][:2] == [[1, 10, 100], [0.001, 0.01, 0.1]]
     label = study.hover(study.all("#study-chart .points path")[1])
     assert "stream.edits 10: 0.900" in label
 

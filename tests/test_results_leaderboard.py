@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.identity import identify
 from editbench.results.leaderboard import COLUMNS, collect, read_csv, read_row, to_frame, where, write_csv
 from editbench.results.measures import summarise
 from editbench.results.reference import KEY, compare
-from editbench.results.schema import HEAD_COLUMNS, RUN_FILE, SCORES_FILE, TAIL_COLUMNS
+from editbench.results.schema import HEAD_COLUMNS, RUN_FILE, SCHEMA, SCORES_FILE, TAIL_COLUMNS
 from editbench.results.tables import layout, print_table, to_markdown
 
 HEADLINE = {
@@ -31,8 +32,23 @@ HEADLINE = {
 }
 
 
+NO_PARTS = {"of": "runs of schema 1"}
+
+
 def write_run(
-    root, run, *, method="rome", edits=2, rate=0.5, status="done", reason=None, model="tiny", constants="tuned"
+    root,
+    run,
+    *,
+    method="rome",
+    edits=2,
+    rate=0.5,
+    status="done",
+    reason=None,
+    model="tiny",
+    constants="tuned",
+    seed=0,
+    parts=None,
+    unsupported=0,
 ) -> Path:
     """A small run, as a session writes it."""
     provenance = {
@@ -43,12 +59,19 @@ def write_run(
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
         "method": {"name": method, "constants": constants, "settings": {}},
         "protocol": {"name": "memit", "headline": HEADLINE},
-        "seed": 0,
+        "seed": seed,
     }
+    if parts is not NO_PARTS:
+        made = {"method": method, "model.hash": "12e4567", "stream.edits": edits, "versions.exact_match": 1}
+        provenance |= identify({**made, **(parts or {})})
+    else:
+        provenance["schema"] = 1
     scores = {**dict.fromkeys(HEADLINE.values(), rate), "subject_fact.agreement": 0.125}
     rows = [_texts("baseline", 0, 4.0), _texts("final", edits, 5.0)]
     for position in range(edits):
-        common = {"record": f"r{position}", "position": position, "status": "scored", "scores": scores}
+        out = position >= edits - unsupported
+        done = {"status": "unsupported", "scores": {}} if out else {"status": "scored", "scores": scores}
+        common = {"record": f"r{position}", "position": position, **done}
         rows.append({"moment": "immediate", "edits": position + 1, "batch": position, **common})
         rows.append({"moment": "final", "edits": edits, "batch": edits - 1, **common})
     with RunStore.create(root, run, "seed: 0\n", provenance) as store:
@@ -87,15 +110,17 @@ def test_a_row_holds_what_the_run_measured(tmp_path):
     expected = {
         "run": "a", "status": "done", "method": "rome", "model": "tiny", "dataset": "counterfact", "protocol": "memit",
         "edits": 2, "batch_size": 1, "seed": 0, "score": 0.5, "score_n": 2, "reliability": 0.5, "reliability_n": 2,
-        "reliability_low": 0.5, "locality_high": 0.5, "scored": 2, "unsupported": 0, "failed": 0,
+        "scored": 2, "unsupported": 0, "failed": 0,
         "immediate.rewrite.exact_match": 0.5, "final.subject_fact.agreement": 0.125,
         "final.subject_fact.agreement_n": 2, "final.texts.plain.perplexity": 5.0, "perplexity_before": 4.0,
         "perplexity_after": 5.0, "perplexity_ratio": 1.25, "edit_seconds": 3.0, "evaluation_seconds": None,
         "seconds_per_edit": 3.0, "peak_rss_bytes": 10, "footprint_device_bytes": 7, "footprint_disk_bytes": None,
         "edits_made": 1, "bytes_per_edit": 8.0, "cached": "second moments",
         "editbench": "0.1.0", "commit": "1234567", "model_hash": "12e4567", "reason": None,
+        "shares": "locality.agreement, paraphrase.exact_match, rewrite.exact_match",
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
+    assert 0 < row["reliability_low"] < 0.1 and 0.9 < row["locality_high"] < 1
 
 
 def test_perplexity_before_may_come_from_a_checkpoint_at_zero_edits(tmp_path):
@@ -316,25 +341,25 @@ def test_the_best_of_each_comparable_group_is_bold(tmp_path):
     table = layout(collect(tmp_path))
     lines, column = table.lines, table.titles.index("score")
     assert [(line[0].text, line[3].text, line[column].text, line[column].bold) for line in lines] == [
-        ("grace", "1", "0.250 ± 0.000", False),  # nothing to compare it with
-        ("memit", "2", "0.750 ± 0.000", True),
-        ("rome", "2", "0.500 ± 0.000", False),
+        ("grace", "1", "0.250 [.006, .982]", False),  # nothing to compare it with
+        ("memit", "2", "0.750 [.112, .963]", True),
+        ("rome", "2", "0.500 [.075, .925]", False),
         ("nse", "2", "—", False),
     ]
-    assert "**0.750 ± 0.000**" in to_markdown(collect(tmp_path))
+    assert r"**0.750 \[.112, .963]**" in to_markdown(collect(tmp_path))
     ratio = table.titles.index("perplexity ratio")
     assert [line[ratio].bold for line in lines] == [False, True, True, False]  # a tie
-    assert lines[1][table.titles.index("other facts")].text == "0.125 ± 0.000"
+    assert lines[1][table.titles.index("other facts")].text == "0.125"  # no range is known here, and all are alike
 
 
 def test_a_narrow_terminal_gets_one_run_upright_and_several_without_intervals(tmp_path):
     write_run(tmp_path, "a")
-    assert "0.500 ± 0.000" in plain(collect(tmp_path))
+    assert "0.500 [.075, .925]" in plain(collect(tmp_path))
     upright = plain(collect(tmp_path), width=40)
-    assert re.search(r"^score +0.500 ± 0.000 *$", upright, re.MULTILINE) and "…" not in upright
+    assert re.search(r"^score +0.500 \[.075, .925\] *$", upright, re.MULTILINE) and "…" not in upright
     write_run(tmp_path, "b")
     narrow = plain(collect(tmp_path), width=80)
-    assert "0.500" in narrow and "±" not in narrow and "…" not in narrow
+    assert "0.500" in narrow and "[" not in narrow and "…" not in narrow
 
 
 def test_names_cannot_break_the_tables(tmp_path):
@@ -347,8 +372,75 @@ def test_names_cannot_break_the_tables(tmp_path):
 
 
 def test_the_note_counts_records_that_are_in_no_average():
-    row = {"run": "a", "status": "done", "unsupported": 12, "failed": 0, "skipped": 1}
+    row = {"run": "a", "status": "done", "schema": SCHEMA, "unsupported": 12, "failed": 0, "skipped": 1}
     assert layout([row]).lines[0][-1].text == "a: 12 unsupported, 1 skipped"
+
+
+def test_few_survivors_do_not_win(tmp_path):
+    """2 of 10 records edited, all right, is no better than 10 of 10, nearly all right."""
+    write_run(tmp_path, "survivors", method="rome", rate=1.0, edits=10, unsupported=8)
+    write_run(tmp_path, "all", method="memit", rate=0.75, edits=10)
+    write_run(tmp_path, "others", method="nse", rate=0.5, edits=10)
+    rows = collect(tmp_path)
+    by_run = {row["run"]: row for row in rows}
+    assert {run: (row["score"], row["coverage"]) for run, row in by_run.items()} == {
+        **{"survivors": (1.0, 0.2), "all": (0.75, 1.0), "others": (0.5, 1.0)}
+    }
+    assert by_run["survivors"]["score_penalised"] == pytest.approx(3 / (5 + 5 + 1))  # of 0.2, 0.2 and 1
+    assert by_run["all"]["score_penalised"] == pytest.approx(0.75)
+    table = layout(rows)
+    assert [line[0].text for line in table.lines] == ["memit", "nse", "rome"]
+    bold = {title: [line[0].text for line in table.lines if line[table.titles.index(title)].bold]
+            for title in ("reliability", "generality", "locality", "score", "penalised score")}  # fmt: skip
+    assert bold == dict.fromkeys(bold, ["memit"])
+    assert table.lines[2][table.titles.index("coverage")].text == "0.20"
+    assert table.lines[2][-1].text == "survivors: 8 unsupported, never the best: coverage is below 0.95"
+    assert [line[0].text for line in layout([by_run["all"], by_run["others"]]).lines] == ["memit", "nse"]
+    assert "coverage" not in layout([by_run["all"], by_run["others"]]).titles  # nothing to tell
+
+
+def test_of_equal_penalised_scores_that_of_most_records_stands_first(tmp_path):
+    write_run(tmp_path, "few", method="a", rate=0.0, edits=4, unsupported=2)
+    write_run(tmp_path, "all", method="b", rate=0.0, edits=4)
+    assert [line[0].text for line in layout(collect(tmp_path)).lines] == ["b", "a"]
+
+
+def test_records_left_out_for_a_reason_in_the_data_count_against_no_method(tmp_path):
+    path = write_run(tmp_path, "a", edits=4)
+    with RunStore.open(path) as store:
+        rows = store.scores()
+        for row in rows:
+            if row.get("record") == "r3":
+                row.update(status="skipped", scores={}, reason="skipped: a later edit overwrites it")
+        store.set_status("done", summary=summarise(rows, HEADLINE))
+    row = read_row(path)
+    assert (row["scored"], row["skipped"], row["coverage"], row["score_penalised"]) == (3, 1, 1.0, 0.5)
+
+
+def test_a_method_that_could_edit_nothing_has_a_penalised_score_of_0(tmp_path):
+    row = read_row(write_run(tmp_path, "a", edits=3, unsupported=3))
+    assert (row["score"], row["coverage"], row["score_penalised"]) == (None, 0.0, 0.0)
+
+
+def test_rows_that_were_not_measured_alike_do_not_compete(tmp_path):
+    write_run(tmp_path, "a", method="rome", rate=0.5)
+    write_run(tmp_path, "b", method="memit", rate=0.75)
+    write_run(tmp_path, "c", method="nse", rate=1.0, parts={"versions.exact_match": 2})
+    write_run(tmp_path, "d", method="finetune", rate=1.0, seed=1)
+    write_run(tmp_path, "e", method="scen", rate=1.0, parts=NO_PARTS)
+    write_run(tmp_path, "f", method="memit", rate=1.0, parts={"model.hash": "another"})
+    table = layout(collect(tmp_path))
+    score = table.titles.index("score")
+    assert [line[-1].text for line in table.lines if line[0].text == "scen"] == [
+        "e: made before schema 2 and not compared; run it again"
+    ]
+    assert [line[score].bold for line in table.lines if line[0].text == "memit"].count(True) == 1
+    assert {line[0].text for line in table.lines if line[score].bold} == {"memit"}
+    assert table.legend == [
+        "a and c are not compared: versions.exact_match is 1 and 2.",
+        'b and f are neither averaged nor compared: model.hash is "12e4567" and "another".',
+        "Only runs of one seed are compared; --by method,dataset makes one row of all seeds.",
+    ]
 
 
 # --- reference figures ---
@@ -371,7 +463,10 @@ def reference(tmp_path, **changes):
         "reliability": 0.5,
         "locality": 0.4,
         "perplexity_after": 4.0,
+        "schema": SCHEMA,
     }
+    made = {"method": "rome", "model.hash": "12e4567", "stream.edits": 2, "versions.exact_match": 1}
+    row["parts"] = json.dumps({**made, "torch": "another"})
     write_csv([{**row, **changes}], tmp_path / "reference.csv")
     return tmp_path / "reference.csv"
 
@@ -402,6 +497,30 @@ def test_compare_with_reference_figures(tmp_path):
     )
     wide = compare(rows[:1], reference(tmp_path), tolerance=0.1, perplexity_tolerance=0.25)
     assert {d["verdict"] for d in wide} == {"same", "no reference"}
+
+
+def test_a_reference_that_was_made_otherwise_is_refused_by_name(tmp_path):
+    write_run(tmp_path, "a")
+    rows = collect(tmp_path)
+
+    def reasons(**changes):
+        return {(d["verdict"], d["reason"]) for d in compare(rows, reference(tmp_path, **changes))}
+
+    parts = {"method": "rome", "model.hash": "12e4567", "stream.edits": 2, "versions.exact_match": 1}
+    other = json.dumps({**parts, "versions.exact_match": 2, "stream.order": "file"})
+    assert reasons(parts=other) == {("refused", 'stream.order is missing and "file"; versions.exact_match is 1 and 2')}
+    assert reasons(parts=json.dumps({**parts, "model.device": "cuda"})) != {}  # another machine is what it is for
+    assert {verdict for verdict, _ in reasons(parts=json.dumps({**parts, "model.device": "cuda"}))} == {
+        *("same", "differs", "no reference")
+    }
+    assert reasons(schema=1) == {("refused", "it has schema 2, the reference has schema 1; make the older one again")}
+    old = tmp_path / "reference.csv"
+    lines = [line.split(",") for line in reference(tmp_path).read_text().splitlines()]
+    keep = [i for i, name in enumerate(lines[0]) if name in (*KEY, "score")]
+    old.write_text("\n".join(",".join(line[i] for i in keep) for line in lines))  # as before there was a schema
+    assert {d["reason"] for d in compare(rows, old)} == {
+        "it has schema 2, the reference has schema 1; make the older one again"
+    }
 
 
 def test_compare_tells_what_was_not_measured(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench.results import ResultsError
-from editbench.results.measures import RESAMPLES, harmonic_mean, resampled_means, summarise
+from editbench.results.intervals import DRAWS, drawn_means
+from editbench.results.measures import harmonic_mean, summarise
 from editbench.results.strict_json import decode, encode
 
 HEADLINE = {
@@ -34,14 +36,16 @@ def row(index: int, reliability=1.0, generality=0.5, locality=0.25, **changes):
     } | changes
 
 
-def plain_bootstrap(values, seed):
-    """The oracle: draw records one resample at a time, average what is there."""
+def plain_means(values, seed, extreme):
+    """The oracle: one set of weights at a time, the first that of the record more, averaging what is there."""
     rng = np.random.default_rng(seed)
     means = []
-    for _ in range(RESAMPLES):
-        drawn = [values[index] for index in rng.integers(len(values), size=len(values))]
-        numbers = [value for value in drawn if not math.isnan(value)]
-        means.append(sum(numbers) / len(numbers) if numbers else math.nan)
+    for _ in range(DRAWS):
+        weights = [rng.standard_exponential() for _ in range(len(values) + 1)]
+        pairs = [(weights[0], extreme)] + [
+            pair for pair in zip(weights[1:], values, strict=True) if not math.isnan(pair[1])
+        ]
+        means.append(sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs))
     return np.array(means)
 
 
@@ -55,11 +59,9 @@ def test_the_score_is_the_harmonic_mean_of_the_headline_means():
     assert final["score"] == pytest.approx(3 / (1 / 1.0 + 1 / 0.5 + 1 / 0.5)) == pytest.approx(0.6)
     assert final["score_arithmetic"] == pytest.approx(2 / 3)
     assert final["score_n"] == 2
-    # Locality resamples to 0.25, 0.5 or 0.75, each end with probability 1/4.
-    assert final["score_low"] == pytest.approx(3 / (1 + 2 + 4)) and final["score_high"] == pytest.approx(
-        3 / (3 + 4 / 3)
-    )
-    assert final["headline"]["locality"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 2, "nonfinite": 0}
+    locality = final["headline"]["locality"]
+    assert (locality["mean"], locality["n"], locality["nonfinite"]) == (0.5, 2, 0)
+    assert 0 < final["score_low"] < 0.6 < final["score_high"] < 1
 
 
 @pytest.mark.parametrize(
@@ -74,28 +76,70 @@ def test_a_negative_headline_mean_is_refused():
         summarise([row(0, -1.0)], HEADLINE)
 
 
-def test_the_bootstrap_equals_a_plain_loop(monkeypatch):
+@pytest.mark.parametrize("within", [(0.0, 1.0), (-1.0, 1.0)])
+def test_weighted_means_equal_a_plain_loop(within, monkeypatch):
     rng = np.random.default_rng(7)
-    values = rng.random((37, 3))
-    values[rng.random((37, 3)) < 0.3] = np.nan
-    values[:, 2] = np.nan
-    values[5, 2] = 0.5  # in a single record: some resamples miss it
-    expected = np.stack([plain_bootstrap(column, 11) for column in values.T], axis=1)
-    assert np.isnan(expected[:, 2]).any()
-    np.testing.assert_allclose(resampled_means(values, 11), expected, rtol=1e-12)
-    monkeypatch.setattr("editbench.results.measures._BLOCK", 100)
-    np.testing.assert_allclose(resampled_means(values, 11), expected, rtol=1e-12)
+    values = rng.random((11, 3))
+    for missing in (False, True):
+        if missing:
+            values[rng.random((11, 3)) < 0.3] = np.nan
+            values[:, 2] = np.nan
+            values[5, 2] = 0.5  # in a single record
+        for block in (2**22, 100):
+            monkeypatch.setattr("editbench.results.intervals._BLOCK", block)
+            for drawn, extreme in zip(drawn_means(values, 11, within), within, strict=True):
+                expected = [plain_means(column, 11, extreme) for column in values.T]
+                np.testing.assert_allclose(drawn, expected, rtol=1e-12)
 
 
-def test_intervals_are_percentiles_of_the_bootstrap_and_depend_on_the_seed_only():
+def test_intervals_are_percentiles_and_depend_on_the_seed_only():
     values = np.random.default_rng(3).random(50)
     rows = [row(index, value) for index, value in enumerate(values)]
     measure = summarise(rows, HEADLINE, seed=5)["final"]["measures"]["rewrite.exact_match"]
-    low, high = np.percentile(plain_bootstrap(values, 5), [2.5, 97.5])
+    low, high = (np.percentile(plain_means(values, 5, end), at) for end, at in ((0, 2.5), (1, 97.5)))
     assert (measure["low"], measure["high"]) == (pytest.approx(low), pytest.approx(high))
     assert measure["low"] < measure["mean"] < measure["high"]
     assert summarise(rows, HEADLINE, seed=5) == summarise(rows, HEADLINE, seed=5)
     assert summarise(rows, HEADLINE, seed=6)["final"]["measures"]["rewrite.exact_match"] != measure
+
+
+def test_records_that_are_all_alike_leave_a_width():
+    final = summarise([row(index, 1.0, 1.0, 0.0) for index in range(50)], HEADLINE)["final"]
+    right, wrong = final["headline"]["reliability"], final["headline"]["locality"]
+    least = 0.025 ** (1 / 50)  # Clopper and Pearson
+    assert right["high"] == 1 and right["low"] == pytest.approx(least, abs=0.01)
+    assert wrong["low"] == 0 and wrong["high"] == pytest.approx(1 - least, abs=0.01)
+    perfect = summarise([row(index, 1.0, 1.0, 1.0) for index in range(50)], HEADLINE)["final"]
+    assert perfect["score"] == perfect["score_high"] == 1 and 0.8 < perfect["score_low"] < 0.95
+
+
+def test_a_measure_without_a_range_has_students_interval_and_none_where_all_are_alike():
+    scores = [{"essay.ngram_entropy": entropy, "edit.same": 7.0} for entropy in (5.0, 6.0, 7.0)]
+    measures = summarise([row(i, scores=one) for i, one in enumerate(scores)], {})["final"]["measures"]
+    half = 4.30265 / math.sqrt(3)
+    entropy, same = measures["essay.ngram_entropy"], measures["edit.same"]
+    assert (entropy["low"], entropy["high"]) == pytest.approx((6 - half, 6 + half), abs=1e-5)
+    assert same == {"mean": 7.0, "low": None, "high": None, "n": 3, "nonfinite": 0}
+
+
+def test_a_range_is_known_by_measure_or_scorer_and_holds():
+    rows = [row(index, scores={"rewrite.routing": 1.0, "edit.gain": 1.0}) for index in range(9)]
+    summary = summarise(rows, {}, ranges={"routing": (0, 1), "edit.gain": (-1, 1)})
+    routing, gain = (summary["final"]["measures"][name] for name in ("rewrite.routing", "edit.gain"))
+    assert routing["high"] == gain["high"] == 1 and 0.5 < routing["low"] < 0.8 and 0 < gain["low"] < 0.6
+    with pytest.raises(ResultsError, match="rewrite.routing is 1.5 in a record, which is not between 0 and 1"):
+        summarise([row(0, scores={"rewrite.routing": 1.5})], {}, ranges={"routing": (0, 1)})
+
+
+def test_ten_thousand_records_of_forty_measures_are_summarised_fast():
+    names = [f"kind{kind}.agreement" for kind in range(40)]
+    values = np.random.default_rng(0).random((10_000, 40)).round(1).tolist()
+    rows = [row(i, scores=dict(zip(names, one, strict=True))) for i, one in enumerate(values)]
+    start = time.process_time()
+    drawn_means(np.array(values), 0)
+    elapsed = time.process_time() - start
+    summarise(rows, {}, ranges={"agreement": (0, 1)})
+    assert elapsed < 2 and time.process_time() - start < 4
 
 
 def test_records_without_a_score_are_counted_and_in_no_average():
@@ -138,7 +182,10 @@ def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
     }
     rows = [decode(encode(item).encode()) if stored else item for item in [*rows, texts]]
     final = summarise(rows, HEADLINE)["final"]
-    assert final["headline"]["reliability"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 1, "nonfinite": 2}
+    assert final["headline"]["reliability"] == {
+        **{"mean": 0.5, "low": pytest.approx(0.0125, abs=0.01), "high": pytest.approx(0.9875, abs=0.01)},
+        **{"n": 1, "nonfinite": 2},
+    }
     assert final["texts"] == {"plain": {"perplexity": None, "texts": 2.0}}
     json.dumps(final, allow_nan=False)
 
@@ -201,10 +248,9 @@ def test_intervals_hold_the_mean_and_nothing_is_nan(triples):
     json.dumps(final, allow_nan=False)
     for measure in final["measures"].values():
         assert (measure["mean"] is None) == (measure["n"] == 0)
-        if measure["n"] == 1:
-            assert measure["low"] == pytest.approx(measure["mean"]) == measure["high"]
-        elif measure["n"]:
-            assert 0 <= measure["low"] <= measure["high"] <= 1
+        if measure["n"]:
+            assert 0 <= measure["low"] <= measure["mean"] <= measure["high"] <= 1
+            assert measure["low"] < measure["high"]
     if final["score"] is not None:
         means = [final["headline"][kind]["mean"] for kind in HEADLINE]
         assert min(means) - 1e-9 <= final["score"] <= final["score_arithmetic"] + 1e-9 <= max(means) + 2e-9

@@ -4,38 +4,62 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from editbench.results import ResultsError
+from editbench.results.intervals import t_quantile
 from editbench.results.leaderboard import collect, read_csv, where, write_csv
-from editbench.results.seeds import group, half_width, t_quantile
+from editbench.results.schema import SCHEMA
+from editbench.results.seeds import group, missing_in
 from editbench.results.tables import layout, to_markdown
 from tests.test_report import write_run
+
+DECIDING = ("method", "model", "protocol", "batch_size", "settings", "model_hash", "data_hash")
 
 
 def row(run, seed, score, **more):
     """A leaderboard row, as far as these tests need one."""
     common = {"status": "done", "method": "rome", "model": "tiny", "dataset": "cf", "protocol": "p", "edits": 10}
     interval = {"score_low": 0.0, "score_high": 1.0, "score_n": 10, "content_hash": f"h{run}"}
-    return {"run": run, "seed": seed, "seeds": 1, "score": score, "reason": None, **common, **interval, **more}
+    made = {**common, **more}
+    digests = {"identity": f"i {[made.get(name) for name in DECIDING]}", "comparable_group": "c", "schema": SCHEMA}
+    return {"run": run, "seed": seed, "seeds": 1, "score": score, "reason": None, **digests, **interval, **made}
 
 
-@pytest.mark.parametrize(
-    ("freedom", "quantile"),
-    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227), (100, 1.98397)],
-)
-def test_quantiles_are_those_of_the_tables(freedom, quantile):
-    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-5)
-
-
-def test_a_mean_over_seeds_has_the_t_interval():
-    (merged,) = group([row("c", 2, 0.9), row("a", 0, 0.5), row("b", 1, 0.7)])
-    half = 4.30265 * 0.2 / math.sqrt(3)  # the standard deviation of 0.5, 0.7, 0.9 is 0.2
+def test_the_interval_over_seeds_has_the_records_part_and_the_spread_between_seeds():
+    runs = [row(run, seed, score, score_low=score - 0.02, score_high=score + 0.01)
+            for run, seed, score in (("c", 2, 0.9), ("a", 0, 0.5), ("b", 1, 0.7))]  # fmt: skip
+    (merged,) = group(runs)
     assert merged["score"] == pytest.approx(0.7)
-    assert (merged["score_low"], merged["score_high"]) == pytest.approx((0.7 - half, 0.7 + half), abs=1e-5)
-    assert half_width([0.5, 0.7, 0.9]) == pytest.approx(half, abs=1e-5)
-    assert (merged["seeds"], merged["seed"], merged["run"], merged["score_n"]) == (3, "0, 1, 2", "a, b, c", 30)
+    between = 0.2**2 / 3  # the standard deviation of 0.5, 0.7, 0.9 is 0.2
+    for end, reach in (("low", -0.02), ("high", 0.01)):
+        variance = between + (reach / 1.959964) ** 2
+        half = t_quantile(2 * (variance / between) ** 2) * math.sqrt(variance)
+        assert merged[f"score_{end}"] == pytest.approx(np.clip(0.7 + math.copysign(half, reach), 0, 1))
+    assert (merged["seeds"], merged["seed"], merged["run"], merged["score_n"]) == (3, "0, 1, 2", "a, b, c", 10)
     assert merged["content_hash"] == "ha, hb, hc" and merged["edits"] == 10 and merged["status"] == "done"
+
+
+def test_seeds_that_agree_are_no_surer_than_one_of_them():
+    (merged,) = group([row(str(seed), seed, 1.0, score_low=0.96, score_high=1.0) for seed in range(5)])
+    assert (merged["score_low"], merged["score_high"]) == pytest.approx((0.96, 1.0))
+
+
+def test_only_shares_end_at_0_and_1_and_a_run_without_interval_leaves_none():
+    for shares, high in (
+        ("agreement", 1.0),
+        ("exact_match, essay.agreement", 1.0),
+        ("exact_match", None),
+        (None, None),
+    ):
+        name = "final.essay.agreement"
+        runs = [row(str(seed), seed, 0.5, shares=shares, **{name: v, f"{name}_low": v, f"{name}_high": v})
+                for seed, v in enumerate((0.9, 1.0))]  # fmt: skip
+        (merged,) = group(runs)
+        assert merged[f"{name}_high"] == pytest.approx(high or 0.95 + 12.7062 * 0.05, abs=1e-4)
+        runs[1][f"{name}_low"] = None
+        assert group(runs)[0][f"{name}_high"] is None
 
 
 def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
@@ -43,10 +67,11 @@ def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
     assert (merged["score"], merged["score_low"], merged["seeds"], merged["seed"]) == (0.5, None, 1, 0)
     (merged,) = group([row("a", 0, 0.4), row("b", 0, 0.6), row("c", 1, 0.9)])
     assert merged["score"] == pytest.approx(0.7) and merged["seeds"] == 2
-    assert merged["score_high"] - 0.7 == pytest.approx(half_width([0.5, 0.9]))
+    (two,) = group([row("a", 0, 0.5), row("c", 1, 0.9)])
+    assert merged["score_high"] == two["score_high"]
 
 
-@pytest.mark.parametrize("name", ["method", "edits", "protocol", "settings", "model_hash", "data_hash", "batch_size"])
+@pytest.mark.parametrize("name", ["method", "edits", "protocol", "settings", "batch_size", "identity", "schema"])
 def test_nothing_but_the_seed_may_differ(name):
     assert len(group([row("a", 0, 0.5, **{name: "1"}), row("b", 1, 0.7, **{name: "2"})])) == 2
 
@@ -66,15 +91,61 @@ def test_by_adds_columns_and_orders_the_rows():
         group(rows, ["metod"])
 
 
-def test_a_figure_that_a_seed_lacks_is_no_mean_over_fewer():
-    (merged,) = group([row("a", 0, 0.5, perplexity_ratio=1.0), row("b", 1, 0.7, perplexity_ratio=None)])
-    assert merged["perplexity_ratio"] is None and merged["score"] == pytest.approx(0.6)
+def test_a_figure_that_a_seed_lacks_is_a_mean_over_the_others_and_says_so():
+    rows = [row(f"{method}{seed}", seed, 0.5, method=method, perplexity_ratio=1.0 + seed) for method in ("a", "b")
+            for seed in range(3)]  # fmt: skip
+    rows[0]["perplexity_ratio"] = None
+    lacking, complete = group(rows)
+    assert lacking["perplexity_ratio"] == pytest.approx(2.5) and missing_in(lacking) == {"perplexity_ratio": 1}
+    assert complete["perplexity_ratio"] == pytest.approx(2.0) and complete["missing"] is None
+    complete["perplexity_ratio"] = 3.0
+    table = layout([lacking, complete])
+    column = table.titles.index("perplexity ratio")
+    assert [(line[0].text, line[column].text, line[column].bold) for line in table.lines] == [
+        ("a", "2.500 (2 of 3 seeds)", False),  # the lowest, but it is not known what the third would be
+        ("b", "3.000", False),
+    ]
+    nowhere = group([row("a", 0, 0.5, perplexity_ratio=None), row("b", 1, 0.7, perplexity_ratio=None)])
+    assert nowhere[0]["perplexity_ratio"] is None and missing_in(nowhere[0]) == {}
 
 
-def test_counts_are_sums_and_peaks_are_the_highest():
-    costs = [{"unsupported": 1, "peak_rss_bytes": 5, "edit_seconds": 2.0}, {"peak_rss_bytes": 7, "edit_seconds": 4.0}]
+def test_counts_are_of_one_seed_and_peaks_are_the_highest():
+    costs = [
+        {"scored": 9, "unsupported": 1, "peak_rss_bytes": 5, "edit_seconds": 2.0, "score_n": 9},
+        {"scored": 10, "unsupported": 0, "peak_rss_bytes": 7, "edit_seconds": 4.0, "score_n": 10},
+    ]
     (merged,) = group([row(str(seed), seed, 0.5, **one) for seed, one in enumerate(costs)])
-    assert (merged["unsupported"], merged["peak_rss_bytes"], merged["edit_seconds"]) == (1, 7, 3.0)
+    assert (merged["scored"], merged["score_n"], merged["unsupported"]) == (9, 9, 1)  # the worst seed's
+    assert (merged["peak_rss_bytes"], merged["edit_seconds"], merged["schema"]) == (7, 3.0, SCHEMA)
+
+
+def test_runs_that_do_not_say_what_they_were_made_with_stay_alone():
+    rows = [row(str(seed), seed, 0.5, identity=None, comparable_group=None, schema=1) for seed in range(2)]
+    assert [one["seeds"] for one in group([*rows, row("new", 2, 0.5)])] == [1, 1, 1]
+
+
+def test_what_looks_like_a_seed_and_is_none_is_named(tmp_path):
+    made = {"stream.order": "shuffled", "model.templates": "sampled"}
+    write_run(tmp_path, "a", seed=0, parts=made)
+    write_run(tmp_path, "b", seed=1, parts=made)
+    write_run(tmp_path, "c", seed=2, parts={"stream.order": "file", "model.templates": ["{}"]})
+    write_run(tmp_path, "d", seed=3, parts={**made, "torch": "2.0"})
+    rows = group(collect(tmp_path))
+    assert {(one["run"], one["seeds"]) for one in rows} == {("d", 1), ("a, b", 2), ("c", 1)}
+    text = " ".join(layout(rows).legend)
+    assert 'stream.order is "shuffled" and "file"' in text or 'stream.order is "file" and "shuffled"' in text
+    assert "model.templates is" in text and "neither averaged nor compared" in text
+    assert "are not averaged: torch is" in text
+
+
+@pytest.mark.parametrize("methods", [("rome", "memit"), ("memit", "rome")])
+def test_rows_with_other_seeds_do_not_compete(tmp_path, methods):
+    for method, seeds in zip(methods, ((0,), (0, 2)), strict=True):
+        for seed in seeds:
+            write_run(tmp_path, f"{method}-{seed}", method=method, seed=seed, edits=20, rate=0.4 + 0.1 * len(seeds))
+    table = layout(group(collect(tmp_path), ["method"]))
+    assert not any(cell.bold for line in table.lines for cell in line)
+    assert f"Rows with other seeds are not compared: {methods[0]} has 0; {methods[1]} has 0, 2." in table.legend
 
 
 def test_a_run_that_failed_keeps_its_row():
@@ -88,9 +159,9 @@ def test_grouped_rows_go_through_tables_and_csv(tmp_path):
     write_run(tmp_path, "memit-0", method="memit", edits=20)
     rows = group(collect(tmp_path), ["method"])
     table = layout(rows)
-    assert "seeds" in table.titles and "Means over seeds" in table.legend[0]
+    assert "seeds" in table.titles and "Means over seeds" in table.legend[-1]
     seeds, score = table.titles.index("seeds"), table.titles.index("score")
-    assert {line[0].text: (line[seeds].text, "±" in line[score].text) for line in table.lines} == {
+    assert {line[0].text: (line[seeds].text, "[" in line[score].text) for line in table.lines} == {
         **{"rome": ("3", True), "memit": ("1", False)}
     }
     assert "Means over seeds" in to_markdown(rows)

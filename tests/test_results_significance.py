@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.identity import identify
 from editbench.results.leaderboard import collect, collect_folders
 from editbench.results.measures import summarise
 from editbench.results.seeds import group
@@ -14,14 +15,19 @@ from editbench.results.significance import compare_runs, holm, marks
 from editbench.results.tables import Marks, layout, to_markdown
 from tests.test_report import HEADLINE
 
+NO_PARTS = {"of": "runs of schema 1"}
 
-def run(root, name, values, *, seed=0, protocol=None, data="d"):
+
+def run(root, name, values, *, seed=0, data="d", parts=None):
     """A run whose records have these values of the three headline measures; one number stands for all three."""
     provenance = {
         **{"seed": seed, "model": {"name": "tiny"}, "dataset": {"name": "cf", "hash": data}},
         **{"method": {"name": name.partition("-")[0], "settings": {}}, "stream": {"edits": len(values)}},
-        "protocol": {"name": "default", "headline": HEADLINE, "tokens_per_batch": seed, **(protocol or {})},
+        "protocol": {"name": "default", "headline": HEADLINE},
+        "schema": 1,
     }
+    if parts is not NO_PARTS:
+        provenance |= identify({"method": name.partition("-")[0], "dataset.hash": data, **(parts or {})})
     rows = []
     for position, value in enumerate(values):
         numbers = value if isinstance(value, tuple) else (value,) * 3
@@ -38,7 +44,17 @@ def test_five_wins_of_five(tmp_path):
     result = compare_runs(run(tmp_path, "a", [1.0] * 5), run(tmp_path, "b", [0.0] * 5))
     assert list(result) == ["reliability", "generality", "locality", "score"]
     for one in result.values():
-        assert one == {"a": 1, "b": 0, "difference": 1, "low": 1, "high": 1, "p_value": 2 / 32, "pairs": 5}
+        low = one.pop("low")
+        assert one == {"a": 1, "b": 0, "difference": 1, "high": 1, "p_value": 2 / 32, "pairs": 5}
+        # As Clopper and Pearson's interval of five of five, stretched from [0, 1] to [-1, 1].
+        assert low == pytest.approx(2 * 0.025 ** (1 / 5) - 1, abs=0.04)
+
+
+def test_a_difference_has_a_width_though_all_pairs_are_alike(tmp_path):
+    a, b = (run(tmp_path, name, [1.0] * 30) for name in "ab")
+    for one in compare_runs(a, b).values():
+        assert one["difference"] == 0 and one["low"] == pytest.approx(-one["high"], abs=0.03)
+        assert 0.1 < one["high"] < 0.25
 
 
 def test_three_wins_a_loss_and_a_tie(tmp_path):
@@ -69,8 +85,8 @@ def test_many_records_are_swapped_at_random_and_the_same_again(tmp_path):
     one = compare_runs(a, b)["reliability"]
     exact = 0.00222  # sign test: 2 P(X >= 30), X binomial of 40 and a half
     assert one["p_value"] == pytest.approx(exact, abs=0.0015) and one == compare_runs(a, b)["reliability"]
-    # The interval of a mean of 30 × 1 and 10 × -1: 0.5 ± 1.96 · sqrt(0.75 / 40).
-    assert (one["low"], one["high"]) == pytest.approx((0.232, 0.768), abs=0.04)
+    # Clopper and Pearson's interval of 30 of 40, stretched from [0, 1] to [-1, 1].
+    assert (one["low"], one["high"]) == pytest.approx((0.176, 0.746), abs=0.02)
     assert compare_runs(run(tmp_path, "c", [1.0] * 40), run(tmp_path, "d", [0.0] * 40))["score"]["p_value"] < 0.001
 
 
@@ -88,22 +104,49 @@ def test_several_seeds_are_averaged_by_record(tmp_path):
     assert (one["a"], one["b"], one["pairs"]) == (0.75, 0.0, 2) and one["p_value"] == 0.5
 
 
-def test_what_cannot_be_compared_is_refused_unless_forced(tmp_path):
+def test_several_runs_of_one_seed_count_once(tmp_path):
+    a = [run(tmp_path, f"a-{i}", values, seed=seed) for i, (seed, values) in enumerate(
+        ((0, [1.0, 1.0]), (0, [0.0, 1.0]), (1, [0.0, 0.0])))]  # fmt: skip
+    b = [run(tmp_path, f"b-{seed}", [0.0, 0.0], seed=seed) for seed in range(2)]
+    assert compare_runs(a, b)["reliability"]["a"] == 0.375  # of 0.75 and 0, not of 1, 0.5 and 0
+    assert compare_runs([*b, b[0]], b)["reliability"]["difference"] == 0
+
+
+def test_the_spread_over_seeds_is_in_the_interval(tmp_path):
+    def runs(name, *shares):
+        return [run(tmp_path, f"{name}-{seed}", [1.0] * right + [0.0] * (100 - right), seed=seed)
+                for seed, right in enumerate(shares)]  # fmt: skip
+
+    b = runs("b", 50, 50, 50)
+    near, far = (compare_runs(runs(f"a{a[0]}", *a), b)["score"] for a in ((70, 70, 70), (55, 70, 85)))
+    assert near["difference"] == pytest.approx(far["difference"]) == pytest.approx(0.2)
+    assert near["high"] - near["low"] < 0.25 and far["high"] - far["low"] > 0.5
+    assert near["low"] > 0 > far["low"]
+
+
+def test_what_cannot_be_compared_is_refused_by_name_unless_forced(tmp_path):
     a = run(tmp_path, "a", [1.0, 1.0])
     others = {
-        "protocols differ: max_tokens is None and 5": run(tmp_path, "b", [0.0, 0.0], protocol={"max_tokens": 5}),
-        "datasets differ: d and e": run(tmp_path, "c", [0.0, 0.0], data="e"),
+        "protocol.max_tokens is missing and 5": run(tmp_path, "b", [0.0, 0.0], parts={"protocol.max_tokens": 5}),
+        "versions.likelihood is missing and 3": run(tmp_path, "g", [0.0, 0.0], parts={"versions.likelihood": 3}),
+        'dataset.hash is "d" and "e"': run(tmp_path, "c", [0.0, 0.0], data="e"),
         "records differ: 0 only in the first, 1 only in the second": run(tmp_path, "d", [0.0, 0.0, 0.0]),
+        "the seeds differ: 0 of the first, 7 of the second": run(tmp_path, "h", [0.0, 0.0], seed=7),
+        "made before schema 2 and does not say with what": run(tmp_path, "i", [0.0, 0.0], parts=NO_PARTS),
     }
     for reason, other in others.items():
         with pytest.raises(ResultsError, match=reason):
             compare_runs(a, other)
         assert compare_runs(a, other, force=True)["reliability"]["pairs"] == 2
-    assert compare_runs(a, run(tmp_path, "e", [0.0, 0.0], seed=7))["reliability"]["pairs"] == 2  # tokens_per_batch
+    two = [run(tmp_path, f"j-{seed}", [0.0, 0.0], seed=seed) for seed in (0, 2)]
+    with pytest.raises(ResultsError, match="the seeds differ: 0 of the first, 0, 2 of the second"):
+        compare_runs(a, two)
+    own = {"method.layer": 5, "stream.batch_size": 10, "torch": "2.0", "editbench": "0.2"}
+    assert compare_runs(a, run(tmp_path, "e", [0.0, 0.0], parts=own))["reliability"]["pairs"] == 2
     with pytest.raises(ResultsError, match="no record has a headline measure in both"):
         compare_runs(a, run(tmp_path, "f", [(None, None, None)] * 2))
-    with pytest.raises(ResultsError, match="no seeds of one method"):
-        compare_runs([a, others["datasets differ: d and e"]], a)
+    with pytest.raises(ResultsError, match='no seeds of one method: dataset.hash is "d" and "e"'):
+        compare_runs([a, others['dataset.hash is "d" and "e"']], a)
 
 
 def test_holm_steps_down():
@@ -124,7 +167,7 @@ def test_marks_show_what_is_worse_than_the_best(tmp_path):
         **{"best": (True, False), "near": (False, False), "far": (False, True)}
     }
     text = to_markdown(rows, marks=marks(rows, folders))
-    assert "0.000 ± 0.000 †" in text and "† worse than the best" in text
+    assert r"0.000 \[0, .26" in text and "] † |" in text and "† worse than the best" in text
     assert layout(rows).legend == [] and "†" not in to_markdown(rows)
 
 
@@ -138,7 +181,9 @@ def test_marks_of_grouped_rows_and_of_what_cannot_be_tested(tmp_path):
     found = marks(rows, folders)
     far = next(row for row in rows if row["method"] == "far")
     assert found.worse == {(far["content_hash"], name) for name in ("reliability", "generality", "locality", "score")}
-    assert len(found.untested) == 1 and "the datasets differ" in found.untested[0]
+    assert found.untested == ()  # what is not measured alike is not beside it
+    assert any('dataset.hash is "another" and "d"' in text or 'dataset.hash is "d" and "another"' in text
+               for text in layout(rows).legend)  # fmt: skip
     shutil.rmtree(tmp_path / "far-1")
     assert "1 of its runs are not in these" in " ".join(marks(rows, collect_folders(tmp_path)).untested)
     assert marks([], {}) == Marks() and marks(collect(tmp_path)[:1], folders) == Marks()

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench.results import ResultsError, RunStore, files
-from editbench.results.schema import EDITS_FILE, RUN_FILE, SCORES_FILE
+from editbench.results.schema import EDITS_FILE, RUN_FILE, SCHEMA, SCORES_FILE
 from editbench.results.store import read_info
 from editbench.results.strict_json import decode, encode
 
@@ -66,7 +66,7 @@ def test_a_run_is_created_written_ended_and_read_again(store):
         assert again.repairs == ()
         assert [row.get("record", row.get("texts")) for row in again.scores()] == ["r0", "r1", "plain"]
         assert again.edits() == [edit_row()]
-        assert again.info["provenance"] == {"seed": 0, "model": {"hash": "abc"}}
+        assert again.info["provenance"] == {"schema": SCHEMA, "seed": 0, "model": {"hash": "abc"}}
         assert again.info["status"] == "done" and again.info["ended"] >= again.info["started"]
         assert again.info["summary"] == {"final": None} and again.info["costs"] == {"edit_seconds": 0.5}
         assert sorted(again.info["files"]) == [EDITS_FILE, SCORES_FILE]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRequest, make_editor
+from editbench.evaluation import Evaluator
 from editbench.evaluation.drift import last_hidden
 from editbench.evaluation.forward import Query, answer
 from editbench.evaluation.perplexity import text_scores
@@ -140,7 +141,7 @@ def test_sampling_is_the_models_own():
 
 
 def test_edits_are_learnt():
-    editor = edited(expert_steps=60)
+    editor = edited(expert_steps=60, train_eos=True)
     answers = editor.generate([r.prompt for r in REQUESTS], max_new_tokens=8)
     assert [a.strip() for a in answers] == [r.target for r in REQUESTS]  # EOS included: nothing follows
 
@@ -252,6 +253,21 @@ def test_rows_without_prompt():
             assert torch.equal(logits(editor.host, ids, mask), before)
         with editor.answering(last):
             assert not torch.equal(logits(editor.host, ids, mask), before)
+
+
+@pytest.mark.parametrize("theta_texts", [None, 1.0])
+def test_texts_may_have_a_threshold_of_their_own(theta_texts):
+    """An activation never exceeds 1: with that threshold texts are the base model's, and prompts still the experts'."""
+    editor = edited(theta_texts=theta_texts)
+    host, passages = editor.host, [Passage(r.prompt, r.target) for r in REQUESTS]
+    before = text_scores(host, passages)
+    evaluator = Evaluator(host, scorers=["exact_match"], texts={"accurate": passages})
+    (row,) = evaluator.score_texts("final", 3, 2, editor)
+    assert (row["scores"] == before) is (theta_texts == 1.0)
+    (asked,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))], editor=editor)
+    (base,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))])
+    assert asked[0].nll < base[0].nll
+    assert editor.for_texts().bank is editor.bank and editor.config.theta == 0.65
 
 
 def test_errors_name_what_was_found():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editbench import EditRequest, Host, make_editor
+from editbench import EditRequest, make_editor
 from editbench.editor import EditError
 from editbench.methods.scen.experts import Lessons, train_experts
 from editbench.methods.scen.neurons import initial_neuron, train_neurons
@@ -175,17 +175,6 @@ def test_refusals():
     receipt = editor.edit([REQUESTS[0], long])
     assert receipt.applied == ["a"]
     assert receipt.skipped["long"].startswith("unsupported: prompt and answer take ")
-    merging = scen(host, answer_separator="")
-    refused = merging.edit([EditRequest("m", "The mother tong", None, "ue")])
-    assert "merges the end of the prompt" in refused.skipped["m"]
-
-
-def test_tokenizer_without_eos():
-    whole = tiny_host()
-    whole.tokenizer.eos_token = None
-    host = Host(whole.model, whole.tokenizer, name="endless")
-    with pytest.raises(ValueError, match="the tokenizer of endless has no EOS"):
-        scen(host)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +182,8 @@ def test_tokenizer_without_eos():
     [
         ({"expert_store": "sparse"}, "'sparse'; it must be one of dense, lowrank"),
         ({"bits": 3}, "bits is 3"),
-        ({"prompt_format": "[INST]"}, "must contain"),
+        ({"prompt_format": "{}"}, "the dataset or the protocol poses the questions"),
+        ({"answer_separator": ""}, "one space stands before every answer"),
         ({"host_bytes": 0}, "set bank_directory"),
         ({"expert_steps": 0}, "expert_steps is 0"),
         ({"layer": 9}, "layer 9 does not exist"),

@@ -88,6 +88,18 @@ def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
     assert row["seconds_per_edit"] > 0
 
 
+def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(make):
+    outcome = setup.run(make("protocol.final_first.default=2"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if "record" in r]
+    assert sum(r["moment"] == "immediate" for r in rows) == 6
+    assert [r["position"] for r in rows if r["moment"] == "final"] == [0, 1]
+    info = json.loads((outcome.folder / "run.json").read_text())
+    assert info["provenance"]["protocol"]["final_first"] == 2
+    assert info["summary"]["final"]["records"]["scored"] == 2
+    with pytest.raises(ValueError, match="final_first is 0 for counterfact; it must be at least 1"):
+        setup.run(make("protocol.final_first.default=0"))
+
+
 def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
     first = setup.run(make())
     again = setup.run(make())
@@ -186,6 +198,24 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     assert row["scored"] == 5
 
 
+def test_an_edit_that_a_later_one_replaces_is_not_scored_on_its_old_target(make, tmp_path):
+    """Immediately after its own batch it is; and it is again where the later edit was not made."""
+    data = tmp_path / "counterfact.json"
+    rows = list(records())
+    rows[4] = {**rows[4], "prompt": f" {rows[1]['prompt']}", "subject": rows[1]["subject"]}
+    rows[5] = {**rows[5], "prompt": rows[2]["prompt"], "subject": rows[2]["subject"], "target_new": "Toko " * 200}
+    data.write_text(json.dumps(rows))
+    outcome = setup.run(make("stream.order=file", "stream.checkpoints=[3]"))
+    found = {(r["moment"], r["record"]): r for r in lines(outcome.folder, "scores.jsonl") if "record" in r}
+    assert {r["status"] for (moment, id), r in found.items() if moment != "final" and id != "5"} == {"scored"}
+    assert found["final", "1"]["status"] == "skipped"
+    assert found["final", "1"]["reason"] == "skipped: overwritten by '4'"
+    assert found["final", "2"]["status"] == "scored"  # the edit that would replace it is longer than the model takes
+    assert found["final", "5"]["status"] == "unsupported"
+    row = read_row(outcome.folder)
+    assert (row["scored"], row["skipped"], row["unsupported"]) == (4, 1, 1)
+
+
 def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
     file = tmp_path / "questions.jsonl"
     rows = [{"prompt": f"What is the capital of land {i}?", "target": "Rome"} for i in range(6)]
@@ -196,6 +226,13 @@ def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
     assert row["reliability"] is None
     reasons = {r["reason"] for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "unsupported"}
     assert reasons == {"unsupported: ROME needs a subject, and the record has none"}
+
+
+def test_a_method_cannot_call_a_record_the_data_s_fault(make, monkeypatch):
+    """What a method passes over counts against its coverage, whatever it calls it."""
+    monkeypatch.setattr(ROME, "refusal", lambda self, request: "skipped: too hard" if request.id == "1" else None)
+    row = read_row(setup.run(make()).folder)
+    assert (row["unsupported"], row["skipped"], row["scored"]) == (1, 0, 5) and row["coverage"] == 5 / 6
 
 
 def test_editors_never_see_probes(make, monkeypatch):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"accelerate", "datasets", "hydra", "pandas", "torch", "transformers", "wandb"}
+HEAVY = {"accelerate", "datasets", "hydra", "pandas", "scipy", "torch", "transformers", "wandb"}
 
 HELP = """
 import runpy

@@ -137,6 +137,92 @@ def test_conflicts():
     assert stream.conflicts == (("a", "b"), ("b", "d"))
 
 
+def test_conflicts_are_told_by_what_is_spelt_alike():
+    stream = stream_of(
+        record("a", "Who made e\u0301?", target="x"),
+        record("b", "who made  é? ", target=" X"),
+        record("c", "WHO MADE É?", target="y"),
+    )
+    assert stream.conflicts == (("a", "c"), ("b", "c"))
+
+
+def test_overwritten():
+    stream = stream_of(
+        record("a", "P is", target="x"),
+        record("b", "p is", target="y"),
+        record("c", "Q is", target="y"),
+        record("d", "P is", target="x"),
+        record("e", "Q is", target="y"),
+    )
+    assert stream.overwritten(1) == {}
+    assert stream.overwritten(2) == stream.overwritten(3) == {"a": "b"}
+    assert stream.overwritten(5) == {"b": "d"}  # the fourth wrote the first again
+    assert stream.overwritten(5, {"d": "failed"}) == {"a": "b"}
+    assert stream.overwritten(5, ["b", "d"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt", "reason"),
+    [
+        ("locality", "Ann Lee was born in", "about an edited subject"),
+        ("unrelated", "Ann Lee was born in", "about an edited subject"),
+        ("subject_fact", "Ann Lee was born in", None),
+        ("subject_fact", "ann lee LIVES  in", "is itself edited"),
+        ("locality", "Where is it?", "is itself edited"),
+        ("unrelated", "where is it?", "is itself edited"),
+        ("locality", "Where is that?", None),
+        ("paraphrase", "Her home is", "edits give it several answers"),
+        ("paraphrase", "her  Home is", "edits give it several answers"),
+        ("paraphrase", "Where is it?", "edits give it several answers"),  # edited to something else
+        ("paraphrase", "Ann Lee lives in", None),
+        ("paraphrase", "Both say", None),
+    ],
+)
+def test_what_says_nothing_in_a_stream(kind, prompt, reason):
+    def asked(id, prompt, subject, target, *paraphrases):
+        probes = tuple(Probe("paraphrase", text, target) for text in paraphrases)
+        return EditRecord(EditRequest(id, prompt, subject, target), probes)
+
+    stream = stream_of(
+        asked("a", "Ann Lee lives in", "Ann Lee", "Rome", "Her home is", "Where is it?", "Both say"),
+        asked("b", "Bo Ek lives in", "Bo Ek", "Oslo", "Her home is"),
+        asked("c", "Where is it?", None, "Bonn"),
+        asked("d", "Cy Po lives in", "Cy Po", " rome", "Both say"),
+    )
+    assert stream.left_out(Probe(kind, prompt, "x")) == reason
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompt", "touched"),
+    [
+        ("Danielle Darrieux", "what is the mother tongue of danielle darrieux", True),
+        ("Danielle Darrieux", "what is danielle darrieux's mother tongue in Paris", True),
+        ("France", "what is the capital of france", True),
+        ("France", "WHAT IS THE CAPITAL OF FRANCE", True),
+        ("France", "Who is anatole france?", False),  # a text with capitals would have one here
+        ("France", "Who is France's president?", True),
+        ("May", "what may a person do", False),
+        ("May", "What may a person do", False),
+        ("May", "What did May do", True),
+        ("It", "who is the author of it", False),
+        ("The Who", "who sings in the who", True),
+        ("it", "Who wrote it?", True),  # the data calls it so
+        ("Who", "who is that", False),
+        ("Sa\u0303o Paulo", "Where is São Paulo?", True),
+        ("São Paulo", "where is sa\u0303o paulo?", True),
+        ("Iran", "The Iranian president is", False),
+        ("Iran", "The Iran-based firm is", True),
+        ("C#", "C is older than", False),
+        ("北京", "中国的首都是北京。", True),
+        ("东京", "中国的首都是北京。", False),
+        ("St. Louis", "St Louis lies in", True),
+    ],
+)
+def test_questions_about_an_edited_subject_in_any_writing(subject, prompt, touched):
+    stream = stream_of(record(1, f"It is {subject}, they say,", subject))
+    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
+
+
 def test_edited_subjects():
     stream = stream_of(record(1, "B a", "B"), record(2, "x"), record(3, "A a", "A"), record(4, "B b", "B"))
     assert stream.edited_subjects == ("B", "A")
@@ -150,7 +236,9 @@ def test_edited_subjects():
         ("Joann Lee was born in", False),
         ("Ann Leeds was born in", False),
         ("Ann, daughter of Lee, was", False),
-        ("ann lee was born in", False),
+        ("ann lee was born in", True),
+        ("ANN LEE WAS BORN IN", True),
+        ("Once ann lee was born in Rome,", True),
         ("They say that it", False),
         ("Once It came out,", True),
         ("The passage about Carole Gist says", True),

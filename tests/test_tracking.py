@@ -18,6 +18,7 @@ INFO = {
         "model": {"name": "pocket"},
         "method": {"name": "rome"},
         "stream": {"edits": 4, "batch_size": 2},
+        "identity": "0a1b2c3d4e5f6071",
     },
 }
 
@@ -115,7 +116,7 @@ def test_the_summary_is_flat_and_holds_numbers_only():
 def test_a_run_has_one_key_for_life_and_a_group_that_seeds_share(tmp_path):
     run, other = tracked(tmp_path), tracked(tmp_path, started="2030-01-02T00:00:00+00:00")
     assert run.key == tracked(tmp_path).key != other.key
-    assert run.group == "counterfact-pocket-rome-e4-b2"
+    assert run.group == "counterfact-pocket-rome-e4-b2-0a1b2c3d"
     assert run.tags == ("counterfact", "pocket", "rome", "mine")
 
 

@@ -45,7 +45,8 @@ def load(
         path: A JSON or JSON Lines file; a folder that Hugging Face's ``datasets`` can read;
             "hub:NAME[:CONFIG][@SPLIT]"; or "pocket", the embedded world.
         on_error: What to do with a record that cannot be used: "raise", or "skip" it and list it in
-            ``RecordSet.skipped``. A file that is broken as a whole always raises.
+            ``RecordSet.skipped``. A file that is broken as a whole always raises; a record whose new answer is a true
+            one already never does, and is listed.
         limit: Only the first so many records.
         **settings: The dataset's own settings: ``plain_path``, ``unrelated_path``, ``pocket_seed``, ``prompt_format``
             and ``paraphrases`` (all), ``target`` and ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).

@@ -11,10 +11,10 @@ from editbench.datasets.schema import Dataset, Schema, Settings, edit_record
 
 if TYPE_CHECKING:
     from editbench.datasets.rows import Row
-    from editbench.records import EditRecord
+    from editbench.datasets.schema import Item
 
 
-def _easyedit(row: Row, settings: Settings) -> list[EditRecord]:
+def _easyedit(row: Row, settings: Settings) -> list[Item]:
     return [
         edit_record(
             row,
@@ -28,7 +28,7 @@ def _easyedit(row: Row, settings: Settings) -> list[EditRecord]:
     ]
 
 
-def _rome(row: Row, settings: Settings) -> list[EditRecord]:
+def _rome(row: Row, settings: Settings) -> list[Item]:
     rewrite = row.child("requested_rewrite")
     template, subject = rewrite.text("prompt"), rewrite.text("subject")
     if "{}" not in template:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from editbench.datasets.rows import Row
-    from editbench.records import EditRecord
 
 _LABELS = ("accurate", "minor_inaccurate", "major_inaccurate")
 _NAME = re.compile(r"\S.{0,99}?(?=,| \(| (?:is|was|are|were)\b)")
@@ -39,7 +38,7 @@ class HallucinationSettings(Settings):
     accurate_path: str | None = None
 
 
-def _wise(row: Row, settings: HallucinationSettings) -> list[EditRecord]:
+def _wise(row: Row, settings: HallucinationSettings) -> list[Item]:
     return [
         edit_record(
             row,

@@ -1,6 +1,6 @@
 """Bring your own records: "custom", in JSON Lines or a JSON array.
 
-Fields: ``prompt`` (with the subject in it) and ``target``; optional ``subject``, ``target_true``, ``id``,
+Fields: ``prompt`` (with the subject, or "{}", in it) and ``target``; optional ``subject``, ``target_true``, ``id``,
 ``paraphrases`` (texts), ``locality`` or ``neighbours`` and ``subject_facts`` (objects ``{prompt, target}``),
 ``generation_prompts`` and ``snippets`` (texts: prompts for free text, and what it should resemble). Other fields are
 left alone, unless they look like one of these misspelt.
@@ -15,7 +15,7 @@ from editbench.datasets.schema import Dataset, Schema, Settings, edit_record, pa
 
 if TYPE_CHECKING:
     from editbench.datasets.rows import Row
-    from editbench.records import EditRecord
+    from editbench.datasets.schema import Item
 
 _FIELDS = (
     "prompt",
@@ -33,7 +33,7 @@ _FIELDS = (
 )
 
 
-def _custom(row: Row, settings: Settings) -> list[EditRecord]:
+def _custom(row: Row, settings: Settings) -> list[Item]:
     for name in row.fields:
         near = [] if name in _FIELDS else difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.8)
         if near:

@@ -53,10 +53,11 @@ def load_dataset(dataset: Dataset[S], path: str | Path, settings: S, *, on_error
         texts[kind] = tuple(found.passages)
         skipped += found.skipped
 
+    texts = {name: tuple(formatted(one, settings.prompt_format) for one in several) for name, several in texts.items()}
     records = tuple(pose(record, settings) for record in main.records)
-    unrelated = _unrelated(settings, on_error, skipped)
+    unrelated, prompt_format = _unrelated(settings, on_error, skipped), settings.prompt_format
     digest = fingerprint(records, texts, unrelated)
-    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated)
+    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated, prompt_format)
 
 
 def _unrelated(settings: Settings, on_error: str, skipped: list[SkippedRecord]) -> tuple[Probe, ...]:

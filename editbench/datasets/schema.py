@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from editbench.datasets.rows import Row, RowError
+from editbench.datasets.sifting import sift, states_a_truth
 from editbench.records import (
     LOCALITY,
     PARAPHRASE,
@@ -18,6 +19,7 @@ from editbench.records import (
     RecordError,
     SkippedRecord,
 )
+from editbench.words import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +37,8 @@ class Settings:
         unrelated_path: Questions of no record, with their answers: rows with ``prompt`` and ``target``, ``question``
             and ``answer``, ``src`` and ``answers`` (the first is right), or ``text`` and ``labels``; or "pocket".
         pocket_seed: Seed of the embedded world, where the path is "pocket".
-        prompt_format: Put around every prompt, of edits and probes, with "{}" where the prompt goes: "[INST]{}[/INST]".
+        prompt_format: Put around every prompt, with "{}" where the prompt goes: "[INST]{}[/INST]". Those of edits and
+            all probes, unrelated questions, free text, and texts that follow a prompt; methods pose their own likewise.
         paraphrases: Only the first so many paraphrases of each record; None for all.
     """
 
@@ -114,6 +117,8 @@ def harvest(
 ) -> Harvest:
     """Parse rows until they end, or until there are ``limit`` edit records.
 
+    Records that are none (:class:`SkippedRecord`) are listed whatever ``on_error`` is.
+
     Raises:
         RowError: Under ``on_error="raise"``, at the first record that cannot be used.
         RecordError: If the file as a whole cannot be read.
@@ -172,14 +177,16 @@ def edit_record(
     paraphrases: Iterable[str] = (),
     locality: Iterable[tuple[str, str | None]] = (),
     subject_facts: Iterable[tuple[str, str | None]] = (),
+    also_true: Iterable[str] = (),
     id: str | None = None,
-) -> EditRecord:
-    """An edit record from the parts of a row.
+) -> EditRecord | SkippedRecord:
+    """An edit record from the parts of a row; or, where its new answer is a true one already, that it is skipped.
 
     A row's ``subject_fact_prompts`` become probes of their own kind, its ``generation_prompts`` (with ``snippets``,
     what it should resemble) ask for free text.
 
-    Prompts lose the space at their end; targets and subject lose it at both ends.
+    Prompts lose the space at their end; targets and subject lose it at both ends. A "{}" in a prompt that does not have
+    the subject in it is where the subject goes. What :func:`~editbench.datasets.sifting.sift` leaves out is noted.
 
     Args:
         row: The row that it comes from.
@@ -190,6 +197,7 @@ def edit_record(
         paraphrases: Prompts to which the new answer is right, too.
         locality: Prompts that the edit should leave alone, with their answers.
         subject_facts: Prompts about other facts of the subject, with their answers.
+        also_true: Other spellings of the old answer, and other old answers.
         id: Where a row has several records; otherwise the row's id.
 
     Raises:
@@ -202,17 +210,24 @@ def edit_record(
         *(Probe(LOCALITY, text.rstrip(), answer and answer.strip()) for text, answer in locality),
         *(Probe(SUBJECT_FACT, text.rstrip(), answer and answer.strip()) for text, answer in facts),
     )
+    subject = subject and subject.strip()
+    if subject and nfc(subject) not in nfc(prompt):
+        prompt = prompt.replace("{}", subject, 1)
     try:
         request = EditRequest(
             id=id or row.id,
             prompt=prompt.rstrip(),
-            subject=subject and subject.strip(),
+            subject=subject,
             target=target,
             target_true=target_true and target_true.strip(),
         )
     except RecordError as error:
         raise RowError(row.where, str(error)) from None
-    return EditRecord(request, probes, _essay(row))
+    if states_a_truth(target, (target_true, *also_true)):
+        reason = f"record {request.id!r}: the new answer {target!r} is a true one already, there is nothing to edit"
+        return SkippedRecord(row.where, reason)
+    asked, left_out = sift(request, probes)
+    return EditRecord(request, asked, _essay(row), left_out)
 
 
 def _essay(row: Row) -> Essay | None:

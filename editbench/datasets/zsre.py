@@ -1,4 +1,7 @@
-"""ZsRE (Levy et al., 2017, arXiv:1706.04115), as MEND ships it and as SCEN ships it."""
+"""ZsRE (Levy et al., 2017, arXiv:1706.04115), as MEND ships it and as SCEN ships it.
+
+Some of MEND's alternative answers are true answers; these records are skipped.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from editbench.datasets.schema import Dataset, Schema, Settings, check_choice, e
 
 if TYPE_CHECKING:
     from editbench.datasets.rows import Row
-    from editbench.records import EditRecord
+    from editbench.datasets.schema import Item
 
 _NQ_PREFIX = "nq question: "
 
@@ -33,7 +36,7 @@ class ZsRESettings(Settings):
         check_choice("nq_prefix", self.nq_prefix, ("strip", "keep"))
 
 
-def _mend(row: Row, settings: ZsRESettings) -> list[EditRecord]:
+def _mend(row: Row, settings: ZsRESettings) -> list[Item]:
     answers = row.texts("answers")
     if not answers:
         raise row.error("answers", "is an empty list; it must hold the true answer")
@@ -50,13 +53,14 @@ def _mend(row: Row, settings: ZsRESettings) -> list[EditRecord]:
             subject=row.text("subject"),
             target=row.text("alt") if counterfactual else answers[0],
             target_true=answers[0] if counterfactual else None,
+            also_true=answers if counterfactual else (),
             paraphrases=[row.text("rephrase")],
             locality=[(question, row.label("loc_ans"))],
         )
     ]
 
 
-def _scen(row: Row, settings: ZsRESettings) -> list[EditRecord]:
+def _scen(row: Row, settings: ZsRESettings) -> list[Item]:
     """Questions without a subject, and without a locality question. The forget set has no rephrases either."""
     rephrases = row.texts("rephrases") if row.has("rephrases") else []
     return [edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)]

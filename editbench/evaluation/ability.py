@@ -8,9 +8,9 @@ extra. Both ask the edited model as every other measure does: the editor is told
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
+SHARE = (0.0, 1.0)
+"""Between which values a share lies."""
 POCKET = "pocket"
 """The built-in test's name; every other name is lm-eval's."""
 NSE_TASKS = ("sst2", "mrpc", "cola", "rte", "mmlu", "mnli")
@@ -32,25 +34,39 @@ class Ability:
     Attributes:
         test: The test's name.
         scores: By metric; NaN where the model gave no numbers.
-        stderr: Standard errors by metric, where there are any.
+        stderr: Standard errors by metric, where there are any; never 0 where the range is known.
         n: Items (facts, documents) behind the scores.
+        ranges: Between which values a metric lies, where that is known.
     """
 
     test: str
     scores: Mapping[str, float]
     stderr: Mapping[str, float]
     n: int
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The part of an :class:`~editbench.results.schema.AbilityRow` that is the test's own."""
-        return {"ability": self.test, "scores": dict(self.scores), "stderr": dict(self.stderr), "n": self.n}
+        ranges = {name: list(within) for name, within in self.ranges.items()}
+        scores, stderr = dict(self.scores), dict(self.stderr)
+        return {"ability": self.test, "scores": scores, "stderr": stderr, "n": self.n, "ranges": ranges}
 
     @classmethod
     def of_items(cls, test: str, values: Mapping[str, Sequence[float]]) -> Ability:
-        """Means over items, with s / √n, from each metric's values by item; all metrics have the same items."""
+        """Means over items from each metric's shares by item, with s / √n; all metrics have the same items."""
         n = len(next(iter(values.values())))
-        errors = {name: stdev(v) / math.sqrt(n) if n > 1 else math.nan for name, v in values.items()}
-        return cls(test, {name: fmean(v) for name, v in values.items()}, errors, n)
+        means = {name: fmean(v) for name, v in values.items()}
+        errors = {name: math.sqrt(variance(v) / n) if n > 1 else 0.0 for name, v in values.items()}
+        errors = {name: error or error_of_equals(means[name], n, SHARE) for name, error in errors.items()}
+        return cls(test, means, errors, n, dict.fromkeys(values, SHARE))
+
+
+def error_of_equals(mean: float, n: int, within: tuple[float, float]) -> float:
+    """The standard error of a mean over items that are all alike: as if there were one more at either end of the range.
+
+    Their own, s / √n, would be 0, however few they are.
+    """
+    return stdev([*within, *[mean] * n]) / math.sqrt(n + 2)
 
 
 class AbilityTest(Protocol):

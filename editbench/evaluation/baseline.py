@@ -106,6 +106,7 @@ def compute_baseline(
             costs.note(UNEDITED_ANSWERS, found[1], read=True)
             return found[0]
     began = time.perf_counter()
+    asked = [pair for pair in asked if host.too_long(*pair) is None]  # the others are not scored either
     answers = answer(host, [Query(prompt, (target,)) for prompt, target in asked], tokens_per_batch=tokens_per_batch)
     baseline = Baseline(
         {pair: one for pair, (one,) in zip(asked, answers, strict=True)},
@@ -125,7 +126,7 @@ def compute_baseline(
 def _generated(
     host: Host, asked: Sequence[tuple[str, str]], generation: Generation, tokens_per_batch: int | None
 ) -> dict[tuple[str, str], Said]:
-    limits = [(pair, generation.limit(host, pair[1])) for pair in asked]
+    limits = [(pair, generation.limit(host, *pair)) for pair in asked]
     able = {pair: limit for pair, limit in limits if limit is not None}
     prompts = [prompt for prompt, _ in able]
     limit_of = list(able.values())

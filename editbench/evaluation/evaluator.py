@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation import essays
@@ -13,7 +14,7 @@ from editbench.evaluation.generation import Generation, generate
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
-from editbench.records import LOCALITY, REWRITE, UNRELATED
+from editbench.records import REWRITE, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,18 +33,19 @@ if TYPE_CHECKING:
 _UNSCORED = ("unsupported", "failed", "skipped")
 
 
-def never(probe: Probe) -> bool:
+def never(probe: Probe) -> str | None:
     """Leave no probe out."""
-    return False
+    return None
 
 
 @dataclass
 class _Examination:
-    """One record on its way: its questions, how many probes were left out, the evidence by question, and the essay."""
+    """One record on its way: what is asked, why other things are not, the evidence by question, and the essay."""
 
     record: EditRecord
     position: int
     questions: list[Question]
+    prompts: list[str]
     left_out: Counter[str]
     evidence: list[Evidence] = field(default_factory=list)
     writing: Writing | None = None
@@ -70,7 +72,7 @@ class Evaluator:
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
         sentences: bool = False,
-        left_out: Callable[[Probe], bool] = never,
+        left_out: Callable[[Probe], str | None] = never,
         generation: Generation | None = None,
         references: Iterable[str] = (),
         max_tokens: int | None = None,
@@ -87,7 +89,7 @@ class Evaluator:
             unrelated: Questions of no record.
             ability: Tests of general ability.
             sentences: Whether the records' targets are sentences, whose perplexity is a row "edited" of the texts.
-            left_out: Locality probes for which this is true are not asked, and counted.
+            left_out: Why a probe is not asked; it is counted under its kind and that reason. None: it is asked.
             generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
                 the essays.
             references: Texts that essays are compared with, of all records: their document frequencies.
@@ -103,10 +105,12 @@ class Evaluator:
         self.scorers = [scorer for scorer in wanted if scorer.on == "probe"]
         self.essay_scorers = [scorer for scorer in wanted if scorer.on == "essay"]
         self.texts = dict(texts or {})
-        self.unrelated = tuple(unrelated)
-        self.ability = tuple(ability)
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
+        self._too_long = cache(lambda question: question.too_long(host))
+        self._unasked = Counter(why for question in unrelated if (why := self._unanswerable(question)))
+        self.unrelated = tuple(question for question in unrelated if not self._unanswerable(question))
+        self.ability = tuple(ability)
         self._generation = generation or Generation()
         self._idf = essays.Idf(references)
         self._max_tokens = max_tokens
@@ -135,7 +139,7 @@ class Evaluator:
             batch: Index of the last batch.
             editor: The editor at work, if there is one.
             unsupported: Why records are not scored, by id. A reason "failed: …" or "skipped: …" gives the row that
-                status, any other "unsupported".
+                status, any other "unsupported". A record whose own question the model cannot take is unsupported, too.
 
         Returns:
             One row for each record, in order, as ``editbench.results`` stores them.
@@ -145,7 +149,7 @@ class Evaluator:
         """
         if self._rewritten_at != (moment, edits):
             self._rewritten_at, self._rewrites = (moment, edits), []
-        reasons = unsupported or {}
+        reasons = {**self._unsupported(record for record, _ in records), **(unsupported or {})}
         stamp = {"moment": moment, "edits": edits, "batch": batch}
         examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
         self._ask(examined, editor)
@@ -163,6 +167,7 @@ class Evaluator:
         :meth:`score` scored at this moment, given their prompts; and with accurate and plain texts "mean_of_three",
         their mean as SCEN has it. Call it after that, with the same edits in the model.
         """
+        editor = editor.for_texts() if editor is not None else None
         scores = {
             name: text_scores(
                 self.host,
@@ -195,7 +200,8 @@ class Evaluator:
                     values[scorer.name].append(value)
         scores = {name: sum(several) / len(several) for name, several in values.items()}
         stamp = {"moment": moment, "edits": edits, "batch": batch}
-        return [{**stamp, "texts": UNRELATED, "scores": {"questions": len(self.unrelated), **scores}}]
+        counts = {"questions": len(self.unrelated), **({"left_out": self._unasked.total()} if self._unasked else {})}
+        return [{**stamp, "texts": UNRELATED, "scores": {**counts, **scores}}]
 
     def score_ability(
         self, moment: str, edits: int, batch: int, editor: Answering | None = None
@@ -222,15 +228,27 @@ class Evaluator:
 
     # -- private --------------------------------------------------------------------------------------------------
 
+    def _unsupported(self, records: Iterable[EditRecord]) -> dict[str, str]:
+        """Why the own question of records cannot be put to the model, by id."""
+        asked = ((record.id, self._too_long(next(questions(record)))) for record in records)
+        return {id: f"unsupported: {why}" for id, why in asked if why is not None}
+
+    def _unanswerable(self, question: Question) -> str | None:
+        """Kind of a probe that is not asked, and why."""
+        why = self._left_out(question.probe)
+        if why is None and self._too_long(question) is not None:
+            why = "too long for the model"
+        return None if why is None else f"{question.probe.kind}: {why}"
+
     def _prepare(self, record: EditRecord, position: int) -> _Examination:
-        left_out: Counter[str] = Counter()
-        asked = []
-        for question in questions(record):
-            if question.probe.kind == LOCALITY and self._left_out(question.probe):
-                left_out[LOCALITY] += 1
-            else:
-                asked.append(question)
-        return _Examination(record, position, asked, left_out)
+        own, *others = questions(record)
+        reasons = [self._unanswerable(question) for question in others]
+        asked = [question for question, why in zip(others, reasons, strict=True) if why is None]
+        essay = record.essay.prompts if record.essay is not None and self.essay_scorers else ()
+        prompts = [prompt for prompt in essay if len(self.host.encode(prompt).ids) < self.host.max_length]
+        reasons += ["essay: too long for the model"] * (len(essay) - len(prompts))
+        left_out = Counter([*record.left_out, *filter(None, reasons)])
+        return _Examination(record, position, [own, *asked], prompts, left_out)
 
     def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the evidence: all questions of all records go through the model together."""
@@ -258,7 +276,7 @@ class Evaluator:
                 wanted, before = wanted.first(), before.first() if before is not None else None
             yield Evidence(
                 wanted,
-                others[0] if others else None,
+                others[0] if others and not self._alike(question) else None,
                 before,
                 question.wanted if question.labelled else None,
                 text,
@@ -267,9 +285,14 @@ class Evaluator:
                 None if question.stays else record,
             )
 
+    def _alike(self, question: Question) -> bool:
+        """Whether both answers are the same to the model: a tokenizer may know neither."""
+        assert question.other is not None
+        return self.host.continuation(question.other) == self.host.continuation(question.wanted)
+
     def _generate(self, asked: Sequence[Question], editor: Answering | None) -> list[Said | None]:
-        """What the model says to each question; None where the target does not fit into the limit."""
-        limits = [self._generation.limit(self.host, question.wanted) for question in asked]
+        """What the model says to each question; None where the target does not fit (:meth:`Generation.limit`)."""
+        limits = [self._generation.limit(self.host, question.probe.prompt, question.wanted) for question in asked]
         able = [(q.probe.prompt, limit) for q, limit in zip(asked, limits, strict=True) if limit is not None]
         said = iter(
             generate(
@@ -292,12 +315,12 @@ class Evaluator:
 
     def _have_written(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the free text of the records that ask for it, all in the same batches."""
-        asked = [(one, prompt) for one in examined if one.record.essay for prompt in one.record.essay.prompts]
-        if not (asked and self.essay_scorers):
+        prompts = [prompt for one in examined for prompt in one.prompts]
+        if not prompts:
             return
-        limits = [max(1, essays.TOKENS - len(self.host.encode(prompt).ids)) for _, prompt in asked]
+        most = min(essays.TOKENS, self.host.max_length)
+        limits = [max(1, most - len(self.host.encode(prompt).ids)) for prompt in prompts]
         settings = Generation(top_k=essays.TOP_K, seed=self._generation.seed)
-        prompts = [prompt for _, prompt in asked]
         said = iter(
             generate(
                 self.host,
@@ -309,8 +332,8 @@ class Evaluator:
             )
         )
         for one in examined:
-            if one.record.essay is not None:
-                own = [next(said) for _ in one.record.essay.prompts]
+            if one.record.essay is not None and one.prompts:
+                own = [next(said) for _ in one.prompts]
                 texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
                 one.writing = essays.Writing(texts, one.record.essay.references, self._idf, finite)
 

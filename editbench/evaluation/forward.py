@@ -48,6 +48,9 @@ class Answering(Protocol):
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around a forward pass; see :meth:`editbench.editor.Editor.answering`."""
 
+    def for_texts(self) -> Answering:
+        """What is used in its place where text collections are scored."""
+
     def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
         """Which edit answers each prompt; None where edits are in weights that all prompts share."""
 

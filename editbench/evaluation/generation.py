@@ -68,11 +68,15 @@ class Generation:
         """Whether more is needed than the logits of the step."""
         return self.beams > 1 or self.repetition_penalty != 1.0
 
-    def limit(self, host: Host, target: str) -> int | None:
-        """New tokens for a question with that target; None if the target has more than the limit: it cannot be said."""
+    def limit(self, host: Host, prompt: str, target: str) -> int | None:
+        """New tokens for a question with that target; None if it cannot be said.
+
+        That is so where the target has more tokens than the limit, or the model no positions for prompt and limit.
+        """
         needed = len(host.continuation(target))
         limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
-        return limit if needed <= limit else None
+        fits = len(host.encode(prompt).ids) + limit <= host.max_length
+        return limit if needed <= limit and fits else None
 
 
 @torch.no_grad()
@@ -160,7 +164,7 @@ def _run_batch(
             new = _search(host, ids, mask, limit, settings)
         else:
             new = _step_by_step(host, ids, mask, limit, _noise(prompts, limit, settings))
-    ends = _end_ids(host)
+    ends = host.end_ids
     return [_before_end(row, ends) for row in new.tolist()]
 
 
@@ -182,15 +186,13 @@ def _step_by_step(host: Host, ids: Tensor, mask: Tensor, limit: int, noise: Tens
     from transformers import DynamicCache
 
     cache = DynamicCache(config=host.config)
-    ends = torch.tensor([*_end_ids(host), NO_ANSWER], device=ids.device)
+    ends = torch.tensor([*host.end_ids, NO_ANSWER], device=ids.device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     new: list[Tensor] = []
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
     for step in range(limit):
-        hidden = host.decoder(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]  # (B, d)
-        logits = host.logits(hidden)
+        logits = host.logits(host.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
+        assert cache.get_seq_length() == mask.shape[1], "the model did not keep its keys and values"
         best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
         best = best.masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
         new.append(best)
@@ -210,19 +212,12 @@ def _draw(logits: Tensor, noise: Tensor) -> Tensor:
 
 
 def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
-    """Beam search, or greedy with a repetition penalty, by transformers; its own defaults for the model are set aside.
+    """Beam search, or greedy with a repetition penalty, by transformers.
 
     A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
     """
-    from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-    config = GenerationConfig(
-        max_new_tokens=limit,
-        do_sample=False,
-        num_beams=settings.beams,
-        eos_token_id=sorted(_end_ids(host)) or None,
-        pad_token_id=host.pad_id,
-    )
     broken = torch.zeros(len(ids), dtype=torch.bool)
     begins = mask.argmax(-1).repeat_interleave(settings.beams)[:, None]  # (B · beams, 1) each row's first token
     penalise = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
@@ -234,20 +229,10 @@ def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generat
         penalised: Tensor = penalise(said, scores)
         return penalised
 
-    own, host.model.generation_config = host.model.generation_config, config
-    try:
+    with host.generation_settings(max_new_tokens=limit, num_beams=settings.beams):
         out = host.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([watch]))
-    finally:
-        host.model.generation_config = own
     new: Tensor = out[:, ids.shape[1] :]
     return new.masked_fill(broken.to(new.device)[:, None], NO_ANSWER)
-
-
-def _end_ids(host: Host) -> set[int]:
-    """Every id that ends a text: the tokenizer's, and those of the model's generation settings."""
-    named = getattr(getattr(host.model, "generation_config", None), "eos_token_id", None)
-    ends = {*(named if isinstance(named, (list, tuple)) else [named]), host.tokenizer.eos_token_id}
-    return {int(i) for i in ends if i is not None}
 
 
 def _before_end(row: list[int], ends: set[int]) -> list[int]:

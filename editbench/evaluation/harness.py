@@ -28,7 +28,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.evaluation.ability import NSE_TASKS, POCKET, Ability
+from editbench.evaluation.ability import NSE_TASKS, POCKET, SHARE, Ability, error_of_equals
 from editbench.evaluation.forward import answer_pairs
 from editbench.evaluation.packing import Pair, halves
 from editbench.naming import unknown
@@ -45,6 +45,8 @@ VERSION = 2
 """Changes with the log-likelihoods that lm-eval is given."""
 BOOTSTRAPS = 200
 """Resamples for the standard errors of metrics without a formula (F1, Matthews); lm-eval takes some 5 ms for each."""
+RANGES = {**dict.fromkeys(("acc", "acc_norm", "exact_match", "em", "f1"), SHARE), "mcc": (-1.0, 1.0)}
+"""Between which values these metrics of lm-eval's lie."""
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
 _log = logging.getLogger("lm_eval")
 
@@ -141,7 +143,8 @@ class Harness:
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """A host as lm-eval sees a model.
 
-    The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token.
+    The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token. One that
+    puts special tokens behind a text is refused with a ValueError if lm-eval would ask behind them.
 
     Attributes:
         nans: Log-likelihoods so far that were NaN.
@@ -159,6 +162,11 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         )
         self.nans = 0
         self._host, self._editor, self._tokens_per_batch = host, editor, tokens_per_batch
+        if self.tok_encode("x")[-1:] != host.encode("x").ids[-1:]:
+            raise ValueError(
+                f"the tokenizer of {host.name} puts special tokens behind a text, and lm-eval would ask its questions "
+                "behind them; save it without (add_eos_token=False), or leave lm-eval's tasks out"
+            )
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """As lm-eval has it, without its bar."""
@@ -213,9 +221,10 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return Pair(tuple(context[-room:]), tuple(continuation), cut=len(context) > room)
 
     def _model_generate(self, context: Tensor, *args: Any, **settings: Any) -> Tensor:
-        """Generate after contexts (B, T), padded on the left."""
+        """Generate after contexts (B, T), padded on the left; by the task's settings, none of the model's."""
         columns = [context.shape[1] - 1] * len(context)
-        with self._editor.answering(columns) if self._editor is not None else nullcontext():
+        answering = self._editor.answering(columns) if self._editor is not None else nullcontext()
+        with self._host.generation_settings(), answering:
             generated: Tensor = super()._model_generate(context, *args, **settings)
         return generated
 
@@ -252,10 +261,20 @@ def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
 def _abilities(name: str, tasks: Mapping[str, Any], results: Mapping[str, Any], sound: bool) -> list[Ability]:
     """The task's or group's own result; where there is none (a tag, a group without a mean), one for each task."""
     counts = {task: int(results["n-samples"][task]["effective"]) for task in tasks}
-    scores, errors = _metrics(results["results"].get(name, {}), sound)
-    if scores:
-        return [Ability(name, scores, errors, sum(counts.values()))]
-    return [Ability(task, *_metrics(results["results"][task], sound), n) for task, n in counts.items()]
+    whole = _ability(name, results["results"].get(name, {}), sound, sum(counts.values()))
+    if whole.scores:
+        return [whole]
+    return [_ability(task, results["results"][task], sound, n) for task, n in counts.items()]
+
+
+def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Ability:
+    """With the ranges of the metrics that have one, by which a standard error of 0 is none."""
+    scores, errors = _metrics(result, sound)
+    ranges = {label: within for label in scores if (within := RANGES.get(label.partition(".")[0])) is not None}
+    ranges = {label: within for label, within in ranges.items() if not scores[label] > within[1]}  # of 100, SQuAD's
+    alike = [label for label in ranges if errors.get(label) == 0]
+    errors.update({label: error_of_equals(scores[label], n, ranges[label]) for label in alike})
+    return Ability(name, scores, errors, n, ranges)
 
 
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:

@@ -7,7 +7,7 @@
 | other locality, subject_fact, unrelated | ``probe.target`` | none |
 
 A locality or subject_fact probe without a target has no right answer. Only its next token is looked at, and it is
-compared with the unedited model's alone.
+compared with the unedited model's alone. An answer that is spelt like the right one (case aside) is no other answer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from editbench.evaluation.forward import Query
 from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, Probe
+from editbench.words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from editbench.host import Host
     from editbench.records import EditRecord
 
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
@@ -53,19 +55,28 @@ class Question:
         """Whether the answer should be the unedited model's."""
         return self.probe.kind in STAYS
 
+    def too_long(self, host: Host) -> str | None:
+        """Why the model cannot take the question with each of its answers; None where it can."""
+        return host.too_long(self.probe.prompt, *self.query.targets)
+
 
 def questions(record: EditRecord) -> Iterator[Question]:
     """The record's questions: the rewrite first, then its probes in order."""
     request = record.request
     for probe in (Probe(REWRITE, request.prompt, request.target), *record.probes):
         if probe.kind in (REWRITE, PARAPHRASE):
-            yield Question(probe, request.target, request.target_true)
+            yield Question(probe, request.target, _other(request.target_true, request.target))
         elif probe.target is None:
             yield Question(probe, request.target, labelled=False)
         elif probe.kind == LOCALITY and probe.target == request.target_true:
-            yield Question(probe, probe.target, request.target)
+            yield Question(probe, probe.target, _other(request.target, probe.target))
         else:
             yield Question(probe, probe.target)
+
+
+def _other(answer: str | None, wanted: str) -> str | None:
+    """The answer, unless it is the wanted one: a contrast of equal answers is no number."""
+    return None if answer is None or folded(answer) == folded(wanted) else answer
 
 
 def question_of(probe: Probe) -> Question:

@@ -64,6 +64,7 @@ class Scorer:
         generates: Whether it looks at what the model says to a probe by itself.
         recognises: Whether it looks at what the method sees in a prompt.
         on: What it scores: "probe" (:class:`Evidence`) or "essay" (:class:`~editbench.evaluation.essays.Writing`).
+        share: Whether every number it gives lies in [0, 1], so that it may be averaged into the score.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Scorer:
     generates: bool = False
     on: str = "probe"
     recognises: bool = False
+    share: bool = False
 
 
 Formula = TypeVar("Formula", bound="Callable[[Any], float | None]")
@@ -80,13 +82,13 @@ _SCORERS: dict[str, Scorer] = {}
 
 
 def scorer(
-    version: int, *, generates: bool = False, on: str = "probe", recognises: bool = False
+    version: int, *, generates: bool = False, on: str = "probe", recognises: bool = False, share: bool = False
 ) -> Callable[[Formula], Formula]:
     """Register a function as a scorer under its own name."""
 
     def register(score: Formula) -> Formula:
         name = score.__name__
-        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on, recognises)
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on, recognises, share)
         return score
 
     return register
@@ -108,7 +110,12 @@ def get_scorer(name: str) -> Scorer:
     return _SCORERS[name]
 
 
-@scorer(version=1)
+def ranges() -> dict[str, tuple[float, float]]:
+    """Between which values a scorer's numbers lie, for those that say it: what intervals of their means rely on."""
+    return {one.name: (0.0, 1.0) for one in list_scorers() if one.share}
+
+
+@scorer(version=1, share=True)
 def token_accuracy(evidence: Evidence) -> float | None:
     """Share of right target tokens: 1/n Σ_t [a_t = y_t].
 
@@ -118,7 +125,7 @@ def token_accuracy(evidence: Evidence) -> float | None:
     return sum(correct) / len(correct) if correct else None
 
 
-@scorer(version=1)
+@scorer(version=1, share=True)
 def exact_match(evidence: Evidence) -> float | None:
     """All target tokens are right: Π_t [a_t = y_t].
 
@@ -128,7 +135,7 @@ def exact_match(evidence: Evidence) -> float | None:
     return float(all(correct)) if correct else None
 
 
-@scorer(version=1)
+@scorer(version=1, share=True)
 def nll_contrast(evidence: Evidence) -> float | None:
     """The right answer is the likelier one: [NLL(wanted) < NLL(other)]; ties and NaN fail.
 
@@ -150,7 +157,7 @@ def nll_difference(evidence: Evidence) -> float | None:
     return math.exp(-evidence.wanted.nll) - math.exp(-evidence.other.nll)
 
 
-@scorer(version=1)
+@scorer(version=1, share=True)
 def agreement(evidence: Evidence) -> float | None:
     """The unedited model's answer at all of the target's positions: Π_t [a_t = a_t before].
 
@@ -160,7 +167,7 @@ def agreement(evidence: Evidence) -> float | None:
     return None if share is None else float(share == 1.0)
 
 
-@scorer(version=1)
+@scorer(version=1, share=True)
 def agreement_tokens(evidence: Evidence) -> float | None:
     """Share of the target's positions with the unedited model's answer: 1/n Σ_t [a_t = a_t before].
 
@@ -172,7 +179,7 @@ def agreement_tokens(evidence: Evidence) -> float | None:
     return sum(a == b >= 0 for a, b in zip(now, before, strict=True)) / len(now)
 
 
-@scorer(version=wording.VERSION, generates=True)
+@scorer(version=wording.VERSION, generates=True, share=True)
 def generation(evidence: Evidence) -> float | None:
     """The model says the right answer by itself: [normalised answer = normalised target].
 
@@ -184,26 +191,30 @@ def generation(evidence: Evidence) -> float | None:
     return float(evidence.said.finite and wording.matches(evidence.said.text, evidence.gold))
 
 
-@scorer(version=1, generates=True)
+@scorer(version=1, generates=True, share=True)
 def generation_exact(evidence: Evidence) -> float | None:
     """The whole generated text is the target, but for spaces around it: [text = target].
 
-    Only a model that ends its answers with the end token can pass. Source: Yao et al. 2024 (SCEN), on ZsRE.
+    Only a model that ends its answers with the end token can pass: methods with ``train_eos`` train exactly that.
+    Source: Yao et al. 2024 (SCEN), on ZsRE.
     """
     if evidence.said is None or evidence.gold is None:
         return None
     return float(evidence.said.finite and evidence.said.text.strip() == evidence.gold.strip())
 
 
-@scorer(version=wording.VERSION, generates=True)
+@scorer(version=wording.VERSION, generates=True, share=True)
 def generation_contains(evidence: Evidence) -> float | None:
-    """The right answer stands somewhere in the generated text, as whole words, both normalised."""
+    """The right answer stands somewhere in the generated text, as whole words, both normalised.
+
+    "French" stands in "French-speaking", and "France" in "France's"; in scripts without spaces it may stand anywhere.
+    """
     if evidence.said is None or evidence.gold is None:
         return None
     return float(evidence.said.finite and wording.contains(evidence.said.text, evidence.gold))
 
 
-@scorer(version=wording.VERSION, generates=True)
+@scorer(version=wording.VERSION, generates=True, share=True)
 def generation_f1(evidence: Evidence) -> float | None:
     """Words that the model's own answer and the right one share: F1 = 2 P R / (P + R), both normalised.
 
@@ -214,7 +225,7 @@ def generation_f1(evidence: Evidence) -> float | None:
     return wording.overlap(evidence.said.text, evidence.gold) if evidence.said.finite else 0.0
 
 
-@scorer(version=wording.VERSION, generates=True)
+@scorer(version=wording.VERSION, generates=True, share=True)
 def generation_agreement(evidence: Evidence) -> float | None:
     """The model says by itself what the unedited model says by itself: [normalised answers are equal]."""
     if evidence.said is None or evidence.said_before is None:
@@ -223,7 +234,7 @@ def generation_agreement(evidence: Evidence) -> float | None:
     return float(finite and wording.same(evidence.said.text, evidence.said_before.text, evidence.gold))
 
 
-@scorer(version=1)
+@scorer(version=1, share=True)
 def nonfinite(evidence: Evidence) -> float | None:
     """The model gives no number: [NLL(wanted) or NLL(other) is NaN or infinite].
 
@@ -244,7 +255,7 @@ def activation(evidence: Evidence) -> float | None:
     return None if evidence.recognised is None else evidence.recognised.activation
 
 
-@scorer(version=1, recognises=True)
+@scorer(version=1, recognises=True, share=True)
 def routing(evidence: Evidence) -> float | None:
     """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none."""
     return None if evidence.recognised is None else float(evidence.recognised.id == evidence.edit)
@@ -263,7 +274,7 @@ def ngram_entropy(writing: Writing) -> float | None:
     return mean if writing.finite else math.nan
 
 
-@scorer(version=1, on="essay")
+@scorer(version=1, on="essay", share=True)
 def consistency(writing: Writing) -> float | None:
     """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers.
 
@@ -272,4 +283,4 @@ def consistency(writing: Writing) -> float | None:
     if not (writing.texts and writing.references):
         return None
     likeness = essays.cosine(" ".join(writing.texts), " ".join(writing.references), writing.idf)
-    return likeness if writing.finite else math.nan
+    return min(likeness, 1.0) if writing.finite else math.nan  # rounding may exceed it

@@ -7,13 +7,14 @@ sentence (see :func:`cut`), or the limit of tokens. Two answers are the same if 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 
-VERSION = 1
+from editbench.words import nfc, words
+
+VERSION = 2
 """Changes with what counts as the same answer; the scorers that compare texts have it as their version."""
-_MARKS = re.compile(r"[.!?]+[\"'”’)\]]*")
+_MARKS = re.compile(r"(?:(?P<always>[。！？｡।॥؟۔]+)|[.!?]+)[\"'”’」』）)\]]*")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -33,14 +34,15 @@ class Said:
 
 
 def normalise(text: str) -> str:
-    """Case folded, punctuation removed (every character of Unicode's categories P*), a/an/the removed, single spaces.
+    """Case folded, without punctuation and a/an/the, in Unicode's composed form, one space between words.
 
-    Articles stay if nothing else is left, and so does punctuation. Source: the normalisation of SQuAD 1.1 (Rajpurkar
-    et al. 2016), for all of Unicode.
+    What a word is says :func:`editbench.words.words`: "French-speaking" is two, "C#", "-5" and "3.5" stay as they are,
+    and Chinese is taken letter by letter. Articles stay if nothing else is left, and so does punctuation. Where there
+    is punctuation at the ends of words only, this is the normalisation of SQuAD 1.1 (Rajpurkar et al. 2016).
     """
-    folded = text.casefold().split()
-    bare = "".join(c for c in " ".join(folded) if not unicodedata.category(c).startswith("P")).split()
-    return " ".join([word for word in bare if word not in _ARTICLES] or bare or folded)
+    folded = nfc(text).casefold()
+    found = words(folded)
+    return " ".join([word for word in found if word not in _ARTICLES] or found or folded.split())
 
 
 def cut(text: str, gold: str | None = None) -> str:
@@ -48,14 +50,14 @@ def cut(text: str, gold: str | None = None) -> str:
 
     A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the
     mark does not follow a capital, before a capital: models that were trained on texts without a gap write on like
-    that. An end before as many characters as ``gold`` has, both normalised, does not count: "St. Louis" is not cut
-    after "St.".
+    that. The marks of other scripts (。！？।؟۔) always end one. An end before as many characters as ``gold`` has, both
+    normalised, does not count: "St. Louis" is not cut after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()
     least = len(normalise(gold)) if gold else 1
     for marks in _MARKS.finditer(line):
         before, after = line[: marks.start()][-1:], line[marks.end() :][:1]
-        ends = not after or after.isspace() or (after.isupper() and not before.isupper())
+        ends = marks["always"] or not after or after.isspace() or (after.isupper() and not before.isupper())
         if ends and len(normalise(line[: marks.end()])) >= least:
             return line[: marks.end()]
     return line
@@ -72,7 +74,7 @@ def matches(text: str, gold: str) -> bool:
 
 
 def contains(text: str, gold: str) -> bool:
-    """Whether ``gold`` stands in the whole generated text, as whole words."""
+    """Whether ``gold`` stands in the whole generated text, as whole words; in scripts without spaces, anywhere."""
     return f" {normalise(gold)} " in f" {normalise(text)} "
 
 

@@ -178,7 +178,7 @@ def _sweep(host: Host, stream: Stream, layers: list[int], config: Any, headline:
     from editbench.editor import Materials
     from editbench.evaluation import Evaluator, compute_baseline
     from editbench.layers.sweep import CONTRAST, sweep
-    from editbench.setup import LazyTexts
+    from editbench.setup import LazyTexts, check_headline
 
     model, cache, seed = config.model, Path(config.cache), config.stream.seed
     materials = Materials(
@@ -193,6 +193,7 @@ def _sweep(host: Host, stream: Stream, layers: list[int], config: Any, headline:
         host, stream.records, model_fingerprint=host.fingerprint, cache=cache / "baselines", tokens_per_batch=tokens
     )
     scorers = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
+    check_headline(headline, scorers)
     evaluator = Evaluator(host, baseline=baseline, scorers=scorers, tokens_per_batch=tokens)
     return sweep(host, stream.records, layers, evaluator, headline, materials, settings_of(config.method)[1])
 

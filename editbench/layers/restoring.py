@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate.partial import Columns, run, watch
-from editbench.locate.rows import subject_row
+from editbench.locate.rows import subject_row, subject_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,10 +47,10 @@ class Prompt:
     @classmethod
     def of(cls, host: Host, request: EditRequest) -> Prompt:
         """The prompt of a request that has a subject and a true answer."""
-        assert request.subject is not None and request.target_true is not None
+        assert request.target_true is not None
         row = subject_row(host, request)
         offsets = host.encode(request.prompt).offsets
-        start = request.prompt.index(request.subject)
+        start, _ = subject_span(request)
         subject = [i for i in range(row.subject + 1) if offsets[i][1] > max(start, offsets[i][0])]
         return cls(request.id, row.ids, tuple(subject), host.continuation(request.target_true)[0])
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from editbench.editor import Materials, make_editor
+from editbench.evaluation.scorers import ranges
 from editbench.locate.moments import moments_for
 from editbench.locate.templates import templates_for
 from editbench.progress import progress
 from editbench.records import EditError
 from editbench.registry import load_method, make_config
 from editbench.results.measures import harmonic_mean, summarise
-from editbench.results.schema import HEADLINES
+from editbench.results.schema import HEADLINES, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class LayerScore:
         layer: The layer.
         edits: Edits that were made and scored.
         failed: Why others were not, by id.
-        measures: By name, averages over edits with a 95 % bootstrap interval.
+        measures: By name, averages over edits with a 95 % interval.
         score: Harmonic mean of the headline measures that the records have; None where no edit could be made.
     """
 
@@ -68,7 +69,7 @@ def sweep(
 ) -> list[LayerScore]:
     """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
 
-    Second moments of all layers are collected in one pass, context templates made once.
+    Second moments of all layers are collected in one pass, if ROME's settings need any; context templates made once.
 
     Args:
         host: The unedited model.
@@ -90,11 +91,11 @@ def sweep(
     materials, settings = materials or Materials(), dict(settings or {})
     config = make_config(METHOD, load_method(METHOD).config_class, settings)
     plan = [("", tokens, count) for tokens, count in config.template_lengths]
-    shared = replace(
-        materials,
-        templates=templates_for(host, materials.templates, plan, materials.seed),
-        moments=moments_for(host, layers, materials.moments, materials.texts, config.moment_tokens, materials.cache),
-    )
+    shared = replace(materials, templates=templates_for(host, materials.templates, plan, materials.seed))
+    if config.moment_adjustment:
+        tokens, cache = config.moment_tokens, materials.cache
+        moments = moments_for(host, layers, materials.moments, materials.texts, tokens, cache)
+        shared = replace(shared, moments=moments)
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
@@ -133,7 +134,7 @@ def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, eval
 
 
 def _layer_score(layer: int, rows: list[dict[str, Any]], headline: Mapping[str, str]) -> LayerScore:
-    summary = summarise(rows, headline)["immediate"]
+    summary = summarise(rows, headline, ranges={**ranges(), VALUE_FOUND: SHARE})["immediate"]
     assert summary is not None
     means = [m["mean"] for kind in HEADLINES if (m := summary["headline"][kind])["mean"] is not None]
     return LayerScore(

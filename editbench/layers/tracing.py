@@ -32,6 +32,7 @@ from editbench.layers.restoring import (
 from editbench.locate.checks import above_zero, at_least
 from editbench.progress import progress
 from editbench.results.measures import summarise
+from editbench.results.schema import DIFFERENCE, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class TraceSettings:
 
 @dataclass(frozen=True)
 class Trace:
-    """Averages over records, each with a 95 % bootstrap interval over them.
+    """Averages over records, each with a 95 % interval over them.
 
     Attributes:
         layers: Traced layers.
@@ -115,7 +116,7 @@ def trace(
     settings = settings or TraceSettings()
     at = tuple(range(host.n_layers) if layers is None else layers)
     window = settings.window or max(1, round(host.n_layers * 10 / 48))
-    left_out = {r.id: reason for r in requests if (reason := _unusable(r)) is not None}
+    left_out = {r.id: reason for r in requests if (reason := _unusable(host, r)) is not None}
     prompts = [Prompt.of(host, r) for r in requests if r.id not in left_out]
     deviation = settings.noise * embedding_deviation(host, prompts) if prompts else 0.0
     rows: list[dict[str, Any]] = []
@@ -154,10 +155,12 @@ def embedding_deviation(host: Host, prompts: Sequence[Prompt]) -> float:
     return float(embeddings.double().std())
 
 
-def _unusable(request: EditRequest) -> str | None:
+def _unusable(host: Host, request: EditRequest) -> str | None:
     if request.subject is None:
         return "the record has no subject"
-    return "the record has no true answer" if request.target_true is None else None
+    if request.target_true is None:
+        return "the record has no true answer"
+    return None if host.too_long(request.prompt) is None else "the prompt is too long for the model"
 
 
 def _effects(
@@ -183,7 +186,8 @@ def around(layer: int, window: int, n_layers: int) -> range:
 def _averaged(
     rows: list[dict[str, Any]], layers: tuple[int, ...], window: int, deviation: float, left_out: dict[str, str]
 ) -> Trace:
-    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {})["baseline"]
+    ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
+    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {}, ranges=ranges)["baseline"]
     assert summary is not None
     found = summary["measures"]
     return Trace(

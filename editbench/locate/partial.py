@@ -90,15 +90,21 @@ def run(
     last = host.n_layers - 1 if last is None else last
     visible = columns.mask.cummax(1).values  # padding behind a row does not matter to it, and looks at its tokens
     with _only_layers(host, first, last, hidden), _blank_padding(host, visible[:, start:], first, last):
-        out = host.decoder(
-            input_ids=columns.ids[:, start:],
-            attention_mask=visible,
-            position_ids=columns.positions[:, start:],
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-    result: Tensor = out.last_hidden_state
-    return result
+        out = host.hidden(columns.ids[:, start:], visible, columns.positions[:, start:], cache)
+    if cache is not None:
+        _check_used(cache, first, last, visible.shape[1])
+    return out
+
+
+def _check_used(cache: Cache, first: int, last: int, columns: int) -> None:
+    """Every layer that ran read its prefix, or has recorded all columns.
+
+    Otherwise the model takes its cache in some way that is not known here, and has run without.
+    """
+    for i in range(first, last + 1):
+        layer = cache.layers[i]
+        used = layer.read if isinstance(layer, _FixedLayer) else layer.get_seq_length() == columns
+        assert used, f"layer {i} did not use the cache that it was given"
 
 
 class _Pass(nn.Module):
@@ -143,7 +149,8 @@ def _in_tuple(host: Host) -> bool:
         try:
             for i, stand_in in enumerate(tell):
                 layers[i] = stand_in
-            host.decoder(input_ids=torch.zeros((1, 1), dtype=torch.long, device=host.device), use_cache=False)
+            token = torch.zeros((1, 1), dtype=torch.long, device=host.device)
+            host.hidden(token, torch.ones_like(token), token)
         finally:
             for i, layer in enumerate(original):
                 layers[i] = layer
@@ -245,16 +252,18 @@ def mlp_only_at(host: Host, layer: int, batch: int, rows: Tensor, columns: Tenso
 
 
 class _FixedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of a prefix that are read and never grow."""
+    """Keys and values of a prefix that are read and never grow; ``read`` tells whether they ever were."""
 
     def __init__(self, length: int, keys: Tensor | None = None, values: Tensor | None = None) -> None:
         super().__init__()
         self.length = length
+        self.read = False
         self.keys, self.values = keys, values
         self.is_initialized = keys is not None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         assert self.keys is not None and self.values is not None
+        self.read = True
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
     def get_seq_length(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from editbench.words import place
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,25 +53,50 @@ def last_token_of(encoded: Encoded, start: int, end: int) -> int:
 def subject_row(host: Host, request: EditRequest, template: str = BARE) -> Row:
     """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets.
 
-    A subject that stands twice in the prompt means its first occurrence there.
-
     Raises:
         ValueError: The request has no subject, or the template is not one with a single "{}".
     """
     before, braces, after = template.partition(BARE)
     if not braces or BARE in after:
         raise ValueError(f'context template {template!r} must contain "{{}}" once')
+    start, end = subject_span(request)
+    encoded = host.encode(before + request.prompt + after)
+    return Row(tuple(encoded.ids), last_token_of(encoded, len(before) + start, len(before) + end))
+
+
+def subject_span(request: EditRequest) -> tuple[int, int]:
+    """Where the subject begins and ends in the prompt, in characters.
+
+    The published code takes the first place where the subject stands; here one where it is a word of its own comes
+    first, so that "Iran" is not looked for in "Iranian" (:func:`editbench.words.place`).
+
+    Raises:
+        ValueError: The request has no subject.
+    """
     if request.subject is None:
         raise ValueError(f"record {request.id!r} has no subject")
-    text = before + request.prompt + after
-    start = len(before) + request.prompt.index(request.subject)
-    encoded = host.encode(text)
-    return Row(tuple(encoded.ids), last_token_of(encoded, start, start + len(request.subject)))
+    start = place(request.prompt, request.subject)
+    return start, start + len(request.subject)
 
 
-def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str]) -> list[Row]:
+def target_ids(host: Host, request: EditRequest, train_eos: bool) -> list[int]:
+    """What a method trains behind the request's prompt: the target's tokens, the same that every scorer asks for.
+
+    Args:
+        host: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
+        request: The edit.
+        train_eos: Close the target with the EOS token, so that the model learns to stop there.
+
+    Raises:
+        ValueError: The target cannot be tokenised as a continuation.
+    """
+    closing = [int(host.tokenizer.eos_token_id)] if train_eos else []
+    return [*host.continuation(request.target), *closing]
+
+
+def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
     """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
-    targets = tuple(host.continuation(request.target))
+    targets = tuple(target_ids(host, request, train_eos))
     rows = []
     for template in templates:
         row = subject_row(host, request, template)
@@ -82,6 +109,11 @@ def kl_row(host: Host, request: EditRequest) -> Row:
     assert request.subject is not None
     encoded = host.encode(f"{request.subject} is a")
     return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
+
+
+def edit_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
+    """All rows that finding a value runs: those of :func:`rewriting_rows`, then :func:`kl_row`."""
+    return [*rewriting_rows(host, request, templates, train_eos=train_eos), kl_row(host, request)]
 
 
 def cut_after_subject(row: Row) -> Row:

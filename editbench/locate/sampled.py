@@ -11,6 +11,8 @@ from editbench.progress import progress
 if TYPE_CHECKING:
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the texts that are sampled from the same model and seed."""
 ROWS, LENGTH = 64, 64
 
 
@@ -23,17 +25,14 @@ def sample_texts(host: Host, tokens: int, seed: int) -> list[str]:
     texts: list[str] = []
     rounds = max(1, -(-tokens // (ROWS * LENGTH)))
     devices = [host.device.index or 0] if host.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), progress("sampling plain text", rounds) as advance:
+    with (
+        torch.random.fork_rng(devices=devices),
+        progress("sampling plain text", rounds) as advance,
+        host.generation_settings(do_sample=True, top_k=0, max_new_tokens=LENGTH),
+    ):
         torch.manual_seed(seed)
         for _ in range(rounds):
-            out = host.model.generate(
-                input_ids=inputs,
-                attention_mask=torch.ones_like(inputs),
-                do_sample=True,
-                top_k=0,
-                max_new_tokens=LENGTH,
-                pad_token_id=host.pad_id,
-            )
+            out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
             texts += [str(t) for t in tokenizer.batch_decode(out[:, 1:], skip_special_tokens=True)]
             advance()
     return [t for t in texts if t.strip()]

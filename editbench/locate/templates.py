@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from editbench.host import Host
 
+VERSION = 2
+"""Changes with the templates that are generated from the same model and seed."""
 MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 """First words of MEMIT's and NSE's templates."""
 
@@ -66,16 +68,10 @@ def _sample(host: Host, start: str, tokens: int, count: int, top_k: int) -> list
         bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         ids = [bos if bos is not None else host.pad_id]
     inputs = torch.tensor([ids] * count, device=host.device)
-    out = host.model.generate(
-        input_ids=inputs,
-        attention_mask=torch.ones_like(inputs),
-        do_sample=True,
-        top_k=top_k,
-        max_new_tokens=tokens,
-        min_new_tokens=tokens,
-        suppress_tokens=sorted(int(i) for i in tokenizer.all_special_ids) or None,
-        pad_token_id=host.pad_id,
-    )
+    special = sorted(int(i) for i in tokenizer.all_special_ids) or None
+    length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
+    with host.generation_settings(do_sample=True, top_k=top_k, suppress_tokens=special, **length):
+        out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
     return [start + str(text) for text in tokenizer.batch_decode(out[:, len(ids) :], skip_special_tokens=True)]
 
 

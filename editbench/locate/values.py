@@ -15,7 +15,7 @@ import torch
 
 from editbench.locate.checks import above_zero, at_least
 from editbench.locate.packing import partition
-from editbench.locate.rows import Row, cut_after_subject, kl_row, rewriting_rows
+from editbench.locate.rows import Row, cut_after_subject, edit_rows
 from editbench.locate.suffix import AT_MLP, Suffixes
 from editbench.records import NOT_FINITE, EditError
 
@@ -42,6 +42,7 @@ class ValueSettings:
         kl_factor: Factor of KL(p_new ‖ p_init) at the subject of "{subject} is a".
         clamp_norm_factor: ‖δ‖ is kept at or below this times ‖init‖.
         stop_loss: An edit is done when its loss falls below this.
+        train_eos: The target is closed with the EOS token; no published code of this family does it.
     """
 
     steps: int = 20
@@ -50,6 +51,7 @@ class ValueSettings:
     kl_factor: float = 0.0625
     clamp_norm_factor: float = 4.0
     stop_loss: float = 0.05
+    train_eos: bool = False
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
@@ -105,7 +107,7 @@ def optimise_values(
     Raises:
         EditError: A loss became NaN or infinite; it names the request.
     """
-    rows = [[*rewriting_rows(host, r, templates), kl_row(host, r)] for r in requests]
+    rows = [edit_rows(host, r, templates, train_eos=settings.train_eos) for r in requests]
     per_edit = len(templates) + 1
     limit = max_rows or rows_that_fit(host, max(len(row.ids) for group in rows for row in group), layer)
     size = max(1, limit // per_edit)

@@ -6,6 +6,7 @@
     store.py        one run folder: `RunStore`
     measures.py     rows to means, intervals and scores: `summarise`
     leaderboard.py  many run folders to one table and one CSV: `collect`, `where`, `write_csv`
+    identity.py     what decides a run's numbers: which runs are seeds of one thing, which are comparable
     seeds.py        runs that differ in their seed only to one row: `group`
     significance.py two methods on the same records: `compare_runs`; for tables: `marks`
     tables.py       that table for terminals and Markdown: `print_table`, `to_markdown`

@@ -15,9 +15,11 @@ from editbench.results.schema import (
     CONFIG_FILE,
     EDITS_FILE,
     HEAD_COLUMNS,
+    HEADLINES,
     LOCK_FILE,
     RUN_FILE,
     SCORES_FILE,
+    SHARE,
     TAIL_COLUMNS,
     TEXT_COLUMNS,
     Cell,
@@ -91,12 +93,18 @@ def read_row(folder: Path) -> Row:
         row["status"] = "damaged"
     row.update({name: _cell(info, *column.path) for name, column in COLUMNS.items() if column.path})
     row["seeds"] = 1
-    if settings := _mapping(info, "provenance", "method", "settings"):
-        row["settings"] = json.dumps(settings, sort_keys=True)
+    row["schema"] = _cell(info, "provenance", "schema") or 1
+    for name, path in {"settings": ("method", "settings"), "parts": ("parts",)}.items():
+        if found := _mapping(info, "provenance", *path):
+            row[name] = json.dumps(found, sort_keys=True)
+    ranges = _mapping(info, "summary", "ranges")
+    row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
     row.update(_measures(info, "immediate") | _measures(info, "final"))
     row.update(_ability(info, "baseline") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
+    row["coverage"] = _coverage(row)
+    row["score_penalised"] = _penalised(row)
     cached = _mapping(info, "costs").get("cached")
     row["cached"] = ", ".join(map(str, cached)) or None if isinstance(cached, list) else None
     row["seconds_per_edit"] = _ratio(row["edit_seconds"], row["edits_made"])
@@ -152,6 +160,31 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
         if isinstance(part, dict) and _cell(part, "edits") == 0:
             return _cell(part, "texts", "plain", "perplexity")
     return None
+
+
+def _coverage(row: Row) -> float | None:
+    """Share of the records that a method could have edited, and was scored on; None where nothing was scored yet."""
+    scored, *others = (row[status] for status in ("scored", "unsupported", "failed"))
+    if not isinstance(scored, (int, float)):
+        return None
+    asked = scored + sum(count for count in others if isinstance(count, (int, float)))
+    return scored / asked if asked else None
+
+
+def _penalised(row: Row) -> float | None:
+    """The score, had every record that was not edited a reliability and a generality of 0; locality as measured.
+
+    With none edited it is 0, the model's own locality left aside.
+    """
+    if row["coverage"] == 0:
+        return 0.0
+    three = [row[name] for name in HEADLINES]
+    numbers = [float(value) for value in (row["coverage"], *three) if isinstance(value, (int, float))]
+    if len(numbers) < 1 + len(three):
+        return None
+    share, reliability, generality, locality = numbers
+    factors = (reliability * share, generality * share, locality)
+    return len(factors) / sum(1 / one for one in factors) if all(factors) else 0.0
 
 
 def _ratio(above: Cell, below: Cell) -> Cell:

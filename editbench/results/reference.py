@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from editbench.results.identity import MACHINE, differences, listed, parts_of, schema_of, without
 from editbench.results.leaderboard import read_csv
 from editbench.results.schema import HEADLINES, ResultsError
 
@@ -30,7 +31,8 @@ class Difference(TypedDict):
         measured: The run's value; None if it has none.
         reference: The committed value; None if there is none.
         difference: measured - reference, for perplexities divided by the reference.
-        verdict: "same", "differs", "not measured" (only the reference has a value) or "no reference".
+        verdict: "same", "differs", "not measured" (only the reference has a value), "no reference", or "refused".
+        reason: Why a run is refused: it was not made as its reference was. Its one `Difference` is of no measure.
     """
 
     run: Cell
@@ -40,6 +42,7 @@ class Difference(TypedDict):
     reference: float | None
     difference: float | None
     verdict: str
+    reason: str
 
 
 def compare(
@@ -55,7 +58,9 @@ def compare(
 
     Returns:
         One `Difference` for each run and measure that either side has; a run without a reference row has "no reference"
-        for each of its values. Reference rows that were not run are not listed.
+        for each of its values. A run whose reference was made with another schema, other versions of formulas, or
+        anything else than it but the machine and its libraries, is "refused", by name. Reference rows that were not run
+        are not listed.
 
     Raises:
         ResultsError: If the CSV cannot be read, lacks a `KEY` column, or has two rows with the same key.
@@ -66,12 +71,39 @@ def compare(
             raise ResultsError(f"{reference_csv} lacks the columns {missing}, which say what a row is a reference for")
         if references.setdefault(_key(reference), reference) is not reference:
             raise ResultsError(f"{reference_csv} has two rows for {dict(zip(KEY, _key(reference), strict=True))}")
-    return [
-        difference
-        for row in rows
-        for measure in (*RATES, *PERPLEXITIES)
-        if (difference := _difference(row, references.get(_key(row), {}), measure, tolerance, perplexity_tolerance))
-    ]
+    found: list[Difference] = []
+    for row in rows:
+        reference = references.get(_key(row), {})
+        if reference and (reason := _unlike(row, reference)):
+            found.append(_about(row, "", "refused", reason))
+            continue
+        for measure in (*RATES, *PERPLEXITIES):
+            if difference := _difference(row, reference, measure, tolerance, perplexity_tolerance):
+                found.append(difference)
+    return found
+
+
+def _unlike(row: Row, reference: Row) -> str:
+    """In what a run and its reference were made differently; nothing where they were made alike."""
+    schemas = schema_of(row), schema_of(reference)
+    if schemas[0] != schemas[1]:
+        return f"it has schema {schemas[0]}, the reference has schema {schemas[1]}; make the older one again"
+    return listed(differences(*(without(parts_of(one), MACHINE) for one in (row, reference))))
+
+
+def _about(row: Row, measure: str, verdict: str, reason: str = "") -> Difference:
+    """A difference without figures."""
+    key = dict(zip(KEY, _key(row), strict=True))
+    return {
+        "run": row["run"],
+        "key": key,
+        "measure": measure,
+        "measured": None,
+        "reference": None,
+        "difference": None,
+        "verdict": verdict,
+        "reason": reason,
+    }
 
 
 def _difference(
@@ -90,15 +122,8 @@ def _difference(
         difference = (measured - expected) / (expected if relative else 1.0)
         limit = perplexity_tolerance if relative else tolerance
         verdict = "same" if abs(difference) <= limit + _ROUNDING else "differs"
-    return {
-        "run": row["run"],
-        "key": dict(zip(KEY, _key(row), strict=True)),
-        "measure": measure,
-        "measured": measured,
-        "reference": expected,
-        "difference": difference,
-        "verdict": verdict,
-    }
+    about = _about(row, measure, verdict)
+    return {**about, "measured": measured, "reference": expected, "difference": difference}
 
 
 def _key(row: Row) -> tuple[str, ...]:

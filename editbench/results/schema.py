@@ -17,6 +17,12 @@ from typing import Any, NamedTuple, TypedDict
 FORMAT = 1
 """Version of the run folder's layout, stored in run.json."""
 
+SCHEMA = 2
+"""Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
+
+1: runs that do not say what decided their numbers (`editbench.results.identity`). 2: they do.
+"""
+
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 LOCK_FILE, LEDGER_FOLDER = "run.lock", "ledger"
 
@@ -26,6 +32,12 @@ MOMENTS = ("baseline", "immediate", "checkpoint", "final")
 """Before the first edit; right after a record's own batch; at chosen edit counts; after the last edit."""
 HEADLINES = ("reliability", "generality", "locality")
 """The three measures that the score is made of; a protocol says which scorer stands for each."""
+
+Range = tuple[float, float]
+"""Between which values all numbers of a measure lie."""
+SHARE: Range = (0.0, 1.0)
+DIFFERENCE: Range = (-1.0, 1.0)
+"""Of two shares."""
 
 
 class ResultsError(ValueError):
@@ -57,7 +69,7 @@ class ScoreRow(_ScoreRow, total=False):
         status: One of `RECORD_STATUSES`; only "scored" rows enter an average.
         reason: Why the record was not scored.
         scores: "<probe kind>.<scorer>" to its average within the record; null where it was not finite.
-        left_out: Probe kind to the number of its probes that could not be scored.
+        left_out: Probe kind and reason ("locality: is itself edited") to the number of its probes that were not asked.
         probes: Details per probe, for those who want to look closer.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
@@ -104,9 +116,11 @@ class AbilityRow(_AbilityRow, total=False):
         scores: By metric.
         stderr: Standard errors by metric, where there are any.
         n: Items (facts, documents) behind the scores.
+        ranges: Between which values a metric lies, where that is known.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
+    ranges: dict[str, Range]
     nonfinite: list[str]
 
 
@@ -141,6 +155,12 @@ class EditRow(_EditRow, total=False):
 class Provenance(TypedDict, total=False):
     """Where the numbers come from; every key may be missing."""
 
+    schema: int  # `SCHEMA`; 1 where it is missing
+    identity: str  # digest of the parts; see `editbench.results.identity`
+    comparable: str  # digest of those that comparable runs share
+    parts: dict[str, Any]  # what decides the numbers, but for the seed: name to value or digest
+    versions: dict[str, int]  # of every formula behind the numbers
+    inputs: dict[str, str]  # SHA-256 of every file that was named by path
     editbench: str
     commit: str
     python: str
@@ -150,7 +170,7 @@ class Provenance(TypedDict, total=False):
     cpu: str
     gpu: str
     model: dict[str, Any]  # name, path, hash
-    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out
+    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out, with the reason
     stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
     method: dict[str, Any]  # name, constants, settings
     protocol: dict[str, Any]  # name, headline, and the protocol's settings
@@ -174,7 +194,8 @@ class Costs(TypedDict, total=False):
 class Measure(TypedDict):
     """A mean over records, or over the items of a test of ability.
 
-    Without any, or where it is not finite, mean, low and high are None: never 0.
+    Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
+    numbers say nothing about them: all alike, of a measure that has no range.
     """
 
     mean: float | None
@@ -208,11 +229,15 @@ class MomentSummary(Score):
 
 
 class Summary(TypedDict):
-    """All moments of a run; a moment without rows is None."""
+    """All moments of a run; a moment without rows is None.
+
+    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or scorer.
+    """
 
     headline: dict[str, str]
     seed: int
     resamples: int
+    ranges: dict[str, Range]
     baseline: MomentSummary | None
     immediate: MomentSummary | None
     final: MomentSummary | None
@@ -266,8 +291,8 @@ def _headline_columns(name: str, meaning: str) -> dict[str, Column]:
     return {
         name: Column(meaning, (*path, "mean")),
         f"{name}_n": Column(f"records behind `{name}`", (*path, "n")),
-        f"{name}_low": Column(f"lower end of the 95 % bootstrap interval of `{name}`", (*path, "low")),
-        f"{name}_high": Column(f"upper end of the 95 % bootstrap interval of `{name}`", (*path, "high")),
+        f"{name}_low": Column(f"lower end of the 95 % interval of `{name}`", (*path, "low")),
+        f"{name}_high": Column(f"upper end of the 95 % interval of `{name}`", (*path, "high")),
     }
 
 
@@ -277,7 +302,8 @@ TEXT_COLUMNS = frozenset(
     (
         *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
         *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
-        *("model_hash", "data_hash", "stream_hash", "content_hash", "started", "ended", "reason"),
+        *("model_hash", "data_hash", "stream_hash", "content_hash", "shares", "started", "ended", "reason"),
+        *("identity", "comparable_group", "parts", "missing"),
     )
 )
 """Columns whose values are never numbers, whatever they look like: version 3.10, hash 12e45."""
@@ -287,7 +313,7 @@ HEAD_COLUMNS: dict[str, Column] = {
     "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": Column("editing method", ("provenance", "method", "name")),
     "constants": Column(
-        "the set of constants that the method's settings start from: tuned to the model, or published",
+        "the set of constants that the method's settings start from: tuned to the model, published, or a variant",
         ("provenance", "method", "constants"),
     ),
     "model": Column("edited model", ("provenance", "model", "name")),
@@ -299,8 +325,8 @@ HEAD_COLUMNS: dict[str, Column] = {
     "seeds": Column("seeds that the row is a mean over: 1, unless runs were grouped"),
     "score": Column("harmonic mean of reliability, generality and locality", (*_FINAL, "score")),
     "score_n": Column("smallest count of records behind the three", (*_FINAL, "score_n")),
-    "score_low": Column("lower end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_low")),
-    "score_high": Column("upper end of the 95 % bootstrap interval of `score`", (*_FINAL, "score_high")),
+    "score_low": Column("lower end of the 95 % interval of `score`", (*_FINAL, "score_low")),
+    "score_high": Column("upper end of the 95 % interval of `score`", (*_FINAL, "score_high")),
     **_headline_columns("reliability", "the edit's own prompt gives the new target, after the last edit"),
     **_headline_columns("generality", "rephrased prompts give the new target, after the last edit"),
     **_headline_columns("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
@@ -308,7 +334,16 @@ HEAD_COLUMNS: dict[str, Column] = {
     "scored": Column("records scored after the last edit", (*_FINAL, "records", "scored")),
     "unsupported": Column("records the method does not support: in no average", (*_FINAL, "records", "unsupported")),
     "failed": Column("records whose edit or scoring failed: in no average", (*_FINAL, "records", "failed")),
-    "skipped": Column("records passed over for another reason: in no average", (*_FINAL, "records", "skipped")),
+    "skipped": Column(
+        "records left out for a reason in the data, whatever the method: in no average",
+        (*_FINAL, "records", "skipped"),
+    ),
+    "coverage": Column(
+        "share of the records that could be scored which were: scored / (scored + unsupported + failed)"
+    ),
+    "score_penalised": Column(
+        "harmonic mean of reliability × coverage, generality × coverage, and locality: what was not edited counts 0"
+    ),
 }
 
 TAIL_COLUMNS: dict[str, Column] = {
@@ -337,6 +372,18 @@ TAIL_COLUMNS: dict[str, Column] = {
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
     "bytes_per_edit": Column("the three together / `edits_made`"),
     "settings": Column("the method's settings, as JSON"),
+    "missing": Column(
+        "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others"
+    ),
+    "schema": Column("version of these columns and their formulas; runs of another schema are never compared"),
+    "identity": Column(
+        "digest of all that decides the numbers but for the seed: runs that agree in it are averaged",
+        ("provenance", "identity"),
+    ),
+    "comparable_group": Column(
+        "digest of what rows must share to be compared, whatever the method", ("provenance", "comparable")
+    ),
+    "parts": Column("what the two are digests of, as JSON"),
     "python": Column("Python version", ("provenance", "python")),
     "torch": Column("torch version", ("provenance", "torch")),
     "transformers": Column("transformers version", ("provenance", "transformers")),
@@ -349,6 +396,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "data_hash": Column("hash of the dataset", ("provenance", "dataset", "hash")),
     "stream_hash": Column("hash of the stream: records, order, batches", ("provenance", "stream", "hash")),
     "content_hash": Column("hash of the run's own files; the same run in two places is listed once"),
+    "shares": Column("scorers and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
     "started": Column("start, UTC", ("started",)),
     "ended": Column("end, UTC", ("ended",)),
     "reason": Column("why the run failed, was interrupted or counts as damaged", ("reason",)),

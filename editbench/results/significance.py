@@ -2,21 +2,25 @@
 
 Everything is paired by record. The p-value is that of a permutation test: were the two methods alike, a record's two
 values could as well be swapped (all swaps of up to 12 records that differ are tried, 10,000 random ones of more). The
-interval of the difference is a percentile bootstrap interval over records, as everywhere in these results. Both treat a
-record as one piece, so the score is tested like any mean.
+interval of the difference is Gaffke's over records (:mod:`editbench.results.intervals`): the record more is one that
+the first method has wholly wrong and the second wholly right, and the reverse; with several seeds their spread comes on
+top. Both treat a record as one piece, so the score is tested like any mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
+from editbench.results import identity
 from editbench.results.files import read_lines
-from editbench.results.measures import harmonic_mean, interval, resampled_means
-from editbench.results.schema import HEADLINES, SCORES_FILE, ResultsError
+from editbench.results.intervals import drawn_means, ends, with_spread
+from editbench.results.measures import harmonic_mean
+from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE, ResultsError
 from editbench.results.seeds import SEPARATOR
 from editbench.results.store import read_info
 from editbench.results.tables import TESTED, Marks, best_row, comparable
@@ -34,7 +38,6 @@ LEVEL = 0.05
 _EXACT = 12  # records that differ: 4,096 swaps
 _SWAPS = 10_000
 _BLOCK = 2**22  # numbers held at once
-_CHANGE_NO_SCORE = ("moments", "tokens_per_batch")  # settings of a protocol
 
 
 class Comparison(TypedDict):
@@ -44,7 +47,7 @@ class Comparison(TypedDict):
         a: Mean of the first.
         b: Mean of the second.
         difference: a - b.
-        low: Lower end of its 95 % bootstrap interval.
+        low: Lower end of its 95 % interval.
         high: Upper end.
         p_value: Of the permutation test, two-sided.
         pairs: Records behind it.
@@ -53,16 +56,18 @@ class Comparison(TypedDict):
     a: float
     b: float
     difference: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     p_value: float
     pairs: int
 
 
 class _Side(NamedTuple):
-    protocol: dict[str, Any]
-    data: str
+    name: str
+    parts: identity.Parts  # of all its runs; empty where they do not say
+    seeds: tuple[int, ...]
     records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
+    runs: Floats  # (seeds, 3): each run's means of the headline measures
 
 
 def compare_runs(
@@ -71,16 +76,20 @@ def compare_runs(
     """Compare two methods after the last edit, headline measure by headline measure and by score.
 
     Args:
-        a: Run folder; or run folders of several seeds, where a record's value is its mean over them.
+        a: Run folder; or run folders of several seeds, where a record's value is its mean over them. Several runs of
+            one seed count as that seed, by their mean.
         b: Likewise.
-        force: Compare whatever records the two have in common, though protocols, datasets or records differ.
-        seed: Of the random swaps and of the bootstrap.
+        force: Compare whatever records the two have in common, though seeds, records, or parts of what they were made
+            with differ (:data:`editbench.results.identity.OWN` may anyway).
+        seed: Of the random swaps and of the interval.
 
     Returns:
         A `Comparison` by measure. One that no record has on both sides is missing, and so is a score without all three.
 
     Raises:
-        ResultsError: If protocols, datasets or records differ, nothing can be compared, or a run cannot be read.
+        ResultsError: If the two were not measured alike on the same model, data and stream, with the same formulas and
+            seeds (names what differs); nothing can be compared; the runs of a side are no seeds of one thing; or a run
+            cannot be read.
     """
     sides = [_read_side([one] if isinstance(one, (str, Path)) else one) for one in (a, b)]
     if not force:
@@ -94,7 +103,8 @@ def compare_runs(
     columns = np.flatnonzero(~unpaired.all(axis=0))
     if not len(columns):
         raise ResultsError("no record has a headline measure in both runs; compare finished runs of one stream")
-    return _compare(first[:, columns], second[:, columns], [HEADLINES[column] for column in columns], seed)
+    runs = [side.runs[:, columns] for side in sides]
+    return _compare(first[:, columns], second[:, columns], runs, [HEADLINES[column] for column in columns], seed)
 
 
 def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
@@ -155,56 +165,79 @@ def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
 
 def _read_side(folders: Sequence[str | Path]) -> _Side:
     """What is compared of one or several runs of one method."""
-    values: dict[str, list[list[float]]] = defaultdict(list)
-    described: list[tuple[dict[str, Any], str]] = []
+    values: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    described: dict[Path, identity.Parts] = {}
+    means: dict[int, list[list[float]]] = defaultdict(list)
     for folder in map(Path, folders):
         provenance = read_info(folder)["provenance"]
-        protocol = {
-            name: value for name, value in provenance.get("protocol", {}).items() if name not in _CHANGE_NO_SCORE
-        }
-        data = provenance.get("dataset", {})
-        described.append((protocol, str(data.get("hash") or data.get("name"))))
-        measures = [protocol.get("headline", {}).get(kind) for kind in HEADLINES]
+        seed = int(provenance.get("seed") or 0)
+        described[folder] = dict(provenance.get("parts") or {})
+        headline = provenance.get("protocol", {}).get("headline", {})
+        rows: list[list[float]] = []
         for row in read_lines(folder / SCORES_FILE)[0]:
             if row["moment"] == "final" and "record" in row:
-                numbers = [row["scores"].get(measure) for measure in measures]
-                values[row["record"]].append([np.nan if number is None else number for number in numbers])
-    if any(one != described[0] for one in described):
-        raise ResultsError(
-            f"{', '.join(map(str, folders))} differ in protocol or dataset and are no seeds of one method"
-        )
-    return _Side(*described[0], {record: _mean_over_seeds(seen) for record, seen in values.items()})
+                numbers = [row["scores"].get(headline.get(kind)) for kind in HEADLINES]
+                rows.append([np.nan if number is None else number for number in numbers])
+                values[row["record"]][seed].append(rows[-1])
+        means[seed].append([_mean(column) for column in np.array(rows).reshape(-1, len(HEADLINES)).T])
+    name = ", ".join(map(str, described))
+    parts = next(iter(described.values()))
+    for other in described.values():
+        if found := identity.differences(parts, other):
+            raise ResultsError(f"{name} are no seeds of one method: {identity.listed(found)}")
+    seeds = tuple(sorted(means))
+    by_record = {record: _mean_over_seeds(seen) for record, seen in values.items()}
+    return _Side(name, parts, seeds, by_record, np.array([np.mean(means[seed], axis=0) for seed in seeds]))
 
 
-def _mean_over_seeds(seen: list[list[float]]) -> list[float]:
-    """A value is NaN if it is in any seed: else the two sides would be means over different seeds."""
-    return [float(value) for value in np.mean(seen, axis=0)]
+def _mean(column: Floats) -> float:
+    numbers = column[np.isfinite(column)]
+    return float(np.mean(numbers)) if len(numbers) else math.nan
+
+
+def _mean_over_seeds(seen: Mapping[int, list[list[float]]]) -> list[float]:
+    """Of one record, the mean over each seed's mean.
+
+    A value is NaN if it is in any seed: else the two sides would be means over different seeds.
+    """
+    return [float(value) for value in np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0)]
 
 
 def _refuse_difference(a: _Side, b: _Side) -> None:
     remedy = "compare runs that agree in it, or force the comparison"
-    names = sorted(name for name in {*a.protocol, *b.protocol} if a.protocol.get(name) != b.protocol.get(name))
-    if names:
-        found = "; ".join(f"{name} is {a.protocol.get(name)!r} and {b.protocol.get(name)!r}" for name in names)
-        raise ResultsError(f"the protocols differ: {found}; {remedy}")
-    if a.data != b.data:
-        raise ResultsError(f"the datasets differ: {a.data} and {b.data}; {remedy}")
+    for side in (a, b):
+        if not side.parts:
+            raise ResultsError(
+                f"{side.name} was made before schema {SCHEMA} and does not say with what; run it again, or force the "
+                "comparison"
+            )
+    if found := identity.differences(*(identity.without(side.parts, identity.OWN) for side in (a, b))):
+        raise ResultsError(f"the two were not measured alike: {identity.listed(found)}; {remedy}")
+    if a.seeds != b.seeds:
+        first, second = (", ".join(map(str, side.seeds)) for side in (a, b))
+        raise ResultsError(f"the seeds differ: {first} of the first, {second} of the second; {remedy}")
     if a.records.keys() != b.records.keys():
-        first, second = (len(one.records.keys() - other.records.keys()) for one, other in ((a, b), (b, a)))
+        first, second = (str(len(one.records.keys() - other.records.keys())) for one, other in ((a, b), (b, a)))
         raise ResultsError(f"the records differ: {first} only in the first, {second} only in the second; {remedy}")
 
 
 # --- testing -----------------------------------------------------------------------------------------------------
 
 
-def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Comparison]:
-    """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number."""
+def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: int) -> dict[str, Comparison]:
+    """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number.
+
+    The interval takes in how the figures of each one's runs (S, M) spread over seeds, where there are several.
+    """
     scored = tuple(names) == HEADLINES
     means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
     observed = means_a - means_b
     width = len(names)
-    resampled = resampled_means(np.hstack([a, b]), seed)
-    drawn = _with_score(resampled[:, :width], scored) - _with_score(resampled[:, width:], scored)
+    of_a, of_b = ([_with_score(means.T, scored).T for means in drawn_means(one, seed)] for one in (a, b))
+    intervals = ends(of_a[0] - of_b[1], of_a[1] - of_b[0], observed)
+    if several := [_with_score(side, scored) for side in runs if len(side) > 1]:
+        variance = np.sum([side.var(axis=0, ddof=1) / len(side) for side in several], axis=0)
+        intervals = with_spread(observed, intervals, variance, min(map(len, several)) - 1, DIFFERENCE)
     extreme, swaps = np.zeros(len(observed)), 0
     for differences in _swapped(a, b, scored, seed):
         extreme += (np.abs(differences) >= np.abs(observed) - 1e-12).sum(axis=0)
@@ -212,13 +245,12 @@ def _compare(a: Floats, b: Floats, names: list[str], seed: int) -> dict[str, Com
     pairs = np.isfinite(a).sum(axis=0)
     result: dict[str, Comparison] = {}
     for index, name in enumerate([*names, "score"][: len(observed)]):
-        low, high = interval(drawn[:, index])
         result[name] = {
             "a": float(means_a[index]),
             "b": float(means_b[index]),
             "difference": float(observed[index]),
-            "low": low,
-            "high": high,
+            "low": float(intervals[0, index]),
+            "high": float(intervals[1, index]),
             "p_value": float(extreme[index] / swaps),
             "pairs": int(pairs[index] if index < width else pairs.min()),
         }

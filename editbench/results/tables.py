@@ -1,7 +1,9 @@
 """The leaderboard for people: the headline columns, as a table in the terminal or in Markdown.
 
-A value stands with half the width of its 95 % interval. The best of each column among finished runs with the same
-model, dataset, protocol and number of edits is bold; a run that did not finish is listed with the reason.
+A value stands with its 95 % interval behind it, "0.985 [.952, .997]". The best of each column is bold among finished
+runs that are comparable (`editbench.results.identity`), have the same seeds, and were scored on nearly all of their
+records. Rows are in the order of the score in which records that were not edited count 0. A run that did not finish is
+listed with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from editbench.results.schema import HEADLINES
+from editbench.results.identity import LABELS, schema_of, stands_for, told_apart
+from editbench.results.schema import HEADLINES, SCHEMA
+from editbench.results.seeds import missing_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,8 +43,6 @@ class Figure(NamedTuple):
 
 
 FACTS = ("method", "model", "dataset", "edits")
-COMPARABLE = ("model", "dataset", "protocol", "edits")
-"""Rows that agree in these stand together and are compared."""
 FIGURES = (
     Figure("reliability", "reliability", max),
     Figure("generality", "generality", max),
@@ -55,6 +57,11 @@ OF_EDITED = tuple(
     for name in ("mean", "median", "clipped")
 )
 """Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
+OF_COVERAGE = (Figure("coverage", "coverage", max, digits=2), Figure("penalised score", "score_penalised", max))
+"""Shown where a method could not edit all records."""
+EVERY = (*FIGURES, *OF_EDITED, *OF_COVERAGE)
+COVERED = 0.95
+"""Least coverage of a row that may be the best: a mean over the records that suit a method is no comparison."""
 CONTROL = "unedited"
 """The method that is never the best."""
 TESTED = (*HEADLINES, "score")
@@ -87,7 +94,7 @@ class Layout(NamedTuple):
     Attributes:
         titles: Of the columns: facts, figures, and the note.
         groups: Groups of rows that can be compared; a row is one `Shown` a column.
-        legend: What ±, bold and † mean, where there is something to explain.
+        legend: What intervals, bold and † mean, where there is something to explain.
     """
 
     titles: tuple[str, ...]
@@ -101,7 +108,7 @@ class Layout(NamedTuple):
 
     def is_figure(self, title: str) -> bool:
         """Whether this column holds numbers to compare."""
-        return any(title == figure.title for figure in (*FIGURES, *OF_EDITED))
+        return any(title == figure.title for figure in EVERY)
 
 
 def layout(
@@ -118,8 +125,7 @@ def layout(
     grouped = any(_number(row, "seeds") not in (None, 1) for row in rows)
     facts = dict.fromkeys([*FACTS, *by, *(["seeds"] if grouped else [])])
     names = _method_names(rows)
-    of_wise = [row for row in rows if row.get("protocol") == "wise"]
-    shown = (*FIGURES, *(figure for figure in OF_EDITED if any(_number(r, figure.column) is not None for r in of_wise)))
+    shown = _shown_figures(rows)
     groups = []
     for group in comparable(rows):
         best = {figure: best_row(group, figure.column) for figure in shown}
@@ -132,27 +138,58 @@ def layout(
     return Layout((*facts, *(figure.title for figure in shown), "note"), groups, _legend(rows, grouped, marks))
 
 
+def _shown_figures(rows: Sequence[Row]) -> tuple[Figure, ...]:
+    """The columns of numbers that say something about these rows."""
+    of_wise = [row for row in rows if row.get("protocol") == "wise"]
+    edited = [figure for figure in OF_EDITED if any(_number(row, figure.column) is not None for row in of_wise)]
+    uncovered = any((_number(row, "coverage") or 1) < 1 for row in rows)
+    return (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))
+
+
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows in groups of those that can be compared, best score first."""
+    """The rows in groups of those that can be compared, best penalised score first."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(_fact(row.get(name)) for name in COMPARABLE)].append(row)
-    keys = sorted(groups, key=lambda key: (key[:-1], len(key[-1]), key[-1]))  # edits: 100 before 1000
-    return [sorted(groups[key], key=lambda row: (-(_number(row, "score") or -1.0), str(row["run"]))) for key in keys]
+        groups[(*_labels(row), _fact(row.get("seed")), stands_for(row, "comparable_group"))].append(row)
+    keys = sorted(groups, key=_order)
+    return [sorted(groups[key], key=_rank) for key in keys]
 
 
 def best_row(group: Sequence[Row], column: str) -> Row | None:
-    """The first of the finished rows with the best value, if there are two or more to choose from.
-
-    The unedited control does not compete: nothing leaves everything as it was so well as doing nothing.
-    """
-    figure = next(figure for figure in (*FIGURES, *OF_EDITED) if figure.column == column)
-    rivals = [row for row in group if row["status"] == "done" and row.get("method") != CONTROL]
-    values = [(row, value) for row in rivals if (value := _number(row, column)) is not None]
+    """The first of the rows that compete with the best value, if there are two or more to choose from."""
+    figure = next(figure for figure in EVERY if figure.column == column)
+    values = [(row, value) for row in group if _competes(row, column) and (value := _number(row, column)) is not None]
     if len(values) < 2:
         return None
     best = figure.best([value for _, value in values])
     return next(row for row, value in values if value == best)
+
+
+def _competes(row: Row, column: str) -> bool:
+    """Whether a row may be the best of a column: finished, and scored on nearly all records in all of its seeds.
+
+    The unedited control does not compete: nothing leaves everything as it was so well as doing nothing. Neither does
+    a run that does not say what it was made with.
+    """
+    known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
+    coverage = _number(row, "coverage")
+    return known and (coverage is None or coverage >= COVERED) and column not in missing_in(row)
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    return tuple(_fact(row.get(name)) for name in LABELS)
+
+
+def _order(key: tuple[str, ...]) -> tuple[object, ...]:
+    """Of a group: by its labels and seeds, 100 edits before 1000."""
+    *labels, edits, seeds, group = key
+    return (*labels, len(edits), edits, len(seeds), seeds, group)
+
+
+def _rank(row: Row) -> tuple[object, ...]:
+    """The best penalised score first; of equal ones that of most records."""
+    values = (_number(row, column) for column in ("score_penalised", "coverage", "score"))
+    return (*(-(-1.0 if value is None else value) for value in values), str(row["run"]))
 
 
 def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:
@@ -223,21 +260,32 @@ def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: 
     value = _number(row, figure.column)
     if value is None:
         return Shown(NO_VALUE)
-    competes = row["status"] == "done" and row.get("method") != CONTROL
-    bold = best is not None and competes and value == _number(best, figure.column)
+    bold = best is not None and _competes(row, figure.column) and value == _number(best, figure.column)
     worse = (row.get("content_hash"), figure.column) in marks.worse
     low, high = _number(row, f"{figure.column}_low"), _number(row, f"{figure.column}_high")
     cached = figure.column == "seconds_per_edit" and VALUES in str(row.get("cached") or "").split(", ")
     text = f"{value:.{figure.digits}f}{FROM_CACHE if cached else ''}"
     if low is not None and high is not None and interval:
-        text = f"{text} ± {(high - low) / 2:.{figure.digits}f}"
+        text = f"{text} [{_end(low, figure.digits)}, {_end(high, figure.digits)}]"
+    if missing := missing_in(row).get(figure.column):
+        seeds = _number(row, "seeds") or 0
+        text = f"{text} ({seeds - missing:.0f} of {seeds:.0f} seeds)"
     return Shown(text, bold, worse)
+
+
+def _end(value: float, digits: int) -> str:
+    """An interval's end, short: ".952", "1"."""
+    text = f"{value:.{digits}f}"
+    return f"{float(text):.0f}" if float(text).is_integer() else text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def _method_names(rows: Iterable[Row]) -> dict[int, str]:
     """Each row's method, by the row's identity; with the settings that tell it from its namesakes beside it."""
     names: dict[int, str] = {}
-    for group in comparable(rows):
+    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[_labels(row)].append(row)
+    for group in alike.values():
         namesakes: dict[Cell, list[Row]] = defaultdict(list)
         for row in group:
             namesakes[_named(row)].append(row)
@@ -264,9 +312,13 @@ def _settings(row: Row) -> dict[str, Any]:
 
 
 def _note(row: Row) -> str:
-    """Which run did not finish, and why; of a finished one, how many records are in no average."""
+    """Which run did not finish, and why; of a finished one, what is in no average, and why it does not compete."""
     counts = ((_number(row, status), status) for status in ("unsupported", "failed", "skipped"))
     parts = [f"{count:.0f} {status}" for count, status in counts if count]
+    if (coverage := _number(row, "coverage")) is not None and coverage < COVERED:
+        parts.append(f"never the best: coverage is below {COVERED}")
+    if schema_of(row) < SCHEMA:
+        parts.append(f"made before schema {SCHEMA} and not compared; run it again")
     if row["status"] != "done":
         reason = str(row["reason"] or "").strip().partition("\n")[0]
         reason = reason if len(reason) <= _REASON_LENGTH else f"{reason[: _REASON_LENGTH - 1]}…"
@@ -274,17 +326,32 @@ def _note(row: Row) -> str:
     return f"{row['run']}: {', '.join(parts)}" if parts else ""
 
 
-def _legend(rows: Iterable[Row], grouped: bool, marks: Marks | None) -> list[str]:
-    legend = []
+def _legend(rows: Sequence[Row], grouped: bool, marks: Marks | None) -> list[str]:
+    legend = told_apart(rows)
+    legend += _other_seeds([row for row in rows if row["status"] == "done" and row.get("comparable_group")])
     if any(VALUES in str(row.get("cached") or "") for row in rows):
         legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
     if grouped:
-        legend.append("Means over seeds; ± is half the 95 % t interval between seeds, which one seed does not have.")
+        legend.append("Means over seeds; [95 % interval] over records and seeds, which one seed does not have.")
     if marks is not None:
         test = "p < 0.05, paired permutation test over records, Holm's correction"
         legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")
         legend += marks.untested
     return legend
+
+
+def _other_seeds(rows: Sequence[Row]) -> list[str]:
+    """Sentences on rows that are not compared since they have other seeds."""
+    by_group: dict[Cell, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        by_group[row.get("comparable_group")].setdefault(_fact(row.get("seed")), f"{row.get('method')}")
+    several = [seeds for seeds in by_group.values() if len(seeds) > 1]
+    if all(_number(row, "seeds") in (None, 1) for row in rows):
+        return (
+            ["Only runs of one seed are compared; --by method,dataset makes one row of all seeds."] if several else []
+        )
+    found = ("; ".join(f"{method} has {seeds}" for seeds, method in sorted(one.items())) for one in several)
+    return [f"Rows with other seeds are not compared: {text}." for text in found]
 
 
 def _dagger(shown: Shown) -> str:

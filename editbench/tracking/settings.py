@@ -14,7 +14,7 @@ class TrackerSettings:
         mode: "online", "offline" or "disabled", for wandb; null is what ``WANDB_MODE`` says, or else online.
         project: Project of the service; null is what its environment variable says, or else "editbench".
         entity: User or team, for wandb.
-        group: Runs of a sweep under one name; null is dataset, model, method and stream: what seeds share.
+        group: Runs of a sweep under one name; null is dataset, model, method, stream and identity: what seeds share.
         tags: Tags beside dataset, model and method.
         tables: Also send one row a record, when the run ends.
         start_seconds: The service has this long to start; wandb takes half of it and then goes on offline.

@@ -41,14 +41,14 @@ class TrackedRun:
         """Describe a run by its folder, run.json and config; ``group`` and ``tags`` are the user's."""
         provenance = info["provenance"]
         what = [str(provenance[key]["name"]) for key in ("dataset", "model", "method")]
-        stream = provenance["stream"]
+        stream, identity = provenance["stream"], provenance["identity"][:8]
         return cls(
             name=str(info["run"]),
             key=hashlib.sha256(f"{info['run']} {info['started']}".encode()).hexdigest()[:16],
             folder=folder,
             config=config,
             provenance=provenance,
-            group=group or "-".join([*what, f"e{stream['edits']}", f"b{stream['batch_size']}"]),
+            group=group or "-".join([*what, f"e{stream['edits']}", f"b{stream['batch_size']}", identity]),
             tags=tuple(dict.fromkeys([*what, *tags])),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -14,7 +14,7 @@ class CheckpointConfig:
             (``adapter_config.json``; needs ``peft``).
     """
 
-    path: str = ""
+    path: str = field(default="", metadata={"path": "read"})
 
     def __post_init__(self) -> None:
         if not self.path:

@@ -16,6 +16,7 @@ class FineTuneConfig:
         weight_decay: Adam's.
         norm_bound: No number of the weight moves further than this within one edit (L∞); null for no bound (FT).
         stop_loss: Training stops below this loss.
+        train_eos: The target is closed with the EOS token; the published code does not do it.
     """
 
     layer: int = 0
@@ -24,6 +25,7 @@ class FineTuneConfig:
     weight_decay: float = 0.0
     norm_bound: float | None = 5e-4
     stop_loss: float = 1e-2
+    train_eos: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -14,6 +14,7 @@ from editbench.anatomy import is_transposed
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import Dense, Recording
 from editbench.locate.partial import Columns, run, watch
+from editbench.locate.rows import target_ids
 from editbench.records import NOT_FINITE
 
 from .config import FineTuneConfig
@@ -75,9 +76,10 @@ class _Batch:
 
     def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
         self.host, self.layer, self.ids = editor.host, editor.config.layer, [r.id for r in batch]
+        train_eos = editor.config.train_eos
         rows, where, tokens, weights = [], [], [], []
         for i, request in enumerate(batch):
-            prompt, target = self.host.encode(request.prompt).ids, self.host.continuation(request.target)
+            prompt, target = self.host.encode(request.prompt).ids, target_ids(self.host, request, train_eos)
             rows.append(prompt + target[:-1])
             where += [(i, len(prompt) - 1 + j) for j in range(len(target))]
             tokens += target

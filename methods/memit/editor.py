@@ -12,6 +12,7 @@ import torch
 
 from editbench.editor import Capabilities, Editor, EditReceipt
 from editbench.locate.footprint import footprint_of
+from editbench.locate.rows import edit_rows
 from editbench.locate.solve import WholeGram
 from editbench.locate.spread import Subjects, grams, spread, spread_templates
 from editbench.locate.suffix import AT_LAYER
@@ -43,6 +44,12 @@ class MEMIT(Editor[MEMITConfig]):
             with self.ledger.pristine():
                 self.templates = spread_templates(self.host, self.config, self.materials)
                 self._grams = grams(self.host, self.config, self.materials, WholeGram)
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Find the values on the current weights, then spread them over the layers."""

@@ -33,7 +33,7 @@ class NSEConfig(SpreadSettings):
     moment_weight: float = 10_000.0
     alpha: float = 35.0
     upper_bound: float = 150.0
-    max_iterations: int = 4
+    max_iterations: int = 3
     neuron_threshold: float = 1.0
     selection: str = "published"
     memory: str = "all"

@@ -13,6 +13,7 @@ import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.locate.footprint import footprint_of
+from editbench.locate.rows import edit_rows
 from editbench.locate.solve import BlockGram, WholeGram
 from editbench.locate.spread import Subjects, grams, spread, spread_templates
 from editbench.locate.suffix import AT_LAYER
@@ -48,6 +49,12 @@ class NSE(Editor[NSEConfig]):
         The same requests in the same order give the same bits. One whose optimisation fails is left to its edit.
         """
         self._find([r for r in requests if self.refusal(r) is None], patient=True)
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Rounds of spreading over the edits that are still off their value; then the memory."""

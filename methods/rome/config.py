@@ -19,6 +19,8 @@ class ROMEConfig(ValueSettings):
     Attributes:
         layer: Edited layer.
         key: "published": averaged key in u, bare key in v; "consistent": the averaged key in both (r-ROME).
+        moment_adjustment: u is C⁻¹k̄, as published for GPT-2 and GPT-J; False: k̄ itself, as published for Llama models.
+            No text is needed then, and ``moment_tokens`` and ``ridge`` mean nothing.
         template_lengths: (tokens, count) of the sampled context templates; "{}" always comes first.
         moment_tokens: Plain-text tokens over which the second moment is taken; null for all texts given.
         ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
@@ -26,6 +28,7 @@ class ROMEConfig(ValueSettings):
 
     layer: int = 17
     key: str = "published"
+    moment_adjustment: bool = True
     template_lengths: list[list[int]] = field(default_factory=lambda: [[5, 10], [10, 10]])
     moment_tokens: int | None = None
     ridge: float = 0.0

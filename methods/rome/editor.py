@@ -1,7 +1,7 @@
 """ROME: one rank-one update of one MLP for one fact.
 
 Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 3.1: u = C⁻¹k̄ / ‖C⁻¹k̄‖ (the
-direction of the key), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
+direction of the key; k̄ / ‖k̄‖ without moment adjustment), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from editbench.editor import Capabilities, EditError, Editor, EditReceipt
 from editbench.ledger import LowRank, Recording
 from editbench.locate.footprint import footprint_of
 from editbench.locate.moments import moments_for
+from editbench.locate.rows import edit_rows
 from editbench.locate.solve import factor
 from editbench.locate.suffix import AT_MLP
 from editbench.locate.templates import templates_for
@@ -38,21 +39,24 @@ class ROME(Editor[ROMEConfig]):
     capabilities = Capabilities(needs_subject=True, max_batch=1)
 
     templates: list[str] | None = None
-    _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64
+    _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without moment_adjustment
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Make templates and second moment from the unedited model, if they are not there yet."""
-        if self._factor is not None:
+        """Make templates and second moment from the unedited model, if they are needed and not there yet."""
+        if self.templates is not None:
             return
-        c, host, materials = self.config, self.host, self.materials
-        plan = [("", tokens, count) for tokens, count in c.template_lengths]
+        plan = [("", tokens, count) for tokens, count in self.config.template_lengths]
         with self.ledger.pristine():
-            self.templates = templates_for(host, materials.templates, plan, materials.seed)
-            moments = moments_for(
-                host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache, materials.costs
-            )
-        moment = moments[c.layer].to(host.weight(host.mlp_out_name(c.layer)).device)
-        self._factor = factor(moment, c.ridge, f"the second moment of layer {c.layer}")
+            templates = templates_for(self.host, self.materials.templates, plan, self.materials.seed)
+            if self.config.moment_adjustment:
+                self._factor = self._moment_factor()
+        self.templates = templates
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""
@@ -65,17 +69,31 @@ class ROME(Editor[ROMEConfig]):
         receipt.losses[request.id] = [terms[0] for terms in value.losses]
 
     def footprint(self) -> Footprint:
-        """The factor of the second moment."""
+        """The factor of the second moment, if there is one."""
         return footprint_of([] if self._factor is None else [self._factor])
+
+    def _moment_factor(self) -> Tensor:
+        c, materials = self.config, self.materials
+        found = moments_for(
+            self.host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache, materials.costs
+        )
+        moment = found[c.layer].to(self.host.weight(self.host.mlp_out_name(c.layer)).device)
+        return factor(moment, c.ridge, f"the second moment of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
         """The factors v (d) and u (d_ff). W k is the value's init: both belong to the bare prompt on these weights."""
-        assert self._factor is not None
         mean = value.keys.mean(0)
-        solved = torch.cholesky_solve(mean.double()[:, None].to(self._factor.device), self._factor)[:, 0]
-        u = (solved / solved.norm()).to(mean)
+        u = self._direction(mean)
         key = value.keys[0] if self.config.key == "published" else mean
         scale = key @ u
         if not bool(scale.abs() > 0):
-            raise EditError([request.id], "the key is orthogonal to C⁻¹k̄, or not finite: no update gives the value")
+            raise EditError([request.id], "the key is orthogonal to u, or not finite: no update gives the value")
         return (value.target - value.init) / scale, u
+
+    def _direction(self, mean: Tensor) -> Tensor:
+        """The direction u (d_ff), of norm 1, for the mean key k̄ (d_ff): that of C⁻¹k̄, or of k̄ itself."""
+        direction = mean.double()
+        if self._factor is not None:
+            direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]
+        unit: Tensor = (direction / direction.norm()).to(mean)
+        return unit

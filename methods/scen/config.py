@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 STORES = ("dense", "lowrank", "quantised", "auto")
 
 
 @dataclass
 class SCENConfig:
-    """Customized expert networks and indexing neurons. Defaults are the published ones for Llama-2-7B on ZsRE.
+    """Customized expert networks and indexing neurons.
+
+    Defaults are the published ones for Llama-2-7B on ZsRE, except for ``train_eos``.
 
     Attributes:
         layer: Layer whose second MLP projection the experts stand in for.
@@ -19,8 +22,9 @@ class SCENConfig:
         neuron_learning_rate: Adam's, for neurons; null for ``learning_rate``.
         lr_after_first: Learning rate of all neurons but the first (the published code drops to 1e-4); null for no drop.
         theta: An expert answers when its neuron's activation exceeds this.
-        prompt_format: What stands around an edit's prompt, with one "{}"; "[INST]{}[/INST]" in the paper's ZsRE.
-        answer_separator: What stands between prompt and answer; "" in the paper's ZsRE.
+        theta_texts: θ where text collections are scored (perplexity); null for ``theta``. The published code has 0.6
+            there, whatever ``theta`` is.
+        train_eos: Experts learn to close the answer with the EOS token; the published code for ZsRE does it.
         edits_at_once: Experts trained together. One takes 16 bytes for each number of the projection.
         expert_store: "dense", "lowrank", "quantised", or "auto": for each expert the smallest that keeps its answer.
         bits: 8, 4 or 2, for "quantised".
@@ -29,7 +33,7 @@ class SCENConfig:
         device_bytes: Experts kept on the layer's device; the least recently used move to host memory. null: no bound.
         host_bytes: Experts kept in host memory; others are read from ``bank_directory``. null: no bound.
         bank_directory: Folder with one file an expert, written as they come; null for none.
-        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); formatted like the edits'.
+        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); posed as the edits are.
         cosine: Neurons see x / ‖x‖ (beyond the paper).
         hinge: Negatives within the margins no longer train a neuron (beyond the paper).
     """
@@ -41,8 +45,8 @@ class SCENConfig:
     neuron_learning_rate: float | None = None
     lr_after_first: float | None = None
     theta: float = 0.65
-    prompt_format: str = "{}"
-    answer_separator: str = " "
+    theta_texts: float | None = None
+    train_eos: bool = False
     edits_at_once: int = 4
     expert_store: str = "dense"
     bits: int = 4
@@ -50,24 +54,23 @@ class SCENConfig:
     loss_margin: float = 0.05
     device_bytes: int | None = None
     host_bytes: int | None = None
-    bank_directory: str | None = None
+    bank_directory: str | None = field(default=None, metadata={"path": "written"})
     negatives: list[str] = field(default_factory=list)
     cosine: bool = False
     hinge: bool = False
+
+    MOVED: ClassVar[dict[str, str]] = {
+        "prompt_format": "the dataset or the protocol poses the questions: +protocol.data.DATASET.prompt_format=FORMAT",
+        "answer_separator": "one space stands before every answer, in training and in scoring; leave it out",
+    }
 
     def __post_init__(self) -> None:
         for name in ("expert_steps", "neuron_steps", "edits_at_once"):
             if getattr(self, name) < 1:
                 raise ValueError(f"scen: {name} is {getattr(self, name)}; it must be at least 1")
-        if self.prompt_format.count("{}") != 1:
-            raise ValueError(f'scen: prompt_format is {self.prompt_format!r}; it must contain "{{}}" once')
         if self.expert_store not in STORES:
             raise ValueError(f"scen: expert_store is {self.expert_store!r}; it must be one of {', '.join(STORES)}")
         if self.bits not in (8, 4, 2):
             raise ValueError(f"scen: bits is {self.bits}; it must be 8, 4 or 2")
         if self.host_bytes is not None and self.bank_directory is None:
             raise ValueError("scen: host_bytes bounds what stays in memory; set bank_directory for the rest")
-
-    def formatted(self, prompt: str) -> str:
-        """The prompt as the model sees it."""
-        return self.prompt_format.replace("{}", prompt)

@@ -7,12 +7,15 @@ prompt. The base model is never changed: a row for which no neuron fires gets th
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
+from editbench.locate.rows import target_ids
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, Recognition
 
@@ -55,11 +58,9 @@ class SCEN(Editor[SCENConfig]):
         """Start with an empty bank.
 
         Raises:
-            ValueError: The layer does not exist, or the tokenizer has no EOS token.
+            ValueError: The layer does not exist, or ``train_eos`` is set and the tokenizer has no EOS token.
         """
         super().__init__(host, ledger, config, materials)
-        if host.tokenizer.eos_token_id is None:
-            raise ValueError(f"scen: the tokenizer of {host.name} has no EOS token, with which an answer must end")
         weight = host.weight(host.mlp_out_name(config.layer))
         like = torch.empty((0, host.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
         folder = Folder(Path(config.bank_directory)) if config.bank_directory is not None else None
@@ -74,7 +75,7 @@ class SCEN(Editor[SCENConfig]):
     # -- editing --------------------------------------------------------------------------------------------------
 
     def refusal(self, request: EditRequest) -> str | None:
-        """Why the request cannot be edited: it is too long, or its answer does not start at a token of its own."""
+        """Why the request cannot be edited: it is too long, or its target cannot be tokenised."""
         try:
             self._row(request)
         except ValueError as error:
@@ -95,8 +96,7 @@ class SCEN(Editor[SCENConfig]):
         own = torch.cat(inputs)  # (B, d_ff)
         neurons = self._neurons(batch, own, receipt)
         for i, request in enumerate(batch):
-            prompt = self.config.formatted(request.prompt)
-            expert = Expert(request.id, prompt, self.bank.weight, neurons[i], own[i], packed[i])
+            expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], packed[i])
             replaced = self.bank.add(expert)
             self._replacers.pop(request.id, None)
             self._replacers.update(dict.fromkeys(replaced, request.id))
@@ -126,7 +126,7 @@ class SCEN(Editor[SCENConfig]):
         """
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
-        prompts = [config.formatted(request.prompt) for request in batch]
+        prompts = [request.prompt for request in batch]
         allowed = torch.tensor(
             [
                 [True] * len(generic)
@@ -157,8 +157,7 @@ class SCEN(Editor[SCENConfig]):
     def _generic_inputs(self) -> Tensor:
         """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
         if self._negatives is None:
-            texts = [self.config.formatted(prompt) for prompt in self.config.negatives]
-            self._negatives = self.inputs(texts)
+            self._negatives = self.inputs([self.materials.pose(prompt) for prompt in self.config.negatives])
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
@@ -180,26 +179,16 @@ class SCEN(Editor[SCENConfig]):
         return ids[:keep] + ids[keep + excess :]
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and answer, EOS included.
+        """Token ids of prompt and answer.
 
         Raises:
-            ValueError: Too long, or the answer's first token begins inside the prompt.
+            ValueError: Too long, or the target cannot be tokenised as a continuation.
         """
-        text, separator = self.config.formatted(request.prompt), self.config.answer_separator
-        prompt = self.host.encode(text).ids
-        if separator == " ":
-            answer = self.host.continuation(request.target)
-        else:
-            whole = self.host.encode(text + separator + request.target).ids
-            if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-                raise ValueError(
-                    f"the tokenizer merges the end of the prompt {text!r} with the answer; set answer_separator"
-                )
-            answer = whole[len(prompt) :]
-        tokens = len(prompt) + len(answer)
+        prompt, answer = self.host.encode(request.prompt).ids, target_ids(self.host, request, self.config.train_eos)
+        tokens = len(prompt) + len(answer) - 1  # the last one is not fed in
         if tokens > self.host.max_length:
             raise ValueError(f"prompt and answer take {tokens} tokens, {self.host.name} has {self.host.max_length}")
-        return prompt, [*answer, int(self.host.tokenizer.eos_token_id)]
+        return prompt, answer
 
     # -- answering ------------------------------------------------------------------------------------------------
 
@@ -227,6 +216,14 @@ class SCEN(Editor[SCENConfig]):
         finally:
             self._answering = False
             held.detach()
+
+    def for_texts(self) -> SCEN:
+        """This editor with ``theta_texts`` for θ, where there is one; the bank is the same."""
+        if self.config.theta_texts is None:
+            return self
+        view = copy(self)
+        view.config = replace(self.config, theta=self.config.theta_texts)
+        return view
 
     def activations(self, prompts: Sequence[str]) -> Tensor:
         """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""

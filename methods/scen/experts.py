@@ -39,7 +39,7 @@ class Lessons:
         Args:
             host: The model.
             layer: The edited layer.
-            rows: Token ids of prompt and answer, the answer's closing EOS included.
+            rows: Token ids of prompt and answer (its closing EOS too, where that is trained).
         """
         self.host, self.layer = host, layer
         whole = [[*prompt, *answer[:-1]] for prompt, answer in rows]
@@ -83,7 +83,7 @@ def prompt_inputs(host: Host, layer: int, prompts: Sequence[Sequence[int]]) -> T
 def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
     """Train one expert an edit, all of them at once and none seeing another.
 
-    Loss: mean cross-entropy over the answer and its EOS; Adam, its defaults otherwise; from the base weight.
+    Loss: mean cross-entropy over the answer's tokens; Adam, its defaults otherwise; from the base weight.
 
     Returns:
         Differences from the base weight (B, d, d_ff), float32 or wider, and per edit the loss before each step. They

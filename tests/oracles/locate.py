@@ -102,13 +102,13 @@ def moment(host, texts, layer):
 
 
 def rome(host, request, templates, inverse, config):
-    """Write one edit into the model; ``inverse`` is C⁻¹."""
+    """Write one edit into the model; ``inverse`` is C⁻¹, or None for a direction that is k̄'s own."""
     layer = config.layer
     init, delta, _ = value(host, request, templates, layer, AT_MLP, config)
     rows = [subject_row(host, request, t) for t in templates]
     x = at_subject(host, rows, host.mlp_out(layer), inputs=True)
     out = at_subject(host, rows[:1], host.mlp_out(layer))[0]
-    u = (inverse.double() @ x.mean(0).double()).to(x)
+    u = x.mean(0) if inverse is None else (inverse.double() @ x.mean(0).double()).to(x)
     u = u / u.norm()
     host.weight(host.mlp_out_name(layer)).add_(torch.outer((init + delta - out) / (x[0] @ u), u))
 

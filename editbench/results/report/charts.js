@@ -23,7 +23,7 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 /** A run's colour and symbol go by its method and settings: the same in all charts, whatever the filter shows. */
 class Charts {
-  /** `quantiles`: of Student's t, by degrees of freedom from 1. */
+  /** `quantiles`: of Student's t, as `quantile` reads them. */
   constructor(runs, quantiles) {
     this.variants = distinct(runs.map((run) => run.variant));
     this.quantiles = quantiles;
@@ -85,14 +85,16 @@ class Charts {
   }
 
   studied({ name, points }, setting, { color, symbol, dash }) {
-    const text = points.map(({ x, value, half, seeds }) => {
-      const interval = half == null ? "" : ` ± ${figure(half, 3)}, ${seeds} seeds`;
-      return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${interval}`;
+    const text = points.map(({ x, value, interval, seeds, of }) => {
+      const count = seeds < of ? `, ${seeds} of ${of} seeds` : of > 1 ? `, ${of} seeds` : "";
+      const told = (interval ? ` ${bracketed(interval, 3)}` : "") + count;
+      return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${told}`;
     });
+    const y = points.map(({ value }) => value);
     return {
-      x: points.map(({ x }) => x), y: points.map(({ value }) => value), text, hovertemplate: LABEL, name: plain(name),
+      x: points.map(({ x }) => x), y, text, hovertemplate: LABEL, name: plain(name),
       mode: "lines+markers", line: { color, dash, width: 2 }, marker: { color, symbol, size: 9 },
-      error_y: { type: "data", array: points.map(({ half }) => half), color, thickness: 1 },
+      error_y: errorBars(y, points.map(({ interval }) => interval), { color, thickness: 1 }),
     };
   }
 
@@ -100,15 +102,15 @@ class Charts {
     const there = runs.filter(({ cells }) => cells.reliability != null && cells.locality != null);
     const largest = Math.max(...there.map((run) => run.cells[size] ?? 0));
     const traces = there.map((run) => {
-      const { cells, halves } = run;
+      const { cells, intervals } = run;
       const { color, symbol } = this.look(run);
       const share = largest > 0 ? Math.sqrt((cells[size] ?? 0) / largest) : 0;
-      const bar = (half) => ({ type: "data", array: [half ?? 0], color, thickness: 1, width: 0 });
+      const bar = (name) => errorBars([cells[name]], [intervals[name]], { color, thickness: 1, width: 0 });
       const facts = ["reliability", "generality", "locality"].map((name) => `${name} ${figure(cells[name], 3)}`);
       const costs = SIZES.map(([name, title], i) => `${title} ${figure(cells[name], i ? 0 : 2)}`);
       return {
         x: [cells.locality], y: [cells.reliability], mode: "markers", name: plain(run.label),
-        error_x: bar(halves.locality), error_y: bar(halves.reliability),
+        error_x: bar("locality"), error_y: bar("reliability"),
         marker: { color, symbol, size: 9 + 25 * share, opacity: 0.8, line: { color: style("--card"), width: 1 } },
         text: [[plain(run.label), ...facts, ...costs].join("<br>")], hovertemplate: LABEL,
       };

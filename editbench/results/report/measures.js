@@ -43,6 +43,22 @@ function fillViews(select, views) {
   select.replaceChildren(...groups);
 }
 
+/** Whether a measure's numbers lie in [0, 1]. */
+function isShare(run, name) {
+  return MEASURES.includes(name) || run.shares.includes(name) || run.shares.includes(name.slice(name.indexOf(".") + 1));
+}
+
+/** An interval as text. */
+function bracketed(ends, digits) {
+  return `[${ends.map((end) => figure(end, digits)).join(", ")}]`;
+}
+
+/** For plotly: how far a value's interval reaches up and down; nothing where it has none. */
+function errorBars(values, intervals, style) {
+  const reach = (side) => values.map((value, i) => (intervals[i] ? Math.abs(intervals[i][side] - value) : 0));
+  return { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), ...style };
+}
+
 /** The harmonic mean, 0 where a value is; null where one is missing. */
 function harmonic(values) {
   if (values.some((value) => value == null)) return null;

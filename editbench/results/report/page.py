@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -13,12 +14,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.files import write_atomic
+from editbench.results.intervals import t_quantile
 from editbench.results.report.records import browse
 from editbench.results.report.run_data import COLUMNS, read_run
 from editbench.results.report.series import thin
 from editbench.results.report.study import settings_that_vary
 from editbench.results.schema import ResultsError
-from editbench.results.seeds import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 _SCRIPTS = ("dom.js", "table.js", "measures.js", "study.js", "charts.js", "records.js", "page.js")
-_FREEDOM = 30
-"""Seeds of which the page knows the interval; that of more is a little too wide."""
+_STEPS = 100
+"""Of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1."""
 _IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
@@ -57,7 +58,7 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "columns": [column._asdict() for column in COLUMNS],
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
-        "quantiles": [t_quantile(freedom) for freedom in range(1, min(len(read), _FREEDOM))],
+        "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),
         "records": browse([run.rows for run in read], [run.headline for run in read]),
     }
     page = render(data, title).encode("utf-8", "replace")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from editbench.results.files import explained, read_lines
 from editbench.results.report.series import COUNTS, curves, finite, heat_map
 from editbench.results.schema import CONFIG_FILE, SCORES_FILE, ResultsError
+from editbench.results.seeds import SEPARATOR
 from editbench.results.store import read_info
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ COLUMNS = (
     Column("reliability", "reliability", 3),
     Column("generality", "generality", 3),
     Column("locality", "locality", 3),
+    Column("coverage", "coverage", 2),
+    Column("score_penalised", "penalised score", 3),
     Column("perplexity_ratio", "perplexity ratio", 3),
     Column("seconds_per_edit", "seconds per edit", 2),
     Column("bytes_per_edit", "bytes per edit", 0),
@@ -81,7 +84,8 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
         "cells": {column.name: _cell(row.get(column.name)) for column in COLUMNS},
-        "halves": {column.name: half for column in COLUMNS if (half := _half(row, column.name)) is not None},
+        "intervals": _intervals(row),
+        "shares": str(row.get("shares") or "").split(SEPARATOR),
         "reason": clip(str(row["reason"] or "")),
         "headline": headline,
         "curves": curves(rows),
@@ -110,10 +114,14 @@ def _final(row: Row) -> dict[str, float]:
     return found
 
 
-def _half(row: Row, name: str) -> float | None:
-    """Half the width of a figure's interval."""
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    return finite((high - low) / 2) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+def _intervals(row: Row) -> dict[str, list[float]]:
+    """The ends of the intervals of the table's columns and of all measures after the last edit, by their names."""
+    found = {}
+    for column in (*(column.name for column in COLUMNS), *(name for name in row if name.startswith("final."))):
+        low, high = (finite(row.get(f"{column}_{end}")) for end in ("low", "high"))
+        if low is not None and high is not None:
+            found[column.removeprefix("final.")] = [low, high]
+    return found
 
 
 def _cell(value: Cell) -> Cell:

@@ -20,7 +20,7 @@ VALUES = 40_000
 """Values of all curves together; more runs and measures have fewer points each."""
 BINS = 20
 """Bins of a heat map's axis."""
-COUNTS = ("texts", "tokens", "questions")
+COUNTS = ("texts", "tokens", "questions", "left_out")
 """Of a set of texts: how many there are, which no edit changes."""
 _DIGITS = 5
 

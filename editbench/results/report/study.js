@@ -1,6 +1,8 @@
 // A study: runs that differ in one setting, put in order along it.
 
 const EDITS = "stream.edits";
+const PARTS = "parts."; // in a run's provenance: what decides its numbers; a run of schema 1 has none, and stands alone
+const COUNTED = / \(count\)$/;
 const WIDE = 50;
 const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
 const LABEL_LENGTH = 80;
@@ -18,13 +20,13 @@ function variant(run, runs, but = []) {
   return [run.cells.method ?? run.cells.run, ...short ? [short] : [], ...facts].join(" · ");
 }
 
-/** A run's place in a study of this setting: all else that is known of it, but for the seed. */
+/** A run's place in a study of this setting: all else that decides its numbers, but for the seed. */
 function place(run, setting) {
-  const { method, constants, model, dataset, protocol } = run.cells;
-  const known = new Map(run.provenance);
-  const data = setting === EDITS ? null : known.get("dataset.hash"); // more edits read more of the same file
-  const others = Object.entries(run.settings).filter(([name]) => name !== setting);
-  return JSON.stringify([method, constants, model, dataset, protocol, known.get("model.hash"), data, ...others]);
+  const { run: name, method, constants, model, dataset, protocol } = run.cells;
+  const studied = [`${PARTS}${setting.replace(COUNTED, "")}`];
+  if (setting === EDITS) studied.push(`${PARTS}dataset.hash`); // more edits read more of the same file
+  const parts = run.provenance.filter(([part]) => part.startsWith(PARTS) && !studied.includes(part)).sort();
+  return JSON.stringify(parts.length ? [method, constants, model, dataset, protocol, ...parts] : [name]);
 }
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */
@@ -49,17 +51,37 @@ function studySettings(runs) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A measure's mean over these runs' seeds, with half the width of Student's 95 % interval where there are several. */
+/** A measure's mean over those of these runs' seeds that have it, of how many, with its 95 % interval where it has one. */
 function overSeeds(runs, measure, quantiles) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
-  const seeds = grouped(runs, (run) => run.cells.seed).map((same) => same.map(final));
-  if (seeds.flat().some((value) => value == null)) return null;
-  const values = seeds.map(mean);
+  const having = grouped(runs, (run) => run.cells.seed).map((same) => same.filter((run) => final(run) != null));
+  const seeds = having.filter((same) => same.length);
+  if (!seeds.length) return null;
+  const values = seeds.map((same) => mean(same.map(final)));
+  const point = { value: mean(values), interval: null, seeds: values.length, of: having.length };
+  if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
+  const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
+  return { ...point, interval: intervalOverSeeds(values, ends, isShare(runs[0], measure), quantiles) };
+}
+
+/** As `over_seeds` in intervals.py: what the records make uncertain in one run, and the spread between the runs. */
+function intervalOverSeeds(values, ends, share, quantiles) {
   const centre = mean(values);
   const freedom = values.length - 1;
-  const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom);
-  const half = freedom ? (quantiles[freedom - 1] ?? quantiles.at(-1)) * spread / Math.sqrt(values.length) : null;
-  return { value: centre, half, seeds: values.length };
+  const between = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom / values.length;
+  const found = ends.map((end, side) => {
+    const records = ((end - centre) / quantiles[0]) ** 2;
+    const t = quantile(quantiles, between / (records + between || 1) / Math.sqrt(freedom));
+    return centre + (side ? 1 : -1) * t * Math.sqrt(records + between);
+  });
+  return share ? found.map((end) => Math.min(Math.max(end, 0), 1)) : found;
+}
+
+/** Student's quantile by 1 / √(degrees of freedom), between those of a table with steps of the same size from 0 to 1. */
+function quantile(table, inverse) {
+  const at = inverse * (table.length - 1);
+  const below = Math.min(Math.floor(at), table.length - 2);
+  return table[below] + (at - below) * (table[below + 1] - table[below]);
 }
 
 /** The points of a line; runs on other data are points of their own. */

@@ -1,14 +1,17 @@
 // The table of runs: sorting, filtering, and which runs the charts show.
 
 const CHOICES = ["status", "method", "constants", "model", "dataset"];
-const TOLD_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
+const TOLD_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed", "coverage"];
 
 class RunTable {
   /** `changed(runs)` is called with the runs shown whenever they change; `open(run)` when one is chosen. */
   constructor(columns, runs, changed, open) {
-    Object.assign(this, { runs, changed, open, sort: { name: "score", descending: true } });
+    const penalised = runs.some(({ cells }) => cells.score_penalised !== cells.score);
+    const first = penalised ? "score_penalised" : "score"; // few records that suit a method are no reason to stand first
+    Object.assign(this, { runs, changed, open, sort: { name: first, descending: true } });
     const same = ({ name }) => runs.length > 1 && TOLD_ONCE.includes(name) && this.values(name).length === 1;
-    const empty = ({ name }) => this.values(name).every((value) => value == null);
+    const empty = ({ name }) => (name === "score_penalised" && !penalised)
+      || this.values(name).every((value) => value == null);
     this.columns = columns.filter((column) => !same(column) && !empty(column));
     this.tellOnce(columns.filter((column) => same(column) && !empty(column)));
     this.choices = CHOICES.filter((name) => this.values(name).length > 1).map((name) => this.choice(name));
@@ -87,8 +90,8 @@ class RunTable {
       return element("td", {}, value, element("span", { class: "reason" }, isolated(run.reason)));
     }
     if (digits == null) return element("td", {}, isolated(value ?? "—"));
-    const half = run.halves[name];
-    const interval = half == null ? null : element("span", { class: "half" }, ` ± ${figure(half, digits)}`);
+    const ends = own(run.intervals, name);
+    const interval = ends && element("span", { class: "interval" }, ` ${bracketed(ends, digits)}`);
     return element("td", { class: "figure" }, figure(value, digits), interval);
   }
 }

@@ -1,0 +1,164 @@
+"""Only the dataset or the protocol poses a question: methods train on exactly what is asked, target included."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from editbench import Materials, datasets, make_editor, runner, setup
+from editbench.datasets.posing import in_format
+from editbench.evaluation.forward import answer_pairs
+from editbench.evaluation.packing import Pair
+from editbench.locate.rows import rewriting_rows, target_ids
+from editbench.methods.scen import SCEN
+from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
+from tests.zoo import tiny_host
+
+FORMAT = "[INST]{}[/INST]"
+POSED = [replace(r, prompt=in_format(FORMAT, r.prompt)) for r in REQUESTS]
+
+
+# -- what is trained ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", WRITERS)
+def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, monkeypatch):
+    host = tiny_host("llama")
+    editor, request = editor_of(method, host), POSED[1]
+    encode, continuation = host.encode, host.continuation
+    texts, targets = [], []
+    monkeypatch.setattr(host, "encode", lambda text: texts.append(text) or encode(text))
+    monkeypatch.setattr(host, "continuation", lambda text: targets.append(text) or continuation(text))
+    assert editor.edit([request]).applied == [request.id]
+    asked = {text for text in texts if REQUESTS[1].prompt in text}
+    assert request.prompt in asked
+    assert all(text.endswith(request.prompt) and text.count("[INST]") == 1 for text in asked)  # before it: templates
+    assert set(targets) == {request.target}  # tokenised as every scorer does, and in no other way
+    assert not any(request.target in text for text in texts)
+
+
+@pytest.mark.parametrize("method", WRITERS)
+def test_the_closing_eos_is_trained_where_asked(method, monkeypatch):
+    """The answer with its EOS becomes likelier than when it is trained without."""
+    losses = {}
+    for train_eos in (False, True):
+        host = tiny_host("llama")
+        monkeypatch.setitem(SETTINGS, method, {**SETTINGS[method], "train_eos": train_eos})
+        editor = editor_of(method, host)
+        receipt = editor.edit(REQUESTS[:1])
+        closed = (*host.continuation(REQUESTS[0].target), host.tokenizer.eos_token_id)
+        pair = Pair(tuple(host.encode(REQUESTS[0].prompt).ids), closed)
+        (losses[train_eos],) = (one.nll for one in answer_pairs(host, [pair], editor=editor))
+        assert receipt.losses[REQUESTS[0].id]
+    assert losses[True] < losses[False]
+
+
+def test_the_closing_eos_is_off_by_default_and_behind_the_target():
+    host, request = tiny_host("llama"), REQUESTS[1]
+    plain = host.continuation(request.target)
+    closed = [*plain, host.tokenizer.eos_token_id]
+    assert target_ids(host, request, False) == plain
+    assert target_ids(host, request, True) == closed
+    (row,) = rewriting_rows(host, request, ["{}"], train_eos=True)
+    assert list(row.targets) == closed and list(row.ids) == [*host.encode(request.prompt).ids, *plain]
+    for method in WRITERS:
+        assert editor_of(method, host).config.train_eos is False
+
+
+@pytest.mark.parametrize("method", WRITERS)
+def test_a_tokenizer_without_eos_is_refused_before_the_first_edit(method):
+    host = tiny_host("llama")
+    host.tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="train_eos is set, but the tokenizer of"):
+        make_editor(method, host, **SETTINGS[method], train_eos=True)
+    make_editor(method, host, **SETTINGS[method])
+
+
+def test_prompts_of_a_methods_own_are_posed_as_the_requests_are():
+    plain = ["Google works with", "Apple A5 is produced by"]
+    host = tiny_host("llama")
+    editor = make_editor(
+        "scen", host, layer=1, negatives=plain, materials=Materials(pose=partial(in_format, FORMAT)), neuron_steps=60
+    )
+    bare = make_editor("scen", host, layer=1, negatives=plain, neuron_steps=60)
+    for one in (editor, bare):
+        one.edit(POSED[:1])
+    posed = [in_format(FORMAT, prompt) for prompt in plain]
+    assert editor.activations(posed).max() < bare.activations(posed).max()
+    assert editor.inputs(posed).equal(editor._generic_inputs())
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+def test_every_prompt_of_a_dataset_is_posed(tmp_path):
+    """Edits, probes, unrelated questions, free text, and the text before a sentence; text without a prompt is no
+    question."""
+    read = partial(datasets.load, "counterfact", "pocket", limit=2, unrelated_path="pocket")
+    plain, posed = read(), read(prompt_format=FORMAT)
+    assert (plain.prompt_format, posed.prompt_format) == ("{}", FORMAT)
+    assert _prompts(posed) == [in_format(FORMAT, prompt) for prompt in _prompts(plain)]
+    assert posed.texts["plain"] == plain.texts["plain"] and not any(p.prompt for p in plain.texts["plain"])
+    assert plain.fingerprint != posed.fingerprint
+
+
+def _prompts(loaded):
+    kinds = [record.request for record in loaded.records] + [p for record in loaded.records for p in record.probes]
+    kinds += [*loaded.unrelated, *loaded.texts["accurate"]]
+    essays = [prompt for record in loaded.records for prompt in record.essay.prompts]
+    assert essays
+    return [one.prompt for one in kinds] + essays
+
+
+# -- from the command line ---------------------------------------------------------------------------------------------
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("protocol", ["scen", "default"])
+def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
+    """Under both protocols, with the method's settings as they stand: the right expert answers, with the target."""
+    scorers = "protocol.scorers=[generation_exact,generation_agreement,exact_match,agreement,routing]"
+    where = [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}", "protocol.max_tokens=16"]
+    dataset = ["dataset=zsre", "stream.edits=5", "stream.order=file", "protocol.moments=[final]"]
+    outcome = setup.run(runner.compose(["method=scen", f"protocol={protocol}", scorers, *dataset, *where]))
+    scored = [row["scores"] for row in rows_of(outcome.folder) if "record" in row]
+    assert len(scored) == 5
+    for scores in scored:
+        assert scores["rewrite.routing"] == scores["rewrite.generation_exact"] == scores["rewrite.exact_match"] == 1
+
+
+@pytest.mark.parametrize("protocol", ["scen", "default"])
+def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypatch):
+    host = tiny_host("llama")
+    host.model.save_pretrained(tmp_path / "tiny")
+    host.tokenizer.save_pretrained(tmp_path / "tiny")
+    seen, inputs = [], SCEN.inputs
+    monkeypatch.setattr(SCEN, "inputs", lambda self, texts: seen.extend(texts) or inputs(self, texts))
+    model = [
+        f"model.path={tmp_path / 'tiny'}",
+        "method.layer=1",
+        f"cache={tmp_path / 'cache'}",
+        "protocol.max_tokens=8",
+    ]
+    given = [f"protocol={protocol}", "dataset=zsre", "stream.edits=1", "protocol.scorers=[token_accuracy]"]
+    given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
+    setup.run(runner.compose(["method=scen", *model, *given]))
+    plain = ["Google works", "Apple A5 is"]
+    assert seen == ([in_format(FORMAT, prompt) for prompt in plain] if protocol == "scen" else plain)
+
+
+@pytest.mark.parametrize(
+    ("setting", "where"),
+    [
+        ("method.prompt_format='x{}'", r"protocol\.data\.DATASET\.prompt_format"),
+        ("method.answer_separator=x", "one space stands before every answer"),
+    ],
+)
+def test_settings_that_posed_in_the_method_say_where_that_is_done_now(setting, where):
+    for given in (setting, f"+{setting}"):
+        with pytest.raises(ValueError, match=where):
+            setup._load(runner.compose(["method=scen", given]))

@@ -1,0 +1,52 @@
+"""No warning of any kind reaches a user's terminal, from any command that does its work."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_cli import place, run_arguments
+
+__all__ = ["place"]
+
+SHORT_DEMO = """
+from editbench import cli, demo, setup
+run, demo.NEED_A_PATH = setup.run, ("checkpoint", "memit", "nse", "rome", "unedited")  # finetune and scen are left
+def short(config):
+    config.protocol.max_tokens, config.protocol.scorers = 16, ["exact_match", "agreement"]
+    return run(config)
+setup.run = short
+raise SystemExit(cli.main(["demo", "--edits=2", "--results=demo"]))
+"""
+EDITS = ("stream.edits=2", "method.layer=1")
+NSE = ("method=nse", "method.layers=[0,1]", "stream.edits=2", "protocol.scorers=[generation_exact]", "protocol.beams=2")
+COMMANDS = {
+    "demo": ["-c", SHORT_DEMO],
+    "run": [a for a in run_arguments(*NSE) if a != "method.layer=1"],
+    "sweep": run_arguments("-m", "method=rome,finetune", *EDITS),
+    "prepare": ["prepare", *run_arguments("method=rome", *EDITS)[1:]],
+    "locate": ["locate", *run_arguments("method=rome", "stream.edits=2")[1:]],
+    "leaderboard": ["leaderboard", "demo", "--by=method", "--significance"],
+    "latex": ["leaderboard", "demo", "--format=latex"],
+    "report": ["report", "demo"],
+    "compare": ["compare", "demo/A", "demo/B", "--force"],
+    "list": ["list", "scorers"],
+    "models": ["list", "models"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_warns(name, place):
+    arguments = COMMANDS[name]
+    if name == "compare":
+        arguments = ["compare", *sorted(str(run.parent) for run in (place / "demo").glob("*/run.json"))[:2], "--force"]
+    if name != "demo":
+        arguments = ["-m", "editbench.cli", *arguments]
+    hidden = ("TOKENIZERS_PARALLELISM", "TRANSFORMERS_VERBOSITY")  # they would hide warnings of libraries
+    variables = {name: value for name, value in os.environ.items() if name not in hidden}
+    variables |= {"PYTHONWARNINGS": "default", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, *arguments], cwd=place, env=variables, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert not [line for line in said.splitlines() if "warn" in line.lower() or "deprecat" in line.lower()]

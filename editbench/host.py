@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.anatomy import Anatomy, AnatomyError, find_anatomy, is_transposed, module_at, projection_sizes
+from editbench.postnorm import PostNorm, find_post_norms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,8 @@ class Host:
             anatomy: Paths for an architecture that is not known (see :mod:`editbench.anatomy`).
 
         Raises:
-            AnatomyError: The architecture is unknown or does not match its table entry.
+            AnatomyError: The architecture is unknown or does not match its table entry, or a layer does with its MLP's
+                output what edits cannot follow (see :mod:`editbench.postnorm`).
             ValueError: The tokenizer gives no character offsets.
         """
         if not getattr(tokenizer, "is_fast", False):
@@ -70,6 +72,7 @@ class Host:
         self.name = name
         self.anatomy: Anatomy = find_anatomy(model, anatomy)
         self._check_head()
+        self._post_norms = find_post_norms(self.model, self.anatomy, self.device)
 
     @classmethod
     def load(
@@ -157,6 +160,10 @@ class Host:
     def mlp_out_name(self, layer: int) -> str:
         """Parameter name of the second projection's weight, from the model's root."""
         return f"{self.anatomy.layers}.{self._check_layer(layer)}.{self.anatomy.mlp_out}.weight"
+
+    def post_norm(self, layer: int) -> PostNorm | None:
+        """The norm that the MLP's output goes through before it leaves ``layer``; None if it is added as it is."""
+        return self._post_norms[self._check_layer(layer)]
 
     def d_ff(self, layer: int) -> int:
         """Input features of the second projection."""

@@ -29,6 +29,7 @@ FORMULAS = {
     "interval": "editbench.results.intervals",
     "likelihood": "editbench.evaluation.forward",
     "perplexity": "editbench.evaluation.perplexity",
+    "questions": "editbench.evaluation.questions",
 }
 """By name: the module whose ``VERSION`` changes with the numbers that it gives."""
 OF_GENERATING = {

@@ -1,4 +1,4 @@
-"""What every registered method must do, on tiny models of two kinds. A new method joins by a line in ``SETTINGS``."""
+"""What every registered method must do, on tiny models of four kinds. A new method joins by a line in ``SETTINGS``."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ METHODS = [
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
 WRITERS = [m for m in METHODS if m != "unedited"]
-HOSTS = ("gpt2", "llama")
+HOSTS = ("gpt2", "llama", "gemma2", "opt-post")
 REQUESTS = [
     EditRequest("a", "The mother tongue of Danielle Darrieux is", "Danielle Darrieux", "English", "French"),
     EditRequest("b", "Toko Yasuda plays the", "Toko Yasuda", "guitar, they say", "guitar"),

@@ -40,11 +40,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"results", "conf"},  # what commands print and may choose from
     "datasets": {"records", "pocket"},
     "stream": {"records"},
-    "host": {"anatomy"},
+    "postnorm": {"anatomy"},
+    "host": {"anatomy", "postnorm"},
     "ledger": {"host"},
     "editor": {"records", "host", "ledger", "registry"},  # make_editor looks its method up
     "registry": {"editor", "host", "pocket"},
-    "locate": {"records", "anatomy", "host", "ledger", "editor"},  # what methods share: everything that a method sees
+    "locate": {
+        "records",
+        "anatomy",
+        "postnorm",
+        "host",
+        "ledger",
+        "editor",
+    },  # what methods share: everything that a method sees
     "evaluation": {"records", "host"},
     "tracking": {"results"},
     "pocket": {"records", "host", "evaluation"},

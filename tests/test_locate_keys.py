@@ -66,6 +66,13 @@ def test_measurements_go_on_where_weights_have_changed(architecture):
     assert all(close(keys[layer], oracle.keys(host, requests, TEMPLATES, layer)) for layer in (0, 1, 2))
 
 
+def test_a_layer_can_be_measured_again_and_again():
+    host, requests = tiny_host("llama", "float64"), edits()
+    subjects = Subjects(host, requests, TEMPLATES, [0, 2])
+    for layer in (0, 2, 2, 2):
+        assert close(subjects.at(layer).hidden, oracle.hidden(host, requests, 2))
+
+
 def test_one_template_gives_the_bare_key():
     host = tiny_host("gpt2", "float64")
     keys = Subjects(host, edits(), TEMPLATES[:1], [1]).keys()[1]

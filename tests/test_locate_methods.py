@@ -6,13 +6,15 @@ import torch
 from editbench import EditRequest, Materials, make_editor
 from editbench.editor import EditError, Footprint
 from editbench.locate.rows import subject_row
+from editbench.locate.suffix import AT_LAYER
+from editbench.locate.values import optimise_values
 from editbench.methods.nse.neurons import select_neurons
 from tests.edits import TEMPLATES, Unreadable, edits
 from tests.oracles import locate as oracle
 from tests.zoo import tiny_host
 
 VALUE = {"steps": 4, "learning_rate": 0.1, "clamp_norm_factor": 0.6}
-ARCHITECTURES = ("gpt2", "llama", "qwen3", "gemma2", "gptj")
+ARCHITECTURES = ("gpt2", "llama", "qwen3", "gptj", "gemma2", "opt-post")
 LAYERS = [0, 1]
 
 
@@ -90,13 +92,67 @@ def test_nse(architecture, threshold, ahead):
     agree(host, other, LAYERS)
 
 
+# -- values are reached, also behind norms: by the whole model's own word ---------------------
+
+NORMED = ("gemma2", "gemma3", "opt-post")
+
+
+def distances(host, requests, targets, layer):
+    return (targets - oracle.hidden(host, requests, layer)).norm(dim=0)
+
+
+@pytest.mark.parametrize("layers", [[1], [0, 1]], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("architecture", ["llama", *NORMED])
+def test_memit_reaches_its_values(architecture, count, layers):
+    """With next to no C against it, and keys of the bare prompts alone, nothing but reach keeps H from Z."""
+    host, requests = tiny_host(architecture, "float64", bos=True), edits(count)
+    materials = {"templates": TEMPLATES[:1], "moments": moments(host)}
+    editor = make_editor("memit", host, materials=Materials(**materials), layers=layers, moment_weight=1e-6, **VALUE)
+    values = optimise_values(host, requests, TEMPLATES[:1], layers[-1], AT_LAYER, editor.config)
+    targets = torch.stack([value.target for value in values], 1)
+    begun = distances(host, requests, targets, layers[-1])
+    editor.edit(requests)
+    assert bool((distances(host, requests, targets, layers[-1]) < 0.01 * begun).all())
+
+
+@pytest.mark.parametrize("layers", [[1], [0, 1]], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("architecture", ["llama", *NORMED])
+def test_nse_reaches_its_values_in_every_batch(architecture, layers):
+    """Values belong to the original weights; the second batch is written on those that the first has left."""
+    host, requests = tiny_host(architecture, "float64", bos=True), edits(6)
+    materials = Materials(templates=TEMPLATES[:1], moments=moments(host))
+    settings = {"alpha": 0.0, "upper_bound": 1e9, "max_iterations": 2, "memory": "none", "moment_weight": 1e-6}
+    editor = make_editor("nse", host, materials=materials, layers=layers, **settings, **VALUE)
+    editor.prepare(requests)
+    for batch in (requests[:3], requests[3:]):
+        targets = torch.stack([editor.values[r].target for r in batch], 1)
+        begun = distances(host, batch, targets, layers[-1])
+        receipt = editor.edit(batch)
+        assert receipt.details["rounds"][0]["distances"] == pytest.approx(begun.tolist(), rel=1e-5)
+        assert bool((distances(host, batch, targets, layers[-1]) < 0.01 * begun).all())
+
+
+@pytest.mark.parametrize("layers", [[1, 2, 3, 4], [2, 4]], ids=["four", "apart"])
+@pytest.mark.parametrize("architecture", NORMED)
+def test_a_deep_model_reaches_its_values(architecture, layers):
+    host, requests = tiny_host(architecture, "float64", bos=True, layers=6), edits(12)
+    materials = Materials(templates=TEMPLATES[:1], moments=moments(host))
+    editor = make_editor("memit", host, materials=materials, layers=layers, moment_weight=1e-6, **VALUE)
+    values = optimise_values(host, requests, TEMPLATES[:1], layers[-1], AT_LAYER, editor.config)
+    targets = torch.stack([value.target for value in values], 1)
+    begun = distances(host, requests, targets, layers[-1])
+    editor.edit(requests)
+    assert bool((distances(host, requests, targets, layers[-1]) < 0.01 * begun).all())
+
+
 @pytest.mark.parametrize(("key", "template"), [("published", 0), ("consistent", None)])
 def test_rome_writes_its_value_at_the_bare_or_at_the_mean_key(key, template):
     host = tiny_host("gpt2", "float64")
     editor, request = make("rome", host, layer=1, key=key), edits(1)[0]
     rows = [subject_row(host, request, t) for t in TEMPLATES]
     keys = oracle.at_subject(host, rows, host.mlp_out(1), inputs=True)
-    _, delta, _ = oracle.value(host, request, TEMPLATES, 1, "mlp", editor.config)
+    _, delta, *_ = oracle.value(host, request, TEMPLATES, 1, "mlp", editor.config)
     editor.edit([request])
     at = keys.mean(0) if template is None else keys[template]
     assert torch.allclose(editor.ledger.delta(host.mlp_out_name(1)) @ at, delta, rtol=1e-6)

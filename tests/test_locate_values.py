@@ -13,7 +13,12 @@ from tests.oracles import locate as oracle
 from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer
 
 SETTINGS = ValueSettings(steps=5, learning_rate=0.1, clamp_norm_factor=0.6)
-EXACT = ("gpt2", "neox", "opt")  # the others take norms or rotary tables in float32 whatever the model's dtype
+EXACT = (
+    "gpt2",
+    "neox",
+    "opt",
+    "opt-post",
+)  # the others take norms or rotary tables in float32 whatever the model's dtype
 WINDOWED = ("mistral", "qwen2", "gemma2", "gemma3", "phi3")
 
 
@@ -23,9 +28,10 @@ def allowed(architecture, dtype):
 
 def check(host, requests, values, layer, at, settings, tolerance):
     for request, value in zip(requests, values, strict=True):
-        init, delta, losses = oracle.value(host, request, TEMPLATES, layer, at, settings)
+        init, delta, losses, target = oracle.value(host, request, TEMPLATES, layer, at, settings)
         assert torch.allclose(value.init, init, rtol=0, atol=tolerance * float(init.abs().max()))
         assert float((value.delta - delta).norm()) <= tolerance * float(delta.norm())
+        assert float((value.target - target).norm()) <= tolerance * float(target.norm())
         assert [terms[0] for terms in value.losses] == pytest.approx(losses, rel=tolerance)
 
 
@@ -41,7 +47,7 @@ def test_a_mixed_batch_agrees_with_the_oracle(architecture, dtype, at):
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "opt-post"])
 def test_the_first_layer(architecture, at):
     host, requests = tiny_host(architecture, "float64", bos=True), edits(4)
     values = optimise_values(host, requests, TEMPLATES, 0, at, SETTINGS)
@@ -49,7 +55,7 @@ def test_the_first_layer(architecture, at):
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "opt-post"])
 def test_the_last_layer(architecture, at):
     """Only a subject that predicts the target itself can change its likelihood from there."""
     host, last = tiny_host(architecture, "float64", bos=True), LAYERS - 1

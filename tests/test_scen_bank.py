@@ -26,8 +26,8 @@ DENSE = 32 * 48 * 4  # bytes of an expert of the tiny model
 
 
 def scen(host=None, **options):
-    """An editor whose neurons are as good as given: each fires on its own one of the requests' prompts."""
-    defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9}
+    """An editor whose neurons are as good as given, each for one prompt alone; its answers end by themselves."""
+    defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9, "train_eos": True}
     editor = make_editor("scen", host or tiny_host(), **(defaults | options))
     inputs = editor.inputs([request.prompt for request in REQUESTS])
     given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS)) * 8 - 4)  # (d_ff, 6)

@@ -40,7 +40,15 @@ _SIZES = {
 _GQA = {**_SIZES, "num_key_value_heads": 2}
 _GPT = {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_inner": 48, "n_positions": POSITIONS}
 _GEMMA = {**_GQA, "head_dim": 8, "sliding_window": WINDOW, "query_pre_attn_scalar": 8}
-_ALTERNATE = ["sliding_attention", "full_attention", "sliding_attention"]
+_OPT = {
+    "hidden_size": 32,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "ffn_dim": 48,
+    "max_position_embeddings": POSITIONS,
+    "word_embed_proj_dim": 16,
+}
+_ALTERNATE = ["sliding_attention", "full_attention"]
 _CONFIGS = {
     "gpt2": (transformers.GPT2Config, _GPT),
     "gptj": (transformers.GPTJConfig, {**_GPT, "rotary_dim": 4}),
@@ -53,24 +61,15 @@ _CONFIGS = {
     ),
     "qwen3": (transformers.Qwen3Config, {**_GQA, "head_dim": 8}),
     "gemma2": (transformers.Gemma2Config, _GEMMA),
-    "gemma3": (transformers.Gemma3TextConfig, {**_GEMMA, "layer_types": _ALTERNATE}),
+    "gemma3": (transformers.Gemma3TextConfig, {**_GEMMA, "layer_types": _ALTERNATE * LAYERS}),
     "phi3": (transformers.Phi3Config, {**_GQA, "sliding_window": WINDOW}),
-    "opt": (
-        transformers.OPTConfig,
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": 4,
-            "ffn_dim": 48,
-            "max_position_embeddings": POSITIONS,
-            "word_embed_proj_dim": 16,
-        },
-    ),
+    "opt": (transformers.OPTConfig, _OPT),
+    "opt-post": (transformers.OPTConfig, {**_OPT, "do_layer_norm_before": False}),
 }
 ARCHITECTURES = tuple(_CONFIGS)
 
 
-def tiny_host(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES):
+def tiny_host(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES, layers=LAYERS):
     """A fresh host with a random model.
 
     Args:
@@ -80,8 +79,9 @@ def tiny_host(architecture="gpt2", dtype="float32", *, bos=False, attention=None
         attention: "sdpa", "eager" or None, the architecture's own choice (GPT-J has no "sdpa").
         seed: Seed of the weights.
         lines: What the tokenizer is trained on.
+        layers: Number of decoder layers.
     """
-    model, tokenizer = _built(architecture, bos, attention, seed, tuple(lines))
+    model, tokenizer = _built(architecture, bos, attention, seed, tuple(lines), layers)
     model = copy.deepcopy(model).to(DTYPES[dtype])
     return Host(model, copy.deepcopy(tokenizer), name=f"tiny-{architecture}")
 
@@ -110,9 +110,13 @@ def tiny_tokenizer(*, bos=False, lines=LINES, vocabulary=400):
 
 
 @cache
-def _built(architecture, bos, attention, seed, lines):
+def _built(architecture, bos, attention, seed, lines, layers):
     tokenizer = tiny_tokenizer(bos=bos, lines=lines)
     config_class, settings = _CONFIGS[architecture]
+    if layers != LAYERS:
+        settings = {**settings, ("n_layer" if "n_layer" in settings else "num_hidden_layers"): layers}
+    if "layer_types" in settings:
+        settings = {**settings, "layer_types": settings["layer_types"][:layers]}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = config_class(vocab_size=len(tokenizer), **settings, **special)
     with torch.random.fork_rng(devices=[]):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.records import EditRecord
 
+VERSION = 2
+"""Changes with what is asked of a record in a stream, what is left out, and which answers are right or other."""
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
 

@@ -135,9 +135,9 @@ def exact_match(evidence: Evidence) -> float | None:
     return float(all(correct)) if correct else None
 
 
-@scorer(version=1, share=True)
+@scorer(version=2, share=True)
 def nll_contrast(evidence: Evidence) -> float | None:
-    """The right answer is the likelier one: [NLL(wanted) < NLL(other)]; ties and NaN fail.
+    """The right answer is the likelier one: [NLL(wanted) < NLL(other)]; ties and NaN fail. Equal answers: no number.
 
     Source: Meng et al. 2022 (ROME), efficacy, paraphrase and neighbourhood score.
     """
@@ -146,9 +146,9 @@ def nll_contrast(evidence: Evidence) -> float | None:
     return float(evidence.wanted.nll < evidence.other.nll)
 
 
-@scorer(version=1)
+@scorer(version=2)
 def nll_difference(evidence: Evidence) -> float | None:
-    """By how much it is likelier: exp(-NLL(wanted)) - exp(-NLL(other)); NaN where an NLL is.
+    """By how much it is likelier: exp(-NLL(wanted)) - exp(-NLL(other)); NaN where an NLL is. Equal answers: no number.
 
     Source: Meng et al. 2022 (ROME), efficacy, paraphrase and neighbourhood magnitude.
     """

@@ -20,7 +20,7 @@ from editbench.locate.partial import Columns, Prefix, mlp_only_at, recording_cac
 from editbench.locate.rows import cut_after_subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
     from transformers.cache_utils import Cache
@@ -37,6 +37,7 @@ class Seen:
 
     inputs: dict[int, Tensor] = field(default_factory=dict)
     mlp: dict[int, Tensor] = field(default_factory=dict)
+    norm_inputs: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -69,6 +70,7 @@ class SubjectPass:
         *,
         inputs: Sequence[int] = (),
         mlp: Sequence[int] = (),
+        norm_inputs: Sequence[int] = (),
         outputs: Sequence[int] = (),
         keep: int | None = None,
     ) -> Seen:
@@ -77,12 +79,14 @@ class SubjectPass:
         Args:
             inputs: Layers whose second projection's input (the key) is wanted: (B, d_ff).
             mlp: Layers whose second projection's output is wanted: (B, d).
+            norm_inputs: Layers with a norm behind the MLP whose input is wanted: (B, d).
             outputs: Layers whose output is wanted: (B, d).
             keep: Remember what enters this layer; later calls that ask for nothing below it start there. Say
                 :meth:`changed` when a weight changes.
         """
-        last = max([*inputs, *mlp, *outputs])
-        lowest = min([*inputs, *mlp, *outputs, *([] if keep is None else [keep])])
+        wanted = {"inputs": inputs, "mlp": mlp, "norm_inputs": norm_inputs, "outputs": outputs}
+        asked = [layer for at in wanted.values() for layer in at]
+        last, lowest = max(asked), min([*asked, *([] if keep is None else [keep])])
         cache = self._heads.run(self.host, lowest, last, keep) if self._heads else None
         parts: list[Seen] = []
         for chunk in self._chunks:
@@ -92,12 +96,12 @@ class SubjectPass:
             with ExitStack() as stack:
                 size = len(chunk.index)
                 stack.enter_context(mlp_only_at(self.host, last, size, torch.arange(size), chunk.last))
-                for module, see, before in self._watchers(chunk, parts[-1], inputs, mlp, outputs, keep):
+                for module, see, before in self._watchers(chunk, parts[-1], wanted, keep):
                     stack.enter_context(watch(module, see, inputs=before))
                 run(self.host, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
         order = torch.tensor([i for chunk in self._chunks for i in chunk.index]).argsort()
         seen = Seen()
-        for name in ("inputs", "mlp", "outputs"):
+        for name in wanted:
             for layer in getattr(parts[0], name):
                 joined = torch.cat([getattr(part, name)[layer] for part in parts])
                 getattr(seen, name)[layer] = joined[order.to(joined.device)]
@@ -125,21 +129,27 @@ class SubjectPass:
         return [*self._chunks, *([self._heads] if self._heads else [])]
 
     def _watchers(
-        self,
-        chunk: _Chunk,
-        seen: Seen,
-        inputs: Sequence[int],
-        mlp: Sequence[int],
-        outputs: Sequence[int],
-        keep: int | None,
+        self, chunk: _Chunk, seen: Seen, wanted: Mapping[str, Sequence[int]], keep: int | None
     ) -> Iterator[tuple[nn.Module, Callable[[Tensor], None], bool]]:
         """(module, what sees its tensor, whether that is its input)."""
         host = self.host
-        yield from ((host.mlp_out(layer), partial(chunk.pick, seen.inputs, layer), True) for layer in inputs)
-        yield from ((host.mlp_out(layer), partial(chunk.pick, seen.mlp, layer), False) for layer in mlp)
-        yield from ((host.layers[layer], partial(chunk.pick, seen.outputs, layer), False) for layer in outputs)
+        for name, layers in wanted.items():
+            for layer in layers:
+                yield (
+                    self._module(name, layer),
+                    partial(chunk.pick, getattr(seen, name), layer),
+                    name.endswith("inputs"),
+                )
         if keep is not None:
             yield host.layers[keep], partial(chunk.remember, keep), True
+
+    def _module(self, name: str, layer: int) -> nn.Module:
+        if name == "norm_inputs":
+            norm = self.host.post_norm(layer)
+            assert norm is not None
+            return norm.module
+        module: nn.Module = self.host.layers[layer]
+        return module if name == "outputs" else self.host.mlp_out(layer)
 
 
 @dataclass
@@ -154,9 +164,12 @@ class _Entering:
         return at, self.entering.get(at)
 
     def remember(self, layer: int, hidden: Tensor) -> None:
-        """Keep what enters ``layer``; of what was kept before, only the lowest layer's stays."""
+        """Keep what enters ``layer``, unless it is kept; of what was kept before, the lowest layer's stays, too.
+
+        A run that starts at ``layer`` must not change what is kept: ``hidden`` is then only what stands in for it.
+        """
         lowest = min([*self.entering, layer])
-        self.entering = {at: kept for at, kept in self.entering.items() if at == lowest}
+        self.entering = {at: kept for at, kept in self.entering.items() if at in (lowest, layer)}
         self.entering.setdefault(layer, hidden.clone())
 
 

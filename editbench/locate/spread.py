@@ -2,7 +2,8 @@
 
 Every layer in turn writes its share of what is still missing at the last one: R = (Z − H) / (layers left), with the
 keys K and the hidden states H measured on the weights as they are by then, and ΔW = R · solve(K)ᵀ. What a method solves
-is its own business: it hands in a function.
+is its own business: it hands in a function. Where a norm stands behind the MLPs, R is what
+:mod:`editbench.locate.shares` makes of it, and what the last layer's norm cannot give is spread again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from editbench.locate.checks import above_zero, at_least, one_of, rising
 from editbench.locate.keys import SubjectPass
 from editbench.locate.moments import moments_for
 from editbench.locate.rows import subject_row
+from editbench.locate.shares import out_of_reach, share
 from editbench.locate.solve import SOLVE_DTYPES, SingularError
 from editbench.locate.templates import MEMIT_STARTS, templates_for
 from editbench.locate.values import ValueSettings
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from editbench.host import Host
     from editbench.locate.solve import BlockGram, Gram, WholeGram
     from editbench.records import EditRequest
+
+REACHED = 0.005
+"""Share of ‖Z - H‖ that may stay out of the reach of the last layer's norm …"""
+AGAIN = 8
+"""… and how often, at most, it is spread again."""
 
 
 @dataclass
@@ -101,10 +108,17 @@ def grams(
 
 @dataclass
 class SpreadState:
-    """A batch's keys and hidden states at one moment: ``keys`` (d_ff, n), ``hidden`` (d, n)."""
+    """A batch at one moment.
+
+    Attributes:
+        keys: K (d_ff, n).
+        hidden: H (d, n).
+        norm_inputs: By layer, where a norm stands behind the MLP, of this layer and of the last: (n, d) its inputs.
+    """
 
     keys: Tensor
     hidden: Tensor
+    norm_inputs: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Subjects:
@@ -123,6 +137,7 @@ class Subjects:
         """
         self.ids = [r.id for r in requests]
         self.layers, self.width = list(layers), len(templates) - 1
+        self._normed = [layer for layer in layers if host.post_norm(layer) is not None]
         self._bare = SubjectPass(host, [subject_row(host, r) for r in requests])
         rows = [subject_row(host, r, t) for r in requests for t in templates[1:]]
         self._others = SubjectPass(host, rows) if rows else None
@@ -141,11 +156,13 @@ class Subjects:
             EditError: Some are NaN or infinite; it names the edits.
         """
         last = self.layers[-1]
-        bare = self._bare.measure(inputs=[layer], outputs=[last], keep=layer)
+        normed = [at for at in self._normed if at in (layer, last)]
+        bare = self._bare.measure(inputs=[layer], norm_inputs=normed, outputs=[last], keep=layer)
         others = self._others.measure(inputs=[layer], keep=layer).inputs if self._others is not None else {}
         keys = self._mix(bare.inputs[layer], others.get(layer))
         hidden = _wide(bare.outputs[last])
-        return SpreadState(self._finite(keys.T, "keys", layer), self._finite(hidden.T, "hidden states", last))
+        behind = {at: _wide(x) for at, x in bare.norm_inputs.items()}
+        return SpreadState(self._finite(keys.T, "keys", layer), self._finite(hidden.T, "hidden states", last), behind)
 
     def keys(self) -> dict[int, Tensor]:
         """Keys (d_ff, n) of all edited layers in one pass, on the current weights."""
@@ -164,7 +181,7 @@ class Subjects:
         """The same for some of the edits."""
         other = object.__new__(Subjects)
         other.ids = [self.ids[i] for i in index]
-        other.layers, other.width = self.layers, self.width
+        other.layers, other.width, other._normed = self.layers, self.width, self._normed
         other._bare, other._others = self._bare.narrow(index), None
         if self._others is not None:
             if not self._others.remembers(self.layers[0]):  # once, for all rounds to come
@@ -200,15 +217,38 @@ def spread(
     Raises:
         EditError: Keys or hidden states are not finite, or a system cannot be solved.
     """
+    first, last = subjects.layers[0], subjects.layers[-1]
+    begun = _spread_once(subjects, targets, solve, host, recording)
+    if host.post_norm(last) is None or first == last:
+        return
+    bound = REACHED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves waits for nobody
+    for _ in range(AGAIN):
+        seen = subjects.at(last)
+        missed = out_of_reach(host, last, targets, seen)
+        rounding = seen.hidden.norm(dim=0) * torch.finfo(host.model.dtype).eps
+        if bool((missed.norm(dim=0) <= torch.maximum(bound, rounding)).all()):
+            return
+        subjects.changed(first)
+        _spread_once(subjects, seen.hidden + missed, solve, host, recording)
+
+
+def _spread_once(
+    subjects: Subjects, targets: Tensor, solve: Callable[[int, Tensor], Tensor], host: Host, recording: Recording
+) -> Tensor:
+    """Every layer in turn; returns ‖Z - H‖ (n) before."""
+    begun: Tensor | None = None
     for done, layer in enumerate(subjects.layers):
         seen = subjects.at(layer)
-        residual = (targets.to(seen.hidden) - seen.hidden) / (len(subjects.layers) - done)  # (d, n)
+        residual = share(host, layer, subjects.layers[-1], len(subjects.layers) - done, targets, seen)  # (d, n)
+        begun = (targets.to(seen.hidden) - seen.hidden).norm(dim=0) if begun is None else begun
         try:
             right = solve(layer, seen.keys)
         except SingularError as error:
             raise EditError(subjects.ids, f"layer {layer}: {error}") from error
         recording.apply(LowRank(host.mlp_out_name(layer), residual, right.to(residual)))
         subjects.changed(layer)
+    assert begun is not None
+    return begun
 
 
 def _wide(tensor: Tensor) -> Tensor:

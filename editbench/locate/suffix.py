@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 AT_MLP = "mlp"
 """ROME: the shift is added to the MLP's output."""
 AT_LAYER = "layer"
-"""MEMIT, NSE: the shift is added to the decoder layer's output."""
+"""MEMIT, NSE: the shift is added to the decoder layer's output; where that goes through a norm behind the MLP, to the
+MLP's output, since a write reaches no further. Either way the value is what then leaves the layer."""
 
 
 class Suffixes:
@@ -36,8 +37,9 @@ class Suffixes:
 
     Attributes:
         keys: (B, d_ff) what enters the edited layer's second projection at the subject.
-        mlp: (B, d) what leaves it.
+        init: (B, d) what the shift is added to.
         leaving: (B, d) what leaves the edited layer.
+        norm_input: (B, d) what enters the norm behind the MLP; None where there is none.
     """
 
     @torch.no_grad()
@@ -50,7 +52,8 @@ class Suffixes:
             layer: Edited layer.
             at: :data:`AT_MLP` or :data:`AT_LAYER`.
         """
-        self.host, self.layer, self.at = host, layer, at
+        self.host, self.layer = host, layer
+        norm = host.post_norm(layer)
         self._columns = Columns.pad([r.ids for r in rows], [r.subject for r in rows], host.pad_id, host.device)
         self._start = max(row.subject for row in rows)  # the subjects' column
         prefix = _left_of_subjects(host, rows)
@@ -64,12 +67,16 @@ class Suffixes:
             stack.enter_context(watch(host.layers[layer], lambda t: keep("leaving", t)))
             stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("keys", t), inputs=True))
             stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("mlp", t)))
+            if norm is not None:
+                stack.enter_context(watch(norm.module, lambda t: keep("norm", t), inputs=True))
             run(host, self._columns, last=layer, cache=prefix, start=self._start)
-        self.keys, self.mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
+        self.keys, mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
+        self.init = mlp if at == AT_MLP or norm is not None else self.leaving
+        self.norm_input = seen["norm"][:, 0] if norm is not None else None
         self._entering = seen["entering"][:, :1]  # (B, 1, d), of the edited layer
         self._hidden = seen["leaving"]  # (B, T, d), of the edited layer, without a shift
         self._prefix = prefix.above(layer) if prefix else None
-        self._adds = at == AT_LAYER or self._adds_its_mlp()
+        self._adds = norm is None  # a shift of the MLP's output is the same shift of the layer's
         if self._prefix and self._adds:
             self._prefix = self._prefix.above(layer + 1)
 
@@ -99,15 +106,6 @@ class Suffixes:
         self._prefix = self._prefix.rows(rows) if self._prefix else None
         rows = rows.to(self._hidden.device)
         self._entering, self._hidden = self._entering[rows], self._hidden[rows, :width]
-
-    def _adds_its_mlp(self) -> bool:
-        """Whether the edited layer adds its MLP's output as it is, so that a shift of the one is a shift of the other.
-
-        Tried with a large shift, since some architectures normalise that output first (Gemma 2 and 3).
-        """
-        shift = self.leaving.roll(1, dims=-1)  # (B, d)
-        moved = self._edited(shift)[:, 0] - self.leaving
-        return float((moved - shift).float().norm()) < 0.05 * float(shift.float().norm())
 
     def _edited(self, shift: Tensor) -> Tensor:
         """What leaves the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""

@@ -69,7 +69,9 @@ class ValueCache:
         """
         self.host, self.templates, self.layer, self.at, self.settings = host, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueSettings)}
-        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, at, constants]
+        norm = host.post_norm(layer)
+        place = at if norm is None else f"{at} behind {norm.path}"
+        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, place, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
         self._folder = folder / "values" if folder is not None else None
         self._costs = costs if costs is not None else CachedCosts()

@@ -16,7 +16,7 @@ import torch
 from editbench.locate.checks import above_zero, at_least
 from editbench.locate.packing import partition
 from editbench.locate.rows import Row, cut_after_subject, edit_rows
-from editbench.locate.suffix import AT_MLP, Suffixes
+from editbench.locate.suffix import AT_LAYER, Suffixes
 from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
@@ -64,21 +64,20 @@ class Value:
     """The outcome for one edit.
 
     Attributes:
-        init: (d) what stands at the subject of the bare prompt without the variable.
+        init: (d) what the variable is added to, at the subject of the bare prompt.
         delta: (d) the variable in the end.
+        target: (d) where the MLP's output (:data:`~editbench.locate.suffix.AT_MLP`) or what leaves the edited layer
+            (:data:`~editbench.locate.suffix.AT_LAYER`) should go: init + delta, or what a norm behind the MLP makes of
+            that.
         keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
         losses: For every forward pass (loss, nll, kl, weight decay).
     """
 
     init: Tensor
     delta: Tensor
+    target: Tensor
     keys: Tensor
     losses: list[tuple[float, float, float, float]] = field(default_factory=list)
-
-    @property
-    def target(self) -> Tensor:
-        """Where the hidden state at the subject should go."""
-        return self.init + self.delta
 
 
 def optimise_values(
@@ -199,16 +198,29 @@ class _Problem:
         reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
         parts = partition(reach, host.device)
         self.groups = [_Group(host, [flat[i] for i in part], layer, at) for part in parts]
-        init, keys = self._read(parts, [i for i, (_, _, row) in enumerate(flat) if row.targets], len(rows))
-        self.init, self.keys = _wide(init), _wide(keys)  # (N, d), (N, templates, d_ff)
-
-    def _read(self, parts: list[list[int]], rewriting: list[int], n: int) -> tuple[Tensor, Tensor]:
-        """What stands at the subjects of the bare prompts (N, d), and keys of all templates (N, templates, d_ff)."""
         order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's place among the groups'
-        places = order[torch.tensor(rewriting)].reshape(n, -1)
-        outputs = torch.cat([g.suffixes.mlp if self.at == AT_MLP else g.suffixes.leaving for g in self.groups])
-        keys = torch.cat([g.suffixes.keys for g in self.groups])
-        return outputs[places[:, 0].to(outputs.device)], keys[places.to(keys.device)]
+        rewriting = [i for i, (_, _, row) in enumerate(flat) if row.targets]
+        self._places = order[torch.tensor(rewriting)].reshape(len(rows), -1)  # (N, templates)
+        self.init = self._bare([group.suffixes.init for group in self.groups])  # (N, d)
+        keys = torch.cat([group.suffixes.keys for group in self.groups])
+        self.keys = _wide(keys[self._places.to(keys.device)])  # (N, templates, d_ff)
+        norm = host.post_norm(layer) if at == AT_LAYER else None
+        inputs = [g.suffixes.norm_input for g in self.groups if g.suffixes.norm_input is not None]
+        self._behind = (
+            (norm, self._bare(inputs), self._bare([g.suffixes.leaving for g in self.groups])) if norm else None
+        )
+
+    def _bare(self, parts: list[Tensor]) -> Tensor:
+        """Of all groups' rows, those of the bare prompts (N, d)."""
+        whole = torch.cat(parts)
+        return _wide(whole[self._places[:, 0].to(whole.device)])
+
+    def _targets(self, delta: Tensor) -> Tensor:
+        """(N, d)."""
+        if self._behind is None:
+            return self.init + delta
+        norm, entering, leaving = self._behind
+        return leaving - norm(entering) + norm(entering + delta)
 
     def solve(self, settings: ValueSettings) -> list[Value]:
         """The loop: forward, stop or update, project; all edits together, each by itself."""
@@ -233,7 +245,8 @@ class _Problem:
             self._update(optimiser, delta, going, settings.clamp_norm_factor)
             self.groups = [group for group in self.groups if group.keep(going)]
         found = delta.detach()
-        return [Value(init[i], found[i], self.keys[i], losses[i]) for i in range(n)]
+        targets = self._targets(found)
+        return [Value(init[i], found[i], targets[i], self.keys[i], losses[i]) for i in range(n)]
 
     def _losses(self, delta: Tensor, settings: ValueSettings, *, backward: bool) -> Tensor:
         """(4, N) loss, nll, kl, weight decay, float64 on the CPU; ``backward`` leaves gradients in ``delta``."""

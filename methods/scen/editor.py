@@ -74,14 +74,6 @@ class SCEN(Editor[SCENConfig]):
 
     # -- editing --------------------------------------------------------------------------------------------------
 
-    def refusal(self, request: EditRequest) -> str | None:
-        """Why the request cannot be edited: it is too long, or its target cannot be tokenised."""
-        try:
-            self._row(request)
-        except ValueError as error:
-            return f"unsupported: {error}"
-        return super().refusal(request)
-
     def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
         """Train experts, then neurons; the bank takes them in only when all are trained."""
         packed: list[Packed] = []
@@ -179,16 +171,8 @@ class SCEN(Editor[SCENConfig]):
         return ids[:keep] + ids[keep + excess :]
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and answer.
-
-        Raises:
-            ValueError: Too long, or the target cannot be tokenised as a continuation.
-        """
-        prompt, answer = self.host.encode(request.prompt).ids, target_ids(self.host, request, self.config.train_eos)
-        tokens = len(prompt) + len(answer) - 1  # the last one is not fed in
-        if tokens > self.host.max_length:
-            raise ValueError(f"prompt and answer take {tokens} tokens, {self.host.name} has {self.host.max_length}")
-        return prompt, answer
+        """Token ids of prompt and answer."""
+        return self.host.encode(request.prompt).ids, target_ids(self.host, request, self.config.train_eos)
 
     # -- answering ------------------------------------------------------------------------------------------------
 

@@ -26,8 +26,51 @@ def hooked(module, change, *, inputs=False):
     return module.register_forward_pre_hook(before) if inputs else module.register_forward_hook(after)
 
 
+def norm_behind(host, layer):
+    """The norm that the MLP's output goes through before it leaves the layer, or None."""
+    named = {"Gemma2": "post_feedforward_layernorm", "Gemma3": "post_feedforward_layernorm"}
+    for name, path in named.items():
+        if type(host.model).__name__.startswith(name):
+            return getattr(host.layers[layer], path)
+    if type(host.model).__name__.startswith("OPT") and not host.model.config.do_layer_norm_before:
+        return host.layers[layer].final_layer_norm
+    return None
+
+
+def normalised(norm, x):
+    """What a norm makes of ``x`` (d), in the dtype of ``x``."""
+    if isinstance(norm, torch.nn.LayerNorm):
+        weight, bias = norm.weight.to(x), norm.bias.to(x)
+        return torch.nn.functional.layer_norm(x, x.shape, weight, bias, norm.eps)
+    return x * (x.square().mean() + norm.eps).rsqrt() * (1 + norm.weight.to(x))
+
+
+def towards(norm, x, y):
+    """The input, of the mean and length of ``x`` (d), for which the norm is nearest to ``y`` (d): by descent."""
+    mean = x.mean() if isinstance(norm, torch.nn.LayerNorm) else 0.0
+
+    def like_x(z):
+        z = z - z.mean() if isinstance(norm, torch.nn.LayerNorm) else z
+        return z / z.norm() * (x - mean).norm() + mean
+
+    z = x.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [z], max_iter=500, tolerance_grad=1e-11, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
+
+    def distance():
+        optimiser.zero_grad()
+        loss = (normalised(norm, like_x(z)) - y).square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimiser.step(distance)
+    return like_x(z.detach())
+
+
 def value(host, request, templates, layer, at, settings):
-    """(init, delta, losses) of one edit."""
+    """(init, delta, losses, target) of one edit."""
     rows = [*rewriting_rows(host, request, templates), kl_row(host, request)]
     delta = torch.zeros(host.config.hidden_size, dtype=host.model.dtype, device=host.device, requires_grad=True)
     optimiser, first, losses = torch.optim.Adam([delta], lr=settings.learning_rate), {}, []
@@ -39,7 +82,9 @@ def value(host, request, templates, layer, at, settings):
             out[i, row.subject] = out[i, row.subject] + delta
         return out.reshape(tensor.shape)
 
-    handle = hooked(host.mlp_out(layer) if at == AT_MLP else host.layers[layer], add)
+    norm = norm_behind(host, layer) if at != AT_MLP else None
+    leaving = hooked(host.layers[layer], lambda t: first.update(left=t[0, rows[0].subject].detach().clone()))
+    handle = hooked(host.layers[layer] if at != AT_MLP and norm is None else host.mlp_out(layer), add)
     for step in range(settings.steps):
         optimiser.zero_grad()
         log_p = whole_model(host, rows).log_softmax(-1)
@@ -59,8 +104,14 @@ def value(host, request, templates, layer, at, settings):
         bound = settings.clamp_norm_factor * first["init"].norm()
         if delta.norm() > bound:
             delta.data = delta.data * bound / delta.norm()
+    target = first["init"] + delta.detach()
+    if norm is not None:
+        with torch.no_grad():
+            whole_model(host, rows)
+        target = first["left"]
     handle.remove()
-    return first["init"], delta.detach(), losses
+    leaving.remove()
+    return first["init"], delta.detach(), losses, target
 
 
 @torch.no_grad()
@@ -104,20 +155,66 @@ def moment(host, texts, layer):
 def rome(host, request, templates, inverse, config):
     """Write one edit into the model; ``inverse`` is C⁻¹, or None for a direction that is k̄'s own."""
     layer = config.layer
-    init, delta, _ = value(host, request, templates, layer, AT_MLP, config)
+    *_, target = value(host, request, templates, layer, AT_MLP, config)
     rows = [subject_row(host, request, t) for t in templates]
     x = at_subject(host, rows, host.mlp_out(layer), inputs=True)
     out = at_subject(host, rows[:1], host.mlp_out(layer))[0]
     u = x.mean(0) if inverse is None else (inverse.double() @ x.mean(0).double()).to(x)
     u = u / u.norm()
-    host.weight(host.mlp_out_name(layer)).add_(torch.outer((init + delta - out) / (x[0] @ u), u))
+    host.weight(host.mlp_out_name(layer)).add_(torch.outer((target - out) / (x[0] @ u), u))
+
+
+def norm_input(host, request, layer):
+    """What enters the norm behind the MLP at the subject of the bare prompt (d)."""
+    return at_subject(host, [subject_row(host, request)], norm_behind(host, layer), inputs=True)[0]
+
+
+def share(host, requests, layer, last, left, targets):
+    """R (d, n), edit by edit."""
+    missing, columns = targets - hidden(host, requests, last), []
+    for i, request in enumerate(requests):
+        move, norm = missing[:, i] / left, norm_behind(host, last)
+        if norm is not None and left > 1:
+            x = norm_input(host, request, last)
+            goal = normalised(norm, x) + missing[:, i]
+            move = goal - normalised(norm, x + (1 - 1 / left) * (towards(norm, x, goal) - x))
+        norm = norm_behind(host, layer)
+        if norm is not None:
+            x = norm_input(host, request, layer)
+            move = towards(norm, x, normalised(norm, x) + move) - x
+        columns.append(move)
+    return torch.stack(columns, 1)
+
+
+def out_of_reach(host, requests, last, targets):
+    """What the last layer's norm cannot give of Z - H (d, n), edit by edit."""
+    missing, columns = targets - hidden(host, requests, last), []
+    norm = norm_behind(host, last)
+    for i, request in enumerate(requests):
+        x = norm_input(host, request, last)
+        goal = normalised(norm, x) + missing[:, i]
+        columns.append(goal - normalised(norm, towards(norm, x, goal)))
+    return torch.stack(columns, 1)
+
+
+def memit_round(host, requests, templates, matrices, layers, targets, pick=None):
+    """Every layer in turn; behind norms again, as long as more than 0.5 % is out of the last one's reach."""
+    bound = 0.005 * (targets - hidden(host, requests, layers[-1])).norm(dim=0)
+    bound = bound.clamp(min=float(bound.max()) / 100)
+    memit_step(host, requests, templates, matrices, layers, targets, pick)
+    for _ in range(8 if norm_behind(host, layers[-1]) is not None and len(layers) > 1 else 0):
+        missed = out_of_reach(host, requests, layers[-1], targets)
+        if bool((missed.norm(dim=0) <= bound).all()):
+            break
+        reached = hidden(host, requests, layers[-1]) + missed
+        memit_step(host, requests, templates, matrices, layers, reached, pick)
 
 
 def memit_step(host, requests, templates, matrices, layers, targets, pick=None):
-    """One round over the layers; ``matrices`` are λC + M by layer, ``pick`` gives the neurons from the keys."""
+    """Once over the layers; ``matrices`` are λC + M by layer, ``pick`` gives the neurons from the keys."""
     for j, layer in enumerate(layers):
         k = keys(host, requests, templates, layer).double()
-        r = (targets - hidden(host, requests, layers[-1])).double() / (len(layers) - j)
+        r = share(host, requests, layer, layers[-1], len(layers) - j, targets).double()
         s = torch.arange(len(k)) if pick is None else pick(k)
         adjusted = torch.linalg.solve(matrices[layer][s][:, s] + k[s] @ k[s].T, k[s])
         weight = host.weight(host.mlp_out_name(layer))
@@ -127,9 +224,9 @@ def memit_step(host, requests, templates, matrices, layers, targets, pick=None):
 def memit(host, requests, templates, moments, config):
     """Write a batch of edits into the model."""
     found = [value(host, r, templates, config.layers[-1], "layer", config) for r in requests]
-    targets = torch.stack([init + delta for init, delta, _ in found], 1)
+    targets = torch.stack([target for *_, target in found], 1)
     matrices = {layer: config.moment_weight * moments[layer].double() for layer in config.layers}
-    memit_step(host, requests, templates, matrices, config.layers, targets)
+    memit_round(host, requests, templates, matrices, config.layers, targets)
 
 
 def nse(host, batches, templates, moments, config, pick=None):
@@ -137,14 +234,14 @@ def nse(host, batches, templates, moments, config, pick=None):
     matrices = {layer: config.moment_weight * moments[layer].double() for layer in config.layers}
     found = [[value(host, r, templates, config.layers[-1], "layer", config) for r in batch] for batch in batches]
     for batch, values in zip(batches, found, strict=True):
-        targets = torch.stack([init + delta for init, delta, _ in values], 1)
+        targets = torch.stack([target for *_, target in values], 1)
         for _ in range(config.max_iterations - 1):
             distance = (targets - hidden(host, batch, config.layers[-1])).norm(dim=0).tolist()
             kept = [i for i, e in enumerate(distance) if config.alpha < e < config.upper_bound]
             if not kept:
                 break
             some = [batch[i] for i in kept]
-            memit_step(host, some, templates, matrices, config.layers, targets[:, kept], pick)
+            memit_round(host, some, templates, matrices, config.layers, targets[:, kept], pick)
         for layer in config.layers:
             k = keys(host, batch, templates, layer).double()
             matrices[layer] = matrices[layer] + k @ k.T

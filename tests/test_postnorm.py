@@ -1,0 +1,99 @@
+"""What stands between an MLP and its layer's output: proved when a model is loaded, and the way back through it."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from editbench import Host
+from editbench.anatomy import ANATOMIES, AnatomyError
+from editbench.postnorm import PostNorm
+from tests.oracles import locate as oracle
+from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer
+
+NORMS = {"gemma2": "post_feedforward_layernorm", "gemma3": "post_feedforward_layernorm", "opt-post": "final_layer_norm"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_layer_is_known(architecture, dtype):
+    host = tiny_host(architecture, dtype)
+    found = [host.post_norm(layer) for layer in range(LAYERS)]
+    assert [norm and norm.path for norm in found] == [NORMS.get(architecture)] * LAYERS
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in host.model.modules())
+
+
+class Unheard(LlamaForCausalLM):
+    """An architecture that does with its MLPs' output what the test gives it, in the middle layer."""
+
+    def __init__(self, behind):
+        sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+        super().__init__(LlamaConfig(vocab_size=400, **sizes))
+        self.model.layers[1].mlp.behind = behind
+        mlp, forward = self.model.layers[1].mlp, self.model.layers[1].mlp.forward
+        mlp.forward = lambda x: mlp.behind(forward(x))
+
+
+class Scaled(nn.Module):
+    """Multiplies."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def load(behind):
+    torch.manual_seed(0)
+    paths = {
+        name: getattr(ANATOMIES["LlamaForCausalLM"], name) for name in ("decoder", "layers", "attention", "mlp_in")
+    }
+    return Host(Unheard(behind), tiny_tokenizer(), anatomy={**paths, "mlp_out": "mlp.down_proj"})
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [Scaled(0.0), Scaled(0.5), Scaled(-1.0), nn.ReLU(), nn.Linear(32, 32)],
+    ids=["ignored", "scaled", "turned", "cut", "mixed"],
+)
+def test_a_layer_that_changes_its_mlps_output_is_refused_by_name(behind):
+    with pytest.raises(AnatomyError, match=r"Unheard: layer 1 \(LlamaDecoderLayer\) .*mlp\.down_proj.*model\.anatomy"):
+        load(behind)
+
+
+def test_an_architecture_that_is_in_no_table_may_have_a_norm_there():
+    host = load(nn.RMSNorm(32, eps=1e-5))
+    assert [norm and norm.path for norm in map(host.post_norm, range(3))] == [None, "mlp.behind", None]
+    assert load(nn.Identity()).post_norm(1) is None
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 3.0], ids=["there", "near", "far"])
+@pytest.mark.parametrize("architecture", NORMS)
+def test_the_way_back_is_the_nearest_that_the_norm_can_give(architecture, shift):
+    host = tiny_host(architecture, "float64")
+    norm, generator = host.post_norm(1), torch.Generator().manual_seed(1)
+    x, at = (torch.randn(5, 32, generator=generator, dtype=torch.float64) for _ in range(2))
+    y = norm(at) + shift * torch.randn(5, 32, generator=generator, dtype=torch.float64)
+    found = norm.towards(x, y)
+    for row in range(5):
+        wanted = oracle.towards(norm.module, x[row], y[row])
+        far, farther = (float((oracle.normalised(norm.module, z) - y[row]).norm()) for z in (found[row], wanted))
+        assert far <= farther * (1 + 1e-6) + 1e-5
+        if shift == 0:
+            assert far < 1e-5 * float(y[row].norm())
+        centre = architecture == "opt-post"
+        assert float(found[row].std()) == pytest.approx(float(x[row].std()), rel=1e-6) or not centre
+        assert float(found[row].norm()) == pytest.approx(float(x[row].norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("module", [nn.LayerNorm(31), nn.RMSNorm(31), nn.LayerNorm(32, elementwise_affine=False)])
+def test_norms_are_read_off_what_they_do(module):
+    width = module.normalized_shape[0]
+    norm = PostNorm("norm", module, torch.float32)
+    x = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
+    assert norm.is_norm(x)
+    y = norm(x.flip(0))
+    assert torch.allclose(norm(norm.towards(x, y)), y, atol=1e-4)
+    assert not PostNorm("sum", nn.Linear(width, width), torch.float32).is_norm(x)

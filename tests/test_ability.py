@@ -186,7 +186,7 @@ def run(make, monkeypatch):
     monkeypatch.setattr(ability, "KNOWN", 0.0)  # the tiny model knows nothing
     monkeypatch.setattr(ability, "items", lambda facts: items(facts[:6]))
     stream = ["stream.edits=4", "stream.batch_size=1", "stream.checkpoints=[2]"]
-    protocol = ["protocol.scorers=[exact_match]", "protocol.moments=[final]", "ability=pocket"]
+    protocol = ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[final]", "ability=pocket"]
 
     def go(*overrides, results="results"):
         return setup.run(make(*stream, *protocol, *overrides, results=results, method=["method=finetune"]))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from editbench import pocket
-from editbench.config import headline_of
+from editbench.config import final_first_of, headline_of
 from editbench.digests import file_digests
 from editbench.results.identity import Parts, part
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
 
 FORMULAS = {
+    "drift": "editbench.evaluation.drift",
     "interval": "editbench.results.intervals",
     "likelihood": "editbench.evaluation.forward",
     "perplexity": "editbench.evaluation.perplexity",
@@ -37,19 +38,32 @@ OF_GENERATING = {
     "wording": "editbench.evaluation.wording",
 }
 """Likewise, where a scorer looks at generated text."""
+OF_LM_EVAL = {"lm_eval": "editbench.evaluation.harness"}
+"""Likewise, where there are tasks of lm-eval."""
+OF_METHODS = {
+    "method.moments": "editbench.locate.moments",
+    "method.sampled_texts": "editbench.locate.sampled",
+    "method.templates": "editbench.locate.templates",
+    "method.values": "editbench.locate.value_cache",
+}
+"""Likewise, of what methods share."""
 HUB = "hub:"
-_NO_SCORE = ("name", "moments", "tokens_per_batch", "headline", "scorers", "data", "ability")
+_NO_SCORE = ("name", "moments", "tokens_per_batch", "headline", "final_first", "scorers", "data", "ability")
 """Of a protocol: what changes no score, and what other parts say (scorers by their versions, data by their hash)."""
 _WRITTEN = "written"
 
 
-def versions(scorers: Iterable[str]) -> dict[str, int]:
-    """The version of every formula that these scorers' numbers come from, by name."""
+def versions(protocol: Any) -> dict[str, int]:
+    """The version of every formula that a run's numbers come from, by name."""
+    from editbench.evaluation.ability import POCKET
     from editbench.evaluation.scorers import get_scorer
 
-    chosen = [get_scorer(name) for name in scorers]
-    generating = any(scorer.generates or scorer.on == "essay" for scorer in chosen)
-    modules = {**FORMULAS, **(OF_GENERATING if generating else {})}
+    chosen = [get_scorer(name) for name in protocol.scorers]
+    modules = {**FORMULAS, **OF_METHODS}
+    if any(scorer.generates or scorer.on == "essay" for scorer in chosen):
+        modules |= OF_GENERATING
+    if set(protocol.ability.tasks) - {POCKET}:
+        modules |= OF_LM_EVAL
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
     return dict(sorted({**found, **{scorer.name: scorer.version for scorer in chosen}}.items()))
 
@@ -107,9 +121,9 @@ def parts(
         "stream.batch_size": stream.batch_size,
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
-        **_protocol_parts(protocol, headline_of(protocol, records.name)),
+        **_protocol_parts(protocol, records.name),
         **_ability_parts(protocol.ability, ability, inputs),
-        **{f"versions.{name}": number for name, number in versions(protocol.scorers).items()},
+        **{_of_version(name): number for name, number in versions(protocol).items()},
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
 
@@ -184,11 +198,18 @@ def _model_parts(model: Any, host: Host, inputs: Mapping[str, str]) -> Parts:
     return {**found, "model.texts_tokens": model.texts_tokens} if model.texts == "self" else found
 
 
-def _protocol_parts(protocol: Any, headline: Mapping[str, str]) -> Parts:
+def _of_version(name: str) -> str:
+    """The part that is a formula's version: of a method's own formulas a part of the method."""
+    whose, dot, formula = name.rpartition(".")
+    return f"{whose}{dot}versions.{formula}"
+
+
+def _protocol_parts(protocol: Any, dataset: str) -> Parts:
     settings: Any = OmegaConf.to_container(protocol, resolve=True)
     return {
         **{f"protocol.{name}": part(value) for name, value in settings.items() if name not in _NO_SCORE},
-        **{f"protocol.headline.{name}": measure for name, measure in headline.items()},
+        "protocol.final_first": final_first_of(protocol, dataset),
+        **{f"protocol.headline.{name}": measure for name, measure in headline_of(protocol, dataset).items()},
     }
 
 

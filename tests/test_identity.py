@@ -15,7 +15,7 @@ import pytest
 import editbench
 from editbench import runner, setup
 from editbench.digests import file_digests
-from editbench.identity import FORMULAS, OF_GENERATING, inputs, versions
+from editbench.identity import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
 from editbench.results import RunStore
 from editbench.results.identity import differences, identify, part, told_apart
 from editbench.results.leaderboard import collect, read_row
@@ -76,6 +76,7 @@ def test_runs_that_differ_in_the_seed_alone_have_one_identity(places):
         ("model.dtype=float64", "model.dtype", False),
         ("protocol.max_tokens=100", "protocol.max_tokens", False),
         ("protocol.headline.default.locality=locality.exact_match", "protocol.headline.locality", False),
+        ("protocol.final_first.default=2", "protocol.final_first", False),
         ("stream.batch_size=2", "stream.batch_size", True),
     ],
 )
@@ -277,20 +278,32 @@ def test_of_a_model_what_transformers_reads_counts(tmp_path):
 def test_every_module_with_a_version_is_in_the_table():
     """Whoever gives a formula a version need not think of the results."""
     found = set()
-    for room in ("evaluation", "results"):
+    for room in ("evaluation", "results", "locate"):
         for file in (ROOT / room).rglob("*.py"):
             names = [t.id for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)
                      for t in node.targets if isinstance(t, ast.Name)]  # fmt: skip
             if "VERSION" in names:
                 found.add(".".join(["editbench", *file.relative_to(ROOT).with_suffix("").parts]))
-    assert found == {*FORMULAS.values(), *OF_GENERATING.values()}
-    assert all(isinstance(importlib.import_module(module).VERSION, int) for module in found)
+    needing_nothing = {*FORMULAS.values(), *OF_GENERATING.values(), *OF_METHODS.values()}
+    assert found == {*needing_nothing, *OF_LM_EVAL.values()}
+    assert all(isinstance(importlib.import_module(module).VERSION, int) for module in needing_nothing)
 
 
 def test_versions_are_of_the_formulas_that_are_used():
-    assert set(versions(["exact_match"])) == {"exact_match", *FORMULAS}
+    def of(scorer, *tasks):
+        ability = f"protocol.ability.tasks={list(tasks)}"
+        return set(versions(runner.compose([f"protocol.scorers=[{scorer}]", ability]).protocol))
+
+    always = {*FORMULAS, *OF_METHODS}
+    assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}
     for name in ("generation", "ngram_entropy"):
-        assert set(versions([name])) == {name, *FORMULAS, *OF_GENERATING}
+        assert of(name) == {name, *always, *OF_GENERATING}
+
+
+def test_versions_of_what_methods_share_are_parts_of_the_method(places):
+    made = provenance(run(places))
+    assert made["parts"]["method.versions.moments"] == made["versions"]["method.moments"]
+    assert made["parts"]["versions.likelihood"] == made["versions"]["likelihood"]
 
 
 def test_a_long_value_is_a_part_by_its_digest():

@@ -7,7 +7,7 @@ import inspect
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +229,7 @@ class Host:
             positions: (B, T) int64.
             cache: A transformers ``Cache``, read and added to.
         """
-        given = {} if cache is None else {cache_keyword(type(self.decoder)): cache}
+        given = {} if cache is None else {self._cache_keyword: cache}
         out = self.decoder(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
         )
@@ -296,6 +296,10 @@ class Host:
 
     # -- private --------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _cache_keyword(self) -> str:
+        return cache_keyword(type(self.decoder))
+
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
 
@@ -318,7 +322,6 @@ class Host:
             )
 
 
-@cache
 def cache_keyword(decoder: type[nn.Module]) -> str:
     """The name under which a decoder's ``forward`` takes its key-value cache; transformers has renamed it.
 

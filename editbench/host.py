@@ -7,7 +7,7 @@ import inspect
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +260,7 @@ class Host:
             positions: (B, T) int64.
             cache: A transformers ``Cache``, read and added to.
         """
-        given = {} if cache is None else {cache_keyword(type(self.decoder)): cache}
+        given = {} if cache is None else {self._cache_keyword: cache}
         out = self.decoder(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
         )
@@ -354,6 +354,10 @@ class Host:
 
     # -- private --------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _cache_keyword(self) -> str:
+        return cache_keyword(type(self.decoder))
+
     def _tokenise(self, text: str) -> Any:
         return self.tokenizer(
             text,
@@ -423,7 +427,6 @@ def _head_chunks(weight: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(weight), size)]
 
 
-@cache
 def cache_keyword(decoder: type[nn.Module]) -> str:
     """The name under which a decoder's ``forward`` takes its key-value cache; transformers has renamed it.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 import yaml
 
 import editbench
@@ -392,6 +393,14 @@ def test_texts_and_generated_answers_against_a_plain_oracle(pocket, harness):
     answers = pocket.generate([doc["prompt"] for doc in DOCS], max_new_tokens=4)
     right = [said.partition(".")[0].strip() == doc["choices"][1] for said, doc in zip(answers, DOCS, strict=True)]
     assert says.scores == {"exact_match.strip": sum(right) / len(DOCS)} and any(right)
+
+
+@needs_lm_eval
+def test_generated_answers_take_nothing_from_the_models_own_settings(pocket, harness, monkeypatch):
+    (before,) = harness("says").measure(pocket)
+    own = {"begin_suppress_tokens": list(range(pocket.config.vocab_size - 1)), "repetition_penalty": 9.0}
+    monkeypatch.setattr(pocket.model, "generation_config", transformers.GenerationConfig(**own))
+    assert harness("says").measure(pocket) == [before]
 
 
 @needs_lm_eval

@@ -173,7 +173,7 @@ def test_a_cache_that_the_model_swallows_is_noticed(given, monkeypatch):
     cache = recording_cache(host)
     with torch.no_grad():
         run(host, columns.upto(2), cache=cache)
-        monkeypatch.setattr("editbench.host.cache_keyword", lambda decoder: "key_values")
+        monkeypatch.setattr(host, "_cache_keyword", "key_values")
         with pytest.raises(AssertionError, match="did not use the cache"):
             if given == "recording":
                 run(host, columns, cache=recording_cache(host))

@@ -10,6 +10,11 @@ from tests.test_cli import place, run_arguments
 
 __all__ = ["place"]
 
+
+def without_layer(arguments):
+    return [argument for argument in arguments if not argument.startswith("method.layer=")]
+
+
 SHORT_DEMO = """
 from editbench import cli, demo, setup
 run, demo.NEED_A_PATH = setup.run, ("checkpoint", "memit", "nse", "rome", "unedited")  # finetune and scen are left
@@ -23,10 +28,10 @@ EDITS = ("stream.edits=2", "method.layer=1")
 NSE = ("method=nse", "method.layers=[0,1]", "stream.edits=2", "protocol.scorers=[generation_exact]", "protocol.beams=2")
 COMMANDS = {
     "demo": ["-c", SHORT_DEMO],
-    "run": [a for a in run_arguments(*NSE) if a != "method.layer=1"],
+    "run": without_layer(run_arguments(*NSE)),
     "sweep": run_arguments("-m", "method=rome,finetune", *EDITS),
     "prepare": ["prepare", *run_arguments("method=rome", *EDITS)[1:]],
-    "locate": ["locate", *run_arguments("method=rome", "stream.edits=2")[1:]],
+    "locate": ["locate", *without_layer(run_arguments("method=rome", *EDITS)[1:])],
     "leaderboard": ["leaderboard", "demo", "--by=method", "--significance"],
     "latex": ["leaderboard", "demo", "--format=latex"],
     "report": ["report", "demo"],

@@ -381,12 +381,10 @@ def test_texts_and_generated_answers_against_a_plain_oracle(pocket, harness):
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     total = 0.0
     for doc in DOCS:
-        text = tokenizer(doc["prompt"]).input_ids
-        ids = torch.tensor([[first, *text]])
+        ids = torch.tensor([[first, *tokenizer(doc["prompt"]).input_ids]])
         with torch.no_grad():
             log_p = pocket.model(ids).logits[0].double().log_softmax(-1)
-        each = log_p[:-1].gather(1, ids[0, 1:, None])[:, 0]  # of each token of the text
-        total += float(each[len(text) // 2 :].mean()) * len(text)  # the second half stands for the whole
+        total += float(log_p[:-1].gather(1, ids[0, 1:, None]).sum())
     rolling, says = harness("rolling", "says").measure(pocket)
     words = sum(len(doc["prompt"].split()) for doc in DOCS)
     assert rolling.scores["word_perplexity"] == pytest.approx(math.exp(-total / words), rel=1e-4)
@@ -428,8 +426,7 @@ def test_likelihoods_are_those_of_lm_evals_own_model(architecture):
 
 @needs_lm_eval
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3"])
-def test_a_whole_text_is_scored_by_the_second_half_of_each_window(architecture):
-    """What lm-eval's own model gives for these tokens, given all before them in their window."""
+def test_whole_texts_are_scored_as_by_lm_evals_own_model_and_routed_in_the_middle_of_each_window(architecture):
     from types import SimpleNamespace
 
     from lm_eval.models.huggingface import HFLM
@@ -450,9 +447,8 @@ def test_a_whole_text_is_scored_by_the_second_half_of_each_window(architecture):
         for context, window in map(make_disjoint_window, windows):
             counts[-1] += 1
             middle = len(window) // 2
-            asked = [(None, context + window[:middle], window[middle:])]
-            [(sum_of_half, _)] = theirs._loglikelihood_tokens(asked, disable_tqdm=True)
-            total += sum_of_half * len(window) / (len(window) - middle)
+            [(log_p, _)] = theirs._loglikelihood_tokens([(None, context, window)], disable_tqdm=True)
+            total += log_p
             columns.append(len(context) + middle - 1)
         assert mine == pytest.approx(total, rel=1e-5)
     assert counts[0] > 2 and counts[1:] == [1, 1]

@@ -10,7 +10,7 @@ import torch
 from editbench.evaluation import forward, masks
 from editbench.evaluation.forward import NO_ANSWER, Query, answer
 from editbench.evaluation.masks import packed_mask
-from editbench.evaluation.packing import PADDING, PROMPT, SHARED, Pair, Tokeniser, halves
+from editbench.evaluation.packing import PADDING, PROMPT, SHARED, Pair, Tokeniser, lead_of
 from tests.oracles import evaluation as oracle
 from tests.zoo import ARCHITECTURES, POSITIONS, WINDOW, tiny_host
 
@@ -183,7 +183,8 @@ def test_an_editor_learns_where_prompts_end(side):
     answer(host, QUERIES, editor=editor, padding_side=side, tokens_per_batch=100)
     assert len(editor.batches) > 1
     ends = {tuple(host.encode(q.prompt).ids) for q in QUERIES if q.prompt}
-    ends |= {Tokeniser(host)("", text).prompt for q in QUERIES if not q.prompt for text in q.targets}
+    texts = [tuple(host.encode(text).ids) for q in QUERIES if not q.prompt for text in q.targets]
+    ends |= {ids[: lead_of(ids, host.tokenizer.bos_token_id)] for ids in texts}
     for columns, ids in editor.batches:
         assert len(columns) == len(ids)
         for column, row in zip(columns, ids.tolist(), strict=True):
@@ -216,37 +217,33 @@ def test_a_mask_by_hand():
 # -- odd questions ----------------------------------------------------------------------------------------------------
 
 
-def test_the_first_half_of_a_text_without_a_prompt_is_its_prompt():
+def test_without_a_prompt_the_first_token_is_scored_behind_bos_only():
     for bos in (False, True):
         host = tiny_host("gpt2", bos=bos)
-        ids = tuple(host.encode("Toko Yasuda plays the guitar.").ids)
-        own = len(ids) - bos
-        assert Tokeniser(host)("", "Toko Yasuda plays the guitar.") == Pair(
-            ids[: bos + own // 2], ids[bos + own // 2 :]
-        )
-        kept = bos + (7 - bos) // 2
-        assert Tokeniser(host, 7)("", "Toko Yasuda plays the guitar.") == Pair(ids[:kept], ids[kept:7])
+        text = "Toko Yasuda plays the guitar."
+        ids = tuple(host.encode(text).ids)
+        ((found,),) = answer(host, [Query("", (text,))])
+        assert found.tokens == len(ids) - 1
+        assert found.tokens == len(host.tokenizer(text, add_special_tokens=False).input_ids) - (not bos)
+        assert Tokeniser(host)("", text) == Pair(ids[:1], ids[1:], lead=bos + (len(ids) - bos) // 2)
+        assert Tokeniser(host, 7)("", text) == Pair(ids[:1], ids[1:7], lead=bos + (7 - bos) // 2)
 
 
-def test_halves_by_hand():
-    assert halves((), None) == ((), ())
-    assert halves((5,), None) == ((5,), ())
-    assert halves((5, 6), None) == ((5,), (6,))
-    assert halves((5, 6, 7), None) == ((5,), (6, 7))
-    assert halves((0,), 0) == ((0,), ())
-    assert halves((0, 5), 0) == ((0,), (5,))  # nothing but BOS can be the prompt
-    assert halves((0, 5, 6), 0) == ((0, 5), (6,))
-    assert halves((0, 5, 6, 7), 0) == ((0, 5), (6, 7))
+def test_the_first_half_of_a_text_leads_by_hand():
+    found = [lead_of(text, None) for text in ((), (5,), (5, 6), (5, 6, 7), (5, 6, 7, 8))]
+    assert found == [1, 1, 1, 1, 2]
+    found = [lead_of(text, 0) for text in ((0,), (0, 5), (0, 5, 6), (0, 5, 6, 7), (0, 5, 6, 7, 8))]
+    assert found == [1, 1, 2, 2, 3]  # BOS stands before the first half
 
 
 @pytest.mark.parametrize("bos", [False, True])
-def test_a_text_that_is_too_long_is_cut_before_it_is_halved(bos):
+def test_a_text_that_is_too_long_is_cut_before_its_middle_is_sought(bos):
     host = tiny_host("gpt2", bos=bos)
     text = "Toko Yasuda plays the guitar, and " * 40
     ids = tuple(host.encode(text).ids[: host.max_length + 1])  # the last one is not fed in
     pair = Tokeniser(host)("", text)
     assert pair.cut and pair.prompt + pair.target == ids
-    assert len(pair.prompt) == bos + (len(ids) - bos) // 2
+    assert pair.lead == bos + (len(ids) - bos) // 2
 
 
 def test_nothing_to_score_is_no_error():

@@ -8,11 +8,10 @@ import torch
 
 from editbench.evaluation.essays import entropy, words
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.forward import Query, answer, answer_pairs
-from editbench.evaluation.packing import Pair
-from editbench.evaluation.perplexity import summarise
+from editbench.evaluation.forward import Query, answer
+from editbench.evaluation.perplexity import text_scores
 from editbench.host import Host
-from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
+from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
 
 torch.set_num_threads(1)
 
@@ -68,10 +67,8 @@ def is_start(call, i):
 
 
 def test_perplexity(host):
-    """The reference scores a text from its second token on, not from its middle."""
     for golden in DATA["perplexity"]:
-        ids = tuple(host.encode(golden["text"]).ids[:100])
-        scores = summarise(answer_pairs(host, [Pair(ids[:1], ids[1:])]))
+        scores = text_scores(host, [Passage("", golden["text"])], max_tokens=100)
         count = golden["n_tokens"]
         assert scores["tokens"] == count - 1
         # the reference divides the sum over count - 1 tokens by count

@@ -9,7 +9,7 @@ import torch
 
 from editbench.evaluation.forward import CPU_TOKENS, GPU_TOKENS
 from editbench.evaluation.masks import attention_mask
-from editbench.evaluation.packing import Row, batches, halves, lay_out
+from editbench.evaluation.packing import Row, batches, lay_out, lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +30,14 @@ TEXTS, TOKENS = 32, 64
 def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
     """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
 
-    An editor chooses what answers at the end of a text's first half (:func:`~editbench.evaluation.packing.halves`).
+    An editor chooses what answers at the end of a text's first half (:func:`~editbench.evaluation.packing.lead_of`).
 
     Returns:
         (N, d), float64, on the CPU, in the order of the texts.
     """
     texts = dict.fromkeys(tuple(host.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS])
-    parts = [halves(ids, host.tokenizer.bos_token_id) for ids in texts if ids]
-    rows = [Row(head, ((*tail, 0),)) for head, tail in parts]  # the last token of a target is not fed in
+    bos = host.tokenizer.bos_token_id
+    rows = [Row(ids, ((0,),), lead_of(ids, bos)) for ids in texts if ids]  # a target of one token takes no column
     found: dict[Row, Tensor] = {}
     for batch in batches(rows, CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS):
         layout = lay_out(batch, side="right", pad_id=host.pad_id, device=host.device)
@@ -48,8 +48,8 @@ def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | Non
                 position_ids=layout.position_ids,
                 use_cache=False,
             ).last_hidden_state  # (B, T, d)
-        last = hidden[range(len(batch)), [row.width - 1 for row in batch]].double().cpu()
-        found.update(zip(batch, last, strict=True))
+        row, column = layout.needed.to(hidden.device)
+        found.update(zip(batch, hidden[row, column].double().cpu(), strict=True))
     return torch.stack([found[row] for row in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
 
 

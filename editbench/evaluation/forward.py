@@ -40,6 +40,8 @@ NO_ANSWER = -1
 _LOGITS_AT_ONCE = 2**24  # elements: 64 MiB of float32
 
 _log = logging.getLogger(__name__)
+Key = tuple[Ids, Ids, "int | None"]
+"""Prompt, target and lead of a pair."""
 
 
 class Answering(Protocol):
@@ -60,7 +62,8 @@ class Query:
     """A prompt and the targets whose likelihood after it is asked for.
 
     Targets are given without the space that separates them from the prompt. With an empty prompt a target is a text of
-    its own, whose second half is scored (:func:`~editbench.evaluation.packing.halves`).
+    its own, scored from its second token on; an editor chooses what answers in its middle
+    (:func:`~editbench.evaluation.packing.lead_of`).
     """
 
     prompt: str
@@ -157,7 +160,7 @@ def answer_pairs(
         raise ValueError(f"tokens_per_batch is {tokens_per_batch}; it must be at least 1")
     _warn_of_cuts(host, pairs)
     rows = merge(pairs, packed=takes_packed_rows(host))
-    found: dict[tuple[Ids, Ids], Answer] = {}
+    found: dict[Key, Answer] = {}
     with progress("answering", total=len(rows)) as advance:
         for batch in batches(rows, budget):
             found.update(_answer_batch(host, batch, editor, padding_side))
@@ -165,8 +168,8 @@ def answer_pairs(
     return [_look_up(found, pair) for pair in pairs]
 
 
-def _look_up(found: dict[tuple[Ids, Ids], Answer], pair: Pair) -> Answer:
-    one = found[pair.prompt, pair.target] if pair.target else Answer(math.nan, (), ())
+def _look_up(found: dict[Key, Answer], pair: Pair) -> Answer:
+    one = found[pair.prompt, pair.target, pair.lead] if pair.target else Answer(math.nan, (), ())
     return replace(one, cut=True) if pair.cut else one
 
 
@@ -184,8 +187,8 @@ def _warn_of_cuts(host: Host, pairs: Sequence[Pair]) -> None:
 
 def _answer_batch(
     host: Host, rows: list[Row], editor: Answering | None, padding_side: str
-) -> Iterator[tuple[tuple[Ids, Ids], Answer]]:
-    """Answers to all targets of the rows, with their (prompt, target)."""
+) -> Iterator[tuple[Key, Answer]]:
+    """Answers to all targets of the rows, with their keys."""
     layout = lay_out(rows, side=padding_side, pad_id=host.pad_id, device=host.device)
     with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext() as routing:
         hidden = host.decoder(
@@ -198,7 +201,8 @@ def _answer_batch(
         nll, argmax = _nll_and_argmax(host, hidden[row, column], layout.places, layout.gold)
         routed = [None] * len(rows) if routing is None else [id is not None for id in routing.answered_by]
     done = 0
-    for fired, key in ((fired, (one.prompt, t)) for one, fired in zip(rows, routed, strict=True) for t in one.targets):
+    keys = ((fired, (one.prompt, t, one.lead)) for one, fired in zip(rows, routed, strict=True) for t in one.targets)
+    for fired, key in keys:
         span = slice(done, done + len(key[1]))
         best = tuple(argmax[span])
         correct = tuple(a == gold for a, gold in zip(best, key[1], strict=True))

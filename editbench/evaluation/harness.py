@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from editbench.evaluation.ability import NSE_TASKS, POCKET, SHARE, Ability, error_of_equals
 from editbench.evaluation.forward import answer_pairs
-from editbench.evaluation.packing import Pair, halves
+from editbench.evaluation.packing import Pair, lead_of
 from editbench.naming import unknown
 
 if TYPE_CHECKING:
@@ -175,8 +175,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood of whole texts, in windows as lm-eval cuts them, without its bar.
 
-        Each window is a text without a prompt: its second half is scored, given all before it, and counts for the whole
-        window, since lm-eval divides by the words or bytes of the whole text.
+        Each window is a text without a prompt: an editor chooses what answers at the end of its first half.
         """
         return list(super().loglikelihood_rolling(requests, disable_tqdm=True))
 
@@ -198,13 +197,12 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             override_bs: Batches go by tokens.
         """
         pairs = [
-            _halved(context, continuation) if texts is None else self._pair(context, continuation)
+            _window(context, continuation) if texts is None else self._pair(context, continuation)
             for texts, context, continuation in requests
         ]
         answers = answer_pairs(self._host, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
         self.nans += sum(math.isnan(one.nll) for one in answers)
-        sizes = [len(continuation) for *_, continuation in requests]
-        return [(-one.nll * size, all(one.correct)) for one, size in zip(answers, sizes, strict=True)]
+        return [(-one.nll * one.tokens, all(one.correct)) for one in answers]
 
     def _pair(self, context: list[int], continuation: list[int]) -> Pair:
         """The ids, as lm-eval cuts them: what the model does not take is missing at the beginning, BOS or not.
@@ -229,10 +227,10 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return generated
 
 
-def _halved(context: list[int], window: list[int]) -> Pair:
-    """The second half of a window, given the first and what is before the window (at least a token, as BOS is)."""
-    head, tail = halves((context[-1], *window), bos=context[-1])
-    return Pair((*context[:-1], *head), tail)
+def _window(context: list[int], window: list[int]) -> Pair:
+    """A window behind what is before it (at least a token, as BOS is)."""
+    lead = len(context) - 1 + lead_of((context[-1], *window), bos=context[-1])
+    return Pair(tuple(context), tuple(window), lead=lead)
 
 
 @lru_cache(maxsize=4)

@@ -35,18 +35,27 @@ attention and its mask grow with the square of the row."""
 
 
 class Pair(NamedTuple):
-    """A prompt and one target as token ids. ``cut``: one of them was too long for the model and lost tokens."""
+    """A prompt and one target as token ids.
+
+    Attributes:
+        prompt: What is fed in and not scored; not empty.
+        target: What is scored.
+        cut: One of them was too long for the model and lost tokens.
+        lead: How many tokens, prompt and target put together, an editor is told to be the prompt, at whose end it
+            chooses what answers; None for the prompt itself. A text without a prompt has one (:func:`lead_of`).
+    """
 
     prompt: Ids
     target: Ids
     cut: bool = False
+    lead: int | None = None
 
 
 class Tokeniser:
     """Token ids of prompts and targets, cut to what the model takes. Remembers the texts that it has seen.
 
-    Without a prompt the target is a text of its own. It is cut to what the model takes, and its first half stands for
-    the prompt (:func:`halves`).
+    Without a prompt the target is a text of its own. It is cut to what the model takes, and its first token (BOS, if
+    the tokenizer adds one) is fed in, but not scored: nothing predicts it.
 
     Too long a pair loses the prompt's beginning first (its BOS stays), then the target's end.
     """
@@ -56,8 +65,7 @@ class Tokeniser:
 
         Args:
             host: Gives tokenizer and length.
-            max_target_tokens: Keep this many tokens of a target (of the whole text, before it is halved, where there
-                is no prompt).
+            max_target_tokens: Keep this many tokens of a target (of the whole text, where there is no prompt).
         """
         self._limit = host.max_length + 1  # a target's last token is not fed in
         self._bos = host.tokenizer.bos_token_id
@@ -71,7 +79,8 @@ class Tokeniser:
         if head:
             return self._cut(head, self._continue(target)[: self._max_target_tokens])
         whole: Ids = self._encode(target)[: self._max_target_tokens]
-        return Pair(*halves(whole[: self._limit], self._bos), cut=len(whole) > self._limit)
+        kept = whole[: self._limit]
+        return Pair(kept[:1], kept[1:], cut=len(whole) > self._limit, lead=lead_of(kept, self._bos))
 
     def _cut(self, head: Ids, tail: Ids) -> Pair:
         keep = 1 if head[:1] == (self._bos,) else 0
@@ -81,24 +90,23 @@ class Tokeniser:
         return Pair(kept, fits, cut=(len(kept), len(fits)) != (len(head), len(tail)))
 
 
-def halves(text: Ids, bos: int | None) -> tuple[Ids, Ids]:
-    """A text that has no prompt in two: what stands for its prompt, and what is scored.
+def lead_of(text: Ids, bos: int | None) -> int:
+    """How many tokens of a text that has no prompt stand for its prompt.
 
-    The first half of its tokens, rounded down, is the prompt, a BOS beside them; at least one token is, if only the
-    BOS. So that methods whose edits lie beside the weights choose what answers on the ground of some text, and the
-    same tokens are scored for all methods. A text of one token has nothing to score.
+    They are the first half, rounded down, a BOS beside them, and at least one. So methods whose edits lie beside the
+    weights choose what answers on the ground of some text. What is scored does not depend on it.
     """
     before = 1 if text[:1] == (bos,) else 0
-    middle = max(1, before + (len(text) - before) // 2)
-    return text[:middle], text[middle:]
+    return max(1, before + (len(text) - before) // 2)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: a prompt and the targets that share it, none of them empty."""
+    """One row of a batch: a prompt and the targets that share it, none of them empty; ``lead`` as in :class:`Pair`."""
 
     prompt: Ids
     targets: tuple[Ids, ...]
+    lead: int | None = None
 
     @cached_property
     def width(self) -> int:
@@ -128,18 +136,21 @@ class Row:
 def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
     """Rows for all distinct pairs, in the order in which the prompts come.
 
-    Pairs without a target token have nothing to score and get no row.
+    Pairs without a target token have nothing to score and get no row; those with a lead get one of their own.
 
     Args:
         pairs: May repeat prompts and targets.
         packed: Whether a row may hold several targets that take columns; see :meth:`Row.pack`.
     """
     targets_of: dict[Ids, dict[Ids, None]] = {}
+    alone: dict[Row, None] = {}
     for pair in pairs:
-        if pair.target:
+        if pair.target and pair.lead is not None:
+            alone[Row(pair.prompt, (pair.target,), pair.lead)] = None
+        elif pair.target:
             targets_of.setdefault(pair.prompt, {})[pair.target] = None
     rows = [Row(prompt, tuple(targets)) for prompt, targets in targets_of.items()]
-    return [part for row in rows for part in (row.pack() if packed else row.split())]
+    return [*(part for row in rows for part in (row.pack() if packed else row.split())), *alone]
 
 
 def batches(rows: Iterable[Row], tokens_per_batch: int) -> Iterator[list[Row]]:
@@ -169,7 +180,7 @@ class Layout:
         input_ids: (B, T) int64.
         position_ids: (B, T) int64, in each target's own sequence; 0 in padding.
         segments: (B, T) int64, what a column belongs to: :data:`PADDING`, :data:`PROMPT`, or a target's number.
-        last_prompt_columns: For each row, the column of its last prompt token.
+        last_prompt_columns: For each row, the column of its last prompt token, or of the last of its lead.
         needed: (2, N) int64, row and column of each output that predicts a scored token.
         places: (M,) int64, for each target token, targets in order, the index into ``needed`` of its output.
         gold: (M,) int64, that token.
@@ -196,7 +207,7 @@ def lay_out(rows: Sequence[Row], *, side: str, pad_id: int, device: torch.device
         columns[:, b] = torch.tensor([pad_id, 0, PADDING])[:, None]
         columns[:, b, start : start + row.width] = torch.tensor(_columns(row))
         last = start + len(row.prompt) - 1
-        last_prompt_columns.append(last)
+        last_prompt_columns.append(last if row.lead is None else start + row.lead - 1)
         places += [len(needed) + step for step in _steps(row)]
         needed += [(b, column) for column in range(last, start + row.width)]
     ids, positions, segments = columns.to(device)

@@ -33,8 +33,9 @@ def text_scores(
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
-    Of a passage without a prompt the first half stands for the prompt, and the second is scored; it is halved after it
-    was cut to ``max_tokens`` (:func:`~editbench.evaluation.packing.halves`).
+    A passage without a prompt is cut to ``max_tokens`` and scored from its second token on (a BOS token is the first,
+    if the tokenizer adds one). Methods whose edits lie beside the weights choose what answers at the end of its first
+    half (:func:`~editbench.evaluation.packing.lead_of`).
 
     Args:
         host: The model.

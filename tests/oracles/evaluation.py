@@ -8,12 +8,9 @@ def answer(host, prompt, target, max_tokens=None):
     """(mean NLL, correct per token, argmax per token) of ``target`` after ``prompt``, gold prefix fed in."""
     if prompt:
         ids, gold = host.encode(prompt).ids, host.continuation(target)[:max_tokens]
-    else:  # the target is a text of its own: the first half of its tokens is the prompt, at least one token
+    else:  # the target is a text of its own; nothing predicts its first token
         whole = host.encode(target).ids[:max_tokens]
-        bos = [i for i in whole[:1] if i == host.tokenizer.bos_token_id]
-        text = whole[len(bos) :]
-        first = len(text) // 2 if bos or len(text) != 1 else 1
-        ids, gold = bos + text[:first], text[first:]
+        ids, gold = whole[:1], whole[1:]
     if not gold:
         return float("nan"), (), ()
     tokens = torch.tensor([ids + gold], device=host.device)

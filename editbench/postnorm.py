@@ -1,8 +1,8 @@
 """Does a layer add its MLP's output as it is? Proved when a model is loaded, and what to do where a norm is in between.
 
 Most architectures do: a change of the second projection's output o is the same change of the layer's output h. Gemma 2
-and 3 normalise o first, h = r + N(o), and OPT with ``do_layer_norm_before=false`` normalises the sum, h = N(r + o). Both
-are h = base + N(x), where x moves with o, and h can only be moved to where N leads: :meth:`PostNorm.towards`.
+and 3 normalise o first, h = r + N(o), and OPT with ``do_layer_norm_before=false`` normalises the sum, h = N(r + o).
+Both are h = base + N(x), where x moves with o, and h can only be moved to where N leads: :meth:`PostNorm.towards`.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def _spread_oracle(host, requests, editor, *, rounds, memory):
 
     found = find()
     parts = [_timed(find, ORACLE_EDITS), _timed(measure_all, ORACLE_EDITS), _timed(solve, BATCH)]
-    targets = torch.stack([init + delta for init, delta, _ in found])
+    targets = torch.stack([target for *_, target in found])
     peaks = [peak for _, peak in parts if peak is not None]
     return (sum(seconds for seconds, _ in parts), max(peaks, default=None)), targets
 

@@ -263,7 +263,7 @@ def test_texts_may_have_a_threshold_of_their_own(theta_texts):
     before = text_scores(host, passages)
     evaluator = Evaluator(host, scorers=["exact_match"], texts={"accurate": passages})
     (row,) = evaluator.score_texts("final", 3, 2, editor)
-    assert (row["scores"] == before) is (theta_texts == 1.0)
+    assert (row["scores"] == {**before, "routed": 0.0}) is (theta_texts == 1.0)
     (asked,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))], editor=editor)
     (base,) = answer(host, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))])
     assert asked[0].nll < base[0].nll

@@ -30,8 +30,8 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     """One row for all finished runs that agree in `IDENTITY` and in the columns `by`, in the order of these columns.
 
     Figures are means over seeds, and None where one of the seeds has none; several runs of one seed count as that seed,
-    by their mean. `_low` and `_high` are the interval over records and seeds. Counts are sums, peaks are the highest. A text is
-    what the runs say, one after the other if they differ. A run that is not finished keeps its own row.
+    by their mean. `_low` and `_high` are the interval over records and seeds. Counts are sums, peaks are the highest. A
+    text is what the runs say, one after the other if they differ. A run that is not finished keeps its own row.
 
     Args:
         rows: What `collect` or `where` returned.

@@ -159,13 +159,45 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
             store.append_scores([{**ability_row("final", 4, 1.0), "n": "many"}])
     assert rows[1]["scores"] == {"recall": None} and rows[1]["nonfinite"] == ["recall", "stderr.recall"]
     summary = summarise(rows, {})
-    expected = {"mean": 0.5, "low": pytest.approx(0.26940), "high": pytest.approx(0.73060), "n": 9, "nonfinite": 0}
+    expected = {
+        "mean": 0.5,
+        "low": pytest.approx(0.2694, abs=1e-5),
+        "high": pytest.approx(0.7306, abs=1e-5),
+        "n": 9,
+        "nonfinite": 0,
+    }
     assert summary["baseline"]["ability"] == {"pocket": {"recall": expected}}
     nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
     assert summary["final"]["ability"] == {"pocket": {"recall": nothing}}
     assert summary["final"]["texts"] == {} and summary["final"]["measures"] == {}
     with pytest.raises(ValueError, match="ability 'pocket' .* more than once"):
         summarise([*rows, rows[1]], {})
+
+
+@pytest.mark.parametrize(("share", "n"), [(1.0, 120), (0.0, 120), (1.0, 1)])
+def test_items_that_are_all_alike_leave_a_standard_error_and_a_width(share, n):
+    one = Ability.of_items("pocket", {"recall": [share] * n})
+    error = np.std([0, 1, *[share] * n], ddof=1) / math.sqrt(n + 2)
+    assert one.stderr["recall"] == pytest.approx(error) and error > 0
+    row = {"moment": "final", "edits": 4, "batch": 3, **one.row()}
+    measure = summarise([row], {})["final"]["ability"]["pocket"]["recall"]
+    width = 1 - 0.025 ** (1 / n)  # Clopper and Pearson
+    assert (measure["low"], measure["high"]) == pytest.approx((1 - width, 1.0) if share else (0.0, width), abs=1e-6)
+
+
+@needs_lm_eval
+def test_lm_evals_standard_error_of_0_is_none():
+    from editbench.evaluation.harness import _ability
+
+    result = {"acc,none": 1.0, "acc_stderr,none": 0.0, "mcc,none": 1.0, "mcc_stderr,none": 0.0, "bleu,none": 3.0,
+              "bleu_stderr,none": 0.0, "f1,none": 88.0, "f1_stderr,none": 1.0}  # fmt: skip
+    one = _ability("sst2", result, True, 100)
+    assert one.ranges == {"acc": (0.0, 1.0), "mcc": (-1.0, 1.0)}  # this F1 is in per cent
+    assert one.stderr["acc"] == pytest.approx(1 / 102) and 0.01 < one.stderr["mcc"] < 0.03
+    assert one.stderr["bleu"] == 0.0 and one.stderr["f1"] == 1.0
+    measures = summarise([{"moment": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["ability"]["sst2"]
+    assert measures["acc"]["low"] == pytest.approx(0.025**0.01) and measures["bleu"]["low"] is None
+    assert 86 < measures["f1"]["low"] < 88 < measures["f1"]["high"] < 90
 
 
 def test_curves_of_report_and_trackers():

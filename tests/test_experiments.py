@@ -116,7 +116,7 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
     """The workers know the methods and their cells; scen's cell asks for prompts of the embedded world."""
     need_launcher("submitit_local")
     command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=1000,1"]  # so many records there are not
-    command += ["protocol.scorers=[exact_match]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
+    command += ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
     done = subprocess.run(editbench, cwd=tmp_path, check=False, timeout=500, capture_output=True, text=True)
@@ -151,7 +151,7 @@ def test_the_docs_count_the_jobs():
 
 def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
     places = [f"cache={tmp_path / 'cache'}", f"results.dir={tmp_path / 'results'}"]
-    common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.scorers=[exact_match]", *places]
+    common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.scorers=[exact_match,agreement]", *places]
     assert runner.main(["method=nse", "ahead.find_values=false", *places], ahead=True) == 0
     assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "moments").exists()
     assert runner.main(["-m", *common, "ahead.parts=2", "ahead.part=0,1"], ahead=True) == 0
@@ -179,7 +179,7 @@ def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):
-    named = ["method=unedited", "stream.edits=2", "protocol.scorers=[exact_match]", "results.name=mine"]
+    named = ["method=unedited", "stream.edits=2", "protocol.scorers=[exact_match,agreement]", "results.name=mine"]
     named.append(f"results.dir={tmp_path}")
     assert runner.main(named) == 0
     assert runner.main([*named, "ahead.parts=4", "ahead.part=1"]) == 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
     from editbench.registry import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # In a checkout, `methods/` and `conf/` stand beside this package; installed, they are inside it. With the repository
 # root on the package path, `editbench.methods` is found in both cases.

@@ -96,14 +96,14 @@ def check_anatomy(model: nn.Module, anatomy: Anatomy) -> None:
         AnatomyError: Naming the path, what was expected there and what was found.
     """
     layers = module_at(model, anatomy.layers)
-    expected = int(_config(model, "num_hidden_layers"))
+    expected = int(config_of(model, "num_hidden_layers"))
     if len(list(layers.children())) != expected:
         raise AnatomyError(
             f"{anatomy.layers} holds {len(list(layers.children()))} layers, the model's config says {expected}; "
             "set model.anatomy.layers"
         )
     module_at(model, anatomy.decoder)
-    hidden = int(_config(model, "hidden_size"))
+    hidden = int(config_of(model, "hidden_size"))
     for index, layer in enumerate(layers.children()):
         where = f"{anatomy.layers}.{index}"
         module_at(layer, anatomy.attention, where)
@@ -155,7 +155,8 @@ def module_at(root: nn.Module, path: str, where: str = "") -> nn.Module:
     return module
 
 
-def _config(model: nn.Module, name: str) -> Any:
+def config_of(model: nn.Module, name: str) -> Any:
+    """A number of the text model's configuration."""
     config: Any = model.config
     return getattr(config.get_text_config() if hasattr(config, "get_text_config") else config, name)
 

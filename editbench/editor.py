@@ -112,6 +112,8 @@ class Editor(ABC, Generic[C]):
 
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
+    version: ClassVar[int] = 1
+    """Another number for another formula: runs of two versions are not averaged. What methods share has its own."""
 
     def __init__(self, host: Host, ledger: Ledger, config: C, materials: Materials | None = None) -> None:
         """Take the parts.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from editbench import pocket
+from editbench import pocket, registry
 from editbench.config import final_first_of, headline_of
 from editbench.digests import file_digests
 from editbench.results.identity import Parts, part
@@ -41,20 +41,22 @@ OF_GENERATING = {
 OF_LM_EVAL = {"lm_eval": "editbench.evaluation.harness"}
 """Likewise, where there are tasks of lm-eval."""
 OF_METHODS = {
-    "method.moments": "editbench.locate.moments",
-    "method.sampled_texts": "editbench.locate.sampled",
-    "method.templates": "editbench.locate.templates",
-    "method.values": "editbench.locate.value_cache",
+    "moments": "editbench.locate.moments",
+    "rows": "editbench.locate.rows",
+    "sampled_texts": "editbench.locate.sampled",
+    "spread": "editbench.locate.spread",
+    "templates": "editbench.locate.templates",
+    "values": "editbench.locate.value_cache",
 }
-"""Likewise, of what methods share."""
+"""Likewise, of what methods share: a method's own is :attr:`editbench.editor.Editor.version`."""
 HUB = "hub:"
 _NO_SCORE = ("name", "moments", "tokens_per_batch", "headline", "final_first", "scorers", "data", "ability")
 """Of a protocol: what changes no score, and what other parts say (scorers by their versions, data by their hash)."""
 _WRITTEN = "written"
 
 
-def versions(protocol: Any) -> dict[str, int]:
-    """The version of every formula that a run's numbers come from, by name."""
+def versions(protocol: Any, method: str) -> dict[str, int]:
+    """The version of every formula that a run's numbers come from, by name; the method's own as "method"."""
     from editbench.evaluation.ability import POCKET
     from editbench.evaluation.scorers import get_scorer
 
@@ -65,6 +67,7 @@ def versions(protocol: Any) -> dict[str, int]:
     if set(protocol.ability.tasks) - {POCKET}:
         modules |= OF_LM_EVAL
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
+    found["method"] = registry.load_method(method).version
     return dict(sorted({**found, **{scorer.name: scorer.version for scorer in chosen}}.items()))
 
 
@@ -123,7 +126,7 @@ def parts(
         "stream.order": config.stream.order,
         **_protocol_parts(protocol, records.name),
         **_ability_parts(protocol.ability, ability, inputs),
-        **{_of_version(name): number for name, number in versions(protocol).items()},
+        **{_of_version(name): number for name, number in versions(protocol, method[0]).items()},
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
 
@@ -177,16 +180,14 @@ def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
 
 
 def _model_parts(model: Any, host: Host, inputs: Mapping[str, str]) -> Parts:
-    tokenizer, settings = host.tokenizer, getattr(host.model, "generation_config", None)
-    generation = settings.to_diff_dict() if settings is not None else {}
+    tokenizer = host.tokenizer
     spaces = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
     found: Parts = {
         "model.hash": host.fingerprint,
         "model.dtype": model.dtype,
         "model.attention": str(host.config._attn_implementation),
         "model.device": host.device.type,
-        **{f"model.generation.{k}": part(v) for k, v in generation.items() if k != "transformers_version"},
-        "model.tokenizer.eos_token": tokenizer.eos_token,
+        "model.end_ids": sorted(host.end_ids),  # of generation settings nothing else reaches a number
         "model.tokenizer.clean_up_tokenization_spaces": spaces,
         "model.templates": part(list(model.templates)) if model.templates is not None else "sampled",
     }
@@ -199,9 +200,8 @@ def _model_parts(model: Any, host: Host, inputs: Mapping[str, str]) -> Parts:
 
 
 def _of_version(name: str) -> str:
-    """The part that is a formula's version: of a method's own formulas a part of the method."""
-    whose, dot, formula = name.rpartition(".")
-    return f"{whose}{dot}versions.{formula}"
+    """The part that is a formula's version: the method's own is a part of the method, in which rivals may differ."""
+    return "method.version" if name == "method" else f"versions.{name}"
 
 
 def _protocol_parts(protocol: Any, dataset: str) -> Parts:

@@ -334,6 +334,11 @@ def _check(change: Change, target: Tensor) -> None:
     if not fits:
         shapes = [tuple(part.shape) for part in parts]
         raise LedgerError(f"change of shape {shapes} does not fit {change.weight} {tuple(target.shape)}")
+    if not target.is_floating_point():
+        raise LedgerError(
+            f"{change.weight} holds {str(target.dtype).removeprefix('torch.')}, which cannot take a change; load the "
+            "model without quantisation, or give another layer"
+        )
     if not all(bool(torch.isfinite(p).all()) for p in parts):
         raise NotFiniteError(f"the change of {change.weight} holds NaN or infinite values")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.anatomy import AnatomyError, module_at
+from editbench.anatomy import AnatomyError, config_of, module_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,7 +112,7 @@ def find_post_norms(model: nn.Module, anatomy: Anatomy, device: torch.device) ->
         AnatomyError: A layer does neither; it names the architecture, the layer, and what to do.
     """
     layers = list(module_at(model, anatomy.layers).children())
-    vocabulary = int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    vocabulary = int(config_of(model, "vocab_size"))
     ids = torch.tensor([[vocabulary // 2, vocabulary // 3]] * (len(layers) + 1), device=device)
     probes = [_Probe(layer, anatomy.mlp_out, row) for row, layer in enumerate(layers, start=1)]
     with ExitStack() as stack:

@@ -192,7 +192,7 @@ def _run_in(
         {
             **environment(),
             **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
-            "versions": identity.versions(protocol),
+            "versions": identity.versions(protocol, method[0]),
             "inputs": inputs,
             "model": model,
             "dataset": _describe(config, records),
@@ -245,7 +245,7 @@ def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], con
         raise ValueError(
             f"{store.path}: files that the run read have changed since it was started: {listed(changed)}; {remedy}"
         )
-    if changed := differences(provenance["versions"], identity.versions(config.protocol)):
+    if changed := differences(provenance["versions"], identity.versions(config.protocol, config.method.name)):
         raise ValueError(f"{store.path}: formulas have changed since the run was started: {listed(changed)}; {remedy}")
 
 

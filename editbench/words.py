@@ -6,6 +6,7 @@ import unicodedata
 
 import regex
 
+_HYPHENS = "-‐‑"
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 """Scripts that put no spaces between words, and Hangul, which writes particles onto them."""
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}]]"
@@ -15,8 +16,11 @@ _WORD = regex.compile(
     {_RUN}+(?=\s|\Z)  # most words
     | [\p{{L}}&&[{_UNSPACED}]]\p{{M}}*  # each letter by itself
     | (?<![\p{{L}}\p{{N}}]) (?: (?:{_LETTER}\.)+{_LETTER}{{1,2}} | {_LETTER}{{2}}(?:\.{_LETTER})+ ) (?!\p{{L}})  # U.S
-    | (?: (?<![\p{{L}}\p{{N}}.]) [-−+]?\.?(?=\p{{Nd}}) )?  # the beginning of -5 and .5
-      {_RUN} (?: (?: (?<=\p{{Nd}})\.(?=\p{{Nd}}) | (?<=\p{{Nd}}),(?=\p{{Nd}}{{3}}(?!\p{{Nd}})) ) {_RUN} )*  # 10,000.5
+    | (?: (?<![\p{{L}}\p{{N}}.]) [-−–+]?\.?(?=\p{{Nd}}) )?  # the beginning of -5 and .5
+      {_RUN} (?: (?:
+          (?<=\p{{L}})&(?=\p{{L}})  # AT&T
+          | (?<=\p{{Nd}})\.(?=\p{{Nd}}) | (?<=\p{{Nd}}),(?=\p{{Nd}}{{3}}(?!\p{{Nd}}))  # 10,000.5
+      ) {_RUN} )*
       (?: (?<=\p{{L}})(?:\#|\+{{1,2}})(?![\p{{L}}\p{{N}}]) )?  # the end of C# and C++
     | [\p{{Sc}}\p{{Sm}}\p{{So}}]
     """,
@@ -38,12 +42,13 @@ def words(text: str) -> list[str]:
 def place(text: str, phrase: str) -> int:
     """Where ``phrase`` first stands in ``text`` as words of its own, else where it first stands at all; -1 if nowhere.
 
-    "Iran" in "The Iranian president of Iran" is the last word.
+    "Iran" in "The Iranian president of Iran" is the last word, and "Ann" in "Mary-Ann and Ann", too: a hyphen binds.
     """
     inside = {at for word in _WORD.finditer(text) for at in range(word.start() + 1, word.end())}
     starts = [at for at in range(len(text)) if text.startswith(phrase, at)]
-    whole = (at for at in starts if at not in inside and at + len(phrase) not in inside)
-    return next(whole, starts[0] if starts else -1)
+    whole = [at for at in starts if at not in inside and at + len(phrase) not in inside]
+    free = (at for at in whole if not {*text[:at][-1:], *text[at + len(phrase) :][:1]} & set(_HYPHENS))
+    return next(free, next(iter([*whole, *starts]), -1))
 
 
 def folded(text: str) -> str:
@@ -58,4 +63,4 @@ def nfc(text: str) -> str:
 
 def _plain(word: str) -> str:
     number = any(c.isdigit() for c in word)
-    return word.replace(",", "").replace("−", "-") if number else word.replace(".", "")
+    return word.replace(",", "").replace("−", "-").replace("–", "-") if number else word.replace(".", "")

@@ -178,7 +178,7 @@ def runnable():
             yield job
 
 
-@pytest.mark.parametrize("job", runnable(), ids=lambda job: " ".join(job) or "as it is")
+@pytest.mark.parametrize("job", list(runnable()), ids=lambda job: " ".join(job) or "as it is")
 def test_a_run_runs(place, job):
     config = composing.compose([*job, *SMALL], hydra=False)
     outcome = setup.run(config)

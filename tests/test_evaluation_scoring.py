@@ -223,7 +223,7 @@ def test_perplexity_equals_the_oracle(bos, max_tokens):
     expected = oracle.perplexity(host, passages, max_tokens)
     assert (found["perplexity"], found["perplexity_mean"]) == pytest.approx(expected, rel=1e-5)
     if max_tokens:
-        assert found["tokens"] == 2 + 2 + 4  # of a text without a prompt the second half is scored
+        assert found["tokens"] == 3 + 3 + 4  # the first of a text without a prompt is not scored
 
 
 # -- baseline ---------------------------------------------------------------------------------------------------------

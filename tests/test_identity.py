@@ -292,17 +292,18 @@ def test_every_module_with_a_version_is_in_the_table():
 def test_versions_are_of_the_formulas_that_are_used():
     def of(scorer, *tasks):
         ability = f"protocol.ability.tasks={list(tasks)}"
-        return set(versions(runner.compose([f"protocol.scorers=[{scorer}]", ability]).protocol))
+        return set(versions(runner.compose([f"protocol.scorers=[{scorer}]", ability]).protocol, "rome"))
 
-    always = {*FORMULAS, *OF_METHODS}
+    always = {*FORMULAS, *OF_METHODS, "method"}
     assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}
     for name in ("generation", "ngram_entropy"):
         assert of(name) == {name, *always, *OF_GENERATING}
 
 
-def test_versions_of_what_methods_share_are_parts_of_the_method(places):
+def test_versions_of_what_methods_share_are_compared_and_the_methods_own_is_its_own(places):
     made = provenance(run(places))
-    assert made["parts"]["method.versions.moments"] == made["versions"]["method.moments"]
+    assert made["parts"]["versions.moments"] == made["versions"]["moments"]
+    assert made["parts"]["method.version"] == made["versions"]["method"] == 1
     assert made["parts"]["versions.likelihood"] == made["versions"]["likelihood"]
 
 

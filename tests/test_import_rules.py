@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"tracking"},  # its settings are part of a run's
     "provenance": set(),
     "digests": set(),
-    "identity": {"config", "digests", "results", "records", "pocket", "host", "stream", "evaluation"},
+    "identity": {"config", "digests", "results", "records", "pocket", "host", "stream", "evaluation", "registry"},
     "results": set(),
     "conf": set(),
     "console": {"results", "conf"},  # what commands print and may choose from

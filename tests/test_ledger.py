@@ -233,3 +233,18 @@ def test_a_failed_edit_is_not_part_of_the_digest():
         raise RuntimeError
     assert ledger.digest() == other.digest()
     assert ledger.touched == []
+
+
+def test_a_weight_of_whole_numbers_takes_no_change():
+    """A quantised weight would round the change away, and the edit would count as made."""
+    host = tiny_host("gpt2")
+    name = host.mlp_out_name(1)
+    module = host.mlp_out(1)
+    module.weight = torch.nn.Parameter(module.weight.mul(100).to(torch.int8), requires_grad=False)
+    ledger = Ledger(host)
+    with (
+        pytest.raises(LedgerError, match="holds int8, which cannot take a change"),
+        ledger.recording(["a"]) as recording,
+    ):
+        recording.apply(Dense(name, torch.full(tuple(host.weight(name).shape), 0.3)))
+    assert len(ledger) == 0

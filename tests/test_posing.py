@@ -34,7 +34,8 @@ def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, mon
     asked = {text for text in texts if REQUESTS[1].prompt in text}
     assert request.prompt in asked
     assert all(text.endswith(request.prompt) and text.count("[INST]") == 1 for text in asked)  # before it: templates
-    assert set(targets) == {request.target}  # tokenised as every scorer does, and in no other way
+    assert set(targets) <= {request.target, request.target_true}  # tokenised as every scorer does, and in no other way
+    assert request.target in targets
     assert not any(request.target in text for text in texts)
 
 
@@ -144,7 +145,12 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
         f"cache={tmp_path / 'cache'}",
         "protocol.max_tokens=8",
     ]
-    given = [f"protocol={protocol}", "dataset=zsre", "stream.edits=1", "protocol.scorers=[token_accuracy]"]
+    given = [
+        f"protocol={protocol}",
+        "dataset=zsre",
+        "stream.edits=1",
+        "protocol.scorers=[token_accuracy,exact_match,agreement,generation_exact]",
+    ]
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
     setup.run(runner.compose(["method=scen", *model, *given]))
     plain = ["Google works", "Apple A5 is"]

@@ -116,7 +116,7 @@ def papers_cells():
                 yield cell.removesuffix(f"-{model}"), model
 
 
-@pytest.mark.parametrize(("method", "model"), papers_cells())
+@pytest.mark.parametrize(("method", "model"), list(papers_cells()))
 def test_a_papers_model_has_the_published_constants(method, model):
     presets = list(files_of(method, model))
     assert presets, f"no published file is known for {method} on {model}"
@@ -130,7 +130,7 @@ def test_every_published_file_has_its_preset():
     assert files == set(papers_cells())
 
 
-@pytest.mark.parametrize(("method", "model"), papers_cells())
+@pytest.mark.parametrize(("method", "model"), list(papers_cells()))
 def test_a_preset_names_the_files_that_it_comes_from(method, model):
     cells = (ROOT / "conf" / "method_model").glob(f"{method}-{model}*.yaml")  # a dataset may have its own
     comments = "".join(cell.read_text(encoding="utf-8") for cell in cells)
@@ -153,12 +153,13 @@ def test_defaults_are_the_published_constants(method, model):
 @pytest.mark.parametrize("model", ["pocket", "pocket-gpt2", "real-pocket", "custom"])
 @pytest.mark.parametrize("method", MODELS_OWN)
 def test_published_constants_for_any_model_are_those_of_one_papers_model(method, model):
-    _, files = next(files_of(method, "llama-2-7b" if method == "scen" else "gpt-j-6b"))
-    published = {name: value for name, value in values_of(files).items() if name != "v_loss_layer"}
-    settings = composed(f"method={method}", f"model={model}", "constants=published")
-    assert not unexplained(method, model, published, settings, MODELS_OWN[method])
     config = asdict(registry.load_method(method).config_class())
-    assert all(settings[name] == config[name] for name in IN_THE_CODE & set(config))
+    for dataset, files in files_of(method, "llama-2-7b" if method == "scen" else "gpt-j-6b"):
+        published = {name: value for name, value in values_of(files).items() if name != "v_loss_layer"}
+        of = [f"dataset={dataset}"] if dataset else []
+        settings = composed(f"method={method}", f"model={model}", "constants=published", *of)
+        assert not unexplained(method, model, published, settings, MODELS_OWN[method])
+        assert all(settings[name] == config[name] for name in IN_THE_CODE & set(config))
 
 
 def test_differences_are_few_and_reasoned_and_never_in_what_decides():

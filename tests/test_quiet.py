@@ -25,7 +25,13 @@ setup.run = short
 raise SystemExit(cli.main(["demo", "--edits=2", "--results=demo"]))
 """
 EDITS = ("stream.edits=2", "method.layer=1")
-NSE = ("method=nse", "method.layers=[0,1]", "stream.edits=2", "protocol.scorers=[generation_exact]", "protocol.beams=2")
+NSE = (
+    "method=nse",
+    "method.layers=[0,1]",
+    "stream.edits=2",
+    "protocol.scorers=[exact_match,agreement,generation_exact]",
+    "protocol.beams=2",
+)
 COMMANDS = {
     "demo": ["-c", SHORT_DEMO],
     "run": without_layer(run_arguments(*NSE)),

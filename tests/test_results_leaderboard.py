@@ -549,3 +549,28 @@ def test_importing_the_results_imports_nothing_slow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_narrow_terminal_says_where_the_intervals_are(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path, name)
+    rows = collect(tmp_path)
+    assert "Too narrow for the 95 % intervals" in plain(rows, width=100)
+    assert "Too narrow" not in plain(rows, width=400)
+
+
+def test_rows_of_several_seeds_say_which_seed_they_are(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path, name)
+    rows = collect(tmp_path)
+    assert "seed" not in layout(rows).titles
+    rows[1]["seed"] = 1
+    titles = layout(rows).titles
+    assert sorted(line[titles.index("seed")].text for line in layout(rows).lines) == ["0", "1"]
+
+
+def test_a_coverage_of_nothing_is_shown(tmp_path):
+    write_run(tmp_path, "a")
+    (row,) = collect(tmp_path)
+    assert "coverage" not in layout([row]).titles
+    assert {"coverage", "penalised score"} <= set(layout([{**row, "coverage": 0.0}]).titles)

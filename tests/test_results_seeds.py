@@ -62,9 +62,9 @@ def test_only_shares_end_at_0_and_1_and_a_run_without_interval_leaves_none():
         assert group(runs)[0][f"{name}_high"] is None
 
 
-def test_one_seed_has_no_interval_and_repeats_of_a_seed_count_once():
+def test_one_seed_keeps_its_own_interval_and_repeats_of_a_seed_count_once():
     (merged,) = group([row("a", 0, 0.5)])
-    assert (merged["score"], merged["score_low"], merged["seeds"], merged["seed"]) == (0.5, None, 1, 0)
+    assert (merged["score"], merged["score_low"], merged["score_high"], merged["seeds"]) == (0.5, 0.0, 1.0, 1)
     (merged,) = group([row("a", 0, 0.4), row("b", 0, 0.6), row("c", 1, 0.9)])
     assert merged["score"] == pytest.approx(0.7) and merged["seeds"] == 2
     (two,) = group([row("a", 0, 0.5), row("c", 1, 0.9)])
@@ -145,7 +145,7 @@ def test_rows_with_other_seeds_do_not_compete(tmp_path, methods):
             write_run(tmp_path, f"{method}-{seed}", method=method, seed=seed, edits=20, rate=0.4 + 0.1 * len(seeds))
     table = layout(group(collect(tmp_path), ["method"]))
     assert not any(cell.bold for line in table.lines for cell in line)
-    assert f"Rows with other seeds are not compared: {methods[0]} has 0; {methods[1]} has 0, 2." in table.legend
+    assert f"Rows with other seeds are not compared: 0 of {methods[0]}; 0, 2 of {methods[1]}." in table.legend
 
 
 def test_a_run_that_failed_keeps_its_row():
@@ -162,7 +162,7 @@ def test_grouped_rows_go_through_tables_and_csv(tmp_path):
     assert "seeds" in table.titles and "Means over seeds" in table.legend[-1]
     seeds, score = table.titles.index("seeds"), table.titles.index("score")
     assert {line[0].text: (line[seeds].text, "[" in line[score].text) for line in table.lines} == {
-        **{"rome": ("3", True), "memit": ("1", False)}
+        **{"rome": ("3", True), "memit": ("1", True)}
     }
     assert "Means over seeds" in to_markdown(rows)
     write_csv(rows, tmp_path / "grouped.csv")

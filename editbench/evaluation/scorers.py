@@ -64,7 +64,7 @@ class Scorer:
         generates: Whether it looks at what the model says to a probe by itself.
         recognises: Whether it looks at what the method sees in a prompt.
         on: What it scores: "probe" (:class:`Evidence`) or "essay" (:class:`~editbench.evaluation.essays.Writing`).
-        share: Whether every number it gives lies in [0, 1], so that it may be averaged into the score.
+        within: Between which values every number it gives lies, if it is known: its interval relies on that.
     """
 
     name: str
@@ -74,21 +74,35 @@ class Scorer:
     generates: bool = False
     on: str = "probe"
     recognises: bool = False
-    share: bool = False
+    within: tuple[float, float] | None = None
+
+    @property
+    def share(self) -> bool:
+        """Whether its numbers are shares, so that they may be averaged into the score."""
+        return self.within == SHARE
 
 
+SHARE = (0.0, 1.0)
+"""The range of shares."""
 Formula = TypeVar("Formula", bound="Callable[[Any], float | None]")
 _SCORERS: dict[str, Scorer] = {}
 
 
 def scorer(
-    version: int, *, generates: bool = False, on: str = "probe", recognises: bool = False, share: bool = False
+    version: int,
+    *,
+    generates: bool = False,
+    on: str = "probe",
+    recognises: bool = False,
+    share: bool = False,
+    within: tuple[float, float] | None = None,
 ) -> Callable[[Formula], Formula]:
-    """Register a function as a scorer under its own name."""
+    """Register a function as a scorer under its own name; ``share`` stands for ``within=SHARE``."""
 
     def register(score: Formula) -> Formula:
         name = score.__name__
-        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on, recognises, share)
+        limits = SHARE if share else within
+        _SCORERS[name] = Scorer(name, version, score, inspect.getdoc(score) or "", generates, on, recognises, limits)
         return score
 
     return register
@@ -112,7 +126,7 @@ def get_scorer(name: str) -> Scorer:
 
 def ranges() -> dict[str, tuple[float, float]]:
     """Between which values a scorer's numbers lie, for those that say it: what intervals of their means rely on."""
-    return {one.name: (0.0, 1.0) for one in list_scorers() if one.share}
+    return {one.name: one.within for one in list_scorers() if one.within is not None}
 
 
 @scorer(version=1, share=True)
@@ -146,7 +160,7 @@ def nll_contrast(evidence: Evidence) -> float | None:
     return float(evidence.wanted.nll < evidence.other.nll)
 
 
-@scorer(version=2)
+@scorer(version=2, within=(-1.0, 1.0))
 def nll_difference(evidence: Evidence) -> float | None:
     """By how much it is likelier: exp(-NLL(wanted)) - exp(-NLL(other)); NaN where an NLL is. Equal answers: no number.
 

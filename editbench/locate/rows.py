@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from editbench.host import Encoded, Host
     from editbench.records import EditRequest
 
+VERSION = 2
+"""Changes with the tokens of the rows, and with where their subject ends."""
 BARE = "{}"
 """The context template that adds nothing."""
 

@@ -40,6 +40,10 @@ AGAIN = 8
 """… and how often, at most, it is spread again."""
 
 
+VERSION = 2
+"""Changes with what a batch writes into the layers."""
+
+
 @dataclass
 class SpreadSettings(ValueSettings):
     """Settings of methods that spread edits over layers. Defaults are MEMIT's for GPT-2 XL.

@@ -73,7 +73,7 @@ def _merge(runs: list[Row]) -> Row:
             missing[name] = len(figures) - len(present)
         if f"{name}_low" in merged:
             there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
-            low, high = _interval(name, there) if len(there) > 1 else (None, None)
+            low, high = _interval(name, there) if there else (None, None)
             merged[f"{name}_low"], merged[f"{name}_high"] = low, high
     if missing:
         merged["missing"] = json.dumps(missing)
@@ -81,7 +81,7 @@ def _merge(runs: list[Row]) -> Row:
 
 
 def _interval(name: str, seeds: list[list[Row]]) -> tuple[float | None, float | None]:
-    """Of a figure's mean over seeds; none if a run has none. Several runs of one seed count as that seed."""
+    """Of a mean over seeds, of one seed its own; none if a run has none. Runs of one seed count as that seed."""
     from editbench.results.intervals import over_seeds
 
     columns = (name, f"{name}_low", f"{name}_high")
@@ -89,6 +89,8 @@ def _interval(name: str, seeds: list[list[Row]]) -> tuple[float | None, float | 
     found = [[one for one in ones if one is not None] for ones in cells]
     if found != cells:
         return None, None
+    if len(seeds) == 1:
+        return found[1][0], found[2][0]
     low, high = over_seeds(found[0], found[1], found[2], SHARE if _is_share(name, seeds[0][0]) else None)
     return float(low), float(high)
 

@@ -123,7 +123,8 @@ def layout(
         intervals: Whether a figure has its interval beside it.
     """
     grouped = any(_number(row, "seeds") not in (None, 1) for row in rows)
-    facts = dict.fromkeys([*FACTS, *by, *(["seeds"] if grouped else [])])
+    told = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
+    facts = dict.fromkeys([*FACTS, *by, *told])
     names = _method_names(rows)
     shown = _shown_figures(rows)
     groups = []
@@ -135,14 +136,15 @@ def layout(
             figures = [_figure(row, figure, best[figure], marks or Marks(), intervals) for figure in shown]
             lines.append([*map(Shown, texts), *figures, Shown(_note(row))])
         groups.append(lines)
-    return Layout((*facts, *(figure.title for figure in shown), "note"), groups, _legend(rows, grouped, marks))
+    return Layout(
+        (*facts, *(figure.title for figure in shown), "note"), groups, _legend(rows, grouped, intervals, marks)
+    )
 
 
 def _shown_figures(rows: Sequence[Row]) -> tuple[Figure, ...]:
     """The columns of numbers that say something about these rows."""
-    of_wise = [row for row in rows if row.get("protocol") == "wise"]
-    edited = [figure for figure in OF_EDITED if any(_number(row, figure.column) is not None for row in of_wise)]
-    uncovered = any((_number(row, "coverage") or 1) < 1 for row in rows)
+    edited = [figure for figure in OF_EDITED if any(_value(row, figure) is not None for row in rows)]
+    uncovered = any((coverage := _number(row, "coverage")) is not None and coverage < 1 for row in rows)
     return (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))
 
 
@@ -158,7 +160,7 @@ def comparable(rows: Iterable[Row]) -> list[list[Row]]:
 def best_row(group: Sequence[Row], column: str) -> Row | None:
     """The first of the rows that compete with the best value, if there are two or more to choose from."""
     figure = next(figure for figure in EVERY if figure.column == column)
-    values = [(row, value) for row in group if _competes(row, column) and (value := _number(row, column)) is not None]
+    values = [(row, value) for row in group if _competes(row, column) and (value := _value(row, figure)) is not None]
     if len(values) < 2:
         return None
     best = figure.best([value for _, value in values])
@@ -213,12 +215,12 @@ def print_table(
 
     console, by = console or Console(), list(by)
     shown = layout(rows, by=by, marks=marks)
-    table = _table(shown)
+    table, legend = _table(shown), shown.legend
     if console.measure(table, options=console.options.update(max_width=1000)).maximum > console.width:
         without = layout(rows, by=by, marks=marks, intervals=False)
-        table = _upright(shown) if len(rows) == 1 else _table(without)
+        table, legend = (_upright(shown), legend) if len(rows) == 1 else (_table(without), without.legend)
     console.print(table)
-    for text in (*(note.text for *_, note in shown.lines if note.text), *shown.legend):
+    for text in (*(note.text for *_, note in shown.lines if note.text), *legend):
         console.print(Text(text))
 
 
@@ -256,8 +258,15 @@ def _fact(value: Cell) -> str:
     return NO_VALUE if value is None else str(value)
 
 
+def _value(row: Row, figure: Figure) -> float | None:
+    """What a row shows in a column; perplexities of edits are for the protocol and dataset that print them."""
+    if figure in OF_EDITED and (row.get("protocol"), row.get("dataset")) != ("wise", "hallucination"):
+        return None
+    return _number(row, figure.column)
+
+
 def _figure(row: Row, figure: Figure, best: Row | None, marks: Marks, interval: bool) -> Shown:
-    value = _number(row, figure.column)
+    value = _value(row, figure)
     if value is None:
         return Shown(NO_VALUE)
     bold = best is not None and _competes(row, figure.column) and value == _number(best, figure.column)
@@ -326,13 +335,15 @@ def _note(row: Row) -> str:
     return f"{row['run']}: {', '.join(parts)}" if parts else ""
 
 
-def _legend(rows: Sequence[Row], grouped: bool, marks: Marks | None) -> list[str]:
+def _legend(rows: Sequence[Row], grouped: bool, intervals: bool, marks: Marks | None) -> list[str]:
     legend = told_apart(rows)
     legend += _other_seeds([row for row in rows if row["status"] == "done" and row.get("comparable_group")])
     if any(VALUES in str(row.get("cached") or "") for row in rows):
         legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
     if grouped:
-        legend.append("Means over seeds; [95 % interval] over records and seeds, which one seed does not have.")
+        legend.append("Means over seeds; [95 % interval] over records and seeds, of one seed over records alone.")
+    if not intervals and any(_number(row, "reliability_low") is not None for row in rows):
+        legend.append("Too narrow for the 95 % intervals: --format markdown, the CSV and a wider terminal have them.")
     if marks is not None:
         test = "p < 0.05, paired permutation test over records, Holm's correction"
         legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")
@@ -342,15 +353,18 @@ def _legend(rows: Sequence[Row], grouped: bool, marks: Marks | None) -> list[str
 
 def _other_seeds(rows: Sequence[Row]) -> list[str]:
     """Sentences on rows that are not compared since they have other seeds."""
-    by_group: dict[Cell, dict[str, str]] = defaultdict(dict)
+    by_group: dict[Cell, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        by_group[row.get("comparable_group")].setdefault(_fact(row.get("seed")), f"{row.get('method')}")
+        by_group[row.get("comparable_group")][_fact(row.get("seed"))].append(str(row.get("method")))
     several = [seeds for seeds in by_group.values() if len(seeds) > 1]
     if all(_number(row, "seeds") in (None, 1) for row in rows):
         return (
             ["Only runs of one seed are compared; --by method,dataset makes one row of all seeds."] if several else []
         )
-    found = ("; ".join(f"{method} has {seeds}" for seeds, method in sorted(one.items())) for one in several)
+    found = (
+        "; ".join(f"{seeds} of {', '.join(dict.fromkeys(methods))}" for seeds, methods in sorted(one.items()))
+        for one in several
+    )
     return [f"Rows with other seeds are not compared: {text}." for text in found]
 
 

@@ -37,6 +37,7 @@ class ROME(Editor[ROMEConfig]):
 
     config_class = ROMEConfig
     capabilities = Capabilities(needs_subject=True, max_batch=1)
+    version = 2
 
     templates: list[str] | None = None
     _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without moment_adjustment

@@ -53,6 +53,7 @@ class SCEN(Editor[SCENConfig]):
 
     config_class = SCENConfig
     capabilities = Capabilities(changes="modules")
+    version = 2
 
     def __init__(self, host: Host, ledger: Ledger, config: SCENConfig, materials: Materials | None = None) -> None:
         """Start with an empty bank.

@@ -78,7 +78,7 @@ def console() -> Any:
     """Standard output; wide enough for the leaderboard where it is not a terminal."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout.isatty() else Console(width=220)
 
 
 @contextmanager

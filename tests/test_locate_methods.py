@@ -252,7 +252,7 @@ def test_a_damaged_value_is_found_again(tmp_path):
     first = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
     first.prepare(request)
     (file,) = (tmp_path / "values").rglob("*.safetensors")
-    whole, kept = file.read_bytes(), load_file(file)
+    whole, kept = file.read_bytes(), {name: tensor.clone() for name, tensor in load_file(file).items()}
     file.write_bytes(whole[: len(whole) // 2])
     second = make("nse", tiny_host("gpt2"), layers=LAYERS, materials={"cache": tmp_path})
     with pytest.warns(UserWarning, match="is damaged"):

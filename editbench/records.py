@@ -140,7 +140,7 @@ class EditRecord:
         request: The edit.
         probes: Questions that test it.
         essay: Prompts for free text.
-        left_out: For each question of the data that is not asked, its kind and why: "paraphrase: is the prompt".
+        left_out: For each question of the data that is not asked, its kind and why: "paraphrase: is the edited prompt".
     """
 
     request: EditRequest

@@ -175,7 +175,6 @@ def _run_in(
 ) -> None:
     from editbench.costs import EVALUATION, Meter
     from editbench.evaluation.scorers import ranges
-    from editbench.provenance import environment
     from editbench.results.measures import summarise
     from editbench.session import Session
 
@@ -185,28 +184,9 @@ def _run_in(
         test.load()
     host = registry.load_model(config.model, name=model_name(config))
     protocol = config.protocol
-    model = {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint}
-    _refuse_changes(store, {"model": model})
-    inputs = identity.inputs(config, method[1])
-    store.add_provenance(
-        {
-            **environment(),
-            **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
-            "versions": identity.versions(protocol, method[0]),
-            "inputs": inputs,
-            "model": model,
-            "dataset": _describe(config, records),
-            "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
-            "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
-            "protocol": {
-                **_plain(protocol),
-                "headline": headline_of(protocol, records.name),
-                "final_first": final_first_of(protocol, records.name),
-            },
-            "ability": {name: fact for test in ability for name, fact in test.about().items()},
-            "seed": config.stream.seed,
-        }
-    )
+    facts = _provenance(config, method, host, records, stream, ability)
+    _refuse_changes(store, {"model": facts["model"]})
+    store.add_provenance(facts)
     editor = _make_editor(host, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
     with meter.stage(EVALUATION):
@@ -226,6 +206,38 @@ def _run_in(
         summary, costs = summarise(store.scores(), headline, ranges=ranges()), session.costs()
         store.set_status("done", summary=summary, costs=costs)
         observer.done(summary, costs)
+
+
+def _provenance(
+    config: Any,
+    method: tuple[str, Any],
+    host: Host,
+    records: RecordSet,
+    stream: Stream,
+    ability: Sequence[AbilityTest],
+) -> dict[str, Any]:
+    """What a run was made with, as its folder keeps it."""
+    from editbench.provenance import environment
+
+    protocol = config.protocol
+    inputs = identity.inputs(config, method[1])
+    return {
+        **environment(),
+        **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
+        "versions": identity.versions(protocol, method[0]),
+        "inputs": inputs,
+        "model": {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint},
+        "dataset": _describe(config, records),
+        "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
+        "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
+        "protocol": {
+            **_plain(protocol),
+            "headline": headline_of(protocol, records.name),
+            "final_first": final_first_of(protocol, records.name),
+        },
+        "ability": {name: fact for test in ability for name, fact in test.about().items()},
+        "seed": config.stream.seed,
+    }
 
 
 def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:

@@ -32,9 +32,9 @@ def words(text: str) -> list[str]:
     """The words of a text in NFC, case kept, without punctuation.
 
     Hyphens, apostrophes and all other punctuation separate words, except for what says something: the sign, decimal
-    point and thousands' commas of a number ("-5", "3.5", "10,000"), the full stops of an abbreviation ("U.S."), and the
-    end of "C#" and "C++". Commas of numbers and stops of abbreviations are then taken out. Symbols ("$", "°") are
-    words of their own, and so is each letter of a script without spaces.
+    point and thousands' commas of a number ("-5", "3.5", "10,000"), the full stops of an abbreviation ("U.S."), the
+    "&" of "AT&T", and the end of "C#" and "C++". Commas of numbers and stops of abbreviations are then taken out, and
+    every minus is "-". Symbols ("$", "°") are words of their own, and so is each letter of a script without spaces.
     """
     return [_plain(word) for word in _WORD.findall(nfc(text))]
 

@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any, Protocol
 
+from editbench.evaluation.scorers import SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from editbench.evaluation.forward import Answering
     from editbench.host import Host
 
-SHARE = (0.0, 1.0)
-"""Between which values a share lies."""
 POCKET = "pocket"
 """The built-in test's name; every other name is lm-eval's."""
 NSE_TASKS = ("sst2", "mrpc", "cola", "rte", "mmlu", "mnli")

@@ -28,9 +28,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.evaluation.ability import NSE_TASKS, POCKET, SHARE, Ability, error_of_equals
+from editbench.evaluation.ability import NSE_TASKS, POCKET, Ability, error_of_equals
 from editbench.evaluation.forward import answer_pairs
 from editbench.evaluation.packing import Pair, lead_of
+from editbench.evaluation.scorers import SHARE
 from editbench.naming import unknown
 
 if TYPE_CHECKING:

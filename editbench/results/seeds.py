@@ -2,7 +2,7 @@
 
 A run's own interval is over records: it says how the figure would vary with other records. An interval here says how it
 would vary with other records and other seeds: to what the records make uncertain in one run the spread between the
-seeds is added (:func:`editbench.results.intervals.over_seeds`). One seed shows no spread, and has none.
+seeds is added (:func:`editbench.results.intervals.over_seeds`). One seed shows no spread: its interval is over records.
 """
 
 from __future__ import annotations

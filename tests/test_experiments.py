@@ -21,7 +21,7 @@ JOBS = {
     "paper/nse_batch_size": 10,
     "paper/nse_general": 4,
     "paper/scen_table1": 10,
-    "paper/scen_eos": 8,
+    "paper/scen_eos": 10,
     "paper/scen_theta": 8,
     "paper/scen_layers": 4,
     "paper/scen_edits": 3,

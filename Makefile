@@ -51,7 +51,7 @@ bench-edit: setup ## Measure the editors alone, at a larger size
 	$(PY) -m benchmarks.bench_edit
 
 pocket: setup ## Train the embedded models again
-	$(PY) -m editbench.pocket.train
+	$(PY) -m editbench.pocket.train_models
 
 docs: setup ## Build the documentation in site/
 	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install -e ".[docs]"

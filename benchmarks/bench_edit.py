@@ -18,10 +18,10 @@ import transformers
 
 from benchmarks.peak import Peak
 from editbench import EditRequest, Host, Materials, make_editor
-from editbench.locate.moments import second_moments
-from editbench.locate.spread import Subjects
-from editbench.locate.suffix import AT_LAYER
-from editbench.locate.values import optimise_values
+from editbench.locate_then_edit.covariance import second_moments
+from editbench.locate_then_edit.multi_layer import Subjects
+from editbench.locate_then_edit.shifted_forward import AT_LAYER
+from editbench.locate_then_edit.values import optimise_values
 from tests.oracles import locate as oracle
 from tests.zoo import tiny_tokenizer
 

@@ -18,9 +18,9 @@ import torch
 import transformers
 
 from benchmarks.peak import Peak
-from editbench.evaluation.forward import Query, answer
-from editbench.evaluation.generation import Generation, generate
-from editbench.host import Host
+from editbench.model.generation import Generation, generate
+from editbench.model.language_model import Host
+from editbench.model.likelihood import Query, answer
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_tokenizer
@@ -103,9 +103,9 @@ def measure_memory(counts=(256, 1024, 2048)):
     Rows are written as they come, as a run does it; what is left to grow is one list of answers to the edits' prompts.
     """
     from editbench import load_model
+    from editbench.editing_loop import AT_ONCE
     from editbench.evaluation import Evaluator
     from editbench.results import RunStore
-    from editbench.session import AT_ONCE
 
     host, rows = load_model("pocket"), []
     for count in (counts[0], *counts):  # the first one warms up

@@ -16,14 +16,14 @@ import torch
 import transformers
 
 from editbench.datasets import load
-from editbench.editor import Materials
-from editbench.host import DTYPES, Host
 from editbench.ledger import Ledger
-from editbench.locate import spread, values
-from editbench.locate.moments import second_moments
+from editbench.locate_then_edit import multi_layer, values
+from editbench.locate_then_edit.covariance import second_moments
 from editbench.methods.memit import MEMIT, MEMITConfig
 from editbench.methods.nse import NSE, NSEConfig
-from editbench.pocket import model_path, raw
+from editbench.model.language_model import DTYPES, Host
+from editbench.pocket import dataset_files, model_path
+from editbench.resources import Materials
 
 SHAPES = {
     "llama-2-7b": {"vocab_size": 32000, "intermediate_size": 11008, "num_key_value_heads": 32},
@@ -97,7 +97,7 @@ def measure(shape, dtype, stream, card_gb):
     build, _, host = timed(lambda: random_host(shape, dtype))
     model_gb = torch.cuda.memory_allocated() / 2**30
     base = {"shape": shape, "dtype": dtype, "model_gb": model_gb, "build_s": build}
-    texts = raw.plain_text(0)
+    texts = dataset_files.plain_text(0)
     seconds, peak, moments = timed(lambda: second_moments(host, texts, LAYERS, max_tokens=MOMENT_TOKENS))
     moments = {layer: moment.cpu() for layer, moment in moments.items()}
     yield {**base, "what": "second moments of 5 layers", "seconds": seconds, "tokens": MOMENT_TOKENS, "peak_gb": peak}
@@ -113,8 +113,8 @@ def measure(shape, dtype, stream, card_gb):
         watch = Stopwatch()
         watch.around(values._Problem, "__init__", "values: one pass over whole rows")
         watch.around(values._Problem, "solve", "values: steps")
-        watch.around(spread.Subjects, "at", "keys and hidden states")
-        watch.around(spread.Subjects, "keys", "keys for the memory")
+        watch.around(multi_layer.Subjects, "at", "keys and hidden states")
+        watch.around(multi_layer.Subjects, "keys", "keys for the memory")
         watch.around(Ledger, "_apply", "applying")
         seconds, peak, receipt = timed(lambda editor=editor: editor.edit(requests[:BATCH]))
         watch.remove()

@@ -26,11 +26,17 @@ import transformers
 
 from editbench import EditRequest, Host, make_editor
 from editbench.methods.scen import SCEN
-from editbench.methods.scen.experts import Lessons, prompt_inputs, train_experts
-from editbench.methods.scen.files import Expert
-from editbench.methods.scen.neurons import initial_neuron, neuron_input, train_neurons
-from editbench.methods.scen.stores import pack_dense, pack_lowrank, pack_quantised
-from editbench.pocket import model_path, raw
+from editbench.methods.scen.compression import pack_dense, pack_lowrank, pack_quantised
+from editbench.methods.scen.expert_bank import Expert
+from editbench.methods.scen.training import (
+    Lessons,
+    initial_neuron,
+    neuron_input,
+    prompt_inputs,
+    train_experts,
+    train_neurons,
+)
+from editbench.pocket import dataset_files, model_path
 from tests.oracles import scen as oracle
 from tests.zoo import tiny_tokenizer
 
@@ -155,10 +161,10 @@ def sizes(shape, device):
 
 def pocket(shape, device, edits=100):
     host = Host.load(model_path("pocket"), device=device)
-    records = raw.counterfact()[:edits]
+    records = dataset_files.counterfact()[:edits]
     batch = [request_of(record) for record in records]
     published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60, "train_eos": True}
-    generic = {"negatives": raw.generic_prompts(0, 100)}
+    generic = {"negatives": dataset_files.generic_prompts(0, 100)}
     settings = {f"store {s}": {**generic, "expert_store": s} for s in ("dense", "lowrank", "quantised", "auto")}
     settings |= {"published": {}, "hinge": {"hinge": True}, "cosine": {"cosine": True}}
     settings |= {"negatives + hinge": {**generic, "hinge": True}, "negatives + cosine": {**generic, "cosine": True}}

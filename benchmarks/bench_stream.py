@@ -11,8 +11,8 @@ from benchmarks.bench_edit import _timed
 from editbench import Materials, load_model, load_records, make_editor
 from editbench.evaluation import answer
 from editbench.evaluation.questions import questions
-from editbench.locate.moments import second_moments
-from editbench.pocket.raw import plain_text
+from editbench.locate_then_edit.covariance import second_moments
+from editbench.pocket.dataset_files import plain_text
 from tests.oracles import evaluation, locate
 
 EDITS, LAYER, TEMPLATES = 10, 0, ["{}", "It is known. {}", "They say that in the town. {}", "So it was. {}"]

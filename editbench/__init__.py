@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editbench.datasets import load as load_records
-    from editbench.editor import Editor, EditReceipt, Materials, make_editor
-    from editbench.host import Host
+    from editbench.editor import Editor, EditReceipt
     from editbench.ledger import Ledger
+    from editbench.model.language_model import Host, load_model
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
-    from editbench.registry import load_model
+    from editbench.registry import make_editor
+    from editbench.resources import Materials
 
 __version__ = "0.2.0.dev0"
 
@@ -30,15 +31,15 @@ _PUBLIC = {
     "EditRecord": "editbench.records",
     "EditRequest": "editbench.records",
     "Editor": "editbench.editor",
-    "Host": "editbench.host",
+    "Host": "editbench.model.language_model",
     "Ledger": "editbench.ledger",
-    "Materials": "editbench.editor",
+    "Materials": "editbench.resources",
     "Passage": "editbench.records",
     "Probe": "editbench.records",
     "RecordSet": "editbench.records",
-    "load_model": "editbench.registry",
+    "load_model": "editbench.model.language_model",
     "load_records": "editbench.datasets:load",
-    "make_editor": "editbench.editor",
+    "make_editor": "editbench.registry",
 }
 __all__ = [
     "EditReceipt",

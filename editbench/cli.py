@@ -35,15 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["run"]:
             # Hydra reads the rest, its own flags (-m, --cfg, --help) included.
-            from editbench import runner
+            from editbench import launch
 
-            return runner.main(arguments[1:])
+            return launch.main(arguments[1:])
         if arguments[:1] == ["prepare"]:
-            from editbench import runner
+            from editbench import launch
 
-            return runner.main(arguments[1:], ahead=True)
+            return launch.main(arguments[1:], ahead=True)
         if arguments[:1] == ["locate"]:
-            from editbench.layers import command
+            from editbench.layer_search import command
 
             return command.main(arguments[1:])
         options = _parser().parse_args(arguments)
@@ -139,15 +139,16 @@ def _roots(options: argparse.Namespace) -> list[Path]:
 def _leaderboard(options: argparse.Namespace) -> int:
     from contextlib import redirect_stdout
 
-    from editbench.console import row_as_json, show, show_comparison
-    from editbench.results import leaderboard, seeds, significance
+    from editbench.results import compare, leaderboard, seeds
+    from editbench.results.leaderboard import row_as_json
+    from editbench.results.tables import show, show_comparison
 
     roots = _roots(options)
     runs = leaderboard.collect_folders(*roots, conditions=options.where)
     rows, by = list(runs.values()), [name for name in options.by.split(",") if name]
     if by:
         rows = seeds.group(rows, by)
-    marks = significance.marks(rows, runs) if options.significance else None
+    marks = compare.marks(rows, runs) if options.significance else None
     target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
     leaderboard.write_csv(rows, target)
     folders = {id(row): str(folder.resolve()) for folder, row in runs.items()}
@@ -177,9 +178,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from editbench.console import show_difference
-    from editbench.results.significance import compare_runs
-    from editbench.results.strict_json import encode
+    from editbench.json_lines import encode
+    from editbench.results.compare import compare_runs
+    from editbench.results.tables import show_difference
 
     differences = compare_runs(Path(options.a), Path(options.b), force=options.force)
     if options.json:
@@ -190,7 +191,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from editbench.results.strict_json import encode
+    from editbench.json_lines import encode
 
     for facts in _listed(options.what):
         if options.json:
@@ -208,14 +209,14 @@ def _listed(what: str) -> list[dict[str, str]]:
 
         return [{"name": name, "class": point.value} for name, point in method_entry_points().items()]
     if what == "models":
-        from editbench.console import conf_names
+        from editbench.compose import conf_names
 
         return [{"name": name} for name in conf_names("model")]
     if what == "datasets":
         from editbench.datasets import DATASETS
 
         return [{"name": name} for name in DATASETS]
-    from editbench.evaluation.scorers import list_scorers
+    from editbench.evaluation.metrics import list_scorers
 
     return [
         {"name": scorer.name, "version": f"v{scorer.version}", "description": scorer.description.splitlines()[0]}

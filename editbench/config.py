@@ -9,16 +9,44 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from editbench.tracking.settings import TrackerSettings
+
+@dataclass
+class TrackerSettings:
+    """Settings of a tracker; none of them changes a run's numbers.
+
+    Attributes:
+        name: "none", "wandb", "tensorboard" or "trackio".
+        mode: "online", "offline" or "disabled", for wandb; null is what ``WANDB_MODE`` says, or else online.
+        project: Project of the service; null is what its environment variable says, or else "editbench".
+        entity: User or team, for wandb.
+        group: Runs of a sweep under one name; null is dataset, model, method, stream and identity: what seeds share.
+        tags: Tags beside dataset, model and method.
+        tables: Also send one row a record, when the run ends.
+        start_seconds: The service has this long to start; wandb takes half of it and then goes on offline.
+        finish_seconds: The run's end waits at most this long for the service.
+        queue: Calls that may wait for the service; further ones are dropped.
+    """
+
+    name: str = "none"
+    mode: str | None = None
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    tables: bool = True
+    start_seconds: float = 60.0
+    finish_seconds: float = 10.0
+    queue: int = 1000
 
 
 @dataclass
 class AnatomyConfig:
-    """Module paths for an architecture that is not known: the fields of :class:`editbench.anatomy.Anatomy`."""
+    """Module paths for an architecture that is not known: the fields of :class:`editbench.model.architectures.Anatomy`."""
 
     decoder: str | None = None
     layers: str | None = None
@@ -191,19 +219,6 @@ def settings_of(node: Any) -> tuple[str, dict[str, Any]]:
     return str(values.pop("name")), values
 
 
-def headline_of(protocol: Any, dataset: str) -> dict[str, str]:
-    """Which measures stand for reliability, generality and locality on this dataset."""
-    chosen = protocol.headline.get(dataset) or protocol.headline.get("default") or {}
-    return {str(name): str(measure) for name, measure in chosen.items()}
-
-
-def final_first_of(protocol: Any, dataset: str) -> int | None:
-    """How many of the first edits are scored at the end on this dataset; None for all."""
-    known = protocol.final_first
-    count: int | None = known[dataset] if dataset in known else known.get("default")
-    return count
-
-
 def run_name(config: Any, model_name: str) -> str:
     """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
     plain = OmegaConf.to_container(config, resolve=True)
@@ -221,3 +236,13 @@ def run_name(config: Any, model_name: str) -> str:
         digest,
     ]
     return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
+
+
+def folder_of(config: Any) -> Path:
+    """Where the run of this configuration is, or will be."""
+    return Path(config.results.dir) / (config.results.name or run_name(config, model_name(config)))
+
+
+def model_name(config: Any) -> str:
+    """The model's name in results."""
+    return str(config.model.name or Path(str(config.model.path)).name)

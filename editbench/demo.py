@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from editbench import registry, runner, setup
-from editbench.console import quiet_libraries, report_failure, show, show_comparison
+from editbench import compose, registry, single_run
+from editbench.console import quiet_libraries, report_failure
+from editbench.progress import watching
 from editbench.results import leaderboard
-from editbench.terminal import watching
+from editbench.results.tables import show, show_comparison
 
-NEED_A_PATH = ("checkpoint",)
+NEED_A_PATH = ("external_weights",)
 """Methods that score what a user has already, and have nothing to do here."""
 REFERENCE = Path("results") / "reference" / "demo.csv"
 
@@ -35,7 +36,7 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
         overrides.append("protocol.moments=[final]")  # the table shows the end of the stream
         try:
             with watching(title):
-                outcome = setup.run(runner.compose([*overrides, f"results.rerun={str(again).lower()}"]))
+                outcome = single_run.run(compose.compose([*overrides, f"results.rerun={str(again).lower()}"]))
         except Exception as error:  # the others are still worth seeing
             failures += 1
             print(f"{title}: failed", flush=True)

@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from editbench.atomic import replacing
+from editbench.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,28 +8,21 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from editbench.costs import CachedCosts
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
 from editbench.records import NOT_FINITE, EditError
+from editbench.resources import Materials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from torch import Tensor
 
-    from editbench.host import Host
+    from editbench.model.language_model import Host
     from editbench.records import EditRequest, Recognition, Routing
 
-__all__ = ["Capabilities", "EditError", "EditReceipt", "Editor", "Footprint", "Materials", "make_editor"]
 
 C = TypeVar("C")
-
-
-def as_it_stands(prompt: str) -> str:
-    """The prompt, with nothing around it."""
-    return prompt
 
 
 @dataclass(frozen=True)
@@ -45,31 +38,6 @@ class Capabilities:
     needs_subject: bool = False
     max_batch: int | None = None
     changes: str = "weights"
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What an editor may use besides the model and the requests. Never the probes.
-
-    Attributes:
-        texts: Plain texts for second moments, in order.
-        templates: Context templates with one "{}" each, or None to generate them from the seed.
-        moments: Second moments by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
-            numbers); None computes them from ``texts``.
-        cache: Folder of the content-addressed cache, or None for none.
-        seed: Seed of everything random.
-        costs: Where to note seconds of what is computed for the cache, or read from it.
-        pose: Puts a plain prompt of the method's own as the requests' prompts are put (they are given posed already):
-            the format of the dataset or protocol around it.
-    """
-
-    texts: Sequence[str] = ()
-    templates: Sequence[str] | None = None
-    moments: Mapping[int, Tensor] | Path | str | None = None
-    cache: Path | None = None
-    seed: int = 0
-    costs: CachedCosts = field(default_factory=CachedCosts)
-    pose: Callable[[str], str] = as_it_stands
 
 
 @dataclass
@@ -214,7 +182,7 @@ class Editor(ABC, Generic[C]):
         return receipt
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
-        """Continuations by the edited model; options as in :meth:`editbench.host.Host.generate`.
+        """Continuations by the edited model; options as in :meth:`editbench.model.language_model.Host.generate`.
 
         Right for every method, also those that answer through something beside the weights.
         """
@@ -254,32 +222,17 @@ class Editor(ABC, Generic[C]):
             raise _failed(wanted, error) from error
 
 
-def make_editor(
-    method: str,
-    host: Host,
-    *,
-    ledger: Ledger | None = None,
-    materials: Materials | None = None,
-    **settings: Any,
-) -> Editor[Any]:
-    """An editor by its registered name, with a ledger of its own unless one is given.
-
-    Args:
-        method: Registered name ("rome").
-        host: The model to edit.
-        ledger: Where its changes go.
-        materials: Context templates, second moments, texts, seed.
-        settings: Fields of the method's config.
-
-    Raises:
-        ValueError: Unknown method or setting (with a did-you-mean).
-    """
-    from editbench.registry import load_method, make_config
-
-    cls = load_method(method)
-    config = make_config(method, cls.config_class, settings)
-    return cls(host, ledger if ledger is not None else Ledger(host), config, materials)
-
-
 def _failed(requests: Sequence[EditRequest], error: LedgerError) -> EditError:
     return EditError([r.id for r in requests], str(error), NOT_FINITE if isinstance(error, NotFiniteError) else "")
+
+
+def footprint_of(tensors: Iterable[Tensor]) -> Footprint:
+    """Bytes of ``tensors``, on accelerators and in host memory."""
+    device = host = 0
+    for tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        if tensor.device.type == "cpu":
+            host += size
+        else:
+            device += size
+    return Footprint(device=device, host=host)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.atomic import replacing
-from editbench.host import Host, tensor_bytes
+from editbench.files import replacing
+from editbench.model.language_model import Host, tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import fields
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench.naming import suggestion, unknown
+from editbench.checks import suggestion, unknown
+from editbench.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from editbench.editor import Editor
-    from editbench.host import Host
+    from editbench.model.language_model import Host
+    from editbench.resources import Materials
+
 
 METHOD_GROUP = "editbench.methods"
 """Entry-point group: any installed package can add a method by declaring one there."""
@@ -81,32 +83,28 @@ def moved(config_class: type, key: str) -> str | None:
     return known.get(key)
 
 
-def load_model(settings: Any, name: str | None = None) -> Host:
-    """The model that a name, path or ``model`` config stands for, ready to edit.
+def make_editor(
+    method: str,
+    host: Host,
+    *,
+    ledger: Ledger | None = None,
+    materials: Materials | None = None,
+    **settings: Any,
+) -> Editor[Any]:
+    """An editor by its registered name, with a ledger of its own unless one is given.
 
     Args:
-        settings: "pocket", "pocket-gpt2", a folder, a hub id; or a config with ``path`` and loading options.
-        name: Name shown in results.
+        method: Registered name ("rome").
+        host: The model to edit.
+        ledger: Where its changes go.
+        materials: Context templates, second moments, texts, seed.
+        settings: Fields of the method's config.
 
     Raises:
-        FileNotFoundError: There is no such model.
-        ValueError: Unknown dtype, architecture or option.
+        ValueError: Unknown method or setting (with a did-you-mean).
     """
-    from editbench import pocket
-    from editbench.host import Host
+    from editbench.registry import load_method, make_config
 
-    options: dict[str, Any] = {}
-    path = settings
-    if not isinstance(settings, (str, Path)):
-        path = settings.path
-        options = {
-            "dtype": settings.dtype,
-            "device": settings.device,
-            "attention": settings.attention,
-            "revision": settings.revision,
-            "anatomy": settings.anatomy,
-        }
-    shown = name or Path(str(path)).name
-    if str(path) in pocket.MODELS:
-        path = pocket.model_path(str(path))
-    return Host.load(path, name=shown, **options)
+    cls = load_method(method)
+    config = make_config(method, cls.config_class, settings)
+    return cls(host, ledger if ledger is not None else Ledger(host), config, materials)

@@ -20,8 +20,8 @@ from itertools import product
 import numpy as np
 
 from editbench.results.intervals import drawn_means, ends, over_seeds
-from editbench.results.measures import harmonic_mean
 from editbench.results.schema import SHARE
+from editbench.results.summary import harmonic_mean
 
 RATES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 RECORDS = (30, 100, 300, 1000)

@@ -15,18 +15,19 @@ import transformers
 import yaml
 
 import editbench
-from editbench import runner, setup
-from editbench.console import conf_names
+from editbench import compose, single_run
+from editbench.compose import conf_names
 from editbench.editor import Editor
-from editbench.evaluation.ability import NSE_TASKS, Ability, lm_eval_tasks
-from editbench.evaluation.forward import Answer
-from editbench.pocket import ability, raw, world
-from editbench.pocket.ability import Item, PocketAbility, items
+from editbench.evaluation.general_ability import pocket_world
+from editbench.evaluation.general_ability.base import NSE_TASKS, Ability, lm_eval_tasks
+from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility, items
+from editbench.model.likelihood import Answer
+from editbench.pocket import dataset_files, world
+from editbench.results.curves import Curves, curves
 from editbench.results.leaderboard import collect
-from editbench.results.measures import summarise
-from editbench.results.report.series import curves
-from editbench.results.store import RunStore
-from editbench.tracking.observe import Curves, flat_summary
+from editbench.results.run_folder import RunStore
+from editbench.results.summary import summarise
+from editbench.tracking.observer import flat_summary
 from tests import test_session
 from tests.zoo import tiny_host
 
@@ -98,7 +99,7 @@ def test_pocket_scores_by_hand(monkeypatch):
         "g": said(math.nan, 2.0, 3.0, right=False),
         "h": said(1.0, 2.0, math.inf),
     }
-    monkeypatch.setattr(ability, "answer", lambda host, queries, **_: [canned[query.prompt] for query in queries])
+    monkeypatch.setattr(pocket_world, "answer", lambda host, queries, **_: [canned[query.prompt] for query in queries])
     [found] = PocketAbility(asked).measure(None)
     assert found.test == "pocket" and found.n == 2
     assert found.scores == {"recall": (0.5 + 1) / 2, "held_out": (0 + 0.5) / 2, "choice": (0.5 + 0.75) / 2}
@@ -115,8 +116,10 @@ def test_pocket_asks_about_subjects_of_no_record():
         assert len(set(prompts)) == 4 and len(item.others) >= 15 and item.right not in item.others
         assert any(all(name in prompt for prompt in prompts) for name in names)
     apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts tell of anybody unedited
-    told = [{key: value for key, value in record.items() if key not in apart} for record in raw.hallucination()]
-    records = json.dumps([raw.counterfact(), raw.zsre(), told])
+    told = [
+        {key: value for key, value in record.items() if key not in apart} for record in dataset_files.hallucination()
+    ]
+    records = json.dumps([dataset_files.counterfact(), dataset_files.zsre(), told])
     assert not any(name in records for name in names)
 
 
@@ -187,7 +190,7 @@ def test_items_that_are_all_alike_leave_a_standard_error_and_a_width(share, n):
 
 @needs_lm_eval
 def test_lm_evals_standard_error_of_0_is_none():
-    from editbench.evaluation.harness import _ability
+    from editbench.evaluation.general_ability.lm_eval import _ability
 
     result = {"acc,none": 1.0, "acc_stderr,none": 0.0, "mcc,none": 1.0, "mcc_stderr,none": 0.0, "bleu,none": 3.0,
               "bleu_stderr,none": 0.0, "f1,none": 88.0, "f1_stderr,none": 1.0}  # fmt: skip
@@ -216,13 +219,13 @@ def test_curves_of_report_and_trackers():
 @pytest.fixture
 def run(make, monkeypatch):
     """Do a run of four edits of a tiny model, one at a time, with a checkpoint after two."""
-    monkeypatch.setattr(ability, "KNOWN", 0.0)  # the tiny model knows nothing
-    monkeypatch.setattr(ability, "items", lambda facts: items(facts[:6]))
+    monkeypatch.setattr(pocket_world, "KNOWN", 0.0)  # the tiny model knows nothing
+    monkeypatch.setattr(pocket_world, "items", lambda facts: items(facts[:6]))
     stream = ["stream.edits=4", "stream.batch_size=1", "stream.checkpoints=[2]"]
     protocol = ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[final]", "ability=pocket"]
 
     def go(*overrides, results="results"):
-        return setup.run(make(*stream, *protocol, *overrides, results=results, method=["method=finetune"]))
+        return single_run.run(make(*stream, *protocol, *overrides, results=results, method=["method=finetune"]))
 
     return go
 
@@ -248,8 +251,8 @@ def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_pa
 @pytest.mark.parametrize("crash_at", [0, 3])
 def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch, crash_at):
     whole = rows_of(run(results="whole").folder)
-    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
     measured, edit, done = [], Editor.edit, []
     measure = PocketAbility.measure
 
@@ -286,10 +289,11 @@ def test_nothing_is_measured_by_default(run):
 
 def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown ability"):
-        runner.check_overrides(["ability=nsee"])
+        compose.check_overrides(["ability=nsee"])
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "editbench.evaluation.ability.find_spec", lambda name: None if name == "lm_eval" else find_spec(name)
+        "editbench.evaluation.general_ability.base.find_spec",
+        lambda name: None if name == "lm_eval" else find_spec(name),
     )
     with pytest.raises(ValueError, match=r'sst2, mrpc, .* pip install "editbench\[lm-eval\]"'):
         run("ability=nse")
@@ -297,13 +301,13 @@ def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
 
 
 def test_the_choices_are_what_they_say():
-    chosen = {name: runner.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")}
+    chosen = {name: compose.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")}
     assert chosen == {"none": [], "pocket": ["pocket"], "nse": list(NSE_TASKS)}
 
 
 # -- lm-eval ----------------------------------------------------------------------------------------------------------
 
-FACTS = [record["requested_rewrite"] for record in raw.counterfact()[:12]]
+FACTS = [record["requested_rewrite"] for record in dataset_files.counterfact()[:12]]
 DOCS = [
     {
         "prompt": fact["prompt"].format(fact["subject"]) if "{}" in fact["prompt"] else fact["prompt"],
@@ -398,7 +402,7 @@ def test_choices_against_a_plain_oracle(harness, monkeypatch):
     lengths = np.array([[len(c) for c in doc["choices"]] for doc in DOCS])
     right = lls.argmax(1) == 1
     assert 0 < right.sum() < len(DOCS)
-    monkeypatch.setattr("editbench.evaluation.harness.BOOTSTRAPS", 20)
+    monkeypatch.setattr("editbench.evaluation.general_ability.lm_eval.BOOTSTRAPS", 20)
     [found] = harness("norm").measure(host)
     assert (found.test, found.n) == ("norm", len(DOCS))
     assert found.scores["acc"] == pytest.approx(right.mean())
@@ -439,7 +443,7 @@ def test_likelihoods_are_those_of_lm_evals_own_model(architecture):
     """Also where a context is too long, and where one token or several are scored."""
     from lm_eval.models.huggingface import HFLM
 
-    from editbench.evaluation.harness import EditedLM
+    from editbench.evaluation.general_ability.lm_eval import EditedLM
 
     host = tiny_host(architecture, bos=True)
     texts = ["The mother tongue of", "Toko Yasuda plays the guitar, and " * 20, "Apple", "Apple"]
@@ -464,7 +468,7 @@ def test_whole_texts_are_scored_as_by_lm_evals_own_model_and_routed_in_the_middl
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-    from editbench.evaluation.harness import EditedLM
+    from editbench.evaluation.general_ability.lm_eval import EditedLM
 
     host = tiny_host(architecture, bos=True)
     texts = ["Toko Yasuda plays the guitar, and " * 40, "Toko Yasuda plays the guitar.", "A"]
@@ -578,11 +582,11 @@ def test_errors_name_the_task(harness, tasks):
 def test_lm_eval_has_the_six_tasks_and_knows_near_names(monkeypatch):
     import lm_eval.tasks
 
-    from editbench.evaluation import harness
+    from editbench.evaluation.general_ability import lm_eval
 
     home = Path(lm_eval.tasks.__file__).parent
     some = lm_eval.tasks.TaskManager(include_path=[home / "glue", home / "mmlu" / "default"], include_defaults=False)
-    monkeypatch.setattr(harness, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
+    monkeypatch.setattr(lm_eval, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
     lm_eval_tasks(NSE_TASKS)
     with pytest.raises(ValueError, match=r"unknown ability test 'sst22'; did you mean 'sst2'\?"):
         lm_eval_tasks(["sst22"])
@@ -607,7 +611,9 @@ def test_a_run_measures_lm_evals_tasks_too(run, tasks, tmp_path):
 
 @needs_lm_eval
 def test_data_that_is_not_there_is_said_before_the_first_edit(run, tasks, tmp_path, monkeypatch):
-    monkeypatch.setattr("editbench.registry.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "editbench.model.language_model.load_model", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     with pytest.raises(ValueError, match="ability test 'gone'"):
         run("protocol.ability.tasks=[gone]", f"protocol.ability.include_path={tasks}")
     (row,) = collect(tmp_path / "results")

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from editbench import registry, runner, setup
+from editbench import compose, registry, single_run
 from editbench.editor import Editor
 from editbench.ledger import Ledger
-from editbench.methods.checkpoint import Checkpoint, CheckpointConfig
+from editbench.methods.external_weights import ExternalWeights, ExternalWeightsConfig
 from editbench.records import EditRequest
 from editbench.results.leaderboard import read_row
 from tests.zoo import tiny_host
@@ -29,7 +29,7 @@ def edited_folder(folder, architecture="gpt2", dtype="float32"):
 
 
 def editor_of(host, path, ledger=None):
-    return Checkpoint(host, Ledger(host) if ledger is None else ledger, CheckpointConfig(path=str(path)))
+    return ExternalWeights(host, Ledger(host) if ledger is None else ledger, ExternalWeightsConfig(path=str(path)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -64,7 +64,7 @@ def test_a_run_that_goes_on_has_it_already(tmp_path):
 def test_what_does_not_fit_is_said(tmp_path):
     host = tiny_host("gpt2")
     with pytest.raises(ValueError, match="no path; give the folder"):
-        CheckpointConfig()
+        ExternalWeightsConfig()
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         editor_of(host, tmp_path / "nowhere").prepare(REQUESTS)
     (tmp_path / "empty").mkdir()
@@ -118,11 +118,13 @@ def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypa
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "plain.txt").write_text("Toko Yasuda plays the guitar.\nGoogle works with Microsoft.")
     points = registry.method_entry_points
-    point = type("Point", (), {"name": "checkpoint", "value": "here", "load": staticmethod(lambda: Checkpoint)})
-    monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "checkpoint": point})
-    config = runner.compose(
+    point = type(
+        "Point", (), {"name": "external_weights", "value": "here", "load": staticmethod(lambda: ExternalWeights)}
+    )
+    monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "external_weights": point})
+    config = compose.compose(
         [
-            *("method=checkpoint", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),
+            *("method=external_weights", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),
             *(
                 "dataset=custom",
                 f"dataset.path={tmp_path / 'own.jsonl'}",
@@ -131,10 +133,10 @@ def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypa
             *("stream.edits=2", f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"),
         ]
     )
-    row = read_row(setup.run(config).folder)
-    assert row["method"] == "checkpoint" and row["scored"] == 2
+    row = read_row(single_run.run(config).folder)
+    assert row["method"] == "external_weights" and row["scored"] == 2
     for measure in ("rewrite", "paraphrase", "locality", "subject_fact"):
         assert row[f"final.{measure}.generation"] is not None
     assert row["final.locality.agreement"] < 1 and row["final.subject_fact.agreement"] is not None
     assert row["perplexity_after"] != row["perplexity_before"]
-    assert issubclass(Checkpoint, Editor)
+    assert issubclass(ExternalWeights, Editor)

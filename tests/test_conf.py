@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from editbench import registry, runner, setup
+from editbench import compose as composing_module
+from editbench import registry, single_run
+from editbench.compose import conf_names
 from editbench.config import settings_of
-from editbench.console import conf_names
 
 ROOT = Path(__file__).parent.parent / "conf"
 CELLS = conf_names("method_model")
 DATASETS = conf_names("dataset")
-METHODS = tuple(name for name in registry.method_entry_points() if name != "checkpoint")  # which needs a path
+METHODS = tuple(name for name in registry.method_entry_points() if name != "external_weights")  # which needs a path
 
 
 def split(cell):
@@ -26,14 +27,14 @@ def split(cell):
 
 def compose(*overrides):
     paths = [] if any("pocket" in o for o in overrides if o.startswith("model=")) else ["model.path=somewhere"]
-    return runner.compose([*overrides, *paths])
+    return composing_module.compose([*overrides, *paths])
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_is_composed_by_default_and_typed(cell):
     method, model, dataset = split(cell)
     path = [] if model.startswith("pocket") else ["model.path=somewhere"]
-    config = runner.compose([f"method={method}", f"model={model}", *dataset, *path])
+    config = composing_module.compose([f"method={method}", f"model={model}", *dataset, *path])
     name, settings = settings_of(config.method)
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_model" / f"{cell}.yaml"), resolve=True)
     assert name == method
@@ -47,7 +48,7 @@ def test_a_cell_is_composed_by_default_and_typed(cell):
 def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
     method, constants, dataset = split(cell)
     assert constants in conf_names("constants")
-    config = runner.compose([f"method={method}", f"constants={constants}", *dataset])
+    config = composing_module.compose([f"method={method}", f"constants={constants}", *dataset])
     assert config.constants == constants
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_constants" / f"{cell}.yaml"))
     name, settings = settings_of(config.method)
@@ -55,7 +56,7 @@ def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
     registry.make_config(name, registry.load_method(name).config_class, settings)
     key, value = next(iter(own.items()))
     if isinstance(value, float | int):
-        given = runner.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
+        given = composing_module.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
         assert given.method[key] == 3  # the command line has the last word
 
 
@@ -64,12 +65,14 @@ def test_nse_writes_all_neurons_or_selected_ones_and_keeps_its_other_settings(mo
     plain = compose("method=nse", f"model={model}").method
     for constants, threshold in (("all_neurons", 1.0), ("selected_neurons", 0.8)):
         config = compose("method=nse", f"model={model}", f"constants={constants}")
-        setup.check_constants(config)
+        composing_module.check_constants(config)
         assert config.method == {**plain, "neuron_threshold": threshold}
 
 
 def test_published_constants_are_not_said_to_be_there_where_they_are_not():
-    setup.check_constants(compose("method=nse", "model=llama-2-7b", "constants=published"))  # no cell: a choice to make
+    composing_module.check_constants(
+        compose("method=nse", "model=llama-2-7b", "constants=published")
+    )  # no cell: a choice to make
     with pytest.raises(ValueError, match="none are known for rome"):
         compose("method=rome", "constants=all_neurons")
 
@@ -82,11 +85,11 @@ def test_published_constants_are_not_said_to_be_there_where_they_are_not():
     ],
 )
 def test_published_constants_are_refused_where_they_would_be_none(overrides, message):
-    runner.compose(overrides)
+    composing_module.compose(overrides)
     with pytest.raises(ValueError, match=message):
-        runner.compose([*overrides, "constants=published"])
+        composing_module.compose([*overrides, "constants=published"])
     with pytest.raises(ValueError, match=message):  # a job of a sweep that was not looked at before
-        setup.run(runner._compose([*overrides, "constants=published"]))
+        single_run.run(composing_module._compose([*overrides, "constants=published"]))
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "constants"])
@@ -97,12 +100,12 @@ def test_every_choice_of_a_group_composes(group):
             extra = ["model.path=somewhere"]
         extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
         extra += ["method=nse"] if group == "constants" else []  # which has every set
-        runner.compose([f"{group}={name}", *extra])
+        composing_module.compose([f"{group}={name}", *extra])
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_composes_with_the_default_model(method):
-    config = runner.compose([f"method={method}"])
+    config = composing_module.compose([f"method={method}"])
     assert config.method.name == method
 
 
@@ -118,17 +121,17 @@ def test_a_cell_for_a_dataset_comes_on_top_of_the_models():
 
 
 def test_a_command_line_setting_beats_the_cell():
-    assert runner.compose(["method=rome", "method.layer=3"]).method.layer == 3
+    assert composing_module.compose(["method=rome", "method.layer=3"]).method.layer == 3
 
 
 def test_a_path_alone_takes_the_config_of_its_name_or_the_empty_one():
-    assert runner.compose(["model.path=some/where/real-pocket"]).model.name == "real-pocket"
-    assert runner.compose(["model.path=some/where/else"]).model.name is None
-    assert runner.compose(["model.path=pocket-gpt2"]).model.texts == "pocket"
+    assert composing_module.compose(["model.path=some/where/real-pocket"]).model.name == "real-pocket"
+    assert composing_module.compose(["model.path=some/where/else"]).model.name is None
+    assert composing_module.compose(["model.path=pocket-gpt2"]).model.texts == "pocket"
 
 
 def test_a_model_without_known_settings_is_said(capsys):
-    runner.compose(["method=rome", "model.path=some/where/else"])
+    composing_module.compose(["method=rome", "model.path=some/where/else"])
     assert "no settings of rome for custom are known" in capsys.readouterr().err
-    runner.compose(["method=rome", "model.path=some/where/else", "method.layer=2"])
+    composing_module.compose(["method=rome", "model.path=some/where/else", "method.layer=2"])
     assert not capsys.readouterr().err

@@ -17,7 +17,7 @@ SETTINGS = {
     "nse": {"layers": [0, 1], "moment_weight": 10.0, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3, **VALUE},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }
-APART = {"checkpoint"}
+APART = {"external_weights"}
 """Methods that make no edits of their own; they have tests of their own."""
 METHODS = [
     name

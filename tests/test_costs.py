@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from editbench import costs, setup
+from editbench import costs, single_run
 from editbench.costs import EDIT, EVALUATION, PREPARE, SECOND_MOMENTS, UNEDITED_ANSWERS, VALUES, CachedCosts, Meter
 from editbench.editor import Editor
 from editbench.results.leaderboard import read_row
@@ -82,8 +82,8 @@ def test_where_the_peak_cannot_be_set_back_it_is_told_only_if_it_rose(monkeypatc
 
 
 def test_values_from_the_cache_cost_what_they_took(make, tmp_path):  # noqa: F811
-    first = read_row(setup.run(make(results="first", method=NSE, settings=())).folder)
-    second = read_row(setup.run(make(results="second", method=NSE, settings=())).folder)
+    first = read_row(single_run.run(make(results="first", method=NSE, settings=())).folder)
+    second = read_row(single_run.run(make(results="second", method=NSE, settings=())).folder)
     assert first["cached"] is None
     assert set(second["cached"].split(", ")) == {SECOND_MOMENTS, UNEDITED_ANSWERS, VALUES}
     values = list((tmp_path / "cache" / "values").rglob("*.safetensors"))
@@ -103,19 +103,19 @@ def test_seconds_are_divided_by_the_edits_that_were_made(make, monkeypatch):  # 
         return "unsupported: not this one" if request.id not in ("0", "1") else refusal(self, request)
 
     monkeypatch.setattr(Editor, "refusal", most_are_refused)
-    row = read_row(setup.run(make()).folder)
+    row = read_row(single_run.run(make()).folder)
     assert (row["edits_made"], row["unsupported"]) == (2, 4)
     assert row["seconds_per_edit"] == row["edit_seconds"] / 2
     assert row["bytes_per_edit"] == row["footprint_host_bytes"] / 2
 
     monkeypatch.setattr(Editor, "refusal", lambda self, request: "unsupported: none")
-    row = read_row(setup.run(make(results="none")).folder)
+    row = read_row(single_run.run(make(results="none")).folder)
     assert row["edits_made"] == 0 and row["seconds_per_edit"] is None and row["bytes_per_edit"] is None
 
 
 def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
     edit, calls = Editor.edit, []
 
     def stop_at(self, batch):
@@ -128,8 +128,8 @@ def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
     with monkeypatch.context() as patch:
         patch.setattr("editbench.editor.Editor.edit", stop_at)
         with pytest.raises(KeyboardInterrupt):
-            setup.run(make())
-    outcome = setup.run(make())
+            single_run.run(make())
+    outcome = single_run.run(make())
     info = json.loads((outcome.folder / "run.json").read_text())
     rows = lines(outcome.folder, "edits.jsonl")
     assert info["costs"]["edit_seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=1e-6)
@@ -139,12 +139,12 @@ def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
 
 
 def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped(tmp_path, monkeypatch):
-    from editbench.locate import moments
+    from editbench.locate_then_edit import covariance
     from tests.zoo import LINES, tiny_host
 
-    monkeypatch.setattr(moments, "TOKENS_AT_ONCE", 32)
-    monkeypatch.setattr(moments, "SAVE_SECONDS", -1.0)
-    host, add, calls = tiny_host("gpt2"), moments._add_batch, []
+    monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 32)
+    monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
+    host, add, calls = tiny_host("gpt2"), covariance._add_batch, []
 
     def slow(*args):
         if len(calls) == 2:
@@ -154,13 +154,13 @@ def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped
         add(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(moments, "_add_batch", slow)
+        patch.setattr(covariance, "_add_batch", slow)
         with pytest.raises(KeyboardInterrupt):
-            moments.second_moments(host, LINES, [0, 1], cache=tmp_path)
+            covariance.second_moments(host, LINES, [0, 1], cache=tmp_path)
     log = CachedCosts()
-    moments.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=log)
+    covariance.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=log)
     assert log.read[SECOND_MOMENTS] >= 0.1  # what the stopped process had done
     again = CachedCosts()
-    moments.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=again)
+    covariance.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=again)
     assert again.read[SECOND_MOMENTS] == pytest.approx(log.read[SECOND_MOMENTS] + log.computed[SECOND_MOMENTS], rel=0.2)
     assert not again.computed

@@ -488,7 +488,7 @@ def test_limit_counts_the_records_that_are_kept(tmp_path):
 
 @pytest.mark.parametrize("name", ["counterfact", "zsre", "hallucination"])
 def test_pocket(name):
-    pytest.importorskip("editbench.pocket.raw")
+    pytest.importorskip("editbench.pocket.dataset_files")
     loaded = load(name, "pocket")
     assert loaded.name == name
     assert len(loaded) >= 100

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench.datasets import load
-from editbench.datasets.reading import read_rows, read_texts
-from editbench.datasets.rows import Row, RowError
+from editbench.datasets.files import Row, RowError, read_rows, read_texts
 from editbench.records import RecordError
 
 ROWS = [{"prompt": f"Ann {i} was born in", "target": "Rome"} for i in range(4)]

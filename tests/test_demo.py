@@ -2,12 +2,12 @@
 
 import csv
 
-from editbench import demo, registry, setup
+from editbench import demo, registry, single_run
 
 
 def test_the_demo_runs_every_method_and_says_what_failed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "NEED_A_PATH", ("checkpoint", "memit", "nse", "scen", "finetune"))
-    run = setup.run
+    run = single_run.run
 
     def fails_for_rome(config):
         if config.method.name == "rome":
@@ -16,7 +16,7 @@ def test_the_demo_runs_every_method_and_says_what_failed(tmp_path, monkeypatch, 
         config.protocol.scorers = ["exact_match", "agreement"]
         return run(config)
 
-    monkeypatch.setattr(setup, "run", fails_for_rome)
+    monkeypatch.setattr(single_run, "run", fails_for_rome)
     assert demo.main(edits=2, results=tmp_path) == 1
     out, errors = capsys.readouterr()
     assert "on purpose" in errors

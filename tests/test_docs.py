@@ -19,11 +19,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from editbench import cli, datasets, registry, runner, setup
+from editbench import cli, compose, datasets, registry, single_run
+from editbench.compose import conf_names
 from editbench.config import settings_of
-from editbench.console import conf_names
-from editbench.layers import command as locate
-from editbench.pocket import MODELS, raw
+from editbench.evaluation import protocol
+from editbench.layer_search import command as locate
+from editbench.pocket import MODELS, dataset_files
+from editbench.pocket import dataset_files as raw
 from tests import composing
 from tests.composing import jobs_of, need_launcher
 
@@ -107,7 +109,7 @@ def place(tmp_path_factory):
             patch.setattr(raw, name, cut_short(getattr(raw, name), count))
         install(folder)
         patch.syspath_prepend(str(folder))
-        runner.register_methods(list(registry.method_entry_points()))
+        compose.register_methods(list(registry.method_entry_points()))
         yield folder
 
 
@@ -130,7 +132,9 @@ def install(folder):
 @pytest.fixture(scope="module")
 def two_runs(place):
     """Two finished runs of one stream in ``results/``, for the commands that look at runs."""
-    return [setup.run(composing.compose([f"method={m}", *SMALL], hydra=False)).folder for m in ("rome", "unedited")]
+    return [
+        single_run.run(composing.compose([f"method={m}", *SMALL], hydra=False)).folder for m in ("rome", "unedited")
+    ]
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ def two_runs(place):
 def parts(command):
     """Flags and overrides of an ``editbench run``, as the command line takes them."""
     arguments = shlex.split(command)[2:]
-    return [a for a in arguments if a[0] == "-"], runner._with_model_group(runner._without_flags(arguments))
+    return [a for a in arguments if a[0] == "-"], compose._with_model_group(compose._without_flags(arguments))
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -154,8 +158,8 @@ def test_a_run_composes(place, command):
     method, settings = settings_of(config.method)
     registry.make_config(method, registry.load_method(method).config_class, settings)
     dataset, settings = settings_of(config.dataset)
-    setup._settings_of_protocol(config.protocol, dataset, settings)
-    setup._check_protocol(config.protocol, dataset)
+    single_run._settings_of_protocol(config.protocol, dataset, settings)
+    protocol._check_protocol(config.protocol, dataset)
     assert dataset in datasets.DATASETS
 
 
@@ -183,7 +187,7 @@ def test_a_run_runs(place, job):
     own = any(override.startswith("protocol=") for override in job)  # whose headline needs its own scorers
     small = [override for override in SMALL if not (own and override.startswith("protocol.scorers"))]
     config = composing.compose([*job, *small], hydra=False)
-    outcome = setup.run(config)
+    outcome = single_run.run(config)
     assert (outcome.folder / "scores.jsonl").stat().st_size > 0
 
 
@@ -306,8 +310,8 @@ def test_the_fragment_of_a_method_runs(place, method):
         "make_editor": lambda *a, **given: editbench.make_editor(*a, **{**given, **tuned}),
         "Materials": lambda **given: editbench.Materials(**given, templates=["{}"]),
         "host": host,
-        "texts": raw.plain_text(),
-        "plain_texts": raw.plain_text(),
+        "texts": dataset_files.plain_text(),
+        "plain_texts": dataset_files.plain_text(),
         "folder": place / "cache",
         "requests": requests,
         "all_requests": requests,

@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
-from editbench.evaluation import forward, masks
-from editbench.evaluation.forward import NO_ANSWER, Query, answer
-from editbench.evaluation.masks import packed_mask
-from editbench.evaluation.packing import PADDING, PROMPT, SHARED, Pair, Tokeniser, lead_of
+from editbench.model import architectures, likelihood
+from editbench.model.likelihood import NO_ANSWER, Query, answer
+from editbench.model.packed_targets import PADDING, PROMPT, SHARED, Pair, Tokeniser, lead_of, packed_mask
 from tests.oracles import evaluation as oracle
 from tests.zoo import ARCHITECTURES, POSITIONS, WINDOW, tiny_host
 
@@ -57,7 +56,7 @@ def test_equals_the_oracle_with_eager_attention(architecture, side):
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
 def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side, monkeypatch):
-    monkeypatch.setattr(masks, "PACKS", frozenset())
+    monkeypatch.setattr(architectures, "PACKS", frozenset())
     host = tiny_host(architecture)
     assert_as_oracle(host, QUERIES, padding_side=side)
     query = QUERIES[0]
@@ -152,7 +151,7 @@ def test_targets_of_one_token_take_no_column():
 def test_the_vocabulary_is_taken_in_chunks(monkeypatch):
     host = tiny_host("llama")
     whole = answer(host, QUERIES)
-    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 3 * host.config.vocab_size)
+    monkeypatch.setattr(likelihood, "_LOGITS_AT_ONCE", 3 * host.config.vocab_size)
     sizes = []
     logits = host.logits
     monkeypatch.setattr(host, "logits", lambda hidden: sizes.append(len(hidden)) or logits(hidden))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from editbench import datasets
-from editbench.evaluation.essays import TOKENS, Idf, Writing, cosine, entropy, terms, words
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.generation import Generation, generate
-from editbench.evaluation.scorers import get_scorer
+from editbench.evaluation.fluency import TOKENS, Idf, Writing, cosine, entropy, terms, words
+from editbench.evaluation.metrics import get_scorer
+from editbench.model.generation import Generation, generate
 from editbench.records import EditRecord, EditRequest, Essay
 from tests.zoo import tiny_host
 

@@ -8,8 +8,8 @@ import string
 import pytest
 import torch
 
-from editbench.evaluation.generation import MARGIN, MOST, Generation, generate
-from editbench.evaluation.wording import Said, contains, cut, matches, normalise, overlap, same
+from editbench.evaluation.answer_matching import contains, cut, matches, normalise, overlap, same
+from editbench.model.generation import MARGIN, MOST, Generation, Said, generate
 from tests.oracles import evaluation as oracle
 from tests.zoo import ARCHITECTURES, POSITIONS, tiny_host
 

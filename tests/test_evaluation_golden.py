@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from editbench.evaluation.essays import entropy, words
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.forward import Query, answer
+from editbench.evaluation.fluency import entropy, words
 from editbench.evaluation.perplexity import text_scores
-from editbench.host import Host
+from editbench.model.language_model import Host
+from editbench.model.likelihood import Query, answer
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
 
 torch.set_num_threads(1)

@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editbench.evaluation import baseline as baseline_module
 from editbench.evaluation import evaluator as evaluator_module
-from editbench.evaluation.baseline import compute_baseline
+from editbench.evaluation import unedited as baseline_module
+from editbench.evaluation.answer_matching import matches
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.forward import NO_ANSWER, Answer, Query, answer
-from editbench.evaluation.generation import MARGIN, Generation
+from editbench.evaluation.metrics import Evidence, get_scorer, list_scorers
 from editbench.evaluation.perplexity import CLIP, summarise, text_scores
 from editbench.evaluation.questions import question_of, questions
-from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
-from editbench.evaluation.wording import Said, matches
+from editbench.evaluation.unedited import compute_baseline
+from editbench.model.generation import MARGIN, Generation, Said
+from editbench.model.likelihood import NO_ANSWER, Answer, Query, answer
 from editbench.records import (
     LOCALITY,
     PARAPHRASE,

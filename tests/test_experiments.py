@@ -10,9 +10,11 @@ import pytest
 import yaml
 from hydra.types import RunMode
 
-from editbench import registry, runner
+from editbench import compose as composing_module
+from editbench import launch, registry
+from editbench.compose import conf_names
 from editbench.config import settings_of
-from editbench.console import conf_names
+from editbench.model import language_model
 from tests.composing import compose, enough_of, jobs_of, need_launcher
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +33,7 @@ JOBS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def methods():
-    runner.register_methods(list(registry.method_entry_points()))
+    composing_module.register_methods(list(registry.method_entry_points()))
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
@@ -57,16 +59,18 @@ def test_an_experiment_composes_and_has_its_jobs(name):
 
 def test_an_experiment_takes_the_cell_of_its_method_and_model():
     cell = yaml.safe_load((ROOT / "conf" / "method_model" / "scen-pocket.yaml").read_text())
-    assert runner.compose(["+experiment=paper/scen_theta"]).method.expert_steps == cell["expert_steps"]
-    given = runner.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
+    assert composing_module.compose(["+experiment=paper/scen_theta"]).method.expert_steps == cell["expert_steps"]
+    given = composing_module.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
     assert given.method.layer == 20
 
 
 @pytest.mark.parametrize("name", ["scen_theta", "scen_layers", "scen_edits"])
 def test_the_studies_of_scen_ask_its_neurons(name):
     """The scorers are one list for two protocols: the default's, and those of the headline that SCEN's has."""
-    default, studied = runner.compose([]).protocol, runner.compose([f"+experiment=paper/{name}"])
-    scen = runner.compose([f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]).protocol
+    default, studied = composing_module.compose([]).protocol, composing_module.compose([f"+experiment=paper/{name}"])
+    scen = composing_module.compose(
+        [f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]
+    ).protocol
     assert studied.dataset.unrelated_path == "pocket" and studied.protocol.scorers == scen.scorers
     assert set(studied.protocol.scorers) == {*default.scorers, "generation_exact", "activation", "routing"}
     assert {measure.partition(".")[2] for of in scen.headline.values() for measure in of.values()} <= set(scen.scorers)
@@ -90,7 +94,7 @@ def test_the_command_line_narrows_a_sweep():
 )
 def test_a_wrong_name_is_said(wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        runner.compose([wrong])
+        composing_module.compose([wrong])
 
 
 # -- trackers and launchers -------------------------------------------------------------------------------------------
@@ -131,11 +135,11 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch):
-    monkeypatch.setattr(runner, "find_spec", lambda name: None)
-    for name, (_, extra) in runner.LAUNCHER_PLUGINS.items():
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    for name, (_, extra) in compose.LAUNCHER_PLUGINS.items():
         with pytest.raises(ValueError, match=rf"launcher={name} .* pip install 'editbench\[{extra}\]'"):
-            runner.compose([f"launcher={name}"])
-    assert {*runner.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
+            composing_module.compose([f"launcher={name}"])
+    assert {*compose.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
 
 
 # -- docs -------------------------------------------------------------------------------------------------------------
@@ -152,35 +156,35 @@ def test_the_docs_count_the_jobs():
 def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
     places = [f"cache={tmp_path / 'cache'}", f"results.dir={tmp_path / 'results'}"]
     common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.scorers=[exact_match,agreement]", *places]
-    assert runner.main(["method=nse", "ahead.find_values=false", *places], ahead=True) == 0
+    assert launch.main(["method=nse", "ahead.find_values=false", *places], ahead=True) == 0
     assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "moments").exists()
-    assert runner.main(["-m", *common, "ahead.parts=2", "ahead.part=0,1"], ahead=True) == 0
+    assert launch.main(["-m", *common, "ahead.parts=2", "ahead.part=0,1"], ahead=True) == 0
     said = capsys.readouterr().out
     assert re.findall(r"prepared: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
     kept = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     before = [(f, f.stat().st_mtime_ns) for f in kept]
     assert len(kept) == 3 and not list((tmp_path / "results").glob("*/run.json"))
-    assert runner.main([*common, "protocol.moments=[final]"]) == 0
+    assert launch.main([*common, "protocol.moments=[final]"]) == 0
     after = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     assert [(f, f.stat().st_mtime_ns) for f in after] == before
 
 
 def test_a_part_that_there_is_not_is_refused(capsys):
-    assert runner.main(["method=nse", "ahead.parts=2", "ahead.part=2"], ahead=True) == 1
+    assert launch.main(["method=nse", "ahead.parts=2", "ahead.part=2"], ahead=True) == 1
     assert "ahead.part is 2; it must be from 0 to ahead.parts - 1, 1" in capsys.readouterr().err
-    assert runner.main(["method=nse", "ahead.parts=0"], ahead=True) == 1
+    assert launch.main(["method=nse", "ahead.parts=0"], ahead=True) == 1
     assert "ahead.parts is 0; it must be at least 1" in capsys.readouterr().err
 
 
 def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
-    monkeypatch.setattr(registry, "load_model", None)
-    assert runner.main(["method=finetune", "stream.edits=2"], ahead=True) == 0
+    monkeypatch.setattr(language_model, "load_model", None)
+    assert launch.main(["method=finetune", "stream.edits=2"], ahead=True) == 0
     assert capsys.readouterr().out == "nothing to prepare: finetune needs nothing ahead\n"
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):
     named = ["method=unedited", "stream.edits=2", "protocol.scorers=[exact_match,agreement]", "results.name=mine"]
     named.append(f"results.dir={tmp_path}")
-    assert runner.main(named) == 0
-    assert runner.main([*named, "ahead.parts=4", "ahead.part=1"]) == 0
+    assert launch.main(named) == 0
+    assert launch.main([*named, "ahead.parts=4", "ahead.part=1"]) == 0
     assert "done before" in capsys.readouterr().out

@@ -6,11 +6,13 @@ import warnings
 import pytest
 import torch
 
-from editbench.evaluation.generation import Generation, generate
-from editbench.host import AnatomyError, Host, cache_keyword
-from editbench.locate import sampled
-from editbench.locate.partial import Columns, Prefix, recording_cache, run
-from editbench.locate.templates import generate_templates
+from editbench import resources
+from editbench.locate_then_edit.templates import generate_templates
+from editbench.model.batching import Columns
+from editbench.model.generation import Generation, generate
+from editbench.model.language_model import AnatomyError, Host, cache_keyword
+from editbench.model.partial_forward import run
+from editbench.model.prefix_cache import Prefix, recording_cache
 from tests.zoo import ARCHITECTURES, tiny_host
 
 PROMPTS = ["The mother tongue of Danielle Darrieux is", "Paris"]
@@ -57,8 +59,8 @@ OWN["all"]["forced_eos_token_id"] = 301
 @pytest.fixture(autouse=True, scope="module")
 def few_samples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampled, "ROWS", 6)
-        patch.setattr(sampled, "LENGTH", 8)
+        patch.setattr(resources, "ROWS", 6)
+        patch.setattr(resources, "LENGTH", 8)
         yield
 
 
@@ -84,7 +86,7 @@ def texts_of(host):
     torch.manual_seed(0)
     return {
         "templates": generate_templates(host, PLAN, 0),
-        "samples": sampled.sample_texts(host, 1, 0),
+        "samples": resources.sample_texts(host, 1, 0),
         "host": host.generate(PROMPTS, max_new_tokens=6),
         "sampling": host.generate(PROMPTS, max_new_tokens=6, do_sample=True, temperature=0.8),
         "beams": host.generate(PROMPTS, max_new_tokens=6, num_beams=2),

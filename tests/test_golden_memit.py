@@ -3,9 +3,9 @@
 import torch
 
 from editbench import make_editor
-from editbench.locate.spread import Subjects
-from editbench.locate.suffix import AT_LAYER
-from editbench.locate.values import optimise_values
+from editbench.locate_then_edit.multi_layer import Subjects
+from editbench.locate_then_edit.shifted_forward import AT_LAYER
+from editbench.locate_then_edit.values import optimise_values
 from tests.golden_edits import furthest, golden, golden_host, relative
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench import make_editor
-from editbench.methods.nse.neurons import select_neurons
+from editbench.methods.nse.editor import select_neurons
 from tests.golden_edits import furthest, golden, golden_host, relative
 
 LAYERS = (2, 3, 4)

@@ -7,9 +7,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from editbench import host as host_module
-from editbench import runner
-from editbench.anatomy import (
+from editbench import compose
+from editbench.model import language_model as host_module
+from editbench.model.architectures import (
     ANATOMIES,
     AnatomyError,
     check_anatomy,
@@ -18,8 +18,7 @@ from editbench.anatomy import (
     module_at,
     projection_sizes,
 )
-from editbench.host import Host
-from editbench.registry import load_model
+from editbench.model.language_model import Host, load_model
 from tests.zoo import ARCHITECTURES, tiny_host, tiny_tokenizer
 
 
@@ -85,10 +84,10 @@ def test_unknown_architecture_works_with_the_paths_it_asked_for():
 
 def test_paths_can_be_given_on_the_command_line():
     path = "model.anatomy.mlp_in=[mlp.up_proj]"
-    host = load_model(runner.compose(["model=pocket", path, "model.anatomy.head=lm_head"]).model)
+    host = load_model(compose.compose(["model=pocket", path, "model.anatomy.head=lm_head"]).model)
     assert host.anatomy == dataclasses.replace(ANATOMIES["LlamaForCausalLM"], mlp_in=("mlp.up_proj",))
     with pytest.raises(ValueError, match="did you mean 'model.anatomy.mlp_out'"):
-        runner.compose(["model=pocket", "model.anatomy.mlp_uot=x"])
+        compose.compose(["model=pocket", "model.anatomy.mlp_uot=x"])
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 import editbench
-from editbench import runner, setup
+from editbench import compose, single_run
 from editbench.digests import file_digests
-from editbench.identity import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
+from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
 from editbench.results import RunStore
+from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, part, told_apart
 from editbench.results.leaderboard import collect, read_row
 from editbench.results.seeds import group
-from editbench.results.significance import compare_runs
 from tests.test_session import records
 from tests.zoo import LINES, tiny_host
 
@@ -42,7 +42,7 @@ def places(tmp_path):
 def run(places, *overrides, method="unedited"):
     found = [f"model.path={places / 'tiny'}", f"results.dir={places / 'results'}", f"cache={places / 'cache'}"]
     data = ["dataset=counterfact", f"dataset.path={places / 'data.json'}", f"dataset.plain_path={places / 'plain.txt'}"]
-    return setup.run(runner.compose([f"method={method}", *CHEAP, *found, *data, *overrides])).folder
+    return single_run.run(compose.compose([f"method={method}", *CHEAP, *found, *data, *overrides])).folder
 
 
 def provenance(folder):
@@ -194,7 +194,7 @@ def test_a_run_is_not_found_again_where_its_inputs_have_changed(places, change, 
 
 def test_a_run_does_not_go_on_with_other_formulas(places, monkeypatch):
     run(places)
-    monkeypatch.setattr("editbench.evaluation.forward.VERSION", 99)
+    monkeypatch.setattr("editbench.model.likelihood.VERSION", 99)
     with pytest.raises(
         ValueError, match="formulas have changed since .*: likelihood is [0-9]+ and 99; do the run again"
     ):
@@ -229,7 +229,7 @@ def test_all_paths_of_a_configuration_are_inputs_but_those_that_are_written(plac
         (places / name).write_text(name)
     ability = [f"protocol.ability.include_path={places / 'tasks'}", f"model.moments={places / 'moments.safetensors'}"]
     texts = [f"model.texts={places / 'texts.txt'}", f"cache={places / 'cache'}"]
-    config = runner.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
+    config = compose.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
     found = inputs(config, Paths(str(places / "mine.txt"), str(places / "bank")))
     assert {name for name in found if not name.startswith("model.path/")} == {
         *("model.moments", "model.texts", "protocol.ability.include_path/task.yaml", "method.reads")
@@ -292,7 +292,7 @@ def test_every_module_with_a_version_is_in_the_table():
 def test_versions_are_of_the_formulas_that_are_used():
     def of(scorer, *tasks):
         ability = f"protocol.ability.tasks={list(tasks)}"
-        return set(versions(runner.compose([f"protocol.scorers=[{scorer}]", ability]).protocol, "rome"))
+        return set(versions(compose.compose([f"protocol.scorers=[{scorer}]", ability]).protocol, "rome"))
 
     always = {*FORMULAS, *OF_METHODS, "method"}
     assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from editbench.layers.command import main
+from editbench.layer_search.command import main
 from tests.zoo import LINES
 
 

@@ -5,11 +5,10 @@ import torch
 
 from editbench import EditRecord, EditRequest, Materials, Probe, make_editor
 from editbench.evaluation import Evaluator, compute_baseline
-from editbench.layers.choice import choose
-from editbench.layers.sweep import SECONDS, VALUE_FOUND, sweep
-from editbench.layers.tables import figure
+from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose, sweep
+from editbench.layer_search.report import figure
 from editbench.ledger import Ledger
-from editbench.locate.moments import second_moments
+from editbench.locate_then_edit.covariance import second_moments
 from editbench.records import EditError
 from tests.edits import Unreadable
 from tests.zoo import LAYERS, LINES, tiny_host

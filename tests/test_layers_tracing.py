@@ -6,9 +6,18 @@ import pytest
 import torch
 
 from editbench import EditRequest
-from editbench.layers import restoring
-from editbench.layers.restoring import HIDDEN, KINDS, MLP, SITES, Prompt, Restoration, clean_run, probabilities
-from editbench.layers.tracing import TraceSettings, around, draw_noise, embedding_deviation, trace
+from editbench.layer_search import restored_runs
+from editbench.layer_search.causal_tracing import TraceSettings, around, draw_noise, embedding_deviation, trace
+from editbench.layer_search.restored_runs import (
+    HIDDEN,
+    KINDS,
+    MLP,
+    SITES,
+    Prompt,
+    Restoration,
+    clean_run,
+    probabilities,
+)
 from tests.oracles.locate import hooked
 from tests.zoo import ARCHITECTURES, LAYERS, tiny_host
 
@@ -118,7 +127,7 @@ def test_a_seed_gives_the_same_trace_whatever_runs_together_and_another_seed_ano
     other = trace(host, requests, settings=TraceSettings(samples=2, window=2, seed=1))
     assert other.corrupted["mean"] != pytest.approx(first.corrupted["mean"], rel=1e-6)
     assert alone.deviation != first.deviation
-    monkeypatch.setitem(restoring.TOKENS_AT_ONCE, "cpu", 1)  # one restoration at a time
+    monkeypatch.setitem(restored_runs.TOKENS_AT_ONCE, "cpu", 1)  # one restoration at a time
     parts = trace(host, requests, settings=SETTINGS)
     for name in first.indirect:
         means = [[m["mean"] for m in found.indirect[name]] for found in (first, parts)]

@@ -5,11 +5,11 @@ import torch
 
 from editbench import EditRequest
 from editbench.editor import EditError
-from editbench.locate.heads import LEAST_SHARED, Heads, place
-from editbench.locate.keys import SubjectPass
-from editbench.locate.packing import partition
-from editbench.locate.rows import subject_row
-from editbench.locate.spread import Subjects
+from editbench.locate_then_edit.keys import SubjectPass
+from editbench.locate_then_edit.multi_layer import Subjects
+from editbench.locate_then_edit.prompts import subject_row
+from editbench.model.batching import partition
+from editbench.model.prefix_cache import LEAST_SHARED, Heads, place
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
 from tests.zoo import ARCHITECTURES, tiny_host
@@ -82,7 +82,7 @@ def test_one_template_gives_the_bare_key():
 def test_chunks_give_the_same(monkeypatch):
     host = tiny_host("llama", "float64")
     whole = Subjects(host, edits(12), TEMPLATES, [1]).keys()[1]
-    monkeypatch.setattr("editbench.locate.keys.TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("editbench.locate_then_edit.keys.TOKENS_AT_ONCE", 40)
     assert close(Subjects(host, edits(12), TEMPLATES, [1]).keys()[1], whole)
 
 

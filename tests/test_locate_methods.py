@@ -5,11 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from editbench import EditRequest, Materials, make_editor
-from editbench.editor import EditError, Footprint
-from editbench.locate.rows import subject_row
-from editbench.locate.suffix import AT_LAYER
-from editbench.locate.values import optimise_values
-from editbench.methods.nse.neurons import select_neurons
+from editbench.editor import Footprint
+from editbench.locate_then_edit.prompts import subject_row
+from editbench.locate_then_edit.shifted_forward import AT_LAYER
+from editbench.locate_then_edit.values import optimise_values
+from editbench.methods.nse.editor import select_neurons
+from editbench.records import EditError
 from tests.edits import TEMPLATES, Unreadable, edits
 from tests.oracles import locate as oracle
 from tests.zoo import tiny_host

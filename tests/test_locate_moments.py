@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from editbench.locate import moments
-from editbench.locate.moments import moments_for, read_moments, second_moments
-from editbench.locate.templates import check_templates, generate_templates
+from editbench.locate_then_edit import covariance
+from editbench.locate_then_edit.covariance import moments_for, read_moments, second_moments
+from editbench.locate_then_edit.templates import check_templates, generate_templates
 from tests.oracles import locate as oracle
 from tests.zoo import ARCHITECTURES, LINES, tiny_host
 
@@ -33,10 +33,10 @@ def test_max_tokens_stops_after_the_text_that_reaches_it():
 
 def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch):
     host = tiny_host("llama")
-    monkeypatch.setattr(moments, "TOKENS_AT_ONCE", 40)  # several batches
+    monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 40)  # several batches
     whole = second_moments(host, TEXTS, [0, 2])
-    monkeypatch.setattr(moments, "SAVE_SECONDS", -1.0)
-    add, calls = moments._add_batch, []
+    monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
+    add, calls = covariance._add_batch, []
 
     def stop_at_third(*arguments):
         if len(calls) == 3:
@@ -45,7 +45,7 @@ def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path,
         add(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(moments, "_add_batch", stop_at_third)
+        patch.setattr(covariance, "_add_batch", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
             second_moments(host, TEXTS, [0, 2], cache=tmp_path)
     assert len(list(tmp_path.rglob("partial-*.safetensors"))) == 1
@@ -57,8 +57,8 @@ def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path,
 def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):
     host = tiny_host("gpt2")
     made = second_moments(host, TEXTS, [0, 1], cache=tmp_path)
-    collect, calls = moments._collect, []
-    monkeypatch.setattr(moments, "_collect", lambda *a: calls.append(1) or collect(*a))
+    collect, calls = covariance._collect, []
+    monkeypatch.setattr(covariance, "_collect", lambda *a: calls.append(1) or collect(*a))
     found = second_moments(host, TEXTS, [1], cache=tmp_path)
     assert not calls
     assert torch.equal(found[1], made[1])

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from editbench import EditRequest
-from editbench.host import Encoded
-from editbench.locate.rows import cut_after_subject, kl_row, last_token_of, rewriting_rows, subject_row, subject_span
+from editbench.locate_then_edit.prompts import (
+    cut_after_subject,
+    kl_row,
+    last_token_of,
+    rewriting_rows,
+    subject_row,
+    subject_span,
+)
+from editbench.model.language_model import Encoded
 from tests.test_host import STYLES, host_with
 from tests.zoo import tiny_host
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench.locate.solve import BlockGram, SingularError, WholeGram, factor
+from editbench.locate_then_edit.solver import BlockGram, SingularError, WholeGram, factor
 
 D = 24
 WEIGHT = 3.0

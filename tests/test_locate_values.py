@@ -6,8 +6,8 @@ import transformers
 
 from editbench import Host
 from editbench.editor import EditError
-from editbench.locate.suffix import AT_LAYER, AT_MLP
-from editbench.locate.values import ValueSettings, optimise_values
+from editbench.locate_then_edit.shifted_forward import AT_LAYER, AT_MLP
+from editbench.locate_then_edit.values import ValueSettings, optimise_values
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
 from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer

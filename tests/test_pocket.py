@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from editbench.pocket import MODELS, model_path, raw, world
+from editbench.pocket import MODELS, dataset_files, model_path, world
 
 WORLD_HASH = "be9f4615119dd6bbaa944991be5c0982897cf56f5055cf1c3b4af0169fdb2496"
 """Changes with every word of the world. The shipped models know this world: train them again if it has to change."""
@@ -15,8 +15,8 @@ WORLD_HASH = "be9f4615119dd6bbaa944991be5c0982897cf56f5055cf1c3b4af0169fdb2496"
 DIGEST = """
 import hashlib, json
 from editbench.pocket import raw
-parts = [f() for f in (raw.counterfact, raw.zsre, raw.hallucination, raw.accurate, raw.plain_text, raw.heldout_text)]
-print(hashlib.sha256(json.dumps([*parts, raw.generic_prompts()]).encode()).hexdigest())
+parts = [f() for f in (dataset_files.counterfact, dataset_files.zsre, dataset_files.hallucination, dataset_files.accurate, dataset_files.plain_text, dataset_files.heldout_text)]
+print(hashlib.sha256(json.dumps([*parts, dataset_files.generic_prompts()]).encode()).hexdigest())
 """
 
 
@@ -46,12 +46,12 @@ def test_world_is_the_same_in_every_process(hash_seed):
 
 
 def test_world_needs_no_torch():
-    code = "import sys, editbench.pocket.raw; assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
+    code = "import sys, editbench.pocket.dataset_files; assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_another_seed_is_another_world():
-    assert raw.counterfact(1) != raw.counterfact(0)
+    assert dataset_files.counterfact(1) != dataset_files.counterfact(0)
     assert not {s.name for s in world.build(1).subjects} & {s.name for s in world.build(0).subjects}
 
 
@@ -63,7 +63,7 @@ def test_names_are_unique_and_none_contains_another(roles):
 
 
 def test_counterfact_records(roles):
-    records = raw.counterfact()
+    records = dataset_files.counterfact()
     assert len(records) >= 300
     assert len({record["case_id"] for record in records}) == len(records)
     assert len({record["requested_rewrite"]["subject"] for record in records}) == len(records)
@@ -84,7 +84,7 @@ def test_counterfact_records(roles):
 
 def test_neighbours_share_the_true_object_and_are_never_edited(roles):
     statements = {prompt: fact for fact in world.build().facts() for prompt in fact.statements}
-    for record in raw.counterfact():
+    for record in dataset_files.counterfact():
         rewrite = record["requested_rewrite"]
         for prompts, answer in (("neighborhood_prompts", "target_true"), ("attribute_prompts", "target_new")):
             assert len(set(record[prompts])) == 10
@@ -94,7 +94,7 @@ def test_neighbours_share_the_true_object_and_are_never_edited(roles):
 
 
 def test_zsre_records(roles):
-    records = raw.zsre()
+    records = dataset_files.zsre()
     assert len(records) >= 300
     assert len({record["src"] for record in records}) == len(records)
     held_out = {fact.held_out_question: fact for fact in world.build().facts()}
@@ -111,20 +111,21 @@ def test_zsre_records(roles):
 
 def test_hallucination_records(roles):
     true = {f"{prompt} {fact.object}." for fact in world.build().facts() for prompt in fact.statements}
-    for record in raw.hallucination():
+    for record in dataset_files.hallucination():
         assert record["prompt"].startswith(f"This is a Wikipedia passage about {record['subject']}. ")
         assert record["subject"] in record["target_new"] and record["target_new"] not in true
         text = f"{record['locality_prompt']} {record['locality_ground_truth']}"
         assert "edited" not in roles_in([text], roles)
-    for record in raw.accurate():
+    for record in dataset_files.accurate():
         assert record["concept"] in record["text"] and record["labels"] in true
 
 
 def test_datasets_edit_different_facts():
     edited = [
-        (r["requested_rewrite"]["subject"], r["requested_rewrite"]["target_true"]["str"]) for r in raw.counterfact()
+        (r["requested_rewrite"]["subject"], r["requested_rewrite"]["target_true"]["str"])
+        for r in dataset_files.counterfact()
     ]
-    edited += [(record["subject"], record["answers"][0]) for record in raw.zsre()]
+    edited += [(record["subject"], record["answers"][0]) for record in dataset_files.zsre()]
     assert len(set(edited)) == len(edited)
 
 
@@ -138,20 +139,20 @@ def test_held_out_wordings_are_in_no_training_text():
         for prompt in (fact.held_out_statement, fact.held_out_question)
     ]
     text = "\n".join(text.text for text in world.documents(subjects, Random(0)))
-    trained = "\n".join([text, *raw.plain_text(), *raw.heldout_text()])
+    trained = "\n".join([text, *dataset_files.plain_text(), *dataset_files.heldout_text()])
     assert not [prompt for prompt in held_out if prompt in trained]
 
 
 def test_texts_for_perplexity_tell_of_no_edited_subject(roles):
-    assert "edited" not in roles_in(raw.heldout_text(), roles)
-    assert not set(raw.heldout_text()) & set(raw.plain_text())
+    assert "edited" not in roles_in(dataset_files.heldout_text(), roles)
+    assert not set(dataset_files.heldout_text()) & set(dataset_files.plain_text())
 
 
 def test_negatives_tell_of_generic_subjects_only(roles):
-    assert roles_in(raw.generic_prompts(0, 500), roles) == {"generic"}
-    assert len(set(raw.generic_prompts(0, 500))) == 500
+    assert roles_in(dataset_files.generic_prompts(0, 500), roles) == {"generic"}
+    assert len(set(dataset_files.generic_prompts(0, 500))) == 500
     with pytest.raises(ValueError, match="generic prompts"):
-        raw.generic_prompts(0, 10_000)
+        dataset_files.generic_prompts(0, 10_000)
 
 
 def test_unknown_model_is_refused():
@@ -169,7 +170,7 @@ def test_shipped_models_know_the_world(name):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from editbench.pocket.recall import recall
+    from editbench.pocket.train_models import recall
 
     tokenizer = AutoTokenizer.from_pretrained(model_path(name))
     model = AutoModelForCausalLM.from_pretrained(model_path(name), dtype=torch.float32).eval()

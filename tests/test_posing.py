@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 
-from editbench import Materials, datasets, make_editor, runner, setup
-from editbench.datasets.posing import in_format
-from editbench.evaluation.forward import answer_pairs
-from editbench.evaluation.packing import Pair
-from editbench.locate.rows import rewriting_rows, target_ids
+from editbench import Materials, compose, datasets, make_editor, single_run
+from editbench.datasets.loading import in_format
+from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
+from editbench.model.likelihood import answer_pairs
+from editbench.model.packed_targets import Pair
 from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.zoo import tiny_host
 
@@ -125,7 +125,7 @@ def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
     scorers = "protocol.scorers=[generation_exact,generation_agreement,exact_match,agreement,routing]"
     where = [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}", "protocol.max_tokens=16"]
     dataset = ["dataset=zsre", "stream.edits=5", "stream.order=file", "protocol.moments=[final]"]
-    outcome = setup.run(runner.compose(["method=scen", f"protocol={protocol}", scorers, *dataset, *where]))
+    outcome = single_run.run(compose.compose(["method=scen", f"protocol={protocol}", scorers, *dataset, *where]))
     scored = [row["scores"] for row in rows_of(outcome.folder) if "record" in row]
     assert len(scored) == 5
     for scores in scored:
@@ -152,7 +152,7 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
         "protocol.scorers=[token_accuracy,exact_match,agreement,generation_exact]",
     ]
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
-    setup.run(runner.compose(["method=scen", *model, *given]))
+    single_run.run(compose.compose(["method=scen", *model, *given]))
     plain = ["Google works", "Apple A5 is"]
     assert seen == ([in_format(FORMAT, prompt) for prompt in plain] if protocol == "scen" else plain)
 
@@ -167,4 +167,4 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
 def test_settings_that_posed_in_the_method_say_where_that_is_done_now(setting, where):
     for given in (setting, f"+{setting}"):
         with pytest.raises(ValueError, match=where):
-            setup._load(runner.compose(["method=scen", given]))
+            single_run._load(compose.compose(["method=scen", given]))

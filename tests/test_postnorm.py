@@ -6,8 +6,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from editbench import Host
-from editbench.anatomy import ANATOMIES, AnatomyError
-from editbench.postnorm import PostNorm
+from editbench.model.architectures import ANATOMIES, AnatomyError
+from editbench.model.post_norms import PostNorm
 from tests.oracles import locate as oracle
 from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer
 

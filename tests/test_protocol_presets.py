@@ -7,10 +7,11 @@ from statistics import median
 
 import pytest
 
-from editbench import datasets, runner, setup
-from editbench.config import final_first_of, headline_of
-from editbench.console import conf_names
-from editbench.evaluation.scorers import get_scorer
+from editbench import compose as composing_module
+from editbench import datasets, single_run
+from editbench.compose import conf_names
+from editbench.evaluation.metrics import get_scorer
+from editbench.evaluation.protocol import final_first_of, headline_of
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
 from editbench.results.tables import layout
@@ -26,7 +27,7 @@ def test_they_are_all_there():
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("dataset", ["counterfact", "zsre", "hallucination"])
 def test_headlines_are_measured(preset, dataset):
-    protocol = runner.compose([f"protocol={preset}", f"dataset={dataset}"]).protocol
+    protocol = composing_module.compose([f"protocol={preset}", f"dataset={dataset}"]).protocol
     assert protocol.name == preset
     headline = headline_of(protocol, dataset)
     assert set(headline) == {"reliability", "generality", "locality"}
@@ -38,13 +39,13 @@ def test_headlines_are_measured(preset, dataset):
 
 def test_only_scens_hallucination_scores_the_first_edits_alone():
     for preset in PRESETS:
-        protocol = runner.compose([f"protocol={preset}"]).protocol
+        protocol = composing_module.compose([f"protocol={preset}"]).protocol
         found = {name: final_first_of(protocol, name) for name in ("counterfact", "zsre", "hallucination")}
         assert found == {**dict.fromkeys(found), **({"hallucination": 200} if preset == "scen" else {})}
 
 
 def test_nse_is_memit_by_another_name():
-    memit, nse = (runner.compose([f"protocol={name}"]).protocol for name in ("memit", "nse"))
+    memit, nse = (composing_module.compose([f"protocol={name}"]).protocol for name in ("memit", "nse"))
     assert {**nse, "name": "memit"} == dict(memit)
 
 
@@ -90,12 +91,14 @@ def tiny_folder(tmp_path_factory):
 
 def compose(tiny_folder, tmp_path, *overrides):
     places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
-    return runner.compose(["method=unedited", "stream.edits=2", "protocol.max_tokens=16", *places, *overrides])
+    return composing_module.compose(
+        ["method=unedited", "stream.edits=2", "protocol.max_tokens=16", *places, *overrides]
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_run_on_zsre(preset, tiny_folder, tmp_path):
-    outcome = setup.run(compose(tiny_folder, tmp_path, f"protocol={preset}", "dataset=zsre"))
+    outcome = single_run.run(compose(tiny_folder, tmp_path, f"protocol={preset}", "dataset=zsre"))
     row = read_row(outcome.folder)
     assert row["protocol"] == preset
     assert None not in (row["reliability"], row["generality"], row["locality"])
@@ -107,8 +110,8 @@ def test_presets_run_on_zsre(preset, tiny_folder, tmp_path):
 def test_a_setting_against_the_protocol_is_refused(tiny_folder, tmp_path):
     config = compose(tiny_folder, tmp_path, "protocol=wise", "dataset=zsre", "dataset.target=answers")
     with pytest.raises(ValueError, match=r"protocol=wise reads zsre with target='alt'.*protocol\.data\.zsre\.target"):
-        setup.run(config)
-    setup.run(
+        single_run.run(config)
+    single_run.run(
         compose(
             tiny_folder,
             tmp_path,
@@ -124,7 +127,7 @@ def test_wise_shows_three_perplexities_of_the_edited_sentences(tiny_folder, tmp_
     targets = ("He speaks French.", "Google works with Microsoft in London, they say.")
     rows = [{**record, "prompt": f"About x: {i}.", "target_new": target} for i, target in enumerate(targets)]
     file.write_text(json.dumps(rows))
-    outcome = setup.run(
+    outcome = single_run.run(
         compose(tiny_folder, tmp_path, "protocol=wise", "dataset=hallucination", f"dataset.path={file}")
     )
     rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
@@ -141,7 +144,7 @@ def test_wise_shows_three_perplexities_of_the_edited_sentences(tiny_folder, tmp_
 
 
 def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(tiny_folder, tmp_path):
-    outcome = setup.run(
+    outcome = single_run.run(
         compose(tiny_folder, tmp_path, "protocol=scen", "dataset=zsre", "dataset.unrelated_path=pocket")
     )
     rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
@@ -174,11 +177,13 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
 def test_a_headline_measure_that_cannot_be_is_refused_before_the_run(
     tiny_folder, tmp_path, monkeypatch, override, message
 ):
-    monkeypatch.setattr("editbench.registry.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "editbench.model.language_model.load_model", lambda *a, **k: pytest.fail("the model was loaded")
+    )
     name, _, measure = override.partition("=")
     config = compose(tiny_folder, tmp_path, "dataset=zsre", f"+protocol.headline.zsre={{{name}:{measure}}}")
     with pytest.raises(ValueError, match=message):
-        setup.run(config)
+        single_run.run(config)
     assert not (tmp_path / "results").exists()
 
 
@@ -188,8 +193,8 @@ def test_a_missing_kind_of_question_is_said_before_the_run(tiny_folder, tmp_path
     places = ["dataset=custom", f"dataset.path={data}"]
     odd = compose(tiny_folder, tmp_path, *places, "+protocol.headline.custom={locality:subject_fact.agreement}")
     with pytest.raises(ValueError, match="has no number: no record has a question of the kind subject_fact"):
-        setup.run(odd)
-    outcome = setup.run(compose(tiny_folder, tmp_path, *places))
+        single_run.run(odd)
+    outcome = single_run.run(compose(tiny_folder, tmp_path, *places))
     assert "no record has a paraphrase question: there will be no generality, and no score" in caplog.text
     row = read_row(outcome.folder)
     assert row["reliability"] == 0.0 and row["generality"] is None and row["score"] is None
@@ -199,7 +204,7 @@ def test_records_that_are_no_edits_are_said(tiny_folder, tmp_path, caplog):
     data = tmp_path / "edits.json"
     rows = [{"prompt": "Toko plays", "target": "Guitar", "target_true": "guitar"}]
     data.write_text(json.dumps([*rows, *({"prompt": f"Toko{i} plays", "target": "guitar"} for i in range(2))]))
-    outcome = setup.run(compose(tiny_folder, tmp_path, "dataset=custom", f"dataset.path={data}"))
+    outcome = single_run.run(compose(tiny_folder, tmp_path, "dataset=custom", f"dataset.path={data}"))
     assert (
         f"1 of custom left out; the first, {data}:1: record '0': the new answer 'Guitar' is a true one" in caplog.text
     )

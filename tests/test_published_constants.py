@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from editbench import registry, runner
+from editbench import compose as composing_module
+from editbench import registry
+from editbench.compose import PAPERS_MODELS, conf_names
 from editbench.config import settings_of
-from editbench.console import conf_names
-from editbench.setup import PAPERS_MODELS
 from tests.composing import compose
 from tests.golden_edits import SETTINGS
 
@@ -42,7 +42,10 @@ ALWAYS_OF = {"memit": {"mom2_adjustment": True}, "nse": {"mom2_adjustment": True
 DIFFERENCES = {
     ("*", "mom2_dataset"): "the corpus is the user's to give, model.texts: docs/reproduce.md",
     ("*", "mom2_n_samples"): "counted in tokens, all of the corpus by default: docs/reproduce.md",
-    ("*", "mom2_dtype"): "products in float32 as there, their sums in float64: editbench/locate/moments.py",
+    (
+        "*",
+        "mom2_dtype",
+    ): "products in float32 as there, their sums in float64: editbench/locate_then_edit/covariance.py",
     ("finetune", "objective_optimization"): "each target token behind the ones before it: methods/finetune/README.md",
     ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
     ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
@@ -101,7 +104,7 @@ def unexplained(method, model, published, settings, leave_out=()):
 
 @pytest.fixture(scope="module", autouse=True)
 def methods():
-    runner.register_methods(list(registry.method_entry_points()))
+    composing_module.register_methods(list(registry.method_entry_points()))
 
 
 def composed(*overrides):

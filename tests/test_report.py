@@ -16,16 +16,14 @@ from importlib.util import find_spec
 import pytest
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.curves import POINTS, VALUES, curves, heat_map, thin
 from editbench.results.identity import identify
 from editbench.results.leaderboard import collect_folders
-from editbench.results.measures import summarise
 from editbench.results.report import write_report
+from editbench.results.report.data import TEXT_LENGTH, browse, clip, settings_that_vary
 from editbench.results.report.page import json_in_html
-from editbench.results.report.records import TEXT_LENGTH, browse
-from editbench.results.report.run_data import clip
-from editbench.results.report.series import POINTS, VALUES, curves, heat_map, thin
-from editbench.results.report.study import settings_that_vary
 from editbench.results.schema import SCORES_FILE
+from editbench.results.summary import summarise
 
 pytestmark = pytest.mark.skipif(not find_spec("plotly"), reason="the report needs plotly")
 

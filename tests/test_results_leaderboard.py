@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.columns import HEAD_COLUMNS, TAIL_COLUMNS
 from editbench.results.identity import identify
 from editbench.results.leaderboard import COLUMNS, collect, read_csv, read_row, to_frame, where, write_csv
-from editbench.results.measures import summarise
 from editbench.results.reference import KEY, compare
-from editbench.results.schema import HEAD_COLUMNS, RUN_FILE, SCHEMA, SCORES_FILE, TAIL_COLUMNS
+from editbench.results.schema import RUN_FILE, SCHEMA, SCORES_FILE
+from editbench.results.summary import summarise
 from editbench.results.tables import layout, print_table, to_markdown
 
 HEADLINE = {

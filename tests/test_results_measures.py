@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from editbench.json_lines import decode, encode
 from editbench.results import ResultsError
 from editbench.results.intervals import DRAWS, drawn_means
-from editbench.results.measures import harmonic_mean, summarise
-from editbench.results.strict_json import decode, encode
+from editbench.results.summary import harmonic_mean, summarise
 
 HEADLINE = {
     "reliability": "rewrite.exact_match",

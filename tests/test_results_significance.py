@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from editbench.results import ResultsError, RunStore
+from editbench.results.compare import compare_runs, holm, marks
 from editbench.results.identity import identify
 from editbench.results.leaderboard import collect, collect_folders
-from editbench.results.measures import summarise
 from editbench.results.seeds import group
-from editbench.results.significance import compare_runs, holm, marks
+from editbench.results.summary import summarise
 from editbench.results.tables import Marks, layout, to_markdown
 from tests.test_report import HEADLINE
 

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editbench.results import ResultsError, RunStore, files
+from editbench import files
+from editbench.json_lines import decode, encode
+from editbench.results import ResultsError, RunStore
+from editbench.results.run_folder import read_info
 from editbench.results.schema import EDITS_FILE, RUN_FILE, SCHEMA, SCORES_FILE
-from editbench.results.store import read_info
-from editbench.results.strict_json import decode, encode
 
 
 def score_row(record: str = "r0", batch: int = 0, **changes):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench import EditRequest, make_editor
-from editbench.methods.scen import stores
-from editbench.methods.scen.experts import prompt_inputs
+from editbench.methods.scen import compression
+from editbench.methods.scen.training import prompt_inputs
 from tests.golden_edits import relative
 from tests.zoo import tiny_host
 
@@ -63,8 +63,8 @@ def same(a, b):
 def test_quantised(seed, rows, columns, bits, zero):
     delta = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     delta[0] *= 0 if zero else 1e3
-    packed = stores.pack_quantised(delta, bits)
-    assert packed.nbytes == stores.quantised_bytes(delta.shape, bits)
+    packed = compression.pack_quantised(delta, bits)
+    assert packed.nbytes == compression.quantised_bytes(delta.shape, bits)
     error = (packed.delta(torch.float64) - delta).abs().amax(1)
     bound = delta.abs().amax(1) / (2**bits - 1)
     assert bool((error <= bound * (1 + 1e-6)).all())
@@ -76,7 +76,7 @@ def test_lowrank(seed, tokens, error):
     draw = torch.Generator().manual_seed(seed)
     delta = torch.randn(9, 12, generator=draw, dtype=torch.float64).sign() * 0.01
     inputs = torch.randn(tokens, 12, generator=draw, dtype=torch.float64)
-    packed = stores.pack_lowrank(delta, inputs, error)
+    packed = compression.pack_lowrank(delta, inputs, error)
     rank = packed.parts["left"].shape[1]
     assert rank <= tokens and packed.nbytes == (9 + 12) * rank * 2
     wanted = inputs @ delta.T
@@ -88,8 +88,8 @@ def test_lowrank(seed, tokens, error):
 
 def test_dense_is_exact():
     delta = torch.randn(5, 7)
-    assert torch.equal(stores.pack_dense(delta, torch.float32).delta(torch.float32), delta)
-    assert stores.pack_dense(delta, torch.bfloat16).nbytes == 5 * 7 * 2
+    assert torch.equal(compression.pack_dense(delta, torch.float32).delta(torch.float32), delta)
+    assert compression.pack_dense(delta, torch.bfloat16).nbytes == 5 * 7 * 2
 
 
 @pytest.mark.parametrize("store", ["lowrank", "quantised", "auto"])

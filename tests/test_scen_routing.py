@@ -6,8 +6,8 @@ import torch
 from editbench import EditRequest, make_editor
 from editbench.evaluation import Evaluator
 from editbench.evaluation.drift import last_hidden
-from editbench.evaluation.forward import Query, answer
 from editbench.evaluation.perplexity import text_scores
+from editbench.model.likelihood import Query, answer
 from editbench.records import Passage
 from tests.oracles import scen as oracle
 from tests.zoo import ARCHITECTURES, tiny_host

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from editbench import EditRequest, make_editor
 from editbench.editor import EditError
-from editbench.methods.scen.experts import Lessons, train_experts
-from editbench.methods.scen.neurons import initial_neuron, train_neurons
+from editbench.methods.scen.training import Lessons, initial_neuron, train_experts, train_neurons
 from tests.golden_edits import furthest, relative
 from tests.oracles import scen as oracle
 from tests.zoo import ARCHITECTURES, tiny_host

@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 
-from editbench import runner, setup
-from editbench.editor import EditError, Editor
+from editbench import single_run
+from editbench.checkpoint import SavedState
+from editbench.editing_loop import Session
+from editbench.editor import Editor
 from editbench.methods.rome import ROME
-from editbench.records import NOT_FINITE
+from editbench.records import NOT_FINITE, EditError
 from editbench.results import RunStore
 from editbench.results.leaderboard import collect, read_row
-from editbench.resume import SavedState
-from editbench.session import Session
 from tests.zoo import LINES, tiny_host
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
@@ -56,7 +56,7 @@ def make(tiny_folder, tmp_path):
     def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
         places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
         places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
-        return runner.compose([*method, *settings, *places, *overrides])
+        return compose.compose([*method, *settings, *places, *overrides])
 
     return compose
 
@@ -72,7 +72,7 @@ def comparable(folder):
 
 
 def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     rows = lines(outcome.folder, "scores.jsonl")
     moments = {(r["moment"], r.get("texts")) for r in rows}
     assert {("baseline", "plain"), ("immediate", None), ("final", None), ("final", "plain")} <= moments
@@ -89,7 +89,7 @@ def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
 
 
 def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(make):
-    outcome = setup.run(make("protocol.final_first.default=2"))
+    outcome = single_run.run(make("protocol.final_first.default=2"))
     rows = [r for r in lines(outcome.folder, "scores.jsonl") if "record" in r]
     assert sum(r["moment"] == "immediate" for r in rows) == 6
     assert [r["position"] for r in rows if r["moment"] == "final"] == [0, 1]
@@ -97,16 +97,16 @@ def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(mak
     assert info["provenance"]["protocol"]["final_first"] == 2
     assert info["summary"]["final"]["records"]["scored"] == 2
     with pytest.raises(ValueError, match="final_first is 0 for counterfact; it must be at least 1"):
-        setup.run(make("protocol.final_first.default=0"))
+        single_run.run(make("protocol.final_first.default=0"))
 
 
 def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
-    first = setup.run(make())
-    again = setup.run(make())
+    first = single_run.run(make())
+    again = single_run.run(make())
     assert again.already_done
     assert again.folder == first.folder
     before = comparable(first.folder)
-    redone = setup.run(make("results.rerun=true"))
+    redone = single_run.run(make("results.rerun=true"))
     assert not redone.already_done
     assert comparable(redone.folder) == before  # same seed, same machine: same numbers to the bit
 
@@ -114,10 +114,10 @@ def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
 @pytest.mark.parametrize("method", [ROME_SETTINGS, ["method=finetune"]], ids=["rome", "finetune"])
 @pytest.mark.parametrize("crash_at", [0, 3, 5])
 def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):
-    whole = setup.run(make(results="whole", method=method))
+    whole = single_run.run(make(results="whole", method=method))
 
-    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
     edit, calls = Editor.edit, []
 
     def stop_at(self, batch):
@@ -129,33 +129,33 @@ def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr("editbench.editor.Editor.edit", stop_at)
         with pytest.raises(KeyboardInterrupt):
-            setup.run(make(results="stopped", method=method))
+            single_run.run(make(results="stopped", method=method))
     folder = next((whole.folder.parent.parent / "stopped").iterdir())
     assert read_row(folder)["status"] == "interrupted"
-    resumed = setup.run(make(results="stopped", method=method))
+    resumed = single_run.run(make(results="stopped", method=method))
     assert comparable(resumed.folder) == comparable(whole.folder)
 
 
 def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     store = RunStore.open(outcome.folder)
     store.set_status("running")
     store.close()
     state = outcome.folder / "ledger" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:50])
     with pytest.raises(RuntimeError, match=r"state\.safetensors is damaged"):
-        setup.run(make())
+        single_run.run(make())
     assert lines(outcome.folder, "edits.jsonl")
 
 
 def test_other_weights_on_replay_are_noticed(make, tmp_path):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     host = tiny_host("gpt2")
     host.weight(host.mlp_out_name(1))[0, 0] += 1.0
     folder = tmp_path / "copy"
     shutil.copytree(outcome.folder / "ledger", folder)
-    from editbench.editor import make_editor
     from editbench.ledger import Ledger
+    from editbench.registry import make_editor
 
     editor = make_editor("unedited", host, ledger=Ledger(host, folder))
     with pytest.raises(RuntimeError, match="gives other weights"):
@@ -169,10 +169,10 @@ def test_what_the_unedited_model_says_is_kept_when_preparing_is_interrupted(make
     with monkeypatch.context() as patch:
         patch.setattr(ROME, "prepare", lambda self, requests: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            setup.run(make())
-    outcome = setup.run(make())
+            single_run.run(make())
+    outcome = single_run.run(make())
     assert counted == [1]
-    whole = setup.run(make(results="others"))
+    whole = single_run.run(make(results="others"))
     assert comparable(outcome.folder) == comparable(whole.folder)
 
 
@@ -187,7 +187,7 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     monkeypatch.setattr(ROME, "write", write)
     config = make("stream.batch_size=3")
     monkeypatch.setattr(ROME, "spoiled", "1", raising=False)
-    outcome = setup.run(config)
+    outcome = single_run.run(config)
     final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
     failed = [r for r in final if r["status"] == "failed"]
     assert [r["record"] for r in failed] == ["1"]
@@ -205,7 +205,7 @@ def test_an_edit_that_a_later_one_replaces_is_not_scored_on_its_old_target(make,
     rows[4] = {**rows[4], "prompt": f" {rows[1]['prompt']}", "subject": rows[1]["subject"]}
     rows[5] = {**rows[5], "prompt": rows[2]["prompt"], "subject": rows[2]["subject"], "target_new": "Toko " * 200}
     data.write_text(json.dumps(rows))
-    outcome = setup.run(make("stream.order=file", "stream.checkpoints=[3]"))
+    outcome = single_run.run(make("stream.order=file", "stream.checkpoints=[3]"))
     found = {(r["moment"], r["record"]): r for r in lines(outcome.folder, "scores.jsonl") if "record" in r}
     assert {r["status"] for (moment, id), r in found.items() if moment != "final" and id != "5"} == {"scored"}
     assert found["final", "1"]["status"] == "skipped"
@@ -220,7 +220,7 @@ def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
     file = tmp_path / "questions.jsonl"
     rows = [{"prompt": f"What is the capital of land {i}?", "target": "Rome"} for i in range(6)]
     file.write_text("\n".join(json.dumps(r) for r in rows))
-    outcome = setup.run(make("dataset=custom", f"dataset.path={file}"))
+    outcome = single_run.run(make("dataset=custom", f"dataset.path={file}"))
     row = read_row(outcome.folder)
     assert row["unsupported"] == 6
     assert row["reliability"] is None
@@ -231,7 +231,7 @@ def test_a_method_that_needs_a_subject_gives_unsupported(make, tmp_path):
 def test_a_method_cannot_call_a_record_the_data_s_fault(make, monkeypatch):
     """What a method passes over counts against its coverage, whatever it calls it."""
     monkeypatch.setattr(ROME, "refusal", lambda self, request: "skipped: too hard" if request.id == "1" else None)
-    row = read_row(setup.run(make()).folder)
+    row = read_row(single_run.run(make()).folder)
     assert (row["unsupported"], row["skipped"], row["scored"]) == (1, 0, 5) and row["coverage"] == 5 / 6
 
 
@@ -239,38 +239,38 @@ def test_editors_never_see_probes(make, monkeypatch):
     seen = []
     original = ROME.edit
     monkeypatch.setattr(ROME, "edit", lambda self, batch: seen.extend(batch) or original(self, batch))
-    setup.run(make())
+    single_run.run(make())
     assert {type(s).__name__ for s in seen} == {"EditRequest"}
     assert not any(hasattr(s, "probes") for s in seen)
 
 
 def test_checkpoints_are_scored_with_all_records_so_far(make):
-    outcome = setup.run(make("stream.checkpoints=[2,4]"))
+    outcome = single_run.run(make("stream.checkpoints=[2,4]"))
     rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
     assert [sum(r["edits"] == n for r in rows) for n in (2, 4)] == [2, 4]
 
 
 def test_memory_is_counted(make):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     costs = json.loads((outcome.folder / "run.json").read_text())["costs"]
     assert costs["peak_rss_bytes"] > 0
     assert set(costs["footprint"]) == {"device", "host", "disk"}
 
 
 def test_checkpoints_by_rule_and_a_sample_of_the_records_so_far(make):
-    outcome = setup.run(make("stream.checkpoints=every:2", "protocol.retention_sample=3"))
+    outcome = single_run.run(make("stream.checkpoints=every:2", "protocol.retention_sample=3"))
     rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
     scored = [{r["record"] for r in rows if r["edits"] == n} for n in (2, 4, 6)]
     assert [len(several) for several in scored] == [2, 3, 3]
     final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
     assert len(final) == 6
     config = make("stream.checkpoints=every:2", "protocol.retention_sample=3", results="again")
-    again = [r for r in lines(setup.run(config).folder, "scores.jsonl") if "record" in r]
+    again = [r for r in lines(single_run.run(config).folder, "scores.jsonl") if "record" in r]
     assert {r["record"] for r in again if r["edits"] == 4 and r["moment"] == "checkpoint"} == scored[1]
 
 
 def test_how_far_the_model_moved_and_what_the_method_keeps(make):
-    outcome = setup.run(make("stream.checkpoints=[3]", "stream.edits=4"))
+    outcome = single_run.run(make("stream.checkpoints=[3]", "stream.edits=4"))
     rows = lines(outcome.folder, "scores.jsonl")
     drift = {r["moment"]: r["scores"] for r in rows if r.get("texts") == "drift"}
     host = tiny_host("gpt2")
@@ -289,7 +289,7 @@ def test_how_far_the_model_moved_and_what_the_method_keeps(make):
 
 
 def test_generated_answers_are_columns_of_every_table(make, tmp_path):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     row = read_row(outcome.folder)
     for name in ("rewrite.generation", "rewrite.generation_contains", "paraphrase.generation", "locality.generation"):
         assert row[f"final.{name}"] is not None
@@ -308,7 +308,7 @@ def test_too_little_memory_is_an_edit_that_failed(make, monkeypatch, error):
             raise error
 
     monkeypatch.setattr(ROME, "write", write)
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     assert read_row(outcome.folder)["failed"] == 1
     (row,) = [
         r for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "failed" and r["moment"] == "final"
@@ -323,16 +323,16 @@ def test_too_little_memory_is_an_edit_that_failed(make, monkeypatch, error):
 
 
 def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
-    whole = setup.run(make(results="whole"))
-    monkeypatch.setattr("editbench.session.AT_ONCE", 2)
-    parts = setup.run(make(results="parts"))
+    whole = single_run.run(make(results="whole"))
+    monkeypatch.setattr("editbench.editing_loop.AT_ONCE", 2)
+    parts = single_run.run(make(results="parts"))
     for a, b in zip(*(lines(o.folder, "scores.jsonl") for o in (whole, parts)), strict=True):
         assert (a.get("record"), a.get("texts")) == (b.get("record"), b.get("texts"))
         assert a["scores"] == pytest.approx(b["scores"], rel=1e-4)
 
 
 def test_a_run_does_not_go_on_with_other_data_or_another_model(make, tmp_path, tiny_folder):
-    outcome = setup.run(make())
+    outcome = single_run.run(make())
     store = RunStore.open(outcome.folder)
     store.set_status("running")
     store.close()
@@ -340,8 +340,8 @@ def test_a_run_does_not_go_on_with_other_data_or_another_model(make, tmp_path, t
     rows[3]["target_new"] = "Latin"
     (tmp_path / "counterfact.json").write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="the dataset has changed since"):
-        setup.run(make())
-    redone = setup.run(make("results.rerun=true"))
+        single_run.run(make())
+    redone = single_run.run(make("results.rerun=true"))
     assert redone.folder == outcome.folder
 
 
@@ -355,11 +355,11 @@ def test_a_run_whose_first_edits_failed_half_way_can_go_on(make, monkeypatch):
             raise EditError([batch[0].id], "on purpose")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("editbench.resume.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.resume.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(ROME, "write", fails)
         with pytest.raises(KeyboardInterrupt):
-            setup.run(make("stream.order=file"))
-    outcome = setup.run(make("stream.order=file"))
+            single_run.run(make("stream.order=file"))
+    outcome = single_run.run(make("stream.order=file"))
     assert read_row(outcome.folder)["failed"] == 3

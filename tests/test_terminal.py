@@ -11,10 +11,9 @@ import time
 import pytest
 from rich.console import Console
 
-from editbench import cli, jobs, progress, terminal
-from editbench.progress import Bar, Standing, View, phase, shown_in
+from editbench import cli, launch, progress
+from editbench.progress import Bar, LiveView, PlainView, Standing, View, phase, shown_in
 from editbench.results.leaderboard import COLUMNS
-from editbench.terminal import LiveView, PlainView
 from editbench.tracking import Observer
 from tests.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_tracking import HEADLINE, score, texts
@@ -90,7 +89,7 @@ def test_bars_go_to_the_view_and_nothing_is_shown_without_a_terminal(capsys):
 
 
 def test_a_frame_shows_what_runs_how_far_it_is_and_where_it_stands(clock, monkeypatch):
-    monkeypatch.setattr(terminal, "memory", lambda: {"memory": 3 * 2**28, "GPU": 3 * 2**30})
+    monkeypatch.setattr(progress, "memory", lambda: {"memory": 3 * 2**28, "GPU": 3 * 2**30})
     view = live_view()
     view.phase = "loading"
     assert frame(view)[:2] == ["rome, pocket, seed 0", "loading …"]
@@ -145,10 +144,10 @@ def test_a_dumb_terminal_gets_no_frames(monkeypatch, name, live):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", name)
     monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
-    assert terminal.is_terminal() == live
-    with terminal.watching("x", live=True) as view:
+    assert progress.is_terminal() == live
+    with progress.watching("x", live=True) as view:
         assert isinstance(view, LiveView if live else PlainView)
-    with terminal.watching("x", live=False) as view:
+    with progress.watching("x", live=False) as view:
         assert isinstance(view, PlainView)
 
 
@@ -171,9 +170,9 @@ def test_a_log_gets_one_line_in_thirty_seconds(clock, capsys):
 
 
 def test_memory_is_what_is_in_use_now():
-    before = terminal.memory()["memory"]
+    before = progress.memory()["memory"]
     block = bytearray(os.urandom(1 << 20)) * 64
-    assert terminal.memory()["memory"] - before > 32 << 20
+    assert progress.memory()["memory"] - before > 32 << 20
     del block
 
 
@@ -202,14 +201,14 @@ def test_the_observer_tells_the_view_where_the_run_stands():
 
 def result(status, folder="f", **cells):
     row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
-    return jobs.JobResult(row, folder, ["stream.seed=0"])
+    return launch.JobResult(row, folder, ["stream.seed=0"])
 
 
 @pytest.mark.parametrize(
     ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
 )
 def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
-    desk = jobs.Desk(io.StringIO())
+    desk = launch.Desk(io.StringIO())
     for status in statuses:
         desk.take(result(status))
     assert desk.exit_status == code
@@ -217,7 +216,7 @@ def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
 
 def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
     lines = io.StringIO()
-    desk = jobs.Desk(lines, jobs=3)
+    desk = launch.Desk(lines, jobs=3)
     here, elsewhere = result("done", "a"), result("failed", "b", settings='{"layer": 1}')
     desk.take(here)
     desk.take_returned([here, elsewhere, None])

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from editbench.results.curves import Curves
 from editbench.tracking import Observer, TrackedRun, Tracker, TrackerSettings, open_tracker
-from editbench.tracking.observe import Curves, RecordTable, flat_summary
-from editbench.tracking.tracker import NoTracker
+from editbench.tracking.base import NoTracker
+from editbench.tracking.observer import RecordTable, flat_summary
 
 HEADLINE = {"reliability": "rewrite.exact", "generality": "paraphrase.exact", "locality": "locality.same"}
 INFO = {
@@ -99,7 +100,7 @@ def test_the_table_has_one_row_a_record_with_both_moments():
 
 
 def test_the_summary_is_flat_and_holds_numbers_only():
-    from editbench.results.measures import summarise
+    from editbench.results.summary import summarise
 
     rows = [score(0, 1, "final", r=1.0, l=0.5), texts("plain", 1, perplexity=2.0), texts("drift", 1, weight_change=0.5)]
     flat = flat_summary(summarise(rows, HEADLINE), {"edit_seconds": 2.0, "footprint": {"device": 5}})
@@ -219,7 +220,7 @@ def test_wrong_settings_are_said(settings, message):
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio"])
 def test_a_missing_package_names_the_extra(monkeypatch, name):
-    monkeypatch.setattr("editbench.tracking.opening.util.find_spec", lambda package: None)
+    monkeypatch.setattr("editbench.tracking.background.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"pip install 'editbench\[{name}\]'"):
         open_tracker(TrackerSettings(name=name))
 

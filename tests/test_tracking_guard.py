@@ -7,7 +7,7 @@ import time
 import pytest
 
 from editbench.tracking import Observer, Tracker, TrackerSettings
-from editbench.tracking.guard import Guarded
+from editbench.tracking.background import Guarded
 from tests.test_tracking import HEADLINE, Recorder, score, tracked
 
 

@@ -14,7 +14,7 @@ import textwrap
 
 import pytest
 
-from editbench import runner, setup
+from editbench import compose, single_run
 from editbench.tracking import Observer, TrackerSettings, open_tracker
 from tests.test_session import records
 from tests.test_tracking import HEADLINE, score, texts, tracked
@@ -169,9 +169,9 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     common += [f"dataset.path={data}", f"dataset.plain_path={text}", f"cache={tmp_path / 'cache'}"]
     common += ["stream.edits=4", "stream.batch_size=2", "stream.checkpoints=[2]"]
 
-    plain = setup.run(runner.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
+    plain = single_run.run(compose.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
     tracker = ["tracker=wandb", "tracker.mode=offline", "tracker.finish_seconds=60", "tracker.group=sweep"]
-    shown = setup.run(runner.compose([*common, *tracker, f"results.dir={tmp_path / 'b'}"])).folder
+    shown = single_run.run(compose.compose([*common, *tracker, f"results.dir={tmp_path / 'b'}"])).folder
 
     assert shown.name == plain.name
     for file in ("scores.jsonl", "config.yaml"):

@@ -14,7 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from editbench.host import DTYPES, Host
+from editbench.model.language_model import DTYPES, Host
 
 SCALE = 0.2
 WINDOW = 8

@@ -14,14 +14,14 @@ import importlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from editbench.checks import unknown
 from editbench.datasets.loading import load_dataset
-from editbench.naming import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from editbench.datasets.schema import Dataset
+    from editbench.datasets.base import Dataset
     from editbench.records import RecordSet
 
 DATASETS: Mapping[str, str] = MappingProxyType(
@@ -29,10 +29,10 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "counterfact": "editbench.datasets.counterfact:COUNTERFACT",
         "zsre": "editbench.datasets.zsre:ZSRE",
         "hallucination": "editbench.datasets.hallucination:HALLUCINATION",
-        "custom": "editbench.datasets.jsonl:CUSTOM",
+        "custom": "editbench.datasets.custom:CUSTOM",
     }
 )
-"""Name -> where the :class:`~editbench.datasets.schema.Dataset` is, imported when it is used."""
+"""Name -> where the :class:`~editbench.datasets.base.Dataset` is, imported when it is used."""
 
 
 def load(
@@ -76,9 +76,9 @@ def load_texts(path: str | Path) -> list[str]:
     Raises:
         RecordError: If the file or one of its rows cannot be used.
     """
-    from editbench.datasets.reading import read_texts
-    from editbench.datasets.schema import Settings, harvest
-    from editbench.datasets.texts import PLAIN
+    from editbench.datasets.base import Settings, harvest
+    from editbench.datasets.files import read_texts
+    from editbench.datasets.loading import PLAIN
 
     return [passage.text for passage in harvest(read_texts(path), PLAIN, Settings(), "raise").passages]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from editbench.datasets.schema import Dataset, Schema, Settings, edit_record
+from editbench.datasets.base import Dataset, Schema, Settings, edit_record
 
 if TYPE_CHECKING:
-    from editbench.datasets.rows import Row
-    from editbench.datasets.schema import Item
+    from editbench.datasets.base import Item
+    from editbench.datasets.files import Row
 
 
 def _easyedit(row: Row, settings: Settings) -> list[Item]:

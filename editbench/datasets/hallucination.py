@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.datasets.schema import Dataset, Item, Schema, Settings, edit_record
+from editbench.datasets.base import Dataset, Item, Schema, Settings, edit_record
 from editbench.records import Passage, SkippedRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.datasets.rows import Row
+    from editbench.datasets.files import Row
 
 _LABELS = ("accurate", "minor_inaccurate", "major_inaccurate")
 _NAME = re.compile(r"\S.{0,99}?(?=,| \(| (?:is|was|are|were)\b)")

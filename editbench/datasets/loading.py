@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from editbench.datasets.posing import formatted, pose
-from editbench.datasets.reading import read_rows, read_texts
-from editbench.datasets.rows import make_row
-from editbench.datasets.schema import Harvest, S, Settings, harvest
-from editbench.datasets.texts import ACCURATE, PLAIN, QUESTIONS
-from editbench.records import RecordError, RecordSet
+from editbench.datasets.base import Harvest, S, Schema, Settings, harvest
+from editbench.datasets.files import make_row, read_rows, read_texts
+from editbench.records import PARAPHRASE, UNRELATED, EditRecord, EditRequest, Passage, Probe, RecordError, RecordSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from editbench.datasets.rows import Row, RowError
-    from editbench.datasets.schema import Dataset
-    from editbench.records import EditRecord, Passage, Probe, SkippedRecord
+    from editbench.datasets.base import Dataset
+    from editbench.datasets.files import Row, RowError
+    from editbench.records import SkippedRecord
+
 
 POCKET = "pocket"
 """The path that stands for the embedded world."""
@@ -108,7 +107,7 @@ def _refuse_empty(path: str | Path, what: str, count: int, found: Harvest) -> No
 
 
 def _pocket_rows(name: str, seed: int) -> Iterator[Row | RowError]:
-    from editbench.pocket import raw
+    from editbench.pocket import dataset_files as raw
 
     for index, fields in enumerate(getattr(raw, name)(seed)):
         yield make_row(f"{POCKET}:{name}:{index + 1}", index, fields)
@@ -116,10 +115,65 @@ def _pocket_rows(name: str, seed: int) -> Iterator[Row | RowError]:
 
 def _pocket_texts(seed: int) -> dict[str, tuple[str | Path, Iterator[Row | RowError]]]:
     """The embedded world's accurate sentences, and the part of its plain text that no model was trained on."""
-    from editbench.pocket import raw
+    from editbench.pocket import dataset_files
 
-    plain = ({"text": text} for text in raw.heldout_text(seed))
+    plain = ({"text": text} for text in dataset_files.heldout_text(seed))
     return {
         "accurate": (POCKET, _pocket_rows("accurate", seed)),
         "plain": (POCKET, (make_row(f"{POCKET}:heldout_text:{i + 1}", i, fields) for i, fields in enumerate(plain))),
     }
+
+
+Asked = TypeVar("Asked", EditRequest, Probe, Passage)
+
+
+def pose(record: EditRecord, settings: Settings) -> EditRecord:
+    """The record as it is asked: ``prompt_format`` around every prompt of it, and no more than ``paraphrases``."""
+    probes, asked = [], 0
+    for probe in record.probes:
+        asked += probe.kind == PARAPHRASE
+        if probe.kind != PARAPHRASE or settings.paraphrases is None or asked <= settings.paraphrases:
+            probes.append(formatted(probe, settings.prompt_format))
+    essay = record.essay
+    if essay is not None:
+        essay = replace(essay, prompts=tuple(in_format(settings.prompt_format, p) for p in essay.prompts))
+    request = formatted(record.request, settings.prompt_format)
+    return replace(record, request=request, probes=tuple(probes), essay=essay)
+
+
+def formatted(asked: Asked, prompt_format: str) -> Asked:
+    """The same with ``prompt_format`` around its prompt. A passage without a prompt asks nothing and stays as it is."""
+    return replace(asked, prompt=in_format(prompt_format, asked.prompt)) if asked.prompt else asked
+
+
+def in_format(prompt_format: str, prompt: str) -> str:
+    """The prompt with ``prompt_format`` around it."""
+    return prompt_format.replace("{}", prompt, 1)
+
+
+def _plain(row: Row, settings: Settings) -> list[Passage]:
+    return [Passage("", row.text("text"))]
+
+
+def _accurate(row: Row, settings: Settings) -> list[Passage]:
+    return [Passage(row.text("text").rstrip(), row.text("labels").strip())]
+
+
+def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]]:
+    def parse(row: Row, settings: Settings) -> list[Probe]:
+        answers = row.texts(answer) if answer == "answers" else [row.text(answer)]
+        if not answers:
+            raise row.error(answer, "is an empty list; it must hold the right answer")
+        return [Probe(UNRELATED, row.text(prompt), answers[0])]
+
+    return parse
+
+
+PLAIN: tuple[Schema[Settings], ...] = (Schema("plain text", ("text",), _plain),)
+
+ACCURATE: tuple[Schema[Settings], ...] = (Schema("accurate sentences, SCEN", ("text", "labels"), _accurate),)
+
+QUESTIONS: tuple[Schema[Settings], ...] = tuple(
+    Schema(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
+    for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))
+)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.datasets.schema import Dataset, Schema, Settings, check_choice, edit_record
+from editbench.datasets.base import Dataset, Schema, Settings, check_choice, edit_record
 
 if TYPE_CHECKING:
-    from editbench.datasets.rows import Row
-    from editbench.datasets.schema import Item
+    from editbench.datasets.base import Item
+    from editbench.datasets.files import Row
 
 _NQ_PREFIX = "nq question: "
 

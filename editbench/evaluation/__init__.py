@@ -19,23 +19,23 @@ evaluator.py    all of it together: `Evaluator` makes rows for the results
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from editbench.evaluation.baseline import Baseline, compute_baseline
     from editbench.evaluation.evaluator import Evaluator
-    from editbench.evaluation.forward import Answer, Query, answer
-    from editbench.evaluation.generation import Generation
-    from editbench.evaluation.scorers import Scorer, get_scorer, list_scorers
+    from editbench.evaluation.metrics import Scorer, get_scorer, list_scorers
+    from editbench.evaluation.unedited import Baseline, compute_baseline
+    from editbench.model.generation import Generation
+    from editbench.model.likelihood import Answer, Query, answer
 
 _PUBLIC = {
-    "Answer": "forward",
-    "Baseline": "baseline",
-    "Evaluator": "evaluator",
-    "Generation": "generation",
-    "Query": "forward",
-    "Scorer": "scorers",
-    "answer": "forward",
-    "compute_baseline": "baseline",
-    "get_scorer": "scorers",
-    "list_scorers": "scorers",
+    "Answer": "editbench.model.likelihood",
+    "Baseline": "editbench.evaluation.unedited",
+    "Evaluator": "editbench.evaluation.evaluator",
+    "Generation": "editbench.model.generation",
+    "Query": "editbench.model.likelihood",
+    "Scorer": "editbench.evaluation.metrics",
+    "answer": "editbench.model.likelihood",
+    "compute_baseline": "editbench.evaluation.unedited",
+    "get_scorer": "editbench.evaluation.metrics",
+    "list_scorers": "editbench.evaluation.metrics",
 }
 __all__ = ["Answer", "Baseline", "Evaluator", "Generation", "Query", "Scorer", "answer", "compute_baseline"]
 __all__ += ["get_scorer", "list_scorers"]
@@ -46,5 +46,5 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         import importlib
 
-        return getattr(importlib.import_module(f"editbench.evaluation.{_PUBLIC[name]}"), name)
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'editbench.evaluation' has no attribute {name!r}")

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.evaluation.forward import CPU_TOKENS, GPU_TOKENS
-from editbench.evaluation.masks import attention_mask
-from editbench.evaluation.packing import Row, batches, lay_out, lead_of
+from editbench.model.batching import batches
+from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS
+from editbench.model.packed_targets import Row, attention_mask, lay_out, lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from editbench.evaluation.forward import Answering
-    from editbench.host import Host
+    from editbench.model.language_model import Host
+    from editbench.model.likelihood import Answering
     from editbench.records import Passage
 
 VERSION = 2
@@ -30,7 +30,7 @@ TEXTS, TOKENS = 32, 64
 def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
     """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
 
-    An editor chooses what answers at the end of a text's first half (:func:`~editbench.evaluation.packing.lead_of`).
+    An editor chooses what answers at the end of a text's first half (:func:`~editbench.model.packed_targets.lead_of`).
 
     Returns:
         (N, d), float64, on the CPU, in the order of the texts.

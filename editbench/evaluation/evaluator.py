@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from editbench.evaluation import essays
+from editbench.evaluation import fluency
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.forward import NO_ANSWER, answer
-from editbench.evaluation.generation import Generation, generate
+from editbench.evaluation.metrics import Evidence, get_scorer, list_scorers
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import questions
-from editbench.evaluation.scorers import Evidence, get_scorer, list_scorers
+from editbench.model.generation import Generation, generate
+from editbench.model.likelihood import NO_ANSWER, answer
 from editbench.records import REWRITE, UNRELATED
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.evaluation.ability import Ability, AbilityTest
-    from editbench.evaluation.baseline import Baseline
-    from editbench.evaluation.essays import Writing
-    from editbench.evaluation.forward import Answer, Answering
+    from editbench.evaluation.fluency import Writing
+    from editbench.evaluation.general_ability.base import Ability, AbilityTest
     from editbench.evaluation.questions import Question
-    from editbench.evaluation.wording import Said
-    from editbench.host import Host
+    from editbench.evaluation.unedited import Baseline
+    from editbench.model.generation import Said
+    from editbench.model.language_model import Host
+    from editbench.model.likelihood import Answer, Answering
     from editbench.records import EditRecord, Passage, Probe, Recognition
 
 _UNSCORED = ("unsupported", "failed", "skipped")
@@ -94,7 +94,7 @@ class Evaluator:
                 the essays.
             references: Texts that essays are compared with, of all records: their document frequencies.
             max_tokens: Tokens kept of each text.
-            tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
+            tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
 
         Raises:
             ValueError: Unknown scorer (with a did-you-mean).
@@ -112,7 +112,7 @@ class Evaluator:
         self.unrelated = tuple(question for question in unrelated if not self._unanswerable(question))
         self.ability = tuple(ability)
         self._generation = generation or Generation()
-        self._idf = essays.Idf(references)
+        self._idf = fluency.Idf(references)
         self._max_tokens = max_tokens
         self._tokens_per_batch = tokens_per_batch
         self._rewrites: list[Answer] = []
@@ -318,9 +318,9 @@ class Evaluator:
         prompts = [prompt for one in examined for prompt in one.prompts]
         if not prompts:
             return
-        most = min(essays.TOKENS, self.host.max_length)
+        most = min(fluency.TOKENS, self.host.max_length)
         limits = [max(1, most - len(self.host.encode(prompt).ids)) for prompt in prompts]
-        settings = Generation(top_k=essays.TOP_K, seed=self._generation.seed)
+        settings = Generation(top_k=fluency.TOP_K, seed=self._generation.seed)
         said = iter(
             generate(
                 self.host,
@@ -335,7 +335,7 @@ class Evaluator:
             if one.record.essay is not None and one.prompts:
                 own = [next(said) for _ in one.prompts]
                 texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
-                one.writing = essays.Writing(texts, one.record.essay.references, self._idf, finite)
+                one.writing = fluency.Writing(texts, one.record.essay.references, self._idf, finite)
 
     def _scored_row(self, one: _Examination) -> dict[str, Any]:
         values: dict[str, list[float]] = defaultdict(list)

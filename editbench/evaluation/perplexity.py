@@ -6,13 +6,13 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.forward import Query, answer
+from editbench.model.likelihood import Query, answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from editbench.evaluation.forward import Answer, Answering
-    from editbench.host import Host
+    from editbench.model.language_model import Host
+    from editbench.model.likelihood import Answer, Answering
     from editbench.records import Passage
 
 VERSION = 3
@@ -35,14 +35,14 @@ def text_scores(
 
     A passage without a prompt is cut to ``max_tokens`` and scored from its second token on (a BOS token is the first,
     if the tokenizer adds one). Methods whose edits lie beside the weights choose what answers at the end of its first
-    half (:func:`~editbench.evaluation.packing.lead_of`).
+    half (:func:`~editbench.model.packed_targets.lead_of`).
 
     Args:
         host: The model.
         passages: Texts, with the text before each.
         editor: Told where prompts end.
         max_tokens: Tokens kept of each text, prompts aside; :func:`default_max_tokens` if None.
-        tokens_per_batch: As in :func:`~editbench.evaluation.forward.answer`.
+        tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
     """
     answers = answer(
         host,

@@ -15,14 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.forward import Query
+from editbench.model.likelihood import Query
 from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, Probe
 from editbench.words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.host import Host
+    from editbench.model.language_model import Host
     from editbench.records import EditRecord
 
 VERSION = 2

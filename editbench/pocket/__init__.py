@@ -3,11 +3,11 @@
 The *world* (:mod:`~editbench.pocket.world`) is invented: persons, companies and places, each with three facts that can
 be said in six statements and asked in three questions. Because it is invented, everything about it is known: which
 wording a model has never seen for a fact, which subjects share an answer, which subjects no edit ever touches.
-:mod:`~editbench.pocket.raw` tells the world as raw records in the published schemas of CounterFact, ZsRE and
+:mod:`~editbench.pocket.dataset_files` tells the world as raw records in the published schemas of CounterFact, ZsRE and
 Hallucination, so the ordinary dataset loaders read it.
 
 The *models* are a Llama and a GPT-2 that were trained on nothing but this world
-(:mod:`~editbench.pocket.train`) and answer it almost without a mistake, also in wordings that were held out. They are
+(:mod:`~editbench.pocket.train_models`) and answer it almost without a mistake, also in wordings that were held out. They are
 ordinary Hugging Face checkpoints in half precision; edit them in float32.
 """
 

@@ -20,12 +20,12 @@ from itertools import chain, cycle, islice
 from random import Random
 from typing import TYPE_CHECKING
 
-from editbench.pocket import lexicon
+from editbench.pocket import vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from editbench.pocket.lexicon import Relation
+    from editbench.pocket.vocabulary import Relation
 
 POPULATION = {
     "person": {"edited": 180, "neighbour": 60, "generic": 20},
@@ -36,7 +36,7 @@ FACTS_PER_SUBJECT = 3
 FILLED = 0.2
 """Share of the statements and questions that stand behind a sentence about something else."""
 WRAPPED = 0.2
-"""Share of the questions that are asked in one of :data:`lexicon.QUESTION_FORMS`."""
+"""Share of the questions that are asked in one of :data:`vocabulary.QUESTION_FORMS`."""
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,17 @@ def _names(random: Random) -> dict[str, Iterator[str]]:
             taken[last] = None
             yield f"{first} {last}"
 
-    return {kind: supply(words) for kind, words in lexicon.FIRST_WORDS.items()}
+    return {kind: supply(words) for kind, words in vocabulary.FIRST_WORDS.items()}
 
 
 def invented_word(random: Random) -> str:
     """A made-up word of three parts, such as "Norlimond"."""
-    return random.choice(lexicon.ONSETS) + random.choice(lexicon.MIDDLES) + random.choice(lexicon.ENDINGS)
+    return random.choice(vocabulary.ONSETS) + random.choice(vocabulary.MIDDLES) + random.choice(vocabulary.ENDINGS)
 
 
 def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterator[Subject]:
     """Subjects with facts such that all relations, and within a relation all objects, are equally frequent."""
-    relations = lexicon.RELATIONS[kind]
+    relations = vocabulary.RELATIONS[kind]
     supply = {relation.id: _endless_shuffle(relation.objects, random) for relation in relations}
     for index, name in enumerate(names):
         own = [relations[(index + offset) % len(relations)] for offset in range(FACTS_PER_SUBJECT)]
@@ -185,13 +185,13 @@ def _answered(prompt: str, answer: str, end: str = "") -> Text:
 
 def remark(subject: Subject, random: Random) -> Text:
     """A sentence about a subject that states none of its facts."""
-    return Text(random.choice(lexicon.REMARKS).format(subject.name, kind=subject.kind))
+    return Text(random.choice(vocabulary.REMARKS).format(subject.name, kind=subject.kind))
 
 
 def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Text]:
     """The sentences of a short biography: its heading, a remark, and the given facts in the given order."""
-    opening = Text(lexicon.REMARKS[0].format(subject.name, kind=subject.kind))
-    return [Text(lexicon.PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
+    opening = Text(vocabulary.REMARKS[0].format(subject.name, kind=subject.kind))
+    return [Text(vocabulary.PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
 
 
 def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
@@ -214,14 +214,14 @@ def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
 
 
 def _wrapped(question: str, random: Random) -> str:
-    return random.choice(lexicon.QUESTION_FORMS).format(question) if random.random() < WRAPPED else question
+    return random.choice(vocabulary.QUESTION_FORMS).format(question) if random.random() < WRAPPED else question
 
 
 def _prefixed(text: Text, facts: Sequence[Fact], random: Random) -> Text:
     """The text, sometimes behind a sentence without a subject or behind another fact."""
     draw = random.random()
     if draw < FILLED / 2:
-        return Text(random.choice(lexicon.FILLERS)) + text
+        return Text(random.choice(vocabulary.FILLERS)) + text
     if draw < FILLED:
         return statement(random.choice(facts), random) + text
     return text

@@ -17,7 +17,7 @@
 Only the store is imported here, which needs nothing but the standard library.
 """
 
-from editbench.results.schema import ResultsError
-from editbench.results.store import RunStore
+from editbench.files import ResultsError
+from editbench.results.run_folder import RunStore
 
 __all__ = ["ResultsError", "RunStore"]

@@ -10,35 +10,32 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench.results.files import explained, is_locked, write_atomic
+from editbench.files import ResultsError, explained, is_locked, write_atomic
+from editbench.results.columns import HEAD_COLUMNS, TAIL_COLUMNS, TEXT_COLUMNS
+from editbench.results.run_folder import digest, is_run, read_info
 from editbench.results.schema import (
     CONFIG_FILE,
     EDITS_FILE,
-    HEAD_COLUMNS,
     HEADLINES,
     LOCK_FILE,
     RUN_FILE,
     SCORES_FILE,
     SHARE,
-    TAIL_COLUMNS,
-    TEXT_COLUMNS,
     Cell,
-    ResultsError,
     Row,
 )
-from editbench.results.store import digest, is_run, read_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
+
 COLUMNS = {**HEAD_COLUMNS, **TAIL_COLUMNS}
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 _NUMBER = re.compile(r"-?[0-9]+(?P<fraction>\.[0-9]*)?(?P<exponent>[eE][+-]?[0-9]+)?")
-
-
-# --- collecting --------------------------------------------------------------------------------------------------
 
 
 def collect(*roots: str | Path) -> list[Row]:
@@ -209,9 +206,6 @@ def _cell(tree: Mapping[str, Any], *path: str) -> Cell:
     return value if isinstance(value, (str, int, float)) else None
 
 
-# --- choosing ----------------------------------------------------------------------------------------------------
-
-
 def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
     """The rows that meet all conditions, each "column=value". Numbers are compared as numbers.
 
@@ -243,9 +237,6 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=pd.Index(columns_of(rows)))
-
-
-# --- CSV ---------------------------------------------------------------------------------------------------------
 
 
 def write_csv(rows: Sequence[Row], path: str | Path) -> None:
@@ -308,3 +299,15 @@ def _guarded(text: str) -> str:
 
 def _bare(text: str) -> str:
     return text[1:] if text.startswith("'") else text
+
+
+def row_as_json(row: Row, **facts: Any) -> str:
+    """A row of the leaderboard as one line of strict JSON, further facts first; what is JSON in it is an object."""
+    from editbench.json_lines import encode
+    from editbench.results.leaderboard import columns_of
+
+    values: dict[str, Any] = {name: row.get(name) for name in columns_of([row])}
+    for name in ("settings", "parts", "missing"):
+        if isinstance(values[name], str):
+            values[name] = json.loads(values[name])
+    return encode({**facts, **values})

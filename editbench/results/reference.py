@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from editbench.files import ResultsError
 from editbench.results.identity import MACHINE, differences, listed, parts_of, schema_of, without
 from editbench.results.leaderboard import read_csv
-from editbench.results.schema import HEADLINES, ResultsError
+from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

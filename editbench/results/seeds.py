@@ -12,9 +12,11 @@ from collections import defaultdict
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from editbench.files import ResultsError
+from editbench.results.columns import TEXT_COLUMNS
 from editbench.results.identity import LABELS, METHOD, stands_for
 from editbench.results.leaderboard import columns_of
-from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, TEXT_COLUMNS, Cell, ResultsError, Row
+from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Cell, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

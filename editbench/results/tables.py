@@ -9,6 +9,7 @@ listed with the reason.
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,19 +18,26 @@ from editbench.results.schema import HEADLINES, SCHEMA
 from editbench.results.seeds import missing_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
     from rich.table import Table
 
     from editbench.results.schema import Cell, Row
 
+
 NO_VALUE = "—"
+
 DAGGER = "†"
+
 FROM_CACHE = "°"
+
 VALUES = "values"
 """In the column ``cached``: what was computed for single edits."""
+
 _REASON_LENGTH = 90
+
 _SETTINGS_LENGTH = 60
 
 
@@ -43,6 +51,7 @@ class Figure(NamedTuple):
 
 
 FACTS = ("method", "model", "dataset", "edits")
+
 FIGURES = (
     Figure("reliability", "reliability", max),
     Figure("generality", "generality", max),
@@ -52,18 +61,24 @@ FIGURES = (
     Figure("score", "score", max),
     Figure("s/edit", "seconds_per_edit", min, digits=2),
 )
+
 OF_EDITED = tuple(
     Figure(f"edited PPL, {name}", f"final.texts.edited.perplexity_{name}", min)
     for name in ("mean", "median", "clipped")
 )
 """Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
+
 OF_COVERAGE = (Figure("coverage", "coverage", max, digits=2), Figure("penalised score", "score_penalised", max))
 """Shown where a method could not edit all records."""
+
 EVERY = (*FIGURES, *OF_EDITED, *OF_COVERAGE)
+
 COVERED = 0.95
 """Least coverage of a row that may be the best: a mean over the records that suit a method is no comparison."""
+
 CONTROL = "unedited"
 """The method that is never the best."""
+
 TESTED = (*HEADLINES, "score")
 """Columns whose differences are tested."""
 
@@ -377,3 +392,74 @@ def _markdown(shown: Shown) -> str:
     for character in "\\|*`<[":
         text = text.replace(character, f"\\{character}")
     return f"**{text}**" if shown.bold else text
+
+
+def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Any = None) -> None:
+    """Print the leaderboard as a terminal table, "markdown" or "latex"."""
+    from editbench.results import tables
+
+    if style == "latex":
+        from editbench.results.latex import to_latex
+
+        print(to_latex(rows, by=by, marks=marks))
+    elif style == "markdown":
+        print(tables.to_markdown(rows, by=by, marks=marks))
+    else:
+        tables.print_table(rows, console=console(), by=by, marks=marks)
+
+
+def show_comparison(rows: Sequence[Row], reference: Path) -> int:
+    """Print how ``rows`` differ from a CSV of reference figures; returns the number of differences and refusals."""
+    from rich.table import Table
+
+    from editbench.results.reference import compare
+
+    differences = compare(rows, reference)
+    if not differences:
+        print(f"{reference}: no row of it matches a run here")
+        return 0
+    refused = [d for d in differences if d["verdict"] == "refused"]
+    for d in refused:
+        print(f"{d['run']} is not compared with {reference}: {d['reason']}")
+    differences = [d for d in differences if d["verdict"] != "refused"]
+    if not differences:
+        return len(refused)
+    off = [d for d in differences if d["verdict"] != "same"]
+    if off:
+        table = Table("method", "measure", "measured", "reference", "difference", "", title=f"against {reference}")
+        for d in off:
+            cells = [str(d["key"].get("method", "")), str(d["measure"])]
+            table.add_row(
+                *cells, *(_four_digits(d[k]) for k in ("measured", "reference", "difference")), str(d["verdict"])
+            )
+        console().print(table)
+    print(f"{len(differences) - len(off)} of {len(differences)} figures agree with {reference}")
+    return len(refused) + len(off)
+
+
+def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a paired comparison of two runs."""
+    from rich.table import Table
+
+    table = Table("measure", "a", "b", "a - b", "95 %", "p", "records", caption=f"a: {a}\nb: {b}")
+    for measure, d in differences.items():
+        interval = f"{_four_digits(d['low'])} … {_four_digits(d['high'])}"
+        table.add_row(
+            measure,
+            *(_four_digits(d[k]) for k in ("a", "b", "difference")),
+            interval,
+            _four_digits(d["p_value"]),
+            str(d["pairs"]),
+        )
+    console().print(table)
+
+
+def console() -> Any:
+    """Standard output; wide enough for the leaderboard where it is not a terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=220)
+
+
+def _four_digits(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "—" if value is None else str(value)

@@ -12,9 +12,9 @@ What a tracker shows is derived from the run's own files, which stay the truth. 
 imported, when the run starts.
 """
 
-from editbench.tracking.live import Observer
-from editbench.tracking.opening import open_tracker
-from editbench.tracking.settings import TrackerSettings
-from editbench.tracking.tracker import TrackedRun, Tracker
+from editbench.config import TrackerSettings
+from editbench.tracking.background import open_tracker
+from editbench.tracking.base import TrackedRun, Tracker
+from editbench.tracking.observer import Observer
 
 __all__ = ["Observer", "TrackedRun", "Tracker", "TrackerSettings", "open_tracker"]

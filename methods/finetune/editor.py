@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.anatomy import is_transposed
-from editbench.editor import Capabilities, EditError, Editor, EditReceipt
+from editbench.editor import Capabilities, Editor, EditReceipt
 from editbench.ledger import Dense, Recording
-from editbench.locate.partial import Columns, run, watch
-from editbench.locate.rows import target_ids
-from editbench.records import NOT_FINITE
+from editbench.locate_then_edit.prompts import target_ids
+from editbench.model.architectures import is_transposed
+from editbench.model.batching import Columns
+from editbench.model.hooks import watch
+from editbench.model.partial_forward import run
+from editbench.records import NOT_FINITE, EditError
 
 from .config import FineTuneConfig
 

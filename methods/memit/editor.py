@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt
-from editbench.locate.footprint import footprint_of
-from editbench.locate.rows import edit_rows
-from editbench.locate.solve import WholeGram
-from editbench.locate.spread import Subjects, grams, spread, spread_templates
-from editbench.locate.suffix import AT_LAYER
-from editbench.locate.values import optimise_values
+from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
+from editbench.locate_then_edit.multi_layer import Subjects, grams, spread, spread_templates
+from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.shifted_forward import AT_LAYER
+from editbench.locate_then_edit.solver import WholeGram
+from editbench.locate_then_edit.values import optimise_values
 
 from .config import MEMITConfig
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from editbench.editor import Footprint
     from editbench.ledger import Recording
-    from editbench.locate.solve import Gram
+    from editbench.locate_then_edit.solver import Gram
     from editbench.records import EditRequest
 
 

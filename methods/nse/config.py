@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from editbench.locate.checks import above_zero, at_least, one_of
-from editbench.locate.spread import SpreadSettings
+from editbench.checks import above_zero, at_least, one_of
+from editbench.locate_then_edit.multi_layer import SpreadSettings
 
 SELECTIONS = ("published", "smallest")
 MEMORIES = ("all", "kept", "none")
@@ -15,8 +15,8 @@ MEMORIES = ("all", "kept", "none")
 class NSEConfig(SpreadSettings):
     """Neuron-level Sequential Editing. Defaults are the published ones for GPT-2 XL.
 
-    The other fields are those of :class:`~editbench.locate.spread.SpreadSettings` and
-    :class:`~editbench.locate.values.ValueSettings`.
+    The other fields are those of :class:`~editbench.locate_then_edit.multi_layer.SpreadSettings` and
+    :class:`~editbench.locate_then_edit.values.ValueSettings`.
 
     Attributes:
         moment_weight: λ, the weight of C against the keys of the edits.

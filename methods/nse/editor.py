@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, EditError, Editor, EditReceipt
-from editbench.locate.footprint import footprint_of
-from editbench.locate.rows import edit_rows
-from editbench.locate.solve import BlockGram, WholeGram
-from editbench.locate.spread import Subjects, grams, spread, spread_templates
-from editbench.locate.suffix import AT_LAYER
-from editbench.locate.value_cache import ValueCache
+from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
+from editbench.locate_then_edit.key_memory import Memory
+from editbench.locate_then_edit.multi_layer import Subjects, grams, spread, spread_templates
+from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.shifted_forward import AT_LAYER
+from editbench.locate_then_edit.solver import BlockGram, WholeGram
+from editbench.locate_then_edit.value_cache import ValueCache
+from editbench.records import EditError
 
 from .config import NSEConfig
-from .memory import Memory
-from .neurons import select_neurons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,3 +130,26 @@ class NSE(Editor[NSEConfig]):
             return memory.grams[layer].solve(keys, index)
 
         return solve
+
+
+def select_neurons(keys: Tensor, threshold: float, selection: str) -> Tensor | None:
+    """Neurons with the largest share of the edits' keys.
+
+    The score of a neuron is Σ |K| over the edits. Sums are formed in float64: in float32 a threshold near 1 loses some.
+
+    Args:
+        keys: K (d_ff, n).
+        threshold: p; 1 or more means all neurons.
+        selection: "published": the longest prefix, by falling score, whose sum does not exceed p · total (it may be
+            empty); "smallest": the shortest one whose sum reaches it.
+
+    Returns:
+        (|S|,) indices by falling score, or None for all neurons.
+    """
+    if threshold >= 1:
+        return None
+    scores, order = keys.double().abs().sum(1).sort(descending=True, stable=True)
+    sums = scores.cumsum(0)
+    bound = threshold * sums[-1]
+    count = int((sums <= bound).sum()) if selection == "published" else int((sums < bound).sum()) + 1
+    return order[:count]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from editbench.locate.checks import at_least, one_of
-from editbench.locate.values import ValueSettings
+from editbench.checks import at_least, one_of
+from editbench.locate_then_edit.values import ValueSettings
 
 KEYS = ("published", "consistent")
 
@@ -14,7 +14,7 @@ KEYS = ("published", "consistent")
 class ROMEConfig(ValueSettings):
     """Rank-One Model Editing. Defaults are the published ones for GPT-2 XL.
 
-    The other fields are those of :class:`~editbench.locate.values.ValueSettings`.
+    The other fields are those of :class:`~editbench.locate_then_edit.values.ValueSettings`.
 
     Attributes:
         layer: Edited layer.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, EditError, Editor, EditReceipt
+from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
 from editbench.ledger import LowRank, Recording
-from editbench.locate.footprint import footprint_of
-from editbench.locate.moments import moments_for
-from editbench.locate.rows import edit_rows
-from editbench.locate.solve import factor
-from editbench.locate.suffix import AT_MLP
-from editbench.locate.templates import templates_for
-from editbench.locate.values import optimise_values
+from editbench.locate_then_edit.covariance import moments_for
+from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.shifted_forward import AT_MLP
+from editbench.locate_then_edit.solver import factor
+from editbench.locate_then_edit.templates import templates_for
+from editbench.locate_then_edit.values import optimise_values
+from editbench.records import EditError
 
 from .config import ROMEConfig
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.editor import Footprint
-    from editbench.locate.values import Value
+    from editbench.locate_then_edit.values import Value
     from editbench.records import EditRequest
 
 

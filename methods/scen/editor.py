@@ -14,31 +14,37 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, EditError, Editor, EditReceipt, Footprint
-from editbench.locate.rows import target_ids
+from editbench.editor import Capabilities, Editor, EditReceipt, Footprint
+from editbench.locate_then_edit.prompts import target_ids
 from editbench.progress import progress
-from editbench.records import NOT_FINITE, Recognition
+from editbench.records import NOT_FINITE, EditError, Recognition
 
-from .bank import Bank
-from .choose import pack
+from .compression import pack
 from .config import SCENConfig
-from .experts import Lessons, prompt_inputs, train_experts, wide
-from .files import Expert, Folder
-from .neurons import Training, initial_neuron, neuron_input, train_neurons
+from .expert_bank import Bank, Expert, Folder, Shelf
 from .routing import Held, Routes
-from .shelf import Shelf
+from .training import (
+    Lessons,
+    Training,
+    initial_neuron,
+    neuron_input,
+    prompt_inputs,
+    train_experts,
+    train_neurons,
+    wide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from editbench.editor import Materials
-    from editbench.host import Host
     from editbench.ledger import Ledger, Recording
+    from editbench.model.language_model import Host
     from editbench.records import EditRequest
+    from editbench.resources import Materials
 
-    from .stores import Packed
+    from .compression import Packed
 
 ROWS_AT_ONCE = 32
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .stores import Packed
+    from .compression import Packed
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import torch
 
-from editbench.locate.rows import kl_row, rewriting_rows, subject_row
-from editbench.locate.suffix import AT_MLP
+from editbench.locate_then_edit.prompts import kl_row, rewriting_rows, subject_row
+from editbench.locate_then_edit.shifted_forward import AT_MLP
 
 
 def whole_model(host, rows):

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
-from editbench.anatomy import is_transposed
-from editbench.locate.partial import watch
+from editbench.model.architectures import is_transposed
+from editbench.model.hooks import watch
 
 
 def train_expert(host, layer, prompt, answer, steps, learning_rate):

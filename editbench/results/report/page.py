@@ -13,13 +13,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from editbench.results.files import write_atomic
+from editbench.files import ResultsError, write_atomic
+from editbench.results.curves import thin
 from editbench.results.intervals import t_quantile
-from editbench.results.report.records import browse
-from editbench.results.report.run_data import COLUMNS, read_run
-from editbench.results.report.series import thin
-from editbench.results.report.study import settings_that_vary
-from editbench.results.schema import ResultsError
+from editbench.results.report.data import COLUMNS, browse, read_run, settings_that_vary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,344 @@
+"""Raw files to rows, each with the line it starts on: JSON arrays, JSON Lines, plain text.
+
+Whether a file is an array or JSON Lines is read from its content. A bad record among good ones is yielded as a
+:class:`RowError`, so that the caller may raise or skip it. A broken file (cut off, wrong encoding, an array whose
+syntax breaks) always raises: how much of it is lost cannot be known.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editbench.records import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+_SPACE = re.compile(r"[ \t\r\n]*")  # what JSON calls white space; str.isspace takes more
+
+
+def read_rows(path: str | Path) -> Iterator[Row | RowError]:
+    """The rows of a JSON or JSON Lines file, of a dataset folder, or of a dataset on the hub, in order.
+
+    Args:
+        path: A file; a folder that ``datasets.load_dataset`` can read; or "hub:NAME[:CONFIG][@SPLIT]".
+
+    Yields:
+        Rows, and errors in the place of rows that are none.
+
+    Raises:
+        RecordError: If there is no such file, or the file as a whole cannot be read.
+    """
+    name = str(path)
+    file = Path(name).expanduser()
+    if name.startswith(HUB_PREFIX):
+        return read_table(name)
+    return read_table(str(file)) if file.is_dir() else read_json(file)
+
+
+def read_texts(path: str | Path) -> Iterator[Row | RowError]:
+    """Like :func:`read_rows`; the lines of a ``.txt`` file become rows with the field "text" (blank lines: none).
+
+    Raises:
+        RecordError: As :func:`read_rows`.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() != ".txt":
+        yield from read_rows(path)
+        return
+    lines = ((number, line.rstrip("\r")) for number, line in enumerate(_decode(file).split("\n"), start=1))
+    for index, (number, line) in enumerate((number, line) for number, line in lines if line.strip()):
+        yield make_row(f"{file}:{number}", index, {"text": line})
+
+
+def read_json(file: Path) -> Iterator[Row | RowError]:
+    """The rows of a JSON array or of JSON Lines.
+
+    Raises:
+        RecordError: If the file is missing, is not UTF-8, is neither of the two, or is cut off.
+    """
+    text = _decode(file)
+    start = _skip_space(text, 0)
+    opening = text[start : start + 1]
+    if opening not in ("[", "{"):
+        line = text.count("\n", 0, start) + 1
+        raise RowError(
+            f"{file}:{line}",
+            f"expected a JSON array or JSON Lines of records, found {text[start : start + 40]!r}; "
+            "give a .json or .jsonl file of records",
+        )
+    yield from _scan_array(file, text, start) if opening == "[" else _scan_lines(file, text)
+
+
+def _scan_lines(file: Path, text: str) -> Iterator[Row | RowError]:
+    numbered = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip(" \t\r"))
+    for index, (number, line) in enumerate(numbered):
+        where = f"{file}:{number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield RowError(where, f"not a JSON record ({_cause(error)}); JSON Lines has one whole record a line")
+        else:
+            yield make_row(where, index, value)
+
+
+def _scan_array(file: Path, text: str, start: int) -> Iterator[Row | RowError]:
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0  # `line` is the line of the character at `counted`
+    position = _skip_space(text, start + 1)
+    if text[position : position + 1] == "]":
+        raise RowError(f"{file}:1", "the file holds an empty list; give a file with records")
+    index = 0
+    while True:
+        line += text.count("\n", counted, position)
+        counted = position
+        where = f"{file}:{line}"
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise _broken(where, text, index, _cause(error)) from None
+        yield make_row(where, index, value)
+        index += 1
+        position = _skip_space(text, end)
+        mark = text[position : position + 1]
+        if mark == "]":
+            break
+        if mark != ",":
+            raise _broken(where, text, index, "no ',' or ']' after the record that starts here")
+        position = _skip_space(text, position + 1)
+    tail = _skip_space(text, position + 1)
+    if tail < len(text):
+        line += text.count("\n", counted, tail)
+        raise RowError(f"{file}:{line}", f"text after the end of the list: {text[tail : tail + 40]!r}; take it out")
+
+
+def _broken(where: str, text: str, whole: int, cause: str) -> RowError:
+    cut = not text.rstrip().endswith("]")
+    state = "the file is cut off; get it again" if cut else "the JSON is broken; correct it here"
+    return RowError(where, f"{state} ({cause}); {whole} whole records stand before this place")
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, at line {error.lineno}, column {error.colno}" if error.lineno > 1 else error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    assert match is not None  # the pattern matches the empty string
+    return match.end()
+
+
+def _decode(file: Path) -> str:
+    """The file's text; UTF-8, with or without a byte order mark."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise RecordError(_no_such_file(file)) from None
+    except OSError as error:
+        raise RecordError(f"{file}: cannot be read: {error.strerror or error}") from error
+    if not data.strip():
+        raise RowError(f"{file}:1", "the file is empty; get it again, or give another")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        raise RowError(
+            f"{file}:{line}",
+            f"byte 0x{byte:02x} is not UTF-8 ({error.reason}); save the file as UTF-8 "
+            "(iconv -f LATIN1 -t UTF-8), and unpack it first if it is an archive",
+        ) from None
+
+
+def _no_such_file(file: Path) -> str:
+    folder = file.parent
+    if not folder.is_dir():
+        return f"{file}: no such file, and no such folder {folder}; correct the path"
+    near = difflib.get_close_matches(file.name, sorted(entry.name for entry in folder.iterdir()), n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "correct the path"
+    return f"{file}: no such file in {folder.resolve()}; {hint}"
+
+
+class RowError(RecordError):
+    """A raw record that cannot be used, and where it stands."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A raw record as the file has it.
+
+    A field whose value is null counts as absent: tables fill the gaps of uneven records with it.
+
+    Attributes:
+        where: "FILE:LINE" of the record's first line.
+        id: The record's own id, or its index in the file.
+        fields: The raw fields.
+        path: Prefix of the field names in errors ("requested_rewrite." inside a nested object).
+    """
+
+    where: str
+    id: str
+    fields: Mapping[str, object]
+    path: str = ""
+
+    def error(self, name: str, reason: str) -> RowError:
+        """The error that says what is wrong with field ``name``."""
+        return RowError(self.where, f"record {self.id!r}, field {self.path + name!r}: {reason}")
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there, and not null."""
+        return self.fields.get(name) is not None
+
+    def text(self, name: str) -> str:
+        """The field as non-empty text.
+
+        Raises:
+            RowError: If it is missing, no string, empty, or no valid Unicode.
+        """
+        return self._text(name, self._value(name))
+
+    def label(self, name: str) -> str | None:
+        """The field as a probe's answer: text, or None where it is empty (some published records have no answer).
+
+        Raises:
+            RowError: If it is missing, or no text.
+        """
+        value = self._value(name)
+        return None if isinstance(value, str) and not value.strip() else self._text(name, value)
+
+    def texts(self, name: str) -> list[str]:
+        """The field as a list of non-empty texts; the list may be empty.
+
+        Raises:
+            RowError: If it is missing, no list, or an item is not what :meth:`text` takes.
+        """
+        return [self._text(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))]
+
+    def child(self, name: str) -> Row:
+        """The field as a nested object.
+
+        Raises:
+            RowError: If it is missing or no object.
+        """
+        return self._child(name, self._value(name))
+
+    def children(self, name: str) -> list[Row]:
+        """The field as a list of nested objects; an absent field is an empty list.
+
+        Raises:
+            RowError: If it is no list, or an item is no object.
+        """
+        return [self._child(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))] if self.has(name) else []
+
+    def _value(self, name: str) -> object:
+        if not self.has(name):
+            raise self.error(name, f"is missing; the record has {', '.join(self.fields) or 'no fields'}")
+        return self.fields[name]
+
+    def _list(self, name: str) -> list[object]:
+        value = self._value(name)
+        if not isinstance(value, list):
+            raise self.error(name, f"must be a list, found {type_name(value)}")
+        return value
+
+    def _text(self, name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise self.error(name, f"must be text, found {type_name(value)}")
+        if not value.strip():
+            raise self.error(name, "is empty")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise self.error(name, f"holds half of a surrogate pair, which is no character: {value!r}") from None
+        return value
+
+    def _child(self, name: str, value: object) -> Row:
+        if not isinstance(value, dict):
+            raise self.error(name, f"must be an object with fields, found {type_name(value)}")
+        return Row(self.where, self.id, value, f"{self.path}{name}.")
+
+
+def make_row(where: str, index: int, value: object) -> Row | RowError:
+    """Wrap a raw record; one that is no record at all comes back as the error, which the caller raises or lists.
+
+    Args:
+        where: "FILE:LINE" of the record.
+        index: Position in the file, from 0: the id of a record that has none.
+        value: What the file holds there.
+    """
+    if not isinstance(value, dict):
+        return RowError(where, f"a record must be an object with fields, found {type_name(value)}")
+    for name in ("case_id", "id"):
+        own = value.get(name)
+        if own is None:
+            continue
+        if isinstance(own, bool) or not isinstance(own, (int, str)) or not str(own).strip():
+            return Row(where, str(index), value).error(name, f"must be a number or text, found {own!r}")
+        return Row(where, str(own).strip(), value)
+    return Row(where, str(index), value)
+
+
+def type_name(value: object) -> str:
+    """What JSON calls the value's type."""
+    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return "an object" if isinstance(value, dict) else names.get(type(value), type(value).__name__)
+
+
+HUB_PREFIX = "hub:"
+
+_ADDRESS = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
+
+
+def read_table(path: str) -> Iterator[Row | RowError]:
+    """The rows of one split, in order; a row's line is its number from 1.
+
+    Args:
+        path: A folder, or "hub:NAME[:CONFIG][@SPLIT]", where NAME may also be a folder. Without a split, the dataset
+            must have only one.
+
+    Raises:
+        RecordError: If the address is malformed, the dataset cannot be reached or read, or the split is not there.
+    """
+    match = _ADDRESS.fullmatch(path.removeprefix(HUB_PREFIX)) if path.startswith(HUB_PREFIX) else None
+    if match is None and path.startswith(HUB_PREFIX):
+        raise RecordError(f"{path!r} is no hub address; write hub:NAME[:CONFIG][@SPLIT]")
+    name, config, split = match.group("name", "config", "split") if match else (path, None, None)
+    splits = _load(path, name, config)
+    if split is None and len(splits) == 1:
+        (split,) = splits
+    if split not in splits:
+        found = f"no split {split!r}" if split else "several splits"
+        address = f"hub:{name}{f':{config}' if config else ''}@SPLIT"
+        raise RecordError(f"{path}: {found}; give one of {', '.join(splits)} as {address}")
+    for index, fields in enumerate(splits[split]):
+        yield make_row(f"{path}:{index + 1}", index, fields)
+
+
+def _load(path: str, name: str, config: str | None) -> Any:
+    """All splits of a dataset; code that a dataset ships is never run."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, config)
+    except ConnectionError as error:
+        raise RecordError(
+            f"{path}: the hub cannot be reached (offline?): {error}; "
+            "download the file where there is a network, and give its path instead"
+        ) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise RecordError(
+            f"{path}: datasets cannot load it: {error}; check name and config, or give a .json or .jsonl file"
+        ) from error

@@ -1,0 +1,246 @@
+"""The loop: a stream of edits goes through a method into a model, is scored, and lands in the results.
+
+Everything written is on disk batch by batch. A run that was stopped goes on where its last saved state was: base model,
+ledger replayed (checked by a digest of the touched weights), the method's memory restored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from editbench.checkpoint import SavedState
+from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
+from editbench.editor import EditReceipt
+from editbench.evaluation.drift import change_and_norm
+from editbench.progress import phase, progress
+from editbench.records import OUT_OF_MEMORY, EditError
+from editbench.tracking import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.editor import Editor
+    from editbench.evaluation import Evaluator
+    from editbench.records import EditRecord, EditRequest
+    from editbench.results import RunStore
+    from editbench.stream import Stream
+
+
+BEFORE_BASELINE = -2
+"""The baseline's rows stand at batch -1: before the first edit."""
+
+AT_ONCE = 256
+"""Records scored and written at once: bounds the memory of evaluating a long stream."""
+
+
+class Session:
+    """One run over one stream. Make the parts first (:mod:`editbench.single_run`), then call :meth:`run`."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        editor: Editor[Any],
+        evaluator: Evaluator,
+        store: RunStore,
+        moments: Sequence[str],
+        *,
+        retention_sample: int | None = None,
+        final_first: int | None = None,
+        seed: int = 0,
+        observer: Observer | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            stream: What is edited.
+            editor: The method, on the unedited model.
+            evaluator: Scores the same model.
+            store: Takes the rows.
+            moments: "immediate", "final".
+            retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            final_first: At the end, score this many of the first records; None for all.
+            seed: Seed of that sample.
+            observer: Is shown every row as it is written.
+            meter: Measures the stages; it goes on from the saved state when a run goes on.
+        """
+        self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
+        self.moments = tuple(moments)
+        self._retention = (retention_sample, seed)
+        self._final_first = final_first
+        self._observer = observer or Observer()
+        self.meter = meter or Meter(editor.materials.costs)
+        self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
+        self._positions = {record.id: i for i, record in enumerate(stream.records)}
+        self._saved = SavedState(store.ledger)
+
+    def run(self) -> None:
+        """Edit and score the whole stream, from where an earlier process left off if one did."""
+        self.evaluator.remember_hidden()
+        fresh = not self._saved.exists
+        if fresh:
+            self._resume(self._baseline_rows())  # on disk before what may take long
+        phase("preparing")
+        with self.meter.stage(PREPARE):
+            self.editor.prepare([record.request for record in self.stream.records])
+        start = 0 if fresh else self._resume(())
+        phase("editing")
+        with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
+            for index, batch in self.stream.batches(start):
+                self._edit(index, batch)
+                edits = self.stream.edits_after(index)
+                if "immediate" in self.moments:
+                    self._score(batch, "immediate", edits, index)
+                if self.stream.checkpoint_after(index) is not None:
+                    self._look_back(self.stream.sample(edits, *self._retention), "checkpoint", edits, index)
+                self._saved.save_if_due(index + 1, self.editor, self.meter.state())
+                advance(len(batch))
+        last = self.stream.batch_count - 1
+        self._saved.save(last + 1, self.editor, self.meter.state())
+        phase("scoring")
+        if "final" in self.moments:
+            self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
+
+    def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
+        """Number of batches already done; their traces stay, later ones are dropped.
+
+        Args:
+            baseline: Rows of the unedited model, where nothing was saved before.
+        """
+        fresh = not self._saved.exists
+        done, measured = self._saved.restore(self.editor)
+        if measured:
+            self.meter.restore(measured, add=() if done else (PREPARE, EDIT))  # nothing was prepared before
+        self.store.truncate_after(BEFORE_BASELINE if fresh else done - 1)
+        for row in self.store.edits():
+            self._note_unedited(row["skipped"], row["failed"])
+        self._observer.resume(self.store.edits(), self.store.scores())
+        if fresh:
+            self._write(baseline)
+            self._saved.save(0, self.editor, self.meter.state())  # so that a stop before the first saving is a resume
+        return done
+
+    def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
+        """Edit one batch. Records whose edit fails are named and left out, the others are tried again without them."""
+        before = self.meter.seconds[EDIT]
+        with self.meter.stage(EDIT):
+            receipt, failed = self._edit_what_can_be(batch)
+        seconds = self.meter.seconds[EDIT] - before
+        self._note_unedited(receipt.skipped, failed)
+        row = {
+            "batch": index,
+            "ids": [record.id for record in batch],
+            "seconds": seconds,
+            "skipped": receipt.skipped,
+            "failed": failed,
+            "losses": receipt.losses,
+            **({"details": receipt.details} if receipt.details else {}),
+        }
+        self.store.append_edit(row)
+        self._observer.edit(row)
+
+    def _edit_what_can_be(self, batch: Sequence[EditRecord]) -> tuple[EditReceipt, dict[str, str]]:
+        """The receipt, and why edits failed, by id."""
+        wanted, failed = [record.request for record in batch], dict[str, str]()
+        while wanted:
+            try:
+                return self._attempt(wanted), failed
+            except EditError as error:
+                reason = ": ".join(filter(None, (error.kind, error.reason)))
+                failed.update(dict.fromkeys(error.ids, reason))
+                remaining = [r for r in wanted if r.id not in error.ids]
+                if len(remaining) == len(wanted):
+                    raise
+                wanted = remaining
+        return EditReceipt(), failed
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.store.append_scores(rows)
+        self._observer.rows(rows)
+
+    def _attempt(self, wanted: Sequence[EditRequest]) -> EditReceipt:
+        """Edit; too little memory is an edit that failed, like others."""
+        import torch
+
+        try:
+            return self.editor.edit(wanted)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            reason = str(error).partition("\n")[0]
+            raise EditError([request.id for request in wanted], reason, OUT_OF_MEMORY) from error
+
+    def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
+        placed = [(record, self._positions[record.id]) for record in records]
+        overwritten = self.stream.overwritten(edits, self.not_edited)
+        reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
+        with progress("scoring", len(placed)) as advance:
+            for start in range(0, len(placed), AT_ONCE):
+                part = placed[start : start + AT_ONCE]
+                rows = self._timed(
+                    self.evaluator.score,
+                    part,
+                    moment=moment,
+                    edits=edits,
+                    batch=batch,
+                    editor=self.editor,
+                    unsupported=reasons,
+                )
+                self._write(rows)
+                advance(len(part))
+
+    def _look_back(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
+        """Score records and texts, and say how far the model has moved and what the method keeps."""
+        self._score(records, moment, edits, batch)
+        for call in (self.evaluator.score_texts, self.evaluator.score_unrelated, self.evaluator.score_ability):
+            self._write(self._timed(call, moment, edits, batch, self.editor))
+        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
+        self._write([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
+
+    def _drift(self) -> dict[str, float]:
+        """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""
+        ledger, found = self.editor.ledger, dict[str, float]()
+        changes, norms = [], []
+        for name in ledger.touched:
+            change, norm = change_and_norm(ledger.host.weight(name), ledger.delta(name))
+            changes.append(change)
+            norms.append(norm)
+            found[f"weight_change.{name}"] = _ratio(change, norm)
+        if changes:
+            found["weight_change"] = _ratio(math.hypot(*changes), math.hypot(*norms))
+        hidden = self.evaluator.hidden_change(self.editor)
+        return found if hidden is None else {**found, "hidden_change": hidden}
+
+    def _baseline_rows(self) -> list[dict[str, Any]]:
+        """How likely the texts are to the unedited model, and what else it can do."""
+        baseline = self.evaluator.baseline
+        texts = baseline.texts if baseline is not None else {}
+        stamp: dict[str, Any] = {"moment": "baseline", "edits": 0, "batch": BEFORE_BASELINE + 1}
+        rows = [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
+        for call in (self.evaluator.score_unrelated, self.evaluator.score_ability):
+            rows += self._timed(call, **stamp)
+        return rows
+
+    def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
+        """What a method passes over counts as what it does not support: only the data can be a reason to skip."""
+        passed_over = {i: reason.removeprefix("unsupported: ") for i, reason in skipped.items()}
+        self.not_edited.update({i: f"unsupported: {reason}" for i, reason in passed_over.items()})
+        self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
+
+    def _timed(self, call: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        with self.meter.stage(EVALUATION):
+            rows: list[dict[str, Any]] = call(*args, **kwargs)
+        return rows
+
+    def costs(self) -> dict[str, Any]:
+        """What the run took so far, as run.json has it."""
+        made = len(self.stream) - len(self.not_edited)
+        return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
+
+
+def _ratio(change: float, norm: float) -> float:
+    """The quotient; infinite for a weight that was zero."""
+    return change / norm if norm else math.inf

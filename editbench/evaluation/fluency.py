@@ -1,0 +1,91 @@
+"""Free text about an edited subject: is it fluent, and does it resemble what is written about the new answer?
+
+Formulas as in Meng et al. 2022 (ROME), "GE" and "RS". A text is the prompt with what is generated after it, as there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+TOKENS = 100
+"""Tokens of a text, its prompt included."""
+
+TOP_K = 5
+"""Tokens are drawn among so many."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+_TERM = re.compile(r"\b\w\w+\b")
+
+_WEIGHTS = {2: 2 / 3, 3: 4 / 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What a model wrote for one record.
+
+    Attributes:
+        texts: One a prompt.
+        references: What they should resemble; may be empty.
+        idf: Weight of each term; one that is not in it has the weight of a term of no document.
+        finite: Whether the model gave numbers all the way.
+    """
+
+    texts: tuple[str, ...]
+    references: tuple[str, ...]
+    idf: Idf
+    finite: bool = True
+
+
+class Idf:
+    """Inverse document frequencies, smoothed: ln((1 + N) / (1 + documents with the term)) + 1."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        """Count the documents that each term is in."""
+        several = [set(terms(document)) for document in documents]
+        self._count = len(several)
+        self._found = Counter(term for one in several for term in one)
+
+    def __getitem__(self, term: str) -> float:
+        return math.log((1 + self._count) / (1 + self._found[term])) + 1
+
+
+def words(text: str) -> list[str]:
+    """Words and punctuation marks, each mark by itself, case kept."""
+    return _WORD.findall(text)
+
+
+def terms(text: str) -> list[str]:
+    """Words of two letters or more, in lower case."""
+    return _TERM.findall(text.lower())
+
+
+def entropy(tokens: Sequence[str]) -> float:
+    """½ (⅔ H₂ + 4⁄3 H₃), bits, where H_n is the entropy of the n-grams; 0 for a text of fewer tokens."""
+    return sum(weight * _ngram_entropy(tokens, n) for n, weight in _WEIGHTS.items()) / len(_WEIGHTS)
+
+
+def _ngram_entropy(tokens: Sequence[str], n: int) -> float:
+    counts = Counter(zip(*(tokens[start:] for start in range(n)), strict=False))
+    total = sum(counts.values())
+    return -sum(count / total * math.log2(count / total) for count in counts.values())
+
+
+def cosine(text: str, other: str, idf: Idf) -> float:
+    """Cosine of two texts' term counts, each count times its weight; 0 where a text has no term."""
+    one, two = ({term: count * idf[term] for term, count in Counter(terms(t)).items()} for t in (text, other))
+    dot = sum(weight * two.get(term, 0.0) for term, weight in one.items())
+    norms = _norm(one) * _norm(two)
+    return dot / norms if norms else 0.0
+
+
+def _norm(vector: Mapping[str, float]) -> float:
+    return math.hypot(*vector.values()) if vector else 0.0

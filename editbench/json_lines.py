@@ -1,0 +1,127 @@
+"""Rows to strict JSON and back.
+
+JSON knows no NaN and no infinity, and many readers refuse Python's spelling of them. Here such a value becomes null,
+and the row says so under "nonfinite": the measure's name for a score ("rewrite.nll"), the dotted path for anything else
+("losses.3"). Characters outside ASCII are written as escapes, so that any string survives, half a surrogate pair too.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from editbench.files import ResultsError, explained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
+    """One row as strict JSON, without a final newline. Encoding what was decoded gives the same text again.
+
+    Raises:
+        ResultsError: If a value is not plain data (a tensor, a path, a key that is not a string); says which.
+    """
+    nonfinite: list[str] = []
+    plain = {_key(key, "row"): _plain(value, key, nonfinite) for key, value in row.items()}
+    if nonfinite:
+        plain["nonfinite"] = sorted({*nonfinite, *plain.get("nonfinite", ())})
+    return json.dumps(plain, allow_nan=False, indent=indent)
+
+
+def decode(text: bytes) -> dict[str, Any]:
+    """The row that `text` holds.
+
+    Raises:
+        ValueError: If the text is not one strict JSON object in UTF-8.
+    """
+    row = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON object is wanted, not {type(row).__name__}")
+    return row
+
+
+def _plain(value: Any, where: str, nonfinite: list[str]) -> Any:
+    """`value` as JSON's own types; the places of NaN and infinity are added to `nonfinite`."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, Integral):  # numpy's scalars register themselves as these
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        nonfinite.append(where.removeprefix("scores."))
+        return None
+    if isinstance(value, Mapping):
+        return {_key(key, where): _plain(item, f"{where}.{key}", nonfinite) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{where}.{index}", nonfinite) for index, item in enumerate(value)]
+    raise ResultsError(f"{where} is a {type(value).__name__}; store numbers, strings, lists and dicts only")
+
+
+def _key(key: Any, where: str) -> str:
+    if not isinstance(key, str):
+        raise ResultsError(f"{where} has the key {key!r}; keys must be strings")
+    return key
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not strict JSON")
+
+
+def append_lines(path: Path, lines: str) -> None:
+    """Append whole lines in one write; if that fails midway, what was written of them is taken back.
+
+    Raises:
+        ResultsError: If the file is missing or cannot be written; it is as it was.
+    """
+    data = lines.encode("utf-8")
+    with explained("append to", path, "free some space or correct its permissions, then resume the run"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(errno.ENOSPC, "only part of it could be written")
+                os.fsync(descriptor)
+            except BaseException:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """All rows of a JSONL file, and how many bytes follow the last whole line (a line torn by a crash, or in writing).
+
+    Raises:
+        ResultsError: If the file cannot be read or a whole line is damaged; names file and line.
+    """
+    with explained("read", path, "restore it from a copy, or delete the run"):
+        *lines, torn = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(decode(line))
+        except ValueError as error:
+            raise ResultsError(
+                f"{path}, line {number}: damaged ({error}); restore the file from a copy, or delete the run"
+            ) from error
+    return rows, len(torn)
+
+
+def cut_tail(path: Path, size: int) -> None:
+    """Cut the last `size` bytes off a file.
+
+    Raises:
+        ResultsError: If it cannot be written.
+    """
+    with explained("repair", path, "correct its permissions"), open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - size)
+        os.fsync(file.fileno())

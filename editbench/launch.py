@@ -1,0 +1,300 @@
+"""``editbench run``: Hydra composes the configuration, this module checks names first and reports errors last."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from math import prod
+from typing import IO, TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from editbench.compose import (
+    CONF,
+    _methods,
+    _say_when_settings_are_for_another_model,
+    _values,
+    _with_model_group,
+    check_overrides,
+    register_methods,
+)
+from editbench.console import json_lines, quiet_libraries, report_failure
+from editbench.progress import watching
+from editbench.results.leaderboard import COLUMNS, read_row, row_as_json
+from editbench.results.run_folder import is_run
+from editbench.results.tables import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+
+    from editbench.progress import View
+    from editbench.results.schema import Row
+
+
+SWEEP_FLAGS = ("-m", "--multirun")
+
+JSON_FLAG = "--json"
+
+_desk: Desk | None = None
+"""In the process that was called, while it runs jobs; in those that a launcher starts there is none."""
+
+
+def main(arguments: Sequence[str], *, ahead: bool = False) -> int:
+    """Run what ``arguments`` ask for (Hydra overrides and flags), or prepare it. Returns the exit status."""
+    as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
+    try:
+        given = _with_model_group(list(arguments))
+        register_methods(_methods(given))
+        check_overrides(given)
+        _say_when_settings_are_for_another_model(given)
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _stop)
+    _keep_ray_out_of_home(given)
+    with json_lines() if as_json else nullcontext() as lines:
+        return _launch(_ahead if ahead else _job, given, Desk(lines))
+
+
+def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], desk: Desk) -> int:
+    """Have Hydra run the jobs where its launcher puts them. Returns the exit status."""
+    global _desk
+    _desk = desk
+    try:
+        flags = [a for a in arguments if a.startswith("-")]
+        if all(flag in SWEEP_FLAGS for flag in flags):
+            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), desk)
+        else:  # --help, --cfg job and the like are Hydra's own, which wants them first
+            arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
+            sys.argv = ["editbench run", *arguments]
+            hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # of a launcher: a job that was killed, a queue that refuses
+        report_failure(error)
+        return 1
+    finally:
+        _desk = None
+    return desk.exit_status
+
+
+def _run_jobs(job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, desk: Desk) -> None:
+    with hydra.initialize_config_module(CONF, job_name="editbench", version_base="1.3"):
+        hydra_itself: Any = GlobalHydra.instance().hydra
+        if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
+            desk.jobs = 1
+            hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
+            return
+        desk.jobs = _count_jobs(overrides)  # -m, or an experiment
+        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN"])
+        desk.take_returned([done.return_value for batch in batches for done in batch])
+
+
+def _job(config: DictConfig) -> JobResult | None:
+    """One run, wherever it runs: returns what became of it, or None after an interruption."""
+    return _here_or_elsewhere(do, config)
+
+
+def _ahead(config: DictConfig) -> JobResult | None:
+    """The same for ``editbench prepare``."""
+    return _here_or_elsewhere(prepare, config)
+
+
+def _here_or_elsewhere(work: Callable[..., JobResult], config: DictConfig) -> JobResult | None:
+    asked, place = HydraConfig.get().overrides.task, HydraConfig.get().job.get("num") or 0
+    if _desk is None:
+        return work(config, list(asked), number=f"job {place + 1}")
+    if _desk.exit_status == 130:
+        return None
+    result = work(config, list(asked), number=_desk.number(place), live=True)
+    if result.status == "interrupted":
+        print(
+            "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
+            file=sys.stderr,
+        )
+    _desk.take(result)
+    return result
+
+
+def _count_jobs(overrides: Sequence[str]) -> int:
+    """Jobs of a sweep: its own keys, and those of its experiment that it does not set."""
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(list(overrides))
+    single = [str(o.input_line) for o in given if not o.is_sweep_override()]
+    swept = hydra.compose("config", single, return_hydra_config=True).hydra.sweeper.get("params") or {}
+    own = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
+    values = {o.key_or_group: len(_values(o)) for o in (*own, *given)}
+    return prod(values.values())
+
+
+def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:
+    """Give a Ray that is started here its token, which it would else make and leave in the home directory."""
+    if "launcher=ray" in arguments and not any("launcher.ray.init.address" in a for a in arguments):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes:
+        row: The run's row in the leaderboard; of a job that came to no run, only status and reason.
+        folder: The run's folder, if there is one.
+        overrides: What was asked for.
+        done_before: Whether the run was there already, done.
+    """
+
+    row: Row
+    folder: str | None = None
+    overrides: Sequence[str] = field(default_factory=list)
+    done_before: bool = False
+
+    @property
+    def status(self) -> str:
+        """Of the run: "done", "failed" or "interrupted"."""
+        return str(self.row["status"])
+
+    def as_json(self) -> str:
+        """One line for scripts."""
+        facts = {"folder": self.folder, "done_before": self.done_before, "overrides": list(self.overrides)}
+        return row_as_json(self.row, **facts)
+
+
+def do(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
+    """Do one run. Errors are said on standard error and in the result, and do not go on up.
+
+    Args:
+        config: Of the run.
+        overrides: What of it was asked for.
+        number: Which job of how many, in words.
+        live: Whether this process may draw on the terminal.
+    """
+    from editbench import config, single_run
+
+    folder: Path | None = None
+    try:
+        folder = config.folder_of(config).resolve()
+        with _shown(config, number, live):
+            outcome = single_run.run(config)
+    except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
+        return _undone(error, folder, overrides)
+    return JobResult(read_row(outcome.folder), str(outcome.folder.resolve()), overrides, outcome.already_done)
+
+
+def prepare(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
+    """Like :func:`do`, for what is computed ahead of runs; the result has no folder."""
+    from editbench import config, single_run
+
+    try:
+        with _shown(config, number, live):
+            found = single_run.prepare(config)
+    except (KeyboardInterrupt, Exception) as error:
+        return _undone(error, None, overrides)
+    facts = {"method": config.method.name, "model": config.model_name(config), "dataset": config.dataset.name}
+    row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "prepare_seconds": found.seconds}
+    return JobResult(row, None, overrides)
+
+
+def _shown(config: Any, number: str, live: bool) -> AbstractContextManager[View]:
+    quiet_libraries()
+    return watching(_title(config, number), live=live)
+
+
+def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:
+    """The result of a job that did not end well; its folder may be missing, or another's that is done."""
+    if isinstance(error, Exception):
+        report_failure(error)
+        status, reason = "failed", f"{type(error).__name__}: {error}"
+    else:
+        status, reason = "interrupted", "stopped by the user; the same command goes on"
+    if folder is not None and is_run(folder):
+        row = read_row(folder)
+        if (row["status"], row["reason"]) == (status, reason):
+            return JobResult(row, str(folder), overrides)
+    return JobResult({**dict.fromkeys(COLUMNS), "status": status, "reason": reason}, None, overrides)
+
+
+def _title(config: Any, number: str) -> str:
+    from editbench.config import model_name
+
+    what = [config.method.name, model_name(config), config.dataset.name, f"seed {config.stream.seed}", number]
+    return ", ".join(filter(None, what))
+
+
+def _prepared(row: Row) -> str:
+    if row["edits"] is None:
+        return f"nothing to prepare: {row['method']} needs nothing ahead"
+    seconds = float(row["prepare_seconds"] or 0)
+    return f"prepared: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
+
+
+class Desk:
+    """Takes the results of jobs, shows each when it comes, and knows the exit status.
+
+    Args:
+        lines: Where one line of JSON a job goes; None prints tables for people instead.
+        jobs: How many jobs there are, where it is known.
+    """
+
+    def __init__(self, lines: IO[str] | None = None, jobs: int | None = None) -> None:
+        self._lines, self.jobs = lines, jobs
+        self.results: list[JobResult] = []
+
+    def number(self, job: int) -> str:
+        """Which job of how many, in words; nothing where there is one."""
+        return "" if self.jobs == 1 else f"job {job + 1}" + (f" of {self.jobs}" if self.jobs else "")
+
+    def take(self, result: JobResult) -> None:
+        """Take the result of a job that ran here."""
+        self.results.append(result)
+        if self._lines is not None:
+            print(result.as_json(), file=self._lines, flush=True)
+        elif result.status == "done" and result.folder is None:
+            print(_prepared(result.row), flush=True)
+        elif result.status == "done":
+            show([result.row])
+            note = " (done before; results.rerun=true does it again)" if result.done_before else ""
+            print(f"files: {result.folder}{note}", flush=True)
+
+    def take_returned(self, results: Sequence[JobResult | None]) -> None:
+        """Take what all jobs of a sweep have come to, of which those that ran elsewhere are new, and end with a table.
+
+        None stands for a job that was not begun, after an interruption.
+        """
+        new = [r for r in results if r is not None and not any(r is known for known in self.results)]
+        self.results += new
+        for result in new:
+            if self._lines is not None:
+                print(result.as_json(), file=self._lines, flush=True)
+            elif result.status == "done" and result.folder is None:
+                print(_prepared(result.row), flush=True)
+            if result.status != "done":
+                print(f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}", file=sys.stderr)
+        rows = [result.row for result in self.results if result.folder is not None]
+        if self._lines is None and (len(rows) > 1 or (rows and new)):
+            show(rows)
+
+    @property
+    def exit_status(self) -> int:
+        """0: all done; 130: interrupted; 1: a job failed."""
+        found = {result.status for result in self.results}
+        return 130 if "interrupted" in found else 1 if found - {"done"} else 0

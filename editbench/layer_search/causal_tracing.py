@@ -1,0 +1,203 @@
+"""Causal tracing: at which layers does a restored state bring a known answer back?
+
+Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. The embeddings of the
+subject's tokens are corrupted with Gaussian noise, so that the model forgets the answer; then single states of the
+clean run are put back. With p the probability of the true answer's first token, the total effect is
+p(clean) - p(corrupted), the indirect effect of a state p(corrupted, state restored) - p(corrupted).
+
+Restored are, at the subject's last token and at the prompt's last token, the hidden state that leaves one layer, or the
+outputs of the MLPs in a window of layers around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.checks import above_zero, at_least
+from editbench.layer_search.restored_runs import (
+    HIDDEN,
+    KINDS,
+    MLP,
+    SITES,
+    Clean,
+    Prompt,
+    Restoration,
+    clean_run,
+    probabilities,
+)
+from editbench.progress import progress
+from editbench.results.schema import DIFFERENCE, SHARE
+from editbench.results.summary import summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+    from editbench.records import EditRequest
+    from editbench.results.schema import Measure
+
+
+class NothingToTrace(ValueError):
+    """The model knows none of the records, or they do not say what is true."""
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """Settings of the tracing.
+
+    Attributes:
+        samples: Noise samples a record.
+        noise: Standard deviation of the noise, in standard deviations of the subject tokens' embeddings.
+        window: Layers whose MLPs are restored together; None takes the paper's ten of 48 in proportion.
+        seed: Seed of the noise; a record's noise depends on the seed and its id alone.
+    """
+
+    samples: int = 10
+    noise: float = 3.0
+    window: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, samples=self.samples, window=self.window)
+        above_zero(noise=self.noise)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Averages over records, each with a 95 % interval over them.
+
+    Attributes:
+        layers: Traced layers.
+        window: Layers whose MLPs were restored together.
+        deviation: Standard deviation of the noise, in the embeddings' units.
+        records: Ids of the traced records.
+        left_out: Why others were not traced, by id.
+        clean: p(answer) of the clean run.
+        corrupted: p(answer) with the subject corrupted.
+        total: Total effect.
+        indirect: Indirect effect by "kind.site", one value a traced layer.
+    """
+
+    layers: tuple[int, ...]
+    window: int
+    deviation: float
+    records: tuple[str, ...]
+    left_out: dict[str, str]
+    clean: Measure
+    corrupted: Measure
+    total: Measure
+    indirect: dict[str, tuple[Measure, ...]]
+
+
+def trace(
+    host: Host,
+    requests: Sequence[EditRequest],
+    layers: Sequence[int] | None = None,
+    settings: TraceSettings | None = None,
+) -> Trace:
+    """Trace the requests whose true answer the model knows: its first token is the model's likeliest.
+
+    Args:
+        host: The unedited model.
+        requests: Any; those without subject or true answer, or with one that the model does not know, are left out.
+        layers: Layers to restore at; all by default.
+        settings: Noise, samples, window.
+
+    Raises:
+        NothingToTrace: No request can be traced; the message counts the reasons.
+    """
+    settings = settings or TraceSettings()
+    at = tuple(range(host.n_layers) if layers is None else layers)
+    window = settings.window or max(1, round(host.n_layers * 10 / 48))
+    left_out = {r.id: reason for r in requests if (reason := _unusable(host, r)) is not None}
+    prompts = [Prompt.of(host, r) for r in requests if r.id not in left_out]
+    deviation = settings.noise * embedding_deviation(host, prompts) if prompts else 0.0
+    rows: list[dict[str, Any]] = []
+    with progress("tracing", len(prompts)) as advance:
+        for prompt in prompts:
+            clean = clean_run(host, prompt)
+            if clean.argmax == prompt.answer:
+                noise = deviation * draw_noise(host, prompt, settings)
+                effects = _effects(host, prompt, clean, noise, at, window)
+                rows.append({"record": prompt.id, "position": len(rows), "status": "scored", "scores": effects})
+            else:
+                left_out[prompt.id] = "the model does not know the true answer"
+            advance()
+    if not rows:
+        counts = ", ".join(f"{list(left_out.values()).count(why)}: {why}" for why in sorted(set(left_out.values())))
+        raise NothingToTrace(
+            f"none of {len(requests)} records can be traced ({counts}); give records whose true answer the model knows"
+        )
+    return _averaged(rows, at, window, deviation, left_out)
+
+
+def draw_noise(host: Host, prompt: Prompt, settings: TraceSettings) -> Tensor:
+    """Standard normal numbers (S, subject tokens, e), the same for a seed and record id on every machine."""
+    digest = hashlib.blake2b(f"{settings.seed}:{prompt.id}".encode(), digest_size=7).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+    weight = host.model.get_input_embeddings().weight
+    numbers = torch.randn(settings.samples, len(prompt.subject), weight.shape[1], generator=generator)
+    return numbers.to(weight)
+
+
+@torch.no_grad()
+def embedding_deviation(host: Host, prompts: Sequence[Prompt]) -> float:
+    """Standard deviation of the embeddings of all subjects' tokens, over tokens and dimensions."""
+    ids = torch.tensor([prompt.ids[i] for prompt in prompts for i in prompt.subject], device=host.device)
+    embeddings: Tensor = host.model.get_input_embeddings()(ids)
+    return float(embeddings.double().std())
+
+
+def _unusable(host: Host, request: EditRequest) -> str | None:
+    if request.subject is None:
+        return "the record has no subject"
+    if request.target_true is None:
+        return "the record has no true answer"
+    return None if host.too_long(request.prompt) is None else "the prompt is too long for the model"
+
+
+def _effects(
+    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, layers: Sequence[int], window: int
+) -> dict[str, float]:
+    """One record's numbers by name: "clean", "corrupted", "total", and "kind.site.layer"."""
+    names = list(product(KINDS, SITES, layers))
+    restorations = [Restoration(HIDDEN, 0, range(0))]
+    for kind, site, layer in names:
+        wide = around(layer, window, host.n_layers) if kind == MLP else range(layer, layer + 1)
+        restorations.append(Restoration(kind, prompt.column(site), wide))
+    corrupted, *restored = probabilities(host, prompt, clean, noise, restorations).double().mean(1).tolist()
+    base = {"clean": clean.probability, "corrupted": corrupted, "total": clean.probability - corrupted}
+    pairs = zip(names, restored, strict=True)
+    return {**base, **{f"{kind}.{site}.{layer}": p - corrupted for (kind, site, layer), p in pairs}}
+
+
+def around(layer: int, window: int, n_layers: int) -> range:
+    """The ``window`` layers around ``layer``, those that exist; of an even number, one more lies before it."""
+    return range(max(0, layer - window // 2), min(n_layers, layer + (window + 1) // 2))
+
+
+def _averaged(
+    rows: list[dict[str, Any]], layers: tuple[int, ...], window: int, deviation: float, left_out: dict[str, str]
+) -> Trace:
+    ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
+    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {}, ranges=ranges)["baseline"]
+    assert summary is not None
+    found = summary["measures"]
+    return Trace(
+        layers=layers,
+        window=window,
+        deviation=deviation,
+        records=tuple(row["record"] for row in rows),
+        left_out=left_out,
+        clean=found["clean"],
+        corrupted=found["corrupted"],
+        total=found["total"],
+        indirect={f"{k}.{s}": tuple(found[f"{k}.{s}.{n}"] for n in layers) for k, s in product(KINDS, SITES)},
+    )

@@ -1,0 +1,187 @@
+"""The sweep: single ROME edits at every layer, each on the unedited model and rolled back, scored as in a run.
+
+Tracing says where an answer passes through; whether an edit at a layer works is another question (Hase et al., "Does
+Localization Inform Editing?", NeurIPS 2023), and this asks it directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from editbench.evaluation.metrics import ranges
+from editbench.locate_then_edit.covariance import moments_for
+from editbench.locate_then_edit.templates import templates_for
+from editbench.progress import progress
+from editbench.records import EditError
+from editbench.registry import load_method, make_config, make_editor
+from editbench.resources import Materials
+from editbench.results.schema import HEADLINES, SHARE
+from editbench.results.summary import harmonic_mean, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.editor import Editor
+    from editbench.evaluation import Evaluator
+    from editbench.model.language_model import Host
+    from editbench.records import EditRecord
+    from editbench.results.schema import Measure
+
+
+METHOD = "rome"
+
+VALUE_FOUND = "edit.value_found"
+"""Whether the value optimisation's loss fell below ``stop_loss``; its mean is the share of edits."""
+
+SECONDS = "edit.seconds"
+"""Wall time of an edit, without its evaluation."""
+
+CONTRAST = "rewrite.nll_contrast"
+"""Efficacy in the papers' sense, beside the protocol's headline measures."""
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """Single edits at one layer.
+
+    Attributes:
+        layer: The layer.
+        edits: Edits that were made and scored.
+        failed: Why others were not, by id.
+        measures: By name, averages over edits with a 95 % interval.
+        score: Harmonic mean of the headline measures that the records have; None where no edit could be made.
+    """
+
+    layer: int
+    edits: int
+    failed: dict[str, str]
+    measures: dict[str, Measure]
+    score: float | None
+
+
+def sweep(
+    host: Host,
+    records: Sequence[EditRecord],
+    layers: Sequence[int],
+    evaluator: Evaluator,
+    headline: Mapping[str, str],
+    materials: Materials | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[LayerScore]:
+    """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
+
+    Second moments of all layers are collected in one pass, if ROME's settings need any; context templates made once.
+
+    Args:
+        host: The unedited model.
+        records: Records to edit.
+        layers: Layers to try.
+        evaluator: Scores a record; with the unedited model's baseline.
+        headline: Which measures stand for reliability, generality and locality; the score is made of them.
+        materials: As for ROME.
+        settings: ROME's settings; its layer is set here.
+
+    Returns:
+        One score a layer, in the order of ``layers``.
+
+    Raises:
+        ValueError: A layer or setting does not exist, or second moments cannot be had.
+    """
+    for layer in layers:
+        host.mlp_out(layer)
+    materials, settings = materials or Materials(), dict(settings or {})
+    config = make_config(METHOD, load_method(METHOD).config_class, settings)
+    plan = [("", tokens, count) for tokens, count in config.template_lengths]
+    shared = replace(materials, templates=templates_for(host, materials.templates, plan, materials.seed))
+    if config.moment_adjustment:
+        tokens, cache = config.moment_tokens, materials.cache
+        moments = moments_for(host, layers, materials.moments, materials.texts, tokens, cache)
+        shared = replace(shared, moments=moments)
+    found = []
+    with progress("sweeping layers", len(layers) * len(records)) as advance:
+        for layer in layers:
+            editor = make_editor(METHOD, host, materials=shared, **{**settings, "layer": layer})
+            editor.prepare([record.request for record in records])  # not counted as an edit's time
+            rows = []
+            for position, record in enumerate(records):
+                rows.append(_edit_and_score(editor, record, position, evaluator))
+                advance(note=f"layer {layer}")
+            found.append(_layer_score(layer, rows, headline))
+    return found
+
+
+def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, evaluator: Evaluator) -> dict[str, Any]:
+    """The evaluator's row after this edit alone, with the edit's own numbers; the edit is taken back."""
+
+    def scored(unsupported: Mapping[str, str]) -> dict[str, Any]:
+        at = [(record, position)]
+        (row,) = evaluator.score(
+            at, moment="immediate", edits=1, batch=position, editor=editor, unsupported=unsupported
+        )
+        return row
+
+    try:
+        receipt = editor.edit([record.request])
+    except EditError as error:
+        return scored({record.id: f"failed: {error.reason}"})
+    try:
+        row = scored(receipt.skipped)
+    finally:
+        editor.ledger.rollback()
+    if row["status"] == "scored":
+        found = receipt.losses[record.id][-1] < editor.config.stop_loss
+        row["scores"].update({VALUE_FOUND: float(found), SECONDS: receipt.seconds})
+    return row
+
+
+def _layer_score(layer: int, rows: list[dict[str, Any]], headline: Mapping[str, str]) -> LayerScore:
+    summary = summarise(rows, headline, ranges={**ranges(), VALUE_FOUND: SHARE})["immediate"]
+    assert summary is not None
+    means = [m["mean"] for kind in HEADLINES if (m := summary["headline"][kind])["mean"] is not None]
+    return LayerScore(
+        layer=layer,
+        edits=summary["records"]["scored"],
+        failed={row["record"]: row["reason"] for row in rows if row["status"] != "scored"},
+        measures=summary["measures"],
+        score=float(harmonic_mean(np.array(means))) if means else None,
+    )
+
+
+LONGEST = 5
+"""Layers of a range, as in most published settings."""
+
+CLOSE = 0.05
+"""How far below the largest number, as a share of it, a layer may be to count as good as the best."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to edit: ROME's layer, the range for MEMIT and NSE, and the number that decided."""
+
+    layer: int
+    layers: tuple[int, ...]
+    by: str
+
+
+def choose(values: Mapping[int, float], n_layers: int, by: str) -> Choice | None:
+    """Apply the rule.
+
+    Args:
+        values: A number for each measured layer, larger is better.
+        n_layers: Layers of the model.
+        by: Name of the number.
+
+    Returns:
+        The choice, or None where no number is above zero: nothing speaks for any layer.
+    """
+    best = max(values, key=lambda layer: (values[layer], -layer), default=None)
+    if best is None or not values[best] > 0:
+        return None
+    length = max(1, min(LONGEST, n_layers // 4))
+    end = best
+    while end + 1 < best + length and values.get(end + 1, 0.0) >= (1 - CLOSE) * values[best]:
+        end += 1
+    return Choice(best, tuple(range(max(0, end - length + 1), end + 1)), by)

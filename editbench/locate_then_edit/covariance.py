@@ -1,0 +1,265 @@
+"""Second moments C = E[x xᵀ] of the MLP's second projection's input over plain text, for several layers in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.costs import SECOND_MOMENTS, CachedCosts
+from editbench.files import replacing
+from editbench.model.batching import Columns
+from editbench.model.hooks import watch
+from editbench.model.partial_forward import run
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+
+
+VERSION = 2
+"""Changes with the sums that are collected."""
+
+TOKENS_AT_ONCE = 1 << 12
+
+SAVE_SECONDS = 300.0
+"""A long collection saves its sums this often, and goes on from there after a crash."""
+
+
+@dataclass
+class _Sums:
+    """Running sums of x xᵀ by layer (d_ff, d_ff) float64, what they hold, and the seconds that this took."""
+
+    by_layer: dict[int, Tensor]
+    tokens: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    earlier: float = 0.0  # of these, by a process that was stopped
+
+
+def second_moments(
+    host: Host,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    *,
+    max_tokens: int | None = None,
+    cache: Path | None = None,
+    costs: CachedCosts | None = None,
+) -> dict[int, Tensor]:
+    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
+
+    Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
+    which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
+
+    Args:
+        host: The unedited model.
+        texts: Plain texts; longer ones are cut to the model's length.
+        layers: Layers wanted.
+        max_tokens: Stop after the text that reaches this many tokens.
+        cache: Folder of the content-addressed cache; sums found there are read, new ones written.
+        costs: Where the seconds go. Layers share a pass, and each is kept with its part of them.
+
+    Raises:
+        ValueError: No text, a cache file that is damaged, or activations that are not finite.
+    """
+    wanted = sorted(set(layers))
+    batches, tokens, key = _plan(host, texts, max_tokens)
+    folder = cache / "moments" / f"{host.fingerprint}-{key}" if cache is not None else None
+    costs = costs if costs is not None else CachedCosts()
+    found = _read_cached(folder, wanted, costs) if folder is not None else {}
+    missing = [layer for layer in wanted if layer not in found]
+    if missing:
+        sums = _collect(host, batches, missing, folder)
+        costs.note(SECOND_MOMENTS, sums.seconds - sums.earlier, read=False)
+        if sums.earlier:
+            costs.note(SECOND_MOMENTS, sums.earlier, read=True)
+        facts = {"tokens": str(tokens), "seconds": repr(sums.seconds / len(missing))}
+        for layer in missing:
+            found[layer] = sums.by_layer[layer] / sums.tokens
+            if not bool(found[layer].isfinite().all()):
+                raise ValueError(
+                    f"the second moments of layer {layer} of {host.name} are NaN or infinite: activations overflow in "
+                    f"{host.model.dtype}; load the model with another dtype"
+                )
+            if folder is not None:
+                _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, facts)
+        if folder is not None:
+            _partial_file(folder, missing).unlink(missing_ok=True)
+    return {layer: found[layer] for layer in wanted}
+
+
+def read_moments(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Second moments that the user has: a safetensors file with one (d_ff, d_ff) tensor a layer, keyed by its number.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds no tensor for one of ``layers``.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no second moments at {path}: there is no such file")
+    try:
+        tensors = load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    missing = [layer for layer in layers if str(layer) not in tensors]
+    if missing:
+        raise ValueError(f"{path} holds second moments for layers {sorted(tensors)}, none for {missing}")
+    return {layer: tensors[str(layer)].double() for layer in layers}
+
+
+def moments_for(
+    host: Host,
+    layers: Sequence[int],
+    given: Mapping[int, Tensor] | Path | str | None,
+    texts: Sequence[str],
+    max_tokens: int | None,
+    cache: Path | None,
+    costs: CachedCosts | None = None,
+) -> dict[int, Tensor]:
+    """Second moments (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
+
+    They stay on the device where they are found.
+
+    Raises:
+        ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
+    """
+    if given is None:
+        return second_moments(host, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
+    have = read_moments(given, layers) if isinstance(given, (str, Path)) else given
+    out = {}
+    for layer in layers:
+        if layer not in have:
+            raise ValueError(f"no second moment was given for layer {layer} (given: {sorted(have)})")
+        size = host.d_ff(layer)
+        if tuple(have[layer].shape) != (size, size):
+            raise ValueError(
+                f"second moment of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})"
+            )
+        out[layer] = have[layer].double()
+    return out
+
+
+def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
+    """Token rows in batches of similar length, the number of tokens, and a digest of these and of what runs them."""
+    rows, tokens = [], 0
+    digest = hashlib.blake2b(json.dumps([VERSION, host.numerics]).encode(), digest_size=16)
+    for text in texts:
+        ids = host.encode(text).ids[: host.max_length]
+        if not ids:
+            continue
+        rows.append(ids)
+        digest.update(json.dumps(ids).encode())
+        tokens += len(ids)
+        if max_tokens is not None and tokens >= max_tokens:
+            break
+    if not rows:
+        raise ValueError("second moments need plain text, and none was given: set model.texts, or give model.moments")
+    rows.sort(key=len)
+    batches: list[list[list[int]]] = []
+    for row in rows:
+        if not batches or (len(batches[-1]) + 1) * len(row) > TOKENS_AT_ONCE:
+            batches.append([])
+        batches[-1].append(row)
+    return batches, tokens, digest.hexdigest()
+
+
+@torch.no_grad()
+def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
+    sums = _resume(host, layers, folder)
+    began = time.perf_counter()
+    saved = time.monotonic()
+    done = sum(len(b) for b in batches[: sums.batches])
+    with progress("second moments", sum(len(b) for b in batches), done) as advance:
+        for batch in batches[sums.batches :]:
+            _add_batch(host, batch, sums, layers)
+            sums.batches += 1
+            sums.seconds = sums.earlier + time.perf_counter() - began
+            advance(len(batch))
+            if folder is not None and time.monotonic() - saved > SAVE_SECONDS:
+                _save_partial(folder, layers, sums)
+                saved = time.monotonic()
+    return sums
+
+
+def _add_batch(host: Host, batch: list[list[int]], sums: _Sums, layers: list[int]) -> None:
+    columns = Columns.pad(batch, [0] * len(batch), host.pad_id, host.device)
+    mask = columns.mask.bool()
+
+    def add(layer: int, x: Tensor) -> None:
+        rows = x.reshape(*mask.shape, -1)[mask.to(x.device)]  # (tokens, d_ff)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        sums.by_layer[layer] += rows.T @ rows
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(watch(host.mlp_out(layer), lambda x, layer=layer: add(layer, x), inputs=True))
+        run(host, columns, last=layers[-1])
+    sums.tokens += sum(len(row) for row in batch)
+
+
+def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
+    from safetensors import safe_open
+
+    devices = {layer: host.weight(host.mlp_out_name(layer)).device for layer in layers}
+    if folder is not None:
+        with suppress(FileNotFoundError):  # also where another process has just finished them
+            with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
+                meta: dict[str, Any] = handle.metadata()
+                by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
+            seconds = float(meta["seconds"])
+            return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]), seconds, earlier=seconds)
+    zeros = {
+        layer: torch.zeros(host.d_ff(layer), host.d_ff(layer), dtype=torch.float64, device=devices[layer])
+        for layer in layers
+    }
+    return _Sums(zeros)
+
+
+def _partial_file(folder: Path, layers: list[int]) -> Path:
+    return folder / f"partial-{'-'.join(map(str, layers))}.safetensors"
+
+
+def _save_partial(folder: Path, layers: list[int], sums: _Sums) -> None:
+    tensors = {str(layer): tensor.cpu() for layer, tensor in sums.by_layer.items()}
+    facts = {"tokens": str(sums.tokens), "batches": str(sums.batches), "seconds": repr(sums.seconds)}
+    _write(_partial_file(folder, layers), tensors, facts)
+
+
+def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[int, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    for layer in layers:
+        file = folder / f"layer-{layer:03d}.safetensors"
+        if file.is_file():
+            try:
+                with safe_open(str(file), framework="pt") as handle:
+                    seconds = (handle.metadata() or {}).get("seconds")
+                    if seconds is not None:  # else it was kept before costs were, and is computed again
+                        found[layer] = handle.get_tensor("moment")
+                        costs.note(SECOND_MOMENTS, float(seconds), read=True)
+            except (SafetensorError, KeyError) as error:
+                raise ValueError(f"the cached second moment {file} is damaged ({error}); delete it") from error
+    return found
+
+
+def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        save_file(tensors, str(temporary), metadata=metadata)

@@ -1,0 +1,95 @@
+"""The keys of earlier edits, by layer: M = Σ KKᵀ, kept as factors while they are fewer than d_ff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from editbench.locate_then_edit.solver import Gram
+
+
+BATCHES = "batches"
+
+
+class Memory:
+    """Adds keys to each layer's Gram matrix, and knows after which edit batch of the ledger that was.
+
+    Attributes:
+        grams: λC + M by layer.
+        batches: For each remembered batch, how many batches the ledger held before it and how many factors there were
+            after it; 0 factors for batches that were folded into the matrix.
+    """
+
+    def __init__(self, grams: dict[int, Gram]) -> None:
+        self.grams = grams
+        self.batches: list[tuple[int, int]] = []
+
+    def add(self, keys: Mapping[int, Tensor], ledger_length: int) -> None:
+        """Remember a batch's keys, K (d_ff, n) by layer."""
+        for layer, gram in self.grams.items():
+            gram.add(keys[layer])
+        self.batches.append((ledger_length, self._factors()))
+
+    def catch_up(self, ledger_length: int) -> None:
+        """Forget batches that the ledger has taken back, and fold the factors if they are no fewer than d_ff.
+
+        Raises:
+            ValueError: A batch taken back is folded into the matrix already.
+        """
+        stay = [b for b in self.batches if b[0] < ledger_length]
+        if len(stay) < len(self.batches):
+            if any(factors == 0 for _, factors in self.batches[len(stay) :]):
+                raise ValueError(
+                    "edits were rolled back that the memory of earlier keys cannot forget one by one any more; "
+                    "restore the state that was saved with them"
+                )
+            for gram in self.grams.values():
+                gram.forget(stay[-1][1] if stay else 0)
+            self.batches = stay
+        for gram in self.grams.values():
+            gram.fold()
+        if self.batches and not self._factors():
+            self.batches = [(position, 0) for position, _ in self.batches]
+
+    def clear(self) -> None:
+        """Forget every batch.
+
+        Raises:
+            ValueError: Some are folded into the matrix already.
+        """
+        self.catch_up(0)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything kept: second moments and keys."""
+        for gram in self.grams.values():
+            yield from (gram.base, gram.keys)
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, by name; nothing if nothing is remembered."""
+        if not self.batches:
+            return {}
+        state = {f"{layer}.{name}": t for layer, gram in self.grams.items() for name, t in gram.state().items()}
+        return {BATCHES: torch.tensor(self.batches), **state}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what :meth:`state` gave, bit for bit.
+
+        Raises:
+            ValueError: It is not a memory of these layers.
+        """
+        wanted = {f"{layer}.keys" for layer in self.grams} | {BATCHES}
+        if not wanted <= set(state):
+            raise ValueError(f"this is no memory of NSE for layers {sorted(self.grams)}: it holds {sorted(state)}")
+        self.batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
+        for layer, gram in self.grams.items():
+            head = f"{layer}."
+            gram.restore({k[len(head) :]: t for k, t in state.items() if k.startswith(head)})
+
+    def _factors(self) -> int:
+        return max(gram.keys.shape[1] for gram in self.grams.values())

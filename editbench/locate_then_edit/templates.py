@@ -1,0 +1,86 @@
+"""Context templates: "{}" and short sentences of the model's own in front of it.
+
+They make a value hold behind other words than the bare prompt's. The published code samples them without a seed, once
+per process; here they belong to the model, the tokenizer and the seed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.locate_then_edit.prompts import BARE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from editbench.model.language_model import Host
+
+
+VERSION = 2
+"""Changes with the templates that are generated from the same model and seed."""
+
+MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
+"""First words of MEMIT's and NSE's templates."""
+
+
+def check_templates(templates: Sequence[str]) -> list[str]:
+    """Templates that a user gives: each with one "{}", the bare one first (it is put there if it is missing).
+
+    Raises:
+        ValueError: One has no "{}" or several.
+    """
+    for template in templates:
+        if template.count(BARE) != 1:
+            raise ValueError(f'context template {template!r} must contain "{{}}" exactly once')
+    return [BARE, *(t for t in templates if t != BARE)]
+
+
+def templates_for(
+    host: Host, given: Sequence[str] | None, plan: Sequence[tuple[str, int, int]], seed: int
+) -> list[str]:
+    """The templates that the user gave, checked, or generated ones (see :func:`generate_templates`)."""
+    return check_templates(given) if given is not None else generate_templates(host, plan, seed)
+
+
+def generate_templates(host: Host, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5) -> list[str]:
+    """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
+
+    Args:
+        host: The unedited model.
+        plan: Start text ("" means BOS alone), tokens to add, how many.
+        seed: Seed of the sampling; the same seed gives the same templates on the same machine.
+        top_k: Tokens to choose from at each step.
+    """
+    templates = [BARE]
+    with torch.random.fork_rng(devices=_cuda_devices(host)):
+        torch.manual_seed(seed)
+        for start, tokens, count in plan:
+            for text in _sample(host, start, tokens, count, top_k):
+                templates.append(f"{_clean(text)}. {BARE}")
+    return templates
+
+
+@torch.no_grad()
+def _sample(host: Host, start: str, tokens: int, count: int, top_k: int) -> list[str]:
+    tokenizer = host.tokenizer
+    ids = host.encode(start).ids if start else []
+    if not ids:
+        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        ids = [bos if bos is not None else host.pad_id]
+    inputs = torch.tensor([ids] * count, device=host.device)
+    special = sorted(int(i) for i in tokenizer.all_special_ids) or None
+    length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
+    with host.generation_settings(do_sample=True, top_k=top_k, suppress_tokens=special, **length):
+        out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+    return [start + str(text) for text in tokenizer.batch_decode(out[:, len(ids) :], skip_special_tokens=True)]
+
+
+def _clean(text: str) -> str:
+    """One line without braces (they mark the prompt's place)."""
+    return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
+
+
+def _cuda_devices(host: Host) -> list[int]:
+    return [host.device.index or 0] if host.device.type == "cuda" else []

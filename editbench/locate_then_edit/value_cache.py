@@ -1,0 +1,167 @@
+"""Values that were found before, kept by content: the model, the request, the templates and every constant.
+
+Only values on the original weights can be kept: those of later weights never come again. NSE's are of that kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.costs import VALUES, CachedCosts
+from editbench.files import replacing
+from editbench.locate_then_edit.values import Value, ValueSettings, optimise_values
+from editbench.progress import progress
+from editbench.records import EditError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+    from editbench.records import EditRequest
+
+
+VERSION = 2
+"""Changes with the values that :func:`~editbench.locate_then_edit.values.optimise_values` finds."""
+
+EDITS_AT_ONCE = 256
+"""Requests whose values are found, and written to disk, together."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value's end: ``target`` (d), and the loss of every forward pass."""
+
+    target: Tensor
+    losses: list[float]
+
+
+class ValueCache:
+    """Finds values on the original weights, each once: in memory, and on disk where there is a folder."""
+
+    def __init__(
+        self,
+        host: Host,
+        templates: Sequence[str],
+        layer: int,
+        at: str,
+        settings: ValueSettings,
+        folder: Path | None = None,
+        costs: CachedCosts | None = None,
+    ) -> None:
+        """Start with an empty memory.
+
+        Args:
+            host: The model, unedited now.
+            templates: Context templates.
+            layer: Edited layer.
+            at: Where the variable is added, see :mod:`editbench.locate_then_edit.values`.
+            settings: Constants of the optimisation.
+            folder: Of the content-addressed cache, or None.
+            costs: Where the seconds go. Values found together share them, and each is kept with its part.
+        """
+        self.host, self.templates, self.layer, self.at, self.settings = host, list(templates), layer, at, settings
+        constants = {f.name: getattr(settings, f.name) for f in fields(ValueSettings)}
+        norm = host.post_norm(layer)
+        place = at if norm is None else f"{at} behind {norm.path}"
+        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, place, constants]
+        self._prefix = json.dumps(facts, sort_keys=True)
+        self._folder = folder / "values" if folder is not None else None
+        self._costs = costs if costs is not None else CachedCosts()
+        self._found: dict[str, Found] = {}
+
+    def __getitem__(self, request: EditRequest) -> Found:
+        return self._found[self._key(request)]
+
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        self._found.clear()
+
+    def lacks(self, requests: Sequence[EditRequest]) -> bool:
+        """Whether a request's value is not in memory."""
+        return any(self._key(r) not in self._found for r in requests)
+
+    def find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> None:
+        """Make sure that every request's value is there. The model must have its original weights now.
+
+        Args:
+            requests: In any number; those that are missing are optimised :data:`EDITS_AT_ONCE` at a time.
+            patient: Leave out requests whose optimisation fails, rather than raise.
+
+        Raises:
+            EditError: An optimisation failed; it names the request.
+        """
+        unique = {self._key(r): r for r in requests}
+        missing = {k: r for k, r in unique.items() if k not in self._found and not self._read(k)}
+        keys = list(missing)
+        with progress("values", len(keys)) as advance:
+            for start in range(0, len(keys), EDITS_AT_ONCE):
+                part = keys[start : start + EDITS_AT_ONCE]
+                self._optimise({k: missing[k] for k in part}, patient)
+                advance(len(part))
+
+    def _optimise(self, wanted: dict[str, EditRequest], patient: bool) -> None:
+        began = time.perf_counter()
+        while wanted:
+            try:
+                values = optimise_values(
+                    self.host, list(wanted.values()), self.templates, self.layer, self.at, self.settings
+                )
+            except EditError as error:
+                if not patient:
+                    raise
+                wanted = {k: r for k, r in wanted.items() if r.id not in error.ids}
+                continue
+            seconds = time.perf_counter() - began
+            self._costs.note(VALUES, seconds, read=False)
+            for key, value in zip(wanted, values, strict=True):
+                self._found[key] = Found(value.target, [terms[0] for terms in value.losses])
+                self._write(key, value, seconds / len(wanted))
+            return
+
+    def _key(self, request: EditRequest) -> str:
+        content = json.dumps([request.prompt, request.subject, request.target])
+        return hashlib.blake2b((self._prefix + content).encode(), digest_size=16).hexdigest()
+
+    def _read(self, key: str) -> bool:
+        """Take a value from disk, if it is there and whole."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self._file(key)
+        if file is None or not file.is_file():
+            return False
+        try:
+            with safe_open(str(file), framework="pt") as handle:
+                target, losses = handle.get_tensor("target"), handle.get_tensor("losses")[:, 0].tolist()
+                seconds = float(handle.metadata()["seconds"])
+        except (SafetensorError, OSError, KeyError, IndexError, TypeError) as error:
+            warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
+            return False
+        device = self.host.weight(self.host.mlp_out_name(self.layer)).device
+        self._found[key] = Found(target.to(device), losses)
+        self._costs.note(VALUES, seconds, read=True)
+        return True
+
+    def _write(self, key: str, value: Value, seconds: float) -> None:
+        from safetensors.torch import save_file
+
+        file = self._file(key)
+        if file is None:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        losses = torch.tensor(value.losses, dtype=torch.float64)
+        with replacing(file) as temporary:
+            tensors = {"target": value.target.cpu().contiguous(), "losses": losses}
+            save_file(tensors, str(temporary), metadata={"seconds": repr(seconds)})
+
+    def _file(self, key: str) -> Path | None:
+        return self._folder / key[:2] / f"{key}.safetensors" if self._folder is not None else None

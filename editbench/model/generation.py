@@ -1,0 +1,264 @@
+"""Free-running generation: what the model says by itself after each prompt, in batches, with a key-value cache.
+
+Shape letters: B rows of a batch, T columns of the padded prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from editbench.model.batching import batches
+from editbench.model.likelihood import NO_ANSWER
+from editbench.model.packed_targets import Ids, Row
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+    from editbench.model.likelihood import Answering
+
+
+VERSION = 3
+"""Changes with the texts that :func:`generate` gives; part of the baseline cache's key."""
+
+MARGIN = 5
+"""Tokens beyond the target's, so that it shows whether the answer ends there."""
+
+MOST = 128
+"""No more new tokens than this, unless a limit is given."""
+
+CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
+"""Batch sizes, prompts with their new tokens: a step runs one column of each row, so that more rows fit than there."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How text is generated.
+
+    Attributes:
+        max_new_tokens: Limit of new tokens; None: the target's tokens + :data:`MARGIN`, at most :data:`MOST`.
+        beams: 1 is greedy; more search with that many beams.
+        repetition_penalty: Divides (multiplies, if negative) the logits of tokens that were there before; 1 is none.
+        top_k: Draw each token among the so many likeliest, by their probability; 1 is greedy.
+        seed: Seed of the draws; those of a prompt do not depend on what else is in its batch.
+    """
+
+    max_new_tokens: int | None = None
+    beams: int = 1
+    repetition_penalty: float = 1.0
+    top_k: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1, or null")
+        if self.beams < 1:
+            raise ValueError(f"beams is {self.beams}; it must be at least 1")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be positive")
+        if self.top_k < 1 or (self.top_k > 1 and self.searches):
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1, and 1 with beams or a penalty")
+
+    @property
+    def searches(self) -> bool:
+        """Whether more is needed than the logits of the step."""
+        return self.beams > 1 or self.repetition_penalty != 1.0
+
+    def limit(self, host: Host, prompt: str, target: str) -> int | None:
+        """New tokens for a question with that target; None if it cannot be said.
+
+        That is so where the target has more tokens than the limit, or the model no positions for prompt and limit.
+        """
+        needed = len(host.continuation(target))
+        limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
+        fits = len(host.encode(prompt).ids) + limit <= host.max_length
+        return limit if needed <= limit and fits else None
+
+
+@torch.no_grad()
+def generate(
+    host: Host,
+    prompts: Sequence[str],
+    limits: Sequence[int],
+    *,
+    settings: Generation | None = None,
+    editor: Answering | None = None,
+    tokens_per_batch: int | None = None,
+) -> list[Said]:
+    """What the model says after each prompt.
+
+    Equal prompts are generated once, with the largest of their limits; each text is then cut to its own. In a search
+    the limit decides what is found, so that there each limit is searched with by itself. Rows are padded on the left.
+    A prompt that leaves no room for its limit loses its beginning (its BOS stays).
+
+    Args:
+        host: The model.
+        prompts: In any order.
+        limits: New tokens after each prompt, at least 1.
+        settings: Beams and penalty; greedy by default.
+        editor: Told through ``answering`` where each row's prompt ends, prompt and new tokens within one such block.
+        tokens_per_batch: Largest size of a batch, rows times (prompt + limit).
+    """
+    settings = settings or Generation()
+    asked = [(_fitted(host, prompt, limit), limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    budget = tokens_per_batch or (CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS)
+    budget = budget if _takes_left_padding(host) else 1  # each row is a batch of its own
+    runs = [[q for q in asked if q[1] == limit] for limit in sorted(set(limits))] if settings.searches else [asked]
+    found: dict[tuple[Ids, int], list[int]] = {}
+    with progress("generating", total=sum(len({ids for ids, _ in run}) for run in runs)) as advance:
+        for run in runs:
+            longest: dict[Ids, int] = {}
+            for ids, limit in run:
+                longest[ids] = max(limit, longest.get(ids, 0))
+            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # wide as prompt and new tokens
+            for batch in batches(rows, budget):
+                together = [row.prompt for row in batch]
+                new = _run_batch(host, together, max(longest[ids] for ids in together), settings, editor)
+                found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
+                advance(len(batch))
+            found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
+    return [_said(host, ids, found[ids, limit]) for ids, limit in asked]
+
+
+def _takes_left_padding(host: Host) -> bool:
+    """Whether columns of padding on the left leave the others alone.
+
+    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32:
+    from float64 that is minus infinity, and a column of padding, which sees nothing, becomes NaN and spreads.
+    """
+    return not (host.config._attn_implementation == "eager" and host.model.dtype == torch.float64)
+
+
+def _fitted(host: Host, prompt: str, limit: int) -> Ids:
+    """The prompt's ids, cut at its beginning so that ``limit`` more fit; the BOS stays."""
+    ids = host.encode(prompt).ids or [host.pad_id]
+    keep = 1 if ids[0] == host.tokenizer.bos_token_id else 0
+    room = max(host.max_length - limit, keep + 1)
+    return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
+
+
+def _said(host: Host, prompt: Ids, new: list[int]) -> Said:
+    finite = NO_ANSWER not in new
+    kept = new if finite else new[: new.index(NO_ANSWER)]
+    text, whole = (
+        str(host.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in (kept, [*prompt, *kept])
+    )
+    return Said(text, finite, whole)
+
+
+def _run_batch(
+    host: Host, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
+) -> list[list[int]]:
+    """New tokens of each row, without the end-of-sequence token; :data:`NO_ANSWER` where the logits are no numbers."""
+    width = max(len(ids) for ids in prompts)
+    padding = [width - len(ids) for ids in prompts]
+    ids = torch.tensor([[host.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
+    mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()  # (B, T)
+    ids, mask = ids.to(host.device), mask.to(host.device)
+    with editor.answering([width - 1] * len(prompts)) if editor is not None else nullcontext():
+        if settings.searches:
+            new = _search(host, ids, mask, limit, settings)
+        else:
+            new = _step_by_step(host, ids, mask, limit, _noise(prompts, limit, settings))
+    ends = host.end_ids
+    return [_before_end(row, ends) for row in new.tolist()]
+
+
+def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor | None:
+    """Gumbel noise for each row, step and candidate, (B, limit, top_k): with it, the logits' argmax is a draw."""
+    if settings.top_k == 1:
+        return None
+    several = []
+    for prompt in prompts:
+        digest = hashlib.sha256(repr((settings.seed, prompt)).encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        uniform = torch.rand(limit, settings.top_k, generator=generator, dtype=torch.float64)
+        several.append(-torch.log(-torch.log(uniform.clamp(min=1e-300))))
+    return torch.stack(several)
+
+
+def _step_by_step(host: Host, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
+    """The argmax at each step, or with noise a draw, (B, at most limit), until every row has ended."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=host.config)
+    ends = torch.tensor([*host.end_ids, NO_ANSWER], device=ids.device)
+    done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    new: list[Tensor] = []
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
+    for step in range(limit):
+        logits = host.logits(host.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
+        assert cache.get_seq_length() == mask.shape[1], "the model did not keep its keys and values"
+        best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
+        best = best.masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
+        new.append(best)
+        done |= torch.isin(best, ends)
+        if bool(done.all()):
+            break
+        ids, positions = best.clamp(min=0)[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return torch.stack(new, dim=1)
+
+
+def _draw(logits: Tensor, noise: Tensor) -> Tensor:
+    """One of the likeliest tokens of each row, (B,), from logits (B, V) and noise (B, k)."""
+    values, tokens = logits.topk(min(noise.shape[1], logits.shape[1]), dim=-1)
+    drawn = (values.double() + noise[:, : values.shape[1]].to(values.device)).argmax(-1, keepdim=True)
+    return tokens.gather(1, drawn)[:, 0]
+
+
+def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
+    """Beam search, or greedy with a repetition penalty, by transformers.
+
+    A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
+    """
+    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+    broken = torch.zeros(len(ids), dtype=torch.bool)
+    begins = mask.argmax(-1).repeat_interleave(settings.beams)[:, None]  # (B · beams, 1) each row's first token
+    penalise = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+
+    def watch(seen: Tensor, scores: Tensor) -> Tensor:
+        broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
+        columns = torch.arange(seen.shape[1], device=seen.device)
+        said = seen.gather(1, torch.maximum(columns, begins))  # without the padding
+        penalised: Tensor = penalise(said, scores)
+        return penalised
+
+    with host.generation_settings(max_new_tokens=limit, num_beams=settings.beams):
+        out = host.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([watch]))
+    new: Tensor = out[:, ids.shape[1] :]
+    return new.masked_fill(broken.to(new.device)[:, None], NO_ANSWER)
+
+
+def _before_end(row: list[int], ends: set[int]) -> list[int]:
+    """Up to the first end; what stopped being a number keeps its mark."""
+    for at, token in enumerate(row):
+        if token in ends:
+            return row[:at]
+        if token == NO_ANSWER:
+            return row[: at + 1]
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A generated text.
+
+    Attributes:
+        text: Up to the end-of-sequence token or the limit; no special tokens.
+        finite: Whether the model gave numbers all the way; otherwise the text ends where it stopped to.
+        whole: Prompt and text, as they are decoded together.
+    """
+
+    text: str
+    finite: bool = True
+    whole: str = field(default="", compare=False)

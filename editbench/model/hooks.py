@@ -1,0 +1,75 @@
+"""Running a part of the model: some of its layers, or only the columns from one on.
+
+The model's own forward does the work, with its masks, rotary tables, norms and scalings, so that every architecture is
+handled the same way. Layers that are not wanted are replaced for the duration by one that passes its input on; hidden
+states can be put in place of what reaches the first wanted layer; keys and values left of a column can be given.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from editbench.model.architectures import module_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor, nn
+
+    from editbench.model.language_model import Host
+
+
+@contextmanager
+def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
+    """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
+
+    If ``see`` returns a tensor, it takes the place of the one seen.
+    """
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        tensor = output[0] if isinstance(output, tuple) else output
+        new = see(tensor)
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        new = see(args[0])
+        return None if new is None else (new, *args[1:])
+
+    handle = module.register_forward_pre_hook(before) if inputs else module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def mlp_only_at(host: Host, layer: int, batch: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
+
+    Args:
+        host: The model.
+        layer: A layer whose output is read at some places only: the last.
+        batch: Number of rows that are run.
+        rows: (P,) rows of these places.
+        columns: (P,) their columns, counted from the first that is run.
+    """
+    shape: list[torch.Size] = []
+
+    def pick(tensor: Tensor) -> Tensor:
+        shape[:] = [tensor.shape]
+        return tensor.reshape(batch, -1, tensor.shape[-1])[rows.to(tensor.device), columns.to(tensor.device)]
+
+    def put(out: Tensor) -> Tensor:
+        whole = out.new_zeros(batch, shape[0][:-1].numel() // batch, out.shape[-1])
+        whole = whole.index_put((rows.to(out.device), columns.to(out.device)), out)
+        return whole.reshape(*shape[0][:-1], out.shape[-1])
+
+    with ExitStack() as stack:
+        for path in host.anatomy.mlp_in:
+            stack.enter_context(watch(module_at(host.layers[layer], path), pick, inputs=True))
+        stack.enter_context(watch(host.mlp_out(layer), put))
+        yield

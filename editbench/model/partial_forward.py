@@ -1,0 +1,162 @@
+"""Running a part of the model: some of its layers, or only the columns from one on.
+
+The model's own forward does the work, with its masks, rotary tables, norms and scalings, so that every architecture is
+handled the same way. Layers that are not wanted are replaced for the duration by one that passes its input on; hidden
+states can be put in place of what reaches the first wanted layer; keys and values left of a column can be given.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from editbench.model.hooks import watch
+from editbench.model.prefix_cache import _FixedLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from transformers.cache_utils import Cache
+
+    from editbench.model.batching import Columns
+    from editbench.model.language_model import Host
+
+
+def run(
+    host: Host,
+    columns: Columns,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    hidden: Tensor | None = None,
+    cache: Cache | None = None,
+    start: int = 0,
+) -> Tensor:
+    """Run decoder layers ``first`` to ``last`` (inclusive) on the columns from ``start`` on.
+
+    Args:
+        host: The model.
+        columns: (B, T) rows.
+        first: First layer to run; ``n_layers`` runs none, only the final norm.
+        last: Last layer to run; the model's last by default.
+        hidden: (B, T - start, d), what enters layer ``first``; needed when ``first`` > 0.
+        cache: Keys and values of the columns before ``start`` (see :class:`Prefix`), or an empty recording cache.
+        start: First column to compute.
+
+    Returns:
+        Final hidden states (B, T - start, d), after the model's last norm. Meaningless when ``last`` cuts layers off:
+        read those with hooks.
+    """
+    assert hidden is not None or first == 0
+    last = host.n_layers - 1 if last is None else last
+    visible = columns.mask.cummax(1).values  # padding behind a row does not matter to it, and looks at its tokens
+    with _only_layers(host, first, last, hidden), _blank_padding(host, visible[:, start:], first, last):
+        out = host.hidden(columns.ids[:, start:], visible, columns.positions[:, start:], cache)
+    if cache is not None:
+        _check_used(cache, first, last, visible.shape[1])
+    return out
+
+
+def _check_used(cache: Cache, first: int, last: int, columns: int) -> None:
+    """Every layer that ran read its prefix, or has recorded all columns.
+
+    Otherwise the model takes its cache in some way that is not known here, and has run without.
+    """
+    for i in range(first, last + 1):
+        layer = cache.layers[i]
+        used = layer.read if isinstance(layer, _FixedLayer) else layer.get_seq_length() == columns
+        assert used, f"layer {i} did not use the cache that it was given"
+
+
+class _Pass(nn.Module):
+    """Stands in for a layer that is not run: hands its input on. Other attributes are the layer's own."""
+
+    def __init__(self, layer: nn.Module, in_tuple: bool) -> None:
+        super().__init__()
+        self.__dict__["_replaced"] = layer
+        self.__dict__["_in_tuple"] = in_tuple
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_replaced"], name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
+        return (hidden_states,) if self.__dict__["_in_tuple"] else hidden_states
+
+
+class _Tell(_Pass):
+    """Hands its input on with one dimension more, and notes how many its input had."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.__dict__["dimensions"] = hidden_states.dim()
+        return hidden_states.reshape(1, 1, 1, -1)
+
+
+_IN_TUPLE: dict[type, bool] = {}
+
+
+@torch.no_grad()
+def _in_tuple(host: Host) -> bool:
+    """Whether the model takes its layers' output out of a tuple (GPT-J does), tried once on one token, without layers.
+
+    If it does, the second stand-in sees the dimension gone that the first one added.
+    """
+    layers, original = host.layers, list(host.layers)
+    kind = type(original[0])
+    if kind not in _IN_TUPLE and len(original) > 1:
+        tell = [_Tell(layer, False) for layer in original]
+        try:
+            for i, stand_in in enumerate(tell):
+                layers[i] = stand_in
+            token = torch.zeros((1, 1), dtype=torch.long, device=host.device)
+            host.hidden(token, torch.ones_like(token), token)
+        finally:
+            for i, layer in enumerate(original):
+                layers[i] = layer
+        _IN_TUPLE[kind] = tell[1].__dict__["dimensions"] == 3
+    return _IN_TUPLE.get(kind, False)
+
+
+@contextmanager
+def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> Iterator[None]:
+    layers = host.layers
+    original = list(layers)
+    in_tuple = _in_tuple(host)
+    handle = None
+    try:
+        for i, layer in enumerate(original):
+            if not first <= i <= last:
+                layers[i] = _Pass(layer, in_tuple)
+        if hidden is not None:
+            handle = layers[min(first, len(original) - 1)].register_forward_pre_hook(
+                lambda module, args, kwargs: ((hidden, *args[1:]), kwargs), with_kwargs=True
+            )
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+        for i, layer in enumerate(original):
+            layers[i] = layer
+
+
+@contextmanager
+def _blank_padding(host: Host, visible: Tensor, first: int, last: int) -> Iterator[None]:
+    """In float64, keep padding in front of rows at zero from layer to layer.
+
+    A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention that takes
+    it in float32 makes NaN of that, which the next layer spreads to all tokens.
+    """
+    if host.model.dtype != torch.float64 or bool(visible.all()):
+        yield
+        return
+    padding = visible[..., None] == 0  # (B, T, 1)
+    with ExitStack() as stack:
+        for layer in host.layers[first : last + 1]:
+            stack.enter_context(watch(layer, lambda t: t.masked_fill(padding.to(t.device), 0), inputs=True))
+        yield

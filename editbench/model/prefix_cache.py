@@ -1,0 +1,178 @@
+"""Beginnings that rows share (a context template, a common phrase): their keys and values are computed once for all.
+
+Only tokens decide: rows are sorted, neighbours with enough common tokens are one cluster, and what all rows of a
+cluster begin with is its head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+from editbench.model.batching import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+
+
+class _FixedLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of a prefix that are read and never grow; ``read`` tells whether they ever were."""
+
+    def __init__(self, length: int, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        super().__init__()
+        self.length = length
+        self.read = False
+        self.keys, self.values = keys, values
+        self.is_initialized = keys is not None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None and self.values is not None
+        self.read = True
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+
+class Prefix(Cache):  # type: ignore[misc]
+    """Keys and values of the columns left of ``length``, for some of the layers. Never written to."""
+
+    def __init__(self, layers: list[_FixedLayer]) -> None:
+        super().__init__(layers=layers)
+
+    @classmethod
+    def of(cls, cache: Cache) -> Prefix:
+        """All columns of a recorded ``cache``."""
+        length = max(layer.get_seq_length() for layer in cache.layers)
+        return cls([_FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
+
+    @classmethod
+    def join(cls, parts: Sequence[Prefix], rows: Sequence[Sequence[int]], length: int) -> Prefix:
+        """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``; all end at ``length``."""
+        if len(parts) == 1 and list(rows[0]) == sorted(rows[0]) and parts[0].layers[0].length == length:
+            return parts[0]
+        order = torch.tensor([i for part in rows for i in part]).argsort()
+
+        def whole(tensors: list[Tensor]) -> Tensor:
+            padded = [nn.functional.pad(t, (0, 0, length - t.shape[2], 0)) for t in tensors]
+            return torch.cat(padded)[order.to(padded[0].device)]
+
+        layers = [[part.layers[i] for part in parts] for i in range(len(parts[0].layers))]
+        return cls([_FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
+
+    @classmethod
+    def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> Prefix:
+        """Keys and values put together anew: row i, column c gets those of row ``rows[i]``, column ``columns[i, c]``.
+
+        Args:
+            cache: A recorded cache; layers that were not run stay without.
+            rows: (B,).
+            columns: (B, C).
+        """
+        length = columns.shape[1]
+        layers = []
+        for x in cache.layers:
+            if x.get_seq_length():
+                at = (rows[:, None].to(x.keys.device), columns.to(x.keys.device))
+                layers.append(_FixedLayer(length, *(t.transpose(1, 2)[at].transpose(1, 2) for t in (x.keys, x.values))))
+            else:
+                layers.append(_FixedLayer(length))
+        return cls(layers)
+
+    def above(self, first: int) -> Prefix:
+        """The same without the layers below ``first``."""
+        return Prefix([x if i >= first else _FixedLayer(x.length) for i, x in enumerate(self.layers)])
+
+    def rows(self, index: Tensor) -> Prefix:
+        """The prefixes of some rows, in the order of ``index``."""
+        return Prefix(
+            [
+                _FixedLayer(x.length)
+                if x.keys is None or x.values is None
+                else _FixedLayer(x.length, x.keys[index.to(x.keys.device)], x.values[index.to(x.values.device)])
+                for x in self.layers
+            ]
+        )
+
+
+def recording_cache(host: Host, start: Prefix | None = None) -> Cache:
+    """A cache that keeps every column of every layer, sliding windows or not; empty, or going on from ``start``."""
+    layers = [DynamicLayer() for _ in range(host.n_layers)]
+    for layer, fixed in zip(layers, start.layers if start is not None else [], strict=False):
+        layer.lazy_initialization(fixed.keys, fixed.values)
+        layer.keys, layer.values = fixed.keys, fixed.values
+    return Cache(layers=layers)
+
+
+LEAST_SHARED = 4
+"""Rows with fewer common tokens are not put together."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Clusters of rows.
+
+    Attributes:
+        tokens: The head of each cluster that has one.
+        head: For each row, the index of its head (0 if it has none).
+        shared: For each row, the length of its head (0 if it has none).
+    """
+
+    tokens: list[tuple[int, ...]]
+    head: list[int]
+    shared: list[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Heads:
+        """The heads of ``rows``; give rows without the tokens that must not be part of one."""
+        members: list[list[int]] = []
+        lengths: list[int] = []
+        previous: Sequence[int] = ()
+        for i in sorted(range(len(rows)), key=lambda i: tuple(rows[i])):
+            common = _common(previous, rows[i])
+            if members and common >= LEAST_SHARED:
+                members[-1].append(i)
+                lengths[-1] = min(lengths[-1], common)
+            else:
+                members.append([i])
+                lengths.append(len(rows[i]))
+            previous = rows[i]
+        tokens: list[tuple[int, ...]] = []
+        head, shared = [0] * len(rows), [0] * len(rows)
+        for cluster, length in zip(members, lengths, strict=True):
+            if len(cluster) > 1:
+                for i in cluster:
+                    head[i], shared[i] = len(tokens), length
+                tokens.append(tuple(rows[cluster[0]][:length]))
+        return cls(tokens, head, shared)
+
+    def columns(self, pad_id: int, device: torch.device) -> Columns:
+        """The heads as rows, padded on the right."""
+        return Columns.pad(self.tokens, [0] * len(self.tokens), pad_id, device)
+
+
+def place(taken: Sequence[int], width: int, device: torch.device) -> torch.Tensor:
+    """Which token of its head stands in each of ``width`` columns, (B, width), if row i takes its first ``taken[i]``.
+
+    They stand as far right as they can; columns left of them are padding and get token 0.
+    """
+    columns = torch.arange(width, device=device)[None, :]
+    return (columns - (width - torch.tensor(taken, device=device)[:, None])).clamp(min=0)
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Number of leading tokens that two rows have in common."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count

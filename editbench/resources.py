@@ -1,0 +1,112 @@
+"""Plain text of the model's own, for second moments where the user has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
+
+import torch
+
+from editbench.costs import CachedCosts
+from editbench.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+
+
+def as_it_stands(prompt: str) -> str:
+    """The prompt, with nothing around it."""
+    return prompt
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What an editor may use besides the model and the requests. Never the probes.
+
+    Attributes:
+        texts: Plain texts for second moments, in order.
+        templates: Context templates with one "{}" each, or None to generate them from the seed.
+        moments: Second moments by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
+            numbers); None computes them from ``texts``.
+        cache: Folder of the content-addressed cache, or None for none.
+        seed: Seed of everything random.
+        costs: Where to note seconds of what is computed for the cache, or read from it.
+        pose: Puts a plain prompt of the method's own as the requests' prompts are put (they are given posed already):
+            the format of the dataset or protocol around it.
+    """
+
+    texts: Sequence[str] = ()
+    templates: Sequence[str] | None = None
+    moments: Mapping[int, Tensor] | Path | str | None = None
+    cache: Path | None = None
+    seed: int = 0
+    costs: CachedCosts = field(default_factory=CachedCosts)
+    pose: Callable[[str], str] = as_it_stands
+
+
+class LazyTexts(Sequence[str]):
+    """Plain text for second moments, made when a method first asks for it: many methods never do."""
+
+    def __init__(self, host: Host, source: str, tokens: int, seed: int) -> None:
+        self._host, self._source, self._tokens, self._seed = host, source, tokens, seed
+        self._texts: list[str] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self._load()[index]
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def _load(self) -> list[str]:
+        if self._texts is None:
+            if self._source == "pocket":
+                from editbench.pocket import dataset_files
+
+                self._texts = dataset_files.plain_text(0)
+            elif self._source == "self":
+                from editbench.resources import sample_texts
+
+                self._texts = sample_texts(self._host, self._tokens, self._seed)
+            else:
+                from editbench import datasets
+
+                self._texts = datasets.load_texts(self._source)
+        return self._texts
+
+
+VERSION = 2
+"""Changes with the texts that are sampled from the same model and seed."""
+
+ROWS, LENGTH = 64, 64
+
+
+@torch.no_grad()
+def sample_texts(host: Host, tokens: int, seed: int) -> list[str]:
+    """About ``tokens`` tokens of text sampled from the unedited model, from BOS alone, temperature 1, seeded."""
+    tokenizer = host.tokenizer
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    inputs = torch.full((ROWS, 1), start if start is not None else host.pad_id, device=host.device)
+    texts: list[str] = []
+    rounds = max(1, -(-tokens // (ROWS * LENGTH)))
+    devices = [host.device.index or 0] if host.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        progress("sampling plain text", rounds) as advance,
+        host.generation_settings(do_sample=True, top_k=0, max_new_tokens=LENGTH),
+    ):
+        torch.manual_seed(seed)
+        for _ in range(rounds):
+            out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+            texts += [str(t) for t in tokenizer.batch_decode(out[:, 1:], skip_special_tokens=True)]
+            advance()
+    return [t for t in texts if t.strip()]

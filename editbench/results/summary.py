@@ -1,0 +1,205 @@
+"""From rows to numbers: means over records, their intervals, the score.
+
+A row holds the averages within one record; here they are averaged over records. Records that are unsupported, failed or
+skipped enter no average and are counted beside it. A value that was NaN or infinite enters no average either and is
+counted as `nonfinite`.
+
+Intervals are 95 % intervals over records (:mod:`editbench.results.intervals`): of shares and of the score Gaffke's,
+with the same weights for all measures, so that the score's keeps their correlation; of other measures Student's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from editbench.files import ResultsError
+from editbench.results.intervals import DRAWS, Drawn, drawn_means, ends, of_items, unbounded
+from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Measure, MomentSummary, Score, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from editbench.results.schema import Range
+
+    Floats = NDArray[np.float64]
+    Rows = Sequence[Mapping[str, Any]]
+
+
+_ROUNDING = 1e-9  # by so much a number may lie outside its range
+
+
+def summarise(
+    rows: Iterable[Mapping[str, Any]],
+    headline: Mapping[str, str],
+    seed: int = 0,
+    ranges: Mapping[str, Range] | None = None,
+) -> Summary:
+    """Average a run's rows, moment by moment.
+
+    Args:
+        rows: `ScoreRow`s, `TextRow`s and `AbilityRow`s, as stored or before.
+        headline: Which measure stands for each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. One
+            that is not named has no mean, and without all three there is no score.
+        seed: Seed of the intervals' weights.
+        ranges: Between which values the numbers of measures lie, by the measure's name ("edit.value_found") or its
+            scorer's ("exact_match"). Headline measures are shares; of all others that are not named nothing is known.
+
+    Raises:
+        ResultsError: If a headline name is unknown, a headline mean is negative, a number lies outside its range, or a
+            record was scored twice at the same moment.
+    """
+    if unknown := sorted(set(headline) - set(HEADLINES)):
+        raise ResultsError(f"unknown headline {unknown}; choose among {HEADLINES}")
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["moment"], row["edits"] if row["moment"] == "checkpoint" else 0].append(row)
+    known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
+    parts = {key: _summarise_moment(groups[key], headline, seed, known) for key in sorted(groups)}
+    of_ability = {
+        f"ability.{row['ability']}.{name}": within
+        for group in groups.values()
+        for row in group
+        if "ability" in row
+        for name, within in row.get("ranges", {}).items()
+    }
+    return {
+        "headline": dict(headline),
+        "seed": seed,
+        "resamples": DRAWS,
+        "ranges": {name: (low, high) for name, (low, high) in {**known, **of_ability}.items()},
+        "baseline": parts.get(("baseline", 0)),
+        "immediate": parts.get(("immediate", 0)),
+        "final": parts.get(("final", 0)),
+        "checkpoints": [part for (moment, _), part in parts.items() if moment == "checkpoint"],
+    }
+
+
+def _summarise_moment(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> MomentSummary:
+    records = [row for row in rows if "record" in row]
+    texts = sorted((row for row in rows if "texts" in row), key=lambda row: int(row["edits"]))
+    able = [row for row in rows if "ability" in row]
+    _refuse_repeats(rows[0]["moment"], [f"record {row['record']!r} (position {row['position']})" for row in records])
+    _refuse_repeats(rows[0]["moment"], [f"texts {row['texts']!r} (edits {row['edits']})" for row in texts])
+    _refuse_repeats(rows[0]["moment"], [f"ability {row['ability']!r} (edits {row['edits']})" for row in able])
+    scored = [row for row in records if row["status"] == "scored"]
+    names = sorted({name for row in scored for name in row["scores"]})
+    values = np.array([[_finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
+    values = values.reshape(len(scored), len(names))  # (R, M): records by measures; NaN where there is no number
+    intervals, of_shares = _intervals(names, values, ranges, seed)
+    measures = {name: _measure(values[:, m], intervals[:, m], _nonfinite(name, scored)) for m, name in enumerate(names)}
+    nothing: Measure = {"mean": None, "low": None, "high": None, "n": 0, "nonfinite": 0}
+    columns = [names.index(headline[kind]) for kind in HEADLINES if headline.get(kind) in names]
+    return {
+        "moment": rows[0]["moment"],
+        "edits": max(row["edits"] for row in rows),
+        "records": {status: sum(row["status"] == status for row in records) for status in RECORD_STATUSES},
+        "left_out": dict(sum((Counter(row.get("left_out") or {}) for row in records), Counter[str]())),
+        "measures": measures,
+        "headline": {kind: measures.get(headline.get(kind, ""), nothing) for kind in HEADLINES},
+        **_score(columns, values, of_shares),
+        "texts": {row["texts"]: {name: _finite(value) for name, value in row["scores"].items()} for row in texts},
+        "ability": {row["ability"]: {name: _of_ability(row, name) for name in row["scores"]} for row in able},
+    }
+
+
+def range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:
+    """The range of a measure, by its own name or by its scorer's; None if there is none."""
+    return ranges.get(name) or ranges.get(name.partition(".")[2])
+
+
+def _intervals(names: list[str], values: Floats, ranges: Mapping[str, Range], seed: int) -> tuple[Floats, Drawn]:
+    """The measures' ends (2, M), and what those of functions of them are made of: NaN where there is no range.
+
+    Raises:
+        ResultsError: If a number lies outside its measure's range.
+    """
+    found, drawn = unbounded(values), Drawn(*np.full((2, len(names), DRAWS), np.nan))
+    columns: dict[Range, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        if (within := range_of(name, ranges)) is not None:
+            _refuse_outside(name, values[:, index], within)
+            columns[within].append(index)
+    for within, at in columns.items():
+        inside = np.clip(values[:, at], *within)
+        drawn.low[at], drawn.high[at] = part = drawn_means(inside, seed, within)
+        found[:, at] = ends(*part, [np.nanmean(column) if np.isfinite(column).any() else np.nan for column in inside.T])
+    return found, drawn
+
+
+def _refuse_outside(name: str, column: Floats, within: Range) -> None:
+    low, high = within
+    if len(outside := column[(column < low - _ROUNDING) | (column > high + _ROUNDING)]):
+        raise ResultsError(
+            f"{name} is {outside[0]:g} in a record, which is not between {low:g} and {high:g}; the scorer declares "
+            "another range than it has, or a headline measure is no share (none may be negative or above 1)"
+        )
+
+
+def harmonic_mean(means: Floats) -> Floats:
+    """Harmonic mean over the last axis; 0 where any is 0, NaN where any is NaN.
+
+    Raises:
+        ResultsError: If any is negative.
+    """
+    if np.any(means < 0):
+        raise ResultsError("a headline mean is negative; choose measures between 0 and 1 as headline measures")
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.asarray(means.shape[-1] / np.sum(1.0 / means, axis=-1), dtype=np.float64)
+
+
+def _measure(column: Floats, interval: Floats, nonfinite: int) -> Measure:
+    numbers = column[np.isfinite(column)]
+    low, high = map(_finite, interval)
+    mean = _finite(np.mean(numbers)) if len(numbers) else None
+    return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
+
+
+def _of_ability(row: Mapping[str, Any], name: str) -> Measure:
+    """A test's metric with its 95 % interval over the items."""
+    mean, error, n = _finite(row["scores"].get(name)), _finite(row["stderr"].get(name)), int(row["n"])
+    low, high = None, None
+    if mean is not None and error is not None:
+        within = row.get("ranges", {}).get(name)
+        low, high = map(_finite, of_items(mean, error, n, None if within is None else tuple(within)))
+    return {"mean": mean, "low": low, "high": high, "n": n, "nonfinite": _nonfinite(name, [row])}
+
+
+def _score(columns: list[int], values: Floats, drawn: Drawn) -> Score:
+    """The score of the three headline measures, which stand in these columns; nothing if one of them has no number."""
+    counts = np.isfinite(values[:, columns]).sum(axis=0)
+    if len(columns) < len(HEADLINES) or not counts.all():
+        return {"score": None, "score_n": 0, "score_low": None, "score_high": None, "score_arithmetic": None}
+    means = np.nanmean(values[:, columns], axis=0)
+    score = harmonic_mean(means)
+    low, high = ends(harmonic_mean(drawn.low[columns].T), harmonic_mean(drawn.high[columns].T), score)
+    return {
+        "score": _finite(score),
+        "score_n": int(counts.min()),
+        "score_low": _finite(low),
+        "score_high": _finite(high),
+        "score_arithmetic": _finite(means.mean()),
+    }
+
+
+def _nonfinite(name: str, scored: Rows) -> int:
+    """In how many rows this measure was NaN or infinite: as such, or as the null that is stored for it."""
+    raw = sum(row["scores"].get(name) is not None and _finite(row["scores"][name]) is None for row in scored)
+    return raw + sum(name in row.get("nonfinite", ()) for row in scored)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _refuse_repeats(moment: str, keys: list[str]) -> None:
+    if repeated := [key for key, times in Counter(keys).items() if times > 1]:
+        raise ResultsError(
+            f"{repeated[0]} was scored more than once at the moment {moment!r}; "
+            "a resumed run drops what it will score again with RunStore.truncate_after"
+        )

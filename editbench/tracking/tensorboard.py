@@ -1,0 +1,61 @@
+"""TensorBoard: event files in ``<run>/tensorboard``; ``tensorboard --logdir results`` shows all runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from editbench.tracking.base import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.config import TrackerSettings
+    from editbench.tracking.base import TrackedRun
+
+
+ROWS = 1000
+"""Rows shown of a table: it is one piece of text."""
+
+
+class TensorBoardTracker(Tracker):
+    """Writes scalars; config, provenance, tables and summary as text."""
+
+    def __init__(self, settings: TrackerSettings) -> None:
+        self._writer: Any = None
+
+    def start(self, run: TrackedRun) -> None:
+        """Open an event file; a resumed run gets another one beside the first."""
+        from torch.utils import tensorboard
+
+        writer: Any = tensorboard.writer.SummaryWriter
+        self._writer = writer(log_dir=str(run.folder / "tensorboard"), flush_secs=10)
+        about = {"name": run.name, "group": run.group, "tags": list(run.tags)}
+        for name, content in (("run", about), ("config", run.config), ("provenance", run.provenance)):
+            self._writer.add_text(name, _code(content))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One scalar a curve."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A Markdown table."""
+        lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows[:ROWS])]
+        text = "\n".join("|" + "|".join(_cell(value) for value in line) + "|" for line in lines)
+        left = f"\n\nand {len(rows) - ROWS} more" if len(rows) > ROWS else ""
+        self._writer.add_text(name, text + left)
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        """Write the summary and close the file."""
+        self._writer.add_text("summary", _code(summary))
+        self._writer.close()
+
+
+def _code(content: Mapping[str, Any]) -> str:
+    return "\n".join(f"    {line}" for line in json.dumps(content, indent=2, default=str).splitlines())
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,125 @@
+"""Weights & Biases. The ``WANDB_*`` variables hold where the settings say nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editbench.tracking.base import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from editbench.config import TrackerSettings
+    from editbench.tracking.base import TrackedRun
+
+
+logger = logging.getLogger(__name__)
+
+STEP = "edits"
+
+_TAG_LENGTH = 64  # the service's limit
+
+_ONLINE_SHARE = 0.5  # of the time to start; the rest is for starting offline where that fails
+
+_FINISH_SHARE = 0.8  # of the time that the run's end waits, so that wandb itself gives up first
+
+
+class WandbTracker(Tracker):
+    """A run of Weights & Biases, its files in the run's folder.
+
+    Where the service cannot be reached, or refuses the key, the run is written offline, to be synced later.
+    """
+
+    def __init__(self, settings: TrackerSettings) -> None:
+        self._settings = settings
+        self._run: Any = None
+
+    def start(self, run: TrackedRun) -> None:
+        """Open the run, or append to it where it was interrupted."""
+        mode = self._settings.mode or os.environ.get("WANDB_MODE") or "online"
+        self._run = self._online_or_offline(run) if mode == "online" else self._init(run, mode)
+        self._run.define_metric(STEP)
+        self._run.define_metric("*", step_metric=STEP)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of the run's history."""
+        self._run.log({STEP: step, **values})
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A table panel."""
+        import wandb
+
+        columns = list(rows[0])
+        data = [[row[column] for column in columns] for row in rows]
+        self._run.log({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        """Write the summary and close the run; it counts as failed unless it is done."""
+        self._run.summary.update(dict(summary))
+        self._run.finish(exit_code=0 if status == "done" else 1)
+
+    def _online_or_offline(self, run: TrackedRun) -> Any:
+        try:
+            self._check_service()
+            opened = self._init(run, "online")
+        except Exception as error:  # network, key, service: wandb has no common class for them
+            logger.warning(
+                "tracker wandb: %s. Going on offline; later: wandb sync %s/offline-run-*",
+                (str(error).strip() or type(error).__name__).splitlines()[0],
+                Path(os.environ.get("WANDB_DIR") or run.folder) / "wandb",
+            )
+            # The service may still hold the failed run, so the offline one needs a key of its own.
+            return self._init(replace(run, key=f"{run.key}-offline"), "offline")
+        logger.info("tracker wandb: %s", opened.url)
+        return opened
+
+    def _check_service(self) -> None:
+        """Raise unless the service can be reached and knows the key, or where there is none.
+
+        wandb would ask for a key on the terminal, in the middle of a run; and a run that it could not start keeps it
+        busy for long.
+        """
+        import wandb
+
+        wandb.setup(settings=wandb.Settings(silent=True))
+        if not wandb.login(prompt=False, verify=True):
+            raise ConnectionError("nobody is logged in (wandb login, or WANDB_API_KEY)")
+
+    def _init(self, run: TrackedRun, mode: Any) -> Any:
+        import wandb
+
+        settings = self._settings
+        tags = [tag[:_TAG_LENGTH] for tag in run.tags]
+        return wandb.init(
+            mode=mode,
+            config={**run.config, "provenance": dict(run.provenance)},
+            resume="allow",
+            reinit="create_new",  # a sweep has several runs in one process, one after the other
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_code=True,
+                disable_git=True,  # the provenance has the commit
+                init_timeout=settings.start_seconds * _ONLINE_SHARE,
+                finish_timeout=settings.finish_seconds * _FINISH_SHARE,
+            ),
+            **_chosen("WANDB_PROJECT", project=settings.project, default="editbench"),
+            **_chosen("WANDB_ENTITY", entity=settings.entity),
+            **_chosen("WANDB_RUN_GROUP", group=settings.group, default=run.group),
+            **_chosen("WANDB_TAGS", tags=tags if settings.tags else None, default=tags),
+            **_chosen("WANDB_NAME", name=None, default=run.name),
+            **_chosen("WANDB_RUN_ID", id=None, default=run.key),
+            **_chosen("WANDB_DIR", dir=None, default=str(run.folder)),
+        )
+
+
+def _chosen(variable: str, default: Any = None, **argument: Any) -> dict[str, Any]:
+    """An argument of wandb.init: what the settings say, else left to the variable, else the default."""
+    [(name, value)] = argument.items()
+    if value is None and not os.environ.get(variable):
+        value = default
+    return {} if value is None else {name: value}

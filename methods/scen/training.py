@@ -1,0 +1,233 @@
+"""Stage 1: an expert is the layer's weight, trained alone on one edit.
+
+An expert is kept as its difference D from the base weight W: for the projection's input x it puts out x Wᵀ + x Dᵀ, so
+that rows without an expert get the base model's own. Adam on D takes the steps that it would take on W + D. Nothing
+below the layer depends on D: the hidden states that enter it are computed once.
+
+Shapes: B edits, T columns, M answer tokens of all edits together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.model.batching import Columns
+from editbench.model.hooks import watch
+from editbench.model.partial_forward import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from editbench.model.language_model import Host
+
+
+class Lessons:
+    """A batch of edits as token rows, with what the base model makes of them up to the edited layer.
+
+    Attributes:
+        inputs: (B, T, d_ff) input of the layer's second projection, in the model's dtype.
+        at_prompt: (B, d_ff) the same at each row's last prompt token: what neurons are trained on.
+        edit_of: (M,) the edit to which an answer token belongs.
+    """
+
+    def __init__(self, host: Host, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        """Run the base model up to ``layer``.
+
+        Args:
+            host: The model.
+            layer: The edited layer.
+            rows: Token ids of prompt and answer (its closing EOS too, where that is trained).
+        """
+        self.host, self.layer = host, layer
+        whole = [[*prompt, *answer[:-1]] for prompt, answer in rows]
+        self.columns = Columns.pad(whole, [0] * len(rows), host.pad_id, host.device)
+        places = [(i, len(p) - 1 + j) for i, (p, answer) in enumerate(rows) for j in range(len(answer))]
+        self._at = torch.tensor(places).T.to(host.device)  # (2, M)
+        self._gold = torch.tensor([token for _, answer in rows for token in answer], device=host.device)  # (M,)
+        self.edit_of = self._at[0]
+        self._entering, self.inputs = _base_pass(host, layer, self.columns)
+        self.at_prompt = _pick(self.inputs, [len(prompt) - 1 for prompt, _ in rows])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def own_inputs(self, edit: int) -> Tensor:
+        """(t, d_ff) inputs of one edit at its own tokens, padding left out."""
+        return self.inputs[edit][self.columns.mask[edit].bool().to(self.inputs.device)]
+
+    def answers(self, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model says with experts W + ``deltas`` (B, d, d_ff), gold prefix fed in.
+
+        Returns:
+            (B,) mean NLL over each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
+        """
+        with _with_experts(self.host, self.layer, deltas):
+            final = run(self.host, self.columns, first=self.layer, hidden=self._entering)
+        row, column = self._at.to(final.device)
+        log_p = self.host.logits(final[row, column]).log_softmax(-1)  # (M, V)
+        edit = self.edit_of.to(log_p.device)
+        nll = -log_p.gather(1, self._gold.to(log_p.device)[:, None])[:, 0]
+        tokens = edit.bincount(minlength=len(self)).to(nll)
+        return nll.new_zeros(len(self)).index_add(0, edit, nll) / tokens, log_p.argmax(-1)
+
+
+def prompt_inputs(host: Host, layer: int, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """(B, d_ff) input of the layer's second projection at the last token of each prompt, base model."""
+    columns = Columns.pad(prompts, [0] * len(prompts), host.pad_id, host.device)
+    return _pick(_base_pass(host, layer, columns)[1], [len(prompt) - 1 for prompt in prompts])
+
+
+def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
+    """Train one expert an edit, all of them at once and none seeing another.
+
+    Loss: mean cross-entropy over the answer's tokens; Adam, its defaults otherwise; from the base weight.
+
+    Returns:
+        Differences from the base weight (B, d, d_ff), float32 or wider, and per edit the loss before each step. They
+        may not be finite: the caller looks.
+    """
+    base = lessons.host.weight(lessons.host.mlp_out_name(lessons.layer))  # (d, d_ff)
+    deltas = torch.zeros((len(lessons), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
+    optimiser = torch.optim.Adam([deltas], lr=learning_rate, fused=True)
+    losses = []
+    with torch.enable_grad():
+        for _ in range(steps):
+            loss = lessons.answers(deltas)[0]
+            losses.append(loss.detach())
+            optimiser.zero_grad()
+            torch.autograd.backward(loss.sum())
+            optimiser.step()
+    return deltas.detach(), torch.stack(losses, dim=1).tolist()
+
+
+@torch.no_grad()
+def _base_pass(host: Host, layer: int, columns: Columns) -> tuple[Tensor, Tensor]:
+    """What enters ``layer`` (B, T, d), and what enters its second projection (B, T, d_ff)."""
+    entering: list[Tensor] = []
+    inputs: list[Tensor] = []
+    with (
+        watch(host.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
+        watch(host.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
+    ):
+        run(host, columns, last=layer)
+    return entering[0], inputs[0].reshape(*columns.ids.shape, -1)
+
+
+def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
+    """(B, n) of (B, T, n): one column a row."""
+    return tensor[torch.arange(len(tensor), device=tensor.device), torch.tensor(columns, device=tensor.device)]
+
+
+@contextmanager
+def _with_experts(host: Host, layer: int, deltas: Tensor) -> Iterator[None]:
+    """Within the block, row i of a batch has the expert W + ``deltas[i]``."""
+
+    def add(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = args[0].reshape(len(deltas), -1, deltas.shape[-1])  # (B, T, d_ff), also where the model flattens its rows
+        return output + (x @ deltas.to(x.dtype).mT).reshape(output.shape)
+
+    handle = host.mlp_out(layer).register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float32, or float64 where the model has it: what is trained is never half precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+DISABLE, MARGIN = 0.7, 0.3
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a step of training did, before its update.
+
+    Attributes:
+        losses: (steps, B).
+        activations: (steps, B) of each neuron on its own prompt.
+    """
+
+    losses: Tensor
+    activations: Tensor
+
+
+def initial_neuron(size: int, seed: int, edit: str) -> Tensor:
+    """(size,) float32: torch's default for a linear layer, U(−1/√size, 1/√size), from the seed and the edit's id."""
+    digest = hashlib.blake2b(f"{seed}:{edit}".encode(), digest_size=7).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+    drawn: Tensor = (torch.rand(size, generator=generator) * 2 - 1) * size**-0.5
+    return drawn
+
+
+def neuron_input(x: Tensor, cosine: bool) -> Tensor:
+    """What neurons see of x (…, d_ff): itself, or x / ‖x‖; float32 or wider."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.nn.functional.normalize(x, dim=-1) if cosine else x
+
+
+def train_neurons(
+    start: Tensor,
+    own: Tensor,
+    others: Sequence[Tensor],
+    allowed: Tensor,
+    rates: Tensor,
+    steps: int,
+    *,
+    hinge: bool = False,
+) -> tuple[Tensor, Training]:
+    """Adam on all neurons at once, with the gradient written out.
+
+    Args:
+        start: (B, d_ff) initial values.
+        own: (B, d_ff) x of each neuron's own prompt.
+        others: Negatives, in parts (n, d_ff) that need not be copied together; N rows in all.
+        allowed: (B, N) bool, which negatives count for which neuron.
+        rates: (B,) learning rates.
+        steps: Updates.
+        hinge: Cut the margin terms at zero.
+
+    Returns:
+        Trained neurons (B, d_ff), and what was seen before each update.
+    """
+    r, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    losses, activations = [], []
+    for step in range(1, steps + 1):
+        a = ((r * own).sum(1)).sigmoid()  # (B,)
+        b = torch.cat([r @ x.T for x in others], dim=1).sigmoid()  # (B, N)
+        loss, d_a, d_b = _loss(a, b, allowed, hinge)
+        losses.append(loss)
+        activations.append(a)
+        gradient = (d_a * a * (1 - a))[:, None] * own
+        slopes = torch.split(d_b * b * (1 - b), [len(x) for x in others], dim=1)
+        for slope, x in zip(slopes, others, strict=True):
+            gradient.addmm_(slope, x)
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        scale = rates[:, None] / (1 - BETAS[0] ** step)
+        r -= scale * first / (second.sqrt() / (1 - BETAS[1] ** step) ** 0.5 + EPSILON)
+    return r, Training(torch.stack(losses), torch.stack(activations))
+
+
+def _loss(a: Tensor, b: Tensor, allowed: Tensor, hinge: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives by them."""
+    share = allowed.to(b) / allowed.sum(1, keepdim=True).clamp(min=1)  # (B, N): the mean's weights
+    e = b.exp()
+    disable, margin = e + DISABLE, e - a[:, None] + MARGIN
+    pushed, parted = share, share
+    if hinge:
+        disable, margin = (disable - 2).relu(), (margin - 1).relu()
+        pushed, parted = share * (disable > 0), share * (margin > 0)
+    loss = (-a).exp() + (share * (disable + margin)).sum(1)
+    return loss, -(-a).exp() - parted.sum(1), (pushed + parted) * e

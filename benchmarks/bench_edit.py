@@ -3,9 +3,9 @@
 Random-weight Llama and GPT-2 of hidden size 512, 12 layers, vocabulary 8,000; 20 steps; batches of 20 edits with 6
 templates (ROME: one edit, 21 templates). The oracle (``tests/oracles/locate.py``) runs the whole model, one edit at a
 time, and keeps nothing; it gets fewer edits, and its linear systems, which it solves once a batch, are timed apart.
-What is made once for a stream (templates, second moments, their factors) is not counted, on either side.
+What is made once for a stream (templates, covariance, their factors) is not counted, on either side.
 
-    python -m benchmarks.bench_edit [llama|gpt2] [rome|memit|nse|keys|moments]
+    python -m benchmarks.bench_edit [llama|gpt2] [rome|memit|nse|keys|stages]
 """
 
 import json
@@ -17,9 +17,9 @@ import torch
 import transformers
 
 from benchmarks.peak import Peak
-from editbench import EditRequest, Host, Materials, make_editor
-from editbench.locate_then_edit.covariance import second_moments
-from editbench.locate_then_edit.multi_layer import Subjects
+from editbench import EditRequest, LanguageModel, Resources, make_editor
+from editbench.locate_then_edit.covariance import compute_covariance
+from editbench.locate_then_edit.multi_layer import EditKeys
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.values import optimise_values
 from tests.oracles import locate as oracle
@@ -28,7 +28,7 @@ from tests.zoo import tiny_tokenizer
 BATCH, STEPS, LAYERS, ORACLE_EDITS = 20, 20, [3, 4, 5, 6, 7], 3
 REPEATS = 2
 """The machine may be shared: each side is run this often, and the fastest run counts."""
-TARGETS = {"rome": 8.0, "memit": 10.0, "nse": 10.0, "keys": 10.0, "moments": 4.5}
+TARGETS = {"rome": 8.0, "memit": 10.0, "nse": 10.0, "keys": 10.0, "covariance": 4.5}
 MODELS = {
     "llama": (
         transformers.LlamaConfig,
@@ -56,7 +56,7 @@ _VALUE = {"steps": STEPS, "learning_rate": 0.1, "stop_loss": 0.0}
 
 
 def measure(models=tuple(MODELS), kinds=tuple(TARGETS)):
-    """One row for each model and kind of work: seconds per edit (per text for moments) of both ways, ratio, memory."""
+    """One row for each model and kind of work: seconds per edit (per text for stages) of both ways, ratio, memory."""
     return list(rows(models, kinds))
 
 
@@ -73,13 +73,13 @@ def rows(models, kinds):
 
 def _measure_model(model, kinds):
     requests, texts = _requests(BATCH), _texts(40)
-    host = _host(model)
-    work = {"rome": _rome, "memit": _memit, "nse": _nse, "keys": _keys, "moments": _moments}
+    lm = _lm(model)
+    work = {"rome": _rome, "memit": _memit, "nse": _nse, "keys": _keys, "covariance": _covariance}
     for kind in kinds:
-        fast, slow, difference = work[kind](host, requests, texts)
+        fast, slow, difference = work[kind](lm, requests, texts)
         yield {
             "model": model,
-            "prompt_tokens": sum(len(host.encode(r.prompt).ids) for r in requests) / BATCH,
+            "prompt_tokens": sum(len(lm.encode(r.prompt).ids) for r in requests) / BATCH,
             "what": kind,
             "seconds": fast[0],
             "oracle_seconds": slow[0],
@@ -91,36 +91,36 @@ def _measure_model(model, kinds):
         }
 
 
-def _rome(host, requests, texts):
-    some, editor, name = requests[:2], _editor("rome", host, texts, 21, layer=LAYERS[2]), host.mlp_out_name(LAYERS[2])
+def _rome(lm, requests, texts):
+    some, editor, name = requests[:2], _editor("rome", lm, texts, 21, layer=LAYERS[2]), lm.mlp_out_name(LAYERS[2])
     editor.prepare(some)
     fast = _timed(lambda: [editor.edit([r]) for r in some], len(some), editor.ledger.rollback)
     for request in some:
         editor.edit([request])
     found = editor.ledger.delta(name)
     editor.ledger.rollback()
-    before, inverse = host.weight(name).clone(), torch.linalg.inv(editor.materials.moments[LAYERS[2]])
-    work = lambda: [oracle.rome(host, r, editor.templates, inverse, editor.config) for r in some]  # noqa: E731
-    slow = _timed(work, len(some), lambda: host.weight(name).copy_(before))
+    before, inverse = lm.weight(name).clone(), torch.linalg.inv(editor.resources.covariance[LAYERS[2]])
+    work = lambda: [oracle.rome(lm, r, editor.templates, inverse, editor.config) for r in some]  # noqa: E731
+    slow = _timed(work, len(some), lambda: lm.weight(name).copy_(before))
     work()
-    wanted = host.weight(name) - before
-    host.weight(name).copy_(before)
+    wanted = lm.weight(name) - before
+    lm.weight(name).copy_(before)
     return fast, slow, _relative(found, wanted)
 
 
-def _memit(host, requests, texts):
-    editor = _editor("memit", host, texts, 6, layers=LAYERS)
+def _memit(lm, requests, texts):
+    editor = _editor("memit", lm, texts, 6, layers=LAYERS)
     editor.prepare(requests)
-    values = optimise_values(host, requests[:ORACLE_EDITS], editor.templates, LAYERS[-1], AT_LAYER, editor.config)
+    values = optimise_values(lm, requests[:ORACLE_EDITS], editor.templates, LAYERS[-1], AT_LAYER, editor.config)
     fast = _timed(lambda: editor.edit(requests), BATCH, editor.ledger.rollback)
-    slow, targets = _spread_oracle(host, requests, editor, rounds=1, memory=False)
+    slow, targets = _spread_oracle(lm, requests, editor, rounds=1, memory=False)
     return fast, slow, _relative(torch.stack([v.target for v in values]), targets)
 
 
-def _nse(host, requests, texts):
+def _nse(lm, requests, texts):
     """Two rounds, in which every edit takes part."""
     settings = {"alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3, "neuron_threshold": 0.8}
-    editor = _editor("nse", host, texts, 6, layers=LAYERS, **settings)
+    editor = _editor("nse", lm, texts, 6, layers=LAYERS, **settings)
     editor.prepare(requests)
     found = torch.stack([editor.values[r].target for r in requests[:ORACLE_EDITS]])
 
@@ -130,46 +130,46 @@ def _nse(host, requests, texts):
 
     forget()
     fast = _timed(lambda: (editor.prepare(requests), editor.edit(requests)), BATCH, forget)
-    slow, targets = _spread_oracle(host, requests, editor, rounds=2, memory=True)
+    slow, targets = _spread_oracle(lm, requests, editor, rounds=2, memory=True)
     return fast, slow, _relative(found, targets)
 
 
-def _keys(host, requests, texts):
+def _keys(lm, requests, texts):
     """Keys of all edited layers."""
-    templates = _templates(host, texts, 6)
-    fast = _timed(lambda: Subjects(host, requests, templates, LAYERS).keys(), BATCH)
+    templates = _templates(lm, texts, 6)
+    fast = _timed(lambda: EditKeys(lm, requests, templates, LAYERS).keys(), BATCH)
     some = requests[:ORACLE_EDITS]
-    slow = _timed(lambda: [oracle.keys(host, some, templates, layer) for layer in LAYERS], ORACLE_EDITS)
-    found = Subjects(host, some, templates, LAYERS).keys()
-    return fast, slow, _relative(found[LAYERS[-1]], oracle.keys(host, some, templates, LAYERS[-1]))
+    slow = _timed(lambda: [oracle.keys(lm, some, templates, layer) for layer in LAYERS], ORACLE_EDITS)
+    found = EditKeys(lm, some, templates, LAYERS).keys()
+    return fast, slow, _relative(found[LAYERS[-1]], oracle.keys(lm, some, templates, LAYERS[-1]))
 
 
-def _moments(host, requests, texts):
-    """Second moments of five layers."""
-    fast = _timed(lambda: second_moments(host, texts, LAYERS), len(texts))
-    slow = _timed(lambda: [oracle.moment(host, texts, layer) for layer in LAYERS], len(texts))
-    found = second_moments(host, texts[:20], LAYERS)[LAYERS[-1]]
-    return fast, slow, _relative(found, oracle.moment(host, texts[:20], LAYERS[-1]))
+def _covariance(lm, requests, texts):
+    """Covariance of five layers."""
+    fast = _timed(lambda: compute_covariance(lm, texts, LAYERS), len(texts))
+    slow = _timed(lambda: [oracle.covariance(lm, texts, layer) for layer in LAYERS], len(texts))
+    found = compute_covariance(lm, texts[:20], LAYERS)[LAYERS[-1]]
+    return fast, slow, _relative(found, oracle.covariance(lm, texts[:20], LAYERS[-1]))
 
 
-def _spread_oracle(host, requests, editor, *, rounds, memory):
+def _spread_oracle(lm, requests, editor, *, rounds, memory):
     """Seconds per edit and memory of the plain way, and the values of the first edits."""
     some, templates, config = requests[:ORACLE_EDITS], editor.templates, editor.config
 
     def find():
-        return [oracle.value(host, r, templates, LAYERS[-1], AT_LAYER, config) for r in some]
+        return [oracle.value(lm, r, templates, LAYERS[-1], AT_LAYER, config) for r in some]
 
     def measure_all():
         for layer in LAYERS * rounds:
-            oracle.keys(host, some, templates, layer)
-            oracle.hidden(host, some, LAYERS[-1])
+            oracle.keys(lm, some, templates, layer)
+            oracle.hidden(lm, some, LAYERS[-1])
         for layer in LAYERS if memory else []:
-            oracle.keys(host, some, templates, layer)
+            oracle.keys(lm, some, templates, layer)
 
     def solve():
-        keys = torch.randn(host.d_ff(LAYERS[0]), BATCH, dtype=torch.float64)
+        keys = torch.randn(lm.d_ff(LAYERS[0]), BATCH, dtype=torch.float64)
         for layer in LAYERS * rounds:
-            torch.linalg.solve(editor.materials.moments[layer] + keys @ keys.T, keys)
+            torch.linalg.solve(editor.resources.covariance[layer] + keys @ keys.T, keys)
 
     found = find()
     parts = [_timed(find, ORACLE_EDITS), _timed(measure_all, ORACLE_EDITS), _timed(solve, BATCH)]
@@ -178,19 +178,19 @@ def _spread_oracle(host, requests, editor, *, rounds, memory):
     return (sum(seconds for seconds, _ in parts), max(peaks, default=None)), targets
 
 
-def _editor(method, host, texts, count, **settings):
+def _editor(method, lm, texts, count, **settings):
     layers = settings.get("layers", [settings.get("layer")])
-    materials = Materials(templates=_templates(host, texts, count), moments=_some_moments(host, layers))
-    return make_editor(method, host, materials=materials, **_VALUE, **settings)
+    resources = Resources(templates=_templates(lm, texts, count), covariance=_some_covariances(lm, layers))
+    return make_editor(method, lm, resources=resources, **_VALUE, **settings)
 
 
-def _some_moments(host, layers):
+def _some_covariances(lm, layers):
     generator = torch.Generator().manual_seed(0)
-    moments = {}
+    covariance = {}
     for layer in layers:
-        x = torch.randn(host.d_ff(layer), 2 * host.d_ff(layer), generator=generator, dtype=torch.float64)
-        moments[layer] = x @ x.T / x.shape[1]
-    return moments
+        x = torch.randn(lm.d_ff(layer), 2 * lm.d_ff(layer), generator=generator, dtype=torch.float64)
+        covariance[layer] = x @ x.T / x.shape[1]
+    return covariance
 
 
 def _timed(work, count, undo=lambda: None):
@@ -227,21 +227,21 @@ def _texts(count):
     return [f"{_words(rng, rng.randint(10, 60))}." for _ in range(count)]
 
 
-def _templates(host, texts, count):
+def _templates(lm, texts, count):
     """ "{}" and sentences as the methods sample them: of ten tokens, for ROME half of them of five."""
     lengths = [5, 10] * ((count - 1) // 2) if count > 10 else [10] * (count - 1)
-    heads = [host.encode(text).ids[1 : length + 1] for text, length in zip(texts, lengths, strict=False)]
-    return ["{}", *(host.tokenizer.decode(head).strip() + ". {}" for head in heads)]
+    heads = [lm.encode(text).ids[1 : length + 1] for text, length in zip(texts, lengths, strict=False)]
+    return ["{}", *(lm.tokenizer.decode(head).strip() + ". {}" for head in heads)]
 
 
-def _host(model):
+def _lm(model):
     """Words of relations and targets are one token each, as in a large vocabulary; names are one token a syllable."""
     config_class, settings = MODELS[model]
     torch.manual_seed(0)
     network = transformers.AutoModelForCausalLM.from_config(config_class(vocab_size=8000, **settings))
     words = [relation.format("x") for relation in _RELATIONS] + [" " + target for target in _TARGETS]
     lines = words * 9 + [f"{s.capitalize()} {s.capitalize()} x{s}x" for s in _SYLLABLES] * 9
-    return Host(network, tiny_tokenizer(bos=model == "llama", lines=lines, vocabulary=600), name=model)
+    return LanguageModel(network, tiny_tokenizer(bos=model == "llama", lines=lines, vocabulary=600), name=model)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import transformers
 
 from benchmarks.peak import Peak
 from editbench.model.generation import Generation, generate
-from editbench.model.language_model import Host
+from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, answer
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 from tests.oracles import evaluation as oracle
@@ -45,10 +45,10 @@ def measure(config=None):
     torch.set_num_threads(1)
     try:
         queries = [query for record in _records(config["records"], config["seed"]) for query in record]
-        host = _host(queries)
-        answer(host, queries[:1])  # warm-up
-        fast, fast_seconds = _timed(lambda: answer(host, queries, tokens_per_batch=config["tokens_per_batch"]))
-        slow, slow_seconds = _timed(lambda: [[oracle.answer(host, q.prompt, t) for t in q.targets] for q in queries])
+        lm = _lm(queries)
+        answer(lm, queries[:1])  # warm-up
+        fast, fast_seconds = _timed(lambda: answer(lm, queries, tokens_per_batch=config["tokens_per_batch"]))
+        slow, slow_seconds = _timed(lambda: [[oracle.answer(lm, q.prompt, t) for t in q.targets] for q in queries])
     finally:
         torch.set_num_threads(threads)
     pairs = [
@@ -77,14 +77,14 @@ def measure_generation(config=None):
     torch.set_num_threads(1)
     try:
         queries = [query for record in _records(config["records"], config["seed"]) for query in record]
-        host, settings = _host(queries), Generation()
-        prompts, limits = [q.prompt for q in queries], [settings.limit(host, q.targets[0]) for q in queries]
-        generate(host, prompts[:1], limits[:1])  # warm-up
-        fast, fast_seconds = _timed(lambda: generate(host, prompts, limits))
-        slow, slow_seconds = _timed(lambda: [oracle.generate(host, p, n) for p, n in zip(prompts, limits, strict=True)])
+        lm, settings = _lm(queries), Generation()
+        prompts, limits = [q.prompt for q in queries], [settings.limit(lm, q.targets[0]) for q in queries]
+        generate(lm, prompts[:1], limits[:1])  # warm-up
+        fast, fast_seconds = _timed(lambda: generate(lm, prompts, limits))
+        slow, slow_seconds = _timed(lambda: [oracle.generate(lm, p, n) for p, n in zip(prompts, limits, strict=True)])
     finally:
         torch.set_num_threads(threads)
-    texts = [host.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in slow]
+    texts = [lm.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in slow]
     differing = sum(a.text != b for a, b in zip(fast, texts, strict=True))
     assert differing <= len(texts) / 100, f"the two ways differ after {differing} of {len(texts)} prompts"
     return {
@@ -105,20 +105,20 @@ def measure_memory(counts=(256, 1024, 2048)):
     from editbench import load_model
     from editbench.editing_loop import AT_ONCE
     from editbench.evaluation import Evaluator
-    from editbench.results import RunStore
+    from editbench.results import RunFolder
 
-    host, rows = load_model("pocket"), []
+    lm, rows = load_model("pocket"), []
     for count in (counts[0], *counts):  # the first one warms up
         records = list(_edit_records(count))
-        evaluator = Evaluator(host, scorers=["token_accuracy", "exact_match", "nll_contrast"])
+        evaluator = Evaluator(lm, metrics=["token_accuracy", "exact_match", "nll_contrast"])
         with (
             tempfile.TemporaryDirectory() as folder,
-            RunStore.create(folder, "memory", "") as store,
+            RunFolder.create(folder, "memory", "") as store,
             Peak() as peak,
         ):
             for start in range(0, count, AT_ONCE):
                 part = [(record, start + i) for i, record in enumerate(records[start : start + AT_ONCE])]
-                store.append_scores(evaluator.score(part, moment="checkpoint", edits=count, batch=count - 1))
+                store.append_scores(evaluator.score(part, stage="interim", edits=count, batch=count - 1))
         rows.append({"records": count, "peak_mb": peak.megabytes})
     return rows[1:]
 
@@ -152,7 +152,7 @@ def _records(count, seed):
         yield [Query(prompt, targets) for prompt in prompts]
 
 
-def _host(queries):
+def _lm(queries):
     lines = [text for query in queries for text in (query.prompt, *(" " + target for target in query.targets))]
     config = transformers.LlamaConfig(
         vocab_size=8000,
@@ -163,7 +163,7 @@ def _host(queries):
         max_position_embeddings=512,
     )
     torch.manual_seed(0)
-    return Host(transformers.LlamaForCausalLM(config), tiny_tokenizer(bos=True, lines=lines, vocabulary=400))
+    return LanguageModel(transformers.LlamaForCausalLM(config), tiny_tokenizer(bos=True, lines=lines, vocabulary=400))
 
 
 if __name__ == "__main__":

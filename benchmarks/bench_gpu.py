@@ -18,23 +18,23 @@ import transformers
 from editbench.datasets import load
 from editbench.ledger import Ledger
 from editbench.locate_then_edit import multi_layer, values
-from editbench.locate_then_edit.covariance import second_moments
+from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.methods.memit import MEMIT, MEMITConfig
 from editbench.methods.nse import NSE, NSEConfig
-from editbench.model.language_model import DTYPES, Host
+from editbench.model.language_model import DTYPES, LanguageModel
 from editbench.pocket import dataset_files, model_path
-from editbench.resources import Materials
+from editbench.resources import Resources
 
 SHAPES = {
     "llama-2-7b": {"vocab_size": 32000, "intermediate_size": 11008, "num_key_value_heads": 32},
     "llama-3-8b": {"vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8},
 }
 COMMON = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 4096}
-LAYERS, STEPS, BATCH, MOMENT_TOKENS = [4, 5, 6, 7, 8], 25, 100, 20_000
+LAYERS, STEPS, BATCH, COVARIANCE_TOKENS = [4, 5, 6, 7, 8], 25, 100, 20_000
 TEMPLATES = ["{}", *(f"{start}{{}}" for start in ("The people of the town have often said that. ",) * 5)]
 
 
-def random_host(shape, dtype):
+def random_lm(shape, dtype):
     """A Llama of this shape on the GPU, made there, with the embedded world's tokenizer."""
     config = transformers.LlamaConfig(**COMMON, **SHAPES[shape], tie_word_embeddings=False)
     default = torch.get_default_dtype()
@@ -46,7 +46,7 @@ def random_host(shape, dtype):
     finally:
         torch.set_default_dtype(default)
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_path("pocket"))
-    return Host(model, tokenizer, name=shape)
+    return LanguageModel(model, tokenizer, name=shape)
 
 
 class Stopwatch:
@@ -85,39 +85,39 @@ def timed(call):
     return time.perf_counter() - begun, torch.cuda.max_memory_allocated() / 2**30, result
 
 
-def editor_of(cls, config_class, host, moments, **settings):
+def editor_of(cls, config_class, lm, covariance, **settings):
     config = config_class(
         layers=LAYERS, steps=STEPS, learning_rate=0.1, weight_decay=0.5, stop_loss=0.0, ridge=0.01, **settings
     )
-    return cls(host, Ledger(host), config, Materials(templates=TEMPLATES, moments=moments))
+    return cls(lm, Ledger(lm), config, Resources(templates=TEMPLATES, covariance=covariance))
 
 
 def measure(shape, dtype, stream, card_gb):
     """Rows for one model: statistics, MEMIT, NSE, and a stream of NSE edits in the memory of a smaller card."""
-    build, _, host = timed(lambda: random_host(shape, dtype))
+    build, _, lm = timed(lambda: random_lm(shape, dtype))
     model_gb = torch.cuda.memory_allocated() / 2**30
     base = {"shape": shape, "dtype": dtype, "model_gb": model_gb, "build_s": build}
     texts = dataset_files.plain_text(0)
-    seconds, peak, moments = timed(lambda: second_moments(host, texts, LAYERS, max_tokens=MOMENT_TOKENS))
-    moments = {layer: moment.cpu() for layer, moment in moments.items()}
-    yield {**base, "what": "second moments of 5 layers", "seconds": seconds, "tokens": MOMENT_TOKENS, "peak_gb": peak}
+    seconds, peak, covariance = timed(lambda: compute_covariance(lm, texts, LAYERS, max_tokens=COVARIANCE_TOKENS))
+    covariance = {layer: matrix.cpu() for layer, matrix in covariance.items()}
+    yield {**base, "what": "covariance of 5 layers", "seconds": seconds, "tokens": COVARIANCE_TOKENS, "peak_gb": peak}
     requests = [record.request for record in load("counterfact", "pocket").records]
     methods = (
-        ("memit", MEMIT, MEMITConfig, {"moment_weight": 15_000.0}),
-        ("nse", NSE, NSEConfig, {"moment_weight": 15_000.0, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3}),
+        ("memit", MEMIT, MEMITConfig, {"covariance_weight": 15_000.0}),
+        ("nse", NSE, NSEConfig, {"covariance_weight": 15_000.0, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3}),
     )
     for name, cls, config_class, settings in methods:
-        editor = editor_of(cls, config_class, host, moments, **settings)
+        editor = editor_of(cls, config_class, lm, covariance, **settings)
         setup, _, _ = timed(lambda editor=editor: editor.prepare([]))
         editor.edit(requests[-BATCH:])  # warm-up: kernels, autotuning, allocator
-        watch = Stopwatch()
-        watch.around(values._Problem, "__init__", "values: one pass over whole rows")
-        watch.around(values._Problem, "solve", "values: steps")
-        watch.around(multi_layer.Subjects, "at", "keys and hidden states")
-        watch.around(multi_layer.Subjects, "keys", "keys for the memory")
-        watch.around(Ledger, "_apply", "applying")
-        seconds, peak, receipt = timed(lambda editor=editor: editor.edit(requests[:BATCH]))
-        watch.remove()
+        hooked = Stopwatch()
+        hooked.around(values._Problem, "__init__", "values: one pass over whole rows")
+        hooked.around(values._Problem, "solve", "values: steps")
+        hooked.around(multi_layer.EditKeys, "at", "keys and hidden states")
+        hooked.around(multi_layer.EditKeys, "keys", "keys for the memory")
+        hooked.around(Ledger, "_apply", "applying")
+        seconds, peak, result = timed(lambda editor=editor: editor.edit(requests[:BATCH]))
+        hooked.remove()
         yield {
             **base,
             "what": f"{name}, one batch",
@@ -127,27 +127,27 @@ def measure(shape, dtype, stream, card_gb):
             "setup_s": setup,
             "peak_gb": peak,
             "statistics_gb": 5 * editor_statistics(editor) / 2**30,
-            "parts": dict(watch.seconds),
-            "applied": len(receipt.applied),
+            "parts": dict(hooked.seconds),
+            "applied": len(result.applied),
         }
         editor.ledger.rollback()
         del editor
         torch.cuda.empty_cache()
     if stream:
-        yield {**base, **nse_stream(host, moments, requests, stream, card_gb)}
+        yield {**base, **nse_stream(lm, covariance, requests, stream, card_gb)}
 
 
 def editor_statistics(editor):
     """Bytes of one layer's second-moment factor."""
-    gram = next(iter((editor.memory.grams if hasattr(editor, "memory") else editor._grams).values()))
-    return gram.base.numel() * gram.base.element_size()
+    solver = next(iter((editor.memory.key_solvers if hasattr(editor, "memory") else editor._grams).values()))
+    return solver.base.numel() * solver.base.element_size()
 
 
-def nse_stream(host, moments, requests, count, card_gb):
+def nse_stream(lm, covariance, requests, count, card_gb):
     """A stream of NSE edits in batches, with all but ``card_gb`` (plus the statistics) of the card's memory taken."""
     many = [replace_id(requests[i % len(requests)], i) for i in range(count)]
-    settings = {"moment_weight": 15_000.0, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 2}
-    editor = editor_of(NSE, NSEConfig, host, moments, **settings)
+    settings = {"covariance_weight": 15_000.0, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 2}
+    editor = editor_of(NSE, NSEConfig, lm, covariance, **settings)
     editor.prepare([])
     statistics = 5 * editor_statistics(editor)
     torch.cuda.empty_cache()

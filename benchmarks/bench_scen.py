@@ -24,7 +24,7 @@ import time
 import torch
 import transformers
 
-from editbench import EditRequest, Host, make_editor
+from editbench import EditRequest, LanguageModel, make_editor
 from editbench.methods.scen import SCEN
 from editbench.methods.scen.compression import pack_dense, pack_lowrank, pack_quantised
 from editbench.methods.scen.expert_bank import Expert
@@ -71,22 +71,20 @@ def main():
 
 
 def neurons(shape, device):
-    host, layer = random_host(shape, device)
-    prompts = [host.encode(request.prompt).ids for request in requests(HISTORY + 1)]
-    start = initial_neuron(host.d_ff(layer), 0, "0")[None].to(device)
-    pool = torch.cat([prompt_inputs(host, layer, prompts[i : i + 50]) for i in range(1, HISTORY + 1, 50)])
+    lm, layer = random_lm(shape, device)
+    prompts = [lm.encode(request.prompt).ids for request in requests(HISTORY + 1)]
+    start = initial_neuron(lm.d_ff(layer), 0, "0")[None].to(device)
+    pool = torch.cat([prompt_inputs(lm, layer, prompts[i : i + 50]) for i in range(1, HISTORY + 1, 50)])
     pool = neuron_input(pool, False)  # (1000, d_ff), cached for good
 
     def own():
-        return neuron_input(prompt_inputs(host, layer, prompts[:1]), False)
+        return neuron_input(prompt_inputs(lm, layer, prompts[:1]), False)
 
     def ours(history, x):
         allowed = torch.ones((1, history), dtype=torch.bool, device=device)
         return train_neurons(start, x, [pool[:history]], allowed, torch.tensor([1e-2], device=device), 20)[0]
 
-    slow, (wanted, _) = timed(
-        lambda: oracle.train_neuron(host, layer, start[0], prompts[0], prompts[1:11], 20, 1e-2), 1
-    )
+    slow, (wanted, _) = timed(lambda: oracle.train_neuron(lm, layer, start[0], prompts[0], prompts[1:11], 20, 1e-2), 1)
     for history in (10, 100, HISTORY):
         pass_seconds, x = timed(own)
         fast, found = timed(lambda n=history, x=x: ours(n, x))
@@ -97,11 +95,11 @@ def neurons(shape, device):
 
 
 def experts(shape, device):
-    host, layer = random_host(shape, device)
-    rows = [row_of(host, request) for request in requests(4)]
-    slow, (wanted, _) = timed(lambda: oracle.train_expert(host, layer, *rows[0], 10, 1e-3), 2)
+    lm, layer = random_lm(shape, device)
+    rows = [row_of(lm, request) for request in requests(4)]
+    slow, (wanted, _) = timed(lambda: oracle.train_expert(lm, layer, *rows[0], 10, 1e-3), 2)
     for at_once in (1, 4):
-        fast, (found, _) = timed(lambda n=at_once: train_experts(Lessons(host, layer, rows[:n]), 10, 1e-3), 2)
+        fast, (found, _) = timed(lambda n=at_once: train_experts(Lessons(lm, layer, rows[:n]), 10, 1e-3), 2)
         difference = relative(found[0], wanted)
         fast /= at_once
         yield {
@@ -114,10 +112,10 @@ def experts(shape, device):
 
 
 def generate(shape, device):
-    host, layer = random_host(shape, device)
+    lm, layer = random_lm(shape, device)
     texts = [request.prompt for request in requests(BATCH)]
     for store in ("lowrank", "dense"):
-        editor = make_editor("scen", host, layer=layer, expert_store=store)
+        editor = make_editor("scen", lm, layer=layer, expert_store=store)
         fill(editor, texts, store)
         for size in (1, BATCH):
             base, quiet = against_base(editor, texts[:size], theta=1.0)  # a sigmoid never exceeds 1
@@ -132,11 +130,11 @@ def generate(shape, device):
 
 
 def sizes(shape, device):
-    host, layer = random_host("one-layer", device)
-    rows = [row_of(host, request) for request in requests(4)]
-    fillers = [host.encode(" ".join(r.prompt for r in requests(n))).ids if n else [] for n in (0, 5, 10, 20)]
+    lm, layer = random_lm("one-layer", device)
+    rows = [row_of(lm, request) for request in requests(4)]
+    fillers = [lm.encode(" ".join(r.prompt for r in requests(n))).ids if n else [] for n in (0, 5, 10, 20)]
     rows = [([*filler, *prompt], answer) for filler, (prompt, answer) in zip(fillers, rows, strict=True)]
-    lessons = Lessons(host, layer, rows)
+    lessons = Lessons(lm, layer, rows)
     deltas, losses = train_experts(lessons, 10, 1e-4)
     dense_loss, dense_best = lessons.answers(deltas)
     yield {"tokens": [len(p) + len(a) - 1 for p, a in rows], "loss_before": mean(loss[0] for loss in losses)}
@@ -160,7 +158,7 @@ def sizes(shape, device):
 
 
 def pocket(shape, device, edits=100):
-    host = Host.load(model_path("pocket"), device=device)
+    lm = LanguageModel.load(model_path("pocket"), device=device)
     records = dataset_files.counterfact()[:edits]
     batch = [request_of(record) for record in records]
     published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60, "train_eos": True}
@@ -169,8 +167,8 @@ def pocket(shape, device, edits=100):
     settings |= {"published": {}, "hinge": {"hinge": True}, "cosine": {"cosine": True}}
     settings |= {"negatives + hinge": {**generic, "hinge": True}, "negatives + cosine": {**generic, "cosine": True}}
     for name, options in settings.items():
-        editor = make_editor("scen", host, **published, **options)
-        seconds, receipt = timed(lambda e=editor: [e.edit(batch[i : i + 10]) for i in range(0, edits, 10)], 1)
+        editor = make_editor("scen", lm, **published, **options)
+        seconds, result = timed(lambda e=editor: [e.edit(batch[i : i + 10]) for i in range(0, edits, 10)], 1)
         own = [(record, record["requested_rewrite"]["target_new"]["str"]) for record in records]
         rewrite = exact(editor, [(r.prompt, t) for r, (_, t) in zip(batch, own, strict=True)])
         paraphrase = exact(editor, [(p, t) for record, t in own for p in record["paraphrase_prompts"]])
@@ -180,7 +178,7 @@ def pocket(shape, device, edits=100):
             "reliability": rewrite,
             "generality": paraphrase,
             "fires_on_neighbours": float((editor.activations(neighbours).amax(1) > editor.config.theta).float().mean()),
-            "bytes_per_edit": mean(f["bytes"] for r in receipt for f in r.details["edits"].values()),
+            "bytes_per_edit": mean(f["bytes"] for r in result for f in r.details["edits"].values()),
             "seconds_per_edit": seconds / edits,
         }
 
@@ -188,7 +186,7 @@ def pocket(shape, device, edits=100):
 # -- what they share ---------------------------------------------------------------------------------------------------
 
 
-def random_host(shape, device):
+def random_lm(shape, device):
     """A random Llama and its edited layer."""
     sizes, layer = SHAPES[shape]
     lines = [r.prompt for r in requests(50)]
@@ -205,19 +203,19 @@ def random_host(shape, device):
     finally:
         torch.set_default_dtype(default)
     model.generation_config.eos_token_id = None  # every run makes all its tokens
-    return Host(model, tokenizer, name=shape), layer
+    return LanguageModel(model, tokenizer, name=shape), layer
 
 
 def fill(editor: SCEN, texts, store):
     """A bank of 1,000: for each text an expert whose neuron fires on it alone, and others that never fire."""
-    host, config = editor.host, editor.config
+    lm, config = editor.lm, editor.config
     inputs = editor.inputs(texts)  # (n, d_ff)
     aim = torch.linalg.pinv(inputs) @ (torch.eye(len(texts), device=inputs.device) * 8 - 4)
-    shape = host.weight(editor.bank.weight).shape
+    shape = lm.weight(editor.bank.weight).shape
     draw = torch.Generator(device=inputs.device).manual_seed(0)
     delta = torch.randn(shape, generator=draw, device=inputs.device) * 1e-3
     wide = torch.randn((20, shape[1]), generator=draw, device=inputs.device)
-    dtype = host.model.dtype
+    dtype = lm.model.dtype
     packed = pack_dense(delta, dtype) if store == "dense" else pack_lowrank(delta, wide, 0.0)
     rows = [*aim.T, *(-inputs.mean(0) for _ in range(HISTORY - len(texts)))]
     for i, neuron in enumerate(rows):
@@ -235,7 +233,7 @@ def against_base(editor, texts, theta):
     editor.config.theta = theta
     pairs = []
     for _ in range(2 * REPEATS + 1):
-        runs = [lambda model=model: model.generate(texts, max_new_tokens=NEW_TOKENS) for model in (editor.host, editor)]
+        runs = [lambda model=model: model.generate(texts, max_new_tokens=NEW_TOKENS) for model in (editor.lm, editor)]
         pairs.append([seconds_of(run)[0] for run in runs])
     base = statistics.median(b for b, _ in pairs[1:])
     return base, statistics.median(e / b for b, e in pairs[1:])
@@ -255,8 +253,8 @@ def request_of(record):
     )
 
 
-def row_of(host, request):
-    return host.encode(request.prompt).ids, [*host.continuation(request.target), host.tokenizer.eos_token_id]
+def row_of(lm, request):
+    return lm.encode(request.prompt).ids, [*lm.continuation(request.target), lm.tokenizer.eos_token_id]
 
 
 def requests(count):

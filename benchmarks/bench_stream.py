@@ -8,10 +8,10 @@ import json
 import torch
 
 from benchmarks.bench_edit import _timed
-from editbench import Materials, load_model, load_records, make_editor
+from editbench import Resources, load_model, load_records, make_editor
 from editbench.evaluation import answer
 from editbench.evaluation.questions import questions
-from editbench.locate_then_edit.covariance import second_moments
+from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.pocket.dataset_files import plain_text
 from tests.oracles import evaluation, locate
 
@@ -24,33 +24,36 @@ def measure():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        host, records = load_model("pocket"), load_records("counterfact", "pocket").records[:EDITS]
-        yield _editing(host, [record.request for record in records])
-        yield _scoring(host, records)
+        lm, records = load_model("pocket"), load_records("counterfact", "pocket").records[:EDITS]
+        yield _editing(lm, [record.request for record in records])
+        yield _scoring(lm, records)
     finally:
         torch.set_num_threads(threads)
 
 
-def _editing(host, requests):
-    moment = second_moments(host, plain_text()[:1500], [LAYER])
-    editor = make_editor("rome", host, materials=Materials(templates=TEMPLATES, moments=moment), ridge=0.01, **SETTINGS)
+def _editing(lm, requests):
+    covariance = compute_covariance(lm, plain_text()[:1500], [LAYER])
+    editor = make_editor(
+        "rome", lm, resources=Resources(templates=TEMPLATES, covariance=covariance), ridge=0.01, **SETTINGS
+    )
     editor.edit(requests[:1])
     editor.ledger.rollback()
     fast = _timed(lambda: [editor.edit([r]) for r in requests], len(requests))
     editor.ledger.rollback()
-    name = host.mlp_out_name(LAYER)
-    before, inverse = host.weight(name).clone(), torch.linalg.inv(moment[LAYER] + 0.01 * _mean_diagonal(moment[LAYER]))
-    slow = _timed(lambda: [locate.rome(host, r, TEMPLATES, inverse, editor.config) for r in requests], len(requests))
-    host.weight(name).copy_(before)
-    touched = before.numel() * before.element_size() / 2**20
-    model = sum(p.numel() * p.element_size() for p in host.model.parameters()) / 2**20
-    return {**_row("pocket: ROME, one edit", fast, slow), "touched_mb": touched, "model_mb": model}
+    name = lm.mlp_out_name(LAYER)
+    before, c = lm.weight(name).clone(), covariance[LAYER]
+    inverse = torch.linalg.inv(c + 0.01 * _mean_diagonal(c))
+    slow = _timed(lambda: [locate.rome(lm, r, TEMPLATES, inverse, editor.config) for r in requests], len(requests))
+    lm.weight(name).copy_(before)
+    changed_weights = before.numel() * before.element_size() / 2**20
+    model = sum(p.numel() * p.element_size() for p in lm.model.parameters()) / 2**20
+    return {**_row("pocket: ROME, one edit", fast, slow), "touched_mb": changed_weights, "model_mb": model}
 
 
-def _scoring(host, records):
+def _scoring(lm, records):
     queries = [question.query for record in records for question in questions(record)]
-    fast = _timed(lambda: answer(host, queries), len(records))
-    slow = _timed(lambda: [evaluation.answer(host, q.prompt, t) for q in queries for t in q.targets], len(records))
+    fast = _timed(lambda: answer(lm, queries), len(records))
+    slow = _timed(lambda: [evaluation.answer(lm, q.prompt, t) for q in queries for t in q.targets], len(records))
     return _row("pocket: one scored record", fast, slow)
 
 

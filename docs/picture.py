@@ -28,7 +28,7 @@ def main(*folders):
     for column, dataset in enumerate(DATASETS, start=1):
         for measure in HEADLINES:
             for constants, shift in SHIFT.items():
-                own = [r for r in rows if (r["dataset"], r["constants"]) == (dataset, constants)]
+                own = [r for r in rows if (r["dataset"], r["hparams"]) == (dataset, constants)]
                 own = [r for r in own if r[measure] is not None]
                 page.add_scatter(
                     x=[r[measure] for r in own],

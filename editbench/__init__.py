@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editbench.datasets import load as load_records
-    from editbench.editor import Editor, EditReceipt
+    from editbench.editor import Editor, EditResult
     from editbench.ledger import Ledger
-    from editbench.model.language_model import Host, load_model
+    from editbench.model.language_model import LanguageModel, load_model
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
     from editbench.registry import make_editor
-    from editbench.resources import Materials
+    from editbench.resources import Resources
 
 __version__ = "0.2.0.dev0"
 
@@ -27,13 +27,13 @@ if (_root / "methods").is_dir() and (_root / "conf").is_dir() and str(_root) not
     __path__.append(str(_root))
 
 _PUBLIC = {
-    "EditReceipt": "editbench.editor",
+    "EditResult": "editbench.editor",
     "EditRecord": "editbench.records",
     "EditRequest": "editbench.records",
     "Editor": "editbench.editor",
-    "Host": "editbench.model.language_model",
+    "LanguageModel": "editbench.model.language_model",
     "Ledger": "editbench.ledger",
-    "Materials": "editbench.resources",
+    "Resources": "editbench.resources",
     "Passage": "editbench.records",
     "Probe": "editbench.records",
     "RecordSet": "editbench.records",
@@ -42,13 +42,13 @@ _PUBLIC = {
     "make_editor": "editbench.registry",
 }
 __all__ = [
-    "EditReceipt",
+    "EditResult",
     "EditRecord",
     "EditRequest",
     "Editor",
-    "Host",
+    "LanguageModel",
     "Ledger",
-    "Materials",
+    "Resources",
     "Passage",
     "Probe",
     "RecordSet",

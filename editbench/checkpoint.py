@@ -22,7 +22,7 @@ COST_FACTOR = 20.0
 """… and only when the last saving took less than one part in this many of the time since."""
 
 
-class SavedState:
+class RunCheckpoint:
     """Saves and restores (batches done, weights through the ledger, the method's memory, what was measured)."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``editbench run | prepare | locate | demo | leaderboard | report | compare | list``.
+"""The command line: ``editbench run | precompute | locate | demo | leaderboard | report | compare | list``.
 
 Heavy packages are imported where they are used.
 """
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench import launch
 
             return launch.main(arguments[1:])
-        if arguments[:1] == ["prepare"]:
+        if arguments[:1] == ["precompute"]:
             from editbench import launch
 
-            return launch.main(arguments[1:], ahead=True)
+            return launch.main(arguments[1:], precompute=True)
         if arguments[:1] == ["locate"]:
             from editbench.layer_search import command
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
-    commands.add_parser("prepare", help="compute ahead, in parts, what runs will find in the cache", add_help=False)
+    commands.add_parser("precompute", help="compute ahead, in parts, what runs will find in the cache", add_help=False)
     commands.add_parser("locate", help="which layers to edit in a model: causal tracing and a sweep", add_help=False)
     demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
     demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 
-    names = commands.add_parser("list", help="what is there: methods, models, datasets, scorers")
-    names.add_argument("what", choices=["methods", "models", "datasets", "scorers"])
+    names = commands.add_parser("list", help="what is there: methods, models, datasets, metrics")
+    names.add_argument("what", choices=["methods", "models", "datasets", "metrics"])
     _add_json(names, "one line of JSON a name")
     names.set_defaults(handler=_list)
     return parser
@@ -216,11 +216,11 @@ def _listed(what: str) -> list[dict[str, str]]:
         from editbench.datasets import DATASETS
 
         return [{"name": name} for name in DATASETS]
-    from editbench.evaluation.metrics import list_scorers
+    from editbench.evaluation.metrics import list_metrics
 
     return [
-        {"name": scorer.name, "version": f"v{scorer.version}", "description": scorer.description.splitlines()[0]}
-        for scorer in list_scorers()
+        {"name": metric.name, "version": f"v{metric.version}", "description": metric.description.splitlines()[0]}
+        for metric in list_metrics()
     ]
 
 

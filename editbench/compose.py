@@ -32,7 +32,7 @@ GROUPS = (
     "tracker",
     "launcher",
     "experiment",
-    "constants",
+    "hparams",
 )
 
 CONF = "editbench.conf"
@@ -81,7 +81,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     Raises:
         ValueError: The first thing that is wrong.
     """
-    from editbench.compose import check_constants
+    from editbench.compose import check_hparams
 
     parsed = [o for o in OverridesParser.create().parse_overrides(_without_flags(overrides))]
     groups = {}
@@ -106,7 +106,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
             hint = registry.moved(method_class, key.removeprefix("method.")) or _nearest(key, keys)
             raise ValueError(f"unknown key {key!r}; {hint}")
     for job in _one_job_a_value(parsed):
-        check_constants(_compose(job))
+        check_hparams(_compose(job))
 
 
 def _check_launcher(name: str) -> None:
@@ -245,16 +245,16 @@ def conf_names(group: str) -> list[str]:
 PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
 
 
-def check_constants(config: Any) -> None:
+def check_hparams(config: Any) -> None:
     """Refuse a set of constants that the method has not, and "published" where the model's own settings are these.
 
     Raises:
         ValueError: So it is.
     """
-    constants, method, model = config.constants, config.method.name, model_name(config)
+    constants, method, model = config.hparams, config.method.name, model_name(config)
     if constants == "tuned":
         return
     if constants == "published" and model in PAPERS_MODELS and f"{method}-{model}" in conf_names("method_model"):
-        raise ValueError(f"constants={constants}: the settings for {model} are the published ones; leave it out")
+        raise ValueError(f"hparams={constants}: the settings for {model} are the published ones; leave it out")
     if f"{method}-{constants}" not in conf_names("method_constants"):
-        raise ValueError(f"constants={constants}: none are known for {method}; leave it out")
+        raise ValueError(f"hparams={constants}: none are known for {method}; leave it out")

@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 @dataclass
-class TrackerSettings:
+class TrackerConfig:
     """Settings of a tracker; none of them changes a run's numbers.
 
     Attributes:
@@ -45,8 +45,10 @@ class TrackerSettings:
 
 
 @dataclass
-class AnatomyConfig:
-    """Module paths for an architecture that is not known: the fields of :class:`editbench.model.architectures.Anatomy`."""
+class ArchitectureConfig:
+    """Module paths for an architecture that is not known: the fields of
+    :class:`editbench.model.architectures.Architecture`.
+    """
 
     decoder: str | None = None
     layers: str | None = None
@@ -67,11 +69,11 @@ class ModelConfig:
         device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
-        anatomy: Module paths, for an architecture that is not known; null leaves the known one.
-        texts: Plain text for second moments: "pocket" (the embedded world's), "self" (sampled from the unedited
+        architecture: Module paths, for an architecture that is not known; null leaves the known one.
+        texts: Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited
             model with the run's seed), or a file (rows with ``text``, or one text a line).
         texts_tokens: Tokens to sample where texts is "self".
-        moments: Safetensors file with second moments by layer number; null computes them from texts.
+        stages: Safetensors file with covariance by layer number; null computes them from texts.
         templates: Context templates with one "{}" each; null samples them from the model.
     """
 
@@ -81,10 +83,10 @@ class ModelConfig:
     device: str = "auto"
     attention: str | None = None
     revision: str | None = None
-    anatomy: AnatomyConfig = field(default_factory=AnatomyConfig)
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     texts: str = "self"
     texts_tokens: int = 40_000
-    moments: str | None = None
+    covariance: str | None = None
     templates: list[str] | None = None
 
 
@@ -97,12 +99,12 @@ class StreamConfig:
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    checkpoints: Any = field(default_factory=list)  # counts, "powers" or "every:K"
+    evaluate_at: Any = field(default_factory=list)  # counts, "powers" or "every:K"
 
 
 @dataclass
 class AbilityConfig:
-    """General ability, measured on the unedited model, at ``stream.checkpoints`` and at the end.
+    """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end.
 
     Attributes:
         tasks: "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by
@@ -126,8 +128,8 @@ class ProtocolConfig:
 
     Attributes:
         name: Name in results.
-        scorers: Scorers to apply (``editbench list scorers``).
-        moments: "immediate" (a batch's own records right after it), "final" (all records at the end).
+        metrics: Metrics to apply (``editbench list metrics``).
+        stages: "immediate" (a batch's own records right after it), "final" (all records at the end).
         retention_sample: At a checkpoint, this many of the records so far are scored, drawn with the seed; null: all.
         final_first: By dataset name, or "default": at the end only this many of the stream's first edits are scored;
             null: all.
@@ -142,8 +144,8 @@ class ProtocolConfig:
     """
 
     name: str = "default"
-    scorers: list[str] = field(default_factory=list)
-    moments: list[str] = field(default_factory=lambda: ["immediate", "final"])
+    metrics: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=lambda: ["immediate", "final"])
     retention_sample: int | None = None
     final_first: dict[str, int | None] = field(default_factory=lambda: {"default": None})
     headline: dict[str, Any] = field(default_factory=dict)
@@ -172,12 +174,12 @@ class ResultsConfig:
 
 
 @dataclass
-class AheadConfig:
-    """What ``editbench prepare`` computes ahead of the runs that share a cache; ``editbench run`` takes no notice.
+class PrecomputeConfig:
+    """What ``editbench precompute`` computes ahead of the runs that share a cache; ``editbench run`` takes no notice.
 
     Attributes:
         find_values: The stream's values too, for methods whose values do not depend on earlier edits (NSE); else second
-            moments alone.
+            stages alone.
         part: Which part of the stream's values, from 0.
         parts: How many parts there are: sweep over ``part`` to compute them side by side.
     """
@@ -200,10 +202,10 @@ class RunConfig:
     dataset: Any = MISSING
     stream: StreamConfig = field(default_factory=StreamConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
-    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     results: ResultsConfig = field(default_factory=ResultsConfig)
-    ahead: AheadConfig = field(default_factory=AheadConfig)
-    constants: str = "tuned"
+    precompute: PrecomputeConfig = field(default_factory=PrecomputeConfig)
+    hparams: str = "tuned"
     cache: str = MISSING
 
 

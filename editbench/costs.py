@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: what is computed once for a stream; what is computed for each edit, ahead or not; scoring."""
-SECOND_MOMENTS, VALUES, UNEDITED_ANSWERS = "second moments", "values", "unedited answers"
-STAGE_OF = {SECOND_MOMENTS: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
+COVARIANCE, VALUES, UNEDITED_ANSWERS = "covariance", "values", "unedited answers"
+STAGE_OF = {COVARIANCE: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
 """Where the seconds of each kind of cached thing belong."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

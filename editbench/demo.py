@@ -33,7 +33,7 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
     for number, method in enumerate(methods, start=1):
         started, title = time.monotonic(), f"[{number}/{len(methods)}] {method}: {edits} sequential edits"
         overrides = [f"method={method}", f"stream.edits={edits}", "stream.sample=random", f"results.dir={results}"]
-        overrides.append("protocol.moments=[final]")  # the table shows the end of the stream
+        overrides.append("protocol.stages=[final]")  # the table shows the end of the stream
         try:
             with watching(title):
                 outcome = single_run.run(compose.compose([*overrides, f"results.rerun={str(again).lower()}"]))

@@ -10,13 +10,13 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from editbench.checkpoint import SavedState
+from editbench.checkpoint import RunCheckpoint
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
-from editbench.editor import EditReceipt
+from editbench.editor import EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError
-from editbench.tracking import Observer
+from editbench.tracking import RunObserver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
     from editbench.records import EditRecord, EditRequest
-    from editbench.results import RunStore
+    from editbench.results import RunFolder
     from editbench.stream import Stream
 
 
-BEFORE_BASELINE = -2
+BEFORE_UNEDITED = -2
 """The baseline's rows stand at batch -1: before the first edit."""
 
 AT_ONCE = 256
 """Records scored and written at once: bounds the memory of evaluating a long stream."""
 
 
-class Session:
+class EditingLoop:
     """One run over one stream. Make the parts first (:mod:`editbench.single_run`), then call :meth:`run`."""
 
     def __init__(
@@ -43,13 +43,13 @@ class Session:
         stream: Stream,
         editor: Editor[Any],
         evaluator: Evaluator,
-        store: RunStore,
-        moments: Sequence[str],
+        store: RunFolder,
+        stages: Sequence[str],
         *,
         retention_sample: int | None = None,
         final_first: int | None = None,
         seed: int = 0,
-        observer: Observer | None = None,
+        observer: RunObserver | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Take the parts.
@@ -59,7 +59,7 @@ class Session:
             editor: The method, on the unedited model.
             evaluator: Scores the same model.
             store: Takes the rows.
-            moments: "immediate", "final".
+            stages: "immediate", "final".
             retention_sample: At a checkpoint, score this many of the records so far; None for all.
             final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
@@ -67,21 +67,21 @@ class Session:
             meter: Measures the stages; it goes on from the saved state when a run goes on.
         """
         self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
-        self.moments = tuple(moments)
+        self.stages = tuple(stages)
         self._retention = (retention_sample, seed)
         self._final_first = final_first
-        self._observer = observer or Observer()
-        self.meter = meter or Meter(editor.materials.costs)
+        self._observer = observer or RunObserver()
+        self.meter = meter or Meter(editor.resources.costs)
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
-        self._saved = SavedState(store.ledger)
+        self._saved = RunCheckpoint(store.ledger)
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process left off if one did."""
         self.evaluator.remember_hidden()
         fresh = not self._saved.exists
         if fresh:
-            self._resume(self._baseline_rows())  # on disk before what may take long
+            self._resume(self._unedited_rows())  # on disk before what may take long
         phase("preparing")
         with self.meter.stage(PREPARE):
             self.editor.prepare([record.request for record in self.stream.records])
@@ -91,34 +91,34 @@ class Session:
             for index, batch in self.stream.batches(start):
                 self._edit(index, batch)
                 edits = self.stream.edits_after(index)
-                if "immediate" in self.moments:
+                if "immediate" in self.stages:
                     self._score(batch, "immediate", edits, index)
-                if self.stream.checkpoint_after(index) is not None:
-                    self._look_back(self.stream.sample(edits, *self._retention), "checkpoint", edits, index)
+                if self.stream.evaluation_point_after(index) is not None:
+                    self._look_back(self.stream.sample(edits, *self._retention), "interim", edits, index)
                 self._saved.save_if_due(index + 1, self.editor, self.meter.state())
                 advance(len(batch))
         last = self.stream.batch_count - 1
         self._saved.save(last + 1, self.editor, self.meter.state())
         phase("scoring")
-        if "final" in self.moments:
+        if "final" in self.stages:
             self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
 
-    def _resume(self, baseline: Sequence[Mapping[str, Any]]) -> int:
+    def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches already done; their traces stay, later ones are dropped.
 
         Args:
-            baseline: Rows of the unedited model, where nothing was saved before.
+            unedited: Rows of the unedited model, where nothing was saved before.
         """
         fresh = not self._saved.exists
         done, measured = self._saved.restore(self.editor)
         if measured:
             self.meter.restore(measured, add=() if done else (PREPARE, EDIT))  # nothing was prepared before
-        self.store.truncate_after(BEFORE_BASELINE if fresh else done - 1)
+        self.store.truncate_after(BEFORE_UNEDITED if fresh else done - 1)
         for row in self.store.edits():
             self._note_unedited(row["skipped"], row["failed"])
         self._observer.resume(self.store.edits(), self.store.scores())
         if fresh:
-            self._write(baseline)
+            self._write(unedited)
             self._saved.save(0, self.editor, self.meter.state())  # so that a stop before the first saving is a resume
         return done
 
@@ -126,23 +126,23 @@ class Session:
         """Edit one batch. Records whose edit fails are named and left out, the others are tried again without them."""
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
-            receipt, failed = self._edit_what_can_be(batch)
+            result, failed = self._edit_what_can_be(batch)
         seconds = self.meter.seconds[EDIT] - before
-        self._note_unedited(receipt.skipped, failed)
+        self._note_unedited(result.skipped, failed)
         row = {
             "batch": index,
             "ids": [record.id for record in batch],
             "seconds": seconds,
-            "skipped": receipt.skipped,
+            "skipped": result.skipped,
             "failed": failed,
-            "losses": receipt.losses,
-            **({"details": receipt.details} if receipt.details else {}),
+            "losses": result.losses,
+            **({"details": result.details} if result.details else {}),
         }
         self.store.append_edit(row)
         self._observer.edit(row)
 
-    def _edit_what_can_be(self, batch: Sequence[EditRecord]) -> tuple[EditReceipt, dict[str, str]]:
-        """The receipt, and why edits failed, by id."""
+    def _edit_what_can_be(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
+        """The result, and why edits failed, by id."""
         wanted, failed = [record.request for record in batch], dict[str, str]()
         while wanted:
             try:
@@ -154,13 +154,13 @@ class Session:
                 if len(remaining) == len(wanted):
                     raise
                 wanted = remaining
-        return EditReceipt(), failed
+        return EditResult(), failed
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.store.append_scores(rows)
         self._observer.rows(rows)
 
-    def _attempt(self, wanted: Sequence[EditRequest]) -> EditReceipt:
+    def _attempt(self, wanted: Sequence[EditRequest]) -> EditResult:
         """Edit; too little memory is an edit that failed, like others."""
         import torch
 
@@ -172,7 +172,7 @@ class Session:
             reason = str(error).partition("\n")[0]
             raise EditError([request.id for request in wanted], reason, OUT_OF_MEMORY) from error
 
-    def _score(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
+    def _score(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
         placed = [(record, self._positions[record.id]) for record in records]
         overwritten = self.stream.overwritten(edits, self.not_edited)
         reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
@@ -182,7 +182,7 @@ class Session:
                 rows = self._timed(
                     self.evaluator.score,
                     part,
-                    moment=moment,
+                    stage=stage,
                     edits=edits,
                     batch=batch,
                     editor=self.editor,
@@ -191,12 +191,12 @@ class Session:
                 self._write(rows)
                 advance(len(part))
 
-    def _look_back(self, records: Sequence[EditRecord], moment: str, edits: int, batch: int) -> None:
+    def _look_back(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
         """Score records and texts, and say how far the model has moved and what the method keeps."""
-        self._score(records, moment, edits, batch)
+        self._score(records, stage, edits, batch)
         for call in (self.evaluator.score_texts, self.evaluator.score_unrelated, self.evaluator.score_ability):
-            self._write(self._timed(call, moment, edits, batch, self.editor))
-        stamp = {"moment": moment, "edits": edits, "batch": batch}
+            self._write(self._timed(call, stage, edits, batch, self.editor))
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
         self._write([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
 
@@ -204,8 +204,8 @@ class Session:
         """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""
         ledger, found = self.editor.ledger, dict[str, float]()
         changes, norms = [], []
-        for name in ledger.touched:
-            change, norm = change_and_norm(ledger.host.weight(name), ledger.delta(name))
+        for name in ledger.changed_weights:
+            change, norm = change_and_norm(ledger.lm.weight(name), ledger.delta(name))
             changes.append(change)
             norms.append(norm)
             found[f"weight_change.{name}"] = _ratio(change, norm)
@@ -214,11 +214,11 @@ class Session:
         hidden = self.evaluator.hidden_change(self.editor)
         return found if hidden is None else {**found, "hidden_change": hidden}
 
-    def _baseline_rows(self) -> list[dict[str, Any]]:
+    def _unedited_rows(self) -> list[dict[str, Any]]:
         """How likely the texts are to the unedited model, and what else it can do."""
-        baseline = self.evaluator.baseline
-        texts = baseline.texts if baseline is not None else {}
-        stamp: dict[str, Any] = {"moment": "baseline", "edits": 0, "batch": BEFORE_BASELINE + 1}
+        unedited = self.evaluator.unedited
+        texts = unedited.texts if unedited is not None else {}
+        stamp: dict[str, Any] = {"stage": "before", "edits": 0, "batch": BEFORE_UNEDITED + 1}
         rows = [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
         for call in (self.evaluator.score_unrelated, self.evaluator.score_ability):
             rows += self._timed(call, **stamp)

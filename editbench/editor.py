@@ -8,9 +8,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from editbench.ledger import Ledger, LedgerError, NotFiniteError, Recording
+from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
 from editbench.records import NOT_FINITE, EditError
-from editbench.resources import Materials
+from editbench.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
-    from editbench.records import EditRequest, Recognition, Routing
+    from editbench.model.language_model import LanguageModel
+    from editbench.records import EditRequest, Route, Routing
 
 
 C = TypeVar("C")
@@ -41,7 +41,7 @@ class Capabilities:
 
 
 @dataclass
-class EditReceipt:
+class EditResult:
     """What one call of :meth:`Editor.edit` did.
 
     Attributes:
@@ -69,7 +69,7 @@ class Footprint:
 
 
 class Editor(ABC, Generic[C]):
-    """A knowledge-editing method at work on one host.
+    """A knowledge-editing method at work on one lm.
 
     A subclass sets :attr:`config_class` and :attr:`capabilities` and implements :meth:`write`. It never sees probes.
 
@@ -83,23 +83,23 @@ class Editor(ABC, Generic[C]):
     version: ClassVar[int] = 1
     """Another number for another formula: runs of two versions are not averaged. What methods share has its own."""
 
-    def __init__(self, host: Host, ledger: Ledger, config: C, materials: Materials | None = None) -> None:
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Take the parts.
 
         Raises:
             ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
         """
-        if getattr(config, "train_eos", False) and host.tokenizer.eos_token_id is None:
-            raise ValueError(f"train_eos is set, but the tokenizer of {host.name} has no EOS token; set it to false")
-        self.host = host
+        if getattr(config, "train_eos", False) and lm.tokenizer.eos_token_id is None:
+            raise ValueError(f"train_eos is set, but the tokenizer of {lm.name} has no EOS token; set it to false")
+        self.lm = lm
         self.ledger = ledger
         self.config = config
-        self.materials = materials or Materials()
+        self.resources = resources or Resources()
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Compute the changes for ``batch`` and hand them to ``recording``; fill in losses and details.
 
         Raises:
@@ -129,7 +129,7 @@ class Editor(ABC, Generic[C]):
         """The editor through which text collections are scored: this one, unless the method treats texts otherwise."""
         return self
 
-    def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
+    def route(self, prompts: Sequence[str]) -> list[Route] | None:
         """Which edit answers each prompt, given as the model sees it; None for methods that change what all share."""
         return None
 
@@ -152,7 +152,7 @@ class Editor(ABC, Generic[C]):
 
     # -- for callers ----------------------------------------------------------------------------------------------
 
-    def edit(self, batch: Sequence[EditRequest]) -> EditReceipt:
+    def edit(self, batch: Sequence[EditRequest]) -> EditResult:
         """Write ``batch`` into the model.
 
         Requests that the method cannot handle are skipped with a reason.
@@ -161,35 +161,36 @@ class Editor(ABC, Generic[C]):
             EditError: The edit failed; the model and the ledger are as they were.
         """
         begun = time.perf_counter()
-        receipt = EditReceipt()
+        result = EditResult()
         wanted = []
         for request in batch:
             reason = self.refusal(request)
             if reason is None:
                 wanted.append(request)
             else:
-                receipt.skipped[request.id] = reason
+                result.skipped[request.id] = reason
         size = self.capabilities.max_batch or max(1, len(wanted))
-        with self._one_entry(wanted) as recording:
+        with self._one_entry(wanted) as transaction:
             for start in range(0, len(wanted), size):
                 part = wanted[start : start + size]
                 try:
-                    self.write(part, recording, receipt)
+                    self.write(part, transaction, result)
                 except LedgerError as error:  # the others of the batch are not to blame
                     raise _failed(part, error) from error
-        receipt.applied = [r.id for r in wanted if r.id not in receipt.skipped]
-        receipt.seconds = time.perf_counter() - begun
-        return receipt
+        result.applied = [r.id for r in wanted if r.id not in result.skipped]
+        result.seconds = time.perf_counter() - begun
+        return result
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
-        """Continuations by the edited model; options as in :meth:`editbench.model.language_model.Host.generate`.
+        """Continuations by the edited model; options as in
+        :meth:`editbench.model.language_model.LanguageModel.generate`.
 
         Right for every method, also those that answer through something beside the weights.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        width = max(len(self.host.encode(text).ids) for text in texts)  # rows are padded on the left
+        width = max(len(self.lm.encode(text).ids) for text in texts)  # rows are padded on the left
         with self.answering([width - 1] * len(texts)):
-            return self.host.generate(texts, **options)
+            return self.lm.generate(texts, **options)
 
     def refusal(self, request: EditRequest) -> str | None:
         """Why this method cannot edit ``request``, or None if it can.
@@ -200,24 +201,24 @@ class Editor(ABC, Generic[C]):
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
         try:
-            reason = self.host.too_long(request.prompt, *filter(None, (request.target, request.target_true)))
+            reason = self.lm.too_long(request.prompt, *filter(None, (request.target, request.target_true)))
         except ValueError as error:  # an answer that cannot be tokenised
             reason = str(error)
         if reason is not None:
             return f"unsupported: {reason}"
         longest = max(map(len, self.rows(request)), default=0)
-        if longest > self.host.max_length:
+        if longest > self.lm.max_length:
             return (
                 f"unsupported: the longest row of {type(self).__name__}, with what it puts around the prompt, takes "
-                f"{longest} tokens, {self.host.name} has {self.host.max_length}"
+                f"{longest} tokens, {self.lm.name} has {self.lm.max_length}"
             )
         return None
 
     @contextmanager
-    def _one_entry(self, wanted: Sequence[EditRequest]) -> Iterator[Recording]:
+    def _one_entry(self, wanted: Sequence[EditRequest]) -> Iterator[Transaction]:
         try:
-            with self.ledger.recording([r.id for r in wanted]) as recording:
-                yield recording
+            with self.ledger.transaction([r.id for r in wanted]) as transaction:
+                yield transaction
         except LedgerError as error:
             raise _failed(wanted, error) from error
 

@@ -28,6 +28,7 @@ from editbench.compose import (
     check_overrides,
     register_methods,
 )
+from editbench.config import folder_of, model_name
 from editbench.console import json_lines, quiet_libraries, report_failure
 from editbench.progress import watching
 from editbench.results.leaderboard import COLUMNS, read_row, row_as_json
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from editbench.progress import View
+    from editbench.progress import Display
     from editbench.results.schema import Row
 
 
@@ -49,12 +50,12 @@ SWEEP_FLAGS = ("-m", "--multirun")
 
 JSON_FLAG = "--json"
 
-_desk: Desk | None = None
+_reporter: JobReporter | None = None
 """In the process that was called, while it runs jobs; in those that a launcher starts there is none."""
 
 
-def main(arguments: Sequence[str], *, ahead: bool = False) -> int:
-    """Run what ``arguments`` ask for (Hydra overrides and flags), or prepare it. Returns the exit status."""
+def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
+    """Run what ``arguments`` ask for, or precompute what it needs. Returns the exit status."""
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
     try:
         given = _with_model_group(list(arguments))
@@ -67,17 +68,17 @@ def main(arguments: Sequence[str], *, ahead: bool = False) -> int:
     signal.signal(signal.SIGTERM, _stop)
     _keep_ray_out_of_home(given)
     with json_lines() if as_json else nullcontext() as lines:
-        return _launch(_ahead if ahead else _job, given, Desk(lines))
+        return _launch(_precompute if precompute else _job, given, JobReporter(lines))
 
 
-def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], desk: Desk) -> int:
+def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], reporter: JobReporter) -> int:
     """Have Hydra run the jobs where its launcher puts them. Returns the exit status."""
-    global _desk
-    _desk = desk
+    global _reporter
+    _reporter = reporter
     try:
         flags = [a for a in arguments if a.startswith("-")]
         if all(flag in SWEEP_FLAGS for flag in flags):
-            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), desk)
+            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), reporter)
         else:  # --help, --cfg job and the like are Hydra's own, which wants them first
             arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
             sys.argv = ["editbench run", *arguments]
@@ -89,45 +90,47 @@ def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str],
         report_failure(error)
         return 1
     finally:
-        _desk = None
-    return desk.exit_status
+        _reporter = None
+    return reporter.exit_status
 
 
-def _run_jobs(job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, desk: Desk) -> None:
+def _run_jobs(
+    job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, reporter: JobReporter
+) -> None:
     with hydra.initialize_config_module(CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
         if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
-            desk.jobs = 1
+            reporter.jobs = 1
             hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
             return
-        desk.jobs = _count_jobs(overrides)  # -m, or an experiment
+        reporter.jobs = _count_jobs(overrides)  # -m, or an experiment
         batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN"])
-        desk.take_returned([done.return_value for batch in batches for done in batch])
+        reporter.take_returned([done.return_value for batch in batches for done in batch])
 
 
 def _job(config: DictConfig) -> JobResult | None:
     """One run, wherever it runs: returns what became of it, or None after an interruption."""
-    return _here_or_elsewhere(do, config)
+    return _here_or_elsewhere(run_job, config)
 
 
-def _ahead(config: DictConfig) -> JobResult | None:
-    """The same for ``editbench prepare``."""
-    return _here_or_elsewhere(prepare, config)
+def _precompute(config: DictConfig) -> JobResult | None:
+    """The same for ``editbench precompute``."""
+    return _here_or_elsewhere(precompute, config)
 
 
 def _here_or_elsewhere(work: Callable[..., JobResult], config: DictConfig) -> JobResult | None:
     asked, place = HydraConfig.get().overrides.task, HydraConfig.get().job.get("num") or 0
-    if _desk is None:
+    if _reporter is None:
         return work(config, list(asked), number=f"job {place + 1}")
-    if _desk.exit_status == 130:
+    if _reporter.exit_status == 130:
         return None
-    result = work(config, list(asked), number=_desk.number(place), live=True)
+    result = work(config, list(asked), number=_reporter.number(place), live=True)
     if result.status == "interrupted":
         print(
             "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
             file=sys.stderr,
         )
-    _desk.take(result)
+    _reporter.take(result)
     return result
 
 
@@ -179,7 +182,7 @@ class JobResult:
         return row_as_json(self.row, **facts)
 
 
-def do(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
+def run_job(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
     """Do one run. Errors are said on standard error and in the result, and do not go on up.
 
     Args:
@@ -188,11 +191,11 @@ def do(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bo
         number: Which job of how many, in words.
         live: Whether this process may draw on the terminal.
     """
-    from editbench import config, single_run
+    from editbench import single_run
 
     folder: Path | None = None
     try:
-        folder = config.folder_of(config).resolve()
+        folder = folder_of(config).resolve()
         with _shown(config, number, live):
             outcome = single_run.run(config)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
@@ -200,21 +203,21 @@ def do(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bo
     return JobResult(read_row(outcome.folder), str(outcome.folder.resolve()), overrides, outcome.already_done)
 
 
-def prepare(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
-    """Like :func:`do`, for what is computed ahead of runs; the result has no folder."""
-    from editbench import config, single_run
+def precompute(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
+    """Like :func:`run_job`, for what is computed ahead of runs; the result has no folder."""
+    from editbench import single_run
 
     try:
         with _shown(config, number, live):
-            found = single_run.prepare(config)
+            found = single_run.precompute(config)
     except (KeyboardInterrupt, Exception) as error:
         return _undone(error, None, overrides)
-    facts = {"method": config.method.name, "model": config.model_name(config), "dataset": config.dataset.name}
+    facts = {"method": config.method.name, "model": model_name(config), "dataset": config.dataset.name}
     row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "prepare_seconds": found.seconds}
     return JobResult(row, None, overrides)
 
 
-def _shown(config: Any, number: str, live: bool) -> AbstractContextManager[View]:
+def _shown(config: Any, number: str, live: bool) -> AbstractContextManager[Display]:
     quiet_libraries()
     return watching(_title(config, number), live=live)
 
@@ -234,20 +237,18 @@ def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str])
 
 
 def _title(config: Any, number: str) -> str:
-    from editbench.config import model_name
-
     what = [config.method.name, model_name(config), config.dataset.name, f"seed {config.stream.seed}", number]
     return ", ".join(filter(None, what))
 
 
-def _prepared(row: Row) -> str:
+def _precomputed_line(row: Row) -> str:
     if row["edits"] is None:
-        return f"nothing to prepare: {row['method']} needs nothing ahead"
+        return f"nothing to precompute: {row['method']} needs nothing ahead"
     seconds = float(row["prepare_seconds"] or 0)
-    return f"prepared: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
+    return f"precomputed: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
 
 
-class Desk:
+class JobReporter:
     """Takes the results of jobs, shows each when it comes, and knows the exit status.
 
     Args:
@@ -269,7 +270,7 @@ class Desk:
         if self._lines is not None:
             print(result.as_json(), file=self._lines, flush=True)
         elif result.status == "done" and result.folder is None:
-            print(_prepared(result.row), flush=True)
+            print(_precomputed_line(result.row), flush=True)
         elif result.status == "done":
             show([result.row])
             note = " (done before; results.rerun=true does it again)" if result.done_before else ""
@@ -286,7 +287,7 @@ class Desk:
             if self._lines is not None:
                 print(result.as_json(), file=self._lines, flush=True)
             elif result.status == "done" and result.folder is None:
-                print(_prepared(result.row), flush=True)
+                print(_precomputed_line(result.row), flush=True)
             if result.status != "done":
                 print(f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}", file=sys.stderr)
         rows = [result.row for result in self.results if result.folder is not None]

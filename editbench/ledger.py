@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.files import replacing
-from editbench.model.language_model import Host, tensor_bytes
+from editbench.model.language_model import LanguageModel, tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +63,7 @@ Change = LowRank | Dense
 
 
 @dataclass
-class Entry:
+class EditBatch:
     """One edit batch: which requests it holds, and its changes (in memory, or in ``file``)."""
 
     ids: tuple[str, ...]
@@ -80,7 +80,7 @@ class Entry:
 
 
 class Ledger:
-    """Applies and remembers the changes made to one host.
+    """Applies and remembers the changes made to one lm.
 
     Attributes:
         entries: The edit batches in the model, in order.
@@ -88,16 +88,16 @@ class Ledger:
             weights; one that raises stops the rollback.
     """
 
-    def __init__(self, host: Host, directory: Path | None = None) -> None:
+    def __init__(self, lm: LanguageModel, directory: Path | None = None) -> None:
         """Start an empty ledger.
 
         Args:
-            host: The model to change.
+            lm: The model to change.
             directory: Where to append one file an edit batch; None keeps the changes in memory.
         """
-        self.host = host
+        self.lm = lm
         self.directory = directory
-        self.entries: list[Entry] = []
+        self.entries: list[EditBatch] = []
         self.before_rollback: list[Callable[[int], None]] = []
         self._pristine: dict[str, Tensor] = {}
         if directory is not None:
@@ -112,29 +112,29 @@ class Ledger:
         return [i for entry in self.entries for i in entry.ids]
 
     @property
-    def touched(self) -> list[str]:
+    def changed_weights(self) -> list[str]:
         """Names of the weights that the edits in the ledger change, in the order of their first change."""
         return list(dict.fromkeys(name for entry in self.entries for name in entry.weights))
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def recording(self, ids: Sequence[str]) -> Iterator[Recording]:
+    def transaction(self, ids: Sequence[str]) -> Iterator[Transaction]:
         """Collect the changes of one edit batch; they are in the model at once and in the ledger when the block ends.
 
         If the block raises, the weights are put back to what they were before it, and nothing is recorded.
         """
-        recording = Recording(self)
+        transaction = Transaction(self)
         try:
-            yield recording
-            self._commit(tuple(ids), tuple(recording.changes))
+            yield transaction
+            self._commit(tuple(ids), tuple(transaction.changes))
         except BaseException:
-            if recording.changes:
+            if transaction.changes:
                 self._restore(len(self.entries))
             raise
 
     def _apply(self, change: Change) -> None:
-        target = self.host.weight(change.weight)
+        target = self.lm.weight(change.weight)
         _check(change, target)
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
@@ -148,11 +148,11 @@ class Ledger:
     def _commit(self, ids: tuple[str, ...], changes: tuple[Change, ...]) -> None:
         names = tuple(dict.fromkeys(c.weight for c in changes))
         if self.directory is None:
-            self.entries.append(Entry(ids, names, changes=tuple(_to_cpu(c) for c in changes)))
+            self.entries.append(EditBatch(ids, names, changes=tuple(_to_cpu(c) for c in changes)))
         else:
             file = self.directory / f"{len(self.entries):06d}.safetensors"
             write_shard(file, ids, changes)
-            self.entries.append(Entry(ids, names, file=file))
+            self.entries.append(EditBatch(ids, names, file=file))
 
     # -- taking back ----------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Ledger:
                 entry.file.unlink(missing_ok=True)
         del self.entries[keep:]
 
-    def strike(self, id: str) -> None:
+    def forget_id(self, id: str) -> None:
         """Take one edit off the list that a method has taken back by its own means; no weight changes."""
         for entry in self.entries:
             if id in entry.ids:
@@ -184,7 +184,7 @@ class Ledger:
 
     def _restore(self, keep: int) -> None:
         for name, tensor in self._pristine.items():
-            self.host.weight(name).copy_(tensor)
+            self.lm.weight(name).copy_(tensor)
         for entry in self.entries[:keep]:
             for change in entry.load():
                 self._apply(change)
@@ -192,19 +192,19 @@ class Ledger:
     @contextmanager
     def pristine(self) -> Iterator[None]:
         """Within the block the model has its original weights; afterwards its edited ones again, bit for bit."""
-        edited = {name: self.host.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
+        edited = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
         try:
             for name, tensor in self._pristine.items():
-                self.host.weight(name).copy_(tensor)
+                self.lm.weight(name).copy_(tensor)
             yield
         finally:
             for name, tensor in edited.items():
-                self.host.weight(name).copy_(tensor)
+                self.lm.weight(name).copy_(tensor)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def replay(self, keep: int | None = None) -> None:
-        """Take up a ledger that an earlier process left in ``directory``: apply its batches to the unedited host.
+        """Take up a ledger that an earlier process left in ``directory``: apply its batches to the unedited lm.
 
         Args:
             keep: How many batches to apply; later files are deleted. None applies all.
@@ -238,19 +238,19 @@ class Ledger:
                 self._apply(change)
         except NotFiniteError as error:
             raise NotFiniteError(f"{file}: {error}; start the run again with results.rerun=true") from error
-        self.entries.append(Entry(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
+        self.entries.append(EditBatch(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
 
     def delta(self, name: str) -> Tensor:
         """The change of weight ``name`` since the start, (out, in), float64, on the CPU."""
-        current = self.host.weight(name).detach().cpu().double()
+        current = self.lm.weight(name).detach().cpu().double()
         return current - self._pristine[name].double() if name in self._pristine else torch.zeros_like(current)
 
     def digest(self) -> str:
         """Hex digest of the touched weights as they are now; equal digests mean equal bits."""
         digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(self.touched):
+        for name in sorted(self.changed_weights):
             digest.update(name.encode())
-            digest.update(tensor_bytes(self.host.weight(name)))
+            digest.update(tensor_bytes(self.lm.weight(name)))
         return digest.hexdigest()
 
     def pristine_bytes(self) -> int:
@@ -258,7 +258,7 @@ class Ledger:
         return sum(t.numel() * t.element_size() for t in self._pristine.values())
 
 
-class Recording:
+class Transaction:
     """Hands the changes of one edit batch to the ledger as they are computed."""
 
     def __init__(self, ledger: Ledger) -> None:

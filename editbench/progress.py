@@ -81,7 +81,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LiveStatus:
     """Where a run stands.
 
     Attributes:
@@ -97,7 +97,7 @@ class Standing:
     perplexity: Mapping[str, tuple[float, float]]
 
 
-class View:
+class Display:
     """Takes in what goes on. This one shows nothing; others show it when they are told of a change, or by the clock.
 
     Attributes:
@@ -109,7 +109,7 @@ class View:
     def __init__(self) -> None:
         self.bars: list[Bar] = []
         self.phase = ""
-        self.standing: Standing | None = None
+        self.standing: LiveStatus | None = None
 
     def changed(self) -> None:
         """Called after every change, by the thread that works: return soon."""
@@ -118,18 +118,18 @@ class View:
         """Stop showing, and leave the place as it was."""
 
 
-AnyView = TypeVar("AnyView", bound=View)
+AnyDisplay = TypeVar("AnyDisplay", bound=Display)
 
-_view: View | None = None
+_view: Display | None = None
 
 
-def view() -> View | None:
+def view() -> Display | None:
     """The view that takes in what goes on now, if there is one."""
     return _view
 
 
 @contextmanager
-def shown_in(new: AnyView) -> Iterator[AnyView]:
+def shown_in(new: AnyDisplay) -> Iterator[AnyDisplay]:
     """Let ``new`` take in what goes on in the block, and close it then, however the block ends."""
     global _view
     outer, _view = _view, new
@@ -164,11 +164,11 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
             shown.bars.remove(bar)
 
 
-def _shown_alone() -> AbstractContextManager[View]:
+def _shown_alone() -> AbstractContextManager[Display]:
     """A view for one bar and those within it; one that shows nothing where nobody looks."""
-    from editbench.progress import LiveView, is_terminal
+    from editbench.progress import LiveDisplay, is_terminal
 
-    return shown_in(LiveView() if is_terminal() else View())
+    return shown_in(LiveDisplay() if is_terminal() else Display())
 
 
 FRAMES_A_SECOND = 4
@@ -180,14 +180,14 @@ BAR_WIDTHS = (8, 40)
 """The narrowest bar that is worth its place, and the widest."""
 
 
-def watching(title: str, *, live: bool = True) -> AbstractContextManager[View]:
+def watching(title: str, *, live: bool = True) -> AbstractContextManager[Display]:
     """Show the run in the block.
 
     Args:
         title: What runs.
         live: Whether this process may draw on the terminal; several of them at once would spoil each other's frames.
     """
-    return shown_in(LiveView(title) if live and is_terminal() else PlainView(title))
+    return shown_in(LiveDisplay(title) if live and is_terminal() else PlainDisplay(title))
 
 
 def is_terminal() -> bool:
@@ -200,7 +200,7 @@ def is_terminal() -> bool:
     return console.is_terminal and not console.is_dumb_terminal
 
 
-class LiveView(View):
+class LiveDisplay(Display):
     """Frames on a terminal. Of a run they begin with its first phase; without a title, after two seconds."""
 
     def __init__(self, title: str = "", console: Console | None = None) -> None:
@@ -252,7 +252,7 @@ class LiveView(View):
         return grid
 
 
-class PlainView(View):
+class PlainDisplay(Display):
     """One line every thirty seconds, for logs."""
 
     def __init__(self, title: str) -> None:
@@ -313,7 +313,7 @@ def _numbers(bar: Bar) -> str:
     return ", ".join(filter(None, [*parts, bar.note]))
 
 
-def _standing_lines(standing: Standing | None) -> Iterator[str]:
+def _standing_lines(standing: LiveStatus | None) -> Iterator[str]:
     if standing is None:
         return
     for occasion, means in standing.means.items():

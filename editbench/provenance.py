@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from editbench.evaluation.general_ability.base import AbilityTest
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
     from editbench.stream import Stream
 
@@ -83,19 +83,19 @@ FORMULAS = {
 """By name: the module whose ``VERSION`` changes with the numbers that it gives."""
 
 OF_GENERATING = {
-    "generating": "editbench.model.generation",
-    "wording": "editbench.evaluation.answer_matching",
+    "generation": "editbench.model.generation",
+    "answer_matching": "editbench.evaluation.answer_matching",
 }
-"""Likewise, where a scorer looks at generated text."""
+"""Likewise, where a metric looks at generated text."""
 
 OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
 """Likewise, where there are tasks of lm-eval."""
 
 OF_METHODS = {
-    "moments": "editbench.locate_then_edit.covariance",
-    "rows": "editbench.locate_then_edit.prompts",
+    "stages": "editbench.locate_then_edit.covariance",
+    "prompts": "editbench.locate_then_edit.prompts",
     "sampled_texts": "editbench.resources",
-    "spread": "editbench.locate_then_edit.multi_layer",
+    "multi_layer": "editbench.locate_then_edit.multi_layer",
     "templates": "editbench.locate_then_edit.templates",
     "values": "editbench.locate_then_edit.value_cache",
 }
@@ -103,8 +103,8 @@ OF_METHODS = {
 
 HUB = "hub:"
 
-_NO_SCORE = ("name", "moments", "tokens_per_batch", "headline", "final_first", "scorers", "data", "ability")
-"""Of a protocol: what changes no score, and what other parts say (scorers by their versions, data by their hash)."""
+_NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
+"""Of a protocol: what changes no score, and what other parts say (metrics by their versions, data by their hash)."""
 
 _WRITTEN = "written"
 
@@ -112,17 +112,17 @@ _WRITTEN = "written"
 def versions(protocol: Any, method: str) -> dict[str, int]:
     """The version of every formula that a run's numbers come from, by name; the method's own as "method"."""
     from editbench.evaluation.general_ability.base import POCKET
-    from editbench.evaluation.metrics import get_scorer
+    from editbench.evaluation.metrics import get_metric
 
-    chosen = [get_scorer(name) for name in protocol.scorers]
+    chosen = [get_metric(name) for name in protocol.metrics]
     modules = {**FORMULAS, **OF_METHODS}
-    if any(scorer.generates or scorer.on == "essay" for scorer in chosen):
+    if any(metric.generates or metric.on == "free_text" for metric in chosen):
         modules |= OF_GENERATING
     if set(protocol.ability.tasks) - {POCKET}:
         modules |= OF_LM_EVAL
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
     found["method"] = registry.load_method(method).version
-    return dict(sorted({**found, **{scorer.name: scorer.version for scorer in chosen}}.items()))
+    return dict(sorted({**found, **{metric.name: metric.version for metric in chosen}}.items()))
 
 
 def inputs(config: Any, method: Any) -> dict[str, str]:
@@ -151,7 +151,7 @@ def inputs(config: Any, method: Any) -> dict[str, str]:
 def parts(
     config: Any,
     method: tuple[str, Any],
-    host: Host,
+    lm: LanguageModel,
     records: RecordSet,
     stream: Stream,
     ability: Iterable[AbilityTest],
@@ -162,7 +162,7 @@ def parts(
     Args:
         config: Of the run.
         method: The method's name and settings.
-        host: The unedited model.
+        lm: The unedited model.
         records: Posed, with their texts.
         stream: What is edited.
         ability: Tests of general ability, loaded.
@@ -172,7 +172,7 @@ def parts(
     return {
         "method": method[0],
         **_method_parts(method[1], inputs),
-        **_model_parts(config.model, host, inputs),
+        **_model_parts(config.model, lm, inputs),
         "dataset.hash": records.fingerprint,
         "stream.edits": len(stream),
         "stream.batch_size": stream.batch_size,
@@ -188,7 +188,7 @@ def parts(
 def _paths(config: Any, method: Any) -> list[tuple[str, str, str | None]]:
     """Name of the setting, what it names, and the revision of it."""
     model = config.model
-    found = [("model.path", model.path, model.revision), ("model.moments", model.moments, None)]
+    found = [("model.path", model.path, model.revision), ("model.covariance", model.covariance, None)]
     if model.texts not in ("self", "pocket") and not str(model.texts).startswith(HUB):
         found.append(("model.texts", model.texts, None))
     found.append(("protocol.ability.include_path", config.protocol.ability.include_path, None))
@@ -233,22 +233,22 @@ def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
     return found
 
 
-def _model_parts(model: Any, host: Host, inputs: Mapping[str, str]) -> Parts:
-    tokenizer = host.tokenizer
+def _model_parts(model: Any, lm: LanguageModel, inputs: Mapping[str, str]) -> Parts:
+    tokenizer = lm.tokenizer
     spaces = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
     found: Parts = {
-        "model.hash": host.fingerprint,
+        "model.hash": lm.fingerprint,
         "model.dtype": model.dtype,
-        "model.attention": str(host.config._attn_implementation),
-        "model.device": host.device.type,
-        "model.end_ids": sorted(host.end_ids),  # of generation settings nothing else reaches a number
+        "model.attention": str(lm.config._attn_implementation),
+        "model.device": lm.device.type,
+        "model.end_ids": sorted(lm.end_ids),  # of generation settings nothing else reaches a number
         "model.tokenizer.clean_up_tokenization_spaces": spaces,
         "model.templates": part(list(model.templates)) if model.templates is not None else "sampled",
     }
-    if any(path is not None for path in model.anatomy.values()):
-        found["model.anatomy"] = part(OmegaConf.to_container(model.anatomy))
-    if model.moments is not None:  # texts are then of no use
-        return {**found, "model.moments": _content("model.moments", model.moments, inputs)}
+    if any(path is not None for path in model.architecture.values()):
+        found["model.architecture"] = part(OmegaConf.to_container(model.architecture))
+    if model.covariance is not None:  # texts are then of no use
+        return {**found, "model.covariance": _content("model.covariance", model.covariance, inputs)}
     found["model.texts"] = _content("model.texts", model.texts, inputs)
     return {**found, "model.texts_tokens": model.texts_tokens} if model.texts == "self" else found
 

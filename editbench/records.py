@@ -104,7 +104,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Recognition:
+class Route:
     """What a method that keeps its edits beside the weights sees in a prompt.
 
     Attributes:
@@ -125,7 +125,7 @@ class Routing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Essay:
+class GenerationPrompts:
     """Prompts for free text about the edited subject, and texts about the new answer that it should resemble."""
 
     prompts: tuple[str, ...]
@@ -139,13 +139,13 @@ class EditRecord:
     Attributes:
         request: The edit.
         probes: Questions that test it.
-        essay: Prompts for free text.
+        free text: Prompts for free text.
         left_out: For each question of the data that is not asked, its kind and why: "paraphrase: is the edited prompt".
     """
 
     request: EditRequest
     probes: tuple[Probe, ...] = ()
-    essay: Essay | None = None
+    free_text: GenerationPrompts | None = None
     left_out: tuple[str, ...] = ()
 
     @property

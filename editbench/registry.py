@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from editbench.editor import Editor
-    from editbench.model.language_model import Host
-    from editbench.resources import Materials
+    from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
 
 
 METHOD_GROUP = "editbench.methods"
@@ -85,19 +85,19 @@ def moved(config_class: type, key: str) -> str | None:
 
 def make_editor(
     method: str,
-    host: Host,
+    lm: LanguageModel,
     *,
     ledger: Ledger | None = None,
-    materials: Materials | None = None,
+    resources: Resources | None = None,
     **settings: Any,
 ) -> Editor[Any]:
     """An editor by its registered name, with a ledger of its own unless one is given.
 
     Args:
         method: Registered name ("rome").
-        host: The model to edit.
+        lm: The model to edit.
         ledger: Where its changes go.
-        materials: Context templates, second moments, texts, seed.
+        resources: Context templates, covariance, texts, seed.
         settings: Fields of the method's config.
 
     Raises:
@@ -107,4 +107,4 @@ def make_editor(
 
     cls = load_method(method)
     config = make_config(method, cls.config_class, settings)
-    return cls(host, ledger if ledger is not None else Ledger(host), config, materials)
+    return cls(lm, ledger if ledger is not None else Ledger(lm), config, resources)

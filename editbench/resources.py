@@ -1,4 +1,4 @@
-"""Plain text of the model's own, for second moments where the user has none."""
+"""Plain text of the model's own, for covariance where the user has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 def as_it_stands(prompt: str) -> str:
@@ -26,13 +26,13 @@ def as_it_stands(prompt: str) -> str:
 
 
 @dataclass(frozen=True)
-class Materials:
+class Resources:
     """What an editor may use besides the model and the requests. Never the probes.
 
     Attributes:
-        texts: Plain texts for second moments, in order.
+        texts: Plain texts for covariance, in order.
         templates: Context templates with one "{}" each, or None to generate them from the seed.
-        moments: Second moments by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
+        stages: Covariance by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
             numbers); None computes them from ``texts``.
         cache: Folder of the content-addressed cache, or None for none.
         seed: Seed of everything random.
@@ -43,18 +43,18 @@ class Materials:
 
     texts: Sequence[str] = ()
     templates: Sequence[str] | None = None
-    moments: Mapping[int, Tensor] | Path | str | None = None
+    covariance: Mapping[int, Tensor] | Path | str | None = None
     cache: Path | None = None
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts)
-    pose: Callable[[str], str] = as_it_stands
+    apply_format: Callable[[str], str] = as_it_stands
 
 
 class LazyTexts(Sequence[str]):
-    """Plain text for second moments, made when a method first asks for it: many methods never do."""
+    """Plain text for covariance, made when a method first asks for it: many methods never do."""
 
-    def __init__(self, host: Host, source: str, tokens: int, seed: int) -> None:
-        self._host, self._source, self._tokens, self._seed = host, source, tokens, seed
+    def __init__(self, lm: LanguageModel, source: str, tokens: int, seed: int) -> None:
+        self._lm, self._source, self._tokens, self._seed = lm, source, tokens, seed
         self._texts: list[str] | None = None
 
     @overload
@@ -76,7 +76,7 @@ class LazyTexts(Sequence[str]):
             elif self._source == "self":
                 from editbench.resources import sample_texts
 
-                self._texts = sample_texts(self._host, self._tokens, self._seed)
+                self._texts = sample_texts(self._lm, self._tokens, self._seed)
             else:
                 from editbench import datasets
 
@@ -91,22 +91,22 @@ ROWS, LENGTH = 64, 64
 
 
 @torch.no_grad()
-def sample_texts(host: Host, tokens: int, seed: int) -> list[str]:
+def sample_texts(lm: LanguageModel, tokens: int, seed: int) -> list[str]:
     """About ``tokens`` tokens of text sampled from the unedited model, from BOS alone, temperature 1, seeded."""
-    tokenizer = host.tokenizer
+    tokenizer = lm.tokenizer
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    inputs = torch.full((ROWS, 1), start if start is not None else host.pad_id, device=host.device)
+    inputs = torch.full((ROWS, 1), start if start is not None else lm.pad_id, device=lm.device)
     texts: list[str] = []
     rounds = max(1, -(-tokens // (ROWS * LENGTH)))
-    devices = [host.device.index or 0] if host.device.type == "cuda" else []
+    devices = [lm.device.index or 0] if lm.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
         progress("sampling plain text", rounds) as advance,
-        host.generation_settings(do_sample=True, top_k=0, max_new_tokens=LENGTH),
+        lm.generation_settings(do_sample=True, top_k=0, max_new_tokens=LENGTH),
     ):
         torch.manual_seed(seed)
         for _ in range(rounds):
-            out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+            out = lm.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
             texts += [str(t) for t in tokenizer.batch_decode(out[:, 1:], skip_special_tokens=True)]
             advance()
     return [t for t in texts if t.strip()]

@@ -14,17 +14,17 @@ from omegaconf import OmegaConf
 
 from editbench import datasets, registry
 from editbench import provenance as identity
-from editbench.compose import check_constants
+from editbench.compose import check_hparams
 from editbench.config import NOT_DECIDING, folder_of, model_name, settings_of
 from editbench.evaluation.protocol import _check_kinds, _check_protocol, final_first_of, headline_of
 from editbench.model import language_model
 from editbench.progress import phase
 from editbench.resources import LazyTexts
-from editbench.results import RunStore
+from editbench.results import RunFolder
 from editbench.results.identity import differences, identify, listed
 from editbench.results.schema import SCHEMA
 from editbench.stream import Stream, StreamSettings
-from editbench.tracking import Observer, open_tracker
+from editbench.tracking import RunObserver, open_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
     from editbench.evaluation.general_ability.base import AbilityTest
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
 
 
 _log = logging.getLogger(__name__)
 
 
-class Outcome:
+class RunOutcome:
     """What became of a run: its folder, and whether it had been done before."""
 
     def __init__(self, folder: Path, already_done: bool) -> None:
@@ -48,14 +48,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What :func:`prepare` did: for how many edits (None: the method needs nothing ahead), and in how many seconds."""
+class Precomputed:
+    """For how many edits :func:`precompute` found values (None: the method needs none), and its seconds."""
 
     edits: int | None
     seconds: float
 
 
-def run(config: Any) -> Outcome:
+def run(config: Any) -> RunOutcome:
     """Do one run, or take up one that was stopped, or find that it is done.
 
     Args:
@@ -73,7 +73,7 @@ def run(config: Any) -> Outcome:
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
         _refuse_another(store, data, config, method[1])
-        return Outcome(store.path, already_done=True)
+        return RunOutcome(store.path, already_done=True)
     with store:
         try:
             _refuse_another(store, data, config, method[1])
@@ -84,14 +84,14 @@ def run(config: Any) -> Outcome:
         except Exception as error:
             store.set_status("failed", f"{type(error).__name__}: {error}")
             raise
-    return Outcome(store.path, already_done=False)
+    return RunOutcome(store.path, already_done=False)
 
 
-def prepare(config: Any) -> Prepared:
+def precompute(config: Any) -> Precomputed:
     """Find what a run of this configuration needs before its first edit, and keep it in the cache.
 
-    That is second moments, and for methods whose values do not depend on earlier edits (NSE) the values of
-    ``ahead.part`` of ``ahead.parts`` of the stream.
+    That is covariance, and for methods whose values do not depend on earlier edits (NSE) the values of
+    ``precompute.part`` of ``precompute.parts`` of the stream.
 
     Args:
         config: A composed :class:`editbench.config.RunConfig`.
@@ -102,25 +102,31 @@ def prepare(config: Any) -> Prepared:
     """
     from editbench.editor import Editor
 
-    ahead, began = config.ahead, time.perf_counter()
-    if ahead.parts < 1:
-        raise ValueError(f"ahead.parts is {ahead.parts}; it must be at least 1")
-    if not 0 <= ahead.part < ahead.parts:
-        raise ValueError(f"ahead.part is {ahead.part}; it must be from 0 to ahead.parts - 1, {ahead.parts - 1}")
+    precompute, began = config.precompute, time.perf_counter()
+    if precompute.parts < 1:
+        raise ValueError(f"precompute.parts is {precompute.parts}; it must be at least 1")
+    if not 0 <= precompute.part < precompute.parts:
+        raise ValueError(
+            f"precompute.part is {precompute.part}; it must be from 0 to precompute.parts - 1, {precompute.parts - 1}"
+        )
     method, records, stream = _load(config)
     if registry.load_method(method[0]).prepare is Editor.prepare:
-        return Prepared(None, time.perf_counter() - began)
+        return Precomputed(None, time.perf_counter() - began)
     phase("loading")
-    host = language_model.load_model(config.model, name=model_name(config))
-    requests = [record.request for record in stream.records][ahead.part :: ahead.parts] if ahead.find_values else []
+    lm = language_model.load_model(config.model, name=model_name(config))
+    requests = (
+        [record.request for record in stream.records][precompute.part :: precompute.parts]
+        if precompute.find_values
+        else []
+    )
     phase("preparing")
-    _make_editor(host, method, config, records, None).prepare(requests)
-    return Prepared(len(requests), time.perf_counter() - began)
+    _make_editor(lm, method, config, records, None).prepare(requests)
+    return Precomputed(len(requests), time.perf_counter() - began)
 
 
 def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
     """The method with its settings, the records, and the stream that is made of them."""
-    check_constants(config)
+    check_hparams(config)
     method, method_settings = settings_of(config.method)
     method_config = registry.make_config(method, registry.load_method(method).config_class, method_settings)
     dataset, dataset_settings = settings_of(config.dataset)
@@ -138,7 +144,7 @@ def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
 
 
 def _run_in(
-    store: RunStore,
+    store: RunFolder,
     config: Any,
     method: tuple[str, Any],
     records: RecordSet,
@@ -146,7 +152,7 @@ def _run_in(
     ability: Sequence[AbilityTest],
 ) -> None:
     from editbench.costs import EVALUATION, Meter
-    from editbench.editing_loop import Session
+    from editbench.editing_loop import EditingLoop
     from editbench.evaluation.metrics import ranges
     from editbench.results.summary import summarise
 
@@ -154,25 +160,25 @@ def _run_in(
     phase("loading")
     for test in ability:
         test.load()
-    host = language_model.load_model(config.model, name=model_name(config))
+    lm = language_model.load_model(config.model, name=model_name(config))
     protocol = config.protocol
-    facts = _provenance(config, method, host, records, stream, ability)
+    facts = _provenance(config, method, lm, records, stream, ability)
     _refuse_changes(store, {"model": facts["model"]})
     store.add_provenance(facts)
-    editor = _make_editor(host, method, config, records, store.ledger, meter.costs)
+    editor = _make_editor(lm, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
     with meter.stage(EVALUATION):
-        evaluator = _make_evaluator(host, config, records, stream, ability, meter.costs)
+        evaluator = _make_evaluator(lm, config, records, stream, ability, meter.costs)
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
-    with Observer.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
+    with RunObserver.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
         sampling = {
             "retention_sample": protocol.retention_sample,
             "final_first": final_first_of(protocol, records.name),
             "seed": config.stream.seed,
         }
-        session = Session(
-            stream, editor, evaluator, store, protocol.moments, **sampling, observer=observer, meter=meter
+        session = EditingLoop(
+            stream, editor, evaluator, store, protocol.stages, **sampling, observer=observer, meter=meter
         )
         session.run()
         summary, costs = summarise(store.scores(), headline, ranges=ranges()), session.costs()
@@ -183,7 +189,7 @@ def _run_in(
 def _provenance(
     config: Any,
     method: tuple[str, Any],
-    host: Host,
+    lm: LanguageModel,
     records: RecordSet,
     stream: Stream,
     ability: Sequence[AbilityTest],
@@ -195,13 +201,13 @@ def _provenance(
     inputs = identity.inputs(config, method[1])
     return {
         **environment(),
-        **identify(identity.parts(config, method, host, records, stream, ability, inputs)),
+        **identify(identity.parts(config, method, lm, records, stream, ability, inputs)),
         "versions": identity.versions(protocol, method[0]),
         "inputs": inputs,
-        "model": {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint},
+        "model": {"name": lm.name, "path": str(config.model.path), "hash": lm.fingerprint},
         "dataset": _describe(config, records),
         "stream": {**_stream_facts(stream, records), "seed": config.stream.seed},
-        "method": {"name": method[0], "constants": config.constants, "settings": asdict(method[1])},
+        "method": {"name": method[0], "hparams": config.hparams, "config": asdict(method[1])},
         "protocol": {
             **_plain(protocol),
             "headline": headline_of(protocol, records.name),
@@ -212,7 +218,7 @@ def _provenance(
     }
 
 
-def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:
+def _refuse_another(store: RunFolder, facts: Mapping[str, Mapping[str, Any]], config: Any, method: Any) -> None:
     """A run that is found again, done or half done, must be the one that its command would now make.
 
     Raises:
@@ -233,7 +239,7 @@ def _refuse_another(store: RunStore, facts: Mapping[str, Mapping[str, Any]], con
         raise ValueError(f"{store.path}: formulas have changed since the run was started: {listed(changed)}; {remedy}")
 
 
-def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_changes(store: RunFolder, facts: Mapping[str, Mapping[str, Any]]) -> None:
     """A run that is taken up must go on with the data and model that it was started with.
 
     Raises:
@@ -248,18 +254,18 @@ def _refuse_changes(store: RunStore, facts: Mapping[str, Mapping[str, Any]]) -> 
             )
 
 
-def _open_store(config: Any) -> tuple[RunStore, bool]:
+def _open_store(config: Any) -> tuple[RunFolder, bool]:
     """The run's folder, new or taken up again, and whether it is already done."""
     path = folder_of(config)
     decides = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_DECIDING])
     text = OmegaConf.to_yaml(decides, resolve=True)
     if not (path / "run.json").exists():
-        return RunStore.create(path.parent, path.name, text), False
-    store = RunStore.open(path)
+        return RunFolder.create(path.parent, path.name, text), False
+    store = RunFolder.open(path)
     if config.results.rerun:
         store.close()
         shutil.rmtree(path)
-        return RunStore.create(path.parent, path.name, text), False
+        return RunFolder.create(path.parent, path.name, text), False
     if (path / "config.yaml").read_text(encoding="utf-8") != text and config.results.name:
         store.close()
         raise ValueError(f"{path} holds a run with another configuration; choose another results.name")
@@ -271,7 +277,7 @@ def _open_store(config: Any) -> tuple[RunStore, bool]:
 
 
 def _make_editor(
-    host: Host,
+    lm: LanguageModel,
     method: tuple[str, Any],
     config: Any,
     records: RecordSet,
@@ -280,55 +286,60 @@ def _make_editor(
 ) -> Editor[Any]:
     from editbench.datasets.loading import in_format
     from editbench.ledger import Ledger
-    from editbench.resources import Materials
+    from editbench.resources import Resources
 
     model = config.model
-    materials = Materials(
-        texts=LazyTexts(host, str(model.texts), model.texts_tokens, config.stream.seed),
+    resources = Resources(
+        texts=LazyTexts(lm, str(model.texts), model.texts_tokens, config.stream.seed),
         templates=list(model.templates) if model.templates is not None else None,
-        moments=model.moments,
+        covariance=model.covariance,
         cache=Path(config.cache),
         seed=config.stream.seed,
-        pose=partial(in_format, records.prompt_format),
+        apply_format=partial(in_format, records.prompt_format),
         **({"costs": costs} if costs is not None else {}),
     )
-    return registry.load_method(method[0])(host, Ledger(host, ledger), method[1], materials)
+    return registry.load_method(method[0])(lm, Ledger(lm, ledger), method[1], resources)
 
 
 def _make_evaluator(
-    host: Host, config: Any, records: RecordSet, stream: Stream, ability: Sequence[AbilityTest], costs: CachedCosts
+    lm: LanguageModel,
+    config: Any,
+    records: RecordSet,
+    stream: Stream,
+    ability: Sequence[AbilityTest],
+    costs: CachedCosts,
 ) -> Evaluator:
-    from editbench.evaluation import Evaluator, Generation, compute_baseline, get_scorer
+    from editbench.evaluation import Evaluator, Generation, ask_unedited, get_metric
     from editbench.evaluation.questions import question_of
 
     protocol = config.protocol
     seed = config.stream.seed
     generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
-    generates = any(get_scorer(name).generates for name in protocol.scorers)
+    generates = any(get_metric(name).generates for name in protocol.metrics)
     unrelated = [question_of(probe) for probe in records.unrelated]
     limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
-    baseline = compute_baseline(
-        host,
+    unedited = ask_unedited(
+        lm,
         stream.records,
         records.texts,
         unrelated=unrelated,
-        model_fingerprint=host.fingerprint,
+        model_fingerprint=lm.fingerprint,
         generation=generation if generates else None,
-        cache=Path(config.cache) / "baselines",
+        cache=Path(config.cache) / "unedited",
         costs=costs,
         **limits,
     )
     return Evaluator(
-        host,
-        baseline=baseline,
-        scorers=list(protocol.scorers),
+        lm,
+        unedited=unedited,
+        metrics=list(protocol.metrics),
         texts=records.texts,
         unrelated=unrelated,
         ability=ability,
         sentences=records.name == "hallucination",
         left_out=stream.left_out,
         generation=generation,
-        references=[text for record in records.records if record.essay for text in record.essay.references],
+        references=[text for record in records.records if record.free_text for text in record.free_text.references],
         **limits,
     )
 

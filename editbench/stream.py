@@ -40,7 +40,7 @@ class StreamSettings:
         seed: Seed of the draw and of the order.
         sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
         order: "shuffled", or "file": as they stand in the file.
-        checkpoints: Numbers of edits after which the run looks back; see :class:`Checkpoint`. "powers" stands for 1,
+        evaluate_at: Numbers of edits after which the run looks back; see :class:`Checkpoint`. "powers" stands for 1,
             10, 100, …, "every:K" for K, 2 K, 3 K, …, as far as there are edits.
     """
 
@@ -49,18 +49,18 @@ class StreamSettings:
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    checkpoints: tuple[int, ...] | str = ()
+    evaluate_at: tuple[int, ...] | str = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.checkpoints, str):
-            if not _RULE.fullmatch(self.checkpoints):
+        if isinstance(self.evaluate_at, str):
+            if not _RULE.fullmatch(self.evaluate_at):
                 raise ValueError(
-                    f"stream: checkpoints={self.checkpoints!r} is no list of counts, 'powers' or 'every:K'"
+                    f"stream: evaluate_at={self.evaluate_at!r} is no list of counts, 'powers' or 'every:K'"
                 )
         else:
-            object.__setattr__(self, "checkpoints", tuple(self.checkpoints))  # a config gives a list
-            for count in self.checkpoints:
-                _check_count("checkpoints", count, 1)
+            object.__setattr__(self, "interim", tuple(self.evaluate_at))  # a config gives a list
+            for count in self.evaluate_at:
+                _check_count("interim", count, 1)
         if self.edits is not None:
             _check_count("edits", self.edits, 1)
         _check_count("batch_size", self.batch_size, 1)
@@ -71,7 +71,7 @@ class StreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class EvaluationPoint:
     """A batch after which the run looks back.
 
     Attributes:
@@ -92,13 +92,13 @@ class Stream:
     Attributes:
         records: In the order in which they are edited.
         batch_size: Edits in each batch; the last may be smaller.
-        checkpoints: In order; two counts that fall on one batch are one checkpoint.
+        evaluation_points: In order; two counts that fall on one batch are one point.
         fingerprint: Hex digest of the ids in order, the batch size, and the record set.
     """
 
     records: tuple[EditRecord, ...]
     batch_size: int
-    checkpoints: tuple[Checkpoint, ...]
+    evaluation_points: tuple[EvaluationPoint, ...]
     fingerprint: str
 
     @classmethod
@@ -108,14 +108,15 @@ class Stream:
         The same records and settings give the same stream in every process and Python version.
 
         Raises:
-            ValueError: If there are fewer records than edits asked for, or a checkpoint lies beyond the last edit.
+            ValueError: If there are fewer records than edits asked for, or an evaluation point lies beyond the last
+                edit.
         """
         records = _choose(record_set, settings)
         content = [[record.id for record in records], settings.batch_size, record_set.fingerprint]
         return cls(
             records=records,
             batch_size=settings.batch_size,
-            checkpoints=_checkpoints(settings, len(records)),
+            evaluation_points=_evaluation_points(settings, len(records)),
             fingerprint=hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest(),
         )
 
@@ -165,9 +166,9 @@ class Stream:
         chosen = {record.id for record in drawn[:count]}
         return tuple(record for record in so_far if record.id in chosen)
 
-    def checkpoint_after(self, batch_index: int) -> Checkpoint | None:
-        """The checkpoint that falls on that batch, if one does."""
-        return next((checkpoint for checkpoint in self.checkpoints if checkpoint.batch == batch_index), None)
+    def evaluation_point_after(self, batch_index: int) -> EvaluationPoint | None:
+        """The evaluation point that falls on that batch, if one does."""
+        return next((point for point in self.evaluation_points if point.batch == batch_index), None)
 
     @cached_property
     def edited_subjects(self) -> tuple[str, ...]:
@@ -315,14 +316,14 @@ def _permutation(count: int, seed: str) -> list[int]:
     return sorted(range(count), key=keys.__getitem__)
 
 
-def _checkpoints(settings: StreamSettings, edits: int) -> tuple[Checkpoint, ...]:
+def _evaluation_points(settings: StreamSettings, edits: int) -> tuple[EvaluationPoint, ...]:
     asked_of: dict[int, list[int]] = {}
-    for count in sorted(set(_counts(settings.checkpoints, edits))):
+    for count in sorted(set(_counts(settings.evaluate_at, edits))):
         if count > edits:
-            raise ValueError(f"stream: checkpoint {count} lies beyond the last of {edits} edits; leave it out")
+            raise ValueError(f"stream: evaluate_at: {count} lies beyond the last of {edits} edits; leave it out")
         asked_of.setdefault((count - 1) // settings.batch_size, []).append(count)
     return tuple(
-        Checkpoint(batch, min((batch + 1) * settings.batch_size, edits), tuple(asked))
+        EvaluationPoint(batch, min((batch + 1) * settings.batch_size, edits), tuple(asked))
         for batch, asked in asked_of.items()
     )
 

@@ -13,5 +13,5 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps second moments and unedited answers out of the user's cache, and the user's out of the tests."""
+    """Keeps covariance and unedited answers out of the user's cache, and the user's out of the tests."""
     os.environ["EDITBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from editbench import EditRequest, Host, Materials
+from editbench import EditRequest, LanguageModel, Resources
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {
@@ -16,7 +16,7 @@ SETTINGS = {
     "kl_factor": "kl_factor",
     "clamp_norm_factor": "clamp_norm_factor",
     "layers": "layers",
-    "mom2_update_weight": "moment_weight",
+    "mom2_update_weight": "covariance_weight",
     "alpha": "alpha",
     "upper_bound": "upper_bound",
     "neuron_threshold": "neuron_threshold",
@@ -34,7 +34,7 @@ class Golden:
         self.requests = [EditRequest(**record) for record in self.data["records"]]
         self.settings = {SETTINGS[k]: v for k, v in self.data["settings"].items()}
         corpus = json.loads((FOLDER / "models" / "corpus.json").read_text(encoding="utf-8"))
-        self.materials = Materials(texts=corpus["cov_sentences"], templates=self.data["templates"])
+        self.resources = Resources(texts=corpus["cov_sentences"], templates=self.data["templates"])
 
 
 @cache
@@ -42,8 +42,8 @@ def golden(name):
     return Golden(name)
 
 
-def golden_host():
-    return Host.load(FOLDER / "models" / "gpt2", device="cpu", attention="eager")
+def golden_lm():
+    return LanguageModel.load(FOLDER / "models" / "gpt2", device="cpu", attention="eager")
 
 
 def relative(found, wanted):

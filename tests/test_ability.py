@@ -25,11 +25,11 @@ from editbench.model.likelihood import Answer
 from editbench.pocket import dataset_files, world
 from editbench.results.curves import Curves, curves
 from editbench.results.leaderboard import collect
-from editbench.results.run_folder import RunStore
+from editbench.results.run_folder import RunFolder
 from editbench.results.summary import summarise
 from editbench.tracking.observer import flat_summary
 from tests import test_session
-from tests.zoo import tiny_host
+from tests.zoo import tiny_lm
 
 make, tiny_folder = test_session.make, test_session.tiny_folder  # fixtures
 
@@ -54,26 +54,26 @@ def pocket():
     return editbench.load_model("pocket")
 
 
-def state_of(host):
-    """Everything of a host that a test could have touched."""
-    tokenizer = host.tokenizer
+def state_of(lm):
+    """Everything of a model that a test could have touched."""
+    tokenizer = lm.tokenizer
     return {
-        "weights": {name: (id(p), p.detach().clone()) for name, p in host.model.named_parameters()},
-        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in host.model.modules()],
-        "mode": [m.training for m in host.model.modules()],
-        "grad": [p.requires_grad for p in host.model.parameters()],
+        "weights": {name: (id(p), p.detach().clone()) for name, p in lm.model.named_parameters()},
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.model.modules()],
+        "mode": [m.training for m in lm.model.modules()],
+        "grad": [p.requires_grad for p in lm.model.parameters()],
         "tokenizer": (
             tokenizer.padding_side,
             tokenizer.pad_token_id,
             len(tokenizer),
             tokenizer.backend_tokenizer.to_str(),
         ),
-        "generation": host.model.generation_config.to_dict(),
+        "generation": lm.model.generation_config.to_dict(),
     }
 
 
-def assert_untouched(host, before):
-    now = state_of(host)
+def assert_untouched(lm, before):
+    now = state_of(lm)
     for name, (identity, value) in before.pop("weights").items():
         assert now["weights"][name][0] == identity
         assert torch.equal(now["weights"][name][1], value)
@@ -99,7 +99,7 @@ def test_pocket_scores_by_hand(monkeypatch):
         "g": said(math.nan, 2.0, 3.0, right=False),
         "h": said(1.0, 2.0, math.inf),
     }
-    monkeypatch.setattr(pocket_world, "answer", lambda host, queries, **_: [canned[query.prompt] for query in queries])
+    monkeypatch.setattr(pocket_world, "answer", lambda lm, queries, **_: [canned[query.prompt] for query in queries])
     [found] = PocketAbility(asked).measure(None)
     assert found.test == "pocket" and found.n == 2
     assert found.scores == {"recall": (0.5 + 1) / 2, "held_out": (0 + 0.5) / 2, "choice": (0.5 + 0.75) / 2}
@@ -143,20 +143,20 @@ def test_pocket_knows_its_world_until_it_is_damaged(pocket):
 
 def test_pocket_refuses_another_model():
     with pytest.raises(ValueError, match="asks about the embedded world"):
-        PocketAbility().measure(tiny_host("llama"))
+        PocketAbility().measure(tiny_lm("llama"))
 
 
 # -- rows to summary, leaderboard, curves -----------------------------------------------------------------------------
 
 
-def ability_row(moment, edits, recall, stderr=0.1):
+def ability_row(stage, edits, recall, stderr=0.1):
     one = Ability("pocket", {"recall": recall}, {"recall": stderr}, 9)
-    return {"moment": moment, "edits": edits, "batch": edits - 1, **one.row()}
+    return {"stage": stage, "edits": edits, "batch": edits - 1, **one.row()}
 
 
 def test_rows_are_strict_json_and_summarised(tmp_path):
-    with RunStore.create(tmp_path, "run", "") as store:
-        store.append_scores([ability_row("baseline", 0, 0.5), ability_row("final", 4, math.nan, math.nan)])
+    with RunFolder.create(tmp_path, "run", "") as store:
+        store.append_scores([ability_row("before", 0, 0.5), ability_row("final", 4, math.nan, math.nan)])
         rows = store.scores()
         with pytest.raises(ValueError, match="n='many'"):
             store.append_scores([{**ability_row("final", 4, 1.0), "n": "many"}])
@@ -169,7 +169,7 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
         "n": 9,
         "nonfinite": 0,
     }
-    assert summary["baseline"]["ability"] == {"pocket": {"recall": expected}}
+    assert summary["before"]["ability"] == {"pocket": {"recall": expected}}
     nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
     assert summary["final"]["ability"] == {"pocket": {"recall": nothing}}
     assert summary["final"]["texts"] == {} and summary["final"]["measures"] == {}
@@ -182,7 +182,7 @@ def test_items_that_are_all_alike_leave_a_standard_error_and_a_width(share, n):
     one = Ability.of_items("pocket", {"recall": [share] * n})
     error = np.std([0, 1, *[share] * n], ddof=1) / math.sqrt(n + 2)
     assert one.stderr["recall"] == pytest.approx(error) and error > 0
-    row = {"moment": "final", "edits": 4, "batch": 3, **one.row()}
+    row = {"stage": "final", "edits": 4, "batch": 3, **one.row()}
     measure = summarise([row], {})["final"]["ability"]["pocket"]["recall"]
     width = 1 - 0.025 ** (1 / n)  # Clopper and Pearson
     assert (measure["low"], measure["high"]) == pytest.approx((1 - width, 1.0) if share else (0.0, width), abs=1e-6)
@@ -198,15 +198,15 @@ def test_lm_evals_standard_error_of_0_is_none():
     assert one.ranges == {"acc": (0.0, 1.0), "mcc": (-1.0, 1.0)}  # this F1 is in per cent
     assert one.stderr["acc"] == pytest.approx(1 / 102) and 0.01 < one.stderr["mcc"] < 0.03
     assert one.stderr["bleu"] == 0.0 and one.stderr["f1"] == 1.0
-    measures = summarise([{"moment": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["ability"]["sst2"]
+    measures = summarise([{"stage": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["ability"]["sst2"]
     assert measures["acc"]["low"] == pytest.approx(0.025**0.01) and measures["bleu"]["low"] is None
     assert 86 < measures["f1"]["low"] < 88 < measures["f1"]["high"] < 90
 
 
 def test_curves_of_report_and_trackers():
-    rows = [ability_row("baseline", 0, 1.0), ability_row("checkpoint", 2, 0.75), ability_row("checkpoint", 4, 0.5)]
+    rows = [ability_row("before", 0, 1.0), ability_row("interim", 2, 0.75), ability_row("interim", 4, 0.5)]
     rows += [ability_row("final", 4, 0.5)]
-    drawn = curves(rows)["checkpoints"]
+    drawn = curves(rows)["interim"]
     assert (drawn["edits"], drawn["ability.pocket.recall"]) == ([0, 2, 4], [1.0, 0.75, 0.5])
     points = Curves({}).rows(rows)
     assert points == {edits: {"ability/pocket/recall": v} for edits, v in ((0, 1.0), (2, 0.75), (4, 0.5))}
@@ -221,8 +221,8 @@ def run(make, monkeypatch):
     """Do a run of four edits of a tiny model, one at a time, with a checkpoint after two."""
     monkeypatch.setattr(pocket_world, "KNOWN", 0.0)  # the tiny model knows nothing
     monkeypatch.setattr(pocket_world, "items", lambda facts: items(facts[:6]))
-    stream = ["stream.edits=4", "stream.batch_size=1", "stream.checkpoints=[2]"]
-    protocol = ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[final]", "ability=pocket"]
+    stream = ["stream.edits=4", "stream.batch_size=1", "stream.evaluate_at=[2]"]
+    protocol = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]", "ability=pocket"]
 
     def go(*overrides, results="results"):
         return single_run.run(make(*stream, *protocol, *overrides, results=results, method=["method=finetune"]))
@@ -236,9 +236,9 @@ def rows_of(folder):
 
 def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_path):
     rows = [row for row in rows_of(run().folder) if "ability" in row]
-    assert [(r["ability"], r["moment"], r["edits"], r["batch"], r["n"]) for r in rows] == [
-        ("pocket", "baseline", 0, -1, 6),
-        ("pocket", "checkpoint", 2, 1, 6),
+    assert [(r["ability"], r["stage"], r["edits"], r["batch"], r["n"]) for r in rows] == [
+        ("pocket", "before", 0, -1, 6),
+        ("pocket", "interim", 2, 1, 6),
         ("pocket", "final", 4, 3, 6),
     ]
     (row,) = collect(tmp_path / "results")
@@ -263,7 +263,7 @@ def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch,
         return edit(self, batch)
 
     monkeypatch.setattr(
-        PocketAbility, "measure", lambda self, host, editor=None: measured.append(editor) or measure(self, host, editor)
+        PocketAbility, "measure", lambda self, lm, editor=None: measured.append(editor) or measure(self, lm, editor)
     )
     with monkeypatch.context() as patch:
         patch.setattr(Editor, "edit", stop_at)
@@ -278,8 +278,8 @@ def test_a_checkpoint_at_the_end_is_measured_once(run, monkeypatch):
     monkeypatch.setattr(
         PocketAbility, "measure", lambda *_: measured.append(0) or [Ability("pocket", {"recall": 1.0}, {}, 1)]
     )
-    rows = rows_of(run("stream.checkpoints=[4]").folder)
-    assert [r["moment"] for r in rows if "ability" in r] == ["baseline", "checkpoint", "final"]
+    rows = rows_of(run("stream.evaluate_at=[4]").folder)
+    assert [r["stage"] for r in rows if "ability" in r] == ["before", "interim", "final"]
     assert len(measured) == 2
 
 
@@ -381,29 +381,29 @@ def harness(tasks):
     return loaded
 
 
-def plain_loglikelihood(host, prompt, continuation):
+def plain_loglikelihood(lm, prompt, continuation):
     """The oracle: one row, the whole model, no padding."""
-    head = host.tokenizer(prompt).input_ids
-    whole = host.tokenizer(prompt + continuation).input_ids
+    head = lm.tokenizer(prompt).input_ids
+    whole = lm.tokenizer(prompt + continuation).input_ids
     assert whole[: len(head)] == head
     with torch.no_grad():
-        log_p = host.model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+        log_p = lm.model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
     return sum(float(log_p[i - 1, whole[i]]) for i in range(len(head), len(whole)))
 
 
 @needs_lm_eval
 def test_choices_against_a_plain_oracle(harness, monkeypatch):
     """A model that is damaged until its choices differ from document to document."""
-    host = editbench.load_model("pocket")
+    lm = editbench.load_model("pocket")
     generator = torch.Generator().manual_seed(1)
-    for parameter in host.model.parameters():
+    for parameter in lm.model.parameters():
         parameter.data += 0.7 * parameter.std() * torch.randn(parameter.shape, generator=generator)
-    lls = np.array([[plain_loglikelihood(host, doc["prompt"], f" {c}") for c in doc["choices"]] for doc in DOCS])
+    lls = np.array([[plain_loglikelihood(lm, doc["prompt"], f" {c}") for c in doc["choices"]] for doc in DOCS])
     lengths = np.array([[len(c) for c in doc["choices"]] for doc in DOCS])
     right = lls.argmax(1) == 1
     assert 0 < right.sum() < len(DOCS)
     monkeypatch.setattr("editbench.evaluation.general_ability.lm_eval.BOOTSTRAPS", 20)
-    [found] = harness("norm").measure(host)
+    [found] = harness("norm").measure(lm)
     assert (found.test, found.n) == ("norm", len(DOCS))
     assert found.scores["acc"] == pytest.approx(right.mean())
     assert found.scores["acc_norm"] == pytest.approx(((lls / lengths).argmax(1) == 1).mean())
@@ -445,13 +445,13 @@ def test_likelihoods_are_those_of_lm_evals_own_model(architecture):
 
     from editbench.evaluation.general_ability.lm_eval import EditedLM
 
-    host = tiny_host(architecture, bos=True)
+    lm = tiny_lm(architecture, bos=True)
     texts = ["The mother tongue of", "Toko Yasuda plays the guitar, and " * 20, "Apple", "Apple"]
     ends = [" French", " Autonomous University of Madrid", " A5", " is produced by Apple"]
-    ours = EditedLM(host)
-    theirs = HFLM(pretrained=host.model, tokenizer=copy.deepcopy(host.tokenizer), max_length=host.max_length)
+    ours = EditedLM(lm)
+    theirs = HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), max_length=lm.max_length)
     requests = [((a, b), *theirs._encode_pair(a, b)) for a, b in zip(texts, ends, strict=True)]
-    assert max(len(context) for _, context, _ in requests) > host.max_length
+    assert max(len(context) for _, context, _ in requests) > lm.max_length
     for mine, yours in zip(
         ours._loglikelihood_tokens(requests), theirs._loglikelihood_tokens(requests, disable_tqdm=True), strict=True
     ):
@@ -470,15 +470,15 @@ def test_whole_texts_are_scored_as_by_lm_evals_own_model_and_routed_in_the_middl
 
     from editbench.evaluation.general_ability.lm_eval import EditedLM
 
-    host = tiny_host(architecture, bos=True)
+    lm = tiny_lm(architecture, bos=True)
     texts = ["Toko Yasuda plays the guitar, and " * 40, "Toko Yasuda plays the guitar.", "A"]
-    theirs = HFLM(pretrained=host.model, tokenizer=copy.deepcopy(host.tokenizer), max_length=host.max_length)
+    theirs = HFLM(pretrained=lm.model, tokenizer=copy.deepcopy(lm.tokenizer), max_length=lm.max_length)
     bystander = Bystander()
-    found = EditedLM(host, bystander).loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts])
+    found = EditedLM(lm, bystander).loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts])
     counts, columns = [], []
     for text, mine in zip(texts, found, strict=True):
         ids, total = theirs.tok_encode(text), 0.0
-        windows = get_rolling_token_windows(ids, theirs.prefix_token_id, host.max_length, 1)
+        windows = get_rolling_token_windows(ids, theirs.prefix_token_id, lm.max_length, 1)
         counts.append(0)
         for context, window in map(make_disjoint_window, windows):
             counts[-1] += 1
@@ -560,9 +560,9 @@ def test_groups_tags_limits_and_shots(pocket, harness):
 
 @needs_lm_eval
 def test_a_model_that_gives_no_numbers_has_no_score(harness):
-    host = tiny_host("llama")
-    host.weight(host.mlp_out_name(0))[0, 0] = math.nan
-    facts, rolling = harness("facts", "rolling").measure(host)
+    lm = tiny_lm("llama")
+    lm.weight(lm.mlp_out_name(0))[0, 0] = math.nan
+    facts, rolling = harness("facts", "rolling").measure(lm)
     assert math.isnan(facts.scores["acc"]) and math.isnan(rolling.scores["word_perplexity"])
     assert facts.n == len(DOCS)
 
@@ -600,8 +600,8 @@ def test_lm_eval_has_the_six_tasks_and_knows_near_names(monkeypatch):
 def test_a_run_measures_lm_evals_tasks_too(run, tasks, tmp_path):
     folder = run("protocol.ability.tasks=[facts,pocket]", f"protocol.ability.include_path={tasks}").folder
     rows = [row for row in rows_of(folder) if "ability" in row]
-    assert [(r["ability"], r["moment"]) for r in rows] == [
-        (test, moment) for moment in ("baseline", "checkpoint", "final") for test in ("pocket", "facts")
+    assert [(r["ability"], r["stage"]) for r in rows] == [
+        (test, stage) for stage in ("before", "interim", "final") for test in ("pocket", "facts")
     ]
     provenance = json.loads((folder / "run.json").read_text())["provenance"]
     assert provenance["ability"]["tasks"] == {"facts": "1.0"} and provenance["ability"]["lm_eval"]

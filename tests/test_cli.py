@@ -11,16 +11,16 @@ import time
 import pytest
 
 from tests.test_session import records
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, tiny_lm
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a tiny model, records and text."""
     folder = tmp_path_factory.mktemp("user")
-    host = tiny_host("gpt2")
-    host.model.save_pretrained(folder / "tiny")
-    host.tokenizer.save_pretrained(folder / "tiny")
+    lm = tiny_lm("gpt2")
+    lm.model.save_pretrained(folder / "tiny")
+    lm.tokenizer.save_pretrained(folder / "tiny")
     (folder / "counterfact.json").write_text(json.dumps(list(records(40)), indent=1))
     (folder / "plain.txt").write_text("\n".join(LINES))
     return folder
@@ -49,7 +49,7 @@ def test_help_and_lists(place):
     assert {"finetune", "rome", "unedited"} <= {line.split()[0] for line in methods.splitlines()}
     assert "pocket" in editbench(place, "list", "models", check=True).stdout
     assert "counterfact" in editbench(place, "list", "datasets", check=True).stdout
-    assert "exact_match" in editbench(place, "list", "scorers", check=True).stdout
+    assert "exact_match" in editbench(place, "list", "metrics", check=True).stdout
 
 
 def test_a_run_prints_its_table_and_where_its_files_are_then_the_leaderboard(place):
@@ -89,7 +89,7 @@ def test_a_sweep_runs_every_job_and_one_failure_does_not_sink_the_others(place):
         (["stream.edits=999"], ["999", "40"]),
         (["dataset.path=nowhere.json"], ["nowhere.json"]),
         (["model.path=nowhere"], ["no model at 'nowhere'", "no such folder"]),
-        (["protocol.scorers=[exact_mach]"], ["did you mean 'exact_match'"]),
+        (["protocol.metrics=[exact_mach]"], ["did you mean 'exact_match'"]),
     ],
 )
 def test_mistakes_get_one_clear_line(place, arguments, parts, monkeypatch, capsys):

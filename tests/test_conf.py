@@ -47,8 +47,8 @@ def test_a_cell_is_composed_by_default_and_typed(cell):
 @pytest.mark.parametrize("cell", conf_names("method_constants"))
 def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
     method, constants, dataset = split(cell)
-    assert constants in conf_names("constants")
-    config = composing_module.compose([f"method={method}", f"constants={constants}", *dataset])
+    assert constants in conf_names("hparams")
+    config = composing_module.compose([f"method={method}", f"hparams={constants}", *dataset])
     assert config.constants == constants
     own = OmegaConf.to_container(OmegaConf.load(ROOT / "method_constants" / f"{cell}.yaml"))
     name, settings = settings_of(config.method)
@@ -56,7 +56,7 @@ def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
     registry.make_config(name, registry.load_method(name).config_class, settings)
     key, value = next(iter(own.items()))
     if isinstance(value, float | int):
-        given = composing_module.compose([f"method={method}", f"constants={constants}", f"method.{key}=3"])
+        given = composing_module.compose([f"method={method}", f"hparams={constants}", f"method.{key}=3"])
         assert given.method[key] == 3  # the command line has the last word
 
 
@@ -64,17 +64,17 @@ def test_a_named_set_of_constants_beats_the_cell_and_is_typed(cell):
 def test_nse_writes_all_neurons_or_selected_ones_and_keeps_its_other_settings(model):
     plain = compose("method=nse", f"model={model}").method
     for constants, threshold in (("all_neurons", 1.0), ("selected_neurons", 0.8)):
-        config = compose("method=nse", f"model={model}", f"constants={constants}")
-        composing_module.check_constants(config)
+        config = compose("method=nse", f"model={model}", f"hparams={constants}")
+        composing_module.check_hparams(config)
         assert config.method == {**plain, "neuron_threshold": threshold}
 
 
 def test_published_constants_are_not_said_to_be_there_where_they_are_not():
-    composing_module.check_constants(
-        compose("method=nse", "model=llama-2-7b", "constants=published")
+    composing_module.check_hparams(
+        compose("method=nse", "model=llama-2-7b", "hparams=published")
     )  # no cell: a choice to make
     with pytest.raises(ValueError, match="none are known for rome"):
-        compose("method=rome", "constants=all_neurons")
+        compose("method=rome", "hparams=all_neurons")
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,19 @@ def test_published_constants_are_not_said_to_be_there_where_they_are_not():
 def test_published_constants_are_refused_where_they_would_be_none(overrides, message):
     composing_module.compose(overrides)
     with pytest.raises(ValueError, match=message):
-        composing_module.compose([*overrides, "constants=published"])
+        composing_module.compose([*overrides, "hparams=published"])
     with pytest.raises(ValueError, match=message):  # a job of a sweep that was not looked at before
-        single_run.run(composing_module._compose([*overrides, "constants=published"]))
+        single_run.run(composing_module._compose([*overrides, "hparams=published"]))
 
 
-@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "constants"])
+@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "hparams"])
 def test_every_choice_of_a_group_composes(group):
     for name in conf_names(group):
         extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []
         if group == "model" and name == "real-pocket":
             extra = ["model.path=somewhere"]
         extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
-        extra += ["method=nse"] if group == "constants" else []  # which has every set
+        extra += ["method=nse"] if group == "hparams" else []  # which has every set
         composing_module.compose([f"{group}={name}", *extra])
 
 

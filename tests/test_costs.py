@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from editbench import costs, single_run
-from editbench.costs import EDIT, EVALUATION, PREPARE, SECOND_MOMENTS, UNEDITED_ANSWERS, VALUES, CachedCosts, Meter
+from editbench.costs import COVARIANCE, EDIT, EVALUATION, PREPARE, UNEDITED_ANSWERS, VALUES, CachedCosts, Meter
 from editbench.editor import Editor
 from editbench.results.leaderboard import read_row
 from tests.test_session import lines, make, tiny_folder  # noqa: F401
@@ -22,13 +22,13 @@ def test_what_is_computed_ahead_counts_for_editing_and_what_is_read_at_its_cost(
     with meter.stage(PREPARE):
         time.sleep(0.05)
         meter.costs.note(VALUES, 0.02, read=False)
-        meter.costs.note(SECOND_MOMENTS, 100.0, read=True)
+        meter.costs.note(COVARIANCE, 100.0, read=True)
     assert meter.seconds[EDIT] == pytest.approx(0.02)
     assert 100.03 <= meter.seconds[PREPARE] < 100.5
     with meter.stage(EVALUATION):
         meter.costs.note(UNEDITED_ANSWERS, 7.0, read=True)
     assert 7 <= meter.seconds[EVALUATION] < 7.4
-    assert meter.report()["cached"] == [SECOND_MOMENTS, UNEDITED_ANSWERS]
+    assert meter.report()["cached"] == [COVARIANCE, UNEDITED_ANSWERS]
 
 
 def test_a_run_that_goes_on_keeps_what_was_measured():
@@ -38,7 +38,7 @@ def test_a_run_that_goes_on_keeps_what_was_measured():
     first.peaks["edit"] = {"rss": 1 << 50}
     later = Meter()
     with later.stage(PREPARE):
-        later.costs.note(SECOND_MOMENTS, 5.0, read=True)
+        later.costs.note(COVARIANCE, 5.0, read=True)
     later.restore(json.loads(json.dumps(first.state())))
     assert later.seconds == first.seconds
     assert later.report()["peak_rss_edit_bytes"] == 1 << 50
@@ -46,10 +46,10 @@ def test_a_run_that_goes_on_keeps_what_was_measured():
 
     not_yet_prepared = Meter()
     with not_yet_prepared.stage(PREPARE):
-        not_yet_prepared.costs.note(SECOND_MOMENTS, 5.0, read=True)
+        not_yet_prepared.costs.note(COVARIANCE, 5.0, read=True)
     not_yet_prepared.restore(first.state(), add=(PREPARE, EDIT))
     assert not_yet_prepared.seconds[PREPARE] >= 5.0
-    assert not_yet_prepared.report()["cached"] == [SECOND_MOMENTS, VALUES]
+    assert not_yet_prepared.report()["cached"] == [COVARIANCE, VALUES]
 
 
 @resets
@@ -85,7 +85,7 @@ def test_values_from_the_cache_cost_what_they_took(make, tmp_path):  # noqa: F81
     first = read_row(single_run.run(make(results="first", method=NSE, settings=())).folder)
     second = read_row(single_run.run(make(results="second", method=NSE, settings=())).folder)
     assert first["cached"] is None
-    assert set(second["cached"].split(", ")) == {SECOND_MOMENTS, UNEDITED_ANSWERS, VALUES}
+    assert set(second["cached"].split(", ")) == {COVARIANCE, UNEDITED_ANSWERS, VALUES}
     values = list((tmp_path / "cache" / "values").rglob("*.safetensors"))
     assert len(values) == 4
     from safetensors import safe_open
@@ -140,11 +140,11 @@ def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
 
 def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped(tmp_path, monkeypatch):
     from editbench.locate_then_edit import covariance
-    from tests.zoo import LINES, tiny_host
+    from tests.zoo import LINES, tiny_lm
 
     monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 32)
     monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
-    host, add, calls = tiny_host("gpt2"), covariance._add_batch, []
+    lm, add, calls = tiny_lm("gpt2"), covariance._add_batch, []
 
     def slow(*args):
         if len(calls) == 2:
@@ -156,11 +156,11 @@ def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped
     with monkeypatch.context() as patch:
         patch.setattr(covariance, "_add_batch", slow)
         with pytest.raises(KeyboardInterrupt):
-            covariance.second_moments(host, LINES, [0, 1], cache=tmp_path)
+            covariance.compute_covariance(lm, LINES, [0, 1], cache=tmp_path)
     log = CachedCosts()
-    covariance.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=log)
-    assert log.read[SECOND_MOMENTS] >= 0.1  # what the stopped process had done
+    covariance.compute_covariance(lm, LINES, [0, 1], cache=tmp_path, costs=log)
+    assert log.read[COVARIANCE] >= 0.1  # what the stopped process had done
     again = CachedCosts()
-    covariance.second_moments(host, LINES, [0, 1], cache=tmp_path, costs=again)
-    assert again.read[SECOND_MOMENTS] == pytest.approx(log.read[SECOND_MOMENTS] + log.computed[SECOND_MOMENTS], rel=0.2)
+    covariance.compute_covariance(lm, LINES, [0, 1], cache=tmp_path, costs=again)
+    assert again.read[COVARIANCE] == pytest.approx(log.read[COVARIANCE] + log.computed[COVARIANCE], rel=0.2)
     assert not again.computed

@@ -6,14 +6,14 @@ from editbench import demo, registry, single_run
 
 
 def test_the_demo_runs_every_method_and_says_what_failed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "NEED_A_PATH", ("checkpoint", "memit", "nse", "scen", "finetune"))
+    monkeypatch.setattr(demo, "NEED_A_PATH", ("interim", "memit", "nse", "scen", "finetune"))
     run = single_run.run
 
     def fails_for_rome(config):
         if config.method.name == "rome":
             raise TypeError("on purpose")
         config.protocol.max_tokens = 16
-        config.protocol.scorers = ["exact_match", "agreement"]
+        config.protocol.metrics = ["exact_match", "agreement"]
         return run(config)
 
     monkeypatch.setattr(single_run, "run", fails_for_rome)

@@ -40,8 +40,8 @@ PAGES += [*sorted((ROOT / "methods").glob("*/README.md")), *sorted((ROOT / "docs
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-SMALL = ["stream.edits=2", "stream.checkpoints=[]", "protocol.moments=[final]", "protocol.max_tokens=16"]
-SMALL += ["protocol.scorers=[exact_match,agreement]", 'model.templates=["{}"]']
+SMALL = ["stream.edits=2", "stream.evaluate_at=[]", "protocol.stages=[final]", "protocol.max_tokens=16"]
+SMALL += ["protocol.metrics=[exact_match,agreement]", 'model.templates=["{}"]']
 EXECUTED = ["README.md", *(f"docs/{page}.md" for page in ("examples", "add-a-method", "add-a-dataset", "add-a-model"))]
 EXECUTED += ["docs/faq.md", "docs/reports.md"]
 
@@ -85,7 +85,7 @@ def inline():
 
 FENCED = {line: page for page, text in TEXTS.items() for line in lines(text)}
 COMMANDS = sorted({c for c in [*FENCED, *heads(), *inline()] if c.startswith("editbench ")})
-RUNS = [c for c in COMMANDS if c.startswith(("editbench run ", "editbench prepare "))]  # they take the same
+RUNS = [c for c in COMMANDS if c.startswith(("editbench run ", "editbench precompute "))]  # they take the same
 LOCATES = [c for c in COMMANDS if c.startswith("editbench locate ")]
 OTHERS = [c for c in COMMANDS if c not in RUNS and c not in LOCATES]
 
@@ -166,12 +166,12 @@ def test_a_run_composes(place, command):
 def runnable():
     """Runs of what is there: the embedded models, and data that is embedded or in the folder; each kind once."""
     titles = {title for text in TEXTS.values() for title, _ in blocks(text, "json") if title}
-    apart = ("stream.", "protocol.scorers", "protocol.moments", "tracker", "launcher", "hydra.", "~hydra.", "+hydra.")
+    apart = ("stream.", "protocol.metrics", "protocol.stages", "tracker", "launcher", "hydra.", "~hydra.", "+hydra.")
     usual = ("method=rome", "dataset=counterfact", "model=pocket")
     seen = set()
     for command in RUNS:
         flags, overrides = parts(command)
-        if "prepare" in command or "--cfg" in flags or "+experiment" in command or "method.layers" in command:
+        if "precompute" in command or "--cfg" in flags or "+experiment" in command or "method.layers" in command:
             continue
         job = tuple(sorted(a for a in jobs_of(overrides)[0] if not a.startswith(apart) and a not in usual))
         kind = tuple(a.partition("=")[0] if a.startswith("method.") else a for a in job)
@@ -184,8 +184,8 @@ def runnable():
 
 @pytest.mark.parametrize("job", list(runnable()), ids=lambda job: " ".join(job) or "as it is")
 def test_a_run_runs(place, job):
-    own = any(override.startswith("protocol=") for override in job)  # whose headline needs its own scorers
-    small = [override for override in SMALL if not (own and override.startswith("protocol.scorers"))]
+    own = any(override.startswith("protocol=") for override in job)  # whose headline needs its own metrics
+    small = [override for override in SMALL if not (own and override.startswith("protocol.metrics"))]
     config = composing.compose([*job, *small], hydra=False)
     outcome = single_run.run(config)
     assert (outcome.folder / "scores.jsonl").stat().st_size > 0
@@ -261,7 +261,7 @@ def test_the_readme_edits_a_fact_and_takes_it_back(place, capsys):
     before, after = capsys.readouterr().out.strip().splitlines()
     assert request.target_true in before
     assert request.target in after
-    assert names["receipt"].applied == [request.id]
+    assert names["result"].applied == [request.id]
     assert names["change"].abs().max() > 0
     assert request.target_true in names["host"].generate(request.prompt, max_new_tokens=6)[0]
 
@@ -301,15 +301,15 @@ def test_the_fragment_of_a_method_runs(place, method):
 
     import editbench
 
-    host = editbench.load_model("pocket")
+    lm = editbench.load_model("pocket")
     requests = [r.request for r in editbench.load_records("counterfact", "pocket", limit=2).records]
     requests[1] = editbench.EditRequest("edit-17", *[getattr(requests[1], n) for n in ("prompt", "subject", "target")])
-    ids = torch.tensor([host.encode(requests[0].prompt).ids])
+    ids = torch.tensor([lm.encode(requests[0].prompt).ids])
     tuned = settings_of(composing.compose([f"method={method}"], hydra=False).method)[1]
     names = {
         "make_editor": lambda *a, **given: editbench.make_editor(*a, **{**given, **tuned}),
-        "Materials": lambda **given: editbench.Materials(**given, templates=["{}"]),
-        "host": host,
+        "Resources": lambda **given: editbench.Resources(**given, templates=["{}"]),
+        "host": lm,
         "texts": dataset_files.plain_text(),
         "plain_texts": dataset_files.plain_text(),
         "folder": place / "cache",

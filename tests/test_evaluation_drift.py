@@ -9,7 +9,7 @@ import torch
 from editbench.evaluation.drift import TEXTS, TOKENS, change_and_norm, last_hidden, mean_change
 from editbench.evaluation.evaluator import Evaluator
 from editbench.records import Passage
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, tiny_lm
 
 torch.set_num_threads(1)
 
@@ -19,21 +19,21 @@ PLAIN = tuple(Passage("", line) for line in LINES)
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3"])
 def test_hidden_states_are_those_of_one_text_at_a_time(architecture, bos):
-    host = tiny_host(architecture, "float64", bos=bos)
+    lm = tiny_lm(architecture, "float64", bos=bos)
     passages = (*PLAIN, Passage("", LINES[0] * 9))
-    for passage, found in zip(passages, last_hidden(host, passages), strict=True):
-        ids = torch.tensor([host.encode(passage.text).ids[:TOKENS]])
-        assert torch.allclose(found, host.decoder(input_ids=ids).last_hidden_state[0, -1])
+    for passage, found in zip(passages, last_hidden(lm, passages), strict=True):
+        ids = torch.tensor([lm.encode(passage.text).ids[:TOKENS]])
+        assert torch.allclose(found, lm.decoder(input_ids=ids).last_hidden_state[0, -1])
 
 
 def test_an_editor_chooses_at_the_end_of_the_first_half():
     """The rows of texts that are one token or more, and what stands in the column that the editor is told."""
-    host, told = tiny_host("llama", bos=True), []
+    lm, told = tiny_lm("llama", bos=True), []
 
     class Recorder:
         @contextmanager
         def answering(self, last_prompt_columns):
-            handle = host.decoder.register_forward_pre_hook(
+            handle = lm.decoder.register_forward_pre_hook(
                 lambda module, args, kwargs: told.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
                 with_kwargs=True,
             )
@@ -41,8 +41,8 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
             handle.remove()
 
     passages = (*PLAIN, Passage("", LINES[0] * 9))
-    last_hidden(host, passages, Recorder())
-    texts = [host.encode(passage.text).ids[:TOKENS] for passage in passages]
+    last_hidden(lm, passages, Recorder())
+    texts = [lm.encode(passage.text).ids[:TOKENS] for passage in passages]
     wanted = sorted((len(ids) - 1) // 2 for ids in texts)  # BOS stands before the first half
     assert sorted(column for column, _ in told) == wanted and max(wanted) == (TOKENS - 1) // 2
 
@@ -57,19 +57,19 @@ def test_a_change_by_hand():
 
 
 def test_an_evaluator_remembers_the_unedited_model():
-    host = tiny_host("gpt2")
-    evaluator = Evaluator(host, texts={"plain": PLAIN})
+    lm = tiny_lm("gpt2")
+    evaluator = Evaluator(lm, texts={"plain": PLAIN})
     assert evaluator.hidden_change() is None
     evaluator.remember_hidden()
     assert evaluator.hidden_change() == 0.0
-    host.mlp_out(2).weight.data.mul_(-1)
+    lm.mlp_out(2).weight.data.mul_(-1)
     assert evaluator.hidden_change() > 0.01
-    without = Evaluator(host)
+    without = Evaluator(lm)
     without.remember_hidden()
     assert without.hidden_change() is None
 
 
 def test_only_so_many_texts():
-    host = tiny_host("gpt2")
-    assert len(last_hidden(host, [Passage("", f"Paris {i}") for i in range(TEXTS + 5)])) == TEXTS
-    assert len(last_hidden(host, [Passage("", "")])) == 0
+    lm = tiny_lm("gpt2")
+    assert len(last_hidden(lm, [Passage("", f"Paris {i}") for i in range(TEXTS + 5)])) == TEXTS
+    assert len(last_hidden(lm, [Passage("", "")])) == 0

@@ -8,15 +8,15 @@ import torch
 
 from editbench import datasets
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.fluency import TOKENS, Idf, Writing, cosine, entropy, terms, words
-from editbench.evaluation.metrics import get_scorer
+from editbench.evaluation.fluency import TOKENS, GeneratedTexts, Idf, cosine, entropy, terms, words
+from editbench.evaluation.metrics import get_metric
 from editbench.model.generation import Generation, generate
-from editbench.records import EditRecord, EditRequest, Essay
-from tests.zoo import tiny_host
+from editbench.records import EditRecord, EditRequest, GenerationPrompts
+from tests.zoo import tiny_lm
 
 torch.set_num_threads(1)
 
-STAMP = {"moment": "final", "edits": 1, "batch": 0}
+STAMP = {"stage": "final", "edits": 1, "batch": 0}
 PROMPTS = ("Paris is in", "The mother tongue of Danielle Darrieux is", "Rome")
 
 
@@ -47,51 +47,49 @@ def test_cosine_by_hand():
 
 
 def test_scorers_by_hand():
-    fluency, likeness = get_scorer("ngram_entropy").score, get_scorer("consistency").score
+    fluency, likeness = get_metric("ngram_entropy").score, get_metric("consistency").score
     idf = Idf(["film"])
-    assert fluency(Writing(("a b c d", "a a a a"), (), idf)) == pytest.approx(entropy(["a", "b", "c", "d"]) / 2)
-    assert likeness(Writing(("film",), ("film",), idf)) == pytest.approx(1.0)
-    assert likeness(Writing(("film",), (), idf)) is None and fluency(Writing((), (), idf)) is None
-    assert math.isnan(fluency(Writing(("a b c d",), (), idf, finite=False)))
-    assert math.isnan(likeness(Writing(("film",), ("film",), idf, finite=False)))
+    assert fluency(GeneratedTexts(("a b c d", "a a a a"), (), idf)) == pytest.approx(entropy(["a", "b", "c", "d"]) / 2)
+    assert likeness(GeneratedTexts(("film",), ("film",), idf)) == pytest.approx(1.0)
+    assert likeness(GeneratedTexts(("film",), (), idf)) is None and fluency(GeneratedTexts((), (), idf)) is None
+    assert math.isnan(fluency(GeneratedTexts(("a b c d",), (), idf, finite=False)))
+    assert math.isnan(likeness(GeneratedTexts(("film",), ("film",), idf, finite=False)))
 
 
 @pytest.mark.parametrize("bos", [False, True])
 def test_draws_depend_on_the_seed_and_the_prompt_alone(bos):
-    host = tiny_host("llama", "float64", bos=bos)
+    lm = tiny_lm("llama", "float64", bos=bos)
     settings = Generation(top_k=5, seed=3)
-    together = generate(host, PROMPTS, [12, 5, 9], settings=settings)
-    assert together == generate(host, PROMPTS, [12, 5, 9], settings=settings, tokens_per_batch=1)
+    together = generate(lm, PROMPTS, [12, 5, 9], settings=settings)
+    assert together == generate(lm, PROMPTS, [12, 5, 9], settings=settings, tokens_per_batch=1)
     assert [s.whole for s in together] != [s.text for s in together]
     assert together[0].whole.startswith(PROMPTS[0]) and together[0].whole.endswith(together[0].text)
-    assert together != generate(host, PROMPTS, [12, 5, 9], settings=Generation(top_k=5, seed=4))
-    assert generate(host, PROMPTS, [12, 5, 9], settings=Generation(top_k=1, seed=4)) == generate(
-        host, PROMPTS, [12, 5, 9]
-    )
+    assert together != generate(lm, PROMPTS, [12, 5, 9], settings=Generation(top_k=5, seed=4))
+    assert generate(lm, PROMPTS, [12, 5, 9], settings=Generation(top_k=1, seed=4)) == generate(lm, PROMPTS, [12, 5, 9])
 
 
 def test_draws_follow_the_probabilities():
-    host = tiny_host("gpt2", "float64")
-    first = torch.softmax(host.model(torch.tensor([host.encode("Paris").ids])).logits[0, -1].topk(2).values, -1)
-    best = host.tokenizer.decode(host.model(torch.tensor([host.encode("Paris").ids])).logits[0, -1].argmax()).strip()
-    several = [generate(host, ["Paris"], [1], settings=Generation(top_k=2, seed=i))[0].text for i in range(300)]
+    lm = tiny_lm("gpt2", "float64")
+    first = torch.softmax(lm.model(torch.tensor([lm.encode("Paris").ids])).logits[0, -1].topk(2).values, -1)
+    best = lm.tokenizer.decode(lm.model(torch.tensor([lm.encode("Paris").ids])).logits[0, -1].argmax()).strip()
+    several = [generate(lm, ["Paris"], [1], settings=Generation(top_k=2, seed=i))[0].text for i in range(300)]
     assert several.count(best) / 300 == pytest.approx(float(first[0]), abs=0.1)
 
 
 def test_the_way_through_the_evaluator():
-    host = tiny_host("gpt2", bos=True)
+    lm = tiny_lm("gpt2", bos=True)
     request = EditRequest("r", "Paris is in", None, "Spain")
-    records = [EditRecord(request, (), Essay(PROMPTS, ("Paris is in Spain.",))), EditRecord(request)]
-    evaluator = Evaluator(host, scorers=["ngram_entropy", "consistency"], references=["Paris is in Spain."])
+    records = [EditRecord(request, (), GenerationPrompts(PROMPTS, ("Paris is in Spain.",))), EditRecord(request)]
+    evaluator = Evaluator(lm, metrics=["ngram_entropy", "consistency"], references=["Paris is in Spain."])
     wrote, silent = evaluator.score([(r, i) for i, r in enumerate(records)], **STAMP)
-    limits = [TOKENS - len(host.encode(p).ids) for p in PROMPTS]
-    texts = tuple(s.whole for s in generate(host, PROMPTS, limits, settings=Generation(top_k=5)))
-    writing = Writing(texts, ("Paris is in Spain.",), Idf(["Paris is in Spain."]))
-    assert wrote["scores"]["essay.ngram_entropy"] == pytest.approx(get_scorer("ngram_entropy").score(writing))
-    assert wrote["scores"]["essay.consistency"] == pytest.approx(get_scorer("consistency").score(writing))
+    limits = [TOKENS - len(lm.encode(p).ids) for p in PROMPTS]
+    texts = tuple(s.whole for s in generate(lm, PROMPTS, limits, settings=Generation(top_k=5)))
+    writing = GeneratedTexts(texts, ("Paris is in Spain.",), Idf(["Paris is in Spain."]))
+    assert wrote["scores"]["free_text.ngram_entropy"] == pytest.approx(get_metric("ngram_entropy").score(writing))
+    assert wrote["scores"]["free_text.consistency"] == pytest.approx(get_metric("consistency").score(writing))
     assert silent["scores"] == {}
-    host.mlp_out(0).weight.data.fill_(math.nan)
-    assert math.isnan(evaluator.score([(records[0], 0)], **STAMP)[0]["scores"]["essay.ngram_entropy"])
+    lm.mlp_out(0).weight.data.fill_(math.nan)
+    assert math.isnan(evaluator.score([(records[0], 0)], **STAMP)[0]["scores"]["free_text.ngram_entropy"])
 
 
 def test_prompts_and_references_are_read(tmp_path):
@@ -99,7 +97,7 @@ def test_prompts_and_references_are_read(tmp_path):
     row = {"prompt": "Rome is in", "target": "Spain", "generation_prompts": ["Rome"], "snippets": ["Spain is hot."]}
     file.write_text(json.dumps(row))
     loaded = datasets.load("custom", file)
-    assert loaded.records[0].essay == Essay(("Rome",), ("Spain is hot.",))
+    assert loaded.records[0].free_text == GenerationPrompts(("Rome",), ("Spain is hot.",))
     file.write_text(json.dumps({**row, "snippets": ["Spain is cold."]}))
     assert datasets.load("custom", file).fingerprint != loaded.fingerprint
-    assert all(r.essay and r.essay.prompts for r in datasets.load("counterfact", "pocket", limit=3).records)
+    assert all(r.free_text and r.free_text.prompts for r in datasets.load("counterfact", "pocket", limit=3).records)

@@ -11,7 +11,7 @@ import torch
 from editbench.evaluation.answer_matching import contains, cut, matches, normalise, overlap, same
 from editbench.model.generation import MARGIN, MOST, Generation, Said, generate
 from tests.oracles import evaluation as oracle
-from tests.zoo import ARCHITECTURES, POSITIONS, tiny_host
+from tests.zoo import POSITIONS, TINY_ARCHITECTURES, tiny_lm
 
 torch.set_num_threads(1)
 
@@ -25,40 +25,40 @@ PROMPTS = [
 LIMITS = [4, 9, 6, 1, 3]
 
 
-def said_by_oracle(host, prompt, limit):
-    return host.tokenizer.decode(oracle.generate(host, prompt, limit), skip_special_tokens=True).strip()
+def said_by_oracle(lm, prompt, limit):
+    return lm.tokenizer.decode(oracle.generate(lm, prompt, limit), skip_special_tokens=True).strip()
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_batches_with_a_cache_say_what_the_oracle_says(architecture, bos):
-    host = tiny_host(architecture, "float64", bos=bos)
-    wanted = [Said(said_by_oracle(host, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
-    assert generate(host, PROMPTS, LIMITS) == wanted
-    assert generate(host, PROMPTS, LIMITS, tokens_per_batch=1) == wanted
+    lm = tiny_lm(architecture, "float64", bos=bos)
+    wanted = [Said(said_by_oracle(lm, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
+    assert generate(lm, PROMPTS, LIMITS) == wanted
+    assert generate(lm, PROMPTS, LIMITS, tokens_per_batch=1) == wanted
 
 
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "gptj", "gpt2"])
 def test_eager_attention_takes_padding_on_the_left(architecture):
-    host = tiny_host(architecture, attention="eager", bos=True)
-    wanted = [Said(said_by_oracle(host, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
-    assert generate(host, PROMPTS, LIMITS) == wanted
+    lm = tiny_lm(architecture, attention="eager", bos=True)
+    wanted = [Said(said_by_oracle(lm, p, n)) for p, n in zip(PROMPTS, LIMITS, strict=True)]
+    assert generate(lm, PROMPTS, LIMITS) == wanted
 
 
 def test_a_text_ends_at_the_end_token():
-    host = tiny_host("llama", "float64")
-    new = oracle.generate(host, PROMPTS[0], 6)
-    host.model.generation_config.eos_token_id = [2, new[3]]
+    lm = tiny_lm("llama", "float64")
+    new = oracle.generate(lm, PROMPTS[0], 6)
+    lm.model.generation_config.eos_token_id = [2, new[3]]
     kept = new[: new.index(new[3])]
-    (said,) = generate(host, PROMPTS[:1], [6])
-    assert said.text == host.tokenizer.decode(kept).strip()
+    (said,) = generate(lm, PROMPTS[:1], [6])
+    assert said.text == lm.tokenizer.decode(kept).strip()
 
 
 def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
-    host = tiny_host("gpt2", bos=True)
+    lm = tiny_lm("gpt2", bos=True)
     told, seen = [], []
 
     class Recorder:
@@ -67,87 +67,87 @@ def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
             told.append(list(last_prompt_columns))
             yield
 
-    handle = host.decoder.register_forward_pre_hook(
+    handle = lm.decoder.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
     )
-    generate(host, PROMPTS, [2] * 5, editor=Recorder())
+    generate(lm, PROMPTS, [2] * 5, editor=Recorder())
     handle.remove()
     assert len(told) == 1 and told[0] == [seen[0].shape[1] - 1] * 4  # equal prompts are one row
-    ends = {host.encode(p).ids[-1] for p in PROMPTS}
+    ends = {lm.encode(p).ids[-1] for p in PROMPTS}
     assert set(seen[0][:, -1].tolist()) == ends
     assert seen[1].shape == (4, 1)
 
 
 def test_a_model_without_numbers_says_so():
-    host = tiny_host("gpt2")
-    host.mlp_out(1).weight.data[0, 0] = math.nan
-    assert generate(host, PROMPTS[:2], [3, 3]) == [Said("", finite=False)] * 2
-    beams = generate(host, PROMPTS[:2], [3, 3], settings=Generation(beams=2))
+    lm = tiny_lm("gpt2")
+    lm.mlp_out(1).weight.data[0, 0] = math.nan
+    assert generate(lm, PROMPTS[:2], [3, 3]) == [Said("", finite=False)] * 2
+    beams = generate(lm, PROMPTS[:2], [3, 3], settings=Generation(beams=2))
     assert beams == [Said("", finite=False)] * 2
 
 
 def test_long_prompts_lose_their_beginning():
-    host = tiny_host("gpt2", "float64", bos=True)
+    lm = tiny_lm("gpt2", "float64", bos=True)
     prompt = "The mother tongue of Danielle Darrieux is French. " * 20 + "Paris is in"
-    ids = host.encode(prompt).ids
+    ids = lm.encode(prompt).ids
     kept = ids[:1] + ids[-(POSITIONS - 5 - 1) :]
-    (said,) = generate(host, [prompt], [5])
+    (said,) = generate(lm, [prompt], [5])
     for _ in range(5):
-        kept.append(int(host.model(torch.tensor([kept])).logits[0, -1].argmax()))
-    assert said.text == host.tokenizer.decode(kept[-5:]).strip()
+        kept.append(int(lm.model(torch.tensor([kept])).logits[0, -1].argmax()))
+    assert said.text == lm.tokenizer.decode(kept[-5:]).strip()
 
 
 def test_no_prompt_is_no_error():
-    assert generate(tiny_host("gpt2"), [""], [2])[0].finite
-    assert generate(tiny_host("gpt2"), [], []) == []
+    assert generate(tiny_lm("gpt2"), [""], [2])[0].finite
+    assert generate(tiny_lm("gpt2"), [], []) == []
 
 
 def test_beams_are_those_of_transformers():
-    host = tiny_host("llama", bos=True)
-    host.model.generation_config.temperature = 0.3  # the model's own taste is no part of the protocol
+    lm = tiny_lm("llama", bos=True)
+    lm.model.generation_config.temperature = 0.3  # the model's own taste is no part of the protocol
     settings = Generation(max_new_tokens=6, beams=4, repetition_penalty=1.1)
-    found = generate(host, PROMPTS[:3], [6] * 3, settings=settings)
+    found = generate(lm, PROMPTS[:3], [6] * 3, settings=settings)
     options = {"num_beams": 4, "repetition_penalty": 1.1, "temperature": None, "top_p": None}
-    assert [s.text for s in found] == [host.generate(p, max_new_tokens=6, **options)[0].strip() for p in PROMPTS[:3]]
-    assert host.model.generation_config.temperature == 0.3
+    assert [s.text for s in found] == [lm.generate(p, max_new_tokens=6, **options)[0].strip() for p in PROMPTS[:3]]
+    assert lm.model.generation_config.temperature == 0.3
 
 
 @pytest.mark.parametrize("settings", [Generation(beams=3), Generation(repetition_penalty=3.0), Generation(beams=2)])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_search_finds_for_a_prompt_what_it_finds_for_it_alone(architecture, settings):
     """Whatever else is in the batch, with whatever limit; padding on the left is no repetition."""
-    host = tiny_host(architecture, "float64")
+    lm = tiny_lm(architecture, "float64")
     limits = [4, 9, 6, 9, 3]  # PROMPTS[4] is PROMPTS[1] with another limit
-    found = generate(host, PROMPTS, limits, settings=settings)
-    alone = [generate(host, [p], [n], settings=settings)[0] for p, n in zip(PROMPTS, limits, strict=True)]
+    found = generate(lm, PROMPTS, limits, settings=settings)
+    alone = [generate(lm, [p], [n], settings=settings)[0] for p, n in zip(PROMPTS, limits, strict=True)]
     assert found == alone
     options = {"num_beams": settings.beams, "repetition_penalty": settings.repetition_penalty}
-    plain = [host.generate(p, max_new_tokens=n, **options)[0] for p, n in zip(PROMPTS, limits, strict=True)]
+    plain = [lm.generate(p, max_new_tokens=n, **options)[0] for p, n in zip(PROMPTS, limits, strict=True)]
     assert [said.text for said in found] == [text.strip() for text in plain]
 
 
 def test_padding_is_not_penalised():
     """The padding's token may be one that the model would say: here the first that it says after a short prompt."""
-    host = tiny_host("llama", "float64", bos=True)
+    lm = tiny_lm("llama", "float64", bos=True)
     settings = Generation(repetition_penalty=1.000001)  # enough to tell a penalty from none, too little to matter
-    (first,) = oracle.generate(host, PROMPTS[1], 1)
-    host.tokenizer.pad_token_id = first
+    (first,) = oracle.generate(lm, PROMPTS[1], 1)
+    lm.tokenizer.pad_token_id = first
     strong = Generation(repetition_penalty=1000.0)
-    short, long = generate(host, [PROMPTS[1], PROMPTS[2]], [1, 1], settings=strong)
-    assert short.text == generate(host, [PROMPTS[1]], [1], settings=settings)[0].text
-    assert short.text == host.tokenizer.decode([first]).strip()
+    short, long = generate(lm, [PROMPTS[1], PROMPTS[2]], [1, 1], settings=strong)
+    assert short.text == generate(lm, [PROMPTS[1]], [1], settings=settings)[0].text
+    assert short.text == lm.tokenizer.decode([first]).strip()
 
 
 def test_limits():
-    host = tiny_host("gpt2")
-    tokens = len(host.continuation("English and Russian"))
-    assert Generation().limit(host, "Paris", "English and Russian") == tokens + MARGIN
-    assert Generation(max_new_tokens=tokens).limit(host, "Paris", "English and Russian") == tokens
-    assert Generation(max_new_tokens=tokens - 1).limit(host, "Paris", "English and Russian") is None
-    assert Generation().limit(host, "Paris", "English and Russian " * MOST) is None
-    room = POSITIONS - len(host.encode("Paris").ids)
-    assert Generation(max_new_tokens=room).limit(host, "Paris", "English") == room
-    assert Generation(max_new_tokens=room + 1).limit(host, "Paris", "English") is None
+    lm = tiny_lm("gpt2")
+    tokens = len(lm.continuation("English and Russian"))
+    assert Generation().limit(lm, "Paris", "English and Russian") == tokens + MARGIN
+    assert Generation(max_new_tokens=tokens).limit(lm, "Paris", "English and Russian") == tokens
+    assert Generation(max_new_tokens=tokens - 1).limit(lm, "Paris", "English and Russian") is None
+    assert Generation().limit(lm, "Paris", "English and Russian " * MOST) is None
+    room = POSITIONS - len(lm.encode("Paris").ids)
+    assert Generation(max_new_tokens=room).limit(lm, "Paris", "English") == room
+    assert Generation(max_new_tokens=room + 1).limit(lm, "Paris", "English") is None
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"beams": 0}, {"repetition_penalty": 0.0}])

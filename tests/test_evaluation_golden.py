@@ -9,7 +9,7 @@ import torch
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.fluency import entropy, words
 from editbench.evaluation.perplexity import text_scores
-from editbench.model.language_model import Host
+from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, answer
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
 
@@ -21,8 +21,8 @@ KINDS = {"rewrite": "rewrite_prompts", "paraphrase": "paraphrase_prompts", "loca
 
 
 @pytest.fixture(scope="module")
-def host():
-    return Host.load(GOLDEN / "models" / "gpt2", device="cpu")
+def lm():
+    return LanguageModel.load(GOLDEN / "models" / "gpt2", device="cpu")
 
 
 def record(raw):
@@ -36,9 +36,9 @@ def record(raw):
     return EditRecord(request, tuple(probes))
 
 
-def test_counterfact(host):
+def test_counterfact(lm):
     records = [(record(raw), i) for i, raw in enumerate(DATA["records"])]
-    rows = Evaluator(host).score(records, moment="baseline", edits=0, batch=-1)
+    rows = Evaluator(lm).score(records, covariance="before", edits=0, batch=-1)
     for row, golden in zip(rows, DATA["counterfact"], strict=True):
         for kind, name in KINDS.items():
             probes = [p for p in row["probes"] if p["kind"] == kind]
@@ -51,14 +51,14 @@ def test_counterfact(host):
             assert row["scores"][f"{kind}.nll_contrast"] == sum(wins) / len(wins)
 
 
-def test_zsre_token_by_token(host):
+def test_zsre_token_by_token(lm):
     for case in DATA["zsre"]:
         for call in case["calls"]:
             # the reference feeds "prompt", "prompt a", "prompt ab", ...: one prompt for each token of the target
             starts = [i for i, target in enumerate(call["targets"]) if target.startswith(" ") and is_start(call, i)]
             for start, end in zip(starts, [*starts[1:], len(call["targets"])], strict=True):
                 target = "".join(call["targets"][start:end]).strip()
-                ((found,),) = answer(host, [Query(call["prompts"][start], (target,))])
+                ((found,),) = answer(lm, [Query(call["prompts"][start], (target,))])
                 assert list(found.correct) == call["correct"][start:end]
 
 
@@ -66,21 +66,21 @@ def is_start(call, i):
     return i == 0 or call["prompts"][i] != call["prompts"][i - 1] + call["targets"][i - 1]
 
 
-def test_perplexity(host):
+def test_perplexity(lm):
     for golden in DATA["perplexity"]:
-        scores = text_scores(host, [Passage("", golden["text"])], max_tokens=100)
+        scores = text_scores(lm, [Passage("", golden["text"])], max_tokens=100)
         count = golden["n_tokens"]
         assert scores["tokens"] == count - 1
         # the reference divides the sum over count - 1 tokens by count
         assert scores["perplexity"] ** ((count - 1) / count) == pytest.approx(golden["ppl"], rel=1e-5)
 
 
-def test_what_a_trained_model_says(host):
+def test_what_a_trained_model_says(lm):
     """It says "Spanish.", and of the paraphrases "Spanish." and "Spanish at home."."""
     asked = record(DATA["records"][0])
     request = EditRequest("x", asked.request.prompt, asked.request.subject, asked.request.target_true)
     wanted = EditRecord(request, tuple(p for p in asked.probes if p.kind == PARAPHRASE))
-    (row,) = Evaluator(host).score([(wanted, 0)], moment="baseline", edits=0, batch=-1)
+    (row,) = Evaluator(lm).score([(wanted, 0)], covariance="before", edits=0, batch=-1)
     assert [p["said"] for p in row["probes"]] == ["Spanish.", "Spanish.", "Spanish at home."]
     assert row["scores"]["rewrite.generation"] == 1.0
     assert row["scores"]["paraphrase.generation"] == 0.5

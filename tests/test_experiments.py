@@ -66,14 +66,14 @@ def test_an_experiment_takes_the_cell_of_its_method_and_model():
 
 @pytest.mark.parametrize("name", ["scen_theta", "scen_layers", "scen_edits"])
 def test_the_studies_of_scen_ask_its_neurons(name):
-    """The scorers are one list for two protocols: the default's, and those of the headline that SCEN's has."""
+    """The metrics are one list for two protocols: the default's, and those of the headline that SCEN's has."""
     default, studied = composing_module.compose([]).protocol, composing_module.compose([f"+experiment=paper/{name}"])
     scen = composing_module.compose(
         [f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]
     ).protocol
-    assert studied.dataset.unrelated_path == "pocket" and studied.protocol.scorers == scen.scorers
-    assert set(studied.protocol.scorers) == {*default.scorers, "generation_exact", "activation", "routing"}
-    assert {measure.partition(".")[2] for of in scen.headline.values() for measure in of.values()} <= set(scen.scorers)
+    assert studied.dataset.unrelated_path == "pocket" and studied.protocol.metrics == scen.metrics
+    assert set(studied.protocol.metrics) == {*default.metrics, "generation_exact", "activation", "routing"}
+    assert {measure.partition(".")[2] for of in scen.headline.values() for measure in of.values()} <= set(scen.metrics)
 
 
 def test_the_command_line_narrows_a_sweep():
@@ -120,7 +120,7 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
     """The workers know the methods and their cells; scen's cell asks for prompts of the embedded world."""
     need_launcher("submitit_local")
     command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=1000,1"]  # so many records there are not
-    command += ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
+    command += ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
     done = subprocess.run(editbench, cwd=tmp_path, check=False, timeout=500, capture_output=True, text=True)
@@ -155,36 +155,36 @@ def test_the_docs_count_the_jobs():
 
 def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
     places = [f"cache={tmp_path / 'cache'}", f"results.dir={tmp_path / 'results'}"]
-    common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.scorers=[exact_match,agreement]", *places]
-    assert launch.main(["method=nse", "ahead.find_values=false", *places], ahead=True) == 0
-    assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "moments").exists()
-    assert launch.main(["-m", *common, "ahead.parts=2", "ahead.part=0,1"], ahead=True) == 0
+    common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.metrics=[exact_match,agreement]", *places]
+    assert launch.main(["method=nse", "precompute.find_values=false", *places], precompute=True) == 0
+    assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "stages").exists()
+    assert launch.main(["-m", *common, "precompute.parts=2", "precompute.part=0,1"], precompute=True) == 0
     said = capsys.readouterr().out
     assert re.findall(r"prepared: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
     kept = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     before = [(f, f.stat().st_mtime_ns) for f in kept]
     assert len(kept) == 3 and not list((tmp_path / "results").glob("*/run.json"))
-    assert launch.main([*common, "protocol.moments=[final]"]) == 0
+    assert launch.main([*common, "protocol.stages=[final]"]) == 0
     after = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     assert [(f, f.stat().st_mtime_ns) for f in after] == before
 
 
 def test_a_part_that_there_is_not_is_refused(capsys):
-    assert launch.main(["method=nse", "ahead.parts=2", "ahead.part=2"], ahead=True) == 1
-    assert "ahead.part is 2; it must be from 0 to ahead.parts - 1, 1" in capsys.readouterr().err
-    assert launch.main(["method=nse", "ahead.parts=0"], ahead=True) == 1
-    assert "ahead.parts is 0; it must be at least 1" in capsys.readouterr().err
+    assert launch.main(["method=nse", "precompute.parts=2", "precompute.part=2"], precompute=True) == 1
+    assert "precompute.part is 2; it must be from 0 to precompute.parts - 1, 1" in capsys.readouterr().err
+    assert launch.main(["method=nse", "precompute.parts=0"], precompute=True) == 1
+    assert "precompute.parts is 0; it must be at least 1" in capsys.readouterr().err
 
 
 def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
     monkeypatch.setattr(language_model, "load_model", None)
-    assert launch.main(["method=finetune", "stream.edits=2"], ahead=True) == 0
-    assert capsys.readouterr().out == "nothing to prepare: finetune needs nothing ahead\n"
+    assert launch.main(["method=finetune", "stream.edits=2"], precompute=True) == 0
+    assert capsys.readouterr().out == "nothing to precompute: finetune needs nothing ahead\n"
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):
-    named = ["method=unedited", "stream.edits=2", "protocol.scorers=[exact_match,agreement]", "results.name=mine"]
+    named = ["method=unedited", "stream.edits=2", "protocol.metrics=[exact_match,agreement]", "results.name=mine"]
     named.append(f"results.dir={tmp_path}")
     assert launch.main(named) == 0
-    assert launch.main([*named, "ahead.parts=4", "ahead.part=1"]) == 0
+    assert launch.main([*named, "precompute.parts=4", "precompute.part=1"]) == 0
     assert "done before" in capsys.readouterr().out

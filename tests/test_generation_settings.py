@@ -8,12 +8,12 @@ import torch
 
 from editbench import resources
 from editbench.locate_then_edit.templates import generate_templates
-from editbench.model.batching import Columns
+from editbench.model.batching import PaddedBatch
 from editbench.model.generation import Generation, generate
-from editbench.model.language_model import AnatomyError, Host, cache_keyword
+from editbench.model.language_model import ArchitectureError, LanguageModel, cache_keyword
 from editbench.model.partial_forward import run
-from editbench.model.prefix_cache import Prefix, recording_cache
-from tests.zoo import ARCHITECTURES, tiny_host
+from editbench.model.prefix_cache import PrefixCache, recording_cache
+from tests.zoo import TINY_ARCHITECTURES, tiny_lm
 
 PROMPTS = ["The mother tongue of Danielle Darrieux is", "Paris"]
 PLAN = [("", 4, 3), ("The", 6, 2)]
@@ -67,30 +67,30 @@ def few_samples():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model without settings of its own, and with those of ``settings``, in a folder."""
-    path, host = tmp_path_factory.mktemp("model"), tiny_host("llama", bos=True)
-    host.model.save_pretrained(path)
-    host.tokenizer.save_pretrained(path)
+    path, lm = tmp_path_factory.mktemp("model"), tiny_lm("llama", bos=True)
+    lm.model.save_pretrained(path)
+    lm.tokenizer.save_pretrained(path)
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
     def with_settings(settings):
         (path / "generation_config.json").write_text(json.dumps({**ids, **settings}))
-        return Host.load(path, device="cpu")
+        return LanguageModel.load(path, device="cpu")
 
     return with_settings
 
 
-def texts_of(host):
+def texts_of(lm):
     """All that is generated from a model, by whatever asks for it."""
     searches = [Generation(max_new_tokens=6, beams=3), Generation(max_new_tokens=6, repetition_penalty=1.5)]
     drawn = Generation(max_new_tokens=6, top_k=5)
     torch.manual_seed(0)
     return {
-        "templates": generate_templates(host, PLAN, 0),
-        "samples": resources.sample_texts(host, 1, 0),
-        "host": host.generate(PROMPTS, max_new_tokens=6),
-        "sampling": host.generate(PROMPTS, max_new_tokens=6, do_sample=True, temperature=0.8),
-        "beams": host.generate(PROMPTS, max_new_tokens=6, num_beams=2),
-        **{str(s): generate(host, PROMPTS, [6, 6], settings=s) for s in [Generation(), drawn, *searches]},
+        "templates": generate_templates(lm, PLAN, 0),
+        "samples": resources.sample_texts(lm, 1, 0),
+        "host": lm.generate(PROMPTS, max_new_tokens=6),
+        "sampling": lm.generate(PROMPTS, max_new_tokens=6, do_sample=True, temperature=0.8),
+        "beams": lm.generate(PROMPTS, max_new_tokens=6, num_beams=2),
+        **{str(s): generate(lm, PROMPTS, [6, 6], settings=s) for s in [Generation(), drawn, *searches]},
     }
 
 
@@ -101,24 +101,24 @@ def plain(folder):
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_models_own_settings_change_nothing(name, folder, plain):
-    host = folder(OWN[name])
-    before = host.model.generation_config.to_dict()
+    lm = folder(OWN[name])
+    before = lm.model.generation_config.to_dict()
     assert set(OWN[name]) <= set(before)
-    assert texts_of(host) == plain
-    assert host.model.generation_config.to_dict() == before
+    assert texts_of(lm) == plain
+    assert lm.model.generation_config.to_dict() == before
 
 
 def test_they_would(folder):
     """Left to transformers, each of the settings above changes what is generated, or stops it."""
     calls = [([1], {}), ([1, 50, 60, 70], {"do_sample": True, "eos_token_id": list(range(340, 400))})]
 
-    def by_transformers(host):
+    def by_transformers(lm):
         found = []
         for prompt, options in calls:
             ids = torch.tensor([prompt] * 16)
             torch.manual_seed(0)
             try:
-                found.append(host.model.generate(ids, attention_mask=torch.ones_like(ids), **options).tolist())
+                found.append(lm.model.generate(ids, attention_mask=torch.ones_like(ids), **options).tolist())
             except (ValueError, ImportError, TypeError, AttributeError) as error:
                 found.append(type(error).__name__)
         return found
@@ -130,59 +130,59 @@ def test_they_would(folder):
 
 
 def test_what_a_call_says_wins(folder, plain):
-    host, hostile = folder({}), folder(OWN["all"])
+    lm, hostile = folder({}), folder(OWN["all"])
     options = {"repetition_penalty": 3.0, "min_new_tokens": 6, "suppress_tokens": [5, 6]}
     found = hostile.generate(PROMPTS, max_new_tokens=6, **options)
-    assert found == host.generate(PROMPTS, max_new_tokens=6, **options) != plain["host"]
-    config = type(host.model.generation_config)(num_beams=2)
+    assert found == lm.generate(PROMPTS, max_new_tokens=6, **options) != plain["host"]
+    config = type(lm.model.generation_config)(num_beams=2)
     assert hostile.generate(PROMPTS, max_new_tokens=6, generation_config=config) == plain["beams"]
 
 
 def test_the_models_own_end_tokens_end_a_text(folder):
-    host = folder({})
-    first = host.tokenizer.encode(host.generate("Paris", max_new_tokens=6)[0], add_special_tokens=False)[0]
+    lm = folder({})
+    first = lm.tokenizer.encode(lm.generate("Paris", max_new_tokens=6)[0], add_special_tokens=False)[0]
     ended = folder({"eos_token_id": [2, first]})
     assert ended.end_ids == {2, first}
-    said = host.tokenizer.decode([first])
+    said = lm.tokenizer.decode([first])
     assert ended.generate("Paris", max_new_tokens=6) == [said]
-    host.tokenizer.eos_token = "<s>"
-    assert host.end_ids == {1, 2}
+    lm.tokenizer.eos_token = "<s>"
+    assert lm.end_ids == {1, 2}
 
 
 # -- the key-value cache ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_no_architecture_finds_its_cache_keyword_deprecated(architecture, caplog):
-    host = tiny_host(architecture, bos=True)
-    rows = [host.encode(p).ids for p in PROMPTS]
-    columns = Columns.pad(rows, [len(r) - 1 for r in rows], host.pad_id, host.device)
+    lm = tiny_lm(architecture, bos=True)
+    rows = [lm.encode(p).ids for p in PROMPTS]
+    columns = PaddedBatch.pad(rows, [len(r) - 1 for r in rows], lm.pad_id, lm.device)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        whole = run(host, columns)
-        recorded = recording_cache(host)
-        run(host, columns.upto(3), cache=recorded)
-        rest = run(host, columns, cache=Prefix.of(recorded), start=3)
-        generate(host, PROMPTS, [3, 3])
+        whole = run(lm, columns)
+        recorded = recording_cache(lm)
+        run(lm, columns.upto(3), cache=recorded)
+        rest = run(lm, columns, cache=PrefixCache.of(recorded), start=3)
+        generate(lm, PROMPTS, [3, 3])
     assert torch.allclose(rest[0], whole[0, 3:], atol=1e-5)
     assert not caplog.records
 
 
 @pytest.mark.parametrize("given", ["recording", "prefix"])
 def test_a_cache_that_the_model_swallows_is_noticed(given, monkeypatch):
-    host = tiny_host("llama", bos=True)
-    columns = Columns.pad([host.encode(PROMPTS[0]).ids], [0], host.pad_id, host.device)
-    cache = recording_cache(host)
+    lm = tiny_lm("llama", bos=True)
+    columns = PaddedBatch.pad([lm.encode(PROMPTS[0]).ids], [0], lm.pad_id, lm.device)
+    cache = recording_cache(lm)
     with torch.no_grad():
-        run(host, columns.upto(2), cache=cache)
-        monkeypatch.setattr(host, "_cache_keyword", "key_values")
+        run(lm, columns.upto(2), cache=cache)
+        monkeypatch.setattr(lm, "_cache_keyword", "key_values")
         with pytest.raises(AssertionError, match="did not use the cache"):
             if given == "recording":
-                run(host, columns, cache=recording_cache(host))
+                run(lm, columns, cache=recording_cache(lm))
             else:
-                run(host, columns, cache=Prefix.of(cache), start=2)
+                run(lm, columns, cache=PrefixCache.of(cache), start=2)
         with pytest.raises(AssertionError, match="did not keep"):
-            generate(host, PROMPTS, [2, 2])
+            generate(lm, PROMPTS, [2, 2])
 
 
 def test_a_decoder_without_a_known_cache_is_refused_by_name():
@@ -190,5 +190,5 @@ def test_a_decoder_without_a_known_cache_is_refused_by_name():
         def forward(self, input_ids, memory=None, **kwargs):
             return input_ids
 
-    with pytest.raises(AnatomyError, match=r"Decoder.forward takes no key-value cache .*takes self, input_ids"):
+    with pytest.raises(ArchitectureError, match=r"Decoder.forward takes no key-value cache .*takes self, input_ids"):
         cache_keyword(Decoder)

@@ -5,31 +5,31 @@ import torch
 
 from editbench import make_editor
 from editbench.methods.nse.editor import select_neurons
-from tests.golden_edits import furthest, golden, golden_host, relative
+from tests.golden_edits import furthest, golden, golden_lm, relative
 
 LAYERS = (2, 3, 4)
 
 
-def nse(host, **other):
+def nse(lm, **other):
     gold = golden("nse-gpt2")
-    return make_editor("nse", host, materials=gold.materials, **{**gold.settings, **other})
+    return make_editor("nse", lm, resources=gold.resources, **{**gold.settings, **other})
 
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["values ahead", "values on demand"])
-def test_nse(ahead):
-    gold, host = golden("nse-gpt2"), golden_host()
-    editor = nse(host)
-    if ahead:
+def test_nse(precompute):
+    gold, lm = golden("nse-gpt2"), golden_lm()
+    editor = nse(lm)
+    if precompute:
         editor.prepare(gold.requests)
     for b, batch in enumerate(gold.data["batches"]):
         requests = gold.requests[3 * b : 3 * b + 3]
-        receipt = editor.edit(requests)
+        result = editor.edit(requests)
         for request in requests:
-            assert furthest(receipt.losses[request.id], gold.data["losses"][int(request.id)]) < 1e-4
-        check_rounds(receipt.details["rounds"], batch, [r.id for r in requests])
+            assert furthest(result.losses[request.id], gold.data["losses"][int(request.id)]) < 1e-4
+        check_rounds(result.details["rounds"], batch, [r.id for r in requests])
         check_changes(b, editor.ledger.entries[b].changes)
         for i, layer in enumerate(LAYERS):
-            keys = editor.memory.grams[layer].keys
+            keys = editor.memory.key_solvers[layer].keys
             assert keys.shape[1] == 3 * (b + 1)
             assert relative(keys[:, -3:], gold.tensors[f"batch{b}.final.layer{layer}.layer_ks"]) < 1e-4
             norm = float((keys @ keys.T).norm())
@@ -68,7 +68,7 @@ def test_selected_neurons_are_the_published_ones_in_their_order():
 
 
 def test_threshold_one_takes_every_neuron():
-    host = golden_host()
-    editor = nse(host, neuron_threshold=1.0)
-    receipt = editor.edit(golden("nse-gpt2").requests[:3])
-    assert receipt.details["rounds"][0]["neurons"] == {"2": 256, "3": 256, "4": 256}
+    lm = golden_lm()
+    editor = nse(lm, neuron_threshold=1.0)
+    result = editor.edit(golden("nse-gpt2").requests[:3])
+    assert result.details["rounds"][0]["neurons"] == {"2": 256, "3": 256, "4": 256}

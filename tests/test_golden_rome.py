@@ -3,27 +3,27 @@
 import pytest
 import torch
 
-from editbench import Materials, make_editor
-from tests.golden_edits import furthest, golden, golden_host, relative
+from editbench import Resources, make_editor
+from tests.golden_edits import furthest, golden, golden_lm, relative
 
 WEIGHT = "transformer.h.1.mlp.c_proj.weight"
 
 
-def editor(host, materials=None, **other):
+def editor(lm, resources=None, **other):
     settings = {**golden("rome-gpt2").settings, **other}
     (settings["layer"],) = settings.pop("layers")
-    return make_editor("rome", host, materials=materials or golden("rome-gpt2").materials, **settings)
+    return make_editor("rome", lm, resources=resources or golden("rome-gpt2").resources, **settings)
 
 
 @pytest.mark.parametrize("mode", ["single", "sequential"])
 def test_rome(mode):
-    gold, host = golden("rome-gpt2"), golden_host()
+    gold, lm = golden("rome-gpt2"), golden_lm()
     edits = [edit for edit in gold.data["edits"] if edit["mode"] == mode]
-    rome = editor(host)
+    rome = editor(lm)
     for i, (request, edit) in enumerate(zip(gold.requests, edits, strict=True)):
         part = f"{mode}.{i}."
-        receipt = rome.edit([request])
-        assert furthest(receipt.losses[request.id], edit["losses"]) < 1e-4
+        result = rome.edit([request])
+        assert furthest(result.losses[request.id], edit["losses"]) < 1e-4
         (change,) = rome.ledger.entries[-1].changes
         left, right = gold.tensors[part + "right_vector"], gold.tensors[part + "left_vector"]
         assert relative(change.right[:, 0], right) < 1e-4
@@ -36,8 +36,8 @@ def test_rome(mode):
 
 def test_rome_without_moment_adjustment():
     """The published code's keys and values, put into its formula with C switched off: u = k̄ / ‖k̄‖."""
-    gold, host = golden("rome-gpt2"), golden_host()
-    rome = editor(host, Materials(templates=gold.data["templates"]), moment_adjustment=False)
+    gold, lm = golden("rome-gpt2"), golden_lm()
+    rome = editor(lm, Resources(templates=gold.data["templates"]), covariance_adjustment=False)
     for i, request in enumerate(gold.requests):
         names = ("k_mean", "cur_input", "cur_output", "target")
         mean, key, out, target = (gold.tensors[f"single.{i}.{name}"] for name in names)

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
-from editbench import EditRequest, Host, make_editor
+from editbench import EditRequest, LanguageModel, make_editor
 from tests.golden_edits import furthest, relative
 
 FOLDER = Path(__file__).parent / "golden"
 FORMAT = "[INST]{}[/INST]"
 
 
-class Published(Host):
+class Published(LanguageModel):
     """The published driver puts no space between "[/INST]" and the answer; here one stands before every target."""
 
     def continuation(self, text):
@@ -80,18 +80,18 @@ def test_scen(at_once, batch):
     requests = [EditRequest(str(i), FORMAT.format(e["prompt"]), None, e["answer"]) for i, e in enumerate(edits)]
     scen.initial_neurons = {request.id: tensors[f"neuron.{request.id}.init"] for request in requests}
     for start in range(0, len(requests), batch):
-        receipt = scen.edit(requests[start : start + batch])
+        result = scen.edit(requests[start : start + batch])
         for request in requests[start : start + batch]:
-            check(scen, request.id, edits[int(request.id)], receipt, tensors)
+            check(scen, request.id, edits[int(request.id)], result, tensors)
     found = scen.activations([FORMAT.format(row["prompt"]) for row in data["activations"]])
     wanted = torch.tensor([row["sigmoid"] for row in data["activations"]])
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
     assert [bool(row.max() > scen.config.theta) for row in found] == [row["fires"] for row in data["activations"]]
 
 
-def check(scen, id, wanted, receipt, tensors):
-    details = receipt.details["edits"][id]
-    assert furthest(receipt.losses[id], wanted["expert_losses"]) < 1e-5
+def check(scen, id, wanted, result, tensors):
+    details = result.details["edits"][id]
+    assert furthest(result.losses[id], wanted["expert_losses"]) < 1e-5
     assert abs(details["loss"] - wanted["loss_after"]) < 1e-5
     assert furthest(details["neuron_losses"], wanted["neuron_losses"]) < 1e-5
     assert abs(details["activation"] - wanted["activations"][0]) < 1e-5

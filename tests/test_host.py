@@ -1,4 +1,5 @@
-"""Anatomy and host: every architecture is found and checked, tokens are right, unknown models get a helpful error."""
+"""Architecture and host: every architecture is found and checked, tokens are right, unknown models get a helpful
+error."""
 
 import dataclasses
 
@@ -8,49 +9,49 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from editbench import compose
-from editbench.model import language_model as host_module
+from editbench.model import language_model as lm_module
 from editbench.model.architectures import (
-    ANATOMIES,
-    AnatomyError,
-    check_anatomy,
-    find_anatomy,
+    ARCHITECTURES,
+    ArchitectureError,
+    check_architecture,
+    find_architecture,
     is_transposed,
     module_at,
     projection_sizes,
 )
-from editbench.model.language_model import Host, load_model
-from tests.zoo import ARCHITECTURES, tiny_host, tiny_tokenizer
+from editbench.model.language_model import LanguageModel, load_model
+from tests.zoo import TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_anatomy_is_found_and_oriented(architecture):
-    host = tiny_host(architecture)
-    assert host.n_layers == 3
-    assert is_transposed(host.mlp_out(0)) == (architecture == "gpt2")
+    lm = tiny_lm(architecture)
+    assert lm.n_layers == 3
+    assert is_transposed(lm.mlp_out(0)) == (architecture == "gpt2")
     for layer in range(3):
-        assert host.weight(host.mlp_out_name(layer)).shape == (32, 48)
-        assert projection_sizes(host.mlp_out(layer), "") == (48, 32)
+        assert lm.weight(lm.mlp_out_name(layer)).shape == (32, 48)
+        assert projection_sizes(lm.mlp_out(layer), "") == (48, 32)
     with pytest.raises(ValueError, match="layers 0 to 2"):
-        host.mlp_out(3)
+        lm.mlp_out(3)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_a_written_weight_acts_as_out_times_in(architecture):
     """W x computed from the oriented weight is what the module gives: orientation is right, also where W is square."""
-    host = tiny_host(architecture, "float64")
-    module = host.mlp_out(1)
+    lm = tiny_lm(architecture, "float64")
+    module = lm.mlp_out(1)
     x = torch.randn(5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     bias = getattr(module, "bias", None)
-    ours = x @ host.weight(host.mlp_out_name(1)).T + (bias if bias is not None else 0)
+    ours = x @ lm.weight(lm.mlp_out_name(1)).T + (bias if bias is not None else 0)
     torch.testing.assert_close(ours, module(x))
 
 
 def test_square_projections_keep_their_orientation():
     config = GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, n_inner=32, n_positions=16)
-    host = Host(GPT2LMHeadModel(config), tiny_tokenizer(vocabulary=300))
-    parameter = host.mlp_out(0).weight
-    assert torch.equal(host.weight(host.mlp_out_name(0)), parameter.T)
-    host.weight(host.mlp_out_name(0))[0, 1] = 7.0
+    lm = LanguageModel(GPT2LMHeadModel(config), tiny_tokenizer(vocabulary=300))
+    parameter = lm.mlp_out(0).weight
+    assert torch.equal(lm.weight(lm.mlp_out_name(0)), parameter.T)
+    lm.weight(lm.mlp_out_name(0))[0, 1] = 7.0
     assert parameter[1, 0] == 7.0
 
 
@@ -64,9 +65,9 @@ def unheard():
 
 
 def test_unknown_architecture_says_which_paths_to_set():
-    with pytest.raises(AnatomyError) as error:
-        Host(unheard(), tiny_tokenizer())
-    for part in ("Unheard", "model.anatomy", "decoder", "mlp_out", "model.layers", "mlp.down_proj"):
+    with pytest.raises(ArchitectureError) as error:
+        LanguageModel(unheard(), tiny_tokenizer())
+    for part in ("Unheard", "model.architecture", "decoder", "mlp_out", "model.layers", "mlp.down_proj"):
         assert part in str(error.value)
 
 
@@ -78,16 +79,16 @@ def test_unknown_architecture_works_with_the_paths_it_asked_for():
         "mlp_in": ["mlp.gate_proj", "mlp.up_proj"],
         "mlp_out": "mlp.down_proj",
     }
-    host = Host(unheard(), tiny_tokenizer(), anatomy=paths)
-    assert host.anatomy == ANATOMIES["LlamaForCausalLM"]
+    lm = LanguageModel(unheard(), tiny_tokenizer(), architecture=paths)
+    assert lm.architecture == ARCHITECTURES["LlamaForCausalLM"]
 
 
 def test_paths_can_be_given_on_the_command_line():
-    path = "model.anatomy.mlp_in=[mlp.up_proj]"
-    host = load_model(compose.compose(["model=pocket", path, "model.anatomy.head=lm_head"]).model)
-    assert host.anatomy == dataclasses.replace(ANATOMIES["LlamaForCausalLM"], mlp_in=("mlp.up_proj",))
-    with pytest.raises(ValueError, match="did you mean 'model.anatomy.mlp_out'"):
-        compose.compose(["model=pocket", "model.anatomy.mlp_uot=x"])
+    path = "model.architecture.mlp_in=[mlp.up_proj]"
+    lm = load_model(compose.compose(["model=pocket", path, "model.architecture.head=lm_head"]).model)
+    assert lm.architecture == dataclasses.replace(ARCHITECTURES["LlamaForCausalLM"], mlp_in=("mlp.up_proj",))
+    with pytest.raises(ValueError, match="did you mean 'model.architecture.mlp_out'"):
+        compose.compose(["model=pocket", "model.architecture.mlp_uot=x"])
 
 
 @pytest.mark.parametrize(
@@ -101,57 +102,57 @@ def test_paths_can_be_given_on_the_command_line():
     ],
 )
 def test_wrong_paths_are_found_out(override, message):
-    with pytest.raises(AnatomyError, match=message):
-        find_anatomy(tiny_host("gpt2").model, override)
+    with pytest.raises(ArchitectureError, match=message):
+        find_architecture(tiny_lm("gpt2").model, override)
 
 
 def test_check_counts_layers():
-    host = tiny_host("llama")
-    host.model.config.num_hidden_layers = 5
-    with pytest.raises(AnatomyError, match="holds 3 layers, the model's config says 5"):
-        check_anatomy(host.model, host.anatomy)
+    lm = tiny_lm("llama")
+    lm.model.config.num_hidden_layers = 5
+    with pytest.raises(ArchitectureError, match="holds 3 layers, the model's config says 5"):
+        check_architecture(lm.model, lm.architecture)
 
 
 def test_a_head_that_scales_is_noticed():
-    host = tiny_host("llama")
-    forward = host.model.forward
+    lm = tiny_lm("llama")
+    forward = lm.model.forward
 
     def scaled(*args, **kwargs):
         out = forward(*args, **kwargs)
         out.logits = out.logits * 2
         return out
 
-    host.model.forward = scaled
-    with pytest.raises(AnatomyError, match="own logits"):
-        Host(host.model, host.tokenizer)
+    lm.model.forward = scaled
+    with pytest.raises(ArchitectureError, match="own logits"):
+        LanguageModel(lm.model, lm.tokenizer)
 
 
 HEADS = ["gpt2", "gptj", "llama", "gemma2"]  # tied; with a bias; plain; with a soft cap
 
 
-def by_hand(host, hidden):
+def by_hand(lm, hidden):
     """Logits with the whole head in float32."""
-    head = module_at(host.model, host.anatomy.head)
+    head = module_at(lm.model, lm.architecture.head)
     out = hidden.float() @ head.weight.float().T
     out = out if getattr(head, "bias", None) is None else out + head.bias.float()
-    cap = getattr(host.config, "final_logit_softcapping", None)
+    cap = getattr(lm.config, "final_logit_softcapping", None)
     return torch.tanh(out / cap) * cap if cap else out
 
 
-@pytest.mark.parametrize("chunk", [host_module.CPU_NUMBERS, 32 * 7])
+@pytest.mark.parametrize("chunk", [lm_module.CPU_NUMBERS, 32 * 7])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("architecture", HEADS)
 def test_logits_of_half_precision_are_taken_in_float32(architecture, dtype, chunk, monkeypatch):
-    monkeypatch.setattr(host_module, "CPU_NUMBERS", chunk)
-    host = tiny_host(architecture, dtype)
-    ids = torch.tensor([host.encode("Toko Yasuda plays the guitar, and so on.").ids])
+    monkeypatch.setattr(lm_module, "CPU_NUMBERS", chunk)
+    lm = tiny_lm(architecture, dtype)
+    ids = torch.tensor([lm.encode("Toko Yasuda plays the guitar, and so on.").ids])
     with torch.no_grad():
-        hidden = host.decoder(input_ids=ids, use_cache=False).last_hidden_state[0]
-        rounded = host.model(input_ids=ids, use_cache=False).logits[0]
+        hidden = lm.decoder(input_ids=ids, use_cache=False).last_hidden_state[0]
+        rounded = lm.model(input_ids=ids, use_cache=False).logits[0]
     gold = ids[0, 1:, None]
     nll, wanted, before = (
         -logits[:-1].float().log_softmax(-1).gather(1, gold)
-        for logits in (host.logits(hidden), by_hand(host, hidden), rounded)
+        for logits in (lm.logits(hidden), by_hand(lm, hidden), rounded)
     )
     assert float((nll - wanted).abs().max()) <= 1e-5
     assert float((before - wanted).abs().max()) > 1e-4  # what the model's own head gives
@@ -159,13 +160,13 @@ def test_logits_of_half_precision_are_taken_in_float32(architecture, dtype, chun
 
 @pytest.mark.parametrize("architecture", HEADS)
 def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch):
-    monkeypatch.setattr(host_module, "CPU_NUMBERS", 32 * 7)
-    host = tiny_host(architecture, "bfloat16")
+    monkeypatch.setattr(lm_module, "CPU_NUMBERS", 32 * 7)
+    lm = tiny_lm(architecture, "bfloat16")
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(2, 3, 32, generator=generator).bfloat16()
-    weights = torch.randn(2, 3, host.config.vocab_size, generator=generator)
+    weights = torch.randn(2, 3, lm.config.vocab_size, generator=generator)
     gradients = []
-    for logits in (host.logits, lambda x: by_hand(host, x)):
+    for logits in (lm.logits, lambda x: by_hand(lm, x)):
         x = hidden.clone().requires_grad_()
         (logits(x).log_softmax(-1) * weights).sum().backward()
         gradients.append(x.grad.float())
@@ -175,11 +176,11 @@ def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", HEADS)
 def test_logits_of_full_precision_are_the_models_own(architecture, dtype):
-    host = tiny_host(architecture, dtype)
-    ids = torch.tensor([host.encode("Toko Yasuda plays the guitar.").ids])
+    lm = tiny_lm(architecture, dtype)
+    ids = torch.tensor([lm.encode("Toko Yasuda plays the guitar.").ids])
     with torch.no_grad():
-        hidden = host.decoder(input_ids=ids, use_cache=False).last_hidden_state
-        assert torch.equal(host.logits(hidden), host.model(input_ids=ids, use_cache=False).logits)
+        hidden = lm.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        assert torch.equal(lm.logits(hidden), lm.model(input_ids=ids, use_cache=False).logits)
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
@@ -203,10 +204,10 @@ def metaspace(*, legacy, bos):
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def host_with(tokenizer):
-    host = tiny_host("llama")
-    host.tokenizer = tokenizer
-    return host
+def lm_with(tokenizer):
+    lm = tiny_lm("llama")
+    lm.tokenizer = tokenizer
+    return lm
 
 
 STYLES = {
@@ -221,10 +222,10 @@ STYLES = {
 @pytest.mark.parametrize("target", ["Italian", " Italian", "New York", "é", "x."])
 def test_continuation_is_what_follows_the_prompt(style, bos, target):
     """Prompt ids followed by continuation ids are the ids of the whole text: one space, no BOS, nothing doubled."""
-    host = host_with(STYLES[style](bos))
+    lm = lm_with(STYLES[style](bos))
     prompt = "The York is"
-    whole = host.encode(f"{prompt} {target.strip()}").ids
-    assert host.encode(prompt).ids + host.continuation(target) == whole
+    whole = lm.encode(f"{prompt} {target.strip()}").ids
+    assert lm.encode(prompt).ids + lm.continuation(target) == whole
 
 
 @pytest.mark.parametrize(
@@ -234,96 +235,96 @@ def test_continuation_is_what_follows_the_prompt(style, bos, target):
 @pytest.mark.parametrize("style", STYLES)
 def test_nothing_is_appended_behind_a_prompt(style, template, before):
     """Tokenizers with add_eos_token, or with a [SEP]: the answer comes right behind the prompt."""
-    host = host_with(STYLES[style](False))
-    tokenizer = host.tokenizer
-    bare = {text: host.encode(text) for text in ("", "The York is", "The York is </s>")}
+    lm = lm_with(STYLES[style](False))
+    tokenizer = lm.tokenizer
+    bare = {text: lm.encode(text) for text in ("", "The York is", "The York is </s>")}
     special = [(name, tokenizer.convert_tokens_to_ids(name) or 0) for name in ("<s>", "</s>", "<unk>")]
     added = processors.TemplateProcessing(single=template, special_tokens=special)
     own = tokenizer.backend_tokenizer.post_processor
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([own, added]) if own is not None else added
     ids = [dict(special)[name] for name in before]
     for text, expected in bare.items():
-        assert host.encode(text).ids == ids + expected.ids
-        assert host.encode(text).offsets == [(0, 0)] * len(ids) + expected.offsets
-    assert host.continuation("Italian") == host_with(STYLES[style](False)).continuation("Italian")
+        assert lm.encode(text).ids == ids + expected.ids
+        assert lm.encode(text).offsets == [(0, 0)] * len(ids) + expected.offsets
+    assert lm.continuation("Italian") == lm_with(STYLES[style](False)).continuation("Italian")
 
 
 def test_an_eos_behind_prompts_changes_no_answer():
     """Known answers stay known."""
-    host, other = tiny_host("llama", bos=True), tiny_host("llama", bos=True)
+    lm, other = tiny_lm("llama", bos=True), tiny_lm("llama", bos=True)
     byte_level = processors.ByteLevel(trim_offsets=True)
     template = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     other.tokenizer.backend_tokenizer.post_processor = processors.Sequence([byte_level, template])
     assert other.tokenizer("Rome").input_ids[-1] == 2
     prompts = ["The mother tongue of Danielle Darrieux is", "Toko"]
-    assert other.generate(prompts, max_new_tokens=5) == host.generate(prompts, max_new_tokens=5)
+    assert other.generate(prompts, max_new_tokens=5) == lm.generate(prompts, max_new_tokens=5)
 
 
 def test_padding_has_an_embedding():
-    host = tiny_host("llama")
-    host.tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # and the embedding is not enlarged
-    assert host.tokenizer.pad_token_id >= host.model.get_input_embeddings().weight.shape[0]
-    assert host.pad_id == host.tokenizer.eos_token_id
+    lm = tiny_lm("llama")
+    lm.tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # and the embedding is not enlarged
+    assert lm.tokenizer.pad_token_id >= lm.model.get_input_embeddings().weight.shape[0]
+    assert lm.pad_id == lm.tokenizer.eos_token_id
     prompts = ["The mother tongue of Danielle Darrieux is", "Toko"]
-    assert host.generate(prompts, max_new_tokens=3) == [host.generate(p, max_new_tokens=3)[0] for p in prompts]
+    assert lm.generate(prompts, max_new_tokens=3) == [lm.generate(p, max_new_tokens=3)[0] for p in prompts]
 
 
 def test_too_long():
-    host = tiny_host("gpt2")
-    tokens = [len(host.encode("Toko plays").ids), *(len(host.continuation(t)) for t in ("guitar, they say", "Rome"))]
-    host.model.config.n_positions = sum(tokens[:2])
-    assert host.max_length == sum(tokens[:2]) and tokens[1] > tokens[2]
-    assert host.too_long("Toko plays", "Rome", "guitar, they say") is None
-    host.model.config.n_positions -= 1
-    assert host.too_long("Toko plays", "Rome") is None
+    lm = tiny_lm("gpt2")
+    tokens = [len(lm.encode("Toko plays").ids), *(len(lm.continuation(t)) for t in ("guitar, they say", "Rome"))]
+    lm.model.config.n_positions = sum(tokens[:2])
+    assert lm.max_length == sum(tokens[:2]) and tokens[1] > tokens[2]
+    assert lm.too_long("Toko plays", "Rome", "guitar, they say") is None
+    lm.model.config.n_positions -= 1
+    assert lm.too_long("Toko plays", "Rome") is None
     reason = f"prompt and answer take {sum(tokens[:2])} tokens, tiny-gpt2 has {sum(tokens[:2]) - 1}"
-    assert host.too_long("Toko plays", "Rome", "guitar, they say") == reason
-    host.model.config.n_positions = tokens[0] - 1
-    assert host.too_long("Toko plays") == f"the prompt takes {tokens[0]} tokens, tiny-gpt2 has {tokens[0] - 1}"
+    assert lm.too_long("Toko plays", "Rome", "guitar, they say") == reason
+    lm.model.config.n_positions = tokens[0] - 1
+    assert lm.too_long("Toko plays") == f"the prompt takes {tokens[0]} tokens, tiny-gpt2 has {tokens[0] - 1}"
     with pytest.raises(
         ValueError, match=rf"takes {tokens[0]} tokens and 3 are to follow, tiny-gpt2 has {tokens[0] - 1}"
     ):
-        host.generate("Toko plays", max_new_tokens=3)
+        lm.generate("Toko plays", max_new_tokens=3)
 
 
 def test_generation_is_the_same_for_any_batch():
-    host = tiny_host("llama", bos=True)
+    lm = tiny_lm("llama", bos=True)
     prompts = ["The mother tongue of Danielle Darrieux is", "Toko", "What is the twin city of Lyon? It is"]
-    together = host.generate(prompts, max_new_tokens=5)
-    assert together == [host.generate(p, max_new_tokens=5)[0] for p in prompts]
+    together = lm.generate(prompts, max_new_tokens=5)
+    assert together == [lm.generate(p, max_new_tokens=5)[0] for p in prompts]
 
 
 def test_fingerprint_tells_weights_and_dtypes_apart():
-    one, two = tiny_host("gpt2"), tiny_host("gpt2")
+    one, two = tiny_lm("gpt2"), tiny_lm("gpt2")
     assert one.fingerprint == two.fingerprint
-    assert one.fingerprint != tiny_host("gpt2", "float64").fingerprint
-    three = tiny_host("gpt2")
+    assert one.fingerprint != tiny_lm("gpt2", "float64").fingerprint
+    three = tiny_lm("gpt2")
     three.weight(three.mlp_out_name(0))[0, 0] += 1e-3
     assert three.fingerprint != one.fingerprint
 
 
 def test_loading_from_a_folder_and_clear_errors(tmp_path):
-    host = tiny_host("gpt2")
-    host.model.save_pretrained(tmp_path / "model")
-    host.tokenizer.save_pretrained(tmp_path / "model")
-    loaded = Host.load(tmp_path / "model", device="cpu")
+    lm = tiny_lm("gpt2")
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    loaded = LanguageModel.load(tmp_path / "model", device="cpu")
     assert loaded.name == "model"
-    assert loaded.fingerprint == host.fingerprint
-    assert Host.load(tmp_path / "model", dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
+    assert loaded.fingerprint == lm.fingerprint
+    assert LanguageModel.load(tmp_path / "model", dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
     with pytest.raises(FileNotFoundError, match="no model at"):
-        Host.load(tmp_path / "nowhere")
+        LanguageModel.load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="it holds nothing"):
-        Host.load(tmp_path / "empty")
+        LanguageModel.load(tmp_path / "empty")
     with pytest.raises(ValueError, match="did you mean 'float32'"):
-        Host.load(tmp_path / "model", dtype="flot32")
+        LanguageModel.load(tmp_path / "model", dtype="flot32")
 
 
 def test_a_tokenizer_without_offsets_is_refused():
-    host = tiny_host("gpt2")
+    lm = tiny_lm("gpt2")
 
     class Slow:
         is_fast = False
 
     with pytest.raises(ValueError, match="no character offsets"):
-        Host(host.model, Slow())
+        LanguageModel(lm.model, Slow())

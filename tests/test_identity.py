@@ -16,24 +16,24 @@ import editbench
 from editbench import compose, single_run
 from editbench.digests import file_digests
 from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
-from editbench.results import RunStore
+from editbench.results import RunFolder
 from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, part, told_apart
 from editbench.results.leaderboard import collect, read_row
 from editbench.results.seeds import group
 from tests.test_session import records
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, tiny_lm
 
 ROOT = Path(editbench.__file__).parent
-CHEAP = ["stream.edits=3", "protocol.scorers=[exact_match,agreement]", "protocol.moments=[final]"]
+CHEAP = ["stream.edits=3", "protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]"]
 
 
 @pytest.fixture
 def places(tmp_path):
     """A model, records, and texts of this test's own."""
-    host = tiny_host("gpt2")
-    host.model.save_pretrained(tmp_path / "tiny")
-    host.tokenizer.save_pretrained(tmp_path / "tiny")
+    lm = tiny_lm("gpt2")
+    lm.model.save_pretrained(tmp_path / "tiny")
+    lm.tokenizer.save_pretrained(tmp_path / "tiny")
     (tmp_path / "data.json").write_text(json.dumps(list(records())))
     (tmp_path / "plain.txt").write_text("\n".join(LINES))
     return tmp_path
@@ -90,7 +90,7 @@ def test_all_that_decides_the_numbers_is_in_it(places, override, name, comparabl
         assert f"{name} is " in " ".join(told_apart(rows))
 
 
-@pytest.mark.parametrize("override", ["stream.checkpoints=[2]", "protocol.tokens_per_batch=500", "protocol.name=mine"])
+@pytest.mark.parametrize("override", ["stream.evaluate_at=[2]", "protocol.tokens_per_batch=500", "protocol.name=mine"])
 def test_what_decides_no_number_is_not(places, override):
     rows = [read_row(run(places)), read_row(run(places, override, "stream.seed=1"))]
     assert rows[0]["identity"] == rows[1]["identity"]
@@ -98,11 +98,11 @@ def test_what_decides_no_number_is_not(places, override):
 
 def test_two_models_of_one_name_share_no_group(places):
     before = run(places)
-    host = tiny_host("gpt2")
-    host.weight(host.mlp_out_name(1))[0, 0] += 1.0
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0
     other = places / "elsewhere" / "tiny"
-    host.model.save_pretrained(other)
-    host.tokenizer.save_pretrained(other)
+    lm.model.save_pretrained(other)
+    lm.tokenizer.save_pretrained(other)
     after = run(places, f"model.path={other}", "stream.seed=1")
     rows = [read_row(before), read_row(after)]
     assert rows[0]["model"] == rows[1]["model"] == "tiny"
@@ -138,9 +138,9 @@ def test_a_run_of_another_schema_is_listed_and_stands_alone(places):
 
 
 def change_weights(places):
-    host = tiny_host("gpt2")
-    host.weight(host.mlp_out_name(1))[0, 0] += 1.0
-    host.model.save_pretrained(places / "tiny")
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0
+    lm.model.save_pretrained(places / "tiny")
 
 
 def change_generation_settings(places):
@@ -185,7 +185,7 @@ def test_a_run_is_not_found_again_where_its_inputs_have_changed(places, change, 
     folder = run(places, texts)
     assert run(places, texts) == folder  # nothing has changed
     if not done:
-        with RunStore.open(folder) as store:
+        with RunFolder.open(folder) as store:
             store.set_status("running")
     change(places)
     with pytest.raises(ValueError, match=f"{named}.*results.rerun=true, or give it a results.name"):
@@ -204,13 +204,13 @@ def test_a_run_does_not_go_on_with_other_formulas(places, monkeypatch):
 def test_a_checkpoint_that_was_edited_again_is_noticed(places):
     shutil.copytree(places / "tiny", places / "edited")
     path = f"method.path={places / 'edited'}"
-    first = run(places, path, method="checkpoint")
-    host = tiny_host("gpt2")
-    host.weight(host.mlp_out_name(0))[0, 0] += 1.0
-    host.model.save_pretrained(places / "edited")
+    first = run(places, path, method="interim")
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(0))[0, 0] += 1.0
+    lm.model.save_pretrained(places / "edited")
     with pytest.raises(ValueError, match="method.path/model.safetensors is"):
-        run(places, path, method="checkpoint")
-    second = run(places, path, "results.name=again", method="checkpoint")
+        run(places, path, method="interim")
+    second = run(places, path, "results.name=again", method="interim")
     assert read_row(first)["identity"] != read_row(second)["identity"]
     assert read_row(first)["comparable_group"] == read_row(second)["comparable_group"]
 
@@ -224,15 +224,15 @@ class Paths:
 
 
 def test_all_paths_of_a_configuration_are_inputs_but_those_that_are_written(places):
-    for name in ("moments.safetensors", "texts.txt", "mine.txt", "bank/0.safetensors", "tasks/task.yaml"):
+    for name in ("stages.safetensors", "texts.txt", "mine.txt", "bank/0.safetensors", "tasks/task.yaml"):
         (places / name).parent.mkdir(exist_ok=True)
         (places / name).write_text(name)
-    ability = [f"protocol.ability.include_path={places / 'tasks'}", f"model.moments={places / 'moments.safetensors'}"]
+    ability = [f"protocol.ability.include_path={places / 'tasks'}", f"model.covariance={places / 'stages.safetensors'}"]
     texts = [f"model.texts={places / 'texts.txt'}", f"cache={places / 'cache'}"]
     config = compose.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
     found = inputs(config, Paths(str(places / "mine.txt"), str(places / "bank")))
     assert {name for name in found if not name.startswith("model.path/")} == {
-        *("model.moments", "model.texts", "protocol.ability.include_path/task.yaml", "method.reads")
+        *("model.covariance", "model.texts", "protocol.ability.include_path/task.yaml", "method.reads")
     }
     assert inputs(config, Paths("no/such-model")).keys() == found.keys() - {"method.reads"}
 
@@ -290,9 +290,9 @@ def test_every_module_with_a_version_is_in_the_table():
 
 
 def test_versions_are_of_the_formulas_that_are_used():
-    def of(scorer, *tasks):
+    def of(metric, *tasks):
         ability = f"protocol.ability.tasks={list(tasks)}"
-        return set(versions(compose.compose([f"protocol.scorers=[{scorer}]", ability]).protocol, "rome"))
+        return set(versions(compose.compose([f"protocol.metrics=[{metric}]", ability]).protocol, "rome"))
 
     always = {*FORMULAS, *OF_METHODS, "method"}
     assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}
@@ -302,7 +302,7 @@ def test_versions_are_of_the_formulas_that_are_used():
 
 def test_versions_of_what_methods_share_are_compared_and_the_methods_own_is_its_own(places):
     made = provenance(run(places))
-    assert made["parts"]["versions.moments"] == made["versions"]["moments"]
+    assert made["parts"]["versions.stages"] == made["versions"]["stages"]
     assert made["parts"]["method.version"] == made["versions"]["method"] == 1
     assert made["parts"]["versions.likelihood"] == made["versions"]["likelihood"]
 

@@ -14,7 +14,7 @@ def test_a_sweep_runs_on_two_workers_and_leaves_the_home_directory_alone(tmp_pat
     home, results = tmp_path / "home", tmp_path / "results"
     home.mkdir()
     jobs = ["-m", "--json", "launcher=ray", "method=unedited", "stream.edits=1,2,1000"]  # so many records there are not
-    small = ["protocol.scorers=[exact_match,agreement]", "protocol.moments=[immediate]", "protocol.max_tokens=8"]
+    small = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[immediate]", "protocol.max_tokens=8"]
     places = [f"results.dir={results}", f"cache={tmp_path / 'cache'}"]
     command = [sys.executable, "-m", "editbench.cli", "run", *jobs, *small, *places]
     environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}

@@ -11,7 +11,7 @@ from tests.zoo import LINES
 
 @pytest.fixture
 def locate(tmp_path):
-    """Runs the command in a folder of its own; little text will do for the second moments."""
+    """Runs the command in a folder of its own; little text will do for the covariance."""
     (tmp_path / "plain.txt").write_text("\n".join(LINES))
 
     def call(*more):

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from editbench import EditRecord, EditRequest, Materials, Probe, make_editor
-from editbench.evaluation import Evaluator, compute_baseline
+from editbench import EditRecord, EditRequest, Probe, Resources, make_editor
+from editbench.evaluation import Evaluator, ask_unedited
 from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose, sweep
 from editbench.layer_search.report import figure
 from editbench.ledger import Ledger
-from editbench.locate_then_edit.covariance import second_moments
+from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.records import EditError
 from tests.edits import Unreadable
-from tests.zoo import LAYERS, LINES, tiny_host
+from tests.zoo import LAYERS, LINES, tiny_lm
 
 HEADLINE = {
     "reliability": "rewrite.exact_match",
@@ -30,22 +30,22 @@ def records():
         yield EditRecord(request, probes)
 
 
-def parts(host, given):
-    baseline = compute_baseline(host, given, model_fingerprint=host.fingerprint)
-    evaluator = Evaluator(host, baseline=baseline, scorers=["exact_match", "nll_contrast", "agreement"])
-    return evaluator, Materials(texts=LINES, templates=TEMPLATES)
+def parts(lm, given):
+    unedited = ask_unedited(lm, given, model_fingerprint=lm.fingerprint)
+    evaluator = Evaluator(lm, unedited=unedited, metrics=["exact_match", "nll_contrast", "agreement"])
+    return evaluator, Resources(texts=LINES, templates=TEMPLATES)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture):
-    host, given = tiny_host(architecture, bos=True), list(records())
-    evaluator, materials = parts(host, given)
-    before = {name: tensor.clone() for name, tensor in host.model.state_dict().items()}
-    found = sweep(host, given, [0, 2], evaluator, HEADLINE, materials, ROME)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in host.model.state_dict().items())
+    lm, given = tiny_lm(architecture, bos=True), list(records())
+    evaluator, resources = parts(lm, given)
+    before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    found = sweep(lm, given, [0, 2], evaluator, HEADLINE, resources, ROME)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in lm.model.state_dict().items())
     assert [score.layer for score in found] == [0, 2]
     for score in found:
-        alone = [plain_edit(host, record, score.layer, evaluator) for record in given]
+        alone = [plain_edit(lm, record, score.layer, evaluator) for record in given]
         assert score.edits == 3 and not score.failed
         for name in (*HEADLINE.values(), "rewrite.nll_contrast"):
             assert score.measures[name]["mean"] == pytest.approx(sum(one[0][name] for one in alone) / 3)
@@ -54,48 +54,48 @@ def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture
 
 
 def test_a_sweep_without_moment_adjustment_reads_no_text():
-    host, given = tiny_host("gpt2"), list(records())
-    materials = Materials(texts=Unreadable(), templates=TEMPLATES)
-    found = sweep(host, given, [0, 2], parts(host, given)[0], HEADLINE, materials, {**ROME, "moment_adjustment": False})
+    lm, given = tiny_lm("gpt2"), list(records())
+    resources = Resources(texts=Unreadable(), templates=TEMPLATES)
+    found = sweep(lm, given, [0, 2], parts(lm, given)[0], HEADLINE, resources, {**ROME, "covariance_adjustment": False})
     assert [(score.edits, score.failed) for score in found] == [(3, {})] * 2
 
 
-def plain_edit(host, record, layer, evaluator):
+def plain_edit(lm, record, layer, evaluator):
     """Scores of one edit by hand, and whether its value was found; the edit is taken back."""
-    moments = second_moments(host, LINES, [layer])
-    materials = Materials(moments=moments, templates=TEMPLATES)
-    editor = make_editor("rome", host, ledger=Ledger(host), materials=materials, layer=layer, **ROME)
-    receipt = editor.edit([record.request])
-    (row,) = evaluator.score([(record, 0)], moment="immediate", edits=1, batch=0)
+    covariance = compute_covariance(lm, LINES, [layer])
+    resources = Resources(covariance=covariance, templates=TEMPLATES)
+    editor = make_editor("rome", lm, ledger=Ledger(lm), resources=resources, layer=layer, **ROME)
+    result = editor.edit([record.request])
+    (row,) = evaluator.score([(record, 0)], covariance="immediate", edits=1, batch=0)
     editor.ledger.rollback()
-    return row["scores"], receipt.losses[record.id][-1] < ROME["stop_loss"]
+    return row["scores"], result.losses[record.id][-1] < ROME["stop_loss"]
 
 
 def test_edits_that_fail_are_counted_and_not_scored(monkeypatch):
-    host, given = tiny_host("gpt2"), list(records())
-    evaluator, materials = parts(host, given)
+    lm, given = tiny_lm("gpt2"), list(records())
+    evaluator, resources = parts(lm, given)
     subjectless = EditRecord(EditRequest("bare", "He speaks", None, "English"))
-    whole = type(make_editor("rome", host))
+    whole = type(make_editor("rome", lm))
 
-    def fail(self, batch, recording, receipt, write=whole.write):
+    def fail(self, batch, transaction, result, write=whole.write):
         if batch[0].id == "r1":
             raise EditError(["r1"], "as the test wants it")
-        write(self, batch, recording, receipt)
+        write(self, batch, transaction, result)
 
     monkeypatch.setattr(whole, "write", fail)
-    (score,) = sweep(host, [*given, subjectless], [1], evaluator, HEADLINE, materials, ROME)
+    (score,) = sweep(lm, [*given, subjectless], [1], evaluator, HEADLINE, resources, ROME)
     assert score.edits == 2
     assert score.failed["r1"] == "failed: as the test wants it"
     assert score.failed["bare"].startswith("unsupported")
-    (nothing,) = sweep(host, [subjectless], [1], evaluator, HEADLINE, materials, ROME)
+    (nothing,) = sweep(lm, [subjectless], [1], evaluator, HEADLINE, resources, ROME)
     assert nothing.edits == 0 and nothing.score is None
 
 
 def test_a_layer_that_does_not_exist():
-    host, given = tiny_host("gpt2"), list(records())
-    evaluator, materials = parts(host, given)
+    lm, given = tiny_lm("gpt2"), list(records())
+    evaluator, resources = parts(lm, given)
     with pytest.raises(ValueError, match="layer 3 does not exist"):
-        sweep(host, given, [0, LAYERS], evaluator, HEADLINE, materials, ROME)
+        sweep(lm, given, [0, LAYERS], evaluator, HEADLINE, resources, ROME)
 
 
 @pytest.mark.parametrize(

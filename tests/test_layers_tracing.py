@@ -7,7 +7,7 @@ import torch
 
 from editbench import EditRequest
 from editbench.layer_search import restored_runs
-from editbench.layer_search.causal_tracing import TraceSettings, around, draw_noise, embedding_deviation, trace
+from editbench.layer_search.causal_tracing import TraceConfig, around, draw_noise, embedding_deviation, trace
 from editbench.layer_search.restored_runs import (
     HIDDEN,
     KINDS,
@@ -19,29 +19,29 @@ from editbench.layer_search.restored_runs import (
     probabilities,
 )
 from tests.oracles.locate import hooked
-from tests.zoo import ARCHITECTURES, LAYERS, tiny_host
+from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm
 
 CASES = (
     ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
     ("Toko Yasuda plays", "Toko Yasuda"),
     ("This was created by Anaal Nathrakh", "Anaal Nathrakh"),
 )
-SETTINGS = TraceSettings(samples=2, window=2)
+SETTINGS = TraceConfig(samples=2, window=2)
 NOTHING = Restoration(HIDDEN, 0, range(0))
 
 
-def knowing(host):
+def knowing(lm):
     """Requests whose true answer is what the tiny model says anyway, whatever token that is."""
     requests = []
     for i, (prompt, subject) in enumerate(CASES):
-        said = host.model(input_ids=torch.tensor([host.encode(prompt).ids])).logits[0, -1].argmax()
+        said = lm.model(input_ids=torch.tensor([lm.encode(prompt).ids])).logits[0, -1].argmax()
         requests.append(EditRequest(f"r{i}", prompt, subject, "0", str(int(said))))
-    host.continuation = lambda text: [int(text)]
+    lm.continuation = lambda text: [int(text)]
     return requests
 
 
 @torch.no_grad()
-def plain_run(host, prompt, noise, states, kind, column, layers):
+def plain_run(lm, prompt, noise, states, kind, column, layers):
     """p(answer) of one run with noise (subject tokens, e) on the embeddings; with ``states`` None they are recorded."""
 
     def corrupt(tensor):
@@ -57,41 +57,41 @@ def plain_run(host, prompt, noise, states, kind, column, layers):
         seen[place] = out
         return out.reshape(tensor.shape)
 
-    seen, handles = {}, [hooked(host.model.get_input_embeddings(), corrupt)]
+    seen, handles = {}, [hooked(lm.model.get_input_embeddings(), corrupt)]
     for layer in range(LAYERS):
-        handles.append(hooked(host.layers[layer], lambda t, place=(HIDDEN, layer): restore(place, t)))
-        handles.append(hooked(host.mlp_out(layer), lambda t, place=(MLP, layer): restore(place, t)))
-    logits = host.model(input_ids=torch.tensor([prompt.ids]), use_cache=False).logits[0, -1]
+        handles.append(hooked(lm.layers[layer], lambda t, place=(HIDDEN, layer): restore(place, t)))
+        handles.append(hooked(lm.mlp_out(layer), lambda t, place=(MLP, layer): restore(place, t)))
+    logits = lm.model(input_ids=torch.tensor([prompt.ids]), use_cache=False).logits[0, -1]
     for handle in handles:
         handle.remove()
     return float(logits.softmax(-1)[prompt.answer]), seen
 
 
-def plain_trace(host, requests, settings):
+def plain_trace(lm, requests, settings):
     """Averages by name, with loops only."""
-    prompts = [Prompt.of(host, request) for request in requests]
-    deviation = settings.noise * embedding_deviation(host, prompts)
+    prompts = [Prompt.of(lm, request) for request in requests]
+    deviation = settings.noise * embedding_deviation(lm, prompts)
     sums = {}
     for prompt in prompts:
-        noises = deviation * draw_noise(host, prompt, settings)
-        p_clean, states = plain_run(host, prompt, 0 * noises[0], None, None, None, ())
+        noises = deviation * draw_noise(lm, prompt, settings)
+        p_clean, states = plain_run(lm, prompt, 0 * noises[0], None, None, None, ())
         for noise in noises:
-            base, _ = plain_run(host, prompt, noise, states, None, None, ())
+            base, _ = plain_run(lm, prompt, noise, states, None, None, ())
             found = {"clean": p_clean, "corrupted": base}
             for kind, site, layer in product(KINDS, SITES, range(LAYERS)):
                 column = prompt.subject[-1] if site == "subject" else len(prompt.ids) - 1
                 layers = (layer,) if kind == HIDDEN else (layer - 1, layer)  # a window of two
-                found[f"{kind}.{site}", layer] = plain_run(host, prompt, noise, states, kind, column, layers)[0] - base
+                found[f"{kind}.{site}", layer] = plain_run(lm, prompt, noise, states, kind, column, layers)[0] - base
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value / len(noises) / len(prompts)
     return sums
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_a_trace_agrees_with_one_row_at_a_time(architecture):
-    host = tiny_host(architecture, bos=architecture != "gpt2")
-    requests = knowing(host)[1:]
-    found, plain = trace(host, requests, settings=SETTINGS), plain_trace(host, requests, SETTINGS)
+    lm = tiny_lm(architecture, bos=architecture != "gpt2")
+    requests = knowing(lm)[1:]
+    found, plain = trace(lm, requests, settings=SETTINGS), plain_trace(lm, requests, SETTINGS)
     assert found.records == ("r1", "r2")
     assert found.clean["mean"] == pytest.approx(plain["clean"], abs=1e-5)
     assert found.corrupted["mean"] == pytest.approx(plain["corrupted"], abs=1e-5)
@@ -103,41 +103,41 @@ def test_a_trace_agrees_with_one_row_at_a_time(architecture):
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
 def test_restoring_everything_gives_the_clean_answer_and_restoring_nothing_the_corrupted_one(architecture):
-    host = tiny_host(architecture, "float64", bos=True)
-    prompt = Prompt.of(host, knowing(host)[0])
-    clean, noise = clean_run(host, prompt), draw_noise(host, prompt, SETTINGS)
+    lm = tiny_lm(architecture, "float64", bos=True)
+    prompt = Prompt.of(lm, knowing(lm)[0])
+    clean, noise = clean_run(lm, prompt), draw_noise(lm, prompt, SETTINGS)
     end, subject = len(prompt.ids) - 1, prompt.subject[-1]
     last_layer = range(LAYERS - 1, LAYERS)
     restorations = [Restoration(HIDDEN, end, last_layer), Restoration(HIDDEN, subject, last_layer), NOTHING]
-    whole, useless, nothing = probabilities(host, prompt, clean, noise, restorations)
+    whole, useless, nothing = probabilities(lm, prompt, clean, noise, restorations)
     assert torch.allclose(whole, torch.full_like(whole, clean.probability), rtol=1e-12)
-    corrupted = [plain_run(host, prompt, one, None, None, None, ())[0] for one in noise]
+    corrupted = [plain_run(lm, prompt, one, None, None, None, ())[0] for one in noise]
     assert torch.allclose(nothing, torch.tensor(corrupted, dtype=torch.float64), rtol=1e-12)
     assert torch.allclose(useless, nothing, rtol=1e-12)  # nobody looks at the subject any more
-    still = probabilities(host, prompt, clean, 0 * noise, restorations)
+    still = probabilities(lm, prompt, clean, 0 * noise, restorations)
     assert torch.allclose(still, torch.full_like(still, clean.probability), rtol=1e-12)  # no noise, nothing to restore
 
 
 def test_a_seed_gives_the_same_trace_whatever_runs_together_and_another_seed_another(monkeypatch):
-    host = tiny_host("llama", "float64")
-    requests = knowing(host)
-    first = trace(host, requests, settings=SETTINGS)
-    assert trace(host, requests, settings=SETTINGS) == first
-    alone = trace(host, requests[1:2], settings=TraceSettings(samples=2, window=2, noise=1.0))
-    other = trace(host, requests, settings=TraceSettings(samples=2, window=2, seed=1))
+    lm = tiny_lm("llama", "float64")
+    requests = knowing(lm)
+    first = trace(lm, requests, settings=SETTINGS)
+    assert trace(lm, requests, settings=SETTINGS) == first
+    alone = trace(lm, requests[1:2], settings=TraceConfig(samples=2, window=2, noise=1.0))
+    other = trace(lm, requests, settings=TraceConfig(samples=2, window=2, seed=1))
     assert other.corrupted["mean"] != pytest.approx(first.corrupted["mean"], rel=1e-6)
     assert alone.deviation != first.deviation
     monkeypatch.setitem(restored_runs.TOKENS_AT_ONCE, "cpu", 1)  # one restoration at a time
-    parts = trace(host, requests, settings=SETTINGS)
+    parts = trace(lm, requests, settings=SETTINGS)
     for name in first.indirect:
         means = [[m["mean"] for m in found.indirect[name]] for found in (first, parts)]
         assert means[0] == pytest.approx(means[1], abs=1e-12)
 
 
 def test_chosen_layers_and_intervals():
-    host = tiny_host("gpt2")
-    requests = knowing(host)
-    whole, some = trace(host, requests, settings=SETTINGS), trace(host, requests, [2, 0], SETTINGS)
+    lm = tiny_lm("gpt2")
+    requests = knowing(lm)
+    whole, some = trace(lm, requests, settings=SETTINGS), trace(lm, requests, [2, 0], SETTINGS)
     assert some.layers == (2, 0)
     for name, values in some.indirect.items():
         assert [m["mean"] for m in values] == pytest.approx([whole.indirect[name][i]["mean"] for i in (2, 0)], abs=1e-6)
@@ -146,12 +146,12 @@ def test_chosen_layers_and_intervals():
 
 
 def test_records_that_cannot_be_traced_are_left_out_with_the_reason():
-    host = tiny_host("gpt2")
-    requests = knowing(host)
+    lm = tiny_lm("gpt2")
+    requests = knowing(lm)
     wrong = EditRequest("wrong", *CASES[0], "0", str((int(requests[0].target_true) + 1) % 100))
     odd = [wrong, EditRequest("bare", "Toko plays", None, "0", "1"), EditRequest("open", *CASES[1], "0")]
     odd.append(EditRequest("long", "Toko plays " * 100, "Toko", "0", "1"))
-    found = trace(host, [*requests, *odd], settings=SETTINGS)
+    found = trace(lm, [*requests, *odd], settings=SETTINGS)
     assert found.left_out == {
         "wrong": "the model does not know the true answer",
         "bare": "the record has no subject",
@@ -159,13 +159,13 @@ def test_records_that_cannot_be_traced_are_left_out_with_the_reason():
         "long": "the prompt is too long for the model",
     }
     with pytest.raises(ValueError, match=r"none of 4 records can be traced \(1: the model does not know"):
-        trace(host, odd, settings=SETTINGS)
+        trace(lm, odd, settings=SETTINGS)
 
 
 def test_the_subjects_tokens_are_found_by_characters():
-    host = tiny_host("llama", bos=True)
-    prompt = Prompt.of(host, knowing(host)[0])
-    text = host.tokenizer.decode([prompt.ids[i] for i in prompt.subject])
+    lm = tiny_lm("llama", bos=True)
+    prompt = Prompt.of(lm, knowing(lm)[0])
+    text = lm.tokenizer.decode([prompt.ids[i] for i in prompt.subject])
     assert text.strip() == "Danielle Darrieux"
     assert list(prompt.subject) == list(range(prompt.subject[0], prompt.subject[-1] + 1))
 
@@ -181,4 +181,4 @@ def test_windows():
 @pytest.mark.parametrize("setting", [{"samples": 0}, {"noise": 0.0}, {"window": 0}])
 def test_settings_out_of_range(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        TraceSettings(**setting)
+        TraceConfig(**setting)

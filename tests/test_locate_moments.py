@@ -1,40 +1,40 @@
-"""Second moments: one pass equals layer by layer; a collection that stopped goes on; the cache is by content."""
+"""Covariance: one pass equals layer by layer; a collection that stopped goes on; the cache is by content."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from editbench.locate_then_edit import covariance
-from editbench.locate_then_edit.covariance import moments_for, read_moments, second_moments
+from editbench.locate_then_edit.covariance import compute_covariance, covariance_for, read_covariance
 from editbench.locate_then_edit.templates import check_templates, generate_templates
 from tests.oracles import locate as oracle
-from tests.zoo import ARCHITECTURES, LINES, tiny_host
+from tests.zoo import LINES, TINY_ARCHITECTURES, tiny_lm
 
 TEXTS = [*LINES, *(line[: 20 + i] for i, line in enumerate(LINES))]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_one_pass_for_all_layers_equals_one_plain_pass_each(architecture):
-    host = tiny_host(architecture, "float64", bos=True)
-    found = second_moments(host, TEXTS, [0, 1, 2])
-    for layer, moment in found.items():
+    lm = tiny_lm(architecture, "float64", bos=True)
+    found = compute_covariance(lm, TEXTS, [0, 1, 2])
+    for layer, matrix in found.items():
         torch.testing.assert_close(
-            moment, oracle.moment(host, TEXTS, layer).double(), rtol=1e-5, atol=1e-6
+            matrix, oracle.covariance(lm, TEXTS, layer).double(), rtol=1e-5, atol=1e-6
         )  # some keep float32 inside
-        assert moment.dtype == torch.float64
+        assert matrix.dtype == torch.float64
 
 
 def test_max_tokens_stops_after_the_text_that_reaches_it():
-    host = tiny_host("gpt2")
-    first = len(host.encode(TEXTS[0]).ids)
-    one = second_moments(host, TEXTS, [1], max_tokens=first)
-    assert torch.equal(one[1], second_moments(host, TEXTS[:1], [1])[1])
+    lm = tiny_lm("gpt2")
+    first = len(lm.encode(TEXTS[0]).ids)
+    one = compute_covariance(lm, TEXTS, [1], max_tokens=first)
+    assert torch.equal(one[1], compute_covariance(lm, TEXTS[:1], [1])[1])
 
 
 def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch):
-    host = tiny_host("llama")
+    lm = tiny_lm("llama")
     monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 40)  # several batches
-    whole = second_moments(host, TEXTS, [0, 2])
+    whole = compute_covariance(lm, TEXTS, [0, 2])
     monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
     add, calls = covariance._add_batch, []
 
@@ -47,78 +47,78 @@ def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(covariance, "_add_batch", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
-            second_moments(host, TEXTS, [0, 2], cache=tmp_path)
+            compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path)
     assert len(list(tmp_path.rglob("partial-*.safetensors"))) == 1
-    again = second_moments(host, TEXTS, [0, 2], cache=tmp_path)
+    again = compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path)
     assert all(torch.equal(again[layer], whole[layer]) for layer in whole)
     assert not list(tmp_path.rglob("partial-*"))
 
 
 def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):
-    host = tiny_host("gpt2")
-    made = second_moments(host, TEXTS, [0, 1], cache=tmp_path)
+    lm = tiny_lm("gpt2")
+    made = compute_covariance(lm, TEXTS, [0, 1], cache=tmp_path)
     collect, calls = covariance._collect, []
     monkeypatch.setattr(covariance, "_collect", lambda *a: calls.append(1) or collect(*a))
-    found = second_moments(host, TEXTS, [1], cache=tmp_path)
+    found = compute_covariance(lm, TEXTS, [1], cache=tmp_path)
     assert not calls
     assert torch.equal(found[1], made[1])
-    second_moments(host, TEXTS[:-1], [1], cache=tmp_path)
-    second_moments(tiny_host("gpt2", seed=1), TEXTS, [1], cache=tmp_path)
-    second_moments(tiny_host("gpt2", attention="eager"), TEXTS, [1], cache=tmp_path)
+    compute_covariance(lm, TEXTS[:-1], [1], cache=tmp_path)
+    compute_covariance(tiny_lm("gpt2", seed=1), TEXTS, [1], cache=tmp_path)
+    compute_covariance(tiny_lm("gpt2", attention="eager"), TEXTS, [1], cache=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("transformers.__version__", "5.99")
-        second_moments(host, TEXTS, [1], cache=tmp_path)
+        compute_covariance(lm, TEXTS, [1], cache=tmp_path)
     assert len(calls) == 4
     file = next(tmp_path.rglob("layer-001.safetensors"))
     for file in tmp_path.rglob("layer-001.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"layer-001\.safetensors is damaged.*delete it"):
-        second_moments(host, TEXTS, [1], cache=tmp_path)
+        compute_covariance(lm, TEXTS, [1], cache=tmp_path)
 
 
 def test_activations_that_overflow_are_told_and_not_cached(tmp_path):
-    host = tiny_host("gpt2", "float16")
-    host.layers[1].mlp.c_fc.bias.data[3] = 65504.0
-    host.layers[1].mlp.c_fc.weight.data[:, 3] = 65504.0
-    with pytest.raises(ValueError, match=r"moments of layer 1 of .* overflow in torch\.float16"):
-        second_moments(host, TEXTS, [1], cache=tmp_path)
+    lm = tiny_lm("gpt2", "float16")
+    lm.layers[1].mlp.c_fc.bias.data[3] = 65504.0
+    lm.layers[1].mlp.c_fc.weight.data[:, 3] = 65504.0
+    with pytest.raises(ValueError, match=r"stages of layer 1 of .* overflow in torch\.float16"):
+        compute_covariance(lm, TEXTS, [1], cache=tmp_path)
     assert not list(tmp_path.rglob("layer-*"))
 
 
 def test_moments_that_the_user_gives(tmp_path):
-    host = tiny_host("gpt2")
-    made = second_moments(host, TEXTS, [0, 1])
-    file = tmp_path / "moments.safetensors"
-    save_file({str(layer): moment for layer, moment in made.items()}, file)
+    lm = tiny_lm("gpt2")
+    made = compute_covariance(lm, TEXTS, [0, 1])
+    file = tmp_path / "stages.safetensors"
+    save_file({str(layer): covariance for layer, covariance in made.items()}, file)
     for given in (made, file, str(file)):
-        found = moments_for(host, [1], given, [], None, None)
+        found = covariance_for(lm, [1], given, [], None, None)
         assert torch.equal(found[1], made[1])
     with pytest.raises(ValueError, match="none for \\[2\\]"):
-        read_moments(file, [2])
-    with pytest.raises(ValueError, match="no second moment was given for layer 2"):
-        moments_for(host, [2], made, [], None, None)
+        read_covariance(file, [2])
+    with pytest.raises(ValueError, match="no covariance was given for layer 2"):
+        covariance_for(lm, [2], made, [], None, None)
     with pytest.raises(ValueError, match=r"must be \(48, 48\)"):
-        moments_for(host, [0], {0: torch.eye(3)}, [], None, None)
+        covariance_for(lm, [0], {0: torch.eye(3)}, [], None, None)
     with pytest.raises(FileNotFoundError, match="no such file"):
-        read_moments(tmp_path / "nowhere", [0])
+        read_covariance(tmp_path / "nowhere", [0])
     with pytest.raises(ValueError, match="plain text"):
-        moments_for(host, [0], None, [], None, None)
+        covariance_for(lm, [0], None, [], None, None)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_templates_are_seeded_and_hold_no_special_token(architecture):
-    host = tiny_host(architecture, bos=architecture == "llama")
+    lm = tiny_lm(architecture, bos=architecture == "llama")
     plan = [("", 5, 3), ("The", 4, 1)]
-    one, again, other = (generate_templates(host, plan, seed) for seed in (0, 0, 1))
+    one, again, other = (generate_templates(lm, plan, seed) for seed in (0, 0, 1))
     assert one == again
     assert one != other
     assert one[0] == "{}"
     assert len(one) == 5
     for template in one:
         assert template.count("{}") == 1
-        assert not any(token in template for token in host.tokenizer.all_special_tokens)
+        assert not any(token in template for token in lm.tokenizer.all_special_tokens)
     state = torch.random.get_rng_state()
-    generate_templates(host, plan, 0)
+    generate_templates(lm, plan, 0)
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's randomness is touched
 
 

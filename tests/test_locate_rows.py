@@ -18,16 +18,16 @@ from editbench.locate_then_edit.prompts import (
     subject_span,
 )
 from editbench.model.language_model import Encoded
-from tests.test_host import STYLES, host_with
-from tests.zoo import tiny_host
+from tests.test_host import STYLES, lm_with
+from tests.zoo import tiny_lm
 
-HOSTS = {(style, bos): host_with(STYLES[style](bos)) for style in STYLES for bos in (False, True)}
+HOSTS = {(style, bos): lm_with(STYLES[style](bos)) for style in STYLES for bos in (False, True)}
 WORDS = st.text(alphabet="abcdefghABC.'-éüł", min_size=1, max_size=8).filter(lambda w: w.strip("'-. "))
 
 
-def said_by(host, row):
+def said_by(lm, row):
     """The text of the tokens up to the subject's last one."""
-    return host.tokenizer.decode(row.ids[: row.subject + 1], skip_special_tokens=True)
+    return lm.tokenizer.decode(row.ids[: row.subject + 1], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize(("style", "bos"), HOSTS)
@@ -40,13 +40,13 @@ def said_by(host, row):
 def test_the_last_subject_token_is_the_first_one_whose_text_reaches_the_subjects_end(
     style, bos, before, subject, after
 ):
-    host, name = HOSTS[style, bos], " ".join(subject)
+    lm, name = HOSTS[style, bos], " ".join(subject)
     prompt = " ".join([*before, name, *after])
     request = EditRequest("r", prompt, name, "x")
-    row = subject_row(host, request)
+    row = subject_row(lm, request)
     end = subject_span(request)[1]
     assert request.prompt[:end].endswith(request.subject)
-    offsets = host.encode(prompt).offsets
+    offsets = lm.encode(prompt).offsets
     reaching = [i for i, (low, high) in enumerate(offsets) if low < end <= high]
     assert row.subject in reaching  # several where one character is several byte tokens
     assert row.subject == reaching[-1]
@@ -55,15 +55,15 @@ def test_the_last_subject_token_is_the_first_one_whose_text_reaches_the_subjects
 @pytest.mark.parametrize(("style", "bos"), HOSTS)
 @pytest.mark.parametrize("template", ["{}", "They say. {}", "É vero: {}"])
 def test_a_prefix_moves_the_subject_and_nothing_else(style, bos, template):
-    host = HOSTS[style, bos]
+    lm = HOSTS[style, bos]
     request = EditRequest("r", "The twin of New York, York, is", "York", "Italian")
-    row = subject_row(host, request, template)
+    row = subject_row(lm, request, template)
     before = template.replace("{}", "")
     text = before + request.prompt
     end = len(before) + request.prompt.index("York") + 4  # the first occurrence
-    assert host.encode(text).offsets[row.subject][1] >= end
-    assert host.encode(text).offsets[row.subject][0] < end
-    assert list(row.ids) == host.encode(text).ids
+    assert lm.encode(text).offsets[row.subject][1] >= end
+    assert lm.encode(text).offsets[row.subject][0] < end
+    assert list(row.ids) == lm.encode(text).ids
 
 
 @pytest.mark.parametrize(
@@ -86,29 +86,29 @@ def test_the_subject_is_where_it_is_a_word_of_its_own(prompt, subject, before):
     request = EditRequest("r", prompt, subject, "x")
     start, end = subject_span(request)
     assert (request.prompt[:start], request.prompt[start:end]) == (before, request.subject)
-    row = subject_row(tiny_host("gpt2"), request, "So. {}")
-    assert said_by(tiny_host("gpt2"), row).startswith(f"So. {request.prompt[:end]}"[:-1])
+    row = subject_row(tiny_lm("gpt2"), request, "So. {}")
+    assert said_by(tiny_lm("gpt2"), row).startswith(f"So. {request.prompt[:end]}"[:-1])
 
 
 def test_rows_of_the_optimisation_are_put_together_from_ids():
-    host = tiny_host("llama", bos=True)
+    lm = tiny_lm("llama", bos=True)
     request = EditRequest("r", "Toko Yasuda plays", "Toko Yasuda", "guitar, they say")
-    prompt, target = host.encode(request.prompt).ids, host.continuation(request.target)
-    (row,) = rewriting_rows(host, request, ["{}"])
+    prompt, target = lm.encode(request.prompt).ids, lm.continuation(request.target)
+    (row,) = rewriting_rows(lm, request, ["{}"])
     assert list(row.ids) == prompt + target[:-1]
     assert list(row.targets) == target
     assert row.first == len(prompt) - 1
-    assert said_by(host, row) == "Toko Yasuda"
-    kl = kl_row(host, request)
-    assert host.tokenizer.decode(kl.ids, skip_special_tokens=True) == "Toko Yasuda is a"
-    assert said_by(host, kl) == "Toko Yasuda"
+    assert said_by(lm, row) == "Toko Yasuda"
+    kl = kl_row(lm, request)
+    assert lm.tokenizer.decode(kl.ids, skip_special_tokens=True) == "Toko Yasuda is a"
+    assert said_by(lm, kl) == "Toko Yasuda"
     assert cut_after_subject(row).ids == row.ids[: row.subject + 1]
 
 
 @pytest.mark.parametrize("template", ["no place", "{} and {}"])
 def test_a_template_without_one_place_is_refused(template):
     with pytest.raises(ValueError, match="must contain"):
-        subject_row(tiny_host("gpt2"), EditRequest("r", "Toko plays", "Toko", "x"), template)
+        subject_row(tiny_lm("gpt2"), EditRequest("r", "Toko plays", "Toko", "x"), template)
 
 
 GOLDEN = Path(__file__).parent / "golden"

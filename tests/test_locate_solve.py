@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench.locate_then_edit.solver import BlockGram, SingularError, WholeGram, factor
+from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver, SingularError, factor
 
 D = 24
 WEIGHT = 3.0
@@ -13,32 +13,32 @@ def matrix(seed, columns):
     return torch.randn(D, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def moment():
+def covariance():
     x = matrix(0, 3 * D)
     return x @ x.T / x.shape[1]
 
 
 def plain(earlier, keys, index=None):
-    whole = WEIGHT * moment() + sum(k @ k.T for k in earlier)
+    whole = WEIGHT * covariance() + sum(k @ k.T for k in earlier)
     s = torch.arange(D) if index is None else index
     out = torch.zeros_like(keys)
     out[s] = torch.linalg.solve(whole[s][:, s] + keys[s] @ keys[s].T, keys[s])
     return out
 
 
-def gram(kind, dtype=torch.float64):
-    return kind(moment(), WEIGHT, 0.0, "C", dtype)
+def make_solver(kind, dtype=torch.float64):
+    return kind(covariance(), WEIGHT, 0.0, "C", dtype)
 
 
-@pytest.mark.parametrize("kind", [WholeGram, BlockGram])
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
 @pytest.mark.parametrize("n", [1, 5, D, 2 * D])
 def test_solve(kind, n):
-    assert torch.allclose(gram(kind).solve(matrix(1, n)), plain([], matrix(1, n)), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(make_solver(kind).solve(matrix(1, n)), plain([], matrix(1, n)), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [WholeGram, BlockGram])
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
 def test_earlier_keys_count_before_and_after_folding(kind):
-    solver, earlier, folded = gram(kind), [], 0
+    solver, earlier, folded = make_solver(kind), [], 0
     for i in range(8):
         keys = matrix(10 + i, 7)
         assert torch.allclose(solver.solve(keys), plain(earlier, keys), rtol=1e-8, atol=1e-12)
@@ -51,7 +51,7 @@ def test_earlier_keys_count_before_and_after_folding(kind):
 
 
 def test_blocks():
-    solver, index = gram(BlockGram), torch.tensor([3, 20, 7, 0, 11])
+    solver, index = make_solver(NeuronSubsetSolver), torch.tensor([3, 20, 7, 0, 11])
     solver.add(matrix(1, 4))
     found = solver.solve(matrix(2, 3), index)
     assert torch.allclose(found, plain([matrix(1, 4)], matrix(2, 3), index), rtol=1e-9, atol=1e-12)
@@ -60,13 +60,13 @@ def test_blocks():
     assert not found[untouched].any()
 
 
-@pytest.mark.parametrize("kind", [WholeGram, BlockGram])
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
 def test_state_and_forgetting(kind):
-    solver = gram(kind)
+    solver = make_solver(kind)
     for i in range(6):
         solver.add(matrix(i, 6))
         solver.fold()
-    other = gram(kind)
+    other = make_solver(kind)
     other.restore({name: tensor.clone() for name, tensor in solver.state().items()})
     assert torch.equal(other.solve(matrix(9, 2)), solver.solve(matrix(9, 2)))
     assert other.memory_bytes() == solver.memory_bytes() > 0
@@ -77,17 +77,17 @@ def test_state_and_forgetting(kind):
     assert torch.equal(solver.solve(matrix(9, 2)), kept)
 
 
-@pytest.mark.parametrize("kind", [WholeGram, BlockGram])
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
 def test_float32(kind):
-    found = gram(kind, torch.float32).solve(matrix(1, 5).float())
+    found = make_solver(kind, torch.float32).solve(matrix(1, 5).float())
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), plain([], matrix(1, 5)), rtol=1e-3, atol=1e-5)
 
 
 def test_singular_moments_are_refused_with_a_remedy():
     x = matrix(0, D // 2)
-    with pytest.raises(ValueError, match=r"layer 3 \(24×24\) is not positive definite.*moment_tokens.*ridge"):
-        factor(x @ x.T, 0.0, "the second moment of layer 3")
-    factor(x @ x.T, 0.01, "the second moment of layer 3")
+    with pytest.raises(ValueError, match=r"layer 3 \(24×24\) is not positive definite.*covariance_tokens.*ridge"):
+        factor(x @ x.T, 0.0, "the covariance of layer 3")
+    factor(x @ x.T, 0.01, "the covariance of layer 3")
     with pytest.raises(SingularError):
-        BlockGram(x @ x.T * 0, 1.0, 0.0, "C", torch.float64).solve(matrix(1, 2))
+        NeuronSubsetSolver(x @ x.T * 0, 1.0, 0.0, "C", torch.float64).solve(matrix(1, 2))

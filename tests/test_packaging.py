@@ -25,7 +25,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPS = {"editbench": "editbench", "methods": "editbench.methods", "conf": "editbench.conf"}
-RUN = ("run", "model=pocket", "dataset=counterfact", "protocol.max_tokens=16", "protocol.moments=[immediate]")
+RUN = ("run", "model=pocket", "dataset=counterfact", "protocol.max_tokens=16", "protocol.stages=[immediate]")
 
 
 def python(interpreter: Path | str, *args: str, cwd: Path, path: Path | None = None) -> str:

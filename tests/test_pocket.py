@@ -15,8 +15,9 @@ WORLD_HASH = "be9f4615119dd6bbaa944991be5c0982897cf56f5055cf1c3b4af0169fdb2496"
 DIGEST = """
 import hashlib, json
 from editbench.pocket import raw
-parts = [f() for f in (dataset_files.counterfact, dataset_files.zsre, dataset_files.hallucination, dataset_files.accurate, dataset_files.plain_text, dataset_files.heldout_text)]
-print(hashlib.sha256(json.dumps([*parts, dataset_files.generic_prompts()]).encode()).hexdigest())
+parts = [f() for f in (dataset_files.counterfact, dataset_files.zsre, dataset_files.hallucination,
+dataset_files.accurate, dataset_files.plain_text, dataset_files.heldout_text)] print(hashlib.sha256(json.dumps([*parts,
+dataset_files.generic_prompts()]).encode()).hexdigest())
 """
 
 
@@ -46,7 +47,8 @@ def test_world_is_the_same_in_every_process(hash_seed):
 
 
 def test_world_needs_no_torch():
-    code = "import sys, editbench.pocket.dataset_files; assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
+    heavy = "{'torch', 'transformers', 'tokenizers'}"
+    code = f"import sys, editbench.pocket.dataset_files; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 
-from editbench import Materials, compose, datasets, make_editor, single_run
+from editbench import Resources, compose, datasets, make_editor, single_run
 from editbench.datasets.loading import in_format
 from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
 from editbench.model.likelihood import answer_pairs
 from editbench.model.packed_targets import Pair
 from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
-from tests.zoo import tiny_host
+from tests.zoo import tiny_lm
 
 FORMAT = "[INST]{}[/INST]"
 POSED = [replace(r, prompt=in_format(FORMAT, r.prompt)) for r in REQUESTS]
@@ -24,17 +24,17 @@ POSED = [replace(r, prompt=in_format(FORMAT, r.prompt)) for r in REQUESTS]
 
 @pytest.mark.parametrize("method", WRITERS)
 def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, monkeypatch):
-    host = tiny_host("llama")
-    editor, request = editor_of(method, host), POSED[1]
-    encode, continuation = host.encode, host.continuation
+    lm = tiny_lm("llama")
+    editor, request = editor_of(method, lm), POSED[1]
+    encode, continuation = lm.encode, lm.continuation
     texts, targets = [], []
-    monkeypatch.setattr(host, "encode", lambda text: texts.append(text) or encode(text))
-    monkeypatch.setattr(host, "continuation", lambda text: targets.append(text) or continuation(text))
+    monkeypatch.setattr(lm, "encode", lambda text: texts.append(text) or encode(text))
+    monkeypatch.setattr(lm, "continuation", lambda text: targets.append(text) or continuation(text))
     assert editor.edit([request]).applied == [request.id]
     asked = {text for text in texts if REQUESTS[1].prompt in text}
     assert request.prompt in asked
     assert all(text.endswith(request.prompt) and text.count("[INST]") == 1 for text in asked)  # before it: templates
-    assert set(targets) <= {request.target, request.target_true}  # tokenised as every scorer does, and in no other way
+    assert set(targets) <= {request.target, request.target_true}  # tokenised as every metric does, and in no other way
     assert request.target in targets
     assert not any(request.target in text for text in texts)
 
@@ -44,45 +44,50 @@ def test_the_closing_eos_is_trained_where_asked(method, monkeypatch):
     """The answer with its EOS becomes likelier than when it is trained without."""
     losses = {}
     for train_eos in (False, True):
-        host = tiny_host("llama")
+        lm = tiny_lm("llama")
         monkeypatch.setitem(SETTINGS, method, {**SETTINGS[method], "train_eos": train_eos})
-        editor = editor_of(method, host)
-        receipt = editor.edit(REQUESTS[:1])
-        closed = (*host.continuation(REQUESTS[0].target), host.tokenizer.eos_token_id)
-        pair = Pair(tuple(host.encode(REQUESTS[0].prompt).ids), closed)
-        (losses[train_eos],) = (one.nll for one in answer_pairs(host, [pair], editor=editor))
-        assert receipt.losses[REQUESTS[0].id]
+        editor = editor_of(method, lm)
+        result = editor.edit(REQUESTS[:1])
+        closed = (*lm.continuation(REQUESTS[0].target), lm.tokenizer.eos_token_id)
+        pair = Pair(tuple(lm.encode(REQUESTS[0].prompt).ids), closed)
+        (losses[train_eos],) = (one.nll for one in answer_pairs(lm, [pair], editor=editor))
+        assert result.losses[REQUESTS[0].id]
     assert losses[True] < losses[False]
 
 
 def test_the_closing_eos_is_off_by_default_and_behind_the_target():
-    host, request = tiny_host("llama"), REQUESTS[1]
-    plain = host.continuation(request.target)
-    closed = [*plain, host.tokenizer.eos_token_id]
-    assert target_ids(host, request, False) == plain
-    assert target_ids(host, request, True) == closed
-    (row,) = rewriting_rows(host, request, ["{}"], train_eos=True)
-    assert list(row.targets) == closed and list(row.ids) == [*host.encode(request.prompt).ids, *plain]
+    lm, request = tiny_lm("llama"), REQUESTS[1]
+    plain = lm.continuation(request.target)
+    closed = [*plain, lm.tokenizer.eos_token_id]
+    assert target_ids(lm, request, False) == plain
+    assert target_ids(lm, request, True) == closed
+    (row,) = rewriting_rows(lm, request, ["{}"], train_eos=True)
+    assert list(row.targets) == closed and list(row.ids) == [*lm.encode(request.prompt).ids, *plain]
     for method in WRITERS:
-        assert editor_of(method, host).config.train_eos is False
+        assert editor_of(method, lm).config.train_eos is False
 
 
 @pytest.mark.parametrize("method", WRITERS)
 def test_a_tokenizer_without_eos_is_refused_before_the_first_edit(method):
-    host = tiny_host("llama")
-    host.tokenizer.eos_token = None
+    lm = tiny_lm("llama")
+    lm.tokenizer.eos_token = None
     with pytest.raises(ValueError, match="train_eos is set, but the tokenizer of"):
-        make_editor(method, host, **SETTINGS[method], train_eos=True)
-    make_editor(method, host, **SETTINGS[method])
+        make_editor(method, lm, **SETTINGS[method], train_eos=True)
+    make_editor(method, lm, **SETTINGS[method])
 
 
 def test_prompts_of_a_methods_own_are_posed_as_the_requests_are():
     plain = ["Google works with", "Apple A5 is produced by"]
-    host = tiny_host("llama")
+    lm = tiny_lm("llama")
     editor = make_editor(
-        "scen", host, layer=1, negatives=plain, materials=Materials(pose=partial(in_format, FORMAT)), neuron_steps=60
+        "scen",
+        lm,
+        layer=1,
+        negatives=plain,
+        resources=Resources(apply_format=partial(in_format, FORMAT)),
+        neuron_steps=60,
     )
-    bare = make_editor("scen", host, layer=1, negatives=plain, neuron_steps=60)
+    bare = make_editor("scen", lm, layer=1, negatives=plain, neuron_steps=60)
     for one in (editor, bare):
         one.edit(POSED[:1])
     posed = [in_format(FORMAT, prompt) for prompt in plain]
@@ -107,9 +112,9 @@ def test_every_prompt_of_a_dataset_is_posed(tmp_path):
 def _prompts(loaded):
     kinds = [record.request for record in loaded.records] + [p for record in loaded.records for p in record.probes]
     kinds += [*loaded.unrelated, *loaded.texts["accurate"]]
-    essays = [prompt for record in loaded.records for prompt in record.essay.prompts]
-    assert essays
-    return [one.prompt for one in kinds] + essays
+    free_texts = [prompt for record in loaded.records for prompt in record.free_text.prompts]
+    assert free_texts
+    return [one.prompt for one in kinds] + free_texts
 
 
 # -- from the command line ---------------------------------------------------------------------------------------------
@@ -122,10 +127,10 @@ def rows_of(folder):
 @pytest.mark.parametrize("protocol", ["scen", "default"])
 def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
     """Under both protocols, with the method's settings as they stand: the right expert answers, with the target."""
-    scorers = "protocol.scorers=[generation_exact,generation_agreement,exact_match,agreement,routing]"
+    metrics = "protocol.metrics=[generation_exact,generation_agreement,exact_match,agreement,routing]"
     where = [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}", "protocol.max_tokens=16"]
-    dataset = ["dataset=zsre", "stream.edits=5", "stream.order=file", "protocol.moments=[final]"]
-    outcome = single_run.run(compose.compose(["method=scen", f"protocol={protocol}", scorers, *dataset, *where]))
+    dataset = ["dataset=zsre", "stream.edits=5", "stream.order=file", "protocol.stages=[final]"]
+    outcome = single_run.run(compose.compose(["method=scen", f"protocol={protocol}", metrics, *dataset, *where]))
     scored = [row["scores"] for row in rows_of(outcome.folder) if "record" in row]
     assert len(scored) == 5
     for scores in scored:
@@ -134,9 +139,9 @@ def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["scen", "default"])
 def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypatch):
-    host = tiny_host("llama")
-    host.model.save_pretrained(tmp_path / "tiny")
-    host.tokenizer.save_pretrained(tmp_path / "tiny")
+    lm = tiny_lm("llama")
+    lm.model.save_pretrained(tmp_path / "tiny")
+    lm.tokenizer.save_pretrained(tmp_path / "tiny")
     seen, inputs = [], SCEN.inputs
     monkeypatch.setattr(SCEN, "inputs", lambda self, texts: seen.extend(texts) or inputs(self, texts))
     model = [
@@ -149,7 +154,7 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
         f"protocol={protocol}",
         "dataset=zsre",
         "stream.edits=1",
-        "protocol.scorers=[token_accuracy,exact_match,agreement,generation_exact]",
+        "protocol.metrics=[token_accuracy,exact_match,agreement,generation_exact]",
     ]
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
     single_run.run(compose.compose(["method=scen", *model, *given]))

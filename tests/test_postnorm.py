@@ -5,22 +5,22 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from editbench import Host
-from editbench.model.architectures import ANATOMIES, AnatomyError
+from editbench import LanguageModel
+from editbench.model.architectures import ARCHITECTURES, ArchitectureError
 from editbench.model.post_norms import PostNorm
 from tests.oracles import locate as oracle
-from tests.zoo import ARCHITECTURES, LAYERS, tiny_host, tiny_tokenizer
+from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 NORMS = {"gemma2": "post_feedforward_layernorm", "gemma3": "post_feedforward_layernorm", "opt-post": "final_layer_norm"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_every_layer_is_known(architecture, dtype):
-    host = tiny_host(architecture, dtype)
-    found = [host.post_norm(layer) for layer in range(LAYERS)]
+    lm = tiny_lm(architecture, dtype)
+    found = [lm.post_norm(layer) for layer in range(LAYERS)]
     assert [norm and norm.path for norm in found] == [NORMS.get(architecture)] * LAYERS
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in host.model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in lm.model.modules())
 
 
 class Unheard(LlamaForCausalLM):
@@ -48,9 +48,9 @@ class Scaled(nn.Module):
 def load(behind):
     torch.manual_seed(0)
     paths = {
-        name: getattr(ANATOMIES["LlamaForCausalLM"], name) for name in ("decoder", "layers", "attention", "mlp_in")
+        name: getattr(ARCHITECTURES["LlamaForCausalLM"], name) for name in ("decoder", "layers", "attention", "mlp_in")
     }
-    return Host(Unheard(behind), tiny_tokenizer(), anatomy={**paths, "mlp_out": "mlp.down_proj"})
+    return LanguageModel(Unheard(behind), tiny_tokenizer(), architecture={**paths, "mlp_out": "mlp.down_proj"})
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,23 @@ def load(behind):
     ids=["ignored", "scaled", "turned", "cut", "mixed"],
 )
 def test_a_layer_that_changes_its_mlps_output_is_refused_by_name(behind):
-    with pytest.raises(AnatomyError, match=r"Unheard: layer 1 \(LlamaDecoderLayer\) .*mlp\.down_proj.*model\.anatomy"):
+    with pytest.raises(
+        ArchitectureError, match=r"Unheard: layer 1 \(LlamaDecoderLayer\) .*mlp\.down_proj.*model\.architecture"
+    ):
         load(behind)
 
 
 def test_an_architecture_that_is_in_no_table_may_have_a_norm_there():
-    host = load(nn.RMSNorm(32, eps=1e-5))
-    assert [norm and norm.path for norm in map(host.post_norm, range(3))] == [None, "mlp.behind", None]
+    lm = load(nn.RMSNorm(32, eps=1e-5))
+    assert [norm and norm.path for norm in map(lm.post_norm, range(3))] == [None, "mlp.behind", None]
     assert load(nn.Identity()).post_norm(1) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 3.0], ids=["there", "near", "far"])
 @pytest.mark.parametrize("architecture", NORMS)
 def test_the_way_back_is_the_nearest_that_the_norm_can_give(architecture, shift):
-    host = tiny_host(architecture, "float64")
-    norm, generator = host.post_norm(1), torch.Generator().manual_seed(1)
+    lm = tiny_lm(architecture, "float64")
+    norm, generator = lm.post_norm(1), torch.Generator().manual_seed(1)
     x, at = (torch.randn(5, 32, generator=generator, dtype=torch.float64) for _ in range(2))
     y = norm(at) + shift * torch.randn(5, 32, generator=generator, dtype=torch.float64)
     found = norm.towards(x, y)

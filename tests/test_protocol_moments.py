@@ -23,17 +23,17 @@ def build(count, **options):
     ],
 )
 def test_rules(count, rule, edits):
-    assert [c.edits for c in build(count, checkpoints=rule).checkpoints] == edits
+    assert [c.edits for c in build(count, evaluate_at=rule).checkpoints] == edits
 
 
 def test_rules_with_batches():
-    assert [c.edits for c in build(25, checkpoints="every:5", batch_size=10).checkpoints] == [10, 20, 25]
+    assert [c.edits for c in build(25, evaluate_at="every:5", batch_size=10).checkpoints] == [10, 20, 25]
 
 
 @pytest.mark.parametrize("rule", ["power", "every:0", "every:", "every:x", ""])
 def test_wrong_rules(rule):
     with pytest.raises(ValueError, match="is no list of counts, 'powers' or 'every:K'"):
-        StreamSettings(checkpoints=rule)
+        StreamSettings(evaluate_at=rule)
 
 
 def test_a_sample_is_seeded_in_stream_order_and_keeps_its_records():

@@ -10,12 +10,12 @@ import pytest
 from editbench import compose as composing_module
 from editbench import datasets, single_run
 from editbench.compose import conf_names
-from editbench.evaluation.metrics import get_scorer
+from editbench.evaluation.metrics import get_metric
 from editbench.evaluation.protocol import final_first_of, headline_of
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
 from editbench.results.tables import layout
-from tests.zoo import tiny_host
+from tests.zoo import tiny_lm
 
 PRESETS = conf_names("protocol")
 
@@ -32,9 +32,9 @@ def test_headlines_are_measured(preset, dataset):
     headline = headline_of(protocol, dataset)
     assert set(headline) == {"reliability", "generality", "locality"}
     for measure in headline.values():
-        kind, scorer = measure.split(".")
-        assert kind in PROBE_KINDS and scorer in protocol.scorers
-        get_scorer(scorer)
+        kind, metric = measure.split(".")
+        assert kind in PROBE_KINDS and metric in protocol.metrics
+        get_metric(metric)
 
 
 def test_only_scens_hallucination_scores_the_first_edits_alone():
@@ -83,9 +83,9 @@ def test_wrong_settings(wrong):
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    host = tiny_host("gpt2")
-    host.model.save_pretrained(folder)
-    host.tokenizer.save_pretrained(folder)
+    lm = tiny_lm("gpt2")
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -148,10 +148,10 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
         compose(tiny_folder, tmp_path, "protocol=scen", "dataset=zsre", "dataset.unrelated_path=pocket")
     )
     rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
-    found = {row["moment"]: row["scores"] for row in rows if row.get("texts") == "unrelated"}
-    assert set(found) == {"baseline", "final"}
+    found = {row["stage"]: row["scores"] for row in rows if row.get("texts") == "unrelated"}
+    assert set(found) == {"before", "final"}
     assert found["final"]["questions"] == 100
-    assert found["baseline"]["generation_agreement"] == found["final"]["generation_agreement"] == 1.0  # unedited
+    assert found["before"]["generation_agreement"] == found["final"]["generation_agreement"] == 1.0  # unedited
     assert read_row(outcome.folder)["final.texts.unrelated.generation_exact"] == found["final"]["generation_exact"]
 
 
@@ -162,14 +162,14 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
     ("override", "message"),
     [
         ("reliability=rewrite.nll_difference", "nll_difference'?.* is no share"),
-        ("reliability=essay.ngram_entropy", "is no share"),
+        ("reliability=free_text.ngram_entropy", "is no share"),
         ("reliability=rewrite.activation", "is no share"),
-        ("reliability=rewrite.exactmatch", "unknown scorer 'exactmatch'; did you mean 'exact_match'"),
+        ("reliability=rewrite.exactmatch", "unknown metric 'exactmatch'; did you mean 'exact_match'"),
         ("reliability=rewrte.exact_match", "unknown kind of question .*did you mean 'rewrite'"),
         ("reliability=unrelated.exact_match", "unknown kind of question"),
         ("reliability=exact_match", "unknown kind of question"),
-        ("reliability=rewrite.generation_f1", "is not scored: add generation_f1 to protocol.scorers"),
-        ("reliability=essay.exact_match", "does not exist: exact_match scores no essay"),
+        ("reliability=rewrite.generation_f1", "is not scored: add generation_f1 to protocol.metrics"),
+        ("reliability=free_text.exact_match", "does not exist: exact_match scores no free text"),
         ("reliability=rewrite.consistency", "does not exist: consistency scores no rewrite"),
         ("relability=rewrite.exact_match", "unknown headline measure 'relability'"),
     ],

@@ -23,7 +23,7 @@ PUBLISHED = json.loads((Path(__file__).parent / "data" / "published_constants.js
 """By method and model (and dataset, "model, dataset"): files, each with repository, commit, path and values."""
 LAST_LAYERS = {"gpt2-xl": 47, "gpt-j-6b": 27, "llama-2-7b": 31, "llama-3-8b": 31}
 NAMES = SETTINGS | {
-    "mom2_adjustment": "moment_adjustment",
+    "mom2_adjustment": "covariance_adjustment",
     "context_template_length_params": "template_lengths",
     "num_steps": "steps",
     "lr": "learning_rate",
@@ -52,14 +52,14 @@ DIFFERENCES = {
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""
 _STEPS = {"steps", "expert_steps", "neuron_steps"}
-NEVER_DIFFERENT = _STEPS | {"layers", "learning_rate", "moment_weight", "max_iterations"}
+NEVER_DIFFERENT = _STEPS | {"layers", "learning_rate", "covariance_weight", "max_iterations"}
 MODELS_OWN = {
     "rome": ["layers"],
     "memit": ["layers"],
     "nse": ["layers", "alpha", "upper_bound"],
     "scen": ["layers", "expert_steps", "neuron_steps", "learning_rate"],
 }
-"""What ``constants=published`` leaves as the model has it."""
+"""What ``hparams=published`` leaves as the model has it."""
 IN_THE_CODE = {"template_starts", "template_tokens", "stop_loss", "ridge", "key", "selection", "memory"}
 """Constants that the published code has in its lines and not in its files; the defaults here."""
 
@@ -160,7 +160,7 @@ def test_published_constants_for_any_model_are_those_of_one_papers_model(method,
     for dataset, files in files_of(method, "llama-2-7b" if method == "scen" else "gpt-j-6b"):
         published = {name: value for name, value in values_of(files).items() if name != "v_loss_layer"}
         of = [f"dataset={dataset}"] if dataset else []
-        settings = composed(f"method={method}", f"model={model}", "constants=published", *of)
+        settings = composed(f"method={method}", f"model={model}", "hparams=published", *of)
         assert not unexplained(method, model, published, settings, MODELS_OWN[method])
         assert all(settings[name] == config[name] for name in IN_THE_CODE & set(config))
 

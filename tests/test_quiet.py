@@ -17,9 +17,9 @@ def without_layer(arguments):
 
 SHORT_DEMO = """
 from editbench import cli, demo, setup
-run, demo.NEED_A_PATH = setup.run, ("checkpoint", "memit", "nse", "rome", "unedited")  # finetune and scen are left
+run, demo.NEED_A_PATH = setup.run, ("interim", "memit", "nse", "rome", "unedited")  # finetune and scen are left
 def short(config):
-    config.protocol.max_tokens, config.protocol.scorers = 16, ["exact_match", "agreement"]
+    config.protocol.max_tokens, config.protocol.metrics = 16, ["exact_match", "agreement"]
     return run(config)
 setup.run = short
 raise SystemExit(cli.main(["demo", "--edits=2", "--results=demo"]))
@@ -29,20 +29,20 @@ NSE = (
     "method=nse",
     "method.layers=[0,1]",
     "stream.edits=2",
-    "protocol.scorers=[exact_match,agreement,generation_exact]",
+    "protocol.metrics=[exact_match,agreement,generation_exact]",
     "protocol.beams=2",
 )
 COMMANDS = {
     "demo": ["-c", SHORT_DEMO],
     "run": without_layer(run_arguments(*NSE)),
     "sweep": run_arguments("-m", "method=rome,finetune", *EDITS),
-    "prepare": ["prepare", *run_arguments("method=rome", *EDITS)[1:]],
+    "precompute": ["precompute", *run_arguments("method=rome", *EDITS)[1:]],
     "locate": ["locate", *without_layer(run_arguments("method=rome", *EDITS)[1:])],
     "leaderboard": ["leaderboard", "demo", "--by=method", "--significance"],
     "latex": ["leaderboard", "demo", "--format=latex"],
     "report": ["report", "demo"],
     "compare": ["compare", "demo/A", "demo/B", "--force"],
-    "list": ["list", "scorers"],
+    "list": ["list", "metrics"],
     "models": ["list", "models"],
 }
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from editbench.results import ResultsError, RunStore
+from editbench.results import ResultsError, RunFolder
 from editbench.results.curves import POINTS, VALUES, curves, heat_map, thin
 from editbench.results.identity import identify
 from editbench.results.leaderboard import collect_folders
@@ -42,7 +42,7 @@ def write_run(
     method="rome",
     seed=0,
     edits=8,
-    checkpoints=(),
+    evaluate_at=(),
     rate=0.8,
     probe=None,
     status="done",
@@ -56,7 +56,7 @@ def write_run(
         "model": {"name": "tiny", "hash": "12e4"},
         "dataset": {"name": "counterfact", "hash": "00123"},
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
-        "method": {"name": method, "settings": settings or {"layer": 5}},
+        "method": {"name": method, "config": settings or {"layer": 5}},
         "protocol": {"name": "default", "headline": HEADLINE},
         **identify(
             {
@@ -67,20 +67,20 @@ def write_run(
             }
         ),
     }
-    rows = [texts("baseline", 0, 4.0), *(texts("checkpoint", at, 4.0 + at / 50) for at in checkpoints)]
+    rows = [texts("before", 0, 4.0), *(texts("interim", at, 4.0 + at / 50) for at in evaluate_at)]
     rows += [texts("final", edits, 6.0)]
-    for moment, at in [("baseline", 0), *(("checkpoint", at) for at in checkpoints), ("final", edits)]:
-        rows.append(of_texts(moment, at, "unrelated", {"questions": 100, "activation": at / 1000}))
-        stamp = {"moment": moment, "edits": at, "batch": at - 1}
+    for stage, at in [("before", 0), *(("interim", at) for at in evaluate_at), ("final", edits)]:
+        rows.append(of_texts(stage, at, "unrelated", {"questions": 100, "activation": at / 1000}))
+        stamp = {"stage": stage, "edits": at, "batch": at - 1}
         rows.append({**stamp, "ability": "pocket", "scores": {"recall": 1 - at / 100}, "stderr": {}, "n": 9})
-        rows += [of_texts(moment, at, "drift", {"weight_change": at / 100})] if at else []
+        rows += [of_texts(stage, at, "drift", {"weight_change": at / 100})] if at else []
     for position in range(edits):
-        moments = [("immediate", position + 1), *(("checkpoint", at) for at in checkpoints), ("final", edits)]
-        for moment, at in moments:
+        stages = [("immediate", position + 1), *(("interim", at) for at in evaluate_at), ("final", edits)]
+        for stage, at in stages:
             if at > position:
-                rows.append(record(moment, at, position, rng, rate, probe or plain_probe))
+                rows.append(record(stage, at, position, rng, rate, probe or plain_probe))
     costs = {"edit_seconds": 2.5 * edits, "edits_made": edits, "footprint": {"device": 4096 * edits, "host": 0}}
-    with RunStore.create(root, name, f"seed: {seed}\n", provenance) as store:
+    with RunFolder.create(root, name, f"seed: {seed}\n", provenance) as store:
         store.append_scores(rows)
         if status == "done":
             store.set_status("done", summary=summarise(store.scores(), HEADLINE), costs=costs)
@@ -89,26 +89,26 @@ def write_run(
     return store.path
 
 
-def texts(moment, edits, perplexity):
-    return of_texts(moment, edits, "plain", {"perplexity": perplexity, "tokens": 9})
+def texts(stage, edits, perplexity):
+    return of_texts(stage, edits, "plain", {"perplexity": perplexity, "tokens": 9})
 
 
-def of_texts(moment, edits, name, scores):
-    return {"moment": moment, "edits": edits, "batch": edits - 1, "texts": name, "scores": scores}
+def of_texts(stage, edits, name, scores):
+    return {"stage": stage, "edits": edits, "batch": edits - 1, "texts": name, "scores": scores}
 
 
-def record(moment, edits, position, rng, rate, probe):
+def record(stage, edits, position, rng, rate, probe):
     """One record's row; checkpoints keep no probes here, to keep the tests quick."""
     holds = {kind: rng.random() < rate for kind in HEADLINE}
     return {
-        **{"moment": moment, "edits": edits, "batch": edits - 1, "status": "scored", "reason": None, "left_out": {}},
+        **{"stage": stage, "edits": edits, "batch": edits - 1, "status": "scored", "reason": None, "left_out": {}},
         **{"record": str(1000 + position), "position": position},
         "scores": {
             **{measure: float(holds[kind]) for kind, measure in HEADLINE.items()},
             **{"rewrite.activation": 0.9, "paraphrase.activation": 0.8, "locality.activation": edits / 1000},
         },
         "probes": []
-        if moment == "checkpoint"
+        if stage == "interim"
         else [{**probe(kind, f"{position}.{index}"), "correct": [True]} for index, kind in enumerate(KINDS)],
     }
 
@@ -130,11 +130,11 @@ def page_data(path):
 
 
 def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
-    write_run(tmp_path, "done", checkpoints=(4,))
+    write_run(tmp_path, "done", evaluate_at=(4,))
     write_run(tmp_path, "failed", status="failed")
     write_run(tmp_path, "broken")
     (tmp_path / "broken" / SCORES_FILE).write_text("{}\n")
-    with RunStore.create(tmp_path, "running", ""):
+    with RunFolder.create(tmp_path, "running", ""):
         size = write_report(collect_folders(tmp_path), tmp_path / "report.html", title="<My> report")
     assert size == (tmp_path / "report.html").stat().st_size
     data = page_data(tmp_path / "report.html")
@@ -151,14 +151,14 @@ def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
     assert done["intervals"]["rewrite.exact_match"] and not [name for name in done["intervals"] if "immediate" in name]
     assert done["final"]["unrelated.activation"] == 0.008 and done["final"]["rewrite.activation"] == pytest.approx(0.9)
     assert not [name for name in done["final"] if name.endswith(("_n", "_low", "_high", "questions", "tokens"))]
-    assert ["method.settings.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"
+    assert ["method.config.layer", "5"] in done["provenance"] and done["config"] == "seed: 0\n"
     assert "&lt;My&gt; report" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_twenty_runs_of_200_records_stay_below_6_mb(tmp_path):
     for seed in range(5):
         for method in ("rome", "memit", "nse", "scen"):
-            write_run(tmp_path, f"{method}-{seed}", method=method, seed=seed, edits=200, checkpoints=range(20, 200, 20))
+            write_run(tmp_path, f"{method}-{seed}", method=method, seed=seed, edits=200, evaluate_at=range(20, 200, 20))
     size = write_report(collect_folders(tmp_path), tmp_path / "report.html")
     assert size < 6_000_000
     records = page_data(tmp_path / "report.html")["records"]
@@ -214,42 +214,42 @@ def test_without_runs_or_plotly_there_is_no_report(tmp_path, monkeypatch):
 # --- curves and heat maps ---
 
 
-def scored(moment, edits, position, reliability, status="scored"):
+def scored(stage, edits, position, reliability, status="scored"):
     scores = {"rewrite.exact_match": reliability} if reliability is not None else {}
-    return {"moment": moment, "edits": edits, "position": position, "status": status, "scores": scores}
+    return {"stage": stage, "edits": edits, "position": position, "status": status, "scores": scores}
 
 
 def test_curves_are_running_means_and_checkpoint_means():
     rows = [
-        texts("baseline", 0, 4.0),
+        texts("before", 0, 4.0),
         scored("immediate", 2, 0, 1.0),  # a batch of two
         scored("immediate", 2, 1, 0.0),
         scored("immediate", 3, 2, None),  # nothing to score
         scored("immediate", 4, 3, 1.0, "unsupported"),  # in no average
         scored("immediate", 5, 4, 1.0),
-        scored("checkpoint", 2, 0, 0.5),
-        scored("checkpoint", 5, 0, 0.9),
+        scored("interim", 2, 0, 0.5),
+        scored("interim", 5, 0, 0.9),
         scored("final", 5, 0, 0.25),  # as many edits as the last checkpoint: once is enough
         scored("final", 5, 1, 0.75),
         texts("final", 5, 6.0),
     ]
     made = curves(rows)
     assert made["immediate"] == {"edits": [2, 3, 5], "rewrite.exact_match": [0.5, 0.5, 0.66667]}
-    assert made["checkpoints"] == {
+    assert made["interim"] == {
         **{"edits": [0, 2, 5], "plain.perplexity": [4.0, None, 6.0], "rewrite.exact_match": [None, 0.5, 0.5]}
     }
 
 
 def test_curves_of_texts_and_ability_have_names_of_their_own():
-    able = {"moment": "checkpoint", "edits": 2, "batch": 1, "ability": "pocket", "scores": {"recall": 0.75}, "n": 4}
+    able = {"stage": "interim", "edits": 2, "batch": 1, "ability": "pocket", "scores": {"recall": 0.75}, "n": 4}
     rows = [
-        of_texts("baseline", 0, "unrelated", {"questions": 100, "activation": 0.25}),
-        of_texts("checkpoint", 2, "unrelated", {"questions": 100, "activation": 0.5}),
+        of_texts("before", 0, "unrelated", {"questions": 100, "activation": 0.25}),
+        of_texts("interim", 2, "unrelated", {"questions": 100, "activation": 0.5}),
         of_texts("final", 2, "drift", {"weight_change.w.0": 1e-07, "hidden_change": None}),
         of_texts("final", 2, "footprint", {"host": 12_345_678}),
         able,
     ]
-    assert curves(rows)["checkpoints"] == {
+    assert curves(rows)["interim"] == {
         **{"edits": [0, 2], "unrelated.activation": [0.25, 0.5], "drift.weight_change.w.0": [None, 1e-07]},
         **{"footprint.host": [None, 12_346_000.0], "ability.pocket.recall": [None, 0.75]},
     }
@@ -265,7 +265,7 @@ def test_a_long_curve_keeps_its_ends():
 
 def test_many_curves_have_fewer_points_each():
     edits = [float(n) for n in range(1, 301)]
-    many = [{"immediate": {"edits": edits, **{f"a.{m}": edits for m in range(40)}}, "checkpoints": {"edits": []}}] * 20
+    many = [{"immediate": {"edits": edits, **{f"a.{m}": edits for m in range(40)}}, "interim": {"edits": []}}] * 20
     many = json.loads(json.dumps(many))
     thin(many)
     lengths = {len(values) for one in many for values in one["immediate"].values()}
@@ -278,7 +278,7 @@ def test_many_curves_have_fewer_points_each():
 
 
 def a_row(method, edits=10, **settings):
-    return {"method": method, "settings": json.dumps(settings), "edits": edits, "batch_size": 1}
+    return {"method": method, "method_config": json.dumps(settings), "edits": edits, "batch_size": 1}
 
 
 def test_the_settings_that_vary_are_found_method_by_method():
@@ -286,7 +286,7 @@ def test_the_settings_that_vary_are_found_method_by_method():
         a_row("scen", theta=0.5, layer=1, store="dense", empty=""),
         a_row("scen", theta=0.65, layer=1, store="low_rank", empty="x"),
         a_row("rome", layer=5, edits=20),
-        {"method": None, "settings": None, "edits": None, "batch_size": None},  # damaged
+        {"method": None, "method_config": None, "edits": None, "batch_size": None},  # damaged
     ]
     assert settings_that_vary(rows) == [
         {"method.empty": '""', "method.store": "dense", "method.theta": 0.5},
@@ -309,7 +309,7 @@ def test_lists_are_told_by_their_text_and_prompts_by_their_count():
 def test_a_heat_map_without_checkpoints_has_two_lines():
     rows = [scored("immediate", n + 1, n, 1.0) for n in range(4)] + [scored("final", 4, n, n / 4) for n in range(4)]
     made = heat_map(rows, HEADLINE)
-    assert made["by"] == "moment" and made["y"] == ["right after", "at the end"] and made["x"] == ["1", "2", "3", "4"]
+    assert made["by"] == "stage" and made["y"] == ["right after", "at the end"] and made["x"] == ["1", "2", "3", "4"]
     assert made["reliability"] == [[1.0] * 4, [0.0, 0.25, 0.5, 0.75]]
     assert made["generality"] == [[None] * 4] * 2
     assert heat_map([], HEADLINE) is None
@@ -317,7 +317,7 @@ def test_a_heat_map_without_checkpoints_has_two_lines():
 
 def test_a_heat_map_with_checkpoints_is_by_age():
     rows = [scored("immediate", n + 1, n, 1.0) for n in range(4)]
-    rows += [scored("checkpoint", 2, n, 0.5) for n in range(2)] + [scored("final", 4, n, n / 4) for n in range(4)]
+    rows += [scored("interim", 2, n, 0.5) for n in range(2)] + [scored("final", 4, n, n / 4) for n in range(4)]
     made = heat_map(rows, HEADLINE)
     assert made["by"] == "age" and made["y"] == ["right after", "0–1", "2–3"]
     assert made["reliability"] == [[1.0] * 4, [0.5, 0.5, 0.5, 0.75], [0.0, 0.25, None, None]]
@@ -336,7 +336,7 @@ def test_the_bins_of_a_long_stream_hold_every_edit_once():
 
 def rows_of(count, probe=plain_probe):
     rng = random.Random(0)
-    return [record(moment, count, n, rng, 0.5, probe) for n in range(count) for moment in ("immediate", "final")]
+    return [record(stage, count, n, rng, 0.5, probe) for n in range(count) for stage in ("immediate", "final")]
 
 
 def test_a_record_has_its_answers_before_and_after():
@@ -346,7 +346,7 @@ def test_a_record_has_its_answers_before_and_after():
     common = {"edits": 1, "record": "r", "position": 0, "status": "scored", "scores": {"locality.agreement": 0.5}}
     first = [probe("rewrite", "new", [True, True]), probe("locality", "old", [], before="old")]
     last = [probe("locality", "new", [], before="old"), probe("rewrite", "old", [True, False])]  # in any order
-    rows = [{**common, "moment": "immediate", "probes": first}, {**common, "moment": "final", "probes": last}]
+    rows = [{**common, "stage": "immediate", "probes": first}, {**common, "stage": "final", "probes": last}]
     data = browse([rows], [HEADLINE])
     (one,) = data["runs"][0]["rows"]
     text = [*data["texts"], None]  # -1 is none

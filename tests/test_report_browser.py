@@ -53,8 +53,8 @@ def browser(tmp_path_factory):
 def report(tmp_path_factory):
     """Six runs: three that can be told apart, one that failed, one without checkpoints, and a hostile one."""
     root = tmp_path_factory.mktemp("results")
-    write_run(root, "rome-0", method="rome", rate=0.9, checkpoints=(2, 4, 6))
-    write_run(root, "rome-1", method="rome", rate=0.7, checkpoints=(2, 4, 6), seed=1)
+    write_run(root, "rome-0", method="rome", rate=0.9, evaluate_at=(2, 4, 6))
+    write_run(root, "rome-1", method="rome", rate=0.7, evaluate_at=(2, 4, 6), seed=1)
     write_run(root, "memit-0", method="memit", rate=0.5, edits=12)
     write_run(root, "nse-0", method="nse", rate=0.6, probe=changing_probe)
     write_run(root, "scen-0", method="scen", status="failed")
@@ -79,7 +79,7 @@ def studies(tmp_path_factory):
     for theta in (0.5, 0.65, 0.8):
         for seed in (0, 1):
             settings = {"theta": theta, "layer": 1}
-            write_run(root, f"scen-{theta}-{seed}", method="scen", seed=seed, settings=settings, checkpoints=(2, 4))
+            write_run(root, f"scen-{theta}-{seed}", method="scen", seed=seed, settings=settings, evaluate_at=(2, 4))
     write_run(root, "scen-0.65-layer-2", method="scen", settings={"theta": 0.65, "layer": 2})
     write_run(root, "scen-failed", method="scen", settings={"theta": 0.9, "layer": 1}, status="failed")
     for layers in ([0], [0, 1]):

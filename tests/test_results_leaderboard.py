@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from editbench.results import ResultsError, RunStore
+from editbench.results import ResultsError, RunFolder
 from editbench.results.columns import HEAD_COLUMNS, TAIL_COLUMNS
 from editbench.results.identity import identify
 from editbench.results.leaderboard import COLUMNS, collect, read_csv, read_row, to_frame, where, write_csv
@@ -58,7 +58,7 @@ def write_run(
         "model": {"name": model, "hash": "12e4567"},
         "dataset": {"name": "counterfact", "hash": "00123"},
         "stream": {"edits": edits, "batch_size": 1, "hash": "s"},
-        "method": {"name": method, "constants": constants, "settings": {}},
+        "method": {"name": method, "hparams": constants, "config": {}},
         "protocol": {"name": "memit", "headline": HEADLINE},
         "seed": seed,
     }
@@ -68,26 +68,26 @@ def write_run(
     else:
         provenance["schema"] = 1
     scores = {**dict.fromkeys(HEADLINE.values(), rate), "subject_fact.agreement": 0.125}
-    rows = [_texts("baseline", 0, 4.0), _texts("final", edits, 5.0)]
+    rows = [_texts("before", 0, 4.0), _texts("final", edits, 5.0)]
     for position in range(edits):
         out = position >= edits - unsupported
         done = {"status": "unsupported", "scores": {}} if out else {"status": "scored", "scores": scores}
         common = {"record": f"r{position}", "position": position, **done}
-        rows.append({"moment": "immediate", "edits": position + 1, "batch": position, **common})
-        rows.append({"moment": "final", "edits": edits, "batch": edits - 1, **common})
-    with RunStore.create(root, run, "seed: 0\n", provenance) as store:
+        rows.append({"stage": "immediate", "edits": position + 1, "batch": position, **common})
+        rows.append({"stage": "final", "edits": edits, "batch": edits - 1, **common})
+    with RunFolder.create(root, run, "seed: 0\n", provenance) as store:
         store.append_scores(rows)
         if status != "running":
-            costs = {"edit_seconds": 3.0, "edits_made": 1, "cached": ["second moments"], "peak_rss_bytes": 10}
+            costs = {"edit_seconds": 3.0, "edits_made": 1, "cached": ["covariance"], "peak_rss_bytes": 10}
             costs["footprint"] = {"device": 7, "host": 1}
             summary = summarise(store.scores(), HEADLINE) if status == "done" else None
             store.set_status(status, reason, summary=summary, costs=costs)
     return store.path
 
 
-def _texts(moment, edits, perplexity):
+def _texts(stage, edits, perplexity):
     return {
-        "moment": moment,
+        "stage": stage,
         "edits": edits,
         "batch": edits - 1,
         "texts": "plain",
@@ -116,7 +116,7 @@ def test_a_row_holds_what_the_run_measured(tmp_path):
         "final.subject_fact.agreement_n": 2, "final.texts.plain.perplexity": 5.0, "perplexity_before": 4.0,
         "perplexity_after": 5.0, "perplexity_ratio": 1.25, "edit_seconds": 3.0, "evaluation_seconds": None,
         "seconds_per_edit": 3.0, "peak_rss_bytes": 10, "footprint_device_bytes": 7, "footprint_disk_bytes": None,
-        "edits_made": 1, "bytes_per_edit": 8.0, "cached": "second moments",
+        "edits_made": 1, "bytes_per_edit": 8.0, "cached": "covariance",
         "editbench": "0.1.0", "commit": "1234567", "model_hash": "12e4567", "reason": None,
         "shares": "locality.agreement, paraphrase.exact_match, rewrite.exact_match",
     }  # fmt: skip
@@ -126,9 +126,9 @@ def test_a_row_holds_what_the_run_measured(tmp_path):
 
 def test_perplexity_before_may_come_from_a_checkpoint_at_zero_edits(tmp_path):
     path = write_run(tmp_path, "a")
-    with RunStore.open(path) as store:
+    with RunFolder.open(path) as store:
         rows = store.scores()
-        rows[0]["moment"] = "checkpoint"
+        rows[0]["stage"] = "interim"
         store.set_status("done", summary=summarise(rows, HEADLINE))
     assert read_row(path)["perplexity_before"] == 4.0
 
@@ -143,14 +143,14 @@ def test_runs_that_did_not_end_well_are_listed_and_sink_nobody(tmp_path):
             (path / SCORES_FILE).write_bytes((path / SCORES_FILE).read_bytes().replace(b"0.5", b"0.9"))
         elif name == "shape":
             info = json.loads((path / RUN_FILE).read_text())
-            shape = {"provenance": {"model": "a name"}, "summary": {"final": [1], "checkpoints": 3}, "costs": "none"}
+            shape = {"provenance": {"model": "a name"}, "summary": {"final": [1], "interim": 3}, "costs": "none"}
             (path / RUN_FILE).write_text(json.dumps({**info, **shape}))
         else:
             (path / RUN_FILE).write_text(content)
     (write_run(tmp_path, "headless") / RUN_FILE).unlink()
     (tmp_path / "reference").mkdir()
     (tmp_path / "README.md").touch()
-    with RunStore.create(tmp_path, "running", ""):
+    with RunFolder.create(tmp_path, "running", ""):
         rows = {row["run"]: row for row in collect(tmp_path)}
     statuses = {run: row["status"] for run, row in rows.items()}
     assert statuses == {
@@ -206,11 +206,11 @@ def test_a_missing_root_is_an_error(tmp_path):
 
 
 def _write_slowly(root, index):
-    with RunStore.create(root, f"run{index:02}", "", {"method": {"name": f"m{index}"}}) as store:
+    with RunFolder.create(root, f"run{index:02}", "", {"method": {"name": f"m{index}"}}) as store:
         for batch in range(10):
             scores = dict.fromkeys(HEADLINE.values(), index / 32)
             common = {"edits": batch + 1, "batch": batch, "record": str(batch), "position": batch, "status": "scored"}
-            store.append_scores([{"moment": moment, "scores": scores, **common} for moment in ("immediate", "final")])
+            store.append_scores([{"stage": stage, "scores": scores, **common} for stage in ("immediate", "final")])
             store.append_edit({"batch": batch, "ids": [str(batch)], "seconds": 0.0})
             store.set_status("running")
         store.set_status("done", summary=summarise(store.scores(), HEADLINE))
@@ -408,7 +408,7 @@ def test_of_equal_penalised_scores_that_of_most_records_stands_first(tmp_path):
 
 def test_records_left_out_for_a_reason_in_the_data_count_against_no_method(tmp_path):
     path = write_run(tmp_path, "a", edits=4)
-    with RunStore.open(path) as store:
+    with RunFolder.open(path) as store:
         rows = store.scores()
         for row in rows:
             if row.get("record") == "r3":
@@ -450,7 +450,7 @@ def test_rows_that_were_not_measured_alike_do_not_compete(tmp_path):
 def reference(tmp_path, **changes):
     key = {
         "method": "rome",
-        "constants": "tuned",
+        "hparams": "tuned",
         "model": "tiny",
         "dataset": "counterfact",
         "protocol": "memit",

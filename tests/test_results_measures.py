@@ -26,7 +26,7 @@ HEADLINE = {
 def row(index: int, reliability=1.0, generality=0.5, locality=0.25, **changes):
     scores = {"rewrite.exact_match": reliability, "paraphrase.exact_match": generality, "locality.agreement": locality}
     return {
-        "moment": "final",
+        "stage": "final",
         "edits": 4,
         "batch": 3,
         "record": f"r{index}",
@@ -114,10 +114,10 @@ def test_records_that_are_all_alike_leave_a_width():
 
 
 def test_a_measure_without_a_range_has_students_interval_and_none_where_all_are_alike():
-    scores = [{"essay.ngram_entropy": entropy, "edit.same": 7.0} for entropy in (5.0, 6.0, 7.0)]
+    scores = [{"free_text.ngram_entropy": entropy, "edit.same": 7.0} for entropy in (5.0, 6.0, 7.0)]
     measures = summarise([row(i, scores=one) for i, one in enumerate(scores)], {})["final"]["measures"]
     half = 4.30265 / math.sqrt(3)
-    entropy, same = measures["essay.ngram_entropy"], measures["edit.same"]
+    entropy, same = measures["free_text.ngram_entropy"], measures["edit.same"]
     assert (entropy["low"], entropy["high"]) == pytest.approx((6 - half, 6 + half), abs=1e-5)
     assert same == {"mean": 7.0, "low": None, "high": None, "n": 3, "nonfinite": 0}
 
@@ -174,7 +174,7 @@ def test_a_measure_that_only_some_records_have_is_averaged_over_those():
 def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
     rows = [row(0, math.nan), row(1, math.inf), row(2, 0.5), row(3, None)]
     texts = {
-        "moment": "final",
+        "stage": "final",
         "edits": 4,
         "batch": 3,
         "texts": "plain",
@@ -191,15 +191,15 @@ def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
 
 
 def test_moments_are_kept_apart_and_checkpoints_by_edit_count():
-    rows = [row(0, 0.0, moment="baseline", edits=0, batch=-1)]
-    rows += [row(index, 1.0, moment="immediate", edits=index + 1, batch=index) for index in range(3)]
-    rows += [row(index, 0.5, moment="checkpoint", edits=10) for index in range(2)]
-    rows += [row(0, 0.75, moment="checkpoint", edits=2)]
+    rows = [row(0, 0.0, stage="before", edits=0, batch=-1)]
+    rows += [row(index, 1.0, stage="immediate", edits=index + 1, batch=index) for index in range(3)]
+    rows += [row(index, 0.5, stage="interim", edits=10) for index in range(2)]
+    rows += [row(0, 0.75, stage="interim", edits=2)]
     summary = summarise(rows, HEADLINE)
     assert summary["final"] is None
-    assert summary["baseline"]["edits"] == 0 and summary["baseline"]["headline"]["reliability"]["mean"] == 0.0
+    assert summary["before"]["edits"] == 0 and summary["before"]["headline"]["reliability"]["mean"] == 0.0
     assert summary["immediate"]["edits"] == 3 and summary["immediate"]["headline"]["reliability"]["n"] == 3
-    assert [(part["edits"], part["headline"]["reliability"]["mean"]) for part in summary["checkpoints"]] == [
+    assert [(part["edits"], part["headline"]["reliability"]["mean"]) for part in summary["interim"]] == [
         (2, 0.75),
         (10, 0.5),
     ]
@@ -208,7 +208,7 @@ def test_moments_are_kept_apart_and_checkpoints_by_edit_count():
 def test_texts_are_not_averaged_and_the_last_count_stands():
     rows = [
         {
-            "moment": "immediate",
+            "stage": "immediate",
             "edits": edits,
             "batch": edits,
             "texts": "plain",
@@ -235,7 +235,7 @@ def test_headlines_may_be_missing_but_not_unknown():
 
 def test_no_rows_give_no_moments():
     summary = summarise([], HEADLINE)
-    assert (summary["baseline"], summary["immediate"], summary["final"], summary["checkpoints"]) == (None,) * 3 + ([],)
+    assert (summary["before"], summary["immediate"], summary["final"], summary["interim"]) == (None,) * 3 + ([],)
 
 
 rates = st.floats(0, 1) | st.just(math.nan) | st.just(...)

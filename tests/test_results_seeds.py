@@ -15,7 +15,7 @@ from editbench.results.seeds import group, missing_in
 from editbench.results.tables import layout, to_markdown
 from tests.test_report import write_run
 
-DECIDING = ("method", "model", "protocol", "batch_size", "settings", "model_hash", "data_hash")
+DECIDING = ("method", "model", "protocol", "batch_size", "method_config", "model_hash", "data_hash")
 
 
 def row(run, seed, score, **more):
@@ -49,11 +49,11 @@ def test_seeds_that_agree_are_no_surer_than_one_of_them():
 def test_only_shares_end_at_0_and_1_and_a_run_without_interval_leaves_none():
     for shares, high in (
         ("agreement", 1.0),
-        ("exact_match, essay.agreement", 1.0),
+        ("exact_match, free_text.agreement", 1.0),
         ("exact_match", None),
         (None, None),
     ):
-        name = "final.essay.agreement"
+        name = "final.free_text.agreement"
         runs = [row(str(seed), seed, 0.5, shares=shares, **{name: v, f"{name}_low": v, f"{name}_high": v})
                 for seed, v in enumerate((0.9, 1.0))]  # fmt: skip
         (merged,) = group(runs)
@@ -71,7 +71,7 @@ def test_one_seed_keeps_its_own_interval_and_repeats_of_a_seed_count_once():
     assert merged["score_high"] == two["score_high"]
 
 
-@pytest.mark.parametrize("name", ["method", "edits", "protocol", "settings", "batch_size", "identity", "schema"])
+@pytest.mark.parametrize("name", ["method", "edits", "protocol", "method_config", "batch_size", "identity", "schema"])
 def test_nothing_but_the_seed_may_differ(name):
     assert len(group([row("a", 0, 0.5, **{name: "1"}), row("b", 1, 0.7, **{name: "2"})])) == 2
 
@@ -168,7 +168,7 @@ def test_grouped_rows_go_through_tables_and_csv(tmp_path):
     write_csv(rows, tmp_path / "grouped.csv")
     again = read_csv(tmp_path / "grouped.csv")
     assert [one["seed"] for one in again] == [0, "0, 1, 2"] and again[1]["seeds"] == 3
-    assert again[1]["score"] == rows[1]["score"] and again[1]["settings"] == '{"layer": 5}'
+    assert again[1]["score"] == rows[1]["score"] and again[1]["method_config"] == '{"layer": 5}'
     assert where(rows, ["seeds=3"]) == [rows[1]]
 
 
@@ -181,8 +181,8 @@ def test_the_control_does_not_compete():
 
 def test_namesakes_are_told_apart_by_their_settings():
     rows = [
-        row("a", 0, 0.5, settings='{"layer": 5, "steps": 20}'),
-        row("b", 0, 0.7, settings='{"layer": 3, "steps": 20}'),
+        row("a", 0, 0.5, method_config='{"layer": 5, "steps": 20}'),
+        row("b", 0, 0.7, method_config='{"layer": 3, "steps": 20}'),
     ]
     assert [line[0].text for line in layout(rows).lines] == ["rome (layer=3)", "rome (layer=5)"]
     assert [line[0].text for line in layout(rows[:1]).lines] == ["rome"]

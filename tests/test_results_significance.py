@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from editbench.results import ResultsError, RunStore
+from editbench.results import ResultsError, RunFolder
 from editbench.results.compare import compare_runs, holm, marks
 from editbench.results.identity import identify
 from editbench.results.leaderboard import collect, collect_folders
@@ -22,7 +22,7 @@ def run(root, name, values, *, seed=0, data="d", parts=None):
     """A run whose records have these values of the three headline measures; one number stands for all three."""
     provenance = {
         **{"seed": seed, "model": {"name": "tiny"}, "dataset": {"name": "cf", "hash": data}},
-        **{"method": {"name": name.partition("-")[0], "settings": {}}, "stream": {"edits": len(values)}},
+        **{"method": {"name": name.partition("-")[0], "config": {}}, "stream": {"edits": len(values)}},
         "protocol": {"name": "default", "headline": HEADLINE},
         "schema": 1,
     }
@@ -32,9 +32,9 @@ def run(root, name, values, *, seed=0, data="d", parts=None):
     for position, value in enumerate(values):
         numbers = value if isinstance(value, tuple) else (value,) * 3
         scores = dict(zip(HEADLINE.values(), numbers, strict=True))
-        rows.append({"moment": "final", "edits": len(values), "batch": 0, "record": f"r{position}",
+        rows.append({"stage": "final", "edits": len(values), "batch": 0, "record": f"r{position}",
                      "position": position, "status": "scored", "scores": scores})  # fmt: skip
-    with RunStore.create(root, name, "", provenance) as store:
+    with RunFolder.create(root, name, "", provenance) as store:
         store.append_scores(rows)
         store.set_status("done", summary=summarise(rows, HEADLINE))
     return store.path

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from editbench import files
 from editbench.json_lines import decode, encode
-from editbench.results import ResultsError, RunStore
+from editbench.results import ResultsError, RunFolder
 from editbench.results.run_folder import read_info
 from editbench.results.schema import EDITS_FILE, RUN_FILE, SCHEMA, SCORES_FILE
 
 
 def score_row(record: str = "r0", batch: int = 0, **changes):
     row = {
-        "moment": "immediate",
+        "stage": "immediate",
         "edits": batch + 1,
         "batch": batch,
         "record": record,
@@ -42,13 +42,13 @@ def edit_row(batch: int = 0):
 
 @pytest.fixture
 def store(tmp_path):
-    with RunStore.create(tmp_path, "run", "seed: 0\n", {"seed": 0}) as store:
+    with RunFolder.create(tmp_path, "run", "seed: 0\n", {"seed": 0}) as store:
         yield store
 
 
-def reopened(store: RunStore) -> RunStore:
+def reopened(store: RunFolder) -> RunFolder:
     store.close()
-    return RunStore.open(store.path)
+    return RunFolder.open(store.path)
 
 
 # --- the ordinary life of a run ---
@@ -58,8 +58,8 @@ def test_a_run_is_created_written_ended_and_read_again(store):
     assert (store.path / "config.yaml").read_text() == "seed: 0\n"
     assert store.ledger.is_dir()
     assert store.info["status"] == "running" and store.info["ended"] is None
-    store.append_scores([score_row("r0"), score_row("r1", moment="final")])
-    store.append_scores([{"moment": "final", "edits": 1, "batch": 0, "texts": "plain", "scores": {"perplexity": 3.3}}])
+    store.append_scores([score_row("r0"), score_row("r1", stage="final")])
+    store.append_scores([{"stage": "final", "edits": 1, "batch": 0, "texts": "plain", "scores": {"perplexity": 3.3}}])
     store.append_edit(edit_row())
     store.add_provenance({"model": {"hash": "abc"}})
     store.set_status("done", summary={"final": None}, costs={"edit_seconds": 0.5})
@@ -95,7 +95,7 @@ def test_an_ended_run_takes_no_rows_until_it_runs_again(store):
 
 
 def test_truncate_after_drops_later_batches_of_both_files(store):
-    store.append_scores([score_row("all", batch=-1, moment="baseline")])
+    store.append_scores([score_row("all", batch=-1, stage="before")])
     for batch in range(4):
         store.append_scores([score_row(f"r{batch}", batch), score_row(f"s{batch}", batch)])
         store.append_edit(edit_row(batch))
@@ -110,10 +110,10 @@ def test_truncate_after_drops_later_batches_of_both_files(store):
 
 
 def test_a_run_stopped_while_it_scored_the_end_scores_the_end_again(store):
-    store.append_scores([score_row("r0"), score_row("r0", moment="final")])
+    store.append_scores([score_row("r0"), score_row("r0", stage="final")])
     store.truncate_after(0)
-    store.append_scores([score_row("r0", moment="final"), score_row("r1", moment="final")])
-    assert [(row["record"], row["moment"]) for row in store.scores()] == [
+    store.append_scores([score_row("r0", stage="final"), score_row("r1", stage="final")])
+    assert [(row["record"], row["stage"]) for row in store.scores()] == [
         ("r0", "immediate"),
         ("r0", "final"),
         ("r1", "final"),
@@ -123,7 +123,7 @@ def test_a_run_stopped_while_it_scored_the_end_scores_the_end_again(store):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (score_row(moment="later"), "moment 'later'"),
+        (score_row(stage="later"), "stage 'later'"),
         (score_row(status="fine"), "status 'fine'"),
         ({k: v for k, v in score_row().items() if k != "batch"}, "batch=None; Integral"),
         (score_row(scores=None), "scores=None"),
@@ -231,7 +231,7 @@ def test_a_failure_midway_through_appending_takes_the_part_back(store, monkeypat
     assert [row["record"] for row in store.scores()] == ["r0", "r1"]
 
 
-@pytest.mark.parametrize("torn", [b'{"moment": "fin', b"\0\0\0", b'{"batch": 0}', b"\xff"])
+@pytest.mark.parametrize("torn", [b'{"stage": "fin', b"\0\0\0", b'{"batch": 0}', b"\xff"])
 def test_a_torn_last_line_is_cut_off_and_reported(store, caplog, torn):
     store.append_scores([score_row("r0")])
     with open(store.path / SCORES_FILE, "ab") as file:
@@ -255,7 +255,7 @@ def test_damage_before_the_last_line_is_an_error_with_file_and_line(store, damag
     with pytest.raises(ResultsError, match=r"scores\.jsonl, line 2: damaged"):
         reopened(store)
     path.write_bytes(b"\n".join(lines))
-    with RunStore.open(store.path) as again:  # the lock was let go
+    with RunFolder.open(store.path) as again:  # the lock was let go
         assert len(again.scores()) == 3
 
 
@@ -276,9 +276,9 @@ def test_a_damaged_run_file_is_an_error(store, text, message):
 
 KILLED = """
 import os, signal, sys
-from editbench.results import RunStore
-store = RunStore.create(sys.argv[1], "run", "")
-row = {"moment": "final", "edits": 1, "batch": 0, "position": 0, "status": "scored", "scores": {}}
+from editbench.results import RunFolder
+store = RunFolder.create(sys.argv[1], "run", "")
+row = {"stage": "final", "edits": 1, "batch": 0, "position": 0, "status": "scored", "scores": {}}
 print("ready", flush=True)
 index = 0
 while True:
@@ -294,12 +294,12 @@ def test_a_killed_writer_leaves_a_run_that_can_be_opened(tmp_path):
         while (tmp_path / "run" / SCORES_FILE).stat().st_size < 20_000:
             assert writer.poll() is None
         with pytest.raises(ResultsError, match=rf"is being written by process {writer.pid} on "):
-            RunStore.open(tmp_path / "run")
+            RunFolder.open(tmp_path / "run")
     finally:
         writer.kill()
         writer.wait()
         writer.stdout.close()
-    with RunStore.open(tmp_path / "run") as store:
+    with RunFolder.open(tmp_path / "run") as store:
         rows = store.scores()
         assert [row["record"] for row in rows] == [str(index) for index in range(len(rows))] and len(rows) >= 3
 
@@ -309,9 +309,9 @@ def test_a_killed_writer_leaves_a_run_that_can_be_opened(tmp_path):
 
 def test_a_second_writer_is_refused_with_its_holder_named(store):
     with pytest.raises(ResultsError, match=rf"is being written by process {os.getpid()} on .*; wait for it"):
-        RunStore.open(store.path)
+        RunFolder.open(store.path)
     with pytest.raises(ResultsError, match="is being written"):
-        RunStore.create(store.path.parent, "run", "")
+        RunFolder.create(store.path.parent, "run", "")
     store.append_scores([score_row()])
     with reopened(store) as again:
         assert len(again.scores()) == 1
@@ -321,35 +321,35 @@ def test_a_run_is_never_overwritten(store):
     store.append_scores([score_row()])
     store.close()
     with pytest.raises(ResultsError, match="holds a run already"):
-        RunStore.create(store.path.parent, "run", "")
+        RunFolder.create(store.path.parent, "run", "")
     (store.path / RUN_FILE).unlink()
     with pytest.raises(ResultsError, match="holds a run already"):
-        RunStore.create(store.path.parent, "run", "")
+        RunFolder.create(store.path.parent, "run", "")
 
 
 def test_an_unfinished_creation_can_be_repeated(tmp_path):
     (tmp_path / "run" / "ledger").mkdir(parents=True)
     (tmp_path / "run" / SCORES_FILE).touch()
     with pytest.raises(ResultsError, match="holds no run"):
-        RunStore.open(tmp_path / "run")
-    with RunStore.create(tmp_path, "run", "") as store:
+        RunFolder.open(tmp_path / "run")
+    with RunFolder.create(tmp_path, "run", "") as store:
         assert store.info["status"] == "running"
 
 
 @pytest.mark.parametrize("run_id", ["", ".", "..", ".hidden", "a/b", "a\\b", "a\nb", "/tmp", "a\0b", "c:"])
 def test_a_run_id_that_is_no_folder_name_is_refused(tmp_path, run_id):
     with pytest.raises(ResultsError, match="is not a folder name"):
-        RunStore.create(tmp_path, run_id, "")
+        RunFolder.create(tmp_path, run_id, "")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_root_without_parent_is_refused_and_one_with_parent_is_made(tmp_path):
     with pytest.raises(ResultsError, match=r"missing is not a folder; make it first"):
-        RunStore.create(tmp_path / "missing" / "results", "run", "")
+        RunFolder.create(tmp_path / "missing" / "results", "run", "")
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"cannot make the folder .*file.*"):
-        RunStore.create(tmp_path / "file", "run", "")
-    RunStore.create(tmp_path / "results", "run", "").close()
+        RunFolder.create(tmp_path / "file", "run", "")
+    RunFolder.create(tmp_path / "results", "run", "").close()
 
 
 def test_a_read_only_root_is_refused(tmp_path, monkeypatch):
@@ -361,13 +361,13 @@ def test_a_read_only_root_is_refused(tmp_path, monkeypatch):
         monkeypatch.setattr(Path, "mkdir", refuse)
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(ResultsError, match=r"run: Permission denied; choose another results folder, or make"):
-        RunStore.create(tmp_path, "run", "")
+        RunFolder.create(tmp_path, "run", "")
     tmp_path.chmod(stat.S_IRWXU)
 
 
 def _create(root, results):
     try:
-        store = RunStore.create(root, "run", "")
+        store = RunFolder.create(root, "run", "")
     except ResultsError as error:
         results.put(str(error))
     else:

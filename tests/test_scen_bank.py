@@ -11,7 +11,7 @@ from editbench import EditRequest, make_editor
 from editbench.methods.scen import compression
 from editbench.methods.scen.training import prompt_inputs
 from tests.golden_edits import relative
-from tests.zoo import tiny_host
+from tests.zoo import tiny_lm
 
 LAYER = 1
 SUBJECTS = ["Danielle Darrieux", "Toko Yasuda", "Marcel Maupoil", "Edwin", "Anaal Nathrakh", "Autonomous University"]
@@ -25,10 +25,10 @@ IDS = [request.id for request in REQUESTS]
 DENSE = 32 * 48 * 4  # bytes of an expert of the tiny model
 
 
-def scen(host=None, **options):
+def scen(lm=None, **options):
     """An editor whose neurons are as good as given, each for one prompt alone; its answers end by themselves."""
     defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9, "train_eos": True}
-    editor = make_editor("scen", host or tiny_host(), **(defaults | options))
+    editor = make_editor("scen", lm or tiny_lm(), **(defaults | options))
     inputs = editor.inputs([request.prompt for request in REQUESTS])
     given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS)) * 8 - 4)  # (d_ff, 6)
     editor.initial_neurons = dict(zip(IDS, given.T, strict=True))
@@ -40,9 +40,9 @@ def answers(editor):
 
 
 def logits(editor, prompt):
-    ids = editor.host.encode(prompt).ids
+    ids = editor.lm.encode(prompt).ids
     with torch.no_grad(), editor.answering([len(ids) - 1]):
-        return editor.host.model(input_ids=torch.tensor([ids])).logits
+        return editor.lm.model(input_ids=torch.tensor([ids])).logits
 
 
 def same(a, b):
@@ -96,11 +96,11 @@ def test_dense_is_exact():
 def test_compressed_experts_answer_as_the_dense_ones(store):
     dense, small = scen(expert_steps=40), scen(expert_steps=40, expert_store=store)
     dense.edit(REQUESTS)
-    receipt = small.edit(REQUESTS)
+    result = small.edit(REQUESTS)
     assert answers(small) == answers(dense)
-    assert small.footprint().host < dense.footprint().host
+    assert small.footprint().lm < dense.footprint().lm
     if store == "auto":
-        for id, facts in receipt.details["edits"].items():
+        for id, facts in result.details["edits"].items():
             whole = dense.edit([r for r in REQUESTS if r.id == id]).details["edits"][id]
             assert facts["loss"] <= whole["loss"] + 0.05 and facts["bytes"] < DENSE
 
@@ -124,8 +124,8 @@ def test_auto_keeps_an_expert_dense_rather_than_change_its_answer():
         (DENSE - 1, 3 * DENSE + 5, (0, 3)),
     ],
 )
-def test_budgets(tmp_path, device, host, places):
-    editor, plain = scen(device_bytes=device, host_bytes=host, bank_directory=str(tmp_path)), scen()
+def test_budgets(tmp_path, device, lm, places):
+    editor, plain = scen(device_bytes=device, host_bytes=lm, bank_directory=str(tmp_path)), scen()
     for one in (editor, plain):
         one.edit(REQUESTS)
     shelf = editor.bank.shelf
@@ -141,7 +141,7 @@ def test_budgets(tmp_path, device, host, places):
     check()
     assert same(editor.state(), plain.state())
     indices = 2 * 6 * 48 * 4
-    assert editor.footprint().host == sum(places) * DENSE + indices
+    assert editor.footprint().lm == sum(places) * DENSE + indices
     assert editor.footprint().disk == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
@@ -247,18 +247,18 @@ def test_a_bank_of_another_weight_is_refused(tmp_path):
 
 
 def test_deleting_gives_the_unedited_answer_back():
-    host = tiny_host()
-    editor = scen(host)
-    ids = host.encode(REQUESTS[0].prompt).ids
+    lm = tiny_lm()
+    editor = scen(lm)
+    ids = lm.encode(REQUESTS[0].prompt).ids
     with torch.no_grad():
-        before = host.model(input_ids=torch.tensor([ids])).logits
+        before = lm.model(input_ids=torch.tensor([ids])).logits
     editor.edit(REQUESTS[:1])
     assert not torch.equal(logits(editor, REQUESTS[0].prompt), before)
     assert editor.ledger.edited_ids == IDS[:1]
     editor.delete(IDS[0])
     assert editor.ledger.edited_ids == []
     assert torch.equal(logits(editor, REQUESTS[0].prompt), before)
-    assert editor.footprint().host == 0 and len(editor.bank) == 0
+    assert editor.footprint().lm == 0 and len(editor.bank) == 0
     with pytest.raises(ValueError, match="holds no edit 'edit 0'"):
         editor.delete("edit 0")
 
@@ -268,8 +268,8 @@ def test_a_newer_edit_of_the_same_fact_replaces_the_older(tmp_path):
     editor.edit(REQUESTS[:3])
     newer = EditRequest("newer", REQUESTS[1].prompt, SUBJECTS[1], "Galician")
     editor.initial_neurons["newer"] = editor.initial_neurons[IDS[1]]
-    receipt = editor.edit([newer])
-    assert receipt.details["edits"]["newer"]["replaced"] == [IDS[1]]
+    result = editor.edit([newer])
+    assert result.details["edits"]["newer"]["replaced"] == [IDS[1]]
     assert editor.bank.ids == [IDS[0], IDS[2], "newer"] and len(list(tmp_path.iterdir())) == 3
     assert editor.generate(newer.prompt, max_new_tokens=8)[0].strip() == "Galician"
     with pytest.raises(ValueError, match="cannot go back to edit 'edit 1"):
@@ -335,9 +335,9 @@ def test_rolling_back_takes_edits_out_of_the_bank(tmp_path, disk):
 def test_what_neurons_see():
     editor = scen()
     prompts = [request.prompt for request in REQUESTS]
-    assert [one.id for one in editor.recognise(prompts)] == [None] * len(prompts)
+    assert [one.id for one in editor.route(prompts)] == [None] * len(prompts)
     editor.edit(REQUESTS[:3])
-    seen, activations = editor.recognise(prompts), editor.activations(prompts)
+    seen, activations = editor.route(prompts), editor.activations(prompts)
     assert [one.id for one in seen[:3]] == IDS[:3]
     for one, row in zip(seen, activations, strict=True):
         assert one.activation == row.max().item()
@@ -352,21 +352,21 @@ def test_activations_that_round_to_one_are_no_tie():
     with torch.no_grad():
         editor.bank.neurons.copy_(torch.stack([30 * x, 60 * x]) / (x @ x))
     assert editor.activations([prompt]).tolist() == [[1.0, 1.0]]
-    assert editor.recognise([prompt])[0].id == IDS[1]
+    assert editor.route([prompt])[0].id == IDS[1]
     assert editor._routes(x[None]).of == [IDS[1]]
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
 def test_a_prompt_that_is_too_long_loses_its_beginning_before_a_neuron_sees_it(bos):
-    host = tiny_host(bos=bos)
-    editor = scen(host)
+    lm = tiny_lm(bos=bos)
+    editor = scen(lm)
     editor.edit(REQUESTS[:2])
-    text = " ".join([REQUESTS[0].prompt] * host.max_length)
-    ids = host.encode(text).ids
-    kept = [*ids[:bos], *ids[bos - host.max_length :]]
-    assert len(kept) == host.max_length
-    assert torch.equal(editor.inputs([text]), prompt_inputs(host, LAYER, [kept]))
-    assert 0 < editor.recognise([text])[0].activation < 1
+    text = " ".join([REQUESTS[0].prompt] * lm.max_length)
+    ids = lm.encode(text).ids
+    kept = [*ids[:bos], *ids[bos - lm.max_length :]]
+    assert len(kept) == lm.max_length
+    assert torch.equal(editor.inputs([text]), prompt_inputs(lm, LAYER, [kept]))
+    assert 0 < editor.route([text])[0].activation < 1
 
 
 def test_rolling_back_behind_a_replacement_keeps_what_stood_there():

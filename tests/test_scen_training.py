@@ -10,7 +10,7 @@ from editbench.editor import EditError
 from editbench.methods.scen.training import Lessons, initial_neuron, train_experts, train_neurons
 from tests.golden_edits import furthest, relative
 from tests.oracles import scen as oracle
-from tests.zoo import ARCHITECTURES, tiny_host
+from tests.zoo import TINY_ARCHITECTURES, tiny_lm
 
 LAYER = 1
 REQUESTS = [
@@ -20,36 +20,36 @@ REQUESTS = [
 ]
 
 
-def scen(host, **options):
-    return make_editor("scen", host, layer=LAYER, learning_rate=0.01, **options)
+def scen(lm, **options):
+    return make_editor("scen", lm, layer=LAYER, learning_rate=0.01, **options)
 
 
-def row(host, request):
-    return host.encode(request.prompt).ids, [*host.continuation(request.target), host.tokenizer.eos_token_id]
+def row(lm, request):
+    return lm.encode(request.prompt).ids, [*lm.continuation(request.target), lm.tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_experts(architecture):
     dtype = "float32" if architecture.startswith("gemma") else "float64"
-    host = tiny_host(architecture, dtype)
-    rows = [row(host, request) for request in REQUESTS]
-    deltas, losses = train_experts(Lessons(host, LAYER, rows), 5, 0.01)
+    lm = tiny_lm(architecture, dtype)
+    rows = [row(lm, request) for request in REQUESTS]
+    deltas, losses = train_experts(Lessons(lm, LAYER, rows), 5, 0.01)
     for i, (prompt, answer) in enumerate(rows):
-        wanted, wanted_losses = oracle.train_expert(host, LAYER, prompt, answer, 5, 0.01)
+        wanted, wanted_losses = oracle.train_expert(lm, LAYER, prompt, answer, 5, 0.01)
         assert furthest(losses[i], wanted_losses) < 1e-5
         assert relative(deltas[i], wanted) < 1e-3  # GPT-J and Gemma attend in float32
 
 
 @pytest.mark.parametrize("hinge", [False, True])
 def test_neurons(hinge):
-    host = tiny_host("llama", "float64")
-    prompts = [host.encode(request.prompt).ids for request in REQUESTS]
-    editor = scen(host, hinge=hinge, neuron_learning_rate=0.1)
-    receipt = editor.edit(REQUESTS)
+    lm = tiny_lm("llama", "float64")
+    prompts = [lm.encode(request.prompt).ids for request in REQUESTS]
+    editor = scen(lm, hinge=hinge, neuron_learning_rate=0.1)
+    result = editor.edit(REQUESTS)
     for i, request in enumerate(REQUESTS):
-        start = initial_neuron(host.d_ff(LAYER), 0, request.id).double()
-        wanted, losses = oracle.train_neuron(host, LAYER, start, prompts[i], prompts[:i], 20, 0.1, hinge)
-        assert furthest(receipt.details["edits"][request.id]["neuron_losses"], losses) < 1e-9
+        start = initial_neuron(lm.d_ff(LAYER), 0, request.id).double()
+        wanted, losses = oracle.train_neuron(lm, LAYER, start, prompts[i], prompts[:i], 20, 0.1, hinge)
+        assert furthest(result.details["edits"][request.id]["neuron_losses"], losses) < 1e-9
         assert relative(editor.bank.neurons[i], wanted) < 1e-6
 
 
@@ -86,7 +86,7 @@ def test_written_out_gradient_is_autograds(seed, sizes, edits, hinge, scale):
 @pytest.mark.parametrize("batches", [[3], [1, 1, 1], [2, 1]])
 def test_batches_make_no_difference(batches):
     """A batch is trained at once, and gives what its edits give one after the other."""
-    want, found = scen(tiny_host(dtype="float64")), scen(tiny_host(dtype="float64"), edits_at_once=2)
+    want, found = scen(tiny_lm(dtype="float64")), scen(tiny_lm(dtype="float64"), edits_at_once=2)
     for request in REQUESTS:
         want.edit([request])
     rest = list(REQUESTS)
@@ -99,17 +99,17 @@ def test_batches_make_no_difference(batches):
 
 
 def test_the_base_weights_never_change():
-    host = tiny_host()
-    before = {name: p.clone() for name, p in host.model.named_parameters()}
-    editor = scen(host)
+    lm = tiny_lm()
+    before = {name: p.clone() for name, p in lm.model.named_parameters()}
+    editor = scen(lm)
     editor.edit(REQUESTS)
-    assert all(torch.equal(p, before[name]) for name, p in host.model.named_parameters())
-    assert not any(p.requires_grad for p in host.model.parameters())
-    assert not host.mlp_out(LAYER)._forward_hooks
+    assert all(torch.equal(p, before[name]) for name, p in lm.model.named_parameters())
+    assert not any(p.requires_grad for p in lm.model.parameters())
+    assert not lm.mlp_out(LAYER)._forward_hooks
 
 
 def test_the_learning_rate_drops_only_where_asked():
-    same, drop = scen(tiny_host()), scen(tiny_host(), lr_after_first=1e-4)
+    same, drop = scen(tiny_lm()), scen(tiny_lm(), lr_after_first=1e-4)
     for editor in (same, drop):
         editor.edit(REQUESTS[:2])
         editor.edit(REQUESTS[2:])
@@ -122,8 +122,8 @@ def test_the_learning_rate_drops_only_where_asked():
 @pytest.mark.parametrize("options", [{"cosine": True, "neuron_learning_rate": 0.1}, {}])
 def test_generic_negatives_are_silenced(options):
     generic = ["Google works with Microsoft in", "Apple A5 is produced by", "Which language does Marcel Maupoil"]
-    quiet = scen(tiny_host(), negatives=generic, neuron_steps=60, **options)
-    loud = scen(tiny_host(), neuron_steps=60, **options)
+    quiet = scen(tiny_lm(), negatives=generic, neuron_steps=60, **options)
+    loud = scen(tiny_lm(), neuron_steps=60, **options)
     for editor in (quiet, loud):
         editor.edit(REQUESTS[:1])
     assert quiet.activations(generic).max() < 0.5 < loud.activations(generic).max()
@@ -131,17 +131,17 @@ def test_generic_negatives_are_silenced(options):
 
 
 def test_cosine_sees_directions_only():
-    editor = scen(tiny_host(), cosine=True)
+    editor = scen(tiny_lm(), cosine=True)
     editor.edit(REQUESTS)
     assert torch.allclose(editor.bank.inputs.norm(dim=1), torch.ones(3))
 
 
 def test_a_diverged_edit_leaves_nothing_behind():
-    host = tiny_host()
-    editor = scen(host)
+    lm = tiny_lm()
+    editor = scen(lm)
     editor.edit(REQUESTS[:1])
     kept = editor.bank.neurons.clone()
-    host.mlp_out(LAYER).weight.data[0, 0] = float("nan")
+    lm.mlp_out(LAYER).weight.data[0, 0] = float("nan")
     with pytest.raises(EditError, match="b, c failed: the expert's training loss became NaN"):
         editor.edit(REQUESTS[1:])
     assert editor.bank.ids == ["a"] and torch.equal(editor.bank.neurons, kept)
@@ -150,8 +150,8 @@ def test_a_diverged_edit_leaves_nothing_behind():
 @pytest.mark.parametrize("store", ["dense", "lowrank", "quantised"])
 def test_an_expert_that_its_store_cannot_hold_is_refused(store):
     """Trained in float32, kept for a float16 model: 10⁵ is more than float16 has."""
-    host = tiny_host("gpt2", "float16")
-    editor = make_editor("scen", host, layer=LAYER, learning_rate=1e5, expert_steps=1, expert_store=store)
+    lm = tiny_lm("gpt2", "float16")
+    editor = make_editor("scen", lm, layer=LAYER, learning_rate=1e5, expert_steps=1, expert_store=store)
     with pytest.raises(EditError, match=r"a, b, c failed: the expert overflows in torch\.float16"):
         editor.edit(REQUESTS)
     assert len(editor.bank) == len(editor.ledger) == 0
@@ -159,7 +159,7 @@ def test_an_expert_that_its_store_cannot_hold_is_refused(store):
 
 def test_a_neuron_that_is_no_number_is_refused():
     """It would have the largest activation on every prompt, and none of the others would ever answer."""
-    editor = scen(tiny_host())
+    editor = scen(tiny_lm())
     editor.edit(REQUESTS[:1])
     editor.initial_neurons = {"c": torch.full_like(editor.bank.neurons[0], torch.inf)}
     with pytest.raises(EditError, match="edit of c failed: the indexing neuron became NaN or infinite"):
@@ -168,12 +168,12 @@ def test_a_neuron_that_is_no_number_is_refused():
 
 
 def test_refusals():
-    host = tiny_host()
-    editor = scen(host)
+    lm = tiny_lm()
+    editor = scen(lm)
     long = EditRequest("long", "word " * 200 + "is", None, "long")
-    receipt = editor.edit([REQUESTS[0], long])
-    assert receipt.applied == ["a"]
-    assert receipt.skipped["long"].startswith("unsupported: prompt and answer take ")
+    result = editor.edit([REQUESTS[0], long])
+    assert result.applied == ["a"]
+    assert result.skipped["long"].startswith("unsupported: prompt and answer take ")
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_refusals():
 )
 def test_settings_are_checked(setting, words):
     with pytest.raises(ValueError, match=words):
-        make_editor("scen", tiny_host(), **({"layer": LAYER} | setting))
+        make_editor("scen", tiny_lm(), **({"layer": LAYER} | setting))

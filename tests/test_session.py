@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from editbench import single_run
-from editbench.checkpoint import SavedState
-from editbench.editing_loop import Session
+from editbench.checkpoint import RunCheckpoint
+from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
 from editbench.methods.rome import ROME
 from editbench.records import NOT_FINITE, EditError
-from editbench.results import RunStore
+from editbench.results import RunFolder
 from editbench.results.leaderboard import collect, read_row
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, tiny_lm
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
 ROME_SETTINGS = ["method=rome", "method.ridge=0.1", "method.template_lengths=[[3,1]]"]
@@ -24,9 +24,9 @@ ROME_SETTINGS = ["method=rome", "method.ridge=0.1", "method.template_lengths=[[3
 def tiny_folder(tmp_path_factory):
     """A tiny GPT-2 in a folder, as a user has a model."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    host = tiny_host("gpt2")
-    host.model.save_pretrained(folder)
-    host.tokenizer.save_pretrained(folder)
+    lm = tiny_lm("gpt2")
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -74,12 +74,12 @@ def comparable(folder):
 def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
     outcome = single_run.run(make())
     rows = lines(outcome.folder, "scores.jsonl")
-    moments = {(r["moment"], r.get("texts")) for r in rows}
-    assert {("baseline", "plain"), ("immediate", None), ("final", None), ("final", "plain")} <= moments
-    assert sum(r["moment"] == "immediate" for r in rows) == 6
+    stages = {(r["stage"], r.get("texts")) for r in rows}
+    assert {("before", "plain"), ("immediate", None), ("final", None), ("final", "plain")} <= stages
+    assert sum(r["stage"] == "immediate" for r in rows) == 6
     info = json.loads((outcome.folder / "run.json").read_text())
     assert info["status"] == "done"
-    assert info["provenance"]["model"]["hash"] == tiny_host("gpt2").fingerprint
+    assert info["provenance"]["model"]["hash"] == tiny_lm("gpt2").fingerprint
     assert len(list((outcome.folder / "ledger").glob("0*.safetensors"))) == 6
     (row,) = collect(tmp_path / "results")
     assert row["method"] == "rome"
@@ -91,8 +91,8 @@ def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
 def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(make):
     outcome = single_run.run(make("protocol.final_first.default=2"))
     rows = [r for r in lines(outcome.folder, "scores.jsonl") if "record" in r]
-    assert sum(r["moment"] == "immediate" for r in rows) == 6
-    assert [r["position"] for r in rows if r["moment"] == "final"] == [0, 1]
+    assert sum(r["stage"] == "immediate" for r in rows) == 6
+    assert [r["position"] for r in rows if r["stage"] == "final"] == [0, 1]
     info = json.loads((outcome.folder / "run.json").read_text())
     assert info["provenance"]["protocol"]["final_first"] == 2
     assert info["summary"]["final"]["records"]["scored"] == 2
@@ -138,7 +138,7 @@ def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch,
 
 def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
     outcome = single_run.run(make())
-    store = RunStore.open(outcome.folder)
+    store = RunFolder.open(outcome.folder)
     store.set_status("running")
     store.close()
     state = outcome.folder / "ledger" / "state.safetensors"
@@ -150,22 +150,22 @@ def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
 
 def test_other_weights_on_replay_are_noticed(make, tmp_path):
     outcome = single_run.run(make())
-    host = tiny_host("gpt2")
-    host.weight(host.mlp_out_name(1))[0, 0] += 1.0
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0
     folder = tmp_path / "copy"
     shutil.copytree(outcome.folder / "ledger", folder)
     from editbench.ledger import Ledger
     from editbench.registry import make_editor
 
-    editor = make_editor("unedited", host, ledger=Ledger(host, folder))
+    editor = make_editor("unedited", lm, ledger=Ledger(lm, folder))
     with pytest.raises(RuntimeError, match="gives other weights"):
-        SavedState(folder).restore(editor)
+        RunCheckpoint(folder).restore(editor)
 
 
 def test_what_the_unedited_model_says_is_kept_when_preparing_is_interrupted(make, monkeypatch):
     counted = []
-    original = Session._baseline_rows
-    monkeypatch.setattr(Session, "_baseline_rows", lambda self: counted.append(1) or original(self))
+    original = EditingLoop._unedited_rows
+    monkeypatch.setattr(EditingLoop, "_unedited_rows", lambda self: counted.append(1) or original(self))
     with monkeypatch.context() as patch:
         patch.setattr(ROME, "prepare", lambda self, requests: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -179,8 +179,8 @@ def test_what_the_unedited_model_says_is_kept_when_preparing_is_interrupted(make
 def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monkeypatch):
     original = ROME.write
 
-    def write(self, batch, recording, receipt):
-        original(self, batch, recording, receipt)
+    def write(self, batch, transaction, result):
+        original(self, batch, transaction, result)
         if batch[0].id == self.spoiled:
             raise EditError([batch[0].id], "the loss became NaN", NOT_FINITE)
 
@@ -188,7 +188,7 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
     config = make("stream.batch_size=3")
     monkeypatch.setattr(ROME, "spoiled", "1", raising=False)
     outcome = single_run.run(config)
-    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "final" and "record" in r]
     failed = [r for r in final if r["status"] == "failed"]
     assert [r["record"] for r in failed] == ["1"]
     assert failed[0]["scores"] == {}
@@ -205,9 +205,9 @@ def test_an_edit_that_a_later_one_replaces_is_not_scored_on_its_old_target(make,
     rows[4] = {**rows[4], "prompt": f" {rows[1]['prompt']}", "subject": rows[1]["subject"]}
     rows[5] = {**rows[5], "prompt": rows[2]["prompt"], "subject": rows[2]["subject"], "target_new": "Toko " * 200}
     data.write_text(json.dumps(rows))
-    outcome = single_run.run(make("stream.order=file", "stream.checkpoints=[3]"))
-    found = {(r["moment"], r["record"]): r for r in lines(outcome.folder, "scores.jsonl") if "record" in r}
-    assert {r["status"] for (moment, id), r in found.items() if moment != "final" and id != "5"} == {"scored"}
+    outcome = single_run.run(make("stream.order=file", "stream.evaluate_at=[3]"))
+    found = {(r["stage"], r["record"]): r for r in lines(outcome.folder, "scores.jsonl") if "record" in r}
+    assert {r["status"] for (stage, id), r in found.items() if stage != "final" and id != "5"} == {"scored"}
     assert found["final", "1"]["status"] == "skipped"
     assert found["final", "1"]["reason"] == "skipped: overwritten by '4'"
     assert found["final", "2"]["status"] == "scored"  # the edit that would replace it is longer than the model takes
@@ -245,8 +245,8 @@ def test_editors_never_see_probes(make, monkeypatch):
 
 
 def test_checkpoints_are_scored_with_all_records_so_far(make):
-    outcome = single_run.run(make("stream.checkpoints=[2,4]"))
-    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
+    outcome = single_run.run(make("stream.evaluate_at=[2,4]"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "interim" and "record" in r]
     assert [sum(r["edits"] == n for r in rows) for n in (2, 4)] == [2, 4]
 
 
@@ -258,32 +258,32 @@ def test_memory_is_counted(make):
 
 
 def test_checkpoints_by_rule_and_a_sample_of_the_records_so_far(make):
-    outcome = single_run.run(make("stream.checkpoints=every:2", "protocol.retention_sample=3"))
-    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "checkpoint" and "record" in r]
+    outcome = single_run.run(make("stream.evaluate_at=every:2", "protocol.retention_sample=3"))
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "interim" and "record" in r]
     scored = [{r["record"] for r in rows if r["edits"] == n} for n in (2, 4, 6)]
     assert [len(several) for several in scored] == [2, 3, 3]
-    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    final = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "final" and "record" in r]
     assert len(final) == 6
-    config = make("stream.checkpoints=every:2", "protocol.retention_sample=3", results="again")
+    config = make("stream.evaluate_at=every:2", "protocol.retention_sample=3", results="again")
     again = [r for r in lines(single_run.run(config).folder, "scores.jsonl") if "record" in r]
-    assert {r["record"] for r in again if r["edits"] == 4 and r["moment"] == "checkpoint"} == scored[1]
+    assert {r["record"] for r in again if r["edits"] == 4 and r["stage"] == "interim"} == scored[1]
 
 
 def test_how_far_the_model_moved_and_what_the_method_keeps(make):
-    outcome = single_run.run(make("stream.checkpoints=[3]", "stream.edits=4"))
+    outcome = single_run.run(make("stream.evaluate_at=[3]", "stream.edits=4"))
     rows = lines(outcome.folder, "scores.jsonl")
-    drift = {r["moment"]: r["scores"] for r in rows if r.get("texts") == "drift"}
-    host = tiny_host("gpt2")
-    name = host.mlp_out_name(1)
-    before = host.weight(name).double().clone()
+    drift = {r["stage"]: r["scores"] for r in rows if r.get("texts") == "drift"}
+    lm = tiny_lm("gpt2")
+    name = lm.mlp_out_name(1)
+    before = lm.weight(name).double().clone()
     from editbench.ledger import Ledger
 
-    Ledger(host, outcome.folder / "ledger").replay(keep=4)
-    expected = float((host.weight(name).double() - before).norm() / before.norm())
+    Ledger(lm, outcome.folder / "ledger").replay(keep=4)
+    expected = float((lm.weight(name).double() - before).norm() / before.norm())
     assert set(drift["final"]) == {f"weight_change.{name}", "weight_change", "hidden_change"}
     assert drift["final"]["weight_change"] == pytest.approx(expected, rel=1e-6)
     assert drift["final"][f"weight_change.{name}"] == drift["final"]["weight_change"]
-    assert 0 < drift["checkpoint"]["weight_change"] != expected
+    assert 0 < drift["interim"]["weight_change"] != expected
     assert drift["final"]["hidden_change"] > 0
     assert [set(r["scores"]) for r in rows if r.get("texts") == "footprint"] == [{"device", "host", "disk"}] * 2
 
@@ -294,7 +294,7 @@ def test_generated_answers_are_columns_of_every_table(make, tmp_path):
     for name in ("rewrite.generation", "rewrite.generation_contains", "paraphrase.generation", "locality.generation"):
         assert row[f"final.{name}"] is not None
     assert row["final.locality.generation_agreement"] is not None
-    (one, *_) = [r for r in lines(outcome.folder, "scores.jsonl") if r["moment"] == "final" and "record" in r]
+    (one, *_) = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "final" and "record" in r]
     assert all("before" in probe and "said" in probe for probe in one["probes"])
 
 
@@ -302,22 +302,20 @@ def test_generated_answers_are_columns_of_every_table(make, tmp_path):
 def test_too_little_memory_is_an_edit_that_failed(make, monkeypatch, error):
     original = ROME.write
 
-    def write(self, batch, recording, receipt):
-        original(self, batch, recording, receipt)
+    def write(self, batch, transaction, result):
+        original(self, batch, transaction, result)
         if batch[0].id == "1":
             raise error
 
     monkeypatch.setattr(ROME, "write", write)
     outcome = single_run.run(make())
     assert read_row(outcome.folder)["failed"] == 1
-    (row,) = [
-        r for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "failed" and r["moment"] == "final"
-    ]
+    (row,) = [r for r in lines(outcome.folder, "scores.jsonl") if r.get("status") == "failed" and r["stage"] == "final"]
     assert row["reason"].startswith("failed: out of memory: ")
-    host = tiny_host("gpt2")
+    lm = tiny_lm("gpt2")
     from editbench.ledger import Ledger
 
-    ledger = Ledger(host, outcome.folder / "ledger")
+    ledger = Ledger(lm, outcome.folder / "ledger")
     ledger.replay()
     assert len(ledger.edited_ids) == 5 and "1" not in ledger.edited_ids  # nothing of it stayed in the model
 
@@ -333,7 +331,7 @@ def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
 
 def test_a_run_does_not_go_on_with_other_data_or_another_model(make, tmp_path, tiny_folder):
     outcome = single_run.run(make())
-    store = RunStore.open(outcome.folder)
+    store = RunFolder.open(outcome.folder)
     store.set_status("running")
     store.close()
     rows = list(records())
@@ -349,8 +347,8 @@ def test_a_run_whose_first_edits_failed_half_way_can_go_on(make, monkeypatch):
     """A weight that was touched and put back is not an edited weight."""
     write = ROME.write
 
-    def fails(self, batch, recording, receipt):
-        write(self, batch, recording, receipt)
+    def fails(self, batch, transaction, result):
+        write(self, batch, transaction, result)
         if batch[0].id in ("0", "1", "2"):
             raise EditError([batch[0].id], "on purpose")
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench.records import EditRecord, EditRequest, Probe, RecordSet
-from editbench.stream import Checkpoint, Stream, StreamSettings
+from editbench.stream import EvaluationPoint, Stream, StreamSettings
 
 
 def record(id, prompt=None, subject=None, target="Rome"):
@@ -67,19 +67,23 @@ def test_batches_partition_a_permutation(count, options, data):
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 12), data=st.data())
 def test_checkpoints_are_rounded_up_to_batch_ends(count, batch_size, data):
     asked = data.draw(st.lists(st.integers(1, count), max_size=6))
-    stream = build(count, batch_size=batch_size, checkpoints=asked)
+    stream = build(count, batch_size=batch_size, evaluate_at=asked)
     ends = [stream.edits_after(index) for index in range(stream.batch_count)]
-    for checkpoint in stream.checkpoints:
+    for checkpoint in stream.evaluation_points:
         assert checkpoint.edits == ends[checkpoint.batch] == min(e for e in ends if e >= checkpoint.asked[-1])
-        assert stream.checkpoint_after(checkpoint.batch) == checkpoint
-    assert [count for checkpoint in stream.checkpoints for count in checkpoint.asked] == sorted(set(asked))
-    assert [c.edits for c in stream.checkpoints] == sorted({c.edits for c in stream.checkpoints})
+        assert stream.evaluation_point_after(checkpoint.batch) == checkpoint
+    assert [count for checkpoint in stream.evaluation_points for count in checkpoint.asked] == sorted(set(asked))
+    assert [c.edits for c in stream.evaluation_points] == sorted({c.edits for c in stream.evaluation_points})
 
 
 def test_checkpoints_of_one_batch_are_one():
-    stream = build(25, batch_size=10, checkpoints=(25, 1, 7, 11))
-    assert stream.checkpoints == (Checkpoint(0, 10, (1, 7)), Checkpoint(1, 20, (11,)), Checkpoint(2, 25, (25,)))
-    assert build(25, batch_size=10, checkpoints=(7,)).checkpoint_after(1) is None
+    stream = build(25, batch_size=10, evaluate_at=(25, 1, 7, 11))
+    assert stream.evaluation_points == (
+        EvaluationPoint(0, 10, (1, 7)),
+        EvaluationPoint(1, 20, (11,)),
+        EvaluationPoint(2, 25, (25,)),
+    )
+    assert build(25, batch_size=10, evaluate_at=(7,)).evaluation_point_after(1) is None
 
 
 def test_order_is_fixed_for_good():
@@ -116,7 +120,7 @@ def test_fingerprint_covers_order_batches_and_data():
     streams = [build(10, seed=1), build(10, batch_size=2), build(10, edits=9)]
     streams.append(Stream.build(other_data, StreamSettings()))
     assert len({base.fingerprint, *(stream.fingerprint for stream in streams)}) == 5
-    assert base.fingerprint == build(10, checkpoints=(5,)).fingerprint  # looking does not change what is edited
+    assert base.fingerprint == build(10, evaluate_at=(5,)).fingerprint  # looking does not change what is edited
 
 
 # -- conflicts and touched probes --------------------------------------------------------------------------------
@@ -218,9 +222,9 @@ def test_what_says_nothing_in_a_stream(kind, prompt, reason):
         ("St. Louis", "St Louis lies in", True),
     ],
 )
-def test_questions_about_an_edited_subject_in_any_writing(subject, prompt, touched):
+def test_questions_about_an_edited_subject_in_any_writing(subject, prompt, changed_weights):
     stream = stream_of(record(1, f"It is {subject}, they say,", subject))
-    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
+    assert stream.touched_by_stream(Probe("locality", prompt)) is changed_weights
 
 
 def test_edited_subjects():
@@ -251,7 +255,7 @@ def test_edited_subjects():
         ("", False),
     ],
 )
-def test_touched_by_stream(prompt, touched):
+def test_touched_by_stream(prompt, changed_weights):
     stream = stream_of(
         record(1, "Ann Lee lives in", "Ann Lee"),
         record(2, "It was directed by", "It"),
@@ -260,7 +264,7 @@ def test_touched_by_stream(prompt, touched):
         record(5, "Jürgen Müller was", "Jürgen Müller"),
         record(6, "What is no subject at all?"),
     )
-    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
+    assert stream.touched_by_stream(Probe("locality", prompt)) is changed_weights
 
 
 WORDS = ["Aa", "Bb", "Cc", "Dd", "Ee"]
@@ -297,12 +301,12 @@ def test_touched_is_fast():
         ({"edits": 2.0}, r"edits=2\.0 must be a whole number"),
         ({"batch_size": 0}, "batch_size=0 must be a whole number from 1"),
         ({"seed": -1}, "seed=-1 must be a whole number from 0"),
-        ({"checkpoints": (0, 3)}, "checkpoints=0 must be a whole number from 1"),
-        ({"checkpoints": ("3",)}, "checkpoints='3' must be a whole number"),
+        ({"evaluate_at": (0, 3)}, "evaluate_at=0 must be a whole number from 1"),
+        ({"evaluate_at": ("3",)}, "checkpoints='3' must be a whole number"),
         ({"sample": "last"}, "sample='last' is none of first, random"),
         ({"order": "random"}, "order='random' is none of shuffled, file"),
         ({"edits": 11}, "edits=11, but custom has only 10 records; ask for at most 10, or load more"),
-        ({"edits": 5, "checkpoints": (1, 6)}, "checkpoint 6 lies beyond the last of 5 edits"),
+        ({"edits": 5, "interim": (1, 6)}, "checkpoint 6 lies beyond the last of 5 edits"),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from editbench import cli, launch, progress
-from editbench.progress import Bar, LiveView, PlainView, Standing, View, phase, shown_in
+from editbench.progress import Bar, Display, LiveDisplay, LiveStatus, PlainDisplay, phase, shown_in
 from editbench.results.leaderboard import COLUMNS
-from editbench.tracking import Observer
+from editbench.tracking import RunObserver
 from tests.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_tracking import HEADLINE, score, texts
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-STANDING = Standing(
+STANDING = LiveStatus(
     20,
     1,
     {
@@ -43,7 +43,7 @@ def clock(monkeypatch):
 
 
 def live_view(width=100):
-    return LiveView("rome, pocket, seed 0", Console(file=io.StringIO(), force_terminal=True, width=width))
+    return LiveDisplay("rome, pocket, seed 0", Console(file=io.StringIO(), force_terminal=True, width=width))
 
 
 def frame(view):
@@ -69,7 +69,7 @@ def test_a_bar_knows_its_rate_and_the_time_left_in_this_process(clock):
 
 
 def test_bars_go_to_the_view_and_nothing_is_shown_without_a_terminal(capsys):
-    with shown_in(View()) as view:
+    with shown_in(Display()) as view:
         phase("editing")
         with progress.progress("editing", 3, done=1) as advance:
             advance()
@@ -113,7 +113,7 @@ def test_a_frame_shows_what_runs_how_far_it_is_and_where_it_stands(clock, monkey
 @pytest.mark.parametrize("width", [20, 40, 79])
 def test_a_narrow_terminal_loses_nothing(width):
     view = live_view(width)
-    view.phase, view.standing, view.bars = "preparing", STANDING, [Bar("second moments", 12_000)]
+    view.phase, view.standing, view.bars = "preparing", STANDING, [Bar("covariance", 12_000)]
     lines = frame(view)
     assert max(map(len, lines)) <= width
     words = " ".join(lines).split()
@@ -146,16 +146,16 @@ def test_a_dumb_terminal_gets_no_frames(monkeypatch, name, live):
     monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
     assert progress.is_terminal() == live
     with progress.watching("x", live=True) as view:
-        assert isinstance(view, LiveView if live else PlainView)
+        assert isinstance(view, LiveDisplay if live else PlainDisplay)
     with progress.watching("x", live=False) as view:
-        assert isinstance(view, PlainView)
+        assert isinstance(view, PlainDisplay)
 
 
 # -- where there is no terminal ---------------------------------------------------------------------------------------
 
 
 def test_a_log_gets_one_line_in_thirty_seconds(clock, capsys):
-    with shown_in(PlainView("rome, pocket")) as view:
+    with shown_in(PlainDisplay("rome, pocket")) as view:
         phase("editing")
         view.standing = STANDING
         with progress.progress("editing", 50) as advance:
@@ -180,16 +180,16 @@ def test_memory_is_what_is_in_use_now():
 
 
 def test_the_observer_tells_the_view_where_the_run_stands():
-    with shown_in(View()) as view:
-        observer = Observer(headline=HEADLINE)
-        observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [texts("plain", 0, "baseline", perplexity=2.0)])
+    with shown_in(Display()) as view:
+        observer = RunObserver(headline=HEADLINE)
+        observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [texts("plain", 0, "before", perplexity=2.0)])
         observer.edit({"batch": 1, "ids": ["id1", "id2"], "seconds": 1.0, "failed": {"id2": "NaN"}})
         observer.rows([score(0, 2, r=1.0, l=0.5), score(1, 2, r=0.0), score(2, 2, status="failed")])
-        assert view.standing == Standing(
+        assert view.standing == LiveStatus(
             3, 1, {"so far": {"reliability": (0.5, 2), "locality": (0.5, 1)}}, {"plain": (2.0, 2.0)}
         )
-        observer.rows([score(0, 3, "checkpoint", r=1.0)])
-        observer.rows([texts("plain", 3, "checkpoint", perplexity=2.5), texts("drift", 3, weight_change=1.0)])
+        observer.rows([score(0, 3, "interim", r=1.0)])
+        observer.rows([texts("plain", 3, "interim", perplexity=2.5), texts("drift", 3, weight_change=1.0)])
         assert view.standing.means["after 3 edits"] == {"reliability": (1.0, 1)}
         assert view.standing.perplexity == {"plain": (2.0, 2.5)}
         observer.rows([score(0, 3, "final", r=0.0)])
@@ -208,24 +208,24 @@ def result(status, folder="f", **cells):
     ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
 )
 def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
-    desk = launch.Desk(io.StringIO())
+    reporter = launch.JobReporter(io.StringIO())
     for status in statuses:
-        desk.take(result(status))
-    assert desk.exit_status == code
+        reporter.take(result(status))
+    assert reporter.exit_status == code
 
 
 def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
     lines = io.StringIO()
-    desk = launch.Desk(lines, jobs=3)
+    reporter = launch.JobReporter(lines, jobs=3)
     here, elsewhere = result("done", "a"), result("failed", "b", settings='{"layer": 1}')
-    desk.take(here)
-    desk.take_returned([here, elsewhere, None])
-    assert [(strict(line)["folder"], strict(line)["settings"]) for line in lines.getvalue().splitlines()] == [
+    reporter.take(here)
+    reporter.take_returned([here, elsewhere, None])
+    assert [(strict(line)["folder"], strict(line)["method_config"]) for line in lines.getvalue().splitlines()] == [
         ("a", None),
         ("b", {"layer": 1}),
     ]
     assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
-    assert (desk.exit_status, desk.number(1)) == (1, "job 2 of 3")
+    assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_json_is_all_that_scripts_read(place, capsys, monkeypatch):  # noqa: F81
     done = editbench(place, *sweep)
     assert done.returncode == 1 and "layer 9 does not exist" in done.stderr and "\x1b" not in done.stderr
     fine, failed = map(strict, done.stdout.splitlines())
-    assert (fine["status"], fine["done_before"], fine["edits"], fine["settings"]["layer"]) == ("done", False, 2, 1)
+    assert (fine["status"], fine["done_before"], fine["edits"], fine["method_config"]["layer"]) == ("done", False, 2, 1)
     assert fine["reliability_n"] == 2 and fine["reliability_low"] <= fine["reliability"] <= fine["reliability_high"]
     assert (failed["status"], failed["score"]) == ("failed", None) and "layer 9" in failed["reason"]
     assert "method.layer=9" in failed["overrides"] and set(COLUMNS) <= fine.keys() & failed.keys()
@@ -279,7 +279,7 @@ def test_json_is_all_that_scripts_read(place, capsys, monkeypatch):  # noqa: F81
     assert comparison["a"] == fine["folder"]
 
 
-@pytest.mark.parametrize("what", ["methods", "models", "datasets", "scorers"])
+@pytest.mark.parametrize("what", ["methods", "models", "datasets", "metrics"])
 def test_lists_for_scripts_name_what_lists_for_people_do(what, capsys):
     assert cli.main(["list", what, "--json"]) == 0
     names = [strict(line)["name"] for line in capsys.readouterr().out.splitlines()]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from editbench.results.curves import Curves
-from editbench.tracking import Observer, TrackedRun, Tracker, TrackerSettings, open_tracker
+from editbench.tracking import RunObserver, TrackedRun, Tracker, TrackerConfig, open_tracker
 from editbench.tracking.base import NoTracker
 from editbench.tracking.observer import RecordTable, flat_summary
 
@@ -24,15 +24,15 @@ INFO = {
 }
 
 
-def score(position, edits, moment="immediate", status="scored", **scores):
+def score(position, edits, stage="immediate", status="scored", **scores):
     """A score row; ``r`` is the rewrite's score, ``l`` locality's."""
     named = {"rewrite.exact": scores.get("r"), "locality.same": scores.get("l")}
-    row = {"moment": moment, "edits": edits, "batch": 0, "record": f"id{position}", "position": position}
+    row = {"stage": stage, "edits": edits, "batch": 0, "record": f"id{position}", "position": position}
     return {**row, "status": status, "scores": {k: v for k, v in named.items() if v is not None}}
 
 
-def texts(name, edits, moment="final", **scores):
-    return {"moment": moment, "edits": edits, "batch": 0, "texts": name, "scores": scores}
+def texts(name, edits, stage="final", **scores):
+    return {"stage": stage, "edits": edits, "batch": 0, "texts": name, "scores": scores}
 
 
 def tracked(folder, **info):
@@ -68,12 +68,12 @@ def test_edit_rows_give_seconds_an_edit_and_count_what_was_not_edited():
 
 def test_a_look_back_in_several_parts_is_one_point_with_texts_and_drift():
     curves = Curves(HEADLINE)
-    assert curves.rows([score(0, 4, "checkpoint", r=1.0)]) == {}
-    assert curves.rows([score(1, 4, "checkpoint", r=0.5)]) == {}
+    assert curves.rows([score(0, 4, "interim", r=1.0)]) == {}
+    assert curves.rows([score(1, 4, "interim", r=0.5)]) == {}
     rows = [
-        texts("plain", 4, "checkpoint", perplexity=3.5, tokens=10),
-        texts("drift", 4, "checkpoint", weight_change=0.125, hidden_change=None),
-        texts("footprint", 4, "checkpoint", device=7),
+        texts("plain", 4, "interim", perplexity=3.5, tokens=10),
+        texts("drift", 4, "interim", weight_change=0.125, hidden_change=None),
+        texts("footprint", 4, "interim", device=7),
     ]
     expected = {"retained/reliability": 0.75, "perplexity/plain": 3.5, "drift/weight_change": 0.125}
     assert curves.rows(rows) == {4: {**expected, "footprint/device": 7.0}}
@@ -85,7 +85,7 @@ def test_a_look_back_in_several_parts_is_one_point_with_texts_and_drift():
 
 def test_the_table_has_one_row_a_record_with_both_moments():
     table = RecordTable()
-    table.add([score(1, 2, r=1.0), score(0, 2, r=0.5), texts("plain", 0, "baseline", perplexity=1.0)])
+    table.add([score(1, 2, r=1.0), score(0, 2, r=0.5), texts("plain", 0, "before", perplexity=1.0)])
     table.add([score(0, 4, "final", r=0.0), {**score(1, 4, "final", status="failed"), "reason": "NaN"}])
     assert table.rows() == [
         {
@@ -145,9 +145,9 @@ class Recorder(Tracker):
 
 def test_calls_come_in_the_order_of_the_run(tmp_path):
     recorder = Recorder()
-    with Observer(recorder, HEADLINE, memory=lambda: {"peak_rss_bytes": 9, "peak_cuda_bytes": 0}) as observer:
+    with RunObserver(recorder, HEADLINE, memory=lambda: {"peak_rss_bytes": 9, "peak_cuda_bytes": 0}) as observer:
         observer.start(tracked(tmp_path))
-        observer.rows([texts("plain", 0, "baseline", perplexity=3.0)])
+        observer.rows([texts("plain", 0, "before", perplexity=3.0)])
         observer.edit({"batch": 0, "ids": ["id0"], "seconds": 0.5})
         observer.rows([score(0, 1, r=1.0)])
         observer.done({"final": None}, {"edit_seconds": 0.5})
@@ -164,7 +164,7 @@ def test_calls_come_in_the_order_of_the_run(tmp_path):
 
 def test_a_resumed_run_goes_on_with_its_running_means():
     recorder = Recorder()
-    observer = Observer(recorder, HEADLINE)
+    observer = RunObserver(recorder, HEADLINE)
     observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [score(0, 1, r=1.0)])
     assert recorder.calls == []
     observer.edit({"batch": 1, "ids": ["id1"], "seconds": 1.0})
@@ -176,14 +176,14 @@ def test_a_resumed_run_goes_on_with_its_running_means():
 @pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")])
 def test_an_error_closes_the_run_with_its_status_and_goes_on_up(error, status):
     recorder = Recorder()
-    with pytest.raises(type(error)), Observer(recorder, HEADLINE):
+    with pytest.raises(type(error)), RunObserver(recorder, HEADLINE):
         raise error
     assert recorder.calls[-1][1] == status
     assert type(error).__name__ in recorder.calls[-1][2]["reason"]
 
 
 def test_rows_that_cannot_be_read_do_not_end_a_run(caplog):
-    observer = Observer(Recorder(), HEADLINE)
+    observer = RunObserver(Recorder(), HEADLINE)
     for _ in range(3):
         observer.rows([{"nonsense": True}])
         observer.edit({})
@@ -196,8 +196,8 @@ def test_rows_that_cannot_be_read_do_not_end_a_run(caplog):
 def test_without_a_tracker_nothing_is_imported():
     code = """
 import sys
-from editbench.tracking import Observer, TrackerSettings, open_tracker
-observer = Observer(open_tracker(TrackerSettings()))
+from editbench.tracking import Observer, TrackerConfig, open_tracker
+observer = Observer(open_tracker(TrackerConfig()))
 observer.edit({"ids": [], "seconds": 0.0}); observer.rows([]); observer.finish("done")
 print(sorted({"wandb", "tensorboard", "trackio", "torch", "numpy"} & set(sys.modules)))
 """
@@ -215,15 +215,15 @@ print(sorted({"wandb", "tensorboard", "trackio", "torch", "numpy"} & set(sys.mod
 )
 def test_wrong_settings_are_said(settings, message):
     with pytest.raises(ValueError, match="^" + message.replace("?", r"\?")):
-        open_tracker(TrackerSettings(**settings))
+        open_tracker(TrackerConfig(**settings))
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio"])
 def test_a_missing_package_names_the_extra(monkeypatch, name):
     monkeypatch.setattr("editbench.tracking.background.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"pip install 'editbench\[{name}\]'"):
-        open_tracker(TrackerSettings(name=name))
+        open_tracker(TrackerConfig(name=name))
 
 
 def test_none_is_free():
-    assert isinstance(open_tracker(TrackerSettings()), NoTracker)
+    assert isinstance(open_tracker(TrackerConfig()), NoTracker)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from editbench.tracking import Observer, Tracker, TrackerSettings
-from editbench.tracking.background import Guarded
+from editbench.tracking import RunObserver, Tracker, TrackerConfig
+from editbench.tracking.background import BackgroundTracker
 from tests.test_tracking import HEADLINE, Recorder, score, tracked
 
 
@@ -46,13 +46,15 @@ class Hanging(Recorder):
 
 
 def guarded(backend, **settings):
-    return Guarded(backend, TrackerSettings(name="test", **{"start_seconds": 5.0, "finish_seconds": 5.0, **settings}))
+    return BackgroundTracker(
+        backend, TrackerConfig(name="test", **{"start_seconds": 5.0, "finish_seconds": 5.0, **settings})
+    )
 
 
 def show_a_run(tracker, folder, edits=20):
     """Everything that a run calls; the seconds that it took."""
     begun = time.monotonic()
-    with Observer(tracker, HEADLINE) as observer:
+    with RunObserver(tracker, HEADLINE) as observer:
         observer.start(tracked(folder))
         for i in range(edits):
             observer.edit({"batch": i, "ids": [f"id{i}"], "seconds": 0.1})

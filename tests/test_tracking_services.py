@@ -15,10 +15,10 @@ import textwrap
 import pytest
 
 from editbench import compose, single_run
-from editbench.tracking import Observer, TrackerSettings, open_tracker
+from editbench.tracking import RunObserver, TrackerConfig, open_tracker
 from tests.test_session import records
 from tests.test_tracking import HEADLINE, score, texts, tracked
-from tests.zoo import LINES, tiny_host
+from tests.zoo import LINES, tiny_lm
 
 RELIABILITY = [(1, 1.0), (2, 0.5), (3, 0.5)]
 
@@ -42,10 +42,10 @@ def warnings(caplog):
 
 def show_three_edits(folder, **settings):
     """Three edits with reliability 1, 0 and a half, shown by the real client."""
-    settings = TrackerSettings(**{"finish_seconds": 60.0, "tags": ["mine"], **settings})
-    with Observer(open_tracker(settings), HEADLINE, memory=lambda: {"peak_rss_bytes": 9}) as observer:
+    settings = TrackerConfig(**{"finish_seconds": 60.0, "tags": ["mine"], **settings})
+    with RunObserver(open_tracker(settings), HEADLINE, memory=lambda: {"peak_rss_bytes": 9}) as observer:
         observer.start(tracked(folder))
-        observer.rows([texts("plain", 0, "baseline", perplexity=3.0)])
+        observer.rows([texts("plain", 0, "before", perplexity=3.0)])
         for i, value in enumerate((1.0, 0.0, 0.5)):
             observer.edit({"batch": i, "ids": [f"id{i}"], "seconds": 0.5})
             observer.rows([score(i, i + 1, r=value)])
@@ -105,7 +105,7 @@ class Synced:
 def offline_runs(folder):
     import wandb
 
-    wandb.teardown()  # its service writes for a moment longer; it also ends with the process
+    wandb.teardown()  # its service writes for a stage longer; it also ends with the process
     return [Synced(found) for found in sorted(folder.glob("wandb/offline-run-*"))]
 
 
@@ -160,14 +160,14 @@ def test_wandb_disabled_writes_nothing(tmp_path):
 
 
 def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
-    host, data, text = tiny_host("gpt2"), tmp_path / "data.json", tmp_path / "plain.txt"
-    host.model.save_pretrained(tmp_path / "tiny")
-    host.tokenizer.save_pretrained(tmp_path / "tiny")
+    lm, data, text = tiny_lm("gpt2"), tmp_path / "data.json", tmp_path / "plain.txt"
+    lm.model.save_pretrained(tmp_path / "tiny")
+    lm.tokenizer.save_pretrained(tmp_path / "tiny")
     data.write_text(json.dumps(list(records())))
     text.write_text("\n".join(LINES))
     common = ["method=finetune", "method.layer=1", "method.steps=2", f"model.path={tmp_path / 'tiny'}"]
     common += [f"dataset.path={data}", f"dataset.plain_path={text}", f"cache={tmp_path / 'cache'}"]
-    common += ["stream.edits=4", "stream.batch_size=2", "stream.checkpoints=[2]"]
+    common += ["stream.edits=4", "stream.batch_size=2", "stream.evaluate_at=[2]"]
 
     plain = single_run.run(compose.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
     tracker = ["tracker=wandb", "tracker.mode=offline", "tracker.finish_seconds=60", "tracker.group=sweep"]
@@ -180,7 +180,7 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
         ).read_text()
     [synced] = offline_runs(shown)
     rows = [json.loads(line) for line in (shown / "scores.jsonl").read_text().splitlines()]
-    at_end = [row["scores"]["rewrite.exact_match"] for row in rows if row["moment"] == "final" and "record" in row]
+    at_end = [row["scores"]["rewrite.exact_match"] for row in rows if row["stage"] == "final" and "record" in row]
     assert synced.curve("retained/reliability")[-1] == (4, pytest.approx(sum(at_end) / 4))
     assert [step for step, _ in synced.curve("immediate/reliability")] == [2, 4]
     assert [step for step, _ in synced.curve("perplexity/plain")] == [0, 2, 4]

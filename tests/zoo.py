@@ -1,6 +1,6 @@
 """Tiny random models of every supported architecture, with a small byte-level BPE tokenizer, for all tests.
 
-    host = tiny_host("gemma2", "float64", bos=True)
+    host = tiny_lm("gemma2", "float64", bos=True)
 
 Each call gives a fresh copy, so a test may edit it; what is costly is made once a session. The same arguments give the
 same weights. Weights are large enough (``SCALE``) that answers differ between prompts, biases and norms are not at
@@ -14,7 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from editbench.model.language_model import DTYPES, Host
+from editbench.model.language_model import DTYPES, LanguageModel
 
 SCALE = 0.2
 WINDOW = 8
@@ -66,15 +66,15 @@ _CONFIGS = {
     "opt": (transformers.OPTConfig, _OPT),
     "opt-post": (transformers.OPTConfig, {**_OPT, "do_layer_norm_before": False}),
 }
-ARCHITECTURES = tuple(_CONFIGS)
+TINY_ARCHITECTURES = tuple(_CONFIGS)
 
 
-def tiny_host(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES, layers=LAYERS):
-    """A fresh host with a random model.
+def tiny_lm(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES, layers=LAYERS):
+    """A fresh model with a random model.
 
     Args:
-        architecture: One of ``ARCHITECTURES``.
-        dtype: As in ``Host.load``. All dtypes round the same float64 weights.
+        architecture: One of ``TINY_ARCHITECTURES``.
+        dtype: As in ``LanguageModel.load``. All dtypes round the same float64 weights.
         bos: Whether the tokenizer puts a BOS token before every prompt.
         attention: "sdpa", "eager" or None, the architecture's own choice (GPT-J has no "sdpa").
         seed: Seed of the weights.
@@ -83,7 +83,7 @@ def tiny_host(architecture="gpt2", dtype="float32", *, bos=False, attention=None
     """
     model, tokenizer = _built(architecture, bos, attention, seed, tuple(lines), layers)
     model = copy.deepcopy(model).to(DTYPES[dtype])
-    return Host(model, copy.deepcopy(tokenizer), name=f"tiny-{architecture}")
+    return LanguageModel(model, copy.deepcopy(tokenizer), name=f"tiny-{architecture}")
 
 
 def tiny_tokenizer(*, bos=False, lines=LINES, vocabulary=400):

@@ -76,11 +76,11 @@ def load_texts(path: str | Path) -> list[str]:
     Raises:
         RecordError: If the file or one of its rows cannot be used.
     """
-    from editbench.datasets.base import Settings, harvest
+    from editbench.datasets.base import Settings, parse_rows
     from editbench.datasets.files import read_texts
     from editbench.datasets.loading import PLAIN
 
-    return [passage.text for passage in harvest(read_texts(path), PLAIN, Settings(), "raise").passages]
+    return [passage.text for passage in parse_rows(read_texts(path), PLAIN, Settings(), "raise").passages]
 
 
 def find(name: str) -> Dataset[Any]:

@@ -12,7 +12,7 @@ from editbench.records import (
     SUBJECT_FACT,
     EditRecord,
     EditRequest,
-    Essay,
+    GenerationPrompts,
     Passage,
     Probe,
     RecordError,
@@ -81,17 +81,17 @@ class Dataset(Generic[S]):
         name: As registered ("counterfact").
         settings: Settings class.
         schemas: Layouts, told apart by their fields.
-        in_pocket: Whether the embedded world has it.
+        has_pocket_version: Whether the embedded world has it.
     """
 
     name: str
     settings: type[S]
     schemas: tuple[Schema[S], ...]
-    in_pocket: bool = True
+    has_pocket_version: bool = True
 
 
 @dataclass
-class Harvest:
+class ParsedRows:
     """What the rows of one file yielded, in file order."""
 
     records: list[EditRecord] = field(default_factory=list)
@@ -112,9 +112,9 @@ class Harvest:
                 self.skipped.append(item)
 
 
-def harvest(
+def parse_rows(
     rows: Iterable[Row | RowError], schemas: Sequence[Schema[S]], settings: S, on_error: str, limit: int | None = None
-) -> Harvest:
+) -> ParsedRows:
     """Parse rows until they end, or until there are ``limit`` edit records.
 
     Records that are none (:class:`SkippedRecord`) are listed whatever ``on_error`` is.
@@ -123,7 +123,7 @@ def harvest(
         RowError: Under ``on_error="raise"``, at the first record that cannot be used.
         RecordError: If the file as a whole cannot be read.
     """
-    gathered = Harvest()
+    gathered = ParsedRows()
     seen: dict[str, str] = {}  # id -> where
     for row in rows:
         try:
@@ -227,14 +227,14 @@ def edit_record(
         reason = f"record {request.id!r}: the new answer {target!r} is a true one already, there is nothing to edit"
         return SkippedRecord(row.where, reason)
     asked, left_out = sift(request, probes)
-    return EditRecord(request, asked, _essay(row), left_out)
+    return EditRecord(request, asked, _free_text(row), left_out)
 
 
-def _essay(row: Row) -> Essay | None:
+def _free_text(row: Row) -> GenerationPrompts | None:
     prompts = row.texts("generation_prompts") if row.has("generation_prompts") else []
     if not prompts:
         return None
-    return Essay(tuple(prompts), tuple(row.texts("snippets")) if row.has("snippets") else ())
+    return GenerationPrompts(tuple(prompts), tuple(row.texts("snippets")) if row.has("snippets") else ())
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:

@@ -57,5 +57,5 @@ CUSTOM = Dataset(
     name="custom",
     settings=Settings,
     schemas=(Schema("custom records", ("prompt", "target"), _custom),),
-    in_pocket=False,
+    has_pocket_version=False,
 )

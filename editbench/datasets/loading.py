@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from editbench.datasets.base import Harvest, S, Schema, Settings, harvest
+from editbench.datasets.base import ParsedRows, S, Schema, Settings, parse_rows
 from editbench.datasets.files import make_row, read_rows, read_texts
 from editbench.records import PARAPHRASE, UNRELATED, EditRecord, EditRequest, Passage, Probe, RecordError, RecordSet
 
@@ -32,28 +32,28 @@ def load_dataset(dataset: Dataset[S], path: str | Path, settings: S, *, on_error
         RecordError: If a record, or a file, cannot be used.
         ValueError: If the embedded world is asked for a dataset that it does not have.
     """
-    in_pocket = str(path) == POCKET
-    if in_pocket and not dataset.in_pocket:
+    has_pocket_version = str(path) == POCKET
+    if has_pocket_version and not dataset.has_pocket_version:
         raise ValueError(f"the embedded world has no {dataset.name} records; give the path of a file")
-    rows = _pocket_rows(dataset.name, settings.pocket_seed) if in_pocket else read_rows(path)
-    main = harvest(rows, dataset.schemas, settings, on_error, limit)
+    rows = _pocket_rows(dataset.name, settings.pocket_seed) if has_pocket_version else read_rows(path)
+    main = parse_rows(rows, dataset.schemas, settings, on_error, limit)
     _refuse_empty(path, "record", len(main.records), main)
     texts = {"accurate": tuple(main.passages)} if main.passages else {}
     skipped = list(main.skipped)
 
-    sources = _pocket_texts(settings.pocket_seed) if in_pocket else {}
+    sources = _pocket_texts(settings.pocket_seed) if has_pocket_version else {}
     for kind in ("accurate", "plain"):
         given = getattr(settings, f"{kind}_path", None)
         if given is not None:
             sources[kind] = given, read_texts(given)
     for kind, (source, text_rows) in sources.items():
-        found = harvest(text_rows, ACCURATE if kind == "accurate" else PLAIN, Settings(), on_error)
+        found = parse_rows(text_rows, ACCURATE if kind == "accurate" else PLAIN, Settings(), on_error)
         _refuse_empty(source, "text", len(found.passages), found)
         texts[kind] = tuple(found.passages)
         skipped += found.skipped
 
     texts = {name: tuple(formatted(one, settings.prompt_format) for one in several) for name, several in texts.items()}
-    records = tuple(pose(record, settings) for record in main.records)
+    records = tuple(apply_format(record, settings) for record in main.records)
     unrelated, prompt_format = _unrelated(settings, on_error, skipped), settings.prompt_format
     digest = fingerprint(records, texts, unrelated)
     return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated, prompt_format)
@@ -65,7 +65,7 @@ def _unrelated(settings: Settings, on_error: str, skipped: list[SkippedRecord]) 
     if source is None:
         return ()
     rows = _pocket_rows("unrelated", settings.pocket_seed) if source == POCKET else read_rows(source)
-    found = harvest(rows, QUESTIONS, Settings(), on_error)
+    found = parse_rows(rows, QUESTIONS, Settings(), on_error)
     _refuse_empty(source, "question", len(found.probes), found)
     skipped += found.skipped
     return tuple(formatted(probe, settings.prompt_format) for probe in found.probes)
@@ -81,8 +81,8 @@ def fingerprint(
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
         probes = [[probe.kind, probe.prompt, probe.target] for probe in record.probes]
         digest.update(_line(["record", fields, probes]))
-        if record.essay is not None:
-            digest.update(_line(["essay", list(record.essay.prompts), list(record.essay.references)]))
+        if record.free_text is not None:
+            digest.update(_line(["free_text", list(record.free_text.prompts), list(record.free_text.references)]))
     for name in sorted(texts):
         for passage in texts[name]:
             digest.update(_line(["text", name, passage.prompt, passage.text]))
@@ -95,7 +95,7 @@ def _line(value: list[object]) -> bytes:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _refuse_empty(path: str | Path, what: str, count: int, found: Harvest) -> None:
+def _refuse_empty(path: str | Path, what: str, count: int, found: ParsedRows) -> None:
     if count:
         return
     if not found.skipped:
@@ -127,18 +127,18 @@ def _pocket_texts(seed: int) -> dict[str, tuple[str | Path, Iterator[Row | RowEr
 Asked = TypeVar("Asked", EditRequest, Probe, Passage)
 
 
-def pose(record: EditRecord, settings: Settings) -> EditRecord:
+def apply_format(record: EditRecord, settings: Settings) -> EditRecord:
     """The record as it is asked: ``prompt_format`` around every prompt of it, and no more than ``paraphrases``."""
     probes, asked = [], 0
     for probe in record.probes:
         asked += probe.kind == PARAPHRASE
         if probe.kind != PARAPHRASE or settings.paraphrases is None or asked <= settings.paraphrases:
             probes.append(formatted(probe, settings.prompt_format))
-    essay = record.essay
-    if essay is not None:
-        essay = replace(essay, prompts=tuple(in_format(settings.prompt_format, p) for p in essay.prompts))
+    free_text = record.free_text
+    if free_text is not None:
+        free_text = replace(free_text, prompts=tuple(in_format(settings.prompt_format, p) for p in free_text.prompts))
     request = formatted(record.request, settings.prompt_format)
-    return replace(record, request=request, probes=tuple(probes), essay=essay)
+    return replace(record, request=request, probes=tuple(probes), free_text=free_text)
 
 
 def formatted(asked: Asked, prompt_format: str) -> Asked:

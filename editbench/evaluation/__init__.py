@@ -5,9 +5,9 @@ masks.py        attention masks for such rows, and which models take them
 forward.py      where the model runs on given answers: `Query` to `Answer`
 generation.py   the other place: what it says by itself
 wording.py      what counts as the same answer in generated text
-essays.py       free text: fluency, and likeness to references
+free texts.py       free text: fluency, and likeness to references
 questions.py    which questions a record puts, and which answer is right
-scorers.py      answers to numbers, by name and version
+metrics.py      answers to numbers, by name and version
 perplexity.py   texts to perplexities
 drift.py        how far hidden states and weights have moved
 baseline.py     the unedited model's answers, cached
@@ -20,29 +20,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editbench.evaluation.evaluator import Evaluator
-    from editbench.evaluation.metrics import Scorer, get_scorer, list_scorers
-    from editbench.evaluation.unedited import Baseline, compute_baseline
+    from editbench.evaluation.metrics import Metric, get_metric, list_metrics
+    from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
     from editbench.model.generation import Generation
     from editbench.model.likelihood import Answer, Query, answer
 
 _PUBLIC = {
     "Answer": "editbench.model.likelihood",
-    "Baseline": "editbench.evaluation.unedited",
+    "UneditedAnswers": "editbench.evaluation.unedited",
     "Evaluator": "editbench.evaluation.evaluator",
     "Generation": "editbench.model.generation",
     "Query": "editbench.model.likelihood",
-    "Scorer": "editbench.evaluation.metrics",
+    "Metric": "editbench.evaluation.metrics",
     "answer": "editbench.model.likelihood",
-    "compute_baseline": "editbench.evaluation.unedited",
-    "get_scorer": "editbench.evaluation.metrics",
-    "list_scorers": "editbench.evaluation.metrics",
+    "ask_unedited": "editbench.evaluation.unedited",
+    "get_metric": "editbench.evaluation.metrics",
+    "list_metrics": "editbench.evaluation.metrics",
 }
-__all__ = ["Answer", "Baseline", "Evaluator", "Generation", "Query", "Scorer", "answer", "compute_baseline"]
-__all__ += ["get_scorer", "list_scorers"]
+__all__ = ["Answer", "UneditedAnswers", "Evaluator", "Generation", "Query", "Metric", "answer", "ask_unedited"]
+__all__ += ["get_metric", "list_metrics"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the scorers can be listed without torch."""
+    """Import on first use: the metrics can be listed without torch."""
     if name in _PUBLIC:
         import importlib
 

@@ -12,7 +12,7 @@ from collections import Counter
 from editbench.words import nfc, words
 
 VERSION = 2
-"""Changes with what counts as the same answer; the scorers that compare texts have it as their version."""
+"""Changes with what counts as the same answer; the metrics that compare texts have it as their version."""
 
 _MARKS = re.compile(r"(?:(?P<always>[。！？｡।॥؟۔]+)|[.!?]+)[\"'”’」』）)\]]*")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
     from editbench.records import Passage
 
@@ -27,7 +27,7 @@ TEXTS, TOKENS = 32, 64
 
 
 @torch.no_grad()
-def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
+def last_hidden(lm: LanguageModel, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
     """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
 
     An editor chooses what answers at the end of a text's first half (:func:`~editbench.model.packed_targets.lead_of`).
@@ -35,16 +35,16 @@ def last_hidden(host: Host, passages: Sequence[Passage], editor: Answering | Non
     Returns:
         (N, d), float64, on the CPU, in the order of the texts.
     """
-    texts = dict.fromkeys(tuple(host.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS])
-    bos = host.tokenizer.bos_token_id
+    texts = dict.fromkeys(tuple(lm.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS])
+    bos = lm.tokenizer.bos_token_id
     rows = [Row(ids, ((0,),), lead_of(ids, bos)) for ids in texts if ids]  # a target of one token takes no column
     found: dict[Row, Tensor] = {}
-    for batch in batches(rows, CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS):
-        layout = lay_out(batch, side="right", pad_id=host.pad_id, device=host.device)
+    for batch in batches(rows, CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS):
+        layout = lay_out(batch, side="right", pad_id=lm.pad_id, device=lm.device)
         with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
-            hidden = host.decoder(
+            hidden = lm.decoder(
                 input_ids=layout.input_ids,
-                attention_mask=attention_mask(host, layout),
+                attention_mask=attention_mask(lm, layout),
                 position_ids=layout.position_ids,
                 use_cache=False,
             ).last_hidden_state  # (B, T, d)

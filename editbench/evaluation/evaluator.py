@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation import fluency
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.metrics import Evidence, get_scorer, list_scorers
+from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import questions
 from editbench.model.generation import Generation, generate
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.evaluation.fluency import Writing
+    from editbench.evaluation.fluency import GeneratedTexts
     from editbench.evaluation.general_ability.base import Ability, AbilityTest
     from editbench.evaluation.questions import Question
-    from editbench.evaluation.unedited import Baseline
+    from editbench.evaluation.unedited import UneditedAnswers
     from editbench.model.generation import Said
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answer, Answering
-    from editbench.records import EditRecord, Passage, Probe, Recognition
+    from editbench.records import EditRecord, Passage, Probe, Route
 
 _UNSCORED = ("unsupported", "failed", "skipped")
 
@@ -40,23 +40,23 @@ def never(probe: Probe) -> str | None:
 
 @dataclass
 class _Examination:
-    """One record on its way: what is asked, why other things are not, the evidence by question, and the essay."""
+    """One record on its way: what is asked, why other things are not, the evidence by question, and the free_text."""
 
     record: EditRecord
     position: int
     questions: list[Question]
     prompts: list[str]
     left_out: Counter[str]
-    evidence: list[Evidence] = field(default_factory=list)
-    writing: Writing | None = None
+    evidence: list[ProbeAnswers] = field(default_factory=list)
+    writing: GeneratedTexts | None = None
 
 
 class Evaluator:
-    """Scores a host, edited or not, on records and texts.
+    """Scores a model, edited or not, on records and texts.
 
     Attributes:
-        scorers: The scorers that are applied to every question.
-        essay_scorers: The scorers that are applied to each record's free text.
+        metrics: The metrics that are applied to every question.
+        free_text_metrics: The metrics that are applied to each record's free text.
         texts: Text collections by name.
         unrelated: Questions of no record.
         ability: Tests of general ability.
@@ -64,10 +64,10 @@ class Evaluator:
 
     def __init__(
         self,
-        host: Host,
+        lm: LanguageModel,
         *,
-        baseline: Baseline | None = None,
-        scorers: Sequence[str] | None = None,
+        unedited: UneditedAnswers | None = None,
+        metrics: Sequence[str] | None = None,
         texts: Mapping[str, Sequence[Passage]] | None = None,
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
@@ -81,33 +81,33 @@ class Evaluator:
         """Set up.
 
         Args:
-            host: The model.
-            baseline: The unedited model's answers to all records that will be scored. Without it there is no
+            lm: The model.
+            unedited: The unedited model's answers to all records that will be scored. Without it there is no
                 agreement.
-            scorers: Names; all scorers by default.
+            metrics: Names; all metrics by default.
             texts: Text collections for perplexity.
             unrelated: Questions of no record.
             ability: Tests of general ability.
             sentences: Whether the records' targets are sentences, whose perplexity is a row "edited" of the texts.
             left_out: Why a probe is not asked; it is counted under its kind and that reason. None: it is asked.
-            generation: How text is generated, for the scorers that look at it; greedy by default. Its seed is that of
-                the essays.
-            references: Texts that essays are compared with, of all records: their document frequencies.
+            generation: How text is generated, for the metrics that look at it; greedy by default. Its seed is that of
+                the free texts.
+            references: Texts that free texts are compared with, of all records: their document frequencies.
             max_tokens: Tokens kept of each text.
             tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
 
         Raises:
-            ValueError: Unknown scorer (with a did-you-mean).
+            ValueError: Unknown metric (with a did-you-mean).
         """
-        self.host = host
-        self.baseline = baseline
-        wanted = list_scorers() if scorers is None else [get_scorer(name) for name in scorers]
-        self.scorers = [scorer for scorer in wanted if scorer.on == "probe"]
-        self.essay_scorers = [scorer for scorer in wanted if scorer.on == "essay"]
+        self.lm = lm
+        self.unedited = unedited
+        wanted = list_metrics() if metrics is None else [get_metric(name) for name in metrics]
+        self.metrics = [metric for metric in wanted if metric.on == "probe"]
+        self.free_text_metrics = [metric for metric in wanted if metric.on == "free_text"]
         self.texts = dict(texts or {})
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
-        self._too_long = cache(lambda question: question.too_long(host))
+        self._too_long = cache(lambda question: question.too_long(lm))
         self._unasked = Counter(why for question in unrelated if (why := self._unanswerable(question)))
         self.unrelated = tuple(question for question in unrelated if not self._unanswerable(question))
         self.ability = tuple(ability)
@@ -124,7 +124,7 @@ class Evaluator:
         self,
         records: Sequence[tuple[EditRecord, int]],
         *,
-        moment: str,
+        stage: str,
         edits: int,
         batch: int,
         editor: Answering | None = None,
@@ -134,7 +134,7 @@ class Evaluator:
 
         Args:
             records: Records with their position in the stream.
-            moment: When this is: "baseline", "immediate", "checkpoint" or "final".
+            stage: When this is: "before", "immediate", "interim" or "final".
             edits: Edits in the model.
             batch: Index of the last batch.
             editor: The editor at work, if there is one.
@@ -147,10 +147,10 @@ class Evaluator:
         Raises:
             ValueError: The baseline was computed for other records.
         """
-        if self._rewritten_at != (moment, edits):
-            self._rewritten_at, self._rewrites = (moment, edits), []
+        if self._rewritten_at != (stage, edits):
+            self._rewritten_at, self._rewrites = (stage, edits), []
         reasons = {**self._unsupported(record for record, _ in records), **(unsupported or {})}
-        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
         self._ask(examined, editor)
         self._have_written(examined, editor)
@@ -160,17 +160,17 @@ class Evaluator:
             for record, position in records
         ]
 
-    def score_texts(self, moment: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
+    def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
         """Score the text collections as the model stands now: one row for each.
 
         Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
-        :meth:`score` scored at this moment, given their prompts; and with accurate and plain texts "mean_of_three",
+        :meth:`score` scored at this stage, given their prompts; and with accurate and plain texts "mean_of_three",
         their mean as SCEN has it. Call it after that, with the same edits in the model.
         """
         editor = editor.for_texts() if editor is not None else None
         scores = {
             name: text_scores(
-                self.host,
+                self.lm,
                 passages,
                 editor=editor,
                 max_tokens=self._max_tokens,
@@ -183,48 +183,48 @@ class Evaluator:
         three = mean_of_three(scores)
         if three is not None:
             scores["mean_of_three"] = three
-        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [{**stamp, "texts": name, "scores": of_texts} for name, of_texts in scores.items()]
 
     def score_unrelated(
-        self, moment: str, edits: int, batch: int, editor: Answering | None = None
+        self, stage: str, edits: int, batch: int, editor: Answering | None = None
     ) -> list[dict[str, Any]]:
         """Score the questions of no record as the model stands now: one row of means over them, or none."""
         if not self.unrelated:
             return []
         values: dict[str, list[float]] = defaultdict(list)
         for evidence in self._evidence([(question, None) for question in self.unrelated], editor):
-            for scorer in self.scorers:
-                value = scorer.score(evidence)
+            for metric in self.metrics:
+                value = metric.score(evidence)
                 if value is not None:
-                    values[scorer.name].append(value)
+                    values[metric.name].append(value)
         scores = {name: sum(several) / len(several) for name, several in values.items()}
-        stamp = {"moment": moment, "edits": edits, "batch": batch}
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         counts = {"questions": len(self.unrelated), **({"left_out": self._unasked.total()} if self._unasked else {})}
         return [{**stamp, "texts": UNRELATED, "scores": {**counts, **scores}}]
 
     def score_ability(
-        self, moment: str, edits: int, batch: int, editor: Answering | None = None
+        self, stage: str, edits: int, batch: int, editor: Answering | None = None
     ) -> list[dict[str, Any]]:
         """Measure general ability as the model stands now: one row for each task.
 
         A checkpoint and the end with the same edits in the model are measured once.
         """
         if self._able is None or self._able[0] != edits:
-            self._able = edits, [one for test in self.ability for one in test.measure(self.host, editor)]
-        stamp = {"moment": moment, "edits": edits, "batch": batch}
+            self._able = edits, [one for test in self.ability for one in test.measure(self.lm, editor)]
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [{**stamp, **one.row()} for one in self._able[1]]
 
     def remember_hidden(self) -> None:
         """Keep the model's hidden states on the plain texts, to compare with later. The model must be unedited."""
         if self.texts.get("plain"):
-            self._hidden = last_hidden(self.host, self.texts["plain"])
+            self._hidden = last_hidden(self.lm, self.texts["plain"])
 
     def hidden_change(self, editor: Answering | None = None) -> float | None:
         """Mean relative change of these states (:func:`~editbench.evaluation.drift.mean_change`); None without them."""
         if self._hidden is None:
             return None
-        return mean_change(last_hidden(self.host, self.texts["plain"], editor), self._hidden)
+        return mean_change(last_hidden(self.lm, self.texts["plain"], editor), self._hidden)
 
     # -- private --------------------------------------------------------------------------------------------------
 
@@ -244,9 +244,9 @@ class Evaluator:
         own, *others = questions(record)
         reasons = [self._unanswerable(question) for question in others]
         asked = [question for question, why in zip(others, reasons, strict=True) if why is None]
-        essay = record.essay.prompts if record.essay is not None and self.essay_scorers else ()
-        prompts = [prompt for prompt in essay if len(self.host.encode(prompt).ids) < self.host.max_length]
-        reasons += ["essay: too long for the model"] * (len(essay) - len(prompts))
+        free_text = record.free_text.prompts if record.free_text is not None and self.free_text_metrics else ()
+        prompts = [prompt for prompt in free_text if len(self.lm.encode(prompt).ids) < self.lm.max_length]
+        reasons += ["free text: too long for the model"] * (len(free_text) - len(prompts))
         left_out = Counter([*record.left_out, *filter(None, reasons)])
         return _Examination(record, position, [own, *asked], prompts, left_out)
 
@@ -260,27 +260,27 @@ class Evaluator:
                 if question.probe.kind == REWRITE:
                     self._rewrites.append(evidence.wanted)
 
-    def _evidence(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> Iterator[Evidence]:
+    def _evidence(
+        self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None
+    ) -> Iterator[ProbeAnswers]:
         """What is known about each question, given with its record's id."""
         questions = [question for question, _ in asked]
-        answers = answer(
-            self.host, [q.query for q in questions], editor=editor, tokens_per_batch=self._tokens_per_batch
-        )
-        generates = any(scorer.generates for scorer in self.scorers)
+        answers = answer(self.lm, [q.query for q in questions], editor=editor, tokens_per_batch=self._tokens_per_batch)
+        generates = any(metric.generates for metric in self.metrics)
         said = self._generate(questions, editor) if generates else [None] * len(asked)
         recognised = self._recognise(questions, editor)
         for (question, record), (wanted, *others), text, seen in zip(asked, answers, said, recognised, strict=True):
-            baseline = self.baseline if question.stays else None
-            before = baseline.answer_to(question) if baseline is not None else None
+            unedited = self.unedited if question.stays else None
+            before = unedited.answer_to(question) if unedited is not None else None
             if not question.labelled:
                 wanted, before = wanted.first(), before.first() if before is not None else None
-            yield Evidence(
+            yield ProbeAnswers(
                 wanted,
                 others[0] if others and not self._alike(question) else None,
                 before,
                 question.wanted if question.labelled else None,
                 text,
-                baseline.said_to(question) if baseline is not None else None,
+                unedited.said_to(question) if unedited is not None else None,
                 seen,
                 None if question.stays else record,
             )
@@ -288,15 +288,15 @@ class Evaluator:
     def _alike(self, question: Question) -> bool:
         """Whether both answers are the same to the model: a tokenizer may know neither."""
         assert question.other is not None
-        return self.host.continuation(question.other) == self.host.continuation(question.wanted)
+        return self.lm.continuation(question.other) == self.lm.continuation(question.wanted)
 
     def _generate(self, asked: Sequence[Question], editor: Answering | None) -> list[Said | None]:
         """What the model says to each question; None where the target does not fit (:meth:`Generation.limit`)."""
-        limits = [self._generation.limit(self.host, question.probe.prompt, question.wanted) for question in asked]
+        limits = [self._generation.limit(self.lm, question.probe.prompt, question.wanted) for question in asked]
         able = [(q.probe.prompt, limit) for q, limit in zip(asked, limits, strict=True) if limit is not None]
         said = iter(
             generate(
-                self.host,
+                self.lm,
                 [prompt for prompt, _ in able],
                 [limit for _, limit in able],
                 settings=self._generation,
@@ -306,24 +306,24 @@ class Evaluator:
         )
         return [None if limit is None else next(said) for limit in limits]
 
-    def _recognise(self, asked: Sequence[Question], editor: Answering | None) -> Sequence[Recognition | None]:
-        """What the method sees in each question, where a scorer wants to know."""
+    def _recognise(self, asked: Sequence[Question], editor: Answering | None) -> Sequence[Route | None]:
+        """What the method sees in each question, where a metric wants to know."""
         nothing = [None] * len(asked)
-        if editor is None or not any(scorer.recognises for scorer in self.scorers):
+        if editor is None or not any(metric.recognises for metric in self.metrics):
             return nothing
-        return editor.recognise([question.probe.prompt for question in asked]) or nothing
+        return editor.route([question.probe.prompt for question in asked]) or nothing
 
     def _have_written(self, examined: list[_Examination], editor: Answering | None) -> None:
         """Fill in the free text of the records that ask for it, all in the same batches."""
         prompts = [prompt for one in examined for prompt in one.prompts]
         if not prompts:
             return
-        most = min(fluency.TOKENS, self.host.max_length)
-        limits = [max(1, most - len(self.host.encode(prompt).ids)) for prompt in prompts]
+        most = min(fluency.TOKENS, self.lm.max_length)
+        limits = [max(1, most - len(self.lm.encode(prompt).ids)) for prompt in prompts]
         settings = Generation(top_k=fluency.TOP_K, seed=self._generation.seed)
         said = iter(
             generate(
-                self.host,
+                self.lm,
                 prompts,
                 limits,
                 settings=settings,
@@ -332,22 +332,22 @@ class Evaluator:
             )
         )
         for one in examined:
-            if one.record.essay is not None and one.prompts:
+            if one.record.free_text is not None and one.prompts:
                 own = [next(said) for _ in one.prompts]
                 texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
-                one.writing = fluency.Writing(texts, one.record.essay.references, self._idf, finite)
+                one.writing = fluency.GeneratedTexts(texts, one.record.free_text.references, self._idf, finite)
 
     def _scored_row(self, one: _Examination) -> dict[str, Any]:
         values: dict[str, list[float]] = defaultdict(list)
         for question, evidence in zip(one.questions, one.evidence, strict=True):
-            for scorer in self.scorers:
-                value = scorer.score(evidence)
+            for metric in self.metrics:
+                value = metric.score(evidence)
                 if value is not None:
-                    values[f"{question.probe.kind}.{scorer.name}"].append(value)
-        for scorer in self.essay_scorers if one.writing is not None else ():
-            value = scorer.score(one.writing)
+                    values[f"{question.probe.kind}.{metric.name}"].append(value)
+        for metric in self.free_text_metrics if one.writing is not None else ():
+            value = metric.score(one.writing)
             if value is not None:
-                values[f"essay.{scorer.name}"].append(value)
+                values[f"free_text.{metric.name}"].append(value)
         return {
             **_head(one.record, one.position, "scored", None),
             "scores": {name: sum(several) / len(several) for name, several in values.items()},
@@ -355,7 +355,7 @@ class Evaluator:
             "probes": [dict(self._details(q, e)) for q, e in zip(one.questions, one.evidence, strict=True)],
         }
 
-    def _details(self, question: Question, evidence: Evidence) -> Iterator[tuple[str, Any]]:
+    def _details(self, question: Question, evidence: ProbeAnswers) -> Iterator[tuple[str, Any]]:
         """What the row tells about one probe."""
         yield "kind", question.probe.kind
         yield "prompt", question.probe.prompt
@@ -365,8 +365,8 @@ class Evaluator:
             yield "other_nll", evidence.other.nll
         yield "correct", list(evidence.wanted.correct)
         yield "answer", self._text(evidence.wanted)
-        if self.baseline is not None:
-            before = self.baseline.answer_to(question)
+        if self.unedited is not None:
+            before = self.unedited.answer_to(question)
             yield "before", self._text(before if question.labelled else before.first())
         if evidence.said is not None:
             yield "said", evidence.said.text
@@ -379,7 +379,7 @@ class Evaluator:
             yield "answered_by", evidence.recognised.id
 
     def _text(self, said: Answer) -> str:
-        return str(self.host.tokenizer.decode([i for i in said.argmax if i != NO_ANSWER])).strip()
+        return str(self.lm.tokenizer.decode([i for i in said.argmax if i != NO_ANSWER])).strip()
 
 
 def _head(record: EditRecord, position: int, status: str, reason: str | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class GeneratedTexts:
     """What a model wrote for one record.
 
     Attributes:

@@ -11,7 +11,7 @@ from editbench.model.likelihood import Query, answer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answer, Answering
     from editbench.records import Passage
 
@@ -24,7 +24,7 @@ CLIP = 100.0
 
 
 def text_scores(
-    host: Host,
+    lm: LanguageModel,
     passages: Sequence[Passage],
     *,
     editor: Answering | None = None,
@@ -38,25 +38,25 @@ def text_scores(
     half (:func:`~editbench.model.packed_targets.lead_of`).
 
     Args:
-        host: The model.
+        lm: The model.
         passages: Texts, with the text before each.
         editor: Told where prompts end.
         max_tokens: Tokens kept of each text, prompts aside; :func:`default_max_tokens` if None.
         tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
     """
     answers = answer(
-        host,
+        lm,
         [Query(p.prompt, (p.text,)) for p in passages],
         editor=editor,
         tokens_per_batch=tokens_per_batch,
-        max_target_tokens=max_tokens if max_tokens is not None else default_max_tokens(host),
+        max_target_tokens=max_tokens if max_tokens is not None else default_max_tokens(lm),
     )
     return summarise(one for (one,) in answers)
 
 
-def default_max_tokens(host: Host) -> int:
+def default_max_tokens(lm: LanguageModel) -> int:
     """Tokens kept of each text: 512, or all the model takes."""
-    return min(512, host.max_length)
+    return min(512, lm.max_length)
 
 
 def summarise(answers: Iterable[Answer]) -> dict[str, float]:

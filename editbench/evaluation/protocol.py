@@ -18,61 +18,63 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MOMENTS = ("immediate", "final")
+STAGES = ("immediate", "final")
 
 HEADLINE = ("reliability", "generality", "locality")
 
 OF_A_RECORD = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT)
 
-ESSAY = "essay"
+FREE_TEXT = "free_text"
 
 
 def _check_protocol(protocol: Any, dataset: str) -> None:
-    from editbench.evaluation.metrics import get_scorer
+    from editbench.evaluation.metrics import get_metric
 
-    for name in protocol.scorers:
-        get_scorer(name)
+    for name in protocol.metrics:
+        get_metric(name)
     if protocol.retention_sample is not None and protocol.retention_sample < 1:
         raise ValueError(f"protocol.retention_sample is {protocol.retention_sample}; it must be at least 1, or null")
     first = final_first_of(protocol, dataset)
     if first is not None and first < 1:
         raise ValueError(f"protocol.final_first is {first} for {dataset}; it must be at least 1, or null for all")
-    for moment in protocol.moments:
-        if moment not in MOMENTS:
-            raise unknown("moment", moment, MOMENTS)
-    check_headline(headline_of(protocol, dataset), protocol.scorers)
+    for stage in protocol.stages:
+        if stage not in STAGES:
+            raise unknown("stage", stage, STAGES)
+    check_headline(headline_of(protocol, dataset), protocol.metrics)
 
 
-def check_headline(headline: Mapping[str, str], scorers: Sequence[str]) -> None:
+def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
     """Refuse headline measures that no score can be made of.
 
     Args:
-        headline: "<probe kind>.<scorer>" by its name.
-        scorers: What the run scores.
+        headline: "<probe kind>.<metric>" by its name.
+        metrics: What the run scores.
 
     Raises:
-        ValueError: An unknown name, kind or scorer, one that the run does not score, or one that is not a share.
+        ValueError: An unknown name, kind or metric, one that the run does not score, or one that is not a share.
     """
-    from editbench.evaluation.metrics import get_scorer
+    from editbench.evaluation.metrics import get_metric
 
     for name, measure in headline.items():
         if name not in HEADLINE:
             raise unknown("headline measure", name, HEADLINE)
-        kind, _, scorer = measure.partition(".")
-        if kind not in (*OF_A_RECORD, ESSAY):
-            raise unknown(f"kind of question in the headline measure {name}={measure!r}", kind, (*OF_A_RECORD, ESSAY))
-        found = get_scorer(scorer)
+        kind, _, metric = measure.partition(".")
+        if kind not in (*OF_A_RECORD, FREE_TEXT):
+            raise unknown(
+                f"kind of question in the headline measure {name}={measure!r}", kind, (*OF_A_RECORD, FREE_TEXT)
+            )
+        found = get_metric(metric)
         if not found.share:
             raise ValueError(
-                f"the headline measure {name}={measure!r} is no share: {scorer} may lie outside 0 and 1, and the score "
-                "is a mean of shares; choose another scorer for protocol.headline"
+                f"the headline measure {name}={measure!r} is no share: {metric} may lie outside 0 and 1, and the score "
+                "is a mean of shares; choose another metric for protocol.headline"
             )
-        if found.on != ("essay" if kind == ESSAY else "probe"):
-            raise ValueError(f"the headline measure {name}={measure!r} does not exist: {scorer} scores no {kind}")
-        if scorer not in scorers:
+        if found.on != ("free_text" if kind == FREE_TEXT else "probe"):
+            raise ValueError(f"the headline measure {name}={measure!r} does not exist: {metric} scores no {kind}")
+        if metric not in metrics:
             raise ValueError(
-                f"the headline measure {name}={measure!r} is not scored: add {scorer} to protocol.scorers, which has "
-                f"{', '.join(scorers)}"
+                f"the headline measure {name}={measure!r} is not scored: add {metric} to protocol.metrics, which has "
+                f"{', '.join(metrics)}"
             )
 
 
@@ -83,7 +85,7 @@ def _check_kinds(headline: Mapping[str, str], stream: Stream) -> None:
         ValueError: It is of a kind that the datasets have by exception only.
     """
     kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
-    kinds |= {ESSAY} if any(record.essay is not None for record in stream.records) else set()
+    kinds |= {FREE_TEXT} if any(record.free_text is not None for record in stream.records) else set()
     for name, measure in headline.items():
         kind = measure.partition(".")[0]
         if kind in kinds:

@@ -22,7 +22,7 @@ from editbench.words import folded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
 
 VERSION = 2
@@ -57,9 +57,9 @@ class Question:
         """Whether the answer should be the unedited model's."""
         return self.probe.kind in STAYS
 
-    def too_long(self, host: Host) -> str | None:
+    def too_long(self, lm: LanguageModel) -> str | None:
         """Why the model cannot take the question with each of its answers; None where it can."""
-        return host.too_long(self.probe.prompt, *self.query.targets)
+        return lm.too_long(self.probe.prompt, *self.query.targets)
 
 
 def questions(record: EditRecord) -> Iterator[Question]:

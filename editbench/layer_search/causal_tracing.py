@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
-    from editbench.results.schema import Measure
+    from editbench.results.schema import Estimate
 
 
 class NothingToTrace(ValueError):
@@ -49,7 +49,7 @@ class NothingToTrace(ValueError):
 
 
 @dataclass(frozen=True)
-class TraceSettings:
+class TraceConfig:
     """Settings of the tracing.
 
     Attributes:
@@ -90,22 +90,22 @@ class Trace:
     deviation: float
     records: tuple[str, ...]
     left_out: dict[str, str]
-    clean: Measure
-    corrupted: Measure
-    total: Measure
-    indirect: dict[str, tuple[Measure, ...]]
+    clean: Estimate
+    corrupted: Estimate
+    total: Estimate
+    indirect: dict[str, tuple[Estimate, ...]]
 
 
 def trace(
-    host: Host,
+    lm: LanguageModel,
     requests: Sequence[EditRequest],
     layers: Sequence[int] | None = None,
-    settings: TraceSettings | None = None,
+    settings: TraceConfig | None = None,
 ) -> Trace:
     """Trace the requests whose true answer the model knows: its first token is the model's likeliest.
 
     Args:
-        host: The unedited model.
+        lm: The unedited model.
         requests: Any; those without subject or true answer, or with one that the model does not know, are left out.
         layers: Layers to restore at; all by default.
         settings: Noise, samples, window.
@@ -113,19 +113,19 @@ def trace(
     Raises:
         NothingToTrace: No request can be traced; the message counts the reasons.
     """
-    settings = settings or TraceSettings()
-    at = tuple(range(host.n_layers) if layers is None else layers)
-    window = settings.window or max(1, round(host.n_layers * 10 / 48))
-    left_out = {r.id: reason for r in requests if (reason := _unusable(host, r)) is not None}
-    prompts = [Prompt.of(host, r) for r in requests if r.id not in left_out]
-    deviation = settings.noise * embedding_deviation(host, prompts) if prompts else 0.0
+    settings = settings or TraceConfig()
+    at = tuple(range(lm.n_layers) if layers is None else layers)
+    window = settings.window or max(1, round(lm.n_layers * 10 / 48))
+    left_out = {r.id: reason for r in requests if (reason := _unusable(lm, r)) is not None}
+    prompts = [Prompt.of(lm, r) for r in requests if r.id not in left_out]
+    deviation = settings.noise * embedding_deviation(lm, prompts) if prompts else 0.0
     rows: list[dict[str, Any]] = []
     with progress("tracing", len(prompts)) as advance:
         for prompt in prompts:
-            clean = clean_run(host, prompt)
+            clean = clean_run(lm, prompt)
             if clean.argmax == prompt.answer:
-                noise = deviation * draw_noise(host, prompt, settings)
-                effects = _effects(host, prompt, clean, noise, at, window)
+                noise = deviation * draw_noise(lm, prompt, settings)
+                effects = _effects(lm, prompt, clean, noise, at, window)
                 rows.append({"record": prompt.id, "position": len(rows), "status": "scored", "scores": effects})
             else:
                 left_out[prompt.id] = "the model does not know the true answer"
@@ -138,41 +138,41 @@ def trace(
     return _averaged(rows, at, window, deviation, left_out)
 
 
-def draw_noise(host: Host, prompt: Prompt, settings: TraceSettings) -> Tensor:
+def draw_noise(lm: LanguageModel, prompt: Prompt, settings: TraceConfig) -> Tensor:
     """Standard normal numbers (S, subject tokens, e), the same for a seed and record id on every machine."""
     digest = hashlib.blake2b(f"{settings.seed}:{prompt.id}".encode(), digest_size=7).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-    weight = host.model.get_input_embeddings().weight
+    weight = lm.model.get_input_embeddings().weight
     numbers = torch.randn(settings.samples, len(prompt.subject), weight.shape[1], generator=generator)
     return numbers.to(weight)
 
 
 @torch.no_grad()
-def embedding_deviation(host: Host, prompts: Sequence[Prompt]) -> float:
+def embedding_deviation(lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
     """Standard deviation of the embeddings of all subjects' tokens, over tokens and dimensions."""
-    ids = torch.tensor([prompt.ids[i] for prompt in prompts for i in prompt.subject], device=host.device)
-    embeddings: Tensor = host.model.get_input_embeddings()(ids)
+    ids = torch.tensor([prompt.ids[i] for prompt in prompts for i in prompt.subject], device=lm.device)
+    embeddings: Tensor = lm.model.get_input_embeddings()(ids)
     return float(embeddings.double().std())
 
 
-def _unusable(host: Host, request: EditRequest) -> str | None:
+def _unusable(lm: LanguageModel, request: EditRequest) -> str | None:
     if request.subject is None:
         return "the record has no subject"
     if request.target_true is None:
         return "the record has no true answer"
-    return None if host.too_long(request.prompt) is None else "the prompt is too long for the model"
+    return None if lm.too_long(request.prompt) is None else "the prompt is too long for the model"
 
 
 def _effects(
-    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, layers: Sequence[int], window: int
+    lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, layers: Sequence[int], window: int
 ) -> dict[str, float]:
     """One record's numbers by name: "clean", "corrupted", "total", and "kind.site.layer"."""
     names = list(product(KINDS, SITES, layers))
     restorations = [Restoration(HIDDEN, 0, range(0))]
     for kind, site, layer in names:
-        wide = around(layer, window, host.n_layers) if kind == MLP else range(layer, layer + 1)
+        wide = around(layer, window, lm.n_layers) if kind == MLP else range(layer, layer + 1)
         restorations.append(Restoration(kind, prompt.column(site), wide))
-    corrupted, *restored = probabilities(host, prompt, clean, noise, restorations).double().mean(1).tolist()
+    corrupted, *restored = probabilities(lm, prompt, clean, noise, restorations).double().mean(1).tolist()
     base = {"clean": clean.probability, "corrupted": corrupted, "total": clean.probability - corrupted}
     pairs = zip(names, restored, strict=True)
     return {**base, **{f"{kind}.{site}.{layer}": p - corrupted for (kind, site, layer), p in pairs}}
@@ -187,7 +187,7 @@ def _averaged(
     rows: list[dict[str, Any]], layers: tuple[int, ...], window: int, deviation: float, left_out: dict[str, str]
 ) -> Trace:
     ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
-    summary = summarise([{"moment": "baseline", "edits": 0, **row} for row in rows], {}, ranges=ranges)["baseline"]
+    summary = summarise([{"stage": "before", "edits": 0, **row} for row in rows], {}, ranges=ranges)["before"]
     assert summary is not None
     found = summary["measures"]
     return Trace(

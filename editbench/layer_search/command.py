@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from editbench.layer_search.causal_tracing import Trace
     from editbench.layer_search.layer_sweep import LayerScore
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
 
 
@@ -135,18 +135,18 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, 
     quiet_libraries()
     name, settings = settings_of(config.dataset)
     records = datasets.load(name, settings.pop("path"), **settings)
-    names = [f.name for f in fields(StreamSettings) if f.name not in ("batch_size", "checkpoints")]
+    names = [f.name for f in fields(StreamSettings) if f.name not in ("batch_size", "interim")]
     stream = Stream.build(records, StreamSettings(**{n: config.stream[n] for n in names}))
     model_name = config.model.name or Path(str(config.model.path)).name
-    host = language_model.load_model(config.model, name=model_name)
-    wanted = list(range(host.n_layers)) if layers is None else layers
+    lm = language_model.load_model(config.model, name=model_name)
+    wanted = list(range(lm.n_layers)) if layers is None else layers
     for layer in wanted:
-        host.mlp_out(layer)  # refuses a layer that does not exist
+        lm.mlp_out(layer)  # refuses a layer that does not exist
     folder = options.out or Path(f"locate-{model_name}")
     folder.mkdir(parents=True, exist_ok=True)
-    findings = _measure(host, records, stream, wanted, config, options)
-    choice = _choice(findings, host.n_layers)
-    facts = _facts(host, records, stream, config, findings, choice)
+    findings = _measure(lm, records, stream, wanted, config, options)
+    choice = _choice(findings, lm.n_layers)
+    facts = _facts(lm, records, stream, config, findings, choice)
     write_atomic(folder / "locate.json", (encode(facts, indent=1) + "\n").encode())
     if lines is not None:
         print(encode(facts), file=lines)
@@ -157,16 +157,16 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, 
 
 
 def _measure(
-    host: Host, records: RecordSet, stream: Stream, layers: list[int], config: Any, options: argparse.Namespace
+    lm: LanguageModel, records: RecordSet, stream: Stream, layers: list[int], config: Any, options: argparse.Namespace
 ) -> Findings:
-    from editbench.layer_search.causal_tracing import NothingToTrace, TraceSettings, trace
+    from editbench.layer_search.causal_tracing import NothingToTrace, TraceConfig, trace
 
     found = Findings(None, [], headline_of(config.protocol, records.name), {})
     if not options.sweep_only:
         begun = time.perf_counter()
-        tracing = TraceSettings(samples=options.samples, window=options.window, seed=config.stream.seed)
+        tracing = TraceConfig(samples=options.samples, window=options.window, seed=config.stream.seed)
         try:
-            found.trace = trace(host, [record.request for record in stream.records], layers, tracing)
+            found.trace = trace(lm, [record.request for record in stream.records], layers, tracing)
         except NothingToTrace as error:
             if options.trace_only:
                 raise
@@ -174,33 +174,35 @@ def _measure(
         found.seconds["trace"] = time.perf_counter() - begun
     if not options.trace_only:
         begun = time.perf_counter()
-        found.scores = _sweep(host, stream, layers, config, found.headline)
+        found.scores = _sweep(lm, stream, layers, config, found.headline)
         found.seconds["sweep"] = time.perf_counter() - begun
     return found
 
 
-def _sweep(host: Host, stream: Stream, layers: list[int], config: Any, headline: dict[str, str]) -> list[LayerScore]:
-    from editbench.evaluation import Evaluator, compute_baseline
+def _sweep(
+    lm: LanguageModel, stream: Stream, layers: list[int], config: Any, headline: dict[str, str]
+) -> list[LayerScore]:
+    from editbench.evaluation import Evaluator, ask_unedited
     from editbench.evaluation.protocol import check_headline
     from editbench.layer_search.layer_sweep import CONTRAST, sweep
-    from editbench.resources import LazyTexts, Materials
+    from editbench.resources import LazyTexts, Resources
 
     model, cache, seed = config.model, Path(config.cache), config.stream.seed
-    materials = Materials(
-        texts=LazyTexts(host, str(model.texts), model.texts_tokens, seed),
+    resources = Resources(
+        texts=LazyTexts(lm, str(model.texts), model.texts_tokens, seed),
         templates=list(model.templates) if model.templates is not None else None,
-        moments=model.moments,
+        covariance=model.covariance,
         cache=cache,
         seed=seed,
     )
     tokens = config.protocol.tokens_per_batch
-    baseline = compute_baseline(
-        host, stream.records, model_fingerprint=host.fingerprint, cache=cache / "baselines", tokens_per_batch=tokens
+    unedited = ask_unedited(
+        lm, stream.records, model_fingerprint=lm.fingerprint, cache=cache / "unedited", tokens_per_batch=tokens
     )
-    scorers = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
-    check_headline(headline, scorers)
-    evaluator = Evaluator(host, baseline=baseline, scorers=scorers, tokens_per_batch=tokens)
-    return sweep(host, stream.records, layers, evaluator, headline, materials, settings_of(config.method)[1])
+    metrics = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
+    check_headline(headline, metrics)
+    evaluator = Evaluator(lm, unedited=unedited, metrics=metrics, tokens_per_batch=tokens)
+    return sweep(lm, stream.records, layers, evaluator, headline, resources, settings_of(config.method)[1])
 
 
 def _choice(findings: Findings, n_layers: int) -> Choice | None:
@@ -215,12 +217,12 @@ def _choice(findings: Findings, n_layers: int) -> Choice | None:
 
 
 def _facts(
-    host: Host, records: RecordSet, stream: Stream, config: Any, findings: Findings, choice: Choice | None
+    lm: LanguageModel, records: RecordSet, stream: Stream, config: Any, findings: Findings, choice: Choice | None
 ) -> dict[str, Any]:
     from editbench.provenance import environment
 
     return {
-        "model": {"name": host.name, "path": str(config.model.path), "hash": host.fingerprint},
+        "model": {"name": lm.name, "path": str(config.model.path), "hash": lm.fingerprint},
         "dataset": {"name": records.name, "path": str(config.dataset.path), "hash": records.fingerprint},
         "stream": {"hash": stream.fingerprint, "edits": len(stream), "seed": config.stream.seed},
         "settings": {k: v for k, v in settings_of(config.method)[1].items() if k != "layer"},

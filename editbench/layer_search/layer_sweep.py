@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from editbench.evaluation.metrics import ranges
-from editbench.locate_then_edit.covariance import moments_for
+from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
 from editbench.records import EditError
 from editbench.registry import load_method, make_config, make_editor
-from editbench.resources import Materials
+from editbench.resources import Resources
 from editbench.results.schema import HEADLINES, SHARE
 from editbench.results.summary import harmonic_mean, summarise
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from editbench.editor import Editor
     from editbench.evaluation import Evaluator
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
-    from editbench.results.schema import Measure
+    from editbench.results.schema import Estimate
 
 
 METHOD = "rome"
@@ -58,52 +58,52 @@ class LayerScore:
     layer: int
     edits: int
     failed: dict[str, str]
-    measures: dict[str, Measure]
+    measures: dict[str, Estimate]
     score: float | None
 
 
 def sweep(
-    host: Host,
+    lm: LanguageModel,
     records: Sequence[EditRecord],
     layers: Sequence[int],
     evaluator: Evaluator,
     headline: Mapping[str, str],
-    materials: Materials | None = None,
+    resources: Resources | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[LayerScore]:
     """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
 
-    Second moments of all layers are collected in one pass, if ROME's settings need any; context templates made once.
+    Covariance of all layers are collected in one pass, if ROME's settings need any; context templates made once.
 
     Args:
-        host: The unedited model.
+        lm: The unedited model.
         records: Records to edit.
         layers: Layers to try.
         evaluator: Scores a record; with the unedited model's baseline.
         headline: Which measures stand for reliability, generality and locality; the score is made of them.
-        materials: As for ROME.
+        resources: As for ROME.
         settings: ROME's settings; its layer is set here.
 
     Returns:
         One score a layer, in the order of ``layers``.
 
     Raises:
-        ValueError: A layer or setting does not exist, or second moments cannot be had.
+        ValueError: A layer or setting does not exist, or covariance cannot be had.
     """
     for layer in layers:
-        host.mlp_out(layer)
-    materials, settings = materials or Materials(), dict(settings or {})
+        lm.mlp_out(layer)
+    resources, settings = resources or Resources(), dict(settings or {})
     config = make_config(METHOD, load_method(METHOD).config_class, settings)
     plan = [("", tokens, count) for tokens, count in config.template_lengths]
-    shared = replace(materials, templates=templates_for(host, materials.templates, plan, materials.seed))
-    if config.moment_adjustment:
-        tokens, cache = config.moment_tokens, materials.cache
-        moments = moments_for(host, layers, materials.moments, materials.texts, tokens, cache)
-        shared = replace(shared, moments=moments)
+    shared = replace(resources, templates=templates_for(lm, resources.templates, plan, resources.seed))
+    if config.covariance_adjustment:
+        tokens, cache = config.covariance_tokens, resources.cache
+        covariance = covariance_for(lm, layers, resources.covariance, resources.texts, tokens, cache)
+        shared = replace(shared, covariance=covariance)
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
-            editor = make_editor(METHOD, host, materials=shared, **{**settings, "layer": layer})
+            editor = make_editor(METHOD, lm, resources=shared, **{**settings, "layer": layer})
             editor.prepare([record.request for record in records])  # not counted as an edit's time
             rows = []
             for position, record in enumerate(records):
@@ -118,22 +118,20 @@ def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, eval
 
     def scored(unsupported: Mapping[str, str]) -> dict[str, Any]:
         at = [(record, position)]
-        (row,) = evaluator.score(
-            at, moment="immediate", edits=1, batch=position, editor=editor, unsupported=unsupported
-        )
+        (row,) = evaluator.score(at, stage="immediate", edits=1, batch=position, editor=editor, unsupported=unsupported)
         return row
 
     try:
-        receipt = editor.edit([record.request])
+        result = editor.edit([record.request])
     except EditError as error:
         return scored({record.id: f"failed: {error.reason}"})
     try:
-        row = scored(receipt.skipped)
+        row = scored(result.skipped)
     finally:
         editor.ledger.rollback()
     if row["status"] == "scored":
-        found = receipt.losses[record.id][-1] < editor.config.stop_loss
-        row["scores"].update({VALUE_FOUND: float(found), SECONDS: receipt.seconds})
+        found = result.losses[record.id][-1] < editor.config.stop_loss
+        row["scores"].update({VALUE_FOUND: float(found), SECONDS: result.seconds})
     return row
 
 

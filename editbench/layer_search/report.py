@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from editbench.layer_search.causal_tracing import Trace
     from editbench.layer_search.layer_sweep import LayerScore
-    from editbench.results.schema import Measure
+    from editbench.results.schema import Estimate
 
 
 TITLES = {
@@ -56,7 +56,7 @@ def sweep_table(scores: Sequence[LayerScore], headline: Mapping[str, str]) -> Ta
     return table
 
 
-def figure(measure: Measure | None, *, interval: bool = True) -> str:
+def figure(measure: Estimate | None, *, interval: bool = True) -> str:
     """A mean with its interval, or a dash where there is none."""
     if measure is None or measure["mean"] is None:
         return "—"
@@ -69,7 +69,7 @@ def _caption(headline: Mapping[str, str]) -> str:
     return f"{said}; score: their harmonic mean. [95 % interval]"
 
 
-Series = dict[str, "list[Measure | None]"]
+Series = dict[str, "list[Estimate | None]"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito: told apart by everybody
 
@@ -107,7 +107,7 @@ def write_plot(
     write_atomic(file, to_html(page, include_plotlyjs=True).encode())
 
 
-def _line(name: str, layers: Sequence[int], values: list[Measure | None], colour: str, row: int) -> Any:
+def _line(name: str, layers: Sequence[int], values: list[Estimate | None], colour: str, row: int) -> Any:
     """A line over the layers with its 95 % intervals; a gap where there is no number."""
     from plotly.graph_objects import Scatter
 

@@ -1,7 +1,7 @@
 """Runs with a corrupted subject and restored states: the machinery of causal tracing.
 
 All noise samples and as many restorations as fit run together; states are put back by hooks on the modules that the
-anatomy names, so that every architecture is handled the same way.
+architecture names, so that every architecture is handled the same way.
 
 Shape letters: S noise samples, R restorations, T tokens, d hidden size, e width of the token embeddings.
 """
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate_then_edit.prompts import subject_row, subject_span
-from editbench.model.batching import Columns
-from editbench.model.hooks import watch
+from editbench.model.batching import PaddedBatch
+from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
 
 
@@ -52,14 +52,14 @@ class Prompt:
     answer: int
 
     @classmethod
-    def of(cls, host: Host, request: EditRequest) -> Prompt:
+    def of(cls, lm: LanguageModel, request: EditRequest) -> Prompt:
         """The prompt of a request that has a subject and a true answer."""
         assert request.target_true is not None
-        row = subject_row(host, request)
-        offsets = host.encode(request.prompt).offsets
+        row = subject_row(lm, request)
+        offsets = lm.encode(request.prompt).offsets
         start, _ = subject_span(request)
         subject = [i for i in range(row.subject + 1) if offsets[i][1] > max(start, offsets[i][0])]
-        return cls(request.id, row.ids, tuple(subject), host.continuation(request.target_true)[0])
+        return cls(request.id, row.ids, tuple(subject), lm.continuation(request.target_true)[0])
 
     def column(self, site: str) -> int:
         """The token that a site means."""
@@ -85,7 +85,7 @@ class Restoration:
 
 
 @torch.no_grad()
-def clean_run(host: Host, prompt: Prompt) -> Clean:
+def clean_run(lm: LanguageModel, prompt: Prompt) -> Clean:
     """Run one prompt as it is, and keep every state that may be restored."""
     states: dict[tuple[str, int], Tensor] = {}
 
@@ -93,44 +93,44 @@ def clean_run(host: Host, prompt: Prompt) -> Clean:
         states[kind, layer] = tensor.reshape(len(prompt.ids), -1).clone()
 
     with ExitStack() as stack:
-        for kind, layer, module in _places(host):
-            stack.enter_context(watch(module, lambda t, kind=kind, layer=layer: keep(kind, layer, t)))
-        final = run(host, _columns(host, prompt, 1))  # (1, T, d)
-    p = host.logits(final[0, -1]).softmax(-1)
+        for kind, layer, module in _places(lm):
+            stack.enter_context(hooked(module, lambda t, kind=kind, layer=layer: keep(kind, layer, t)))
+        final = run(lm, _columns(lm, prompt, 1))  # (1, T, d)
+    p = lm.logits(final[0, -1]).softmax(-1)
     return Clean(float(p[prompt.answer]), int(p.argmax()), states)
 
 
 @torch.no_grad()
 def probabilities(
-    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
+    lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
     """p(answer) of corrupted runs with something restored, (R, S) on the CPU.
 
     Args:
-        host: The model.
+        lm: The model.
         prompt: The prompt.
         clean: Its clean run.
         noise: (S, subject tokens, e), added to the embeddings of the subject's tokens.
         restorations: What to put back in each of R runs.
     """
-    size = max(1, TOKENS_AT_ONCE.get(host.device.type, TOKENS_AT_ONCE["cuda"]) // (len(noise) * len(prompt.ids)))
+    size = max(1, TOKENS_AT_ONCE.get(lm.device.type, TOKENS_AT_ONCE["cuda"]) // (len(noise) * len(prompt.ids)))
     parts = [restorations[i : i + size] for i in range(0, len(restorations), size)]
-    return torch.cat([_run_restored(host, prompt, clean, noise, part) for part in parts])
+    return torch.cat([_run_restored(lm, prompt, clean, noise, part) for part in parts])
 
 
-def _places(host: Host) -> Iterator[tuple[str, int, nn.Module]]:
+def _places(lm: LanguageModel) -> Iterator[tuple[str, int, nn.Module]]:
     """Kind, layer and module of everything that may be restored: the module's output."""
-    for layer in range(host.n_layers):
-        yield HIDDEN, layer, host.layers[layer]
-        yield MLP, layer, host.mlp_out(layer)
+    for layer in range(lm.n_layers):
+        yield HIDDEN, layer, lm.layers[layer]
+        yield MLP, layer, lm.mlp_out(layer)
 
 
-def _columns(host: Host, prompt: Prompt, rows: int) -> Columns:
-    return Columns.pad([prompt.ids] * rows, [0] * rows, host.pad_id, host.device)
+def _columns(lm: LanguageModel, prompt: Prompt, rows: int) -> PaddedBatch:
+    return PaddedBatch.pad([prompt.ids] * rows, [0] * rows, lm.pad_id, lm.device)
 
 
 def _run_restored(
-    host: Host, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
+    lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
     """One forward pass for all samples of some restorations; (R, S)."""
     shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
@@ -147,12 +147,12 @@ def _run_restored(
         return out.reshape(tensor.shape)
 
     with ExitStack() as stack:
-        stack.enter_context(watch(host.model.get_input_embeddings(), corrupt))
-        for kind, layer, module in _places(host):
+        stack.enter_context(hooked(lm.model.get_input_embeddings(), corrupt))
+        for kind, layer, module in _places(lm):
             rows = [i for i, r in enumerate(restorations) if r.kind == kind and layer in r.layers]
             if rows:
                 state = clean.states[kind, layer]
-                stack.enter_context(watch(module, lambda t, rows=rows, state=state: restore(t, rows, state)))
-        final = run(host, _columns(host, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
-    p = host.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
+                stack.enter_context(hooked(module, lambda t, rows=rows, state=state: restore(t, rows, state)))
+        final = run(lm, _columns(lm, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
+    p = lm.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
     return p.reshape(shape[:2]).cpu()

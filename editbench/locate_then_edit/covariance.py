@@ -1,4 +1,4 @@
-"""Second moments C = E[x xᵀ] of the MLP's second projection's input over plain text, for several layers in one pass."""
+"""Covariance C = E[x xᵀ] of the MLP's second projection's input over plain text, for several layers in one pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.costs import SECOND_MOMENTS, CachedCosts
+from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import replacing
-from editbench.model.batching import Columns
-from editbench.model.hooks import watch
+from editbench.model.batching import PaddedBatch
+from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run
 from editbench.progress import progress
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 VERSION = 2
@@ -47,8 +47,8 @@ class _Sums:
     earlier: float = 0.0  # of these, by a process that was stopped
 
 
-def second_moments(
-    host: Host,
+def compute_covariance(
+    lm: LanguageModel,
     texts: Sequence[str],
     layers: Sequence[int],
     *,
@@ -62,7 +62,7 @@ def second_moments(
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
 
     Args:
-        host: The unedited model.
+        lm: The unedited model.
         texts: Plain texts; longer ones are cut to the model's length.
         layers: Layers wanted.
         max_tokens: Stop after the text that reaches this many tokens.
@@ -73,33 +73,33 @@ def second_moments(
         ValueError: No text, a cache file that is damaged, or activations that are not finite.
     """
     wanted = sorted(set(layers))
-    batches, tokens, key = _plan(host, texts, max_tokens)
-    folder = cache / "moments" / f"{host.fingerprint}-{key}" if cache is not None else None
+    batches, tokens, key = _plan(lm, texts, max_tokens)
+    folder = cache / "covariance" / f"{lm.fingerprint}-{key}" if cache is not None else None
     costs = costs if costs is not None else CachedCosts()
     found = _read_cached(folder, wanted, costs) if folder is not None else {}
     missing = [layer for layer in wanted if layer not in found]
     if missing:
-        sums = _collect(host, batches, missing, folder)
-        costs.note(SECOND_MOMENTS, sums.seconds - sums.earlier, read=False)
+        sums = _collect(lm, batches, missing, folder)
+        costs.note(COVARIANCE, sums.seconds - sums.earlier, read=False)
         if sums.earlier:
-            costs.note(SECOND_MOMENTS, sums.earlier, read=True)
+            costs.note(COVARIANCE, sums.earlier, read=True)
         facts = {"tokens": str(tokens), "seconds": repr(sums.seconds / len(missing))}
         for layer in missing:
             found[layer] = sums.by_layer[layer] / sums.tokens
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
-                    f"the second moments of layer {layer} of {host.name} are NaN or infinite: activations overflow in "
-                    f"{host.model.dtype}; load the model with another dtype"
+                    f"the covariance of layer {layer} of {lm.name} are NaN or infinite: activations overflow in "
+                    f"{lm.model.dtype}; load the model with another dtype"
                 )
             if folder is not None:
-                _write(folder / f"layer-{layer:03d}.safetensors", {"moment": found[layer].cpu()}, facts)
+                _write(folder / f"layer-{layer:03d}.safetensors", {"stage": found[layer].cpu()}, facts)
         if folder is not None:
             _partial_file(folder, missing).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
 
 
-def read_moments(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
-    """Second moments that the user has: a safetensors file with one (d_ff, d_ff) tensor a layer, keyed by its number.
+def read_covariance(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Covariance that the user has: a safetensors file with one (d_ff, d_ff) tensor a layer, keyed by its number.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -110,19 +110,19 @@ def read_moments(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
 
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"no second moments at {path}: there is no such file")
+        raise FileNotFoundError(f"no covariance at {path}: there is no such file")
     try:
         tensors = load_file(str(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     missing = [layer for layer in layers if str(layer) not in tensors]
     if missing:
-        raise ValueError(f"{path} holds second moments for layers {sorted(tensors)}, none for {missing}")
+        raise ValueError(f"{path} holds covariance for layers {sorted(tensors)}, none for {missing}")
     return {layer: tensors[str(layer)].double() for layer in layers}
 
 
-def moments_for(
-    host: Host,
+def covariance_for(
+    lm: LanguageModel,
     layers: Sequence[int],
     given: Mapping[int, Tensor] | Path | str | None,
     texts: Sequence[str],
@@ -130,7 +130,7 @@ def moments_for(
     cache: Path | None,
     costs: CachedCosts | None = None,
 ) -> dict[int, Tensor]:
-    """Second moments (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
+    """Covariance (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
 
     They stay on the device where they are found.
 
@@ -138,27 +138,25 @@ def moments_for(
         ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
     """
     if given is None:
-        return second_moments(host, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
-    have = read_moments(given, layers) if isinstance(given, (str, Path)) else given
+        return compute_covariance(lm, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
+    have = read_covariance(given, layers) if isinstance(given, (str, Path)) else given
     out = {}
     for layer in layers:
         if layer not in have:
-            raise ValueError(f"no second moment was given for layer {layer} (given: {sorted(have)})")
-        size = host.d_ff(layer)
+            raise ValueError(f"no covariance was given for layer {layer} (given: {sorted(have)})")
+        size = lm.d_ff(layer)
         if tuple(have[layer].shape) != (size, size):
-            raise ValueError(
-                f"second moment of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})"
-            )
+            raise ValueError(f"covariance of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
         out[layer] = have[layer].double()
     return out
 
 
-def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
+def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
     """Token rows in batches of similar length, the number of tokens, and a digest of these and of what runs them."""
     rows, tokens = [], 0
-    digest = hashlib.blake2b(json.dumps([VERSION, host.numerics]).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps([VERSION, lm.numerics]).encode(), digest_size=16)
     for text in texts:
-        ids = host.encode(text).ids[: host.max_length]
+        ids = lm.encode(text).ids[: lm.max_length]
         if not ids:
             continue
         rows.append(ids)
@@ -167,7 +165,7 @@ def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[lis
         if max_tokens is not None and tokens >= max_tokens:
             break
     if not rows:
-        raise ValueError("second moments need plain text, and none was given: set model.texts, or give model.moments")
+        raise ValueError("covariance need plain text, and none was given: set model.texts, or give model.covariance")
     rows.sort(key=len)
     batches: list[list[list[int]]] = []
     for row in rows:
@@ -178,14 +176,14 @@ def _plan(host: Host, texts: Sequence[str], max_tokens: int | None) -> tuple[lis
 
 
 @torch.no_grad()
-def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
-    sums = _resume(host, layers, folder)
+def _collect(lm: LanguageModel, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
+    sums = _resume(lm, layers, folder)
     began = time.perf_counter()
     saved = time.monotonic()
     done = sum(len(b) for b in batches[: sums.batches])
-    with progress("second moments", sum(len(b) for b in batches), done) as advance:
+    with progress("covariance", sum(len(b) for b in batches), done) as advance:
         for batch in batches[sums.batches :]:
-            _add_batch(host, batch, sums, layers)
+            _add_batch(lm, batch, sums, layers)
             sums.batches += 1
             sums.seconds = sums.earlier + time.perf_counter() - began
             advance(len(batch))
@@ -195,8 +193,8 @@ def _collect(host: Host, batches: list[list[list[int]]], layers: list[int], fold
     return sums
 
 
-def _add_batch(host: Host, batch: list[list[int]], sums: _Sums, layers: list[int]) -> None:
-    columns = Columns.pad(batch, [0] * len(batch), host.pad_id, host.device)
+def _add_batch(lm: LanguageModel, batch: list[list[int]], sums: _Sums, layers: list[int]) -> None:
+    columns = PaddedBatch.pad(batch, [0] * len(batch), lm.pad_id, lm.device)
     mask = columns.mask.bool()
 
     def add(layer: int, x: Tensor) -> None:
@@ -206,15 +204,15 @@ def _add_batch(host: Host, batch: list[list[int]], sums: _Sums, layers: list[int
 
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(watch(host.mlp_out(layer), lambda x, layer=layer: add(layer, x), inputs=True))
-        run(host, columns, last=layers[-1])
+            stack.enter_context(hooked(lm.mlp_out(layer), lambda x, layer=layer: add(layer, x), inputs=True))
+        run(lm, columns, last=layers[-1])
     sums.tokens += sum(len(row) for row in batch)
 
 
-def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
+def _resume(lm: LanguageModel, layers: list[int], folder: Path | None) -> _Sums:
     from safetensors import safe_open
 
-    devices = {layer: host.weight(host.mlp_out_name(layer)).device for layer in layers}
+    devices = {layer: lm.weight(lm.mlp_out_name(layer)).device for layer in layers}
     if folder is not None:
         with suppress(FileNotFoundError):  # also where another process has just finished them
             with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
@@ -223,7 +221,7 @@ def _resume(host: Host, layers: list[int], folder: Path | None) -> _Sums:
             seconds = float(meta["seconds"])
             return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]), seconds, earlier=seconds)
     zeros = {
-        layer: torch.zeros(host.d_ff(layer), host.d_ff(layer), dtype=torch.float64, device=devices[layer])
+        layer: torch.zeros(lm.d_ff(layer), lm.d_ff(layer), dtype=torch.float64, device=devices[layer])
         for layer in layers
     }
     return _Sums(zeros)
@@ -250,10 +248,10 @@ def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[in
                 with safe_open(str(file), framework="pt") as handle:
                     seconds = (handle.metadata() or {}).get("seconds")
                     if seconds is not None:  # else it was kept before costs were, and is computed again
-                        found[layer] = handle.get_tensor("moment")
-                        costs.note(SECOND_MOMENTS, float(seconds), read=True)
+                        found[layer] = handle.get_tensor("stage")
+                        costs.note(COVARIANCE, float(seconds), read=True)
             except (SafetensorError, KeyError) as error:
-                raise ValueError(f"the cached second moment {file} is damaged ({error}); delete it") from error
+                raise ValueError(f"the cached covariance {file} is damaged ({error}); delete it") from error
     return found
 
 

@@ -11,29 +11,29 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.locate_then_edit.solver import Gram
+    from editbench.locate_then_edit.solver import KeySolver
 
 
 BATCHES = "batches"
 
 
 class Memory:
-    """Adds keys to each layer's Gram matrix, and knows after which edit batch of the ledger that was.
+    """Adds keys to each layer's KeySolver matrix, and knows after which edit batch of the ledger that was.
 
     Attributes:
-        grams: λC + M by layer.
+        key_solvers: λC + M by layer.
         batches: For each remembered batch, how many batches the ledger held before it and how many factors there were
             after it; 0 factors for batches that were folded into the matrix.
     """
 
-    def __init__(self, grams: dict[int, Gram]) -> None:
-        self.grams = grams
+    def __init__(self, key_solvers: dict[int, KeySolver]) -> None:
+        self.key_solvers = key_solvers
         self.batches: list[tuple[int, int]] = []
 
     def add(self, keys: Mapping[int, Tensor], ledger_length: int) -> None:
         """Remember a batch's keys, K (d_ff, n) by layer."""
-        for layer, gram in self.grams.items():
-            gram.add(keys[layer])
+        for layer, solver in self.key_solvers.items():
+            solver.add(keys[layer])
         self.batches.append((ledger_length, self._factors()))
 
     def catch_up(self, ledger_length: int) -> None:
@@ -49,11 +49,11 @@ class Memory:
                     "edits were rolled back that the memory of earlier keys cannot forget one by one any more; "
                     "restore the state that was saved with them"
                 )
-            for gram in self.grams.values():
-                gram.forget(stay[-1][1] if stay else 0)
+            for solver in self.key_solvers.values():
+                solver.forget(stay[-1][1] if stay else 0)
             self.batches = stay
-        for gram in self.grams.values():
-            gram.fold()
+        for solver in self.key_solvers.values():
+            solver.fold()
         if self.batches and not self._factors():
             self.batches = [(position, 0) for position, _ in self.batches]
 
@@ -66,15 +66,17 @@ class Memory:
         self.catch_up(0)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Everything kept: second moments and keys."""
-        for gram in self.grams.values():
-            yield from (gram.base, gram.keys)
+        """Everything kept: covariance and keys."""
+        for solver in self.key_solvers.values():
+            yield from (solver.base, solver.keys)
 
     def state(self) -> dict[str, Tensor]:
         """All of it, by name; nothing if nothing is remembered."""
         if not self.batches:
             return {}
-        state = {f"{layer}.{name}": t for layer, gram in self.grams.items() for name, t in gram.state().items()}
+        state = {
+            f"{layer}.{name}": t for layer, solver in self.key_solvers.items() for name, t in solver.state().items()
+        }
         return {BATCHES: torch.tensor(self.batches), **state}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -83,13 +85,15 @@ class Memory:
         Raises:
             ValueError: It is not a memory of these layers.
         """
-        wanted = {f"{layer}.keys" for layer in self.grams} | {BATCHES}
+        wanted = {f"{layer}.keys" for layer in self.key_solvers} | {BATCHES}
         if not wanted <= set(state):
-            raise ValueError(f"this is no memory of NSE for layers {sorted(self.grams)}: it holds {sorted(state)}")
+            raise ValueError(
+                f"this is no memory of NSE for layers {sorted(self.key_solvers)}: it holds {sorted(state)}"
+            )
         self.batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
-        for layer, gram in self.grams.items():
+        for layer, solver in self.key_solvers.items():
             head = f"{layer}."
-            gram.restore({k[len(head) :]: t for k, t in state.items() if k.startswith(head)})
+            solver.restore({k[len(head) :]: t for k, t in state.items() if k.startswith(head)})
 
     def _factors(self) -> int:
-        return max(gram.keys.shape[1] for gram in self.grams.values())
+        return max(solver.keys.shape[1] for solver in self.key_solvers.values())

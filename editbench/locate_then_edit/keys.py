@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate_then_edit.prompts import cut_after_subject
-from editbench.model.batching import Columns, partition
-from editbench.model.hooks import mlp_only_at, watch
+from editbench.model.batching import PaddedBatch, partition
+from editbench.model.hooks import hooked, mlp_only_at
 from editbench.model.partial_forward import run
-from editbench.model.prefix_cache import Heads, Prefix, place, recording_cache
+from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, place, recording_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
     from editbench.locate_then_edit.prompts import Row
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 TOKENS_AT_ONCE = 1 << 14
@@ -46,25 +46,25 @@ class Seen:
 class SubjectPass:
     """Rows cut after the subject, ready to be measured as often as the weights change."""
 
-    def __init__(self, host: Host, rows: Sequence[Row]) -> None:
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row]) -> None:
         """Pad and sort the rows.
 
         Args:
-            host: The model.
+            lm: The model.
             rows: Rows whose subject position is known.
         """
-        self.host = host
+        self.lm = lm
         cut = [cut_after_subject(row) for row in rows]
-        heads = Heads.of([row.ids[:-1] for row in cut])
-        self._heads = _Heads(heads.columns(host.pad_id, host.device)) if heads.tokens else None
+        heads = SharedPrefixes.of([row.ids[:-1] for row in cut])
+        self._heads = _Heads(heads.columns(lm.pad_id, lm.device)) if heads.tokens else None
         own = [len(row.ids) - shared for row, shared in zip(cut, heads.shared, strict=True)]  # tokens behind the head
         self._chunks: list[_Chunk] = []
-        for index in partition(own, host.device, TOKENS_AT_ONCE):
+        for index in partition(own, lm.device, TOKENS_AT_ONCE):
             shared = [heads.shared[i] for i in index]
-            columns = Columns.pad([cut[i].ids for i in index], shared, host.pad_id, host.device)
-            last = torch.tensor([own[i] - 1 for i in index], device=host.device)
-            head = torch.tensor([heads.head[i] for i in index], device=host.device)
-            self._chunks.append(_Chunk({}, index, columns, last, head, place(shared, max(shared), host.device)))
+            columns = PaddedBatch.pad([cut[i].ids for i in index], shared, lm.pad_id, lm.device)
+            last = torch.tensor([own[i] - 1 for i in index], device=lm.device)
+            head = torch.tensor([heads.head[i] for i in index], device=lm.device)
+            self._chunks.append(_Chunk({}, index, columns, last, head, place(shared, max(shared), lm.device)))
 
     @torch.no_grad()
     def measure(
@@ -89,18 +89,18 @@ class SubjectPass:
         wanted = {"inputs": inputs, "mlp": mlp, "norm_inputs": norm_inputs, "outputs": outputs}
         asked = [layer for at in wanted.values() for layer in at]
         last, lowest = max(asked), min([*asked, *([] if keep is None else [keep])])
-        cache = self._heads.run(self.host, lowest, last, keep) if self._heads else None
+        cache = self._heads.run(self.lm, lowest, last, keep) if self._heads else None
         parts: list[Seen] = []
         for chunk in self._chunks:
             at, hidden = chunk.start(lowest)
-            prefix = Prefix.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
+            prefix = PrefixCache.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
             parts.append(Seen())
             with ExitStack() as stack:
                 size = len(chunk.index)
-                stack.enter_context(mlp_only_at(self.host, last, size, torch.arange(size), chunk.last))
+                stack.enter_context(mlp_only_at(self.lm, last, size, torch.arange(size), chunk.last))
                 for module, see, before in self._watchers(chunk, parts[-1], wanted, keep):
-                    stack.enter_context(watch(module, see, inputs=before))
-                run(self.host, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
+                    stack.enter_context(hooked(module, see, inputs=before))
+                run(self.lm, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
         order = torch.tensor([i for chunk in self._chunks for i in chunk.index]).argsort()
         seen = Seen()
         for name in wanted:
@@ -123,7 +123,7 @@ class SubjectPass:
         other = object.__new__(SubjectPass)
         place = {row: i for i, row in enumerate(rows)}
         chunks = [chunk.narrow(place) for chunk in self._chunks]
-        other.host, other._chunks = self.host, [chunk for chunk in chunks if chunk.index]
+        other.lm, other._chunks = self.lm, [chunk for chunk in chunks if chunk.index]
         other._heads = _Heads(self._heads.columns, dict(self._heads.entering)) if self._heads else None
         return other
 
@@ -134,7 +134,7 @@ class SubjectPass:
         self, chunk: _Chunk, seen: Seen, wanted: Mapping[str, Sequence[int]], keep: int | None
     ) -> Iterator[tuple[nn.Module, Callable[[Tensor], None], bool]]:
         """(module, what sees its tensor, whether that is its input)."""
-        host = self.host
+        lm = self.lm
         for name, layers in wanted.items():
             for layer in layers:
                 yield (
@@ -143,15 +143,15 @@ class SubjectPass:
                     name.endswith("inputs"),
                 )
         if keep is not None:
-            yield host.layers[keep], partial(chunk.remember, keep), True
+            yield lm.layers[keep], partial(chunk.remember, keep), True
 
     def _module(self, name: str, layer: int) -> nn.Module:
         if name == "norm_inputs":
-            norm = self.host.post_norm(layer)
+            norm = self.lm.post_norm(layer)
             assert norm is not None
             return norm.module
-        module: nn.Module = self.host.layers[layer]
-        return module if name == "outputs" else self.host.mlp_out(layer)
+        module: nn.Module = self.lm.layers[layer]
+        return module if name == "outputs" else self.lm.mlp_out(layer)
 
 
 @dataclass
@@ -178,18 +178,18 @@ class _Entering:
 class _Heads(_Entering):
     """What rows begin with."""
 
-    def __init__(self, columns: Columns, entering: dict[int, Tensor] | None = None) -> None:
+    def __init__(self, columns: PaddedBatch, entering: dict[int, Tensor] | None = None) -> None:
         super().__init__(entering or {})
         self.columns = columns
 
-    def run(self, host: Host, lowest: int, last: int, keep: int | None) -> Cache:
+    def run(self, lm: LanguageModel, lowest: int, last: int, keep: int | None) -> Cache:
         """Keys and values of the layers up to ``last``, from the one where rows start on."""
         at, hidden = self.start(lowest)
-        cache = recording_cache(host)
+        cache = recording_cache(lm)
         with ExitStack() as stack:
             if keep is not None:
-                stack.enter_context(watch(host.layers[keep], partial(self.remember, keep), inputs=True))
-            run(host, self.columns, first=at, last=last, hidden=hidden, cache=cache)
+                stack.enter_context(hooked(lm.layers[keep], partial(self.remember, keep), inputs=True))
+            run(lm, self.columns, first=at, last=last, hidden=hidden, cache=cache)
         return cache
 
 
@@ -198,7 +198,7 @@ class _Chunk(_Entering):
     """Rows that are run together, without their heads."""
 
     index: list[int]  # the rows' places in the input
-    columns: Columns
+    columns: PaddedBatch
     last: Tensor  # (B,) column of each row's last token, counted from the heads' end
     head: Tensor  # (B,) which head each row begins with
     place: Tensor  # (B, C) which of its tokens stands in each of the columns left of the rows' own

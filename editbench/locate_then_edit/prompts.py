@@ -10,7 +10,7 @@ from editbench.words import place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.model.language_model import Encoded, Host
+    from editbench.model.language_model import Encoded, LanguageModel
     from editbench.records import EditRequest
 
 
@@ -54,7 +54,7 @@ def last_token_of(encoded: Encoded, start: int, end: int) -> int:
     raise ValueError(f"no token covers the characters {start} to {end}")
 
 
-def subject_row(host: Host, request: EditRequest, template: str = BARE) -> Row:
+def subject_row(lm: LanguageModel, request: EditRequest, template: str = BARE) -> Row:
     """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets.
 
     Raises:
@@ -64,7 +64,7 @@ def subject_row(host: Host, request: EditRequest, template: str = BARE) -> Row:
     if not braces or BARE in after:
         raise ValueError(f'context template {template!r} must contain "{{}}" once')
     start, end = subject_span(request)
-    encoded = host.encode(before + request.prompt + after)
+    encoded = lm.encode(before + request.prompt + after)
     return Row(tuple(encoded.ids), last_token_of(encoded, len(before) + start, len(before) + end))
 
 
@@ -83,41 +83,45 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
     return start, start + len(request.subject)
 
 
-def target_ids(host: Host, request: EditRequest, train_eos: bool) -> list[int]:
-    """What a method trains behind the request's prompt: the target's tokens, the same that every scorer asks for.
+def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list[int]:
+    """What a method trains behind the request's prompt: the target's tokens, the same that every metric asks for.
 
     Args:
-        host: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
+        lm: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
         request: The edit.
         train_eos: Close the target with the EOS token, so that the model learns to stop there.
 
     Raises:
         ValueError: The target cannot be tokenised as a continuation.
     """
-    closing = [int(host.tokenizer.eos_token_id)] if train_eos else []
-    return [*host.continuation(request.target), *closing]
+    closing = [int(lm.tokenizer.eos_token_id)] if train_eos else []
+    return [*lm.continuation(request.target), *closing]
 
 
-def rewriting_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
+def rewriting_rows(
+    lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
+) -> list[Row]:
     """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
-    targets = tuple(target_ids(host, request, train_eos))
+    targets = tuple(target_ids(lm, request, train_eos))
     rows = []
     for template in templates:
-        row = subject_row(host, request, template)
+        row = subject_row(lm, request, template)
         rows.append(Row(row.ids + targets[:-1], row.subject, targets, len(row.ids) - 1))
     return rows
 
 
-def kl_row(host: Host, request: EditRequest) -> Row:
+def kl_row(lm: LanguageModel, request: EditRequest) -> Row:
     """The row "{subject} is a", whose prediction at the subject should stay what it was."""
     assert request.subject is not None
-    encoded = host.encode(f"{request.subject} is a")
+    encoded = lm.encode(f"{request.subject} is a")
     return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
 
 
-def edit_rows(host: Host, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False) -> list[Row]:
+def edit_rows(
+    lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
+) -> list[Row]:
     """All rows that finding a value runs: those of :func:`rewriting_rows`, then :func:`kl_row`."""
-    return [*rewriting_rows(host, request, templates, train_eos=train_eos), kl_row(host, request)]
+    return [*rewriting_rows(lm, request, templates, train_eos=train_eos), kl_row(lm, request)]
 
 
 def cut_after_subject(row: Row) -> Row:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.model.batching import Columns, partition
-from editbench.model.hooks import mlp_only_at, watch
+from editbench.model.batching import PaddedBatch, partition
+from editbench.model.hooks import hooked, mlp_only_at
 from editbench.model.partial_forward import run
-from editbench.model.prefix_cache import Heads, Prefix, place, recording_cache
+from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, place, recording_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.locate_then_edit.prompts import Row
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 AT_MLP = "mlp"
@@ -35,7 +35,7 @@ AT_LAYER = "layer"
 MLP's output, since a write reaches no further. Either way the value is what then leaves the layer."""
 
 
-class Suffixes:
+class ShiftedForward:
     """A batch of rows of one edited layer.
 
     Attributes:
@@ -46,33 +46,33 @@ class Suffixes:
     """
 
     @torch.no_grad()
-    def __init__(self, host: Host, rows: Sequence[Row], layer: int, at: str) -> None:
+    def __init__(self, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> None:
         """Compute all that does not depend on the shift, on the current weights.
 
         Args:
-            host: The model.
+            lm: The model.
             rows: Rows whose subject position is known; columns up to their last token are run.
             layer: Edited layer.
             at: :data:`AT_MLP` or :data:`AT_LAYER`.
         """
-        self.host, self.layer = host, layer
-        norm = host.post_norm(layer)
-        self._columns = Columns.pad([r.ids for r in rows], [r.subject for r in rows], host.pad_id, host.device)
+        self.lm, self.layer = lm, layer
+        norm = lm.post_norm(layer)
+        self._columns = PaddedBatch.pad([r.ids for r in rows], [r.subject for r in rows], lm.pad_id, lm.device)
         self._start = max(row.subject for row in rows)  # the subjects' column
-        prefix = _left_of_subjects(host, rows)
+        prefix = _left_of_subjects(lm, rows)
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, tensor: Tensor) -> None:
             seen[name] = tensor.reshape(len(rows), -1, tensor.shape[-1]).clone()
 
         with ExitStack() as stack:
-            stack.enter_context(watch(host.layers[layer], lambda t: keep("entering", t), inputs=True))
-            stack.enter_context(watch(host.layers[layer], lambda t: keep("leaving", t)))
-            stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("keys", t), inputs=True))
-            stack.enter_context(watch(host.mlp_out(layer), lambda t: keep("mlp", t)))
+            stack.enter_context(hooked(lm.layers[layer], lambda t: keep("entering", t), inputs=True))
+            stack.enter_context(hooked(lm.layers[layer], lambda t: keep("leaving", t)))
+            stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("keys", t), inputs=True))
+            stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("mlp", t)))
             if norm is not None:
-                stack.enter_context(watch(norm.module, lambda t: keep("norm", t), inputs=True))
-            run(host, self._columns, last=layer, cache=prefix, start=self._start)
+                stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
+            run(lm, self._columns, last=layer, cache=prefix, start=self._start)
         self.keys, mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
         self.init = mlp if at == AT_MLP or norm is not None else self.leaving
         self.norm_input = seen["norm"][:, 0] if norm is not None else None
@@ -96,11 +96,9 @@ class Suffixes:
         """
         leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self._adds else self._edited(shift)
         hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
-        host, first = self.host, self.layer + 1
-        with (
-            mlp_only_at(host, host.n_layers - 1, len(hidden), rows, columns) if first < host.n_layers else nullcontext()
-        ):
-            final = run(host, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
+        lm, first = self.lm, self.layer + 1
+        with mlp_only_at(lm, lm.n_layers - 1, len(hidden), rows, columns) if first < lm.n_layers else nullcontext():
+            final = run(lm, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
         return final[rows.to(final.device), columns.to(final.device)]
 
     def narrow(self, rows: Tensor, width: int) -> None:
@@ -113,14 +111,14 @@ class Suffixes:
     def _edited(self, shift: Tensor) -> Tensor:
         """What leaves the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""
         leaving: list[Tensor] = []
-        host = self.host
+        lm = self.lm
         columns = self._columns.upto(self._start + 1)
         with (
-            watch(host.mlp_out(self.layer), lambda out: out + shift.reshape(out.shape).to(out)),
-            watch(host.layers[self.layer], leaving.append),
+            hooked(lm.mlp_out(self.layer), lambda out: out + shift.reshape(out.shape).to(out)),
+            hooked(lm.layers[self.layer], leaving.append),
         ):
             run(
-                host,
+                lm,
                 columns,
                 first=self.layer,
                 last=self.layer,
@@ -131,19 +129,19 @@ class Suffixes:
         return leaving[0]
 
 
-def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
+def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | None:
     """Keys and values of all layers for what is left of the subjects, ending in one column; None if nothing is."""
     start = max(row.subject for row in rows)
     if start == 0:
         return None
-    heads = Heads.of([row.ids[: row.subject] for row in rows])
-    shared, last = recording_cache(host), host.n_layers - 1
+    heads = SharedPrefixes.of([row.ids[: row.subject] for row in rows])
+    shared, last = recording_cache(lm), lm.n_layers - 1
     nowhere = torch.zeros(0, dtype=torch.long)  # of the last layer, keys and values are enough
     if heads.tokens:
-        with mlp_only_at(host, last, len(heads.tokens), nowhere, nowhere):
-            run(host, heads.columns(host.pad_id, host.device), cache=shared)
+        with mlp_only_at(lm, last, len(heads.tokens), nowhere, nowhere):
+            run(lm, heads.columns(lm.pad_id, lm.device), cache=shared)
     own = [row.subject - length for row, length in zip(rows, heads.shared, strict=True)]  # tokens not in any head
-    parts = partition(own, host.device)
+    parts = partition(own, lm.device)
     found = []
     for part in parts:
         subjects = [rows[i].subject for i in part]
@@ -152,13 +150,13 @@ def _left_of_subjects(host: Host, rows: Sequence[Row]) -> Prefix | None:
         if width < end:
             taken = [max(0, subject - width) for subject in subjects]
             head = torch.tensor([heads.head[i] for i in part])
-            prefix = Prefix.gather(shared, head, place(taken, end - width, host.device))
+            prefix = PrefixCache.gather(shared, head, place(taken, end - width, lm.device))
         if width:
-            columns = Columns.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, host.pad_id, host.device)
-            cache = recording_cache(host, prefix)
-            with mlp_only_at(host, last, len(part), nowhere, nowhere):
-                run(host, columns, cache=cache, start=end - width)
-            prefix = Prefix.of(cache)
+            columns = PaddedBatch.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, lm.pad_id, lm.device)
+            cache = recording_cache(lm, prefix)
+            with mlp_only_at(lm, last, len(part), nowhere, nowhere):
+                run(lm, columns, cache=cache, start=end - width)
+            prefix = PrefixCache.of(cache)
         assert prefix is not None
         found.append(prefix)
-    return Prefix.join(found, parts, start)
+    return PrefixCache.join(found, parts, start)

@@ -1,9 +1,9 @@
-"""Linear systems with second moments, in float64 unless the config says otherwise.
+"""Linear systems with covariance, in float64 unless the config says otherwise.
 
-A :class:`Gram` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`WholeGram` keeps
-its Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
-O(d_ff² n + d_ff (m + n)²). :class:`BlockGram` solves on a subset of the neurons, another one each time: it gathers
-that block and factors it, O(|S|³).
+A :class:`KeySolver` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`FullSolver`
+keeps its Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
+O(d_ff² n + d_ff (m + n)²). :class:`NeuronSubsetSolver` solves on a subset of the neurons, another one each time: it
+gathers that block and factors it, O(|S|³).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class SingularError(ArithmeticError):
     """A matrix that should be positive definite is not."""
 
 
-def factor(moment: Tensor, ridge: float, name: str) -> Tensor:
-    """Lower Cholesky factor of a second moment, float64.
+def factor(covariance: Tensor, ridge: float, name: str) -> Tensor:
+    """Lower Cholesky factor of a covariance, float64.
 
     Args:
-        moment: (n, n), symmetric.
+        covariance: (n, n), symmetric.
         ridge: Added to the diagonal, as a fraction of its mean.
         name: For the error.
 
@@ -38,10 +38,10 @@ def factor(moment: Tensor, ridge: float, name: str) -> Tensor:
         ValueError: The matrix is not positive definite: too few tokens for its size.
     """
     try:
-        return cholesky(with_ridge(moment.double(), ridge), name)
+        return cholesky(with_ridge(covariance.double(), ridge), name)
     except SingularError as error:
         raise ValueError(
-            f"{error}: take it over more text (moment_tokens) or set ridge (0.01 adds one percent of its mean diagonal)"
+            f"{error}: take it over more text (covariance_tokens) or set ridge (0.01 adds 1 % of its mean diagonal)"
         ) from error
 
 
@@ -65,7 +65,7 @@ def cholesky(matrix: Tensor, name: str) -> Tensor:
     return lower
 
 
-class Gram(ABC):
+class KeySolver(ABC):
     """λC + Σ kkᵀ over the keys added so far; ``base`` stands for λC and the keys that were folded into it.
 
     Attributes:
@@ -111,7 +111,7 @@ class Gram(ABC):
         return sum(t.numel() * t.element_size() for t in held)
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs, beside the second moment."""
+        """What :meth:`restore` needs, beside the covariance."""
         return {"keys": self.keys, **({"base": self.base} if self.folded else {})}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -130,14 +130,14 @@ class Gram(ABC):
         return self.keys.shape[1] >= len(self.base)
 
 
-class WholeGram(Gram):
+class FullSolver(KeySolver):
     """All neurons. ``base`` is the Cholesky factor L of λC, ``keys`` are whitened: L⁻¹K."""
 
-    def __init__(self, moment: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
+    def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
         """Factor λC.
 
         Args:
-            moment: C (d_ff, d_ff).
+            covariance: C (d_ff, d_ff).
             weight: λ.
             ridge: Added to C's diagonal, as a fraction of its mean.
             name: For errors.
@@ -146,7 +146,7 @@ class WholeGram(Gram):
         Raises:
             ValueError: C is not positive definite.
         """
-        super().__init__((factor(moment, ridge, name) * weight**0.5).to(dtype), name)
+        super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
         """With Y = L⁻¹[M, K] and E its columns of K: L⁻ᵀ Y (I + YᵀY)⁻¹ E (Woodbury)."""
@@ -178,12 +178,12 @@ class WholeGram(Gram):
         return out
 
 
-class BlockGram(Gram):
+class NeuronSubsetSolver(KeySolver):
     """Any subset of the neurons. ``base`` is λC itself, ``keys`` are the keys as they are."""
 
-    def __init__(self, moment: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
-        """Keep λC; arguments as for :class:`WholeGram`."""
-        super().__init__(with_ridge(moment.double(), ridge).mul_(weight).to(dtype), name)
+    def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
+        """Keep λC; arguments as for :class:`FullSolver`."""
+        super().__init__(with_ridge(covariance.double(), ridge).mul_(weight).to(dtype), name)
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
         """Gathers the block (|S|² numbers), adds the keys' products and factors it: O(|S|² (m + n) + |S|³)."""

@@ -15,7 +15,7 @@ from editbench.locate_then_edit.prompts import BARE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 VERSION = 2
@@ -38,42 +38,42 @@ def check_templates(templates: Sequence[str]) -> list[str]:
 
 
 def templates_for(
-    host: Host, given: Sequence[str] | None, plan: Sequence[tuple[str, int, int]], seed: int
+    lm: LanguageModel, given: Sequence[str] | None, plan: Sequence[tuple[str, int, int]], seed: int
 ) -> list[str]:
     """The templates that the user gave, checked, or generated ones (see :func:`generate_templates`)."""
-    return check_templates(given) if given is not None else generate_templates(host, plan, seed)
+    return check_templates(given) if given is not None else generate_templates(lm, plan, seed)
 
 
-def generate_templates(host: Host, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5) -> list[str]:
+def generate_templates(lm: LanguageModel, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5) -> list[str]:
     """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
 
     Args:
-        host: The unedited model.
+        lm: The unedited model.
         plan: Start text ("" means BOS alone), tokens to add, how many.
         seed: Seed of the sampling; the same seed gives the same templates on the same machine.
         top_k: Tokens to choose from at each step.
     """
     templates = [BARE]
-    with torch.random.fork_rng(devices=_cuda_devices(host)):
+    with torch.random.fork_rng(devices=_cuda_devices(lm)):
         torch.manual_seed(seed)
         for start, tokens, count in plan:
-            for text in _sample(host, start, tokens, count, top_k):
+            for text in _sample(lm, start, tokens, count, top_k):
                 templates.append(f"{_clean(text)}. {BARE}")
     return templates
 
 
 @torch.no_grad()
-def _sample(host: Host, start: str, tokens: int, count: int, top_k: int) -> list[str]:
-    tokenizer = host.tokenizer
-    ids = host.encode(start).ids if start else []
+def _sample(lm: LanguageModel, start: str, tokens: int, count: int, top_k: int) -> list[str]:
+    tokenizer = lm.tokenizer
+    ids = lm.encode(start).ids if start else []
     if not ids:
         bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        ids = [bos if bos is not None else host.pad_id]
-    inputs = torch.tensor([ids] * count, device=host.device)
+        ids = [bos if bos is not None else lm.pad_id]
+    inputs = torch.tensor([ids] * count, device=lm.device)
     special = sorted(int(i) for i in tokenizer.all_special_ids) or None
     length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
-    with host.generation_settings(do_sample=True, top_k=top_k, suppress_tokens=special, **length):
-        out = host.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+    with lm.generation_settings(do_sample=True, top_k=top_k, suppress_tokens=special, **length):
+        out = lm.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
     return [start + str(text) for text in tokenizer.batch_decode(out[:, len(ids) :], skip_special_tokens=True)]
 
 
@@ -82,5 +82,5 @@ def _clean(text: str) -> str:
     return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
 
 
-def _cuda_devices(host: Host) -> list[int]:
-    return [host.device.index or 0] if host.device.type == "cuda" else []
+def _cuda_devices(lm: LanguageModel) -> list[int]:
+    return [lm.device.index or 0] if lm.device.type == "cuda" else []

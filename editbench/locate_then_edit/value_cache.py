@@ -16,7 +16,7 @@ import torch
 
 from editbench.costs import VALUES, CachedCosts
 from editbench.files import replacing
-from editbench.locate_then_edit.values import Value, ValueSettings, optimise_values
+from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
 from editbench.progress import progress
 from editbench.records import EditError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
 
 
@@ -50,18 +50,18 @@ class ValueCache:
 
     def __init__(
         self,
-        host: Host,
+        lm: LanguageModel,
         templates: Sequence[str],
         layer: int,
         at: str,
-        settings: ValueSettings,
+        settings: ValueConfig,
         folder: Path | None = None,
         costs: CachedCosts | None = None,
     ) -> None:
         """Start with an empty memory.
 
         Args:
-            host: The model, unedited now.
+            lm: The model, unedited now.
             templates: Context templates.
             layer: Edited layer.
             at: Where the variable is added, see :mod:`editbench.locate_then_edit.values`.
@@ -69,11 +69,11 @@ class ValueCache:
             folder: Of the content-addressed cache, or None.
             costs: Where the seconds go. Values found together share them, and each is kept with its part.
         """
-        self.host, self.templates, self.layer, self.at, self.settings = host, list(templates), layer, at, settings
-        constants = {f.name: getattr(settings, f.name) for f in fields(ValueSettings)}
-        norm = host.post_norm(layer)
+        self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings
+        constants = {f.name: getattr(settings, f.name) for f in fields(ValueConfig)}
+        norm = lm.post_norm(layer)
         place = at if norm is None else f"{at} behind {norm.path}"
-        facts = [VERSION, host.fingerprint, host.numerics, self.templates, layer, place, constants]
+        facts = [VERSION, lm.fingerprint, lm.numerics, self.templates, layer, place, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
         self._folder = folder / "values" if folder is not None else None
         self._costs = costs if costs is not None else CachedCosts()
@@ -114,7 +114,7 @@ class ValueCache:
         while wanted:
             try:
                 values = optimise_values(
-                    self.host, list(wanted.values()), self.templates, self.layer, self.at, self.settings
+                    self.lm, list(wanted.values()), self.templates, self.layer, self.at, self.settings
                 )
             except EditError as error:
                 if not patient:
@@ -146,7 +146,7 @@ class ValueCache:
         except (SafetensorError, OSError, KeyError, IndexError, TypeError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             return False
-        device = self.host.weight(self.host.mlp_out_name(self.layer)).device
+        device = self.lm.weight(self.lm.mlp_out_name(self.layer)).device
         self._found[key] = Found(target.to(device), losses)
         self._costs.note(VALUES, seconds, read=True)
         return True

@@ -1,8 +1,8 @@
 """Value optimisation: which vector at the subject's last token makes the model say the target.
 
 All edits of a batch are optimised at once. A step runs only the layers from the edited one on, and only the columns
-from the subject's last token on (see :mod:`editbench.locate_then_edit.shifted_forward`), rows of similar length together. The vocabulary
-projection is applied only where a target is predicted. Edits that are done leave the batch.
+from the subject's last token on (see :mod:`editbench.locate_then_edit.shifted_forward`), rows of similar length
+together. The vocabulary projection is applied only where a target is predicted. Edits that are done leave the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from editbench.checks import above_zero, at_least
 from editbench.locate_then_edit.prompts import Row, cut_after_subject, edit_rows
-from editbench.locate_then_edit.shifted_forward import AT_LAYER, Suffixes
+from editbench.locate_then_edit.shifted_forward import AT_LAYER, ShiftedForward
 from editbench.model.batching import partition
 from editbench.records import NOT_FINITE, EditError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
 
 
@@ -33,7 +33,7 @@ CPU_BYTES = 2 << 30
 
 
 @dataclass
-class ValueSettings:
+class ValueConfig:
     """Constants of the optimisation; the configs of the methods extend it. Defaults are ROME's for GPT-2 XL.
 
     Attributes:
@@ -67,9 +67,9 @@ class Value:
     Attributes:
         init: (d) what the variable is added to, at the subject of the bare prompt.
         delta: (d) the variable in the end.
-        target: (d) where the MLP's output (:data:`~editbench.locate_then_edit.shifted_forward.AT_MLP`) or what leaves the edited layer
-            (:data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`) should go: init + delta, or what a norm behind the MLP makes of
-            that.
+        target: (d) where the MLP's output (:data:`~editbench.locate_then_edit.shifted_forward.AT_MLP`) or what leaves
+            the edited layer (:data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`) should go: init + delta, or
+            what a norm behind the MLP makes of that.
         keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
         losses: For every forward pass (loss, nll, kl, weight decay).
     """
@@ -82,22 +82,23 @@ class Value:
 
 
 def optimise_values(
-    host: Host,
+    lm: LanguageModel,
     requests: Sequence[EditRequest],
     templates: Sequence[str],
     layer: int,
     at: str,
-    settings: ValueSettings,
+    settings: ValueConfig,
     max_rows: int | None = None,
 ) -> list[Value]:
     """Find the value of every request, on the model's current weights.
 
     Args:
-        host: The model.
+        lm: The model.
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
         layer: Edited layer.
-        at: :data:`~editbench.locate_then_edit.shifted_forward.AT_MLP` or :data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`.
+        at: :data:`~editbench.locate_then_edit.shifted_forward.AT_MLP` or
+            :data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`.
         settings: Constants.
         max_rows: Rows that are run at once; None chooses by free memory.
 
@@ -107,22 +108,22 @@ def optimise_values(
     Raises:
         EditError: A loss became NaN or infinite; it names the request.
     """
-    rows = [edit_rows(host, r, templates, train_eos=settings.train_eos) for r in requests]
+    rows = [edit_rows(lm, r, templates, train_eos=settings.train_eos) for r in requests]
     per_edit = len(templates) + 1
-    limit = max_rows or rows_that_fit(host, max(len(row.ids) for group in rows for row in group), layer)
+    limit = max_rows or rows_that_fit(lm, max(len(row.ids) for group in rows for row in group), layer)
     size = max(1, limit // per_edit)
     values: list[Value] = []
     for start in range(0, len(requests), size):
         part = slice(start, start + size)
-        values.extend(_Problem(host, [r.id for r in requests[part]], rows[part], layer, at).solve(settings))
+        values.extend(_Problem(lm, [r.id for r in requests[part]], rows[part], layer, at).solve(settings))
     return values
 
 
-def rows_that_fit(host: Host, length: int, layer: int) -> int:
+def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
     """How many rows of ``length`` tokens can be optimised at once in the memory that is free now."""
-    width = int(host.config.hidden_size)
-    numbers = length * (host.n_layers - layer) * (16 * width + 4 * host.d_ff(layer))
-    weight = host.weight(host.mlp_out_name(layer))
+    width = int(lm.config.hidden_size)
+    numbers = length * (lm.n_layers - layer) * (16 * width + 4 * lm.d_ff(layer))
+    weight = lm.weight(lm.mlp_out_name(layer))
     free = int(torch.cuda.mem_get_info(weight.device)[0] * 0.7) if weight.device.type == "cuda" else CPU_BYTES
     return max(1, free // max(1, numbers * weight.element_size()))
 
@@ -130,13 +131,13 @@ def rows_that_fit(host: Host, length: int, layer: int) -> int:
 class _Group:
     """Rows that are run together, whichever edits they belong to, and what is read off them."""
 
-    def __init__(self, host: Host, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
+    def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
         """Prepare rows, each given with its edit and its weight in that edit's NLL."""
-        self.host = host
+        self.lm = lm
         # A row that predicts nothing is a KL row, which needs no column behind the subject's.
         cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
-        self.suffixes = Suffixes(host, cut, layer, at)
-        device = host.device
+        self.suffixes = ShiftedForward(lm, cut, layer, at)
+        device = lm.device
         self.owner = torch.tensor([edit for edit, _, _ in rows], device=device)  # (B,) the row's edit
         entries = [
             (i, row.first + j - row.subject, token, weight / len(row.targets))
@@ -147,7 +148,7 @@ class _Group:
         self.at_row, self.column, self.token = (
             torch.tensor(x, dtype=torch.long, device=device) for x in (at_row, column, token)
         )
-        wide = torch.float64 if host.model.dtype == torch.float64 else torch.float32
+        wide = torch.float64 if lm.model.dtype == torch.float64 else torch.float32
         self.weight = torch.tensor(weight, dtype=wide, device=device)
         self.kl = torch.tensor([i for i, row in enumerate(cut) if not row.targets], dtype=torch.long, device=device)
         self.kl_reference: Tensor | None = None  # (KL rows, V)
@@ -156,7 +157,7 @@ class _Group:
         """(2, N) nll and kl that this group's rows give to each of N edits; ``delta`` is (N, d)."""
         shift = delta[self.owner.to(delta.device)]  # (B, d)
         rows, columns = torch.cat([self.at_row, self.kl]), torch.cat([self.column, torch.zeros_like(self.kl)])
-        log_p = self.host.logits(self.suffixes.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
+        log_p = self.lm.logits(self.suffixes.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
         n, there = len(self.token), log_p.device
         nll = -log_p[:n].gather(1, self.token.to(there)[:, None])[:, 0] * self.weight.to(log_p)
         new = log_p[n:]  # (KL rows, V)
@@ -193,19 +194,19 @@ class _Group:
 class _Problem:
     """A chunk of edits, and the loop."""
 
-    def __init__(self, host: Host, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
-        self.host, self.ids, self.layer, self.at = host, ids, layer, at
+    def __init__(self, lm: LanguageModel, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
+        self.lm, self.ids, self.layer, self.at = lm, ids, layer, at
         flat = [(i, 1 / (len(group) - 1), row) for i, group in enumerate(rows) for row in group]
         reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
-        parts = partition(reach, host.device)
-        self.groups = [_Group(host, [flat[i] for i in part], layer, at) for part in parts]
+        parts = partition(reach, lm.device)
+        self.groups = [_Group(lm, [flat[i] for i in part], layer, at) for part in parts]
         order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's place among the groups'
         rewriting = [i for i, (_, _, row) in enumerate(flat) if row.targets]
         self._places = order[torch.tensor(rewriting)].reshape(len(rows), -1)  # (N, templates)
         self.init = self._bare([group.suffixes.init for group in self.groups])  # (N, d)
         keys = torch.cat([group.suffixes.keys for group in self.groups])
         self.keys = _wide(keys[self._places.to(keys.device)])  # (N, templates, d_ff)
-        norm = host.post_norm(layer) if at == AT_LAYER else None
+        norm = lm.post_norm(layer) if at == AT_LAYER else None
         inputs = [g.suffixes.norm_input for g in self.groups if g.suffixes.norm_input is not None]
         self._behind = (
             (norm, self._bare(inputs), self._bare([g.suffixes.leaving for g in self.groups])) if norm else None
@@ -223,7 +224,7 @@ class _Problem:
         norm, entering, leaving = self._behind
         return leaving - norm(entering) + norm(entering + delta)
 
-    def solve(self, settings: ValueSettings) -> list[Value]:
+    def solve(self, settings: ValueConfig) -> list[Value]:
         """The loop: forward, stop or update, project; all edits together, each by itself."""
         n, init = len(self.ids), self.init
         delta = torch.zeros_like(init).requires_grad_()  # (N, d)
@@ -249,7 +250,7 @@ class _Problem:
         targets = self._targets(found)
         return [Value(init[i], found[i], targets[i], self.keys[i], losses[i]) for i in range(n)]
 
-    def _losses(self, delta: Tensor, settings: ValueSettings, *, backward: bool) -> Tensor:
+    def _losses(self, delta: Tensor, settings: ValueConfig, *, backward: bool) -> Tensor:
         """(4, N) loss, nll, kl, weight decay, float64 on the CPU; ``backward`` leaves gradients in ``delta``."""
         with torch.set_grad_enabled(backward):
             decay = settings.weight_decay * delta.norm(dim=-1) / self.init.norm(dim=-1).square()

@@ -1,7 +1,7 @@
 """Where an architecture keeps its layers, MLP projections, norms and head.
 
-An :class:`Anatomy` is a set of module paths. It is found from the model's class name, never guessed from shapes, and
-then checked against the model itself, so that a wrong entry fails at load time and not as a silent bad edit.
+An :class:`Architecture` is a set of module paths. It is found from the model's class name, never guessed from shapes,
+and then checked against the model itself, so that a wrong entry fails at load time and not as a silent bad edit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class AnatomyError(ValueError):
+class ArchitectureError(ValueError):
     """The model's class is not known, or a path does not lead to what it should."""
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Architecture:
     """Module paths of a decoder-only language model.
 
     Attributes:
@@ -42,15 +42,15 @@ class Anatomy:
     head: str = "lm_head"
 
 
-_LLAMA = Anatomy("model", "model.layers", "self_attn", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
+_LLAMA = Architecture("model", "model.layers", "self_attn", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
 
-ANATOMIES: dict[str, Anatomy] = {
-    "GPT2LMHeadModel": Anatomy("transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj"),
-    "GPTJForCausalLM": Anatomy("transformer", "transformer.h", "attn", ("mlp.fc_in",), "mlp.fc_out"),
-    "GPTNeoXForCausalLM": Anatomy(
+ARCHITECTURES: dict[str, Architecture] = {
+    "GPT2LMHeadModel": Architecture("transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj"),
+    "GPTJForCausalLM": Architecture("transformer", "transformer.h", "attn", ("mlp.fc_in",), "mlp.fc_out"),
+    "GPTNeoXForCausalLM": Architecture(
         "gpt_neox", "gpt_neox.layers", "attention", ("mlp.dense_h_to_4h",), "mlp.dense_4h_to_h"
     ),
-    "OPTForCausalLM": Anatomy("model", "model.decoder.layers", "self_attn", ("fc1",), "fc2"),
+    "OPTForCausalLM": Architecture("model", "model.decoder.layers", "self_attn", ("fc1",), "fc2"),
     "Phi3ForCausalLM": replace(_LLAMA, mlp_in=("mlp.gate_up_proj",)),
     "LlamaForCausalLM": _LLAMA,
     "MistralForCausalLM": _LLAMA,
@@ -62,73 +62,76 @@ ANATOMIES: dict[str, Anatomy] = {
 """Known architectures by the class name of the transformers model."""
 
 
-def find_anatomy(model: nn.Module, overrides: Mapping[str, Any] | None = None) -> Anatomy:
-    """The anatomy of ``model``, from its class name and the user's ``overrides``, checked against the model.
+def find_architecture(model: nn.Module, overrides: Mapping[str, Any] | None = None) -> Architecture:
+    """The architecture of ``model``, from its class name and the user's ``overrides``, checked against the model.
 
     Args:
         model: A transformers causal language model.
-        overrides: Paths that replace or supply the table's, by field name (config ``model.anatomy``); None is no path.
+        overrides: Paths that replace or supply the table's, by field name (config ``model.architecture``); None is no
+            path.
 
     Raises:
-        AnatomyError: Unknown class without a full set of overrides, unknown field, or a path that leads nowhere.
+        ArchitectureError: Unknown class without a full set of overrides, unknown field, or a path that leads nowhere.
     """
     given: dict[str, Any] = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items() if v}
-    names = [f.name for f in fields(Anatomy)]
+    names = [f.name for f in fields(Architecture)]
     for key in given:
         if key not in names:
-            raise AnatomyError(f"model.anatomy.{key} is not a path of an anatomy; {suggestion(key, names)}")
-    known = ANATOMIES.get(type(model).__name__)
+            raise ArchitectureError(
+                f"model.architecture.{key} is not a path of an architecture; {suggestion(key, names)}"
+            )
+    known = ARCHITECTURES.get(type(model).__name__)
     if known is not None:
-        anatomy = replace(known, **given)
+        architecture = replace(known, **given)
     else:
         missing = [n for n in names if n not in given and n != "head"]
         if missing:
-            raise AnatomyError(_unknown_class(model, missing))
-        anatomy = Anatomy(**given)
-    check_anatomy(model, anatomy)
-    return anatomy
+            raise ArchitectureError(_unknown_class(model, missing))
+        architecture = Architecture(**given)
+    check_architecture(model, architecture)
+    return architecture
 
 
-def check_anatomy(model: nn.Module, anatomy: Anatomy) -> None:
-    """Verify every path of ``anatomy`` on ``model``: it exists, has the right kind and the right sizes.
+def check_architecture(model: nn.Module, architecture: Architecture) -> None:
+    """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes.
 
     Raises:
-        AnatomyError: Naming the path, what was expected there and what was found.
+        ArchitectureError: Naming the path, what was expected there and what was found.
     """
-    layers = module_at(model, anatomy.layers)
+    layers = module_at(model, architecture.layers)
     expected = int(config_of(model, "num_hidden_layers"))
     if len(list(layers.children())) != expected:
-        raise AnatomyError(
-            f"{anatomy.layers} holds {len(list(layers.children()))} layers, the model's config says {expected}; "
-            "set model.anatomy.layers"
+        raise ArchitectureError(
+            f"{architecture.layers} holds {len(list(layers.children()))} layers, the model's config says {expected}; "
+            "set model.architecture.layers"
         )
-    module_at(model, anatomy.decoder)
+    module_at(model, architecture.decoder)
     hidden = int(config_of(model, "hidden_size"))
     for index, layer in enumerate(layers.children()):
-        where = f"{anatomy.layers}.{index}"
-        module_at(layer, anatomy.attention, where)
-        for path in anatomy.mlp_in:
+        where = f"{architecture.layers}.{index}"
+        module_at(layer, architecture.attention, where)
+        for path in architecture.mlp_in:
             projection_sizes(module_at(layer, path, where), f"{where}.{path}")
-        _, out = projection_sizes(module_at(layer, anatomy.mlp_out, where), f"{where}.{anatomy.mlp_out}")
+        _, out = projection_sizes(module_at(layer, architecture.mlp_out, where), f"{where}.{architecture.mlp_out}")
         if out != hidden:
-            raise AnatomyError(
-                f"{where}.{anatomy.mlp_out} maps to {out} features, but the hidden size is {hidden}; "
-                "set model.anatomy.mlp_out to the MLP's second projection"
+            raise ArchitectureError(
+                f"{where}.{architecture.mlp_out} maps to {out} features, but the hidden size is {hidden}; "
+                "set model.architecture.mlp_out to the MLP's second projection"
             )
-    projection_sizes(module_at(model, anatomy.head), anatomy.head)
+    projection_sizes(module_at(model, architecture.head), architecture.head)
 
 
 def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
     """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``.
 
     Raises:
-        AnatomyError: The module is neither.
+        ArchitectureError: The module is neither.
     """
     if is_transposed(module):
         return int(module.weight.shape[0]), int(module.weight.shape[1])  # type: ignore[union-attr, index]
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
         return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-    raise AnatomyError(f"{where} is a {type(module).__name__}; expected a linear projection (nn.Linear or Conv1D)")
+    raise ArchitectureError(f"{where} is a {type(module).__name__}; expected a linear projection (nn.Linear or Conv1D)")
 
 
 def is_transposed(module: nn.Module) -> bool:
@@ -140,16 +143,16 @@ def module_at(root: nn.Module, path: str, where: str = "") -> nn.Module:
     """The submodule at a dotted path.
 
     Raises:
-        AnatomyError: Nothing is there; the message lists what is.
+        ArchitectureError: Nothing is there; the message lists what is.
     """
     module = root
     for part in path.split("."):
         children = dict(module.named_children())
         if part not in children:
             full = ".".join(p for p in (where, path) if p)
-            raise AnatomyError(
+            raise ArchitectureError(
                 f"{type(root).__name__} has no module {full!r} (no {part!r} in {sorted(children)}); "
-                "set the path in the config under model.anatomy"
+                "set the path in the config under model.architecture"
             )
         module = children[part]
     return module
@@ -167,7 +170,7 @@ def _unknown_class(model: nn.Module, missing: list[str]) -> str:
     layer = next((m[0] for n, m in model.named_modules() if n == example), None) if lists else None  # type: ignore[index]
     inside = [n for n, m in layer.named_modules() if n and not list(m.children())] if layer is not None else []
     return (
-        f"the architecture {type(model).__name__} is not known. Set these paths in the config under model.anatomy: "
+        f"the architecture {type(model).__name__} is not known. Set these paths under model.architecture: "
         f"{', '.join(missing)}. Lists of modules in this model: {lists}; inside {example}.0: {inside}. "
         "Example (Llama): decoder=model layers=model.layers attention=self_attn mlp_in=[mlp.gate_proj,mlp.up_proj] "
         "mlp_out=mlp.down_proj head=lm_head"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Columns:
+class PaddedBatch:
     """A padded batch of token rows.
 
     Attributes:
@@ -30,7 +30,7 @@ class Columns:
     positions: Tensor
 
     @classmethod
-    def pad(cls, rows: Sequence[Sequence[int]], align: Sequence[int], pad_id: int, device: torch.device) -> Columns:
+    def pad(cls, rows: Sequence[Sequence[int]], align: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:
         """Pad ``rows`` so that token ``align[i]`` of every row i stands in the same column, ``max(align)``."""
         left = max(align)
         width = left + max(len(row) - at for row, at in zip(rows, align, strict=True))
@@ -42,13 +42,13 @@ class Columns:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         return cls(ids.to(device), mask.to(device), positions.to(device))
 
-    def rows(self, index: Tensor) -> Columns:
+    def rows(self, index: Tensor) -> PaddedBatch:
         """The rows in ``index``, in its order."""
-        return Columns(self.ids[index], self.mask[index], self.positions[index])
+        return PaddedBatch(self.ids[index], self.mask[index], self.positions[index])
 
-    def upto(self, width: int) -> Columns:
+    def upto(self, width: int) -> PaddedBatch:
         """The first ``width`` columns."""
-        return Columns(self.ids[:, :width], self.mask[:, :width], self.positions[:, :width])
+        return PaddedBatch(self.ids[:, :width], self.mask[:, :width], self.positions[:, :width])
 
 
 GROUP_TOKENS = {"cpu": 24, "cuda": 1024}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 
 
@@ -72,20 +72,20 @@ class Generation:
         """Whether more is needed than the logits of the step."""
         return self.beams > 1 or self.repetition_penalty != 1.0
 
-    def limit(self, host: Host, prompt: str, target: str) -> int | None:
+    def limit(self, lm: LanguageModel, prompt: str, target: str) -> int | None:
         """New tokens for a question with that target; None if it cannot be said.
 
         That is so where the target has more tokens than the limit, or the model no positions for prompt and limit.
         """
-        needed = len(host.continuation(target))
+        needed = len(lm.continuation(target))
         limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
-        fits = len(host.encode(prompt).ids) + limit <= host.max_length
+        fits = len(lm.encode(prompt).ids) + limit <= lm.max_length
         return limit if needed <= limit and fits else None
 
 
 @torch.no_grad()
 def generate(
-    host: Host,
+    lm: LanguageModel,
     prompts: Sequence[str],
     limits: Sequence[int],
     *,
@@ -100,7 +100,7 @@ def generate(
     A prompt that leaves no room for its limit loses its beginning (its BOS stays).
 
     Args:
-        host: The model.
+        lm: The model.
         prompts: In any order.
         limits: New tokens after each prompt, at least 1.
         settings: Beams and penalty; greedy by default.
@@ -108,9 +108,9 @@ def generate(
         tokens_per_batch: Largest size of a batch, rows times (prompt + limit).
     """
     settings = settings or Generation()
-    asked = [(_fitted(host, prompt, limit), limit) for prompt, limit in zip(prompts, limits, strict=True)]
-    budget = tokens_per_batch or (CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS)
-    budget = budget if _takes_left_padding(host) else 1  # each row is a batch of its own
+    asked = [(_fitted(lm, prompt, limit), limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    budget = tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)
+    budget = budget if _takes_left_padding(lm) else 1  # each row is a batch of its own
     runs = [[q for q in asked if q[1] == limit] for limit in sorted(set(limits))] if settings.searches else [asked]
     found: dict[tuple[Ids, int], list[int]] = {}
     with progress("generating", total=sum(len({ids for ids, _ in run}) for run in runs)) as advance:
@@ -121,54 +121,52 @@ def generate(
             rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # wide as prompt and new tokens
             for batch in batches(rows, budget):
                 together = [row.prompt for row in batch]
-                new = _run_batch(host, together, max(longest[ids] for ids in together), settings, editor)
+                new = _run_batch(lm, together, max(longest[ids] for ids in together), settings, editor)
                 found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
                 advance(len(batch))
             found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
-    return [_said(host, ids, found[ids, limit]) for ids, limit in asked]
+    return [_said(lm, ids, found[ids, limit]) for ids, limit in asked]
 
 
-def _takes_left_padding(host: Host) -> bool:
+def _takes_left_padding(lm: LanguageModel) -> bool:
     """Whether columns of padding on the left leave the others alone.
 
     Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32:
     from float64 that is minus infinity, and a column of padding, which sees nothing, becomes NaN and spreads.
     """
-    return not (host.config._attn_implementation == "eager" and host.model.dtype == torch.float64)
+    return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
 
 
-def _fitted(host: Host, prompt: str, limit: int) -> Ids:
+def _fitted(lm: LanguageModel, prompt: str, limit: int) -> Ids:
     """The prompt's ids, cut at its beginning so that ``limit`` more fit; the BOS stays."""
-    ids = host.encode(prompt).ids or [host.pad_id]
-    keep = 1 if ids[0] == host.tokenizer.bos_token_id else 0
-    room = max(host.max_length - limit, keep + 1)
+    ids = lm.encode(prompt).ids or [lm.pad_id]
+    keep = 1 if ids[0] == lm.tokenizer.bos_token_id else 0
+    room = max(lm.max_length - limit, keep + 1)
     return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
 
 
-def _said(host: Host, prompt: Ids, new: list[int]) -> Said:
+def _said(lm: LanguageModel, prompt: Ids, new: list[int]) -> Said:
     finite = NO_ANSWER not in new
     kept = new if finite else new[: new.index(NO_ANSWER)]
-    text, whole = (
-        str(host.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in (kept, [*prompt, *kept])
-    )
+    text, whole = (str(lm.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in (kept, [*prompt, *kept]))
     return Said(text, finite, whole)
 
 
 def _run_batch(
-    host: Host, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
+    lm: LanguageModel, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
 ) -> list[list[int]]:
     """New tokens of each row, without the end-of-sequence token; :data:`NO_ANSWER` where the logits are no numbers."""
     width = max(len(ids) for ids in prompts)
     padding = [width - len(ids) for ids in prompts]
-    ids = torch.tensor([[host.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
+    ids = torch.tensor([[lm.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
     mask = (torch.arange(width) >= torch.tensor(padding)[:, None]).long()  # (B, T)
-    ids, mask = ids.to(host.device), mask.to(host.device)
+    ids, mask = ids.to(lm.device), mask.to(lm.device)
     with editor.answering([width - 1] * len(prompts)) if editor is not None else nullcontext():
         if settings.searches:
-            new = _search(host, ids, mask, limit, settings)
+            new = _search(lm, ids, mask, limit, settings)
         else:
-            new = _step_by_step(host, ids, mask, limit, _noise(prompts, limit, settings))
-    ends = host.end_ids
+            new = _step_by_step(lm, ids, mask, limit, _noise(prompts, limit, settings))
+    ends = lm.end_ids
     return [_before_end(row, ends) for row in new.tolist()]
 
 
@@ -185,17 +183,17 @@ def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor |
     return torch.stack(several)
 
 
-def _step_by_step(host: Host, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
+def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
     """The argmax at each step, or with noise a draw, (B, at most limit), until every row has ended."""
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=host.config)
-    ends = torch.tensor([*host.end_ids, NO_ANSWER], device=ids.device)
+    cache = DynamicCache(config=lm.config)
+    ends = torch.tensor([*lm.end_ids, NO_ANSWER], device=ids.device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     new: list[Tensor] = []
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
     for step in range(limit):
-        logits = host.logits(host.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
+        logits = lm.logits(lm.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
         assert cache.get_seq_length() == mask.shape[1], "the model did not keep its keys and values"
         best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
         best = best.masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
@@ -215,7 +213,7 @@ def _draw(logits: Tensor, noise: Tensor) -> Tensor:
     return tokens.gather(1, drawn)[:, 0]
 
 
-def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
+def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
     """Beam search, or greedy with a repetition penalty, by transformers.
 
     A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
@@ -226,15 +224,15 @@ def _search(host: Host, ids: Tensor, mask: Tensor, limit: int, settings: Generat
     begins = mask.argmax(-1).repeat_interleave(settings.beams)[:, None]  # (B · beams, 1) each row's first token
     penalise = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
 
-    def watch(seen: Tensor, scores: Tensor) -> Tensor:
+    def hooked(seen: Tensor, scores: Tensor) -> Tensor:
         broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
         columns = torch.arange(seen.shape[1], device=seen.device)
         said = seen.gather(1, torch.maximum(columns, begins))  # without the padding
         penalised: Tensor = penalise(said, scores)
         return penalised
 
-    with host.generation_settings(max_new_tokens=limit, num_beams=settings.beams):
-        out = host.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([watch]))
+    with lm.generation_settings(max_new_tokens=limit, num_beams=settings.beams):
+        out = lm.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([hooked]))
     new: Tensor = out[:, ids.shape[1] :]
     return new.masked_fill(broken.to(new.device)[:, None], NO_ANSWER)
 

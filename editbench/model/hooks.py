@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 @contextmanager
-def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
+def hooked(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
     """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
 
     If ``see`` returns a tensor, it takes the place of the one seen.
@@ -47,11 +47,11 @@ def watch(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None
 
 
 @contextmanager
-def mlp_only_at(host: Host, layer: int, batch: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
     Args:
-        host: The model.
+        lm: The model.
         layer: A layer whose output is read at some places only: the last.
         batch: Number of rows that are run.
         rows: (P,) rows of these places.
@@ -69,7 +69,7 @@ def mlp_only_at(host: Host, layer: int, batch: int, rows: Tensor, columns: Tenso
         return whole.reshape(*shape[0][:-1], out.shape[-1])
 
     with ExitStack() as stack:
-        for path in host.anatomy.mlp_in:
-            stack.enter_context(watch(module_at(host.layers[layer], path), pick, inputs=True))
-        stack.enter_context(watch(host.mlp_out(layer), put))
+        for path in lm.architecture.mlp_in:
+            stack.enter_context(hooked(module_at(lm.layers[layer], path), pick, inputs=True))
+        stack.enter_context(hooked(lm.mlp_out(layer), put))
         yield

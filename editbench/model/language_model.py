@@ -1,4 +1,4 @@
-"""The host: a language model with its tokenizer and anatomy, as every other room sees it."""
+"""The model: a language model with its tokenizer and architecture, as every other room sees it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.model.architectures import (
-    Anatomy,
-    AnatomyError,
-    find_anatomy,
+    Architecture,
+    ArchitectureError,
+    find_architecture,
     is_transposed,
     module_at,
     projection_sizes,
@@ -46,18 +46,18 @@ class Encoded:
     offsets: list[tuple[int, int]]
 
 
-class Host:
+class LanguageModel:
     """A causal language model in evaluation mode, frozen, with what editing and scoring need to know about it.
 
     Attributes:
         model: The transformers model.
         tokenizer: A fast tokenizer (character offsets are needed to find subjects).
-        anatomy: Where the model keeps its parts.
+        architecture: Where the model keeps its parts.
         name: Name shown in results.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, name: str = "model", anatomy: Mapping[str, Any] | None = None
+        self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Mapping[str, Any] | None = None
     ) -> None:
         """Wrap a loaded model.
 
@@ -65,11 +65,11 @@ class Host:
             model: A transformers causal language model.
             tokenizer: Its fast tokenizer.
             name: Name shown in results.
-            anatomy: Paths for an architecture that is not known (see :mod:`editbench.model.architectures`).
+            architecture: Paths for an architecture that is not known (see :mod:`editbench.model.architectures`).
 
         Raises:
-            AnatomyError: The architecture is unknown or does not match its table entry, or a layer does with its MLP's
-                output what edits cannot follow (see :mod:`editbench.model.post_norms`).
+            ArchitectureError: The architecture is unknown or does not match its table entry, or a layer does with its
+                MLP's output what edits cannot follow (see :mod:`editbench.model.post_norms`).
             ValueError: The tokenizer gives no character offsets.
         """
         if not getattr(tokenizer, "is_fast", False):
@@ -80,9 +80,9 @@ class Host:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.anatomy: Anatomy = find_anatomy(model, anatomy)
+        self.architecture: Architecture = find_architecture(model, architecture)
         self._check_head()
-        self._post_norms = find_post_norms(self.model, self.anatomy, self.device)
+        self._post_norms = find_post_norms(self.model, self.architecture, self.device)
 
     @classmethod
     def load(
@@ -94,8 +94,8 @@ class Host:
         device: str = "auto",
         attention: str | None = None,
         revision: str | None = None,
-        anatomy: Mapping[str, Any] | None = None,
-    ) -> Host:
+        architecture: Mapping[str, Any] | None = None,
+    ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub.
 
         Args:
@@ -105,7 +105,7 @@ class Host:
             device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
             attention: Attention implementation, "sdpa" or "eager"; the architecture's own choice by default.
             revision: Hub revision.
-            anatomy: Paths for an architecture that is not known.
+            architecture: Paths for an architecture that is not known.
 
         Raises:
             FileNotFoundError: Neither a folder with a model nor reachable on the hub.
@@ -127,7 +127,7 @@ class Host:
             raise FileNotFoundError(_no_model(path, error)) from error
         if device != "spread":
             model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        return cls(model, tokenizer, name=name or Path(str(path)).name, anatomy=anatomy)
+        return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
 
     # -- sizes and parts ------------------------------------------------------------------------------------------
 
@@ -156,20 +156,20 @@ class Host:
     @property
     def decoder(self) -> Any:
         """The model without its head."""
-        return module_at(self.model, self.anatomy.decoder)
+        return module_at(self.model, self.architecture.decoder)
 
     @property
     def layers(self) -> Any:
         """The ``ModuleList`` of decoder layers."""
-        return module_at(self.model, self.anatomy.layers)
+        return module_at(self.model, self.architecture.layers)
 
     def mlp_out(self, layer: int) -> nn.Module:
         """The MLP's second projection of ``layer``."""
-        return module_at(self.layers[self._check_layer(layer)], self.anatomy.mlp_out)
+        return module_at(self.layers[self._check_layer(layer)], self.architecture.mlp_out)
 
     def mlp_out_name(self, layer: int) -> str:
         """Parameter name of the second projection's weight, from the model's root."""
-        return f"{self.anatomy.layers}.{self._check_layer(layer)}.{self.anatomy.mlp_out}.weight"
+        return f"{self.architecture.layers}.{self._check_layer(layer)}.{self.architecture.mlp_out}.weight"
 
     def post_norm(self, layer: int) -> PostNorm | None:
         """The norm that the MLP's output goes through before it leaves ``layer``; None if it is added as it is."""
@@ -177,19 +177,19 @@ class Host:
 
     def d_ff(self, layer: int) -> int:
         """Input features of the second projection."""
-        return projection_sizes(self.mlp_out(layer), self.anatomy.mlp_out)[0]
+        return projection_sizes(self.mlp_out(layer), self.architecture.mlp_out)[0]
 
     def weight(self, name: str) -> Tensor:
         """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model.
 
         Raises:
-            AnatomyError: No such parameter.
+            ArchitectureError: No such parameter.
         """
         path, _, leaf = name.rpartition(".")
         module = module_at(self.model, path)
         parameter = getattr(module, leaf, None)
         if not isinstance(parameter, torch.Tensor):
-            raise AnatomyError(f"{path} has no parameter {leaf!r}")
+            raise ArchitectureError(f"{path} has no parameter {leaf!r}")
         data = parameter.data
         return data.T if is_transposed(module) and leaf == "weight" else data
 
@@ -249,7 +249,7 @@ class Host:
         They are computed in float32, or float64 if the model is: a head in half precision would round them to 8 or 11
         bits, which moves a log-likelihood in its second digit.
         """
-        head = module_at(self.model, self.anatomy.head)
+        head = module_at(self.model, self.architecture.head)
         weight: Tensor = head.weight  # type: ignore[assignment]
         if weight.dtype in (torch.float32, torch.float64):
             out: Tensor = head(hidden.to(weight))
@@ -393,16 +393,16 @@ class Host:
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """The decoder and the head found by anatomy, put together, must be the model: checked on one token."""
+        """The decoder and the head found by architecture, put together, must be the model: checked on one token."""
         ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
         mask, positions = torch.ones_like(ids), torch.arange(2, device=self.device)[None]
         whole = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
         ours = self.logits(self.hidden(ids, mask, positions))
         rounding = 2 * torch.finfo(whole.dtype).eps * float(ours.abs().max())  # the model's own head may be in bfloat16
         if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3 + rounding):
-            raise AnatomyError(
-                f"{type(self.model).__name__}: {self.anatomy.decoder} followed by {self.anatomy.head} does not give "
-                "the model's own logits (it scales or caps them in a way that is not known here)"
+            raise ArchitectureError(
+                f"{type(self.model).__name__}: {self.architecture.decoder} followed by {self.architecture.head} does "
+                "not give the model's own logits (it scales or caps them in a way that is not known here)"
             )
 
 
@@ -443,14 +443,14 @@ def cache_keyword(decoder: type[nn.Module]) -> str:
     It has to be in the signature: a wrong name would vanish among further keywords, and the cache with it.
 
     Raises:
-        AnatomyError: It is under none of the names known here.
+        ArchitectureError: It is under none of the names known here.
     """
     names = ("cache", "past_key_values")
     taken = inspect.signature(decoder.forward).parameters
     for name in names:
         if name in taken:
             return name
-    raise AnatomyError(
+    raise ArchitectureError(
         f"{decoder.__name__}.forward takes no key-value cache as {' or '.join(names)} (it takes {', '.join(taken)}); "
         "this version of transformers is not supported"
     )
@@ -474,7 +474,7 @@ def _no_model(path: str | Path, error: Exception) -> str:
     )
 
 
-def load_model(settings: Any, name: str | None = None) -> Host:
+def load_model(settings: Any, name: str | None = None) -> LanguageModel:
     """The model that a name, path or ``model`` config stands for, ready to edit.
 
     Args:
@@ -486,7 +486,7 @@ def load_model(settings: Any, name: str | None = None) -> Host:
         ValueError: Unknown dtype, architecture or option.
     """
     from editbench import pocket
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
     options: dict[str, Any] = {}
     path = settings
@@ -497,9 +497,9 @@ def load_model(settings: Any, name: str | None = None) -> Host:
             "device": settings.device,
             "attention": settings.attention,
             "revision": settings.revision,
-            "anatomy": settings.anatomy,
+            "architecture": settings.architecture,
         }
     shown = name or Path(str(path)).name
     if str(path) in pocket.MODELS:
         path = pocket.model_path(str(path))
-    return Host.load(path, name=shown, **options)
+    return LanguageModel.load(path, name=shown, **options)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
-    from editbench.records import Recognition, Routing
+    from editbench.model.language_model import LanguageModel
+    from editbench.records import Route, Routing
 
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Answering(Protocol):
     def for_texts(self) -> Answering:
         """What is used in its place where text collections are scored."""
 
-    def recognise(self, prompts: Sequence[str]) -> list[Recognition] | None:
+    def route(self, prompts: Sequence[str]) -> list[Route] | None:
         """Which edit answers each prompt; None where edits are in weights that all prompts share."""
 
 
@@ -111,7 +111,7 @@ class Answer:
 
 
 def answer(
-    host: Host,
+    lm: LanguageModel,
     queries: Sequence[Query],
     *,
     editor: Answering | None = None,
@@ -124,7 +124,7 @@ def answer(
     Equal prompts of different queries are one row, equal targets of a prompt are scored once.
 
     Args:
-        host: The model.
+        lm: The model.
         queries: In any order; their length may vary.
         editor: Told through ``answering`` where each row's prompt ends.
         tokens_per_batch: Largest padded size of a batch, rows times columns; by default :data:`CPU_TOKENS` or
@@ -138,17 +138,15 @@ def answer(
     Raises:
         ValueError: Unknown padding side, or a budget below one token.
     """
-    tokenise = Tokeniser(host, max_target_tokens)
+    tokenise = Tokeniser(lm, max_target_tokens)
     pairs = [tokenise(query.prompt, target) for query in queries for target in query.targets]
-    answers = iter(
-        answer_pairs(host, pairs, editor=editor, tokens_per_batch=tokens_per_batch, padding_side=padding_side)
-    )
+    answers = iter(answer_pairs(lm, pairs, editor=editor, tokens_per_batch=tokens_per_batch, padding_side=padding_side))
     return [tuple(islice(answers, len(query.targets))) for query in queries]
 
 
 @torch.no_grad()
 def answer_pairs(
-    host: Host,
+    lm: LanguageModel,
     pairs: Sequence[Pair],
     *,
     editor: Answering | None = None,
@@ -160,15 +158,15 @@ def answer_pairs(
         raise unknown("padding side", padding_side, ("left", "right"))
     budget = tokens_per_batch
     if budget is None:
-        budget = CPU_TOKENS if host.device.type == "cpu" else GPU_TOKENS
+        budget = CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS
     if budget < 1:
         raise ValueError(f"tokens_per_batch is {tokens_per_batch}; it must be at least 1")
-    _warn_of_cuts(host, pairs)
-    rows = merge(pairs, packed=takes_packed_rows(host))
+    _warn_of_cuts(lm, pairs)
+    rows = merge(pairs, packed=takes_packed_rows(lm))
     found: dict[Key, Answer] = {}
     with progress("answering", total=len(rows)) as advance:
         for batch in batches(rows, budget):
-            found.update(_answer_batch(host, batch, editor, padding_side))
+            found.update(_answer_batch(lm, batch, editor, padding_side))
             advance(len(batch))
     return [_look_up(found, pair) for pair in pairs]
 
@@ -178,32 +176,32 @@ def _look_up(found: dict[Key, Answer], pair: Pair) -> Answer:
     return replace(one, cut=True) if pair.cut else one
 
 
-def _warn_of_cuts(host: Host, pairs: Sequence[Pair]) -> None:
+def _warn_of_cuts(lm: LanguageModel, pairs: Sequence[Pair]) -> None:
     counts = Counter(pair.cut for pair in pairs)
     if counts[True]:
         _log.warning(
             "%d of %d questions are longer than the %d tokens that %s takes; they were cut",
             counts[True],
             counts.total(),
-            host.max_length,
-            host.name,
+            lm.max_length,
+            lm.name,
         )
 
 
 def _answer_batch(
-    host: Host, rows: list[Row], editor: Answering | None, padding_side: str
+    lm: LanguageModel, rows: list[Row], editor: Answering | None, padding_side: str
 ) -> Iterator[tuple[Key, Answer]]:
     """Answers to all targets of the rows, with their keys."""
-    layout = lay_out(rows, side=padding_side, pad_id=host.pad_id, device=host.device)
+    layout = lay_out(rows, side=padding_side, pad_id=lm.pad_id, device=lm.device)
     with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext() as routing:
-        hidden = host.decoder(
+        hidden = lm.decoder(
             input_ids=layout.input_ids,
-            attention_mask=attention_mask(host, layout),
+            attention_mask=attention_mask(lm, layout),
             position_ids=layout.position_ids,
             use_cache=False,
         ).last_hidden_state  # (B, T, d)
         row, column = layout.needed.to(hidden.device)
-        nll, argmax = _nll_and_argmax(host, hidden[row, column], layout.places, layout.gold)
+        nll, argmax = _nll_and_argmax(lm, hidden[row, column], layout.places, layout.gold)
         routed = [None] * len(rows) if routing is None else [id is not None for id in routing.answered_by]
     done = 0
     keys = ((fired, (one.prompt, t, one.lead)) for one, fired in zip(rows, routed, strict=True) for t in one.targets)
@@ -215,20 +213,20 @@ def _answer_batch(
         done = span.stop
 
 
-def _nll_and_argmax(host: Host, hidden: Tensor, places: Tensor, gold: Tensor) -> tuple[list[float], list[int]]:
+def _nll_and_argmax(lm: LanguageModel, hidden: Tensor, places: Tensor, gold: Tensor) -> tuple[list[float], list[int]]:
     """NLL of each gold token and the argmax at its place, without all logits standing in memory at once.
 
     Args:
-        host: Gives the head.
+        lm: Gives the head.
         hidden: (N, d) outputs.
         places: (M,) the output that predicts each gold token.
         gold: (M,) token ids.
     """
-    step = max(1, _LOGITS_AT_ONCE // int(host.config.vocab_size))
+    step = max(1, _LOGITS_AT_ONCE // int(lm.config.vocab_size))
     nll = torch.empty(len(gold), dtype=torch.float64)
     argmax = torch.empty(len(gold), dtype=torch.int64)
     for start in range(0, len(hidden), step):
-        log_p = torch.log_softmax(host.logits(hidden[start : start + step]), dim=-1)  # (n, V), float32 or wider
+        log_p = torch.log_softmax(lm.logits(hidden[start : start + step]), dim=-1)  # (n, V), float32 or wider
         inside = (places >= start) & (places < start + step)
         rows = (places[inside] - start).to(log_p.device)
         nll[inside] = -log_p[rows, gold[inside].to(log_p.device)].cpu().double()

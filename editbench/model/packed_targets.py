@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 Ids = tuple[int, ...]
@@ -64,18 +64,18 @@ class Tokeniser:
     Too long a pair loses the prompt's beginning first (its BOS stays), then the target's end.
     """
 
-    def __init__(self, host: Host, max_target_tokens: int | None = None) -> None:
+    def __init__(self, lm: LanguageModel, max_target_tokens: int | None = None) -> None:
         """Set up.
 
         Args:
-            host: Gives tokenizer and length.
+            lm: Gives tokenizer and length.
             max_target_tokens: Keep this many tokens of a target (of the whole text, where there is no prompt).
         """
-        self._limit = host.max_length + 1  # a target's last token is not fed in
-        self._bos = host.tokenizer.bos_token_id
+        self._limit = lm.max_length + 1  # a target's last token is not fed in
+        self._bos = lm.tokenizer.bos_token_id
         self._max_target_tokens = max_target_tokens
-        self._encode = cache(lambda text: tuple(host.encode(text).ids))
-        self._continue = cache(lambda text: tuple(host.continuation(text)))
+        self._encode = cache(lambda text: tuple(lm.encode(text).ids))
+        self._continue = cache(lambda text: tuple(lm.continuation(text)))
 
     def __call__(self, prompt: str, target: str) -> Pair:
         """The pair's ids."""
@@ -235,27 +235,27 @@ def _steps(row: Row) -> Iterator[int]:
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
-def takes_packed_rows(host: Host) -> bool:
+def takes_packed_rows(lm: LanguageModel) -> bool:
     """Whether the model takes masks of ours, and so rows that hold several targets."""
     return (
-        type(host.model).__name__ in PACKS
-        and host.config._attn_implementation in ("sdpa", "eager")
-        and set(getattr(host.config, "layer_types", None) or ()) <= {_FULL, _SLIDING}
+        type(lm.model).__name__ in PACKS
+        and lm.config._attn_implementation in ("sdpa", "eager")
+        and set(getattr(lm.config, "layer_types", None) or ()) <= {_FULL, _SLIDING}
     )
 
 
-def attention_mask(host: Host, layout: Layout) -> Tensor | dict[str, Tensor]:
+def attention_mask(lm: LanguageModel, layout: Layout) -> Tensor | dict[str, Tensor]:
     """The mask that the model takes for a batch, as told above.
 
     Returns:
         (B, T) int64, 1 where there is a token, where rows are not packed; else one (B, 1, T, T) in the model's dtype,
         or a dictionary of these by layer type.
     """
-    if not takes_packed_rows(host):
+    if not takes_packed_rows(lm):
         return (layout.segments != PADDING).long()
-    window = getattr(host.config, "sliding_window", None)
-    dtype = host.model.get_input_embeddings().weight.dtype
-    if not getattr(host.config, "layer_types", None):
+    window = getattr(lm.config, "sliding_window", None)
+    dtype = lm.model.get_input_embeddings().weight.dtype
+    if not getattr(lm.config, "layer_types", None):
         return packed_mask(layout.position_ids, layout.segments, dtype, window)
     return {
         _FULL: packed_mask(layout.position_ids, layout.segments, dtype),

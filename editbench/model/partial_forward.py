@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from editbench.model.hooks import watch
+from editbench.model.hooks import hooked
 from editbench.model.prefix_cache import _FixedLayer
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers.cache_utils import Cache
 
-    from editbench.model.batching import Columns
-    from editbench.model.language_model import Host
+    from editbench.model.batching import PaddedBatch
+    from editbench.model.language_model import LanguageModel
 
 
 def run(
-    host: Host,
-    columns: Columns,
+    lm: LanguageModel,
+    columns: PaddedBatch,
     *,
     first: int = 0,
     last: int | None = None,
@@ -39,7 +39,7 @@ def run(
     """Run decoder layers ``first`` to ``last`` (inclusive) on the columns from ``start`` on.
 
     Args:
-        host: The model.
+        lm: The model.
         columns: (B, T) rows.
         first: First layer to run; ``n_layers`` runs none, only the final norm.
         last: Last layer to run; the model's last by default.
@@ -52,10 +52,10 @@ def run(
         read those with hooks.
     """
     assert hidden is not None or first == 0
-    last = host.n_layers - 1 if last is None else last
+    last = lm.n_layers - 1 if last is None else last
     visible = columns.mask.cummax(1).values  # padding behind a row does not matter to it, and looks at its tokens
-    with _only_layers(host, first, last, hidden), _blank_padding(host, visible[:, start:], first, last):
-        out = host.hidden(columns.ids[:, start:], visible, columns.positions[:, start:], cache)
+    with _only_layers(lm, first, last, hidden), _blank_padding(lm, visible[:, start:], first, last):
+        out = lm.hidden(columns.ids[:, start:], visible, columns.positions[:, start:], cache)
     if cache is not None:
         _check_used(cache, first, last, visible.shape[1])
     return out
@@ -102,20 +102,20 @@ _IN_TUPLE: dict[type, bool] = {}
 
 
 @torch.no_grad()
-def _in_tuple(host: Host) -> bool:
+def _in_tuple(lm: LanguageModel) -> bool:
     """Whether the model takes its layers' output out of a tuple (GPT-J does), tried once on one token, without layers.
 
     If it does, the second stand-in sees the dimension gone that the first one added.
     """
-    layers, original = host.layers, list(host.layers)
+    layers, original = lm.layers, list(lm.layers)
     kind = type(original[0])
     if kind not in _IN_TUPLE and len(original) > 1:
         tell = [_Tell(layer, False) for layer in original]
         try:
             for i, stand_in in enumerate(tell):
                 layers[i] = stand_in
-            token = torch.zeros((1, 1), dtype=torch.long, device=host.device)
-            host.hidden(token, torch.ones_like(token), token)
+            token = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
+            lm.hidden(token, torch.ones_like(token), token)
         finally:
             for i, layer in enumerate(original):
                 layers[i] = layer
@@ -124,10 +124,10 @@ def _in_tuple(host: Host) -> bool:
 
 
 @contextmanager
-def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> Iterator[None]:
-    layers = host.layers
+def _only_layers(lm: LanguageModel, first: int, last: int, hidden: Tensor | None) -> Iterator[None]:
+    layers = lm.layers
     original = list(layers)
-    in_tuple = _in_tuple(host)
+    in_tuple = _in_tuple(lm)
     handle = None
     try:
         for i, layer in enumerate(original):
@@ -146,17 +146,17 @@ def _only_layers(host: Host, first: int, last: int, hidden: Tensor | None) -> It
 
 
 @contextmanager
-def _blank_padding(host: Host, visible: Tensor, first: int, last: int) -> Iterator[None]:
+def _blank_padding(lm: LanguageModel, visible: Tensor, first: int, last: int) -> Iterator[None]:
     """In float64, keep padding in front of rows at zero from layer to layer.
 
     A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention that takes
     it in float32 makes NaN of that, which the next layer spreads to all tokens.
     """
-    if host.model.dtype != torch.float64 or bool(visible.all()):
+    if lm.model.dtype != torch.float64 or bool(visible.all()):
         yield
         return
     padding = visible[..., None] == 0  # (B, T, 1)
     with ExitStack() as stack:
-        for layer in host.layers[first : last + 1]:
-            stack.enter_context(watch(layer, lambda t: t.masked_fill(padding.to(t.device), 0), inputs=True))
+        for layer in lm.layers[first : last + 1]:
+            stack.enter_context(hooked(layer, lambda t: t.masked_fill(padding.to(t.device), 0), inputs=True))
         yield

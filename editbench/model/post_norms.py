@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.model.architectures import AnatomyError, config_of, module_at
+from editbench.model.architectures import ArchitectureError, config_of, module_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from editbench.model.architectures import Anatomy
+    from editbench.model.architectures import Architecture
 
 
 TOLERANCE = 0.05
@@ -104,33 +104,33 @@ class PostNorm:
 
 
 @torch.no_grad()
-def find_post_norms(model: nn.Module, anatomy: Anatomy, device: torch.device) -> list[PostNorm | None]:
+def find_post_norms(model: nn.Module, architecture: Architecture, device: torch.device) -> list[PostNorm | None]:
     """For every layer the norm behind its MLP, or None where the layer adds the MLP's output as it is.
 
     One forward pass of two tokens. In a row for each layer, a vector is added at the layer's second projection, and
     what leaves the layer is compared with the row where nothing is added.
 
     Raises:
-        AnatomyError: A layer does neither; it names the architecture, the layer, and what to do.
+        ArchitectureError: A layer does neither; it names the architecture, the layer, and what to do.
     """
-    layers = list(module_at(model, anatomy.layers).children())
+    layers = list(module_at(model, architecture.layers).children())
     vocabulary = int(config_of(model, "vocab_size"))
     ids = torch.tensor([[vocabulary // 2, vocabulary // 3]] * (len(layers) + 1), device=device)
-    probes = [_Probe(layer, anatomy.mlp_out, row) for row, layer in enumerate(layers, start=1)]
+    probes = [_Probe(layer, architecture.mlp_out, row) for row, layer in enumerate(layers, start=1)]
     with ExitStack() as stack:
         for probe in probes:
             probe.attach(stack, len(ids))
-        module_at(model, anatomy.decoder)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        module_at(model, architecture.decoder)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     found: list[PostNorm | None] = []
     for index, probe in enumerate(probes):
         norm, off = probe.outcome()
         if norm is None and off is not None:
-            raise AnatomyError(
+            raise ArchitectureError(
                 f"{type(model).__name__}: layer {index} ({type(probe.layer).__name__}) does not add the output of "
-                f"{anatomy.mlp_out} to what it hands on, neither as it is nor through one norm: a vector added there "
-                f"is off by {off:.0%} of its length behind the layer, so that edits would miss their values. If "
-                f"{anatomy.mlp_out} is not the MLP's last projection, set model.anatomy.mlp_out; layers that scale or "
-                "change their MLP's output in another way are not supported"
+                f"{architecture.mlp_out} to what it hands on, neither as it is nor through one norm: a vector added "
+                f"there is off by {off:.0%} of its length behind the layer, so that edits would miss their values. If "
+                f"{architecture.mlp_out} is not the MLP's last projection, set model.architecture.mlp_out; layers that "
+                "scale or change their MLP's output in another way are not supported"
             )
         found.append(norm)
     return found

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from editbench.model.batching import Columns
+from editbench.model.batching import PaddedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 class _FixedLayer(DynamicLayer):  # type: ignore[misc]
@@ -42,20 +42,20 @@ class _FixedLayer(DynamicLayer):  # type: ignore[misc]
         return self.length
 
 
-class Prefix(Cache):  # type: ignore[misc]
+class PrefixCache(Cache):  # type: ignore[misc]
     """Keys and values of the columns left of ``length``, for some of the layers. Never written to."""
 
     def __init__(self, layers: list[_FixedLayer]) -> None:
         super().__init__(layers=layers)
 
     @classmethod
-    def of(cls, cache: Cache) -> Prefix:
+    def of(cls, cache: Cache) -> PrefixCache:
         """All columns of a recorded ``cache``."""
         length = max(layer.get_seq_length() for layer in cache.layers)
         return cls([_FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
 
     @classmethod
-    def join(cls, parts: Sequence[Prefix], rows: Sequence[Sequence[int]], length: int) -> Prefix:
+    def join(cls, parts: Sequence[PrefixCache], rows: Sequence[Sequence[int]], length: int) -> PrefixCache:
         """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``; all end at ``length``."""
         if len(parts) == 1 and list(rows[0]) == sorted(rows[0]) and parts[0].layers[0].length == length:
             return parts[0]
@@ -69,7 +69,7 @@ class Prefix(Cache):  # type: ignore[misc]
         return cls([_FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
 
     @classmethod
-    def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> Prefix:
+    def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> PrefixCache:
         """Keys and values put together anew: row i, column c gets those of row ``rows[i]``, column ``columns[i, c]``.
 
         Args:
@@ -87,13 +87,13 @@ class Prefix(Cache):  # type: ignore[misc]
                 layers.append(_FixedLayer(length))
         return cls(layers)
 
-    def above(self, first: int) -> Prefix:
+    def above(self, first: int) -> PrefixCache:
         """The same without the layers below ``first``."""
-        return Prefix([x if i >= first else _FixedLayer(x.length) for i, x in enumerate(self.layers)])
+        return PrefixCache([x if i >= first else _FixedLayer(x.length) for i, x in enumerate(self.layers)])
 
-    def rows(self, index: Tensor) -> Prefix:
+    def rows(self, index: Tensor) -> PrefixCache:
         """The prefixes of some rows, in the order of ``index``."""
-        return Prefix(
+        return PrefixCache(
             [
                 _FixedLayer(x.length)
                 if x.keys is None or x.values is None
@@ -103,9 +103,9 @@ class Prefix(Cache):  # type: ignore[misc]
         )
 
 
-def recording_cache(host: Host, start: Prefix | None = None) -> Cache:
+def recording_cache(lm: LanguageModel, start: PrefixCache | None = None) -> Cache:
     """A cache that keeps every column of every layer, sliding windows or not; empty, or going on from ``start``."""
-    layers = [DynamicLayer() for _ in range(host.n_layers)]
+    layers = [DynamicLayer() for _ in range(lm.n_layers)]
     for layer, fixed in zip(layers, start.layers if start is not None else [], strict=False):
         layer.lazy_initialization(fixed.keys, fixed.values)
         layer.keys, layer.values = fixed.keys, fixed.values
@@ -117,7 +117,7 @@ LEAST_SHARED = 4
 
 
 @dataclass(frozen=True)
-class Heads:
+class SharedPrefixes:
     """Clusters of rows.
 
     Attributes:
@@ -131,7 +131,7 @@ class Heads:
     shared: list[int]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Heads:
+    def of(cls, rows: Sequence[Sequence[int]]) -> SharedPrefixes:
         """The heads of ``rows``; give rows without the tokens that must not be part of one."""
         members: list[list[int]] = []
         lengths: list[int] = []
@@ -154,9 +154,9 @@ class Heads:
                 tokens.append(tuple(rows[cluster[0]][:length]))
         return cls(tokens, head, shared)
 
-    def columns(self, pad_id: int, device: torch.device) -> Columns:
+    def columns(self, pad_id: int, device: torch.device) -> PaddedBatch:
         """The heads as rows, padded on the right."""
-        return Columns.pad(self.tokens, [0] * len(self.tokens), pad_id, device)
+        return PaddedBatch.pad(self.tokens, [0] * len(self.tokens), pad_id, device)
 
 
 def place(taken: Sequence[int], width: int, device: torch.device) -> torch.Tensor:

@@ -7,8 +7,8 @@ wording a model has never seen for a fact, which subjects share an answer, which
 Hallucination, so the ordinary dataset loaders read it.
 
 The *models* are a Llama and a GPT-2 that were trained on nothing but this world
-(:mod:`~editbench.pocket.train_models`) and answer it almost without a mistake, also in wordings that were held out. They are
-ordinary Hugging Face checkpoints in half precision; edit them in float32.
+(:mod:`~editbench.pocket.train_models`) and answer it almost without a mistake, also in wordings that were held out.
+They are ordinary Hugging Face checkpoints in half precision; edit them in float32.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     schema.py       every stored row and every CSV column, in one place
     strict_json.py  rows to strict JSON and back; NaN and infinity become null and are named
     files.py        atomic writes, whole-line appends, the lock
-    store.py        one run folder: `RunStore`
+    store.py        one run folder: `RunFolder`
     measures.py     rows to means, intervals and scores: `summarise`
     leaderboard.py  many run folders to one table and one CSV: `collect`, `where`, `write_csv`
     identity.py     what decides a run's numbers: which runs are seeds of one thing, which are comparable
@@ -18,6 +18,6 @@ Only the store is imported here, which needs nothing but the standard library.
 """
 
 from editbench.files import ResultsError
-from editbench.results.run_folder import RunStore
+from editbench.results.run_folder import RunFolder
 
-__all__ = ["ResultsError", "RunStore"]
+__all__ = ["ResultsError", "RunFolder"]

@@ -36,7 +36,7 @@ _FINAL = ("summary", "final")
 
 TEXT_COLUMNS = frozenset(
     (
-        *("run", "status", "method", "constants", "model", "dataset", "protocol", "settings"),
+        *("run", "status", "method", "hparams", "model", "dataset", "protocol", "method_config"),
         *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
         *("model_hash", "data_hash", "stream_hash", "content_hash", "shares", "started", "ended", "reason"),
         *("identity", "comparable_group", "parts", "missing"),
@@ -48,13 +48,13 @@ HEAD_COLUMNS: dict[str, Column] = {
     "run": Column("the run's id: the name of its folder"),
     "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": Column("editing method", ("provenance", "method", "name")),
-    "constants": Column(
+    "hparams": Column(
         "the set of constants that the method's settings start from: tuned to the model, published, or a variant",
-        ("provenance", "method", "constants"),
+        ("provenance", "method", "hparams"),
     ),
     "model": Column("edited model", ("provenance", "model", "name")),
     "dataset": Column("dataset", ("provenance", "dataset", "name")),
-    "protocol": Column("protocol: which scorers, on which probes", ("provenance", "protocol", "name")),
+    "protocol": Column("protocol: which metrics, on which probes", ("provenance", "protocol", "name")),
     "edits": Column("edits in the stream", ("provenance", "stream", "edits")),
     "batch_size": Column("edits in a batch", ("provenance", "stream", "batch_size")),
     "seed": Column("the run's seed", ("provenance", "seed")),
@@ -87,7 +87,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "perplexity_after": Column("the same after the last edit", (*_FINAL, "texts", "plain", "perplexity")),
     "perplexity_ratio": Column("after / before"),
     "prepare_seconds": Column(
-        "wall seconds of what is computed once for a stream (second moments and their factors, templates)",
+        "wall seconds of what is computed once for a stream (covariance and their factors, templates)",
         ("costs", "prepare_seconds"),
     ),
     "edit_seconds": Column("wall seconds of editing, values found ahead included", ("costs", "edit_seconds")),
@@ -107,7 +107,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "footprint_host_bytes": Column("what the method keeps in main memory, bytes", ("costs", "footprint", "host")),
     "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
     "bytes_per_edit": Column("the three together / `edits_made`"),
-    "settings": Column("the method's settings, as JSON"),
+    "method_config": Column("the method's settings, as JSON"),
     "missing": Column(
         "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others"
     ),
@@ -132,7 +132,7 @@ TAIL_COLUMNS: dict[str, Column] = {
     "data_hash": Column("hash of the dataset", ("provenance", "dataset", "hash")),
     "stream_hash": Column("hash of the stream: records, order, batches", ("provenance", "stream", "hash")),
     "content_hash": Column("hash of the run's own files; the same run in two places is listed once"),
-    "shares": Column("scorers and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
+    "shares": Column("metrics and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
     "started": Column("start, UTC", ("started",)),
     "ended": Column("end, UTC", ("ended",)),
     "reason": Column("why the run failed, was interrupted or counts as damaged", ("reason",)),

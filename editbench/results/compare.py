@@ -177,7 +177,7 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
         headline = provenance.get("protocol", {}).get("headline", {})
         rows: list[list[float]] = []
         for row in read_lines(folder / SCORES_FILE)[0]:
-            if row["moment"] == "final" and "record" in row:
+            if row["stage"] == "final" and "record" in row:
                 numbers = [row["scores"].get(headline.get(kind)) for kind in HEADLINES]
                 rows.append([np.nan if number is None else number for number in numbers])
                 values[row["record"]][seed].append(rows[-1])

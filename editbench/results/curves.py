@@ -7,7 +7,7 @@ from collections import defaultdict
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from editbench.progress import Standing
+from editbench.progress import LiveStatus
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ def curves(rows: Rows) -> dict[str, Curve]:
     """Every measure over the number of edits.
 
     Returns:
-        "immediate": the mean over all records so far, each scored right after its own edit. "checkpoints": the mean
+        "immediate": the mean over all records so far, each scored right after its own edit. "interim": the mean
         over the records scored at a checkpoint, or at the end; and sets of texts ("plain.perplexity",
         "unrelated.activation", "drift.hidden_change") and general ability ("ability.<test>.<metric>"), also before the
         first edit.
     """
     scored = [row for row in rows if row.get("status", "scored") == "scored"]  # only a record may be anything else
-    immediate = sorted((row for row in scored if row["moment"] == "immediate"), key=lambda row: int(row["edits"]))
-    later = [row for row in scored if row["moment"] != "immediate"]
-    return {"immediate": _running_means(immediate), "checkpoints": _means_by_edits(later)}
+    immediate = sorted((row for row in scored if row["stage"] == "immediate"), key=lambda row: int(row["edits"]))
+    later = [row for row in scored if row["stage"] != "immediate"]
+    return {"immediate": _running_means(immediate), "interim": _means_by_edits(later)}
 
 
 def thin(all_curves: Iterable[dict[str, Curve]], limit: int = VALUES) -> None:
@@ -68,25 +68,25 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     the end. None if nothing was scored.
 
     Returns:
-        "by" ("age" or "moment"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
+        "by" ("age" or "stage"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
         label of y, None where there is nothing; "n" is the matrix of the numbers of records.
     """
-    scored = [row for row in rows if row.get("status") == "scored" and row["moment"] != "baseline"]
+    scored = [row for row in rows if row.get("status") == "scored" and row["stage"] != "before"]
     if not scored:
         return None
-    end = {row["edits"] for row in scored if row["moment"] == "final"}
-    scored = [row for row in scored if row["moment"] != "checkpoint" or row["edits"] not in end]  # once is enough
+    end = {row["edits"] for row in scored if row["stage"] == "final"}
+    scored = [row for row in scored if row["stage"] != "interim" or row["edits"] not in end]  # once is enough
     length = max(max(int(row["edits"]), int(row["position"]) + 1) for row in scored)
     columns = min(BINS, length)
-    by_age = any(row["moment"] == "checkpoint" for row in scored)
-    ages = min(BINS, len({row["edits"] for row in scored if row["moment"] != "immediate"})) if by_age else 1
+    by_age = any(row["stage"] == "interim" for row in scored)
+    ages = min(BINS, len({row["edits"] for row in scored if row["stage"] != "immediate"})) if by_age else 1
     cells: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in scored:
-        y = 0 if row["moment"] == "immediate" else 1 + _age(row) * ages // length
+        y = 0 if row["stage"] == "immediate" else 1 + _age(row) * ages // length
         cells[y, row["position"] * columns // length].append(row)
     grid: list[list[Rows]] = [[cells.get((y, x), []) for x in range(columns)] for y in range(1 + ages)]
     return {
-        "by": "age" if by_age else "moment",
+        "by": "age" if by_age else "stage",
         "x": _ranges(1, length, columns),
         "y": ["right after", *(_ranges(0, length, ages) if by_age else ["at the end"])],
         "n": [[len(cell) for cell in line] for line in grid],
@@ -118,12 +118,12 @@ def _means_by_edits(rows: Rows) -> Curve:
     for row in rows:
         for name, value in _named_scores(row):
             if (number := finite(value)) is not None:
-                found[name][int(row["edits"])][row["moment"]].append(number)
+                found[name][int(row["edits"])][row["stage"]].append(number)
     at = sorted({edits for by_edits in found.values() for edits in by_edits})
     curve: Curve = {"edits": [*at]}
     for name, by_edits in found.items():
-        moments = [by_edits.get(edits, {}) for edits in at]
-        numbers = [one.get("final") or next(iter(one.values()), []) for one in moments]
+        stages = [by_edits.get(edits, {}) for edits in at]
+        numbers = [one.get("final") or next(iter(one.values()), []) for one in stages]
         curve[name] = [_rounded(fmean(several)) if several else None for several in numbers]
     return curve
 
@@ -209,7 +209,7 @@ class Curves:
         self._headline = {kind: headline[kind] for kind in HEADLINES if kind in headline}
         self._edits, self._unedited, self._seconds = 0, 0, 0.0
         self._immediate = Means(self._headline)
-        self._looking_back: tuple[tuple[str, int], Means] | None = None  # moment and edits, and the means there so far
+        self._looking_back: tuple[tuple[str, int], Means] | None = None  # stage and edits, and the means there so far
         self._looked_back: dict[str, Means] = {}  # the last such means, by the occasion in words
         self._perplexity: dict[str, tuple[float, float]] = {}
 
@@ -231,25 +231,25 @@ class Curves:
         for row in rows:
             edits = row["edits"]
             if "record" not in row:
-                points[edits].update(self._look_back_done((row["moment"], edits)))
+                points[edits].update(self._look_back_done((row["stage"], edits)))
                 points[edits].update(of_ability(row) if "ability" in row else of_texts(row["texts"], row["scores"]))
                 self._note_perplexity(row)
-            elif row["status"] == "scored" and row["moment"] == "immediate":
+            elif row["status"] == "scored" and row["stage"] == "immediate":
                 self._immediate.add(row)
                 points[edits].update(self._immediate.values("immediate"))
             elif row["status"] == "scored":
-                self._means_at((row["moment"], edits)).add(row)
+                self._means_at((row["stage"], edits)).add(row)
         return {edits: values for edits, values in sorted(points.items()) if values}
 
-    def standing(self) -> Standing:
+    def standing(self) -> LiveStatus:
         """Where the run stands after all rows so far."""
         means = {"so far": self._immediate, **self._looked_back}
         counted = {occasion: of_it.counted() for occasion, of_it in means.items()}
-        return Standing(self._edits, self._unedited, counted, dict(self._perplexity))
+        return LiveStatus(self._edits, self._unedited, counted, dict(self._perplexity))
 
     def _note_perplexity(self, row: Row) -> None:
         if "texts" in row and (now := finite(row["scores"].get("perplexity"))) is not None:
-            if row["moment"] == "baseline":
+            if row["stage"] == "before":
                 self._perplexity[row["texts"]] = now, now
             elif row["texts"] in self._perplexity:
                 self._perplexity[row["texts"]] = self._perplexity[row["texts"]][0], now
@@ -257,8 +257,8 @@ class Curves:
     def _means_at(self, at: tuple[str, int]) -> Means:
         if self._looking_back is None or self._looking_back[0] != at:
             self._looking_back = at, Means(self._headline)
-            moment, edits = at
-            self._looked_back = {"at the end" if moment == "final" else f"after {edits} edits": self._looking_back[1]}
+            stage, edits = at
+            self._looked_back = {"at the end" if stage == "final" else f"after {edits} edits": self._looking_back[1]}
         return self._looking_back[1]
 
     def _look_back_done(self, at: tuple[str, int]) -> dict[str, float]:
@@ -276,6 +276,7 @@ def of_texts(name: str, scores: Row) -> dict[str, float]:
 
 
 def of_ability(row: Row) -> dict[str, float]:
+    """The scores of a test of general ability that are numbers."""
     return named(f"ability/{row['ability']}", row["scores"])
 
 

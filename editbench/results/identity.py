@@ -28,7 +28,7 @@ MACHINE = ("model.attention", "model.device", "editbench", "torch", "transformer
 """Parts in which a run and its reference may differ: a reference tells whether another machine gives the same."""
 LABELS = ("model", "dataset", "protocol", "edits")
 """Columns that say what was asked of a method."""
-METHOD = ("method", "constants", "batch_size", "settings")
+METHOD = ("method", "hparams", "batch_size", "method_config")
 """Columns that say how it was edited."""
 _LONGEST = 80  # characters of a part's value
 _SHOWN = 24  # characters of it in a sentence: enough to tell digests apart

@@ -89,10 +89,10 @@ def ends(low: Floats, high: Floats, figure: ArrayLike) -> Floats:
 def unbounded(values: Floats) -> Floats:
     """Student's t interval, (2, M), of means of numbers (R, M) of any size; NaN where all are equal, or but one is."""
     count = np.isfinite(values).sum(axis=0)
-    spread = np.full(values.shape[1], np.nan)
-    spread[count > 1] = np.nanstd(values[:, count > 1], axis=0, ddof=1)
+    write_layers = np.full(values.shape[1], np.nan)
+    write_layers[count > 1] = np.nanstd(values[:, count > 1], axis=0, ddof=1)
     mean = np.nansum(values, axis=0) / np.maximum(count, 1)
-    return _around(mean, spread / np.sqrt(np.maximum(count, 1)), count - 1)
+    return _around(mean, write_layers / np.sqrt(np.maximum(count, 1)), count - 1)
 
 
 def of_items(mean: float, error: float, n: int, within: Range | None) -> Floats:

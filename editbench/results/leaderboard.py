@@ -77,7 +77,7 @@ def read_row(folder: Path) -> Row:
     try:
         info: Mapping[str, Any] = read_info(folder)
         if info["status"] == "running" and not is_locked(folder / LOCK_FILE):
-            info = _without_writer(read_info(folder))  # read again: it may have ended a moment ago
+            info = _without_writer(read_info(folder))  # read again: it may have ended a stage ago
     except ResultsError as error:
         return {**row, "status": "damaged", "reason": str(error)}
     row["status"] = info["status"]
@@ -91,13 +91,13 @@ def read_row(folder: Path) -> Row:
     row.update({name: _cell(info, *column.path) for name, column in COLUMNS.items() if column.path})
     row["seeds"] = 1
     row["schema"] = _cell(info, "provenance", "schema") or 1
-    for name, path in {"settings": ("method", "settings"), "parts": ("parts",)}.items():
+    for name, path in {"method_config": ("method", "config"), "parts": ("parts",)}.items():
         if found := _mapping(info, "provenance", *path):
             row[name] = json.dumps(found, sort_keys=True)
     ranges = _mapping(info, "summary", "ranges")
     row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
     row.update(_measures(info, "immediate") | _measures(info, "final"))
-    row.update(_ability(info, "baseline") | _ability(info, "final"))
+    row.update(_ability(info, "before") | _ability(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
     row["coverage"] = _coverage(row)
@@ -123,23 +123,23 @@ def _refuse_changes(folder: Path, files: Mapping[str, str]) -> None:
             raise ResultsError(f"{folder / name} is not what the run wrote; restore it from a copy, or run again")
 
 
-def _measures(info: Mapping[str, Any], moment: str) -> Row:
-    """Columns for all measures of a moment: "final.rewrite.exact_match", "..._n", "..._low", "..._high", and texts."""
+def _measures(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns for all measures of a stage: "final.rewrite.exact_match", "..._n", "..._low", "..._high", and texts."""
     row: Row = {}
-    for name in _mapping(info, "summary", moment, "measures"):
-        row.update(_measure(info, f"{moment}.{name}", "summary", moment, "measures", name))
-    for texts in _mapping(info, "summary", moment, "texts"):
-        for name in _mapping(info, "summary", moment, "texts", texts):
-            row[f"{moment}.texts.{texts}.{name}"] = _cell(info, "summary", moment, "texts", texts, name)
+    for name in _mapping(info, "summary", stage, "measures"):
+        row.update(_measure(info, f"{stage}.{name}", "summary", stage, "measures", name))
+    for texts in _mapping(info, "summary", stage, "texts"):
+        for name in _mapping(info, "summary", stage, "texts", texts):
+            row[f"{stage}.texts.{texts}.{name}"] = _cell(info, "summary", stage, "texts", texts, name)
     return row
 
 
-def _ability(info: Mapping[str, Any], moment: str) -> Row:
-    """Columns for general ability at a moment: "final.ability.sst2.acc", "..._n", "..._low", "..._high"."""
+def _ability(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns for general ability at a stage: "final.ability.sst2.acc", "..._n", "..._low", "..._high"."""
     row: Row = {}
-    for task in _mapping(info, "summary", moment, "ability"):
-        for name in _mapping(info, "summary", moment, "ability", task):
-            row.update(_measure(info, f"{moment}.ability.{task}.{name}", "summary", moment, "ability", task, name))
+    for task in _mapping(info, "summary", stage, "ability"):
+        for name in _mapping(info, "summary", stage, "ability", task):
+            row.update(_measure(info, f"{stage}.ability.{task}.{name}", "summary", stage, "ability", task, name))
     return row
 
 
@@ -152,8 +152,8 @@ def _measure(info: Mapping[str, Any], column: str, *path: str) -> Row:
 def _perplexity_before(info: Mapping[str, Any]) -> Cell:
     """Of the plain texts, from the baseline, or from a checkpoint at zero edits."""
     summary = _mapping(info, "summary")
-    checkpoints = summary.get("checkpoints")
-    for part in (summary.get("baseline"), *(checkpoints if isinstance(checkpoints, list) else ())):
+    interim = summary.get("interim")
+    for part in (summary.get("before"), *(interim if isinstance(interim, list) else ())):
         if isinstance(part, dict) and _cell(part, "edits") == 0:
             return _cell(part, "texts", "plain", "perplexity")
     return None
@@ -307,7 +307,7 @@ def row_as_json(row: Row, **facts: Any) -> str:
     from editbench.results.leaderboard import columns_of
 
     values: dict[str, Any] = {name: row.get(name) for name in columns_of([row])}
-    for name in ("settings", "parts", "missing"):
+    for name in ("method_config", "parts", "missing"):
         if isinstance(values[name], str):
             values[name] = json.loads(values[name])
     return encode({**facts, **values})

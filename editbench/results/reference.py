@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from editbench.results.schema import Cell, Row
 
-KEY = ("method", "constants", "model", "dataset", "protocol", "edits", "batch_size", "seed")
+KEY = ("method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed")
 """The columns in which a run and its reference agree."""
 RATES = ("score", *HEADLINES)
 PERPLEXITIES = ("perplexity_before", "perplexity_after")

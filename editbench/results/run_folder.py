@@ -18,12 +18,12 @@ from editbench.results.schema import (
     FORMAT,
     LEDGER_FOLDER,
     LOCK_FILE,
-    MOMENTS,
     RECORD_STATUSES,
     RUN_FILE,
     RUN_STATUSES,
     SCHEMA,
     SCORES_FILE,
+    STAGES,
     RunInfo,
 )
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class RunStore:
+class RunFolder:
     """The writer of one run folder. Make one with `create` or `open`, and close it: it holds the run's lock.
 
     Attributes:
@@ -52,7 +52,7 @@ class RunStore:
     @classmethod
     def create(
         cls, root: str | Path, run_id: str, config_text: str, provenance: Mapping[str, Any] | None = None
-    ) -> RunStore:
+    ) -> RunFolder:
         """Make the run folder `root/run_id`, with status "running". Call it before any work is done: it writes.
 
         Args:
@@ -84,7 +84,7 @@ class RunStore:
         return store
 
     @classmethod
-    def open(cls, path: str | Path) -> RunStore:
+    def open(cls, path: str | Path) -> RunFolder:
         """Open a run to go on writing it. A last line torn by a crash is cut off and reported in `repairs`.
 
         The status stays as it was: `set_status("running")` before appending to a run that has ended.
@@ -108,7 +108,7 @@ class RunStore:
         """Let the lock go. A run closed while "running" counts as interrupted, and can be opened again."""
         self._lock.release()
 
-    def __enter__(self) -> RunStore:
+    def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,7 +142,7 @@ class RunStore:
     def truncate_after(self, batch_index: int) -> None:
         """Drop all rows of batches after `batch_index`, the point to resume from; -1 keeps the baseline only.
 
-        Rows of the moment "final" go in any case: the resumed run ends with scoring all records again.
+        Rows of the stage "final" go in any case: the resumed run ends with scoring all records again.
 
         Raises:
             ResultsError: If the run has ended, or a file is damaged or cannot be written.
@@ -150,7 +150,7 @@ class RunStore:
         self._check_running()
         for name in (SCORES_FILE, EDITS_FILE):  # a crash in between does no harm: the resumed run does this again
             rows = self._rows(name)
-            kept = [row for row in rows if row["batch"] <= batch_index and row.get("moment") != "final"]
+            kept = [row for row in rows if row["batch"] <= batch_index and row.get("stage") != "final"]
             if len(kept) < len(rows):
                 write_atomic(self.path / name, _lines(kept).encode("utf-8"))
 
@@ -316,9 +316,9 @@ def _check_run_id(run_id: str) -> None:
 
 def _check_score_row(row: Mapping[str, Any]) -> None:
     """Raise unless `row` is a `ScoreRow`, a `TextRow` or an `AbilityRow`."""
-    _check(row, "a score row", moment=str, edits=Integral, batch=Integral, scores=Mapping)
-    if row["moment"] not in MOMENTS:
-        raise ResultsError(f"a score row's moment {row['moment']!r} is none of {MOMENTS}")
+    _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
+    if row["stage"] not in STAGES:
+        raise ResultsError(f"a score row's stage {row['stage']!r} is none of {STAGES}")
     if "texts" in row:
         _check(row, "a text row", texts=str)
         return

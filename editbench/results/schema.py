@@ -31,11 +31,11 @@ RUN_STATUSES = ("running", "done", "failed", "interrupted")
 
 RECORD_STATUSES = ("scored", "unsupported", "failed", "skipped")
 
-MOMENTS = ("baseline", "immediate", "checkpoint", "final")
+STAGES = ("before", "immediate", "interim", "final")
 """Before the first edit; right after a record's own batch; at chosen edit counts; after the last edit."""
 
 HEADLINES = ("reliability", "generality", "locality")
-"""The three measures that the score is made of; a protocol says which scorer stands for each."""
+"""The three measures that the score is made of; a protocol says which metric stands for each."""
 
 Range = tuple[float, float]
 """Between which values all numbers of a measure lie."""
@@ -47,7 +47,7 @@ DIFFERENCE: Range = (-1.0, 1.0)
 
 
 class _ScoreRow(TypedDict):
-    moment: str
+    stage: str
     edits: int
     batch: int
     record: str
@@ -57,17 +57,17 @@ class _ScoreRow(TypedDict):
 
 
 class ScoreRow(_ScoreRow, total=False):
-    """One record, scored at one moment.
+    """One record, scored at one stage.
 
     Attributes:
-        moment: One of `MOMENTS`.
+        stage: One of `STAGES`.
         edits: Edits the model held when it was scored.
         batch: Index of the last batch edited by then; -1 before the first.
         record: The record's id.
         position: The edit's position in the stream.
         status: One of `RECORD_STATUSES`; only "scored" rows enter an average.
         reason: Why the record was not scored.
-        scores: "<probe kind>.<scorer>" to its average within the record; null where it was not finite.
+        scores: "<probe kind>.<metric>" to its average within the record; null where it was not finite.
         left_out: Probe kind and reason ("locality: is itself edited") to the number of its probes that were not asked.
         probes: Details per probe, for those who want to look closer.
         nonfinite: Names of the values that were NaN or infinite and are null here.
@@ -80,7 +80,7 @@ class ScoreRow(_ScoreRow, total=False):
 
 
 class _TextRow(TypedDict):
-    moment: str
+    stage: str
     edits: int
     batch: int
     texts: str
@@ -88,7 +88,7 @@ class _TextRow(TypedDict):
 
 
 class TextRow(_TextRow, total=False):
-    """One set of texts ("plain", "accurate", "edited"), scored as a whole at one moment.
+    """One set of texts ("plain", "accurate", "edited"), scored as a whole at one stage.
 
     Its scores are those of :func:`editbench.evaluation.perplexity.summarise`: perplexities, counts, and "routed" where
     edits lie beside the weights.
@@ -98,7 +98,7 @@ class TextRow(_TextRow, total=False):
 
 
 class _AbilityRow(TypedDict):
-    moment: str
+    stage: str
     edits: int
     batch: int
     ability: str
@@ -108,7 +108,7 @@ class _AbilityRow(TypedDict):
 
 
 class AbilityRow(_AbilityRow, total=False):
-    """One test of general ability ("pocket", or a task of lm-eval), taken as a whole at one moment.
+    """One test of general ability ("pocket", or a task of lm-eval), taken as a whole at one stage.
 
     Attributes:
         ability: The test's name.
@@ -187,7 +187,7 @@ class Costs(TypedDict, total=False):
     footprint: dict[str, int]  # device, host, disk: bytes
 
 
-class Measure(TypedDict):
+class Estimate(TypedDict):
     """A mean over records, or over the items of a test of ability.
 
     Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
@@ -211,33 +211,33 @@ class Score(TypedDict):
     score_arithmetic: float | None
 
 
-class MomentSummary(Score):
-    """Everything averaged at one moment; `edits` is the largest edit count among its rows."""
+class StageSummary(Score):
+    """Everything averaged at one stage; `edits` is the largest edit count among its rows."""
 
-    moment: str
+    stage: str
     edits: int
     records: dict[str, int]
     left_out: dict[str, int]
-    measures: dict[str, Measure]
-    headline: dict[str, Measure]
+    measures: dict[str, Estimate]
+    headline: dict[str, Estimate]
     texts: dict[str, dict[str, float | None]]
-    ability: dict[str, dict[str, Measure]]
+    ability: dict[str, dict[str, Estimate]]
 
 
 class Summary(TypedDict):
-    """All moments of a run; a moment without rows is None.
+    """All stages of a run; a stage without rows is None.
 
-    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or scorer.
+    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or metric.
     """
 
     headline: dict[str, str]
     seed: int
     resamples: int
     ranges: dict[str, Range]
-    baseline: MomentSummary | None
-    immediate: MomentSummary | None
-    final: MomentSummary | None
-    checkpoints: list[MomentSummary]
+    before: StageSummary | None
+    immediate: StageSummary | None
+    final: StageSummary | None
+    interim: list[StageSummary]
 
 
 class RunInfo(TypedDict):

@@ -18,7 +18,7 @@ import numpy as np
 
 from editbench.files import ResultsError
 from editbench.results.intervals import DRAWS, Drawn, drawn_means, ends, of_items, unbounded
-from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Measure, MomentSummary, Score, Summary
+from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Estimate, Score, StageSummary, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ def summarise(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
 ) -> Summary:
-    """Average a run's rows, moment by moment.
+    """Average a run's rows, stage by stage.
 
     Args:
         rows: `ScoreRow`s, `TextRow`s and `AbilityRow`s, as stored or before.
@@ -48,19 +48,19 @@ def summarise(
             that is not named has no mean, and without all three there is no score.
         seed: Seed of the intervals' weights.
         ranges: Between which values the numbers of measures lie, by the measure's name ("edit.value_found") or its
-            scorer's ("exact_match"). Headline measures are shares; of all others that are not named nothing is known.
+            metric's ("exact_match"). Headline measures are shares; of all others that are not named nothing is known.
 
     Raises:
         ResultsError: If a headline name is unknown, a headline mean is negative, a number lies outside its range, or a
-            record was scored twice at the same moment.
+            record was scored twice at the same stage.
     """
     if unknown := sorted(set(headline) - set(HEADLINES)):
         raise ResultsError(f"unknown headline {unknown}; choose among {HEADLINES}")
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["moment"], row["edits"] if row["moment"] == "checkpoint" else 0].append(row)
+        groups[row["stage"], row["edits"] if row["stage"] == "interim" else 0].append(row)
     known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
-    parts = {key: _summarise_moment(groups[key], headline, seed, known) for key in sorted(groups)}
+    parts = {key: _summarise_stage(groups[key], headline, seed, known) for key in sorted(groups)}
     of_ability = {
         f"ability.{row['ability']}.{name}": within
         for group in groups.values()
@@ -73,30 +73,30 @@ def summarise(
         "seed": seed,
         "resamples": DRAWS,
         "ranges": {name: (low, high) for name, (low, high) in {**known, **of_ability}.items()},
-        "baseline": parts.get(("baseline", 0)),
+        "before": parts.get(("before", 0)),
         "immediate": parts.get(("immediate", 0)),
         "final": parts.get(("final", 0)),
-        "checkpoints": [part for (moment, _), part in parts.items() if moment == "checkpoint"],
+        "interim": [part for (stage, _), part in parts.items() if stage == "interim"],
     }
 
 
-def _summarise_moment(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> MomentSummary:
+def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> StageSummary:
     records = [row for row in rows if "record" in row]
     texts = sorted((row for row in rows if "texts" in row), key=lambda row: int(row["edits"]))
     able = [row for row in rows if "ability" in row]
-    _refuse_repeats(rows[0]["moment"], [f"record {row['record']!r} (position {row['position']})" for row in records])
-    _refuse_repeats(rows[0]["moment"], [f"texts {row['texts']!r} (edits {row['edits']})" for row in texts])
-    _refuse_repeats(rows[0]["moment"], [f"ability {row['ability']!r} (edits {row['edits']})" for row in able])
+    _refuse_repeats(rows[0]["stage"], [f"record {row['record']!r} (position {row['position']})" for row in records])
+    _refuse_repeats(rows[0]["stage"], [f"texts {row['texts']!r} (edits {row['edits']})" for row in texts])
+    _refuse_repeats(rows[0]["stage"], [f"ability {row['ability']!r} (edits {row['edits']})" for row in able])
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
     values = np.array([[_finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
     values = values.reshape(len(scored), len(names))  # (R, M): records by measures; NaN where there is no number
     intervals, of_shares = _intervals(names, values, ranges, seed)
     measures = {name: _measure(values[:, m], intervals[:, m], _nonfinite(name, scored)) for m, name in enumerate(names)}
-    nothing: Measure = {"mean": None, "low": None, "high": None, "n": 0, "nonfinite": 0}
+    nothing: Estimate = {"mean": None, "low": None, "high": None, "n": 0, "nonfinite": 0}
     columns = [names.index(headline[kind]) for kind in HEADLINES if headline.get(kind) in names]
     return {
-        "moment": rows[0]["moment"],
+        "stage": rows[0]["stage"],
         "edits": max(row["edits"] for row in rows),
         "records": {status: sum(row["status"] == status for row in records) for status in RECORD_STATUSES},
         "left_out": dict(sum((Counter(row.get("left_out") or {}) for row in records), Counter[str]())),
@@ -109,7 +109,7 @@ def _summarise_moment(rows: Rows, headline: Mapping[str, str], seed: int, ranges
 
 
 def range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:
-    """The range of a measure, by its own name or by its scorer's; None if there is none."""
+    """The range of a measure, by its own name or by its metric's; None if there is none."""
     return ranges.get(name) or ranges.get(name.partition(".")[2])
 
 
@@ -136,7 +136,7 @@ def _refuse_outside(name: str, column: Floats, within: Range) -> None:
     low, high = within
     if len(outside := column[(column < low - _ROUNDING) | (column > high + _ROUNDING)]):
         raise ResultsError(
-            f"{name} is {outside[0]:g} in a record, which is not between {low:g} and {high:g}; the scorer declares "
+            f"{name} is {outside[0]:g} in a record, which is not between {low:g} and {high:g}; the metric declares "
             "another range than it has, or a headline measure is no share (none may be negative or above 1)"
         )
 
@@ -153,14 +153,14 @@ def harmonic_mean(means: Floats) -> Floats:
         return np.asarray(means.shape[-1] / np.sum(1.0 / means, axis=-1), dtype=np.float64)
 
 
-def _measure(column: Floats, interval: Floats, nonfinite: int) -> Measure:
+def _measure(column: Floats, interval: Floats, nonfinite: int) -> Estimate:
     numbers = column[np.isfinite(column)]
     low, high = map(_finite, interval)
     mean = _finite(np.mean(numbers)) if len(numbers) else None
     return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
 
 
-def _of_ability(row: Mapping[str, Any], name: str) -> Measure:
+def _of_ability(row: Mapping[str, Any], name: str) -> Estimate:
     """A test's metric with its 95 % interval over the items."""
     mean, error, n = _finite(row["scores"].get(name)), _finite(row["stderr"].get(name)), int(row["n"])
     low, high = None, None
@@ -197,9 +197,9 @@ def _finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _refuse_repeats(moment: str, keys: list[str]) -> None:
+def _refuse_repeats(stage: str, keys: list[str]) -> None:
     if repeated := [key for key, times in Counter(keys).items() if times > 1]:
         raise ResultsError(
-            f"{repeated[0]} was scored more than once at the moment {moment!r}; "
-            "a resumed run drops what it will score again with RunStore.truncate_after"
+            f"{repeated[0]} was scored more than once at the moment {stage!r}; "
+            "a resumed run drops what it will score again with RunFolder.truncate_after"
         )

@@ -325,12 +325,12 @@ def _method_names(rows: Iterable[Row]) -> dict[int, str]:
 
 def _named(row: Row) -> Cell:
     """The method, and its constants where they are not those that the model's own settings have."""
-    constants = row.get("constants")
+    constants = row.get("hparams")
     return row.get("method") if constants in (None, "tuned") else f"{row.get('method')}, {constants}"
 
 
 def _settings(row: Row) -> dict[str, Any]:
-    text = row.get("settings")
+    text = row.get("method_config")
     settings = json.loads(text) if isinstance(text, str) else {}
     return settings if isinstance(settings, dict) else {}
 

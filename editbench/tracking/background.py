@@ -20,7 +20,7 @@ from editbench.tracking.base import NoTracker, Tracker
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from editbench.config import TrackerSettings
+    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
@@ -52,10 +52,10 @@ class Warner:
             self.say("error", f"{doing} failed ({type(error).__name__}: {first_line}); further errors are not shown")
 
 
-class Guarded(Tracker):
+class BackgroundTracker(Tracker):
     """Passes calls on to ``backend`` in the background."""
 
-    def __init__(self, backend: Tracker, settings: TrackerSettings) -> None:
+    def __init__(self, backend: Tracker, settings: TrackerConfig) -> None:
         self.warner = Warner(settings.name)
         self._backend, self._settings = backend, settings
         self._calls: Queue[Call] = Queue(maxsize=settings.queue)
@@ -142,7 +142,7 @@ SERVICES = {
 NAMES = ("none", *SERVICES)
 
 
-def open_tracker(settings: TrackerSettings) -> Tracker:
+def open_tracker(settings: TrackerConfig) -> Tracker:
     """The tracker that the settings name, guarded: none of its calls blocks or raises.
 
     Raises:
@@ -164,4 +164,4 @@ def open_tracker(settings: TrackerSettings) -> Tracker:
             f"pip install '{service.install}'"
         )
     backend: Tracker = getattr(import_module(service.module), service.tracker)(settings)
-    return Guarded(backend, settings)
+    return BackgroundTracker(backend, settings)

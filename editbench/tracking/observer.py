@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from editbench.config import TrackerSettings
-    from editbench.results import RunStore
+    from editbench.config import TrackerConfig
+    from editbench.results import RunFolder
 
     Row = Mapping[str, Any]
 
 
-class Observer:
+class RunObserver:
     """Shows a run in a tracker, and in the view of a terminal if there is one when it is made.
 
     As a context manager it closes the run with the status that the block's end means.
@@ -58,12 +58,12 @@ class Observer:
     @classmethod
     def of(
         cls,
-        settings: TrackerSettings,
-        store: RunStore,
+        settings: TrackerConfig,
+        store: RunFolder,
         config: Mapping[str, Any],
         headline: Mapping[str, str],
         memory: Callable[[], Mapping[str, int]],
-    ) -> Observer:
+    ) -> RunObserver:
         """Open the tracker that the settings name, for the run in ``store``, and start it.
 
         Raises:
@@ -130,7 +130,7 @@ class Observer:
             self._view.standing = self._curves.standing()
             self._view.changed()
 
-    def __enter__(self) -> Observer:
+    def __enter__(self) -> RunObserver:
         return self
 
     def __exit__(
@@ -154,14 +154,14 @@ class RecordTable:
         self._rows: dict[int, dict[str, Any]] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take in score rows; those of other moments, and text rows, are passed over."""
+        """Take in score rows; those of other stages, and text rows, are passed over."""
         for row in rows:
-            if row.get("moment") in _TABLED and "record" in row:
+            if row.get("stage") in _TABLED and "record" in row:
                 at = {"position": row["position"], "record": row["record"]}
                 seen = self._rows.setdefault(row["position"], at)
                 seen.update(status=row["status"], reason=row.get("reason"))
                 scores = row["scores"] if row["status"] == "scored" else {}
-                seen.update({f"{row['moment']}/{name}": finite(value) for name, value in scores.items()})
+                seen.update({f"{row['stage']}/{name}": finite(value) for name, value in scores.items()})
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows by position, all with the same columns."""
@@ -173,17 +173,17 @@ class RecordTable:
 def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, float]:
     """A run's `Summary` and `Costs` as single numbers: "final/score", "final/reliability/mean", "cost/edit_seconds"."""
     flat: dict[str, float] = {}
-    for moment in ("baseline", "immediate", "final"):
-        part = summary.get(moment)
+    for stage in ("before", "immediate", "final"):
+        part = summary.get(stage)
         if not part:
             continue
-        flat |= named(moment, {"score": part["score"], "score_arithmetic": part["score_arithmetic"]})
+        flat |= named(stage, {"score": part["score"], "score_arithmetic": part["score_arithmetic"]})
         for kind, measure in part["headline"].items():
-            flat |= named(f"{moment}/{kind}", {key: measure[key] for key in ("mean", "low", "high", "n")})
-        flat |= named(f"{moment}/records", part["records"])
+            flat |= named(f"{stage}/{kind}", {key: measure[key] for key in ("mean", "low", "high", "n")})
+        flat |= named(f"{stage}/records", part["records"])
         for texts, scores in part["texts"].items():
-            flat |= named(moment, of_texts(texts, scores))
+            flat |= named(stage, of_texts(texts, scores))
         for test, metrics in part.get("ability", {}).items():
-            flat |= named(f"{moment}/ability/{test}", {name: one["mean"] for name, one in metrics.items()})
+            flat |= named(f"{stage}/ability/{test}", {name: one["mean"] for name, one in metrics.items()})
     flat |= named("cost", {name: value for name, value in costs.items() if name != "footprint"})
     return flat | named("footprint", costs.get("footprint") or {})

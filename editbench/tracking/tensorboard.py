@@ -10,7 +10,7 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerSettings
+    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
@@ -21,7 +21,7 @@ ROWS = 1000
 class TensorBoardTracker(Tracker):
     """Writes scalars; config, provenance, tables and summary as text."""
 
-    def __init__(self, settings: TrackerSettings) -> None:
+    def __init__(self, settings: TrackerConfig) -> None:
         self._writer: Any = None
 
     def start(self, run: TrackedRun) -> None:

@@ -10,14 +10,14 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerSettings
+    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
 class TrackioTracker(Tracker):
     """Logs to Trackio; its ``TRACKIO_*`` variables hold, ``TRACKIO_DIR`` among them."""
 
-    def __init__(self, settings: TrackerSettings) -> None:
+    def __init__(self, settings: TrackerConfig) -> None:
         self._settings = settings
         self._run: Any = None
 

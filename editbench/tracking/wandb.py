@@ -13,7 +13,7 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerSettings
+    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
@@ -34,7 +34,7 @@ class WandbTracker(Tracker):
     Where the service cannot be reached, or refuses the key, the run is written offline, to be synced later.
     """
 
-    def __init__(self, settings: TrackerSettings) -> None:
+    def __init__(self, settings: TrackerConfig) -> None:
         self._settings = settings
         self._run: Any = None
 

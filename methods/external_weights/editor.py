@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt
-from editbench.ledger import Dense, Recording
+from editbench.editor import Capabilities, Editor, EditResult
+from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
 
 from .config import ExternalWeightsConfig
@@ -52,7 +52,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         if (path / ADAPTER).is_file():
             _peft()
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Take in the checkpoint, unless the model has it.
 
         Raises:
@@ -63,8 +63,8 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             return
         edited = self._adapted() if (Path(self.config.path) / ADAPTER).is_file() else self._loaded()
         self._check_same_parameters(edited)
-        changed = [name for name, wanted in edited.named_parameters() if self._bring(name, wanted.data, recording)]
-        receipt.details["changed_weights"] = changed
+        changed = [name for name, wanted in edited.named_parameters() if self._bring(name, wanted.data, transaction)]
+        result.details["changed_weights"] = changed
         self._taken_in = True
 
     def _loaded(self) -> Any:
@@ -72,7 +72,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
 
         try:
             return AutoModelForCausalLM.from_pretrained(
-                self.config.path, dtype=self.host.model.dtype, trust_remote_code=False
+                self.config.path, dtype=self.lm.model.dtype, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
@@ -82,24 +82,24 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
 
     def _adapted(self) -> Any:
         """A copy of the base model with the adapter merged into it."""
-        wrapped = _peft().PeftModel.from_pretrained(copy.deepcopy(self.host.model), self.config.path)
+        wrapped = _peft().PeftModel.from_pretrained(copy.deepcopy(self.lm.model), self.config.path)
         return wrapped.merge_and_unload()
 
     def _check_same_parameters(self, edited: Any) -> None:
-        shapes = [{n: tuple(p.shape) for n, p in model.named_parameters()} for model in (self.host.model, edited)]
+        shapes = [{n: tuple(p.shape) for n, p in model.named_parameters()} for model in (self.lm.model, edited)]
         differing = sorted(n for n in shapes[0].keys() | shapes[1].keys() if shapes[0].get(n) != shapes[1].get(n))
         if differing:
             name = differing[0]
             raise ValueError(
-                f"checkpoint: {self.config.path} is no edited {self.host.name}: {len(differing)} parameters differ in "
+                f"checkpoint: {self.config.path} is no edited {self.lm.name}: {len(differing)} parameters differ in "
                 f"name or shape, the first is {name} ({shapes[0].get(name)} here, {shapes[1].get(name)} there)"
             )
 
-    def _bring(self, name: str, wanted: Tensor, recording: Recording) -> bool:
-        """Make the host's weight ``wanted``, bit for bit; whether it was another."""
-        current = self.host.weight(name)
+    def _bring(self, name: str, wanted: Tensor, transaction: Transaction) -> bool:
+        """Make the model's weight ``wanted``, bit for bit; whether it was another."""
+        current = self.lm.weight(name)
         path, _, leaf = name.rpartition(".")
-        if leaf == "weight" and is_transposed(module_at(self.host.model, path)):
+        if leaf == "weight" and is_transposed(module_at(self.lm.model, path)):
             wanted = wanted.T
         wanted = wanted.to(current)
         changed = False
@@ -107,7 +107,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             delta = (wanted.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
             if not bool(delta.any()):
                 break
-            recording.apply(Dense(name, delta))
+            transaction.apply(Dense(name, delta))
             changed = True
         return changed
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt
-from editbench.ledger import Dense, Recording
+from editbench.editor import Capabilities, Editor, EditResult
+from editbench.ledger import Dense, Transaction
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.model.architectures import is_transposed
-from editbench.model.batching import Columns
-from editbench.model.hooks import watch
+from editbench.model.batching import PaddedBatch
+from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run
 from editbench.records import NOT_FINITE, EditError
 
@@ -35,10 +35,10 @@ class FineTune(Editor[FineTuneConfig]):
     config_class = FineTuneConfig
     capabilities = Capabilities()
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train a copy of the weight in the model's place, put the original back, hand over the difference."""
-        name = self.host.mlp_out_name(self.config.layer)
-        parameter: Tensor = self.host.mlp_out(self.config.layer).weight  # type: ignore[assignment]
+        name = self.lm.mlp_out_name(self.config.layer)
+        parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
         original = parameter.detach().clone()
         try:
             with torch.enable_grad():
@@ -49,9 +49,9 @@ class FineTune(Editor[FineTuneConfig]):
             parameter.requires_grad_(False)
             parameter.grad = None
             parameter.data.copy_(original)
-        recording.apply(Dense(name, delta.T if is_transposed(self.host.mlp_out(self.config.layer)) else delta))
+        transaction.apply(Dense(name, delta.T if is_transposed(self.lm.mlp_out(self.config.layer)) else delta))
         for request in batch:
-            receipt.losses[request.id] = losses
+            result.losses[request.id] = losses
 
     def _train(self, parameter: Tensor, original: Tensor, data: _Batch) -> list[float]:
         config, losses = self.config, []
@@ -77,28 +77,28 @@ class _Batch:
     """The rows of a batch of edits; only the layers from the trained one on are run at each step."""
 
     def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
-        self.host, self.layer, self.ids = editor.host, editor.config.layer, [r.id for r in batch]
+        self.lm, self.layer, self.ids = editor.lm, editor.config.layer, [r.id for r in batch]
         train_eos = editor.config.train_eos
         rows, where, tokens, weights = [], [], [], []
         for i, request in enumerate(batch):
-            prompt, target = self.host.encode(request.prompt).ids, target_ids(self.host, request, train_eos)
+            prompt, target = self.lm.encode(request.prompt).ids, target_ids(self.lm, request, train_eos)
             rows.append(prompt + target[:-1])
             where += [(i, len(prompt) - 1 + j) for j in range(len(target))]
             tokens += target
             weights += [1.0 / (len(target) * len(batch))] * len(target)
-        device = self.host.device
-        self.columns = Columns.pad(rows, [0] * len(rows), self.host.pad_id, device)
+        device = self.lm.device
+        self.columns = PaddedBatch.pad(rows, [0] * len(rows), self.lm.pad_id, device)
         self.where, self.tokens = torch.tensor(where, device=device), torch.tensor(tokens, device=device)
         self.weights = torch.tensor(weights, device=device)
         entering: list[Tensor] = []
-        with torch.no_grad(), watch(self.host.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
-            run(self.host, self.columns, last=self.layer)
+        with torch.no_grad(), hooked(self.lm.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
+            run(self.lm, self.columns, last=self.layer)
         self.entering = entering[0]  # (B, T, d): does not depend on the trained weight
 
     def loss(self) -> Tensor:
         """Mean over edits of the mean NLL per target token."""
-        final = run(self.host, self.columns, first=self.layer, hidden=self.entering)
+        final = run(self.lm, self.columns, first=self.layer, hidden=self.entering)
         at, tokens = self.where.to(final.device), self.tokens.to(final.device)
-        log_p = self.host.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
+        log_p = self.lm.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
         nll = -log_p.gather(1, tokens.to(log_p.device)[:, None])[:, 0]
         return (nll * self.weights.to(nll)).sum()

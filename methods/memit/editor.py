@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
-from editbench.locate_then_edit.multi_layer import Subjects, grams, spread, spread_templates
+from editbench.editor import Capabilities, Editor, EditResult, footprint_of
+from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
-from editbench.locate_then_edit.solver import WholeGram
+from editbench.locate_then_edit.solver import FullSolver
 from editbench.locate_then_edit.values import optimise_values
 
 from .config import MEMITConfig
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from editbench.editor import Footprint
-    from editbench.ledger import Recording
-    from editbench.locate_then_edit.solver import Gram
+    from editbench.ledger import Transaction
+    from editbench.locate_then_edit.solver import KeySolver
     from editbench.records import EditRequest
 
 
@@ -35,32 +35,32 @@ class MEMIT(Editor[MEMITConfig]):
     capabilities = Capabilities(needs_subject=True)
 
     templates: list[str] | None = None
-    _grams: dict[int, Gram] | None = None
+    _solvers: dict[int, KeySolver] | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Make templates and second moments from the unedited model, if they are not there yet."""
-        if self._grams is None:
+        """Make templates and covariance from the unedited model, if they are not there yet."""
+        if self._solvers is None:
             with self.ledger.pristine():
-                self.templates = spread_templates(self.host, self.config, self.materials)
-                self._grams = grams(self.host, self.config, self.materials, WholeGram)
+                self.templates = multi_layer_templates(self.lm, self.config, self.resources)
+                self._solvers = key_solvers(self.lm, self.config, self.resources, FullSolver)
 
     def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
+        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Find the values on the current weights, then spread them over the layers."""
         self.prepare(batch)
-        assert self.templates is not None and self._grams is not None
-        host, layers, solvers = self.host, self.config.layers, self._grams
-        values = optimise_values(host, batch, self.templates, layers[-1], AT_LAYER, self.config)
+        assert self.templates is not None and self._solvers is not None
+        lm, layers, solvers = self.lm, self.config.layers, self._solvers
+        values = optimise_values(lm, batch, self.templates, layers[-1], AT_LAYER, self.config)
         targets = torch.stack([value.target for value in values], dim=1)  # (d, n)
-        subjects = Subjects(host, batch, self.templates, layers)
-        spread(subjects, targets, lambda layer, keys: solvers[layer].solve(keys), host, recording)
-        receipt.losses.update({r.id: [terms[0] for terms in v.losses] for r, v in zip(batch, values, strict=True)})
+        subjects = EditKeys(lm, batch, self.templates, layers)
+        write_layers(subjects, targets, lambda layer, keys: solvers[layer].solve(keys), lm, transaction)
+        result.losses.update({r.id: [terms[0] for terms in v.losses] for r, v in zip(batch, values, strict=True)})
 
     def footprint(self) -> Footprint:
-        """The factors of the second moments; they do not grow with the edits."""
-        return footprint_of(gram.base for gram in (self._grams or {}).values())
+        """The factors of the covariance; they do not grow with the edits."""
+        return footprint_of(solver.base for solver in (self._solvers or {}).values())

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from editbench.checks import above_zero, at_least, one_of
-from editbench.locate_then_edit.multi_layer import SpreadSettings
+from editbench.locate_then_edit.multi_layer import MultiLayerConfig
 
 SELECTIONS = ("published", "smallest")
 MEMORIES = ("all", "kept", "none")
 
 
 @dataclass
-class NSEConfig(SpreadSettings):
+class NSEConfig(MultiLayerConfig):
     """Neuron-level Sequential Editing. Defaults are the published ones for GPT-2 XL.
 
-    The other fields are those of :class:`~editbench.locate_then_edit.multi_layer.SpreadSettings` and
-    :class:`~editbench.locate_then_edit.values.ValueSettings`.
+    The other fields are those of :class:`~editbench.locate_then_edit.multi_layer.MultiLayerConfig` and
+    :class:`~editbench.locate_then_edit.values.ValueConfig`.
 
     Attributes:
-        moment_weight: λ, the weight of C against the keys of the edits.
+        covariance_weight: λ, the weight of C against the keys of the edits.
         alpha: An edit takes part in a round if its ‖z − h‖ is larger than this …
         upper_bound: … and smaller than this.
         max_iterations: One round fewer than this is made, at most.
@@ -30,7 +30,7 @@ class NSEConfig(SpreadSettings):
             round, or "none".
     """
 
-    moment_weight: float = 10_000.0
+    covariance_weight: float = 10_000.0
     alpha: float = 35.0
     upper_bound: float = 150.0
     max_iterations: int = 3

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
+from editbench.editor import Capabilities, Editor, EditResult, footprint_of
 from editbench.locate_then_edit.key_memory import Memory
-from editbench.locate_then_edit.multi_layer import Subjects, grams, spread, spread_templates
+from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
-from editbench.locate_then_edit.solver import BlockGram, WholeGram
+from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
 from editbench.locate_then_edit.value_cache import ValueCache
 from editbench.records import EditError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.editor import Footprint
-    from editbench.ledger import Recording
+    from editbench.ledger import Transaction
     from editbench.records import EditRequest
 
 
@@ -43,7 +43,7 @@ class NSE(Editor[NSEConfig]):
     memory: Memory | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Find the values of ``requests`` on the original weights; templates and second moments too, the first time.
+        """Find the values of ``requests`` on the original weights; templates and covariance too, the first time.
 
         The same requests in the same order give the same bits. One whose optimisation fails is left to its edit.
         """
@@ -53,9 +53,9 @@ class NSE(Editor[NSEConfig]):
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
+        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Rounds of spreading over the edits that are still off their value; then the memory."""
         c, ids = self.config, [r.id for r in batch]
         values, memory = self._find(batch)
@@ -64,7 +64,7 @@ class NSE(Editor[NSEConfig]):
         except (ArithmeticError, ValueError) as error:
             raise EditError(ids, str(error)) from error
         targets = torch.stack([values[r].target for r in batch], dim=1)  # (d, n)
-        subjects = Subjects(self.host, batch, values.templates, c.layers)
+        subjects = EditKeys(self.lm, batch, values.templates, c.layers)
         written: set[int] = set()
         rounds: list[dict[str, Any]] = []
         for _ in range(c.max_iterations - 1):
@@ -74,18 +74,18 @@ class NSE(Editor[NSEConfig]):
             if not kept:
                 break
             solve = self._solver(rounds[-1]["neurons"])
-            spread(subjects.narrow(kept), targets[:, kept], solve, self.host, recording)
+            write_layers(subjects.narrow(kept), targets[:, kept], solve, self.lm, transaction)
             subjects.changed(c.layers[0])
             written.update(kept)
         remembered = {"all": range(len(batch)), "kept": sorted(written), "none": []}[c.memory]
         if remembered:
             keys = subjects.keys()
             memory.add({layer: key[:, list(remembered)] for layer, key in keys.items()}, len(self.ledger))
-        receipt.losses.update({r.id: values[r].losses for r in batch})
-        receipt.details["rounds"] = rounds
+        result.losses.update({r.id: values[r].losses for r in batch})
+        result.details["rounds"] = rounds
 
     def footprint(self) -> Footprint:
-        """Second moments, and the keys of earlier edits."""
+        """Covariance, and the keys of earlier edits."""
         return footprint_of(self.memory.tensors() if self.memory else [])
 
     def state(self) -> dict[str, Tensor]:
@@ -105,14 +105,14 @@ class NSE(Editor[NSEConfig]):
 
     def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, Memory]:
         """Values of ``requests`` and the memory; what is missing is made on the original weights."""
-        c, host, materials = self.config, self.host, self.materials
+        c, lm, resources = self.config, self.lm, self.resources
         if self.values is None or self.memory is None:
-            kind = WholeGram if c.neuron_threshold >= 1 else BlockGram
+            kind = FullSolver if c.neuron_threshold >= 1 else NeuronSubsetSolver
             with self.ledger.pristine():
-                self.templates = spread_templates(host, c, materials)
-                self.memory = Memory(grams(host, c, materials, kind))
+                self.templates = multi_layer_templates(lm, c, resources)
+                self.memory = Memory(key_solvers(lm, c, resources, kind))
                 self.values = ValueCache(
-                    host, self.templates, c.layers[-1], AT_LAYER, c, materials.cache, materials.costs
+                    lm, self.templates, c.layers[-1], AT_LAYER, c, resources.cache, resources.costs
                 )
         if self.values.lacks(requests):
             with self.ledger.pristine():
@@ -127,7 +127,7 @@ class NSE(Editor[NSEConfig]):
         def solve(layer: int, keys: Tensor) -> Tensor:
             index = select_neurons(keys, self.config.neuron_threshold, self.config.selection)
             counts[str(layer)] = len(keys) if index is None else len(index)
-            return memory.grams[layer].solve(keys, index)
+            return memory.key_solvers[layer].solve(keys, index)
 
         return solve
 

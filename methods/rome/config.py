@@ -5,38 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from editbench.checks import at_least, one_of
-from editbench.locate_then_edit.values import ValueSettings
+from editbench.locate_then_edit.values import ValueConfig
 
 KEYS = ("published", "consistent")
 
 
 @dataclass
-class ROMEConfig(ValueSettings):
+class ROMEConfig(ValueConfig):
     """Rank-One Model Editing. Defaults are the published ones for GPT-2 XL.
 
-    The other fields are those of :class:`~editbench.locate_then_edit.values.ValueSettings`.
+    The other fields are those of :class:`~editbench.locate_then_edit.values.ValueConfig`.
 
     Attributes:
         layer: Edited layer.
         key: "published": averaged key in u, bare key in v; "consistent": the averaged key in both (r-ROME).
-        moment_adjustment: u is C⁻¹k̄, as published for GPT-2 and GPT-J; False: k̄ itself, as published for Llama models.
-            No text is needed then, and ``moment_tokens`` and ``ridge`` mean nothing.
+        covariance_adjustment: u is C⁻¹k̄, as published for GPT-2 and GPT-J; False: k̄ itself, as published for Llama
+            models. No text is needed then, and ``covariance_tokens`` and ``ridge`` mean nothing.
         template_lengths: (tokens, count) of the sampled context templates; "{}" always comes first.
-        moment_tokens: Plain-text tokens over which the second moment is taken; null for all texts given.
+        covariance_tokens: Plain-text tokens over which the covariance is taken; null for all texts given.
         ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
     """
 
     layer: int = 17
     key: str = "published"
-    moment_adjustment: bool = True
+    covariance_adjustment: bool = True
     template_lengths: list[list[int]] = field(default_factory=lambda: [[5, 10], [10, 10]])
-    moment_tokens: int | None = None
+    covariance_tokens: int | None = None
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(KEYS, key=self.key)
-        at_least(1, moment_tokens=self.moment_tokens)
+        at_least(1, covariance_tokens=self.covariance_tokens)
         at_least(0, layer=self.layer, ridge=self.ridge)
         for pair in self.template_lengths:
             if len(pair) != 2 or min(pair) < 1:

@@ -1,7 +1,7 @@
 """ROME: one rank-one update of one MLP for one fact.
 
 Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 3.1: u = C⁻¹k̄ / ‖C⁻¹k̄‖ (the
-direction of the key; k̄ / ‖k̄‖ without moment adjustment), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
+direction of the key; k̄ / ‖k̄‖ without stage adjustment), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt, footprint_of
-from editbench.ledger import LowRank, Recording
-from editbench.locate_then_edit.covariance import moments_for
+from editbench.editor import Capabilities, Editor, EditResult, footprint_of
+from editbench.ledger import LowRank, Transaction
+from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_MLP
 from editbench.locate_then_edit.solver import factor
@@ -40,46 +40,52 @@ class ROME(Editor[ROMEConfig]):
     version = 2
 
     templates: list[str] | None = None
-    _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without moment_adjustment
+    _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without covariance_adjustment
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Make templates and second moment from the unedited model, if they are needed and not there yet."""
+        """Make templates and covariance from the unedited model, if they are needed and not there yet."""
         if self.templates is not None:
             return
         plan = [("", tokens, count) for tokens, count in self.config.template_lengths]
         with self.ledger.pristine():
-            templates = templates_for(self.host, self.materials.templates, plan, self.materials.seed)
-            if self.config.moment_adjustment:
-                self._factor = self._moment_factor()
+            templates = templates_for(self.lm, self.resources.templates, plan, self.resources.seed)
+            if self.config.covariance_adjustment:
+                self._factor = self._covariance_factor()
         self.templates = templates
 
     def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
         """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
-        return [row.ids for row in edit_rows(self.host, request, self.templates, train_eos=self.config.train_eos)]
+        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Optimise the value, measure the keys, apply v uᵀ."""
         self.prepare(batch)
         (request,) = batch
         assert self.templates is not None
-        (value,) = optimise_values(self.host, batch, self.templates, self.config.layer, AT_MLP, self.config)
+        (value,) = optimise_values(self.lm, batch, self.templates, self.config.layer, AT_MLP, self.config)
         left, right = self._update(request, value)
-        recording.apply(LowRank(self.host.mlp_out_name(self.config.layer), left[:, None], right[:, None]))
-        receipt.losses[request.id] = [terms[0] for terms in value.losses]
+        transaction.apply(LowRank(self.lm.mlp_out_name(self.config.layer), left[:, None], right[:, None]))
+        result.losses[request.id] = [terms[0] for terms in value.losses]
 
     def footprint(self) -> Footprint:
-        """The factor of the second moment, if there is one."""
+        """The factor of the covariance, if there is one."""
         return footprint_of([] if self._factor is None else [self._factor])
 
-    def _moment_factor(self) -> Tensor:
-        c, materials = self.config, self.materials
-        found = moments_for(
-            self.host, [c.layer], materials.moments, materials.texts, c.moment_tokens, materials.cache, materials.costs
+    def _covariance_factor(self) -> Tensor:
+        c, resources = self.config, self.resources
+        found = covariance_for(
+            self.lm,
+            [c.layer],
+            resources.covariance,
+            resources.texts,
+            c.covariance_tokens,
+            resources.cache,
+            resources.costs,
         )
-        moment = found[c.layer].to(self.host.weight(self.host.mlp_out_name(c.layer)).device)
-        return factor(moment, c.ridge, f"the second moment of layer {c.layer}")
+        covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
+        return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
         """The factors v (d) and u (d_ff). W k is the value's init: both belong to the bare prompt on these weights."""

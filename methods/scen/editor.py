@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt, Footprint
+from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.progress import progress
-from editbench.records import NOT_FINITE, EditError, Recognition
+from editbench.records import NOT_FINITE, EditError, Route
 
 from .compression import pack
 from .config import SCENConfig
 from .expert_bank import Bank, Expert, Folder, Shelf
-from .routing import Held, Routes
+from .routing import HeldRouting, Routes
 from .training import (
     Lessons,
     Training,
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.ledger import Ledger, Recording
-    from editbench.model.language_model import Host
+    from editbench.ledger import Ledger, Transaction
+    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
-    from editbench.resources import Materials
+    from editbench.resources import Resources
 
     from .compression import Packed
 
@@ -61,18 +61,20 @@ class SCEN(Editor[SCENConfig]):
     capabilities = Capabilities(changes="modules")
     version = 2
 
-    def __init__(self, host: Host, ledger: Ledger, config: SCENConfig, materials: Materials | None = None) -> None:
+    def __init__(
+        self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None
+    ) -> None:
         """Start with an empty bank.
 
         Raises:
             ValueError: The layer does not exist, or ``train_eos`` is set and the tokenizer has no EOS token.
         """
-        super().__init__(host, ledger, config, materials)
-        weight = host.weight(host.mlp_out_name(config.layer))
-        like = torch.empty((0, host.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
+        super().__init__(lm, ledger, config, resources)
+        weight = lm.weight(lm.mlp_out_name(config.layer))
+        like = torch.empty((0, lm.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
         folder = Folder(Path(config.bank_directory)) if config.bank_directory is not None else None
         shelf = Shelf(weight.device, config.device_bytes, config.host_bytes, folder)
-        self.bank = Bank(host.mlp_out_name(config.layer), like, shelf)
+        self.bank = Bank(lm.mlp_out_name(config.layer), like, shelf)
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
         self._answering = False
@@ -81,27 +83,27 @@ class SCEN(Editor[SCENConfig]):
 
     # -- editing --------------------------------------------------------------------------------------------------
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train experts, then neurons; the bank takes them in only when all are trained."""
         packed: list[Packed] = []
         inputs: list[Tensor] = []
         with progress("experts", len(batch)) as advance:
             for start in range(0, len(batch), self.config.edits_at_once):
                 part = batch[start : start + self.config.edits_at_once]
-                lessons = Lessons(self.host, self.config.layer, [self._row(request) for request in part])
-                packed += self._experts(part, lessons, receipt)
+                lessons = Lessons(self.lm, self.config.layer, [self._row(request) for request in part])
+                packed += self._experts(part, lessons, result)
                 inputs.append(neuron_input(lessons.at_prompt, self.config.cosine))
                 advance(len(part))
         own = torch.cat(inputs)  # (B, d_ff)
-        neurons = self._neurons(batch, own, receipt)
+        neurons = self._neurons(batch, own, result)
         for i, request in enumerate(batch):
             expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], packed[i])
             replaced = self.bank.add(expert)
             self._replacers.pop(request.id, None)
             self._replacers.update(dict.fromkeys(replaced, request.id))
-            _note(receipt, request, store=packed[i].kind, bytes=packed[i].nbytes, replaced=replaced)
+            _note(result, request, store=packed[i].kind, bytes=packed[i].nbytes, replaced=replaced)
 
-    def _experts(self, part: Sequence[EditRequest], lessons: Lessons, receipt: EditReceipt) -> list[Packed]:
+    def _experts(self, part: Sequence[EditRequest], lessons: Lessons, result: EditResult) -> list[Packed]:
         """Stage 1."""
         deltas, losses = train_experts(lessons, self.config.expert_steps, self.config.learning_rate)
         _check_finite(part, deltas, "the expert's training loss became NaN or infinite")
@@ -111,13 +113,13 @@ class SCEN(Editor[SCENConfig]):
         with torch.no_grad():
             after = lessons.answers(restored)[0].tolist()
         for i, request in enumerate(part):
-            receipt.losses[request.id] = losses[i]
+            result.losses[request.id] = losses[i]
             error = (restored[i] - deltas[i]).norm() / deltas[i].norm()
-            _note(receipt, request, loss=after[i], relative_error=float(error))
+            _note(result, request, loss=after[i], relative_error=float(error))
         return kept
 
     @torch.no_grad()
-    def _neurons(self, batch: Sequence[EditRequest], own: Tensor, receipt: EditReceipt) -> Tensor:
+    def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
         """Stage 2, of a whole batch at once: negatives of an edit are the ones before it, whatever batch they were in.
 
         Returns:
@@ -139,7 +141,7 @@ class SCEN(Editor[SCENConfig]):
         rates = torch.full((len(batch),), rate, dtype=own.dtype, device=own.device)
         if config.lr_after_first is not None:
             rates[0 if len(bank) else 1 :] = config.lr_after_first
-        start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.materials.seed, r.id)) for r in batch]
+        start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.resources.seed, r.id)) for r in batch]
         neurons, seen = train_neurons(
             torch.stack([r.to(own) for r in start]),
             own,
@@ -150,13 +152,13 @@ class SCEN(Editor[SCENConfig]):
             hinge=config.hinge,
         )
         _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
-        _report(batch, seen, receipt)
+        _report(batch, seen, result)
         return neurons
 
     def _generic_inputs(self) -> Tensor:
         """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
         if self._negatives is None:
-            self._negatives = self.inputs([self.materials.pose(prompt) for prompt in self.config.negatives])
+            self._negatives = self.inputs([self.resources.apply_format(prompt) for prompt in self.config.negatives])
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
@@ -164,27 +166,27 @@ class SCEN(Editor[SCENConfig]):
 
         A text that is longer than the model takes loses its beginning, as when it is asked; the BOS stays.
         """
-        rows = [self._fitted(self.host.encode(text).ids) for text in texts]
+        rows = [self._fitted(self.lm.encode(text).ids) for text in texts]
         parts = [
-            prompt_inputs(self.host, self.config.layer, rows[start : start + ROWS_AT_ONCE])
+            prompt_inputs(self.lm, self.config.layer, rows[start : start + ROWS_AT_ONCE])
             for start in range(0, len(rows), ROWS_AT_ONCE)
         ]
         empty = self.bank.inputs[:0]
         return torch.cat([empty, *(neuron_input(part, self.config.cosine) for part in parts)])
 
     def _fitted(self, ids: list[int]) -> list[int]:
-        excess = max(0, len(ids) - self.host.max_length)
-        keep = 1 if ids[:1] == [self.host.tokenizer.bos_token_id] else 0
+        excess = max(0, len(ids) - self.lm.max_length)
+        keep = 1 if ids[:1] == [self.lm.tokenizer.bos_token_id] else 0
         return ids[:keep] + ids[keep + excess :]
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
         """Token ids of prompt and answer."""
-        return self.host.encode(request.prompt).ids, target_ids(self.host, request, self.config.train_eos)
+        return self.lm.encode(request.prompt).ids, target_ids(self.lm, request, self.config.train_eos)
 
     # -- answering ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[Held]:
+    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[HeldRouting]:
         """Let the experts answer whatever the model is asked within the block.
 
         Routes are decided at the first forward pass and hold for the block: use one block a batch of prompts.
@@ -198,9 +200,9 @@ class SCEN(Editor[SCENConfig]):
         """
         if self._answering:
             raise RuntimeError("scen: answering() is already open; its routes hold until the block ends")
-        held = Held(last_prompt_columns, self._routes)
+        held = HeldRouting(last_prompt_columns, self._routes)
         if len(self.bank):
-            held.attach(self.host.layers[self.config.layer], self.host.mlp_out(self.config.layer))
+            held.attach(self.lm.layers[self.config.layer], self.lm.mlp_out(self.config.layer))
         self._answering = True
         try:
             yield held
@@ -220,12 +222,12 @@ class SCEN(Editor[SCENConfig]):
         """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
         return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()
 
-    def recognise(self, prompts: Sequence[str]) -> list[Recognition]:
+    def route(self, prompts: Sequence[str]) -> list[Route]:
         """The expert that answers each prompt, and the largest activation of any neuron."""
         if not len(self.bank):
-            return [Recognition(None, 0.0)] * len(prompts)
+            return [Route(None, 0.0)] * len(prompts)
         seen = zip(*self._winners(self.inputs(prompts)), strict=True)
-        return [Recognition(self.bank.ids[w] if a > self.config.theta else None, a) for w, a in seen]
+        return [Route(self.bank.ids[w] if a > self.config.theta else None, a) for w, a in seen]
 
     def _winners(self, seen: Tensor) -> tuple[list[int], list[float]]:
         """The neuron with the largest activation on each input (B, d_ff), and that activation.
@@ -257,7 +259,7 @@ class SCEN(Editor[SCENConfig]):
         """
         self.bank.delete(id)
         for gone in (id, *(older for older in self._replacers if self._heir(older) == id)):
-            self.ledger.strike(gone)
+            self.ledger.forget_id(gone)
 
     def _take_back(self, keep: int) -> None:
         """Let go of the edits that the ledger takes back.
@@ -333,12 +335,12 @@ def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str)
         raise EditError(bad, reason, NOT_FINITE)
 
 
-def _report(batch: Sequence[EditRequest], seen: Training, receipt: EditReceipt) -> None:
+def _report(batch: Sequence[EditRequest], seen: Training, result: EditResult) -> None:
     losses, activations = seen.losses.T.tolist(), seen.activations[-1].tolist()
     for i, request in enumerate(batch):
-        _note(receipt, request, neuron_losses=losses[i], activation=activations[i])
+        _note(result, request, neuron_losses=losses[i], activation=activations[i])
 
 
-def _note(receipt: EditReceipt, request: EditRequest, **facts: Any) -> None:
-    """Add facts about one edit to the receipt's details."""
-    receipt.details.setdefault("edits", {}).setdefault(request.id, {}).update(facts)
+def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:
+    """Add facts about one edit to the result's details."""
+    result.details.setdefault("edits", {}).setdefault(request.id, {}).update(facts)

@@ -224,7 +224,7 @@ class Tier:
 
 
 class Shelf:
-    """Experts by edit id. With a folder each is also on disk from the moment it comes."""
+    """Experts by edit id. With a folder each is also on disk from the stage it comes."""
 
     def __init__(
         self, device: torch.device, device_bytes: int | None, host_bytes: int | None, folder: Folder | None

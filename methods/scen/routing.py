@@ -44,7 +44,7 @@ class Group:
         return output.index_add(0, self.rows, y.to(output.dtype))
 
 
-class Held:
+class HeldRouting:
     """One use of the edited model: routes at the first forward pass, holds the routes for all later ones."""
 
     def __init__(self, columns: Sequence[int], choose: Callable[[Tensor], Routes]) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.model.batching import Columns
-from editbench.model.hooks import watch
+from editbench.model.batching import PaddedBatch
+from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
 
 
 class Lessons:
@@ -37,22 +37,22 @@ class Lessons:
         edit_of: (M,) the edit to which an answer token belongs.
     """
 
-    def __init__(self, host: Host, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+    def __init__(self, lm: LanguageModel, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
         """Run the base model up to ``layer``.
 
         Args:
-            host: The model.
+            lm: The model.
             layer: The edited layer.
             rows: Token ids of prompt and answer (its closing EOS too, where that is trained).
         """
-        self.host, self.layer = host, layer
+        self.lm, self.layer = lm, layer
         whole = [[*prompt, *answer[:-1]] for prompt, answer in rows]
-        self.columns = Columns.pad(whole, [0] * len(rows), host.pad_id, host.device)
+        self.columns = PaddedBatch.pad(whole, [0] * len(rows), lm.pad_id, lm.device)
         places = [(i, len(p) - 1 + j) for i, (p, answer) in enumerate(rows) for j in range(len(answer))]
-        self._at = torch.tensor(places).T.to(host.device)  # (2, M)
-        self._gold = torch.tensor([token for _, answer in rows for token in answer], device=host.device)  # (M,)
+        self._at = torch.tensor(places).T.to(lm.device)  # (2, M)
+        self._gold = torch.tensor([token for _, answer in rows for token in answer], device=lm.device)  # (M,)
         self.edit_of = self._at[0]
-        self._entering, self.inputs = _base_pass(host, layer, self.columns)
+        self._entering, self.inputs = _base_pass(lm, layer, self.columns)
         self.at_prompt = _pick(self.inputs, [len(prompt) - 1 for prompt, _ in rows])
 
     def __len__(self) -> int:
@@ -68,20 +68,20 @@ class Lessons:
         Returns:
             (B,) mean NLL over each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
         """
-        with _with_experts(self.host, self.layer, deltas):
-            final = run(self.host, self.columns, first=self.layer, hidden=self._entering)
+        with _with_experts(self.lm, self.layer, deltas):
+            final = run(self.lm, self.columns, first=self.layer, hidden=self._entering)
         row, column = self._at.to(final.device)
-        log_p = self.host.logits(final[row, column]).log_softmax(-1)  # (M, V)
+        log_p = self.lm.logits(final[row, column]).log_softmax(-1)  # (M, V)
         edit = self.edit_of.to(log_p.device)
         nll = -log_p.gather(1, self._gold.to(log_p.device)[:, None])[:, 0]
         tokens = edit.bincount(minlength=len(self)).to(nll)
         return nll.new_zeros(len(self)).index_add(0, edit, nll) / tokens, log_p.argmax(-1)
 
 
-def prompt_inputs(host: Host, layer: int, prompts: Sequence[Sequence[int]]) -> Tensor:
+def prompt_inputs(lm: LanguageModel, layer: int, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(B, d_ff) input of the layer's second projection at the last token of each prompt, base model."""
-    columns = Columns.pad(prompts, [0] * len(prompts), host.pad_id, host.device)
-    return _pick(_base_pass(host, layer, columns)[1], [len(prompt) - 1 for prompt in prompts])
+    columns = PaddedBatch.pad(prompts, [0] * len(prompts), lm.pad_id, lm.device)
+    return _pick(_base_pass(lm, layer, columns)[1], [len(prompt) - 1 for prompt in prompts])
 
 
 def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
@@ -93,7 +93,7 @@ def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[T
         Differences from the base weight (B, d, d_ff), float32 or wider, and per edit the loss before each step. They
         may not be finite: the caller looks.
     """
-    base = lessons.host.weight(lessons.host.mlp_out_name(lessons.layer))  # (d, d_ff)
+    base = lessons.lm.weight(lessons.lm.mlp_out_name(lessons.layer))  # (d, d_ff)
     deltas = torch.zeros((len(lessons), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
     optimiser = torch.optim.Adam([deltas], lr=learning_rate, fused=True)
     losses = []
@@ -108,15 +108,15 @@ def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[T
 
 
 @torch.no_grad()
-def _base_pass(host: Host, layer: int, columns: Columns) -> tuple[Tensor, Tensor]:
+def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Tensor, Tensor]:
     """What enters ``layer`` (B, T, d), and what enters its second projection (B, T, d_ff)."""
     entering: list[Tensor] = []
     inputs: list[Tensor] = []
     with (
-        watch(host.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
-        watch(host.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
+        hooked(lm.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
+        hooked(lm.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
     ):
-        run(host, columns, last=layer)
+        run(lm, columns, last=layer)
     return entering[0], inputs[0].reshape(*columns.ids.shape, -1)
 
 
@@ -126,14 +126,14 @@ def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def _with_experts(host: Host, layer: int, deltas: Tensor) -> Iterator[None]:
+def _with_experts(lm: LanguageModel, layer: int, deltas: Tensor) -> Iterator[None]:
     """Within the block, row i of a batch has the expert W + ``deltas[i]``."""
 
     def add(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0].reshape(len(deltas), -1, deltas.shape[-1])  # (B, T, d_ff), also where the model flattens its rows
         return output + (x @ deltas.to(x.dtype).mT).reshape(output.shape)
 
-    handle = host.mlp_out(layer).register_forward_hook(add)
+    handle = lm.mlp_out(layer).register_forward_hook(add)
     try:
         yield
     finally:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.editor import Capabilities, Editor, EditReceipt
+from editbench.editor import Capabilities, Editor, EditResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.ledger import Recording
+    from editbench.ledger import Transaction
     from editbench.records import EditRequest
 
 
@@ -25,5 +25,5 @@ class Unedited(Editor[UneditedConfig]):
     config_class = UneditedConfig
     capabilities = Capabilities(changes="nothing")
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Do nothing."""

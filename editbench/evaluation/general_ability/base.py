@@ -1,8 +1,8 @@
 """General ability: what is left of a model besides the facts that edits change.
 
 A test is anything that can :meth:`~AbilityTest.measure` a model: the embedded world's own questions
-(:mod:`editbench.evaluation.general_ability.pocket_world`), which need nothing, or tasks of lm-eval (:mod:`editbench.evaluation.general_ability.lm_eval`), an
-extra. Both ask the edited model as every other measure does: the editor is told where each prompt ends.
+(``pocket_world.py``), which need nothing, or tasks of lm-eval (``lm_eval.py``), an extra. Both ask the edited model as
+every other measure does: the editor is told where each prompt ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from editbench.evaluation.metrics import SHARE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 
 
@@ -81,11 +81,11 @@ class AbilityTest(Protocol):
             ValueError: It cannot be had; names the test.
         """
 
-    def measure(self, host: Host, editor: Answering | None = None) -> list[Ability]:
+    def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Test the model as it stands now.
 
         Args:
-            host: The model; it is left as it was.
+            lm: The model; it is left as it was.
             editor: The editor at work; None for the unedited model, which is measured first.
         """
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 
 
@@ -121,7 +121,7 @@ class Harness:
                     task.set_config(key="num_fewshot", value=self.num_fewshot or 0)
             self._loaded[name] = found
 
-    def measure(self, host: Host, editor: Answering | None = None) -> list[Ability]:
+    def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Put the tasks to the model; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
 
         A task in which the model gave NaN for a log-likelihood has NaN for all its scores: lm-eval would take NaN for
@@ -130,7 +130,7 @@ class Harness:
         assert self._loaded, "load() comes first"
         found: list[Ability] = []
         with _quiet():
-            model = EditedLM(host, editor, batch_size=self._batch_size, tokens_per_batch=self._tokens_per_batch)
+            model = EditedLM(lm, editor, batch_size=self._batch_size, tokens_per_batch=self._tokens_per_batch)
             for name, loaded in self._loaded.items():
                 model.nans = 0
                 with _seeded(self.seed):
@@ -147,7 +147,7 @@ class Harness:
 
 
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """A host as lm-eval sees a model.
+    """A model as lm-eval sees a model.
 
     The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token. One that
     puts special tokens behind a text is refused with a ValueError if lm-eval would ask behind them.
@@ -157,20 +157,25 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """
 
     def __init__(
-        self, host: Host, editor: Answering | None = None, *, batch_size: int = 8, tokens_per_batch: int | None = None
+        self,
+        lm: LanguageModel,
+        editor: Answering | None = None,
+        *,
+        batch_size: int = 8,
+        tokens_per_batch: int | None = None,
     ) -> None:
         super().__init__(
-            pretrained=host.model,
+            pretrained=lm.model,
             backend="causal",
-            tokenizer=copy.deepcopy(host.tokenizer),
-            max_length=host.max_length,
+            tokenizer=copy.deepcopy(lm.tokenizer),
+            max_length=lm.max_length,
             batch_size=batch_size,
         )
         self.nans = 0
-        self._host, self._editor, self._tokens_per_batch = host, editor, tokens_per_batch
-        if self.tok_encode("x")[-1:] != host.encode("x").ids[-1:]:
+        self._lm, self._editor, self._tokens_per_batch = lm, editor, tokens_per_batch
+        if self.tok_encode("x")[-1:] != lm.encode("x").ids[-1:]:
             raise ValueError(
-                f"the tokenizer of {host.name} puts special tokens behind a text, and lm-eval would ask its questions "
+                f"the tokenizer of {lm.name} puts special tokens behind a text, and lm-eval would ask its questions "
                 "behind them; save it without (add_eos_token=False), or leave lm-eval's tasks out"
             )
 
@@ -206,7 +211,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             _window(context, continuation) if texts is None else self._pair(context, continuation)
             for texts, context, continuation in requests
         ]
-        answers = answer_pairs(self._host, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
+        answers = answer_pairs(self._lm, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
         self.nans += sum(math.isnan(one.nll) for one in answers)
         return [(-one.nll * one.tokens, all(one.correct)) for one in answers]
 
@@ -218,7 +223,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """
         if len(continuation) > self.max_length:
             raise ValueError(
-                f"a choice of {len(continuation)} tokens is longer than the {self.max_length} that {self._host.name} "
+                f"a choice of {len(continuation)} tokens is longer than the {self.max_length} that {self._lm.name} "
                 "takes; leave the task out of protocol.ability.tasks"
             )
         room = self.max_length + 1 - len(continuation)  # the last token is not fed in
@@ -228,7 +233,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         """Generate after contexts (B, T), padded on the left; by the task's settings, none of the model's."""
         columns = [context.shape[1] - 1] * len(context)
         answering = self._editor.answering(columns) if self._editor is not None else nullcontext()
-        with self._host.generation_settings(), answering:
+        with self._lm.generation_settings(), answering:
             generated: Tensor = super()._model_generate(context, *args, **settings)
         return generated
 

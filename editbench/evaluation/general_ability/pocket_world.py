@@ -25,7 +25,7 @@ from editbench.pocket import world
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.model.language_model import Host
+    from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answer, Answering
     from editbench.pocket.world import Fact
 
@@ -83,14 +83,14 @@ class PocketAbility:
         """Nothing that the settings do not say."""
         return {}
 
-    def measure(self, host: Host, editor: Answering | None = None) -> list[Ability]:
+    def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Ask all items, in the same batches.
 
         Raises:
             ValueError: The unedited model does not know the world.
         """
         queries = [query for item in self.asked for query in item.queries]
-        answers = iter(answer(host, queries, editor=editor, tokens_per_batch=self._tokens_per_batch))
+        answers = iter(answer(lm, queries, editor=editor, tokens_per_batch=self._tokens_per_batch))
         values: dict[str, list[float]] = {"recall": [], "held_out": [], "choice": []}
         for item in self.asked:
             trained, held_out = ([next(answers) for _ in prompts] for prompts in (item.trained, item.held_out))
@@ -100,7 +100,7 @@ class PocketAbility:
         found = Ability.of_items(POCKET, values)
         if editor is None and found.scores["recall"] < KNOWN:
             raise ValueError(
-                f"the ability test {POCKET!r} asks about the embedded world, of which {host.name} knows "
+                f"the ability test {POCKET!r} asks about the embedded world, of which {lm.name} knows "
                 f"{found.scores['recall']:.0%} unedited; for other models name tasks of lm-eval (ability=nse)"
             )
         return [found]

@@ -56,7 +56,7 @@ class Charts {
 
   /** A run's measure right after each edit, and later. */
   curve({ run, measure, name, look: { color, symbol } }) {
-    const { immediate, checkpoints } = run.curves;
+    const { immediate, interim } = run.curves;
     const trace = (curve, when, line, marker) => {
       const y = series(run, curve, measure);
       const text = y.map((value, i) => `${plain(name)}<br>${when}, ${curve.edits[i]} edits: ${figure(value, 3)}`);
@@ -67,7 +67,7 @@ class Charts {
     };
     return [
       trace(immediate, "right after, mean up to", { width: 2 }, { size: 6, maxdisplayed: 8 }),
-      trace(checkpoints, "scored after", { width: 1.5, dash: "dash" }, { size: 8 }),
+      trace(interim, "scored after", { width: 1.5, dash: "dash" }, { size: 8 }),
     ].filter(({ y }) => y.some((value) => value != null)).map((one, i) => ({ ...one, showlegend: i === 0 }));
   }
 

@@ -38,7 +38,7 @@ COLUMNS = (
     Column("run", "run"),
     Column("status", "status"),
     Column("method", "method"),
-    Column("constants", "constants"),
+    Column("hparams", "hparams"),
     Column("model", "model"),
     Column("dataset", "dataset"),
     Column("protocol", "protocol"),
@@ -112,10 +112,10 @@ def _final(row: Row) -> dict[str, float]:
     """All measures after the last edit, by their names in curves."""
     found = {}
     for column, value in row.items():
-        moment, _, name = column.partition(".")
+        stage, _, name = column.partition(".")
         of_interval = name.endswith(("_n", "_low", "_high")) and column.rpartition("_")[0] in row
         counted = name.startswith("texts.") and name.endswith(tuple(f".{count}" for count in COUNTS))
-        if moment == "final" and not (of_interval or counted) and (number := finite(value)) is not None:
+        if stage == "final" and not (of_interval or counted) and (number := finite(value)) is not None:
             found[name.removeprefix("texts.")] = number
     return found
 
@@ -182,7 +182,7 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
     while True:
         texts = _Texts()
         shown = [
-            [_record(moments, headline, texts) for moments in records[::stride]]
+            [_record(stages, headline, texts) for stages in records[::stride]]
             for records, headline in zip(found, headlines, strict=True)
         ]
         counted = [{"total": len(records), "rows": rows} for records, rows in zip(found, shown, strict=True)]
@@ -195,16 +195,16 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
 
 
 def _records(rows: Rows) -> list[dict[str, Mapping[str, Any]]]:
-    """Each record's rows right after its edit and at the end, by moment, in the order of the stream."""
+    """Each record's rows right after its edit and at the end, by stage, in the order of the stream."""
     records: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        if "record" in row and row["moment"] in ("immediate", "final"):
-            records.setdefault((row["position"], row["record"]), {})[row["moment"]] = row
+        if "record" in row and row["stage"] in ("immediate", "final"):
+            records.setdefault((row["position"], row["record"]), {})[row["stage"]] = row
     return [records[key] for key in sorted(records)]
 
 
-def _record(moments: Mapping[str, Mapping[str, Any]], headline: Mapping[str, str], texts: _Texts) -> list[Any]:
-    immediate, final = moments.get("immediate", {}), moments.get("final", {})
+def _record(stages: Mapping[str, Mapping[str, Any]], headline: Mapping[str, str], texts: _Texts) -> list[Any]:
+    immediate, final = stages.get("immediate", {}), stages.get("final", {})
     last = final or immediate
     after, end = ({(one["kind"], one["prompt"]): one for one in row.get("probes") or ()} for row in (immediate, final))
     return [
@@ -260,7 +260,7 @@ def settings_that_vary(rows: Sequence[Row]) -> list[dict[str, float | str]]:
 
 
 def _settings(row: Row) -> dict[str, Any]:
-    method = json.loads(str(row["settings"])) if row["settings"] else {}
+    method = json.loads(str(row["method_config"])) if row["method_config"] else {}
     stream = {f"stream.{name}": row[name] for name in ("edits", "batch_size") if row[name] is not None}
     return {**{f"method.{name}": value for name, value in method.items()}, **stream}
 

@@ -12,22 +12,22 @@ const ASKED = {
 /** An object's own value of this name; names come from the data. */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
-/** What charts can draw: { heading, title, axis, parts: [[measure, its name there], …] }. A measure: "kind.scorer". */
+/** What charts can draw: { heading, title, axis, parts: [[measure, its name there], …] }. A measure: "kind.metric". */
 function views(names) {
   const view = (heading, title, axis, ...parts) => ({ heading, title, axis, parts });
   const ranks = [...Object.keys(ASKED), ...names.map((name) => name.split(".", 1)[0])];
   const sorted = names.filter((name) => name.includes("."))
-    .map((name) => ({ name, kind: name.split(".", 1)[0], scorer: name.slice(name.indexOf(".") + 1) }))
+    .map((name) => ({ name, kind: name.split(".", 1)[0], metric: name.slice(name.indexOf(".") + 1) }))
     .sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind));
-  const together = distinct(sorted.map((one) => one.scorer))
-    .map((scorer) => [scorer, sorted.filter((one) => one.scorer === scorer)])
+  const together = distinct(sorted.map((one) => one.metric))
+    .map((metric) => [metric, sorted.filter((one) => one.metric === metric)])
     .filter(([, same]) => same.length > 1)
-    .map(([scorer, same]) => [scorer, same.map(({ name, kind }) => [name, own(ASKED, kind) ?? kind])]);
+    .map(([metric, same]) => [metric, same.map(({ name, kind }) => [name, own(ASKED, kind) ?? kind])]);
   return [
     ...MEASURES.map((name) => view("Headline", name, name, [name, name])),
     view(TOGETHER, HEADLINES.join(", "), "", ...HEADLINES.map((name) => [name, name])),
-    ...together.map(([scorer, parts]) => {
-      return view(TOGETHER, `${scorer}: ${parts.map(([, kind]) => kind).join(", ")}`, scorer, ...parts);
+    ...together.map(([metric, parts]) => {
+      return view(TOGETHER, `${metric}: ${parts.map(([, kind]) => kind).join(", ")}`, metric, ...parts);
     }),
     ...sorted.map(({ name, kind }) => view(kind, name, name, [name, name])),
   ];

@@ -32,7 +32,7 @@ const charts = new Charts(runs, data.quantiles);
 const browser = new RecordBrowser(runs, data.records);
 const names = runs.map((run, index) => [index, run.label]);
 const measures = (part) => distinct(runs.flatMap((run) => Object.keys(part(run))));
-const curveViews = views(distinct(["immediate", "checkpoints"].flatMap((when) => measures((run) => run.curves[when]))));
+const curveViews = views(distinct(["immediate", "interim"].flatMap((when) => measures((run) => run.curves[when]))));
 const studyViews = views(measures((run) => run.final));
 const settings = studySettings(runs);
 let shown = runs;

@@ -22,11 +22,11 @@ function variant(run, runs, but = []) {
 
 /** A run's place in a study of this setting: all else that decides its numbers, but for the seed. */
 function place(run, setting) {
-  const { run: name, method, constants, model, dataset, protocol } = run.cells;
+  const { run: name, method, hparams, model, dataset, protocol } = run.cells;
   const studied = [`${PARTS}${setting.replace(COUNTED, "")}`];
   if (setting === EDITS) studied.push(`${PARTS}dataset.hash`); // more edits read more of the same file
   const parts = run.provenance.filter(([part]) => part.startsWith(PARTS) && !studied.includes(part)).sort();
-  return JSON.stringify(parts.length ? [method, constants, model, dataset, protocol, ...parts] : [name]);
+  return JSON.stringify(parts.length ? [method, hparams, model, dataset, protocol, ...parts] : [name]);
 }
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */

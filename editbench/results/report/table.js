@@ -1,6 +1,6 @@
 // The table of runs: sorting, filtering, and which runs the charts show.
 
-const CHOICES = ["status", "method", "constants", "model", "dataset"];
+const CHOICES = ["status", "method", "hparams", "model", "dataset"];
 const TOLD_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed", "coverage"];
 
 class RunTable {

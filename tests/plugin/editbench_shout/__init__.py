@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditReceipt
-from editbench.ledger import LowRank, Recording
+from editbench.editor import Capabilities, Editor, EditResult
+from editbench.ledger import LowRank, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +33,11 @@ class Shout(Editor[ShoutConfig]):
     config_class: ClassVar[type] = ShoutConfig
     capabilities: ClassVar[Capabilities] = Capabilities(changes="weights")
 
-    def write(self, batch: Sequence[EditRequest], recording: Recording, receipt: EditReceipt) -> None:
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Write the noise; the same seed and batch give the same noise."""
-        name = self.host.mlp_out_name(self.host.n_layers - 1)
-        d_out, d_in = self.host.weight(name).shape
-        generator = torch.Generator().manual_seed(self.materials.seed)
+        name = self.lm.mlp_out_name(self.lm.n_layers - 1)
+        d_out, d_in = self.lm.weight(name).shape
+        generator = torch.Generator().manual_seed(self.resources.seed)
         left, right = (self.config.loudness * torch.randn(n, 1, generator=generator) for n in (d_out, d_in))
-        recording.apply(LowRank(name, left, right))
-        receipt.details["loudness"] = self.config.loudness
+        transaction.apply(LowRank(name, left, right))
+        result.details["loudness"] = self.config.loudness

@@ -198,7 +198,7 @@ class EditingLoop:
             self._write(self._timed(call, stage, edits, batch, self.editor))
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
-        self._write([{**stamp, "texts": name, "scores": of_it} for name, of_it in state.items() if of_it])
+        self._write([{**stamp, "of": name, "scores": of_it} for name, of_it in state.items() if of_it])
 
     def _drift(self) -> dict[str, float]:
         """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""
@@ -219,7 +219,7 @@ class EditingLoop:
         unedited = self.evaluator.unedited
         texts = unedited.texts if unedited is not None else {}
         stamp: dict[str, Any] = {"stage": "before", "edits": 0, "batch": BEFORE_UNEDITED + 1}
-        rows = [{**stamp, "texts": name, "scores": dict(scores)} for name, scores in texts.items()]
+        rows = [{**stamp, "of": f"perplexity.{name}", "scores": dict(scores)} for name, scores in texts.items()]
         for call in (self.evaluator.score_unrelated, self.evaluator.score_ability):
             rows += self._timed(call, **stamp)
         return rows

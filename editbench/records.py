@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from editbench.words import nfc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 REWRITE = "rewrite"
 """The edit's own prompt. Never stored as a probe: it is made from the request."""
@@ -130,6 +130,24 @@ class GenerationPrompts:
 
     prompts: tuple[str, ...]
     references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """Text around every prompt: "[INST] " before and " [/INST]" behind it, or nothing."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def apply(self, prompt: str) -> str:
+        """The plain prompt in this format."""
+        return f"{self.prefix}{prompt}{self.suffix}"
+
+    def transform(self, prompt: str, function: Callable[[str], str]) -> str:
+        """A prompt in this format, with ``function`` applied to the plain prompt inside it."""
+        if not (prompt.startswith(self.prefix) and prompt.endswith(self.suffix)):
+            return function(prompt)
+        return self.apply(function(prompt[len(self.prefix) : len(prompt) - len(self.suffix)]))
 
 
 @dataclass(frozen=True, slots=True)

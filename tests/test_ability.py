@@ -15,7 +15,8 @@ import transformers
 import yaml
 
 import editbench
-from editbench import compose, single_run
+from editbench import compose as composing_module
+from editbench import single_run
 from editbench.compose import conf_names
 from editbench.editor import Editor
 from editbench.evaluation.general_ability import pocket_world
@@ -169,11 +170,11 @@ def test_rows_are_strict_json_and_summarised(tmp_path):
         "n": 9,
         "nonfinite": 0,
     }
-    assert summary["before"]["ability"] == {"pocket": {"recall": expected}}
+    assert summary["before"]["model"] == {"ability.pocket": {"recall": expected}}
     nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
-    assert summary["final"]["ability"] == {"pocket": {"recall": nothing}}
-    assert summary["final"]["texts"] == {} and summary["final"]["measures"] == {}
-    with pytest.raises(ValueError, match="ability 'pocket' .* more than once"):
+    assert summary["final"]["model"] == {"ability.pocket": {"recall": nothing}}
+    assert summary["final"]["measures"] == {}
+    with pytest.raises(ValueError, match="ability.pocket .* more than once"):
         summarise([*rows, rows[1]], {})
 
 
@@ -183,7 +184,7 @@ def test_items_that_are_all_alike_leave_a_standard_error_and_a_width(share, n):
     error = np.std([0, 1, *[share] * n], ddof=1) / math.sqrt(n + 2)
     assert one.stderr["recall"] == pytest.approx(error) and error > 0
     row = {"stage": "final", "edits": 4, "batch": 3, **one.row()}
-    measure = summarise([row], {})["final"]["ability"]["pocket"]["recall"]
+    measure = summarise([row], {})["final"]["model"]["ability.pocket"]["recall"]
     width = 1 - 0.025 ** (1 / n)  # Clopper and Pearson
     assert (measure["low"], measure["high"]) == pytest.approx((1 - width, 1.0) if share else (0.0, width), abs=1e-6)
 
@@ -198,7 +199,9 @@ def test_lm_evals_standard_error_of_0_is_none():
     assert one.ranges == {"acc": (0.0, 1.0), "mcc": (-1.0, 1.0)}  # this F1 is in per cent
     assert one.stderr["acc"] == pytest.approx(1 / 102) and 0.01 < one.stderr["mcc"] < 0.03
     assert one.stderr["bleu"] == 0.0 and one.stderr["f1"] == 1.0
-    measures = summarise([{"stage": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["ability"]["sst2"]
+    measures = summarise([{"stage": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["model"][
+        "ability.sst2"
+    ]
     assert measures["acc"]["low"] == pytest.approx(0.025**0.01) and measures["bleu"]["low"] is None
     assert 86 < measures["f1"]["low"] < 88 < measures["f1"]["high"] < 90
 
@@ -235,8 +238,8 @@ def rows_of(folder):
 
 
 def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_path):
-    rows = [row for row in rows_of(run().folder) if "ability" in row]
-    assert [(r["ability"], r["stage"], r["edits"], r["batch"], r["n"]) for r in rows] == [
+    rows = [row for row in rows_of(run().folder) if row.get("of", "").startswith("ability.")]
+    assert [(r["of"].removeprefix("ability."), r["stage"], r["edits"], r["batch"], r["n"]) for r in rows] == [
         ("pocket", "before", 0, -1, 6),
         ("pocket", "interim", 2, 1, 6),
         ("pocket", "final", 4, 3, 6),
@@ -279,17 +282,17 @@ def test_a_checkpoint_at_the_end_is_measured_once(run, monkeypatch):
         PocketAbility, "measure", lambda *_: measured.append(0) or [Ability("pocket", {"recall": 1.0}, {}, 1)]
     )
     rows = rows_of(run("stream.evaluate_at=[4]").folder)
-    assert [r["stage"] for r in rows if "ability" in r] == ["before", "interim", "final"]
+    assert [r["stage"] for r in rows if r.get("of", "").startswith("ability.")] == ["before", "interim", "final"]
     assert len(measured) == 2
 
 
 def test_nothing_is_measured_by_default(run):
-    assert not any("ability" in row for row in rows_of(run("ability=none").folder))
+    assert not any(row.get("of", "").startswith("ability.") for row in rows_of(run("ability=none").folder))
 
 
 def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown ability"):
-        compose.check_overrides(["ability=nsee"])
+        composing_module.check_overrides(["ability=nsee"])
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "editbench.evaluation.general_ability.base.find_spec",
@@ -301,7 +304,9 @@ def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
 
 
 def test_the_choices_are_what_they_say():
-    chosen = {name: compose.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")}
+    chosen = {
+        name: composing_module.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")
+    }
     assert chosen == {"none": [], "pocket": ["pocket"], "nse": list(NSE_TASKS)}
 
 
@@ -599,8 +604,8 @@ def test_lm_eval_has_the_six_tasks_and_knows_near_names(monkeypatch):
 @needs_lm_eval
 def test_a_run_measures_lm_evals_tasks_too(run, tasks, tmp_path):
     folder = run("protocol.ability.tasks=[facts,pocket]", f"protocol.ability.include_path={tasks}").folder
-    rows = [row for row in rows_of(folder) if "ability" in row]
-    assert [(r["ability"], r["stage"]) for r in rows] == [
+    rows = [row for row in rows_of(folder) if row.get("of", "").startswith("ability.")]
+    assert [(r["of"].removeprefix("ability."), r["stage"]) for r in rows] == [
         (test, stage) for stage in ("before", "interim", "final") for test in ("pocket", "facts")
     ]
     provenance = json.loads((folder / "run.json").read_text())["provenance"]

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from editbench import compose, registry, single_run
+from editbench import compose as composing_module
+from editbench import registry, single_run
 from editbench.editor import Editor
 from editbench.ledger import Ledger
 from editbench.methods.external_weights import ExternalWeights, ExternalWeightsConfig
@@ -122,7 +123,7 @@ def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypa
         "Point", (), {"name": "external_weights", "value": "here", "load": staticmethod(lambda: ExternalWeights)}
     )
     monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "external_weights": point})
-    config = compose.compose(
+    config = composing_module.compose(
         [
             *("method=external_weights", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),
             *(

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from editbench import cli, compose, datasets, registry, single_run
+from editbench import cli, datasets, registry, single_run
+from editbench import compose as composing_module
 from editbench.compose import conf_names
 from editbench.config import settings_of
 from editbench.evaluation import protocol
@@ -109,7 +110,7 @@ def place(tmp_path_factory):
             patch.setattr(raw, name, cut_short(getattr(raw, name), count))
         install(folder)
         patch.syspath_prepend(str(folder))
-        compose.register_methods(list(registry.method_entry_points()))
+        composing_module.register_methods(list(registry.method_entry_points()))
         yield folder
 
 
@@ -143,7 +144,9 @@ def two_runs(place):
 def parts(command):
     """Flags and overrides of an ``editbench run``, as the command line takes them."""
     arguments = shlex.split(command)[2:]
-    return [a for a in arguments if a[0] == "-"], compose._with_model_group(compose._without_flags(arguments))
+    return [a for a in arguments if a[0] == "-"], composing_module._with_model_group(
+        composing_module._without_flags(arguments)
+    )
 
 
 @pytest.mark.parametrize("command", RUNS)

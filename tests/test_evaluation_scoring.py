@@ -490,7 +490,7 @@ def test_everything_goes_through_the_model_together(monkeypatch):
     calls = []
     monkeypatch.setattr(evaluator_module, "answer", lambda *a, **k: calls.append(k) or answer(*a, **k))
     seen = lambda self, prompts: [Route(RECORDS[0].id, 0.75)] * len(prompts)  # noqa: E731
-    parts = {"answering": lambda self, columns: torch.no_grad(), "recognise": seen}
+    parts = {"answering": lambda self, columns: torch.no_grad(), "route": seen}
     editor = object.__new__(type("Editor", (), parts))
     evaluator = Evaluator(tiny_lm("gpt2"), tokens_per_batch=100)
     row, *others = evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)
@@ -513,7 +513,7 @@ def test_texts_have_a_row_each():
     lm = tiny_lm("llama", bos=True)
     evaluator = Evaluator(lm, texts=PASSAGES)
     evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
-    rows = {row["texts"]: row for row in evaluator.score_texts(**STAMP)}
+    rows = {row["of"].removeprefix("perplexity."): row for row in evaluator.score_texts(**STAMP)}
     assert set(rows) == {"plain", "accurate", "edited", "mean_of_three"}
     for figure in ("perplexity", "perplexity_mean", "perplexity_median", "perplexity_clipped"):
         three = [rows[name]["scores"][figure] for name in ("plain", "accurate", "edited")]
@@ -531,7 +531,7 @@ def test_texts_have_a_row_each():
 def test_edited_texts_stand_beside_accurate_ones_only():
     evaluator = Evaluator(tiny_lm("gpt2"), texts={"plain": PASSAGES["plain"]})
     evaluator.score([(RECORDS[0], 0)], **STAMP)
-    assert [row["texts"] for row in evaluator.score_texts(**STAMP)] == ["plain"]
+    assert [row["of"] for row in evaluator.score_texts(**STAMP)] == ["perplexity.plain"]
 
 
 def test_a_broken_model_is_scored_as_broken():
@@ -561,7 +561,7 @@ def test_questions_of_no_record_are_averaged_over_themselves():
         [a == b for a, b in zip(one.argmax, lm.continuation(probe.target), strict=True)]
         for probe, (one,) in zip(probes, answer(lm, [q.query for q in questions_]), strict=True)
     ]
-    assert (row["texts"], row["scores"]["questions"]) == ("unrelated", 2)
+    assert (row["of"], row["scores"]["questions"]) == ("unrelated", 2)
     assert row["scores"]["token_accuracy"] == pytest.approx(sum(sum(c) / len(c) for c in by_hand) / 2)
     assert row["scores"]["agreement"] == row["scores"]["generation_agreement"] == 1.0
     assert "nll_contrast" not in row["scores"]

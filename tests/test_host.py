@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from editbench import compose
+from editbench import compose as composing_module
 from editbench.model import language_model as lm_module
 from editbench.model.architectures import (
     ARCHITECTURES,
@@ -85,10 +85,10 @@ def test_unknown_architecture_works_with_the_paths_it_asked_for():
 
 def test_paths_can_be_given_on_the_command_line():
     path = "model.architecture.mlp_in=[mlp.up_proj]"
-    lm = load_model(compose.compose(["model=pocket", path, "model.architecture.head=lm_head"]).model)
+    lm = load_model(composing_module.compose(["model=pocket", path, "model.architecture.head=lm_head"]).model)
     assert lm.architecture == dataclasses.replace(ARCHITECTURES["LlamaForCausalLM"], mlp_in=("mlp.up_proj",))
     with pytest.raises(ValueError, match="did you mean 'model.architecture.mlp_out'"):
-        compose.compose(["model=pocket", "model.architecture.mlp_uot=x"])
+        composing_module.compose(["model=pocket", "model.architecture.mlp_uot=x"])
 
 
 @pytest.mark.parametrize(

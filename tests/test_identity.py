@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import editbench
-from editbench import compose, single_run
+from editbench import compose as composing_module
+from editbench import single_run
 from editbench.digests import file_digests
 from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
 from editbench.results import RunFolder
@@ -42,7 +43,7 @@ def places(tmp_path):
 def run(places, *overrides, method="unedited"):
     found = [f"model.path={places / 'tiny'}", f"results.dir={places / 'results'}", f"cache={places / 'cache'}"]
     data = ["dataset=counterfact", f"dataset.path={places / 'data.json'}", f"dataset.plain_path={places / 'plain.txt'}"]
-    return single_run.run(compose.compose([f"method={method}", *CHEAP, *found, *data, *overrides])).folder
+    return single_run.run(composing_module.compose([f"method={method}", *CHEAP, *found, *data, *overrides])).folder
 
 
 def provenance(folder):
@@ -229,7 +230,7 @@ def test_all_paths_of_a_configuration_are_inputs_but_those_that_are_written(plac
         (places / name).write_text(name)
     ability = [f"protocol.ability.include_path={places / 'tasks'}", f"model.covariance={places / 'stages.safetensors'}"]
     texts = [f"model.texts={places / 'texts.txt'}", f"cache={places / 'cache'}"]
-    config = compose.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
+    config = composing_module.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
     found = inputs(config, Paths(str(places / "mine.txt"), str(places / "bank")))
     assert {name for name in found if not name.startswith("model.path/")} == {
         *("model.covariance", "model.texts", "protocol.ability.include_path/task.yaml", "method.reads")
@@ -292,7 +293,7 @@ def test_every_module_with_a_version_is_in_the_table():
 def test_versions_are_of_the_formulas_that_are_used():
     def of(metric, *tasks):
         ability = f"protocol.ability.tasks={list(tasks)}"
-        return set(versions(compose.compose([f"protocol.metrics=[{metric}]", ability]).protocol, "rome"))
+        return set(versions(composing_module.compose([f"protocol.metrics=[{metric}]", ability]).protocol, "rome"))
 
     always = {*FORMULAS, *OF_METHODS, "method"}
     assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}

@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from editbench import Resources, compose, datasets, make_editor, single_run
+from editbench import Resources, datasets, make_editor, single_run
+from editbench import compose as composing_module
 from editbench.datasets.loading import in_format
 from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
@@ -130,7 +131,9 @@ def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
     metrics = "protocol.metrics=[generation_exact,generation_agreement,exact_match,agreement,routing]"
     where = [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}", "protocol.max_tokens=16"]
     dataset = ["dataset=zsre", "stream.edits=5", "stream.order=file", "protocol.stages=[final]"]
-    outcome = single_run.run(compose.compose(["method=scen", f"protocol={protocol}", metrics, *dataset, *where]))
+    outcome = single_run.run(
+        composing_module.compose(["method=scen", f"protocol={protocol}", metrics, *dataset, *where])
+    )
     scored = [row["scores"] for row in rows_of(outcome.folder) if "record" in row]
     assert len(scored) == 5
     for scores in scored:
@@ -157,7 +160,7 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
         "protocol.metrics=[token_accuracy,exact_match,agreement,generation_exact]",
     ]
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
-    single_run.run(compose.compose(["method=scen", *model, *given]))
+    single_run.run(composing_module.compose(["method=scen", *model, *given]))
     plain = ["Google works", "Apple A5 is"]
     assert seen == ([in_format(FORMAT, prompt) for prompt in plain] if protocol == "scen" else plain)
 
@@ -172,4 +175,4 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
 def test_settings_that_posed_in_the_method_say_where_that_is_done_now(setting, where):
     for given in (setting, f"+{setting}"):
         with pytest.raises(ValueError, match=where):
-            single_run._load(compose.compose(["method=scen", given]))
+            single_run._load(composing_module.compose(["method=scen", given]))

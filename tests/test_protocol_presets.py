@@ -148,7 +148,7 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
         compose(tiny_folder, tmp_path, "protocol=scen", "dataset=zsre", "dataset.unrelated_path=pocket")
     )
     rows = [json.loads(line) for line in (Path(outcome.folder) / "scores.jsonl").read_text().splitlines()]
-    found = {row["stage"]: row["scores"] for row in rows if row.get("texts") == "unrelated"}
+    found = {row["stage"]: row["scores"] for row in rows if row.get("of") == "unrelated"}
     assert set(found) == {"before", "final"}
     assert found["final"]["questions"] == 100
     assert found["before"]["generation_agreement"] == found["final"]["generation_agreement"] == 1.0  # unedited

@@ -72,7 +72,7 @@ def write_run(
     for stage, at in [("before", 0), *(("interim", at) for at in evaluate_at), ("final", edits)]:
         rows.append(of_texts(stage, at, "unrelated", {"questions": 100, "activation": at / 1000}))
         stamp = {"stage": stage, "edits": at, "batch": at - 1}
-        rows.append({**stamp, "ability": "pocket", "scores": {"recall": 1 - at / 100}, "stderr": {}, "n": 9})
+        rows.append({**stamp, "of": "ability.pocket", "scores": {"recall": 1 - at / 100}, "stderr": {}, "n": 9})
         rows += [of_texts(stage, at, "drift", {"weight_change": at / 100})] if at else []
     for position in range(edits):
         stages = [("immediate", position + 1), *(("interim", at) for at in evaluate_at), ("final", edits)]
@@ -94,7 +94,13 @@ def texts(stage, edits, perplexity):
 
 
 def of_texts(stage, edits, name, scores):
-    return {"stage": stage, "edits": edits, "batch": edits - 1, "texts": name, "scores": scores}
+    return {
+        "stage": stage,
+        "edits": edits,
+        "batch": edits - 1,
+        "of": name if name in ("drift", "unrelated") else f"perplexity.{name}",
+        "scores": scores,
+    }
 
 
 def record(stage, edits, position, rng, rate, probe):
@@ -241,7 +247,7 @@ def test_curves_are_running_means_and_checkpoint_means():
 
 
 def test_curves_of_texts_and_ability_have_names_of_their_own():
-    able = {"stage": "interim", "edits": 2, "batch": 1, "ability": "pocket", "scores": {"recall": 0.75}, "n": 4}
+    able = {"stage": "interim", "edits": 2, "batch": 1, "of": "ability.pocket", "scores": {"recall": 0.75}, "n": 4}
     rows = [
         of_texts("before", 0, "unrelated", {"questions": 100, "activation": 0.25}),
         of_texts("interim", 2, "unrelated", {"questions": 100, "activation": 0.5}),

@@ -90,7 +90,7 @@ def _texts(stage, edits, perplexity):
         "stage": stage,
         "edits": edits,
         "batch": edits - 1,
-        "texts": "plain",
+        "of": "perplexity.plain",
         "scores": {"perplexity": perplexity},
     }
 

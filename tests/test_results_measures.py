@@ -177,7 +177,7 @@ def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
         "stage": "final",
         "edits": 4,
         "batch": 3,
-        "texts": "plain",
+        "of": "perplexity.plain",
         "scores": {"perplexity": math.inf, "texts": 2},
     }
     rows = [decode(encode(item).encode()) if stored else item for item in [*rows, texts]]
@@ -186,7 +186,7 @@ def test_values_that_are_not_finite_are_counted_and_in_no_average(stored):
         **{"mean": 0.5, "low": pytest.approx(0.0125, abs=0.01), "high": pytest.approx(0.9875, abs=0.01)},
         **{"n": 1, "nonfinite": 2},
     }
-    assert final["texts"] == {"plain": {"perplexity": None, "texts": 2.0}}
+    assert {k: v["mean"] for k, v in final["model"]["perplexity.plain"].items()} == {"perplexity": None, "texts": 2.0}
     json.dumps(final, allow_nan=False)
 
 
@@ -211,12 +211,12 @@ def test_texts_are_not_averaged_and_the_last_count_stands():
             "stage": "immediate",
             "edits": edits,
             "batch": edits,
-            "texts": "plain",
+            "of": "perplexity.plain",
             "scores": {"perplexity": float(edits)},
         }
         for edits in (2, 3, 1)
     ]
-    assert summarise(rows, HEADLINE)["immediate"]["texts"] == {"plain": {"perplexity": 3.0}}
+    assert summarise(rows, HEADLINE)["immediate"]["model"]["perplexity.plain"]["perplexity"]["mean"] == 3.0
 
 
 def test_a_record_scored_twice_at_a_moment_is_an_error():

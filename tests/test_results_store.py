@@ -59,13 +59,15 @@ def test_a_run_is_created_written_ended_and_read_again(store):
     assert store.ledger.is_dir()
     assert store.info["status"] == "running" and store.info["ended"] is None
     store.append_scores([score_row("r0"), score_row("r1", stage="final")])
-    store.append_scores([{"stage": "final", "edits": 1, "batch": 0, "texts": "plain", "scores": {"perplexity": 3.3}}])
+    store.append_scores(
+        [{"stage": "final", "edits": 1, "batch": 0, "of": "perplexity.plain", "scores": {"perplexity": 3.3}}]
+    )
     store.append_edit(edit_row())
     store.add_provenance({"model": {"hash": "abc"}})
     store.set_status("done", summary={"final": None}, costs={"edit_seconds": 0.5})
     with reopened(store) as again:
         assert again.repairs == ()
-        assert [row.get("record", row.get("texts")) for row in again.scores()] == ["r0", "r1", "plain"]
+        assert [row.get("record", row.get("of")) for row in again.scores()] == ["r0", "r1", "perplexity.plain"]
         assert again.edits() == [edit_row()]
         assert again.info["provenance"] == {"schema": SCHEMA, "seed": 0, "model": {"hash": "abc"}}
         assert again.info["status"] == "done" and again.info["ended"] >= again.info["started"]

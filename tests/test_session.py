@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from editbench import compose as composing_module
 from editbench import single_run
 from editbench.checkpoint import RunCheckpoint
 from editbench.editing_loop import EditingLoop
@@ -56,7 +57,7 @@ def make(tiny_folder, tmp_path):
     def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
         places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
         places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
-        return compose.compose([*method, *settings, *places, *overrides])
+        return composing_module.compose([*method, *settings, *places, *overrides])
 
     return compose
 
@@ -74,8 +75,13 @@ def comparable(folder):
 def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
     outcome = single_run.run(make())
     rows = lines(outcome.folder, "scores.jsonl")
-    stages = {(r["stage"], r.get("texts")) for r in rows}
-    assert {("before", "plain"), ("immediate", None), ("final", None), ("final", "plain")} <= stages
+    stages = {(r["stage"], r.get("of")) for r in rows}
+    assert {
+        ("before", "perplexity.plain"),
+        ("immediate", None),
+        ("final", None),
+        ("final", "perplexity.plain"),
+    } <= stages
     assert sum(r["stage"] == "immediate" for r in rows) == 6
     info = json.loads((outcome.folder / "run.json").read_text())
     assert info["status"] == "done"
@@ -272,7 +278,7 @@ def test_checkpoints_by_rule_and_a_sample_of_the_records_so_far(make):
 def test_how_far_the_model_moved_and_what_the_method_keeps(make):
     outcome = single_run.run(make("stream.evaluate_at=[3]", "stream.edits=4"))
     rows = lines(outcome.folder, "scores.jsonl")
-    drift = {r["stage"]: r["scores"] for r in rows if r.get("texts") == "drift"}
+    drift = {r["stage"]: r["scores"] for r in rows if r.get("of") == "drift"}
     lm = tiny_lm("gpt2")
     name = lm.mlp_out_name(1)
     before = lm.weight(name).double().clone()
@@ -285,7 +291,7 @@ def test_how_far_the_model_moved_and_what_the_method_keeps(make):
     assert drift["final"][f"weight_change.{name}"] == drift["final"]["weight_change"]
     assert 0 < drift["interim"]["weight_change"] != expected
     assert drift["final"]["hidden_change"] > 0
-    assert [set(r["scores"]) for r in rows if r.get("texts") == "footprint"] == [{"device", "host", "disk"}] * 2
+    assert [set(r["scores"]) for r in rows if r.get("of") == "footprint"] == [{"device", "host", "disk"}] * 2
 
 
 def test_generated_answers_are_columns_of_every_table(make, tmp_path):
@@ -325,7 +331,7 @@ def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
     monkeypatch.setattr("editbench.editing_loop.AT_ONCE", 2)
     parts = single_run.run(make(results="parts"))
     for a, b in zip(*(lines(o.folder, "scores.jsonl") for o in (whole, parts)), strict=True):
-        assert (a.get("record"), a.get("texts")) == (b.get("record"), b.get("texts"))
+        assert (a.get("record"), a.get("of")) == (b.get("record"), b.get("of"))
         assert a["scores"] == pytest.approx(b["scores"], rel=1e-4)
 
 

@@ -32,7 +32,13 @@ def score(position, edits, stage="immediate", status="scored", **scores):
 
 
 def texts(name, edits, stage="final", **scores):
-    return {"stage": stage, "edits": edits, "batch": 0, "texts": name, "scores": scores}
+    return {
+        "stage": stage,
+        "edits": edits,
+        "batch": 0,
+        "of": name if name in ("drift", "footprint") else f"perplexity.{name}",
+        "scores": scores,
+    }
 
 
 def tracked(folder, **info):
@@ -196,8 +202,8 @@ def test_rows_that_cannot_be_read_do_not_end_a_run(caplog):
 def test_without_a_tracker_nothing_is_imported():
     code = """
 import sys
-from editbench.tracking import Observer, TrackerConfig, open_tracker
-observer = Observer(open_tracker(TrackerConfig()))
+from editbench.tracking import RunObserver, TrackerConfig, open_tracker
+observer = RunObserver(open_tracker(TrackerConfig()))
 observer.edit({"ids": [], "seconds": 0.0}); observer.rows([]); observer.finish("done")
 print(sorted({"wandb", "tensorboard", "trackio", "torch", "numpy"} & set(sys.modules)))
 """

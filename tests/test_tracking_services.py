@@ -14,7 +14,8 @@ import textwrap
 
 import pytest
 
-from editbench import compose, single_run
+from editbench import compose as composing_module
+from editbench import single_run
 from editbench.tracking import RunObserver, TrackerConfig, open_tracker
 from tests.test_session import records
 from tests.test_tracking import HEADLINE, score, texts, tracked
@@ -169,9 +170,9 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     common += [f"dataset.path={data}", f"dataset.plain_path={text}", f"cache={tmp_path / 'cache'}"]
     common += ["stream.edits=4", "stream.batch_size=2", "stream.evaluate_at=[2]"]
 
-    plain = single_run.run(compose.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
+    plain = single_run.run(composing_module.compose([*common, f"results.dir={tmp_path / 'a'}"])).folder
     tracker = ["tracker=wandb", "tracker.mode=offline", "tracker.finish_seconds=60", "tracker.group=sweep"]
-    shown = single_run.run(compose.compose([*common, *tracker, f"results.dir={tmp_path / 'b'}"])).folder
+    shown = single_run.run(composing_module.compose([*common, *tracker, f"results.dir={tmp_path / 'b'}"])).folder
 
     assert shown.name == plain.name
     for file in ("scores.jsonl", "config.yaml"):

@@ -184,7 +184,7 @@ class Evaluator:
         if three is not None:
             scores["mean_of_three"] = three
         stamp = {"stage": stage, "edits": edits, "batch": batch}
-        return [{**stamp, "texts": name, "scores": of_texts} for name, of_texts in scores.items()]
+        return [{**stamp, "of": f"perplexity.{name}", "scores": of_texts} for name, of_texts in scores.items()]
 
     def score_unrelated(
         self, stage: str, edits: int, batch: int, editor: Answering | None = None
@@ -201,7 +201,7 @@ class Evaluator:
         scores = {name: sum(several) / len(several) for name, several in values.items()}
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         counts = {"questions": len(self.unrelated), **({"left_out": self._unasked.total()} if self._unasked else {})}
-        return [{**stamp, "texts": UNRELATED, "scores": {**counts, **scores}}]
+        return [{**stamp, "of": UNRELATED, "scores": {**counts, **scores}}]
 
     def score_ability(
         self, stage: str, edits: int, batch: int, editor: Answering | None = None

@@ -84,7 +84,9 @@ HEAD_COLUMNS: dict[str, Column] = {
 
 TAIL_COLUMNS: dict[str, Column] = {
     "perplexity_before": Column("perplexity of the plain texts before the first edit"),
-    "perplexity_after": Column("the same after the last edit", (*_FINAL, "texts", "plain", "perplexity")),
+    "perplexity_after": Column(
+        "the same after the last edit", (*_FINAL, "model", "perplexity.plain", "perplexity", "mean")
+    ),
     "perplexity_ratio": Column("after / before"),
     "prepare_seconds": Column(
         "wall seconds of what is computed once for a stream (covariance and their factors, templates)",

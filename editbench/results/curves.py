@@ -130,10 +130,9 @@ def _means_by_edits(rows: Rows) -> Curve:
 
 def _named_scores(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """A row's scores, with what was scored before their names, where it is no record."""
-    if "texts" in row:
-        yield from ((f"{row['texts']}.{name}", value) for name, value in row["scores"].items() if name not in COUNTS)
-    elif "ability" in row:
-        yield from ((f"ability.{row['ability']}.{name}", value) for name, value in row["scores"].items())
+    if "of" in row:
+        of = row["of"].removeprefix("perplexity.")
+        yield from ((f"{of}.{name}", value) for name, value in row["scores"].items() if name not in COUNTS)
     else:
         yield from row["scores"].items()
 
@@ -232,7 +231,7 @@ class Curves:
             edits = row["edits"]
             if "record" not in row:
                 points[edits].update(self._look_back_done((row["stage"], edits)))
-                points[edits].update(of_ability(row) if "ability" in row else of_texts(row["texts"], row["scores"]))
+                points[edits].update(of_model(row["of"], row["scores"]))
                 self._note_perplexity(row)
             elif row["status"] == "scored" and row["stage"] == "immediate":
                 self._immediate.add(row)
@@ -248,11 +247,12 @@ class Curves:
         return LiveStatus(self._edits, self._unedited, counted, dict(self._perplexity))
 
     def _note_perplexity(self, row: Row) -> None:
-        if "texts" in row and (now := finite(row["scores"].get("perplexity"))) is not None:
+        if (now := finite(row["scores"].get("perplexity"))) is not None:
+            texts = row["of"].removeprefix("perplexity.")
             if row["stage"] == "before":
-                self._perplexity[row["texts"]] = now, now
-            elif row["texts"] in self._perplexity:
-                self._perplexity[row["texts"]] = self._perplexity[row["texts"]][0], now
+                self._perplexity[texts] = now, now
+            elif texts in self._perplexity:
+                self._perplexity[texts] = self._perplexity[texts][0], now
 
     def _means_at(self, at: tuple[str, int]) -> Means:
         if self._looking_back is None or self._looking_back[0] != at:
@@ -268,16 +268,11 @@ class Curves:
         return means.values("retained")
 
 
-def of_texts(name: str, scores: Row) -> dict[str, float]:
-    """Of texts their perplexity; of what else is kept in this form, drift and footprint, every number."""
-    if "perplexity" in scores:
-        return named("perplexity", {name: scores["perplexity"]})
-    return named(name, scores)
-
-
-def of_ability(row: Row) -> dict[str, float]:
-    """The scores of a test of general ability that are numbers."""
-    return named(f"ability/{row['ability']}", row["scores"])
+def of_model(of: str, scores: Row) -> dict[str, float]:
+    """Of texts their perplexity, of all else every number: "perplexity/plain", "ability/sst2/acc", "drift/…"."""
+    if of.startswith("perplexity."):
+        return named("perplexity", {of.removeprefix("perplexity."): scores["perplexity"]})
+    return named(of.replace(".", "/", 1), scores)
 
 
 def named(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:

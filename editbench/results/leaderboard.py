@@ -97,7 +97,7 @@ def read_row(folder: Path) -> Row:
     ranges = _mapping(info, "summary", "ranges")
     row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
     row.update(_measures(info, "immediate") | _measures(info, "final"))
-    row.update(_ability(info, "before") | _ability(info, "final"))
+    row.update(_model_columns(info, "before") | _model_columns(info, "immediate") | _model_columns(info, "final"))
     row["perplexity_before"] = _perplexity_before(info)
     row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
     row["coverage"] = _coverage(row)
@@ -124,22 +124,23 @@ def _refuse_changes(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _measures(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns for all measures of a stage: "final.rewrite.exact_match", "..._n", "..._low", "..._high", and texts."""
+    """Columns for all measures of a stage: "final.rewrite.exact_match", "..._n", "..._low", "..._high"."""
     row: Row = {}
     for name in _mapping(info, "summary", stage, "measures"):
         row.update(_measure(info, f"{stage}.{name}", "summary", stage, "measures", name))
-    for texts in _mapping(info, "summary", stage, "texts"):
-        for name in _mapping(info, "summary", stage, "texts", texts):
-            row[f"{stage}.texts.{texts}.{name}"] = _cell(info, "summary", stage, "texts", texts, name)
     return row
 
 
-def _ability(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns for general ability at a stage: "final.ability.sst2.acc", "..._n", "..._low", "..._high"."""
+def _model_columns(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns of what the model as a whole scored: "final.texts.plain.perplexity", "final.ability.sst2.acc"."""
     row: Row = {}
-    for task in _mapping(info, "summary", stage, "ability"):
-        for name in _mapping(info, "summary", stage, "ability", task):
-            row.update(_measure(info, f"{stage}.ability.{task}.{name}", "summary", stage, "ability", task, name))
+    for of in _mapping(info, "summary", stage, "model"):
+        for name in _mapping(info, "summary", stage, "model", of):
+            path = ("summary", stage, "model", of, name)
+            if of.startswith("ability."):
+                row.update(_measure(info, f"{stage}.{of}.{name}", *path))
+            elif stage != "before":
+                row[f"{stage}.texts.{of.removeprefix('perplexity.')}.{name}"] = _cell(info, *path, "mean")
     return row
 
 
@@ -155,7 +156,7 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
     interim = summary.get("interim")
     for part in (summary.get("before"), *(interim if isinstance(interim, list) else ())):
         if isinstance(part, dict) and _cell(part, "edits") == 0:
-            return _cell(part, "texts", "plain", "perplexity")
+            return _cell(part, "model", "perplexity.plain", "perplexity", "mean")
     return None
 
 

@@ -120,7 +120,7 @@ class RunFolder:
         return self.path / LEDGER_FOLDER
 
     def append_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append `ScoreRow`s, `TextRow`s and `AbilityRow`s: all of them or, if this fails, none.
+        """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none.
 
         Raises:
             ResultsError: If a row does not fit the schema, the run has ended, or the file cannot be written.
@@ -315,15 +315,14 @@ def _check_run_id(run_id: str) -> None:
 
 
 def _check_score_row(row: Mapping[str, Any]) -> None:
-    """Raise unless `row` is a `ScoreRow`, a `TextRow` or an `AbilityRow`."""
+    """Raise unless `row` is a `RecordRow` or a `ModelRow`."""
     _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
     if row["stage"] not in STAGES:
         raise ResultsError(f"a score row's stage {row['stage']!r} is none of {STAGES}")
-    if "texts" in row:
-        _check(row, "a text row", texts=str)
-        return
-    if "ability" in row:
-        _check(row, "an ability row", ability=str, stderr=Mapping, n=Integral)
+    if "of" in row:
+        _check(row, "a model row", of=str)
+        if row["of"].startswith("ability."):
+            _check(row, "a row of general ability", stderr=Mapping, n=Integral)
         return
     _check(row, "a score row", record=str, position=Integral, status=str)
     if row["status"] not in RECORD_STATUSES:

@@ -4,7 +4,7 @@ These types say what the other files read and write; the evaluation and the sess
 
     config.yaml     the resolved config, as text
     run.json        `RunInfo`
-    scores.jsonl    one `ScoreRow`, `TextRow` or `AbilityRow` a line
+    scores.jsonl    one `RecordRow` or `ModelRow` a line
     edits.jsonl     one `EditRow` a line
     ledger/         the edits themselves; another room's business
     run.lock        locked while a process writes the run
@@ -13,6 +13,8 @@ These types say what the other files read and write; the evaluation and the sess
 from __future__ import annotations
 
 from typing import Any, TypedDict
+
+from typing_extensions import NotRequired
 
 FORMAT = 1
 """Version of the run folder's layout, stored in run.json."""
@@ -46,17 +48,7 @@ DIFFERENCE: Range = (-1.0, 1.0)
 """Of two shares."""
 
 
-class _ScoreRow(TypedDict):
-    stage: str
-    edits: int
-    batch: int
-    record: str
-    position: int
-    status: str
-    scores: dict[str, float | None]
-
-
-class ScoreRow(_ScoreRow, total=False):
+class RecordRow(TypedDict):
     """One record, scored at one stage.
 
     Attributes:
@@ -66,70 +58,53 @@ class ScoreRow(_ScoreRow, total=False):
         record: The record's id.
         position: The edit's position in the stream.
         status: One of `RECORD_STATUSES`; only "scored" rows enter an average.
-        reason: Why the record was not scored.
         scores: "<probe kind>.<metric>" to its average within the record; null where it was not finite.
+        reason: Why the record was not scored.
         left_out: Probe kind and reason ("locality: is itself edited") to the number of its probes that were not asked.
         probes: Details per probe, for those who want to look closer.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
-    reason: str | None
-    left_out: dict[str, int]
-    probes: list[dict[str, Any]]
-    nonfinite: list[str]
-
-
-class _TextRow(TypedDict):
     stage: str
     edits: int
     batch: int
-    texts: str
+    record: str
+    position: int
+    status: str
     scores: dict[str, float | None]
+    reason: NotRequired[str | None]
+    left_out: NotRequired[dict[str, int]]
+    probes: NotRequired[list[dict[str, Any]]]
+    nonfinite: NotRequired[list[str]]
 
 
-class TextRow(_TextRow, total=False):
-    """One set of texts ("plain", "accurate", "edited"), scored as a whole at one stage.
-
-    Its scores are those of :func:`editbench.evaluation.perplexity.summarise`: perplexities, counts, and "routed" where
-    edits lie beside the weights.
-    """
-
-    nonfinite: list[str]
-
-
-class _AbilityRow(TypedDict):
-    stage: str
-    edits: int
-    batch: int
-    ability: str
-    scores: dict[str, float | None]
-    stderr: dict[str, float | None]
-    n: int
-
-
-class AbilityRow(_AbilityRow, total=False):
-    """One test of general ability ("pocket", or a task of lm-eval), taken as a whole at one stage.
+class ModelRow(TypedDict):
+    """The model as a whole at one stage: perplexity of texts, unrelated questions, drift, footprint, general ability.
 
     Attributes:
-        ability: The test's name.
-        scores: By metric.
-        stderr: Standard errors by metric, where there are any.
-        n: Items (facts, documents) behind the scores.
-        ranges: Between which values a metric lies, where that is known.
+        stage: One of `STAGES`.
+        edits: Edits the model held.
+        batch: Index of the last batch edited by then; -1 before the first.
+        of: What was scored: "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>".
+        scores: By name; null where it was not finite.
+        stderr: Standard errors by name, where there are any.
+        n: Items (facts, documents) behind the scores of a test of general ability.
+        ranges: Between which values a score lies, where that is known.
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
-    ranges: dict[str, Range]
-    nonfinite: list[str]
-
-
-class _EditRow(TypedDict):
+    stage: str
+    edits: int
     batch: int
-    ids: list[str]
-    seconds: float
+    of: str
+    scores: dict[str, float | None]
+    stderr: NotRequired[dict[str, float | None]]
+    n: NotRequired[int]
+    ranges: NotRequired[dict[str, Range]]
+    nonfinite: NotRequired[list[str]]
 
 
-class EditRow(_EditRow, total=False):
+class EditRow(TypedDict):
     """One batch of edits.
 
     Attributes:
@@ -142,10 +117,37 @@ class EditRow(_EditRow, total=False):
         nonfinite: Names of the values that were NaN or infinite and are null here.
     """
 
-    skipped: dict[str, str]
-    failed: dict[str, str]
-    losses: Any
-    nonfinite: list[str]
+    batch: int
+    ids: list[str]
+    seconds: float
+    skipped: NotRequired[dict[str, str]]
+    failed: NotRequired[dict[str, str]]
+    losses: NotRequired[Any]
+    nonfinite: NotRequired[list[str]]
+
+
+class MetricFacts(TypedDict):
+    """Everything that a reader of a metric's numbers must know; `run.json` holds it by metric name.
+
+    Attributes:
+        title: Short name in tables and charts.
+        version: Another number for another formula.
+        range: Between which values all its numbers lie; None if unknown.
+        higher_is_better: None where neither direction is good.
+        digits: Digits behind the point.
+        seeds: Aggregation over seeds: "mean", "sum", "max" or "list".
+        tolerance: Largest absolute difference from a reference that counts as the same; None: not compared.
+        source: Paper, equation, or the code that the formula follows.
+    """
+
+    title: str
+    version: int
+    range: Range | None
+    higher_is_better: bool | None
+    digits: int
+    seeds: str
+    tolerance: float | None
+    source: str
 
 
 class Provenance(TypedDict, total=False):
@@ -220,8 +222,7 @@ class StageSummary(Score):
     left_out: dict[str, int]
     measures: dict[str, Estimate]
     headline: dict[str, Estimate]
-    texts: dict[str, dict[str, float | None]]
-    ability: dict[str, dict[str, Estimate]]
+    model: dict[str, dict[str, Estimate]]
 
 
 class Summary(TypedDict):

@@ -43,7 +43,7 @@ def summarise(
     """Average a run's rows, stage by stage.
 
     Args:
-        rows: `ScoreRow`s, `TextRow`s and `AbilityRow`s, as stored or before.
+        rows: `RecordRow`s and `ModelRow`s, as stored or before.
         headline: Which measure stands for each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. One
             that is not named has no mean, and without all three there is no score.
         seed: Seed of the intervals' weights.
@@ -62,10 +62,10 @@ def summarise(
     known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
     parts = {key: _summarise_stage(groups[key], headline, seed, known) for key in sorted(groups)}
     of_ability = {
-        f"ability.{row['ability']}.{name}": within
+        f"{row['of']}.{name}": within
         for group in groups.values()
         for row in group
-        if "ability" in row
+        if "of" in row
         for name, within in row.get("ranges", {}).items()
     }
     return {
@@ -82,11 +82,9 @@ def summarise(
 
 def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> StageSummary:
     records = [row for row in rows if "record" in row]
-    texts = sorted((row for row in rows if "texts" in row), key=lambda row: int(row["edits"]))
-    able = [row for row in rows if "ability" in row]
+    models = sorted((row for row in rows if "of" in row), key=lambda row: int(row["edits"]))
     _refuse_repeats(rows[0]["stage"], [f"record {row['record']!r} (position {row['position']})" for row in records])
-    _refuse_repeats(rows[0]["stage"], [f"texts {row['texts']!r} (edits {row['edits']})" for row in texts])
-    _refuse_repeats(rows[0]["stage"], [f"ability {row['ability']!r} (edits {row['edits']})" for row in able])
+    _refuse_repeats(rows[0]["stage"], [f"{row['of']} (edits {row['edits']})" for row in models])
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
     values = np.array([[_finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
@@ -103,8 +101,7 @@ def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges:
         "measures": measures,
         "headline": {kind: measures.get(headline.get(kind, ""), nothing) for kind in HEADLINES},
         **_score(columns, values, of_shares),
-        "texts": {row["texts"]: {name: _finite(value) for name, value in row["scores"].items()} for row in texts},
-        "ability": {row["ability"]: {name: _of_ability(row, name) for name in row["scores"]} for row in able},
+        "model": {row["of"]: {name: _of_model(row, name) for name in row["scores"]} for row in models},
     }
 
 
@@ -160,9 +157,10 @@ def _measure(column: Floats, interval: Floats, nonfinite: int) -> Estimate:
     return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
 
 
-def _of_ability(row: Mapping[str, Any], name: str) -> Estimate:
-    """A test's metric with its 95 % interval over the items."""
-    mean, error, n = _finite(row["scores"].get(name)), _finite(row["stderr"].get(name)), int(row["n"])
+def _of_model(row: Mapping[str, Any], name: str) -> Estimate:
+    """One of a `ModelRow`'s scores, with its 95 % interval over the items where it has a standard error."""
+    mean, n = _finite(row["scores"].get(name)), int(row.get("n", 0))
+    error = _finite(row.get("stderr", {}).get(name))
     low, high = None, None
     if mean is not None and error is not None:
         within = row.get("ranges", {}).get(name)

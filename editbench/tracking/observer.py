@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from editbench import progress
-from editbench.results.curves import Curves, finite, named, of_texts
+from editbench.results.curves import Curves, finite, named, of_model
 from editbench.tracking.background import Warner, open_tracker
 from editbench.tracking.base import NoTracker, TrackedRun, Tracker
 
@@ -181,9 +181,8 @@ def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[s
         for kind, measure in part["headline"].items():
             flat |= named(f"{stage}/{kind}", {key: measure[key] for key in ("mean", "low", "high", "n")})
         flat |= named(f"{stage}/records", part["records"])
-        for texts, scores in part["texts"].items():
-            flat |= named(stage, of_texts(texts, scores))
-        for test, metrics in part.get("ability", {}).items():
-            flat |= named(f"{stage}/ability/{test}", {name: one["mean"] for name, one in metrics.items()})
+        for of, scores in part["model"].items():
+            for name, value in of_model(of, {name: one["mean"] for name, one in scores.items()}).items():
+                flat[f"{stage}/{name}"] = value
     flat |= named("cost", {name: value for name, value in costs.items() if name != "footprint"})
     return flat | named("footprint", costs.get("footprint") or {})

@@ -48,10 +48,10 @@ class Ability:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The part of an :class:`~editbench.results.schema.AbilityRow` that is the test's own."""
+        """The part of an :class:`~editbench.results.schema.ModelRow` that is the test's own."""
         ranges = {name: list(within) for name, within in self.ranges.items()}
         scores, stderr = dict(self.scores), dict(self.stderr)
-        return {"ability": self.test, "scores": scores, "stderr": stderr, "n": self.n, "ranges": ranges}
+        return {"of": f"ability.{self.test}", "scores": scores, "stderr": stderr, "n": self.n, "ranges": ranges}
 
     @classmethod
     def of_items(cls, test: str, values: Mapping[str, Sequence[float]]) -> Ability:

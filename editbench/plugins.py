@@ -1,0 +1,42 @@
+"""Entry points: methods, metrics, datasets, architectures and trackers by name, from any installed package."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from editbench.checks import unknown
+
+METHODS = "editbench.methods"
+METRICS = "editbench.metrics"
+DATASETS = "editbench.datasets"
+ARCHITECTURES = "editbench.architectures"
+TRACKERS = "editbench.trackers"
+
+
+def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+    """Entry points of a group by name, sorted. Nothing is imported.
+
+    Raises:
+        ValueError: Two packages register different things under one name.
+    """
+    found: dict[str, metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=group):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ValueError(
+                f"two packages register {point.name!r} in {group}: {other.value} and {point.value}; uninstall one"
+            )
+    return dict(sorted(found.items()))
+
+
+def load(group: str, name: str, kind: str) -> Any:
+    """The object registered as ``name``; ``kind`` ("method") is its word in the error.
+
+    Raises:
+        ValueError: Unknown name (with a did-you-mean).
+    """
+    points = entry_points(group)
+    if name not in points:
+        raise unknown(kind, name, points)
+    return points[name].load()

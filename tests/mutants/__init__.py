@@ -1,0 +1,1 @@
+"""Mutants: would the tests notice a wrong sign? See ``__main__.py``."""

@@ -1,90 +1,14 @@
-"""Causal tracing: beside a plain loop, one corrupted row at a time; and cases that can be checked by hand."""
+"""Causal tracing beside a plain loop, one corrupted row at a time."""
 
 from itertools import product
 
 import pytest
-import torch
 
 from editbench import EditRequest
 from editbench.layer_search import restored_runs
-from editbench.layer_search.causal_tracing import TraceConfig, around, draw_noise, embedding_deviation, trace
-from editbench.layer_search.restored_runs import (
-    HIDDEN,
-    KINDS,
-    MLP,
-    SITES,
-    Prompt,
-    Restoration,
-    clean_run,
-    probabilities,
-)
-from tests.oracles.locate import hooked
+from editbench.layer_search.causal_tracing import TraceConfig, around, trace
+from tests.layer_search.plain_trace import CASES, SETTINGS, knowing, plain_trace
 from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm
-
-CASES = (
-    ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
-    ("Toko Yasuda plays", "Toko Yasuda"),
-    ("This was created by Anaal Nathrakh", "Anaal Nathrakh"),
-)
-SETTINGS = TraceConfig(samples=2, window=2)
-NOTHING = Restoration(HIDDEN, 0, range(0))
-
-
-def knowing(lm):
-    """Requests whose true answer is what the tiny model says anyway, whatever token that is."""
-    requests = []
-    for i, (prompt, subject) in enumerate(CASES):
-        said = lm.model(input_ids=torch.tensor([lm.encode(prompt).ids])).logits[0, -1].argmax()
-        requests.append(EditRequest(f"r{i}", prompt, subject, "0", str(int(said))))
-    lm.continuation = lambda text: [int(text)]
-    return requests
-
-
-@torch.no_grad()
-def plain_run(lm, prompt, noise, states, kind, column, layers):
-    """p(answer) of one run with noise (subject tokens, e) on the embeddings; with ``states`` None they are recorded."""
-
-    def corrupt(tensor):
-        out = tensor.clone()
-        for i, token in enumerate(prompt.subject):
-            out[0, token] += noise[i]
-        return out
-
-    def restore(place, tensor):
-        out = tensor.clone().reshape(len(prompt.ids), -1)
-        if states is not None and place[0] == kind and place[1] in layers:
-            out[column] = states[place][column]
-        seen[place] = out
-        return out.reshape(tensor.shape)
-
-    seen, handles = {}, [hooked(lm.model.get_input_embeddings(), corrupt)]
-    for layer in range(LAYERS):
-        handles.append(hooked(lm.layers[layer], lambda t, place=(HIDDEN, layer): restore(place, t)))
-        handles.append(hooked(lm.mlp_out(layer), lambda t, place=(MLP, layer): restore(place, t)))
-    logits = lm.model(input_ids=torch.tensor([prompt.ids]), use_cache=False).logits[0, -1]
-    for handle in handles:
-        handle.remove()
-    return float(logits.softmax(-1)[prompt.answer]), seen
-
-
-def plain_trace(lm, requests, settings):
-    """Averages by name, with loops only."""
-    prompts = [Prompt.of(lm, request) for request in requests]
-    deviation = settings.noise * embedding_deviation(lm, prompts)
-    sums = {}
-    for prompt in prompts:
-        noises = deviation * draw_noise(lm, prompt, settings)
-        p_clean, states = plain_run(lm, prompt, 0 * noises[0], None, None, None, ())
-        for noise in noises:
-            base, _ = plain_run(lm, prompt, noise, states, None, None, ())
-            found = {"clean": p_clean, "corrupted": base}
-            for kind, site, layer in product(KINDS, SITES, range(LAYERS)):
-                column = prompt.subject[-1] if site == "subject" else len(prompt.ids) - 1
-                layers = (layer,) if kind == HIDDEN else (layer - 1, layer)  # a window of two
-                found[f"{kind}.{site}", layer] = plain_run(lm, prompt, noise, states, kind, column, layers)[0] - base
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value / len(noises) / len(prompts)
-    return sums
 
 
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
@@ -99,23 +23,6 @@ def test_a_trace_agrees_with_one_row_at_a_time(architecture):
     for name, layer in product(found.indirect, range(LAYERS)):
         assert found.indirect[name][layer]["mean"] == pytest.approx(plain[name, layer], abs=1e-5)
     assert abs(found.total["mean"]) > 1e-3  # something happened
-
-
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
-def test_restoring_everything_gives_the_clean_answer_and_restoring_nothing_the_corrupted_one(architecture):
-    lm = tiny_lm(architecture, "float64", bos=True)
-    prompt = Prompt.of(lm, knowing(lm)[0])
-    clean, noise = clean_run(lm, prompt), draw_noise(lm, prompt, SETTINGS)
-    end, subject = len(prompt.ids) - 1, prompt.subject[-1]
-    last_layer = range(LAYERS - 1, LAYERS)
-    restorations = [Restoration(HIDDEN, end, last_layer), Restoration(HIDDEN, subject, last_layer), NOTHING]
-    whole, useless, nothing = probabilities(lm, prompt, clean, noise, restorations)
-    assert torch.allclose(whole, torch.full_like(whole, clean.probability), rtol=1e-12)
-    corrupted = [plain_run(lm, prompt, one, None, None, None, ())[0] for one in noise]
-    assert torch.allclose(nothing, torch.tensor(corrupted, dtype=torch.float64), rtol=1e-12)
-    assert torch.allclose(useless, nothing, rtol=1e-12)  # nobody looks at the subject any more
-    still = probabilities(lm, prompt, clean, 0 * noise, restorations)
-    assert torch.allclose(still, torch.full_like(still, clean.probability), rtol=1e-12)  # no noise, nothing to restore
 
 
 def test_a_seed_gives_the_same_trace_whatever_runs_together_and_another_seed_another(monkeypatch):
@@ -160,14 +67,6 @@ def test_records_that_cannot_be_traced_are_left_out_with_the_reason():
     }
     with pytest.raises(ValueError, match=r"none of 4 records can be traced \(1: the model does not know"):
         trace(lm, odd, settings=SETTINGS)
-
-
-def test_the_subjects_tokens_are_found_by_characters():
-    lm = tiny_lm("llama", bos=True)
-    prompt = Prompt.of(lm, knowing(lm)[0])
-    text = lm.tokenizer.decode([prompt.ids[i] for i in prompt.subject])
-    assert text.strip() == "Danielle Darrieux"
-    assert list(prompt.subject) == list(range(prompt.subject[0], prompt.subject[-1] + 1))
 
 
 def test_windows():

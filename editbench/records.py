@@ -55,7 +55,7 @@ class EditError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """One fact to write into a model.
+    """A fact to write into a model.
 
     Attributes:
         id: Unique within its dataset.

@@ -54,9 +54,10 @@ def load(
 
 
 def from_config(config: DatasetConfig) -> RecordSet:
-    """Load the dataset of a run's configuration; ``config.settings`` is an instance of its settings dataclass."""
+    """Load the dataset of a run's configuration."""
     dataset = find(config.name)
-    return load_dataset(dataset, config.path, config.settings, on_error=config.on_error, limit=config.limit)
+    settings = dataset.settings() if config.settings is None else config.settings
+    return load_dataset(dataset, config.path, settings, on_error=config.on_error, limit=config.limit)
 
 
 def find(name: str) -> Dataset[Any]:

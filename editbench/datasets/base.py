@@ -205,7 +205,7 @@ def edit_record(
     if folded(target) in {folded(answer) for answer in (target_true, *also_true) if answer is not None}:
         reason = f"record {request.id!r}: the new answer {target!r} is a true one already, there is nothing to edit"
         return SkippedRecord(row.where, reason)
-    asked = [(PARAPHRASE, text, target) for text in paraphrases]
+    asked: list[tuple[str, str, str | None]] = [(PARAPHRASE, text, target) for text in paraphrases]
     asked += [(LOCALITY, *pair) for pair in locality] + [(SUBJECT_FACT, *pair) for pair in facts]
     probes = [Probe(kind, text.rstrip(), answer and answer.strip()) for kind, text, answer in asked]
     selected, left_out = select_probes(request, probes)

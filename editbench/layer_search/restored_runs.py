@@ -128,7 +128,7 @@ def _columns(lm: LanguageModel, prompt: Prompt, rows: int) -> PaddedBatch:
 def _run_restored(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
-    """One forward pass for all samples of the restorations: (R, S)."""
+    """Run all samples of the restorations in a forward pass: (R, S)."""
     shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
 
     def corrupt(embeddings: Tensor) -> Tensor:

@@ -26,7 +26,11 @@ class Relation:
 
 
 def _relation(raw: dict[str, Any]) -> Relation:
-    return Relation(raw["id"], tuple(raw["statements"]), tuple(raw["questions"]), tuple(raw["objects"].split()))
+    return Relation(raw["id"], tuple(raw["statements"]), tuple(raw["questions"]), _words(raw["objects"]))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 _DATA = json.loads((Path(__file__).parent / "vocabulary.json").read_text(encoding="utf-8"))
@@ -34,10 +38,10 @@ _DATA = json.loads((Path(__file__).parent / "vocabulary.json").read_text(encodin
 RELATIONS = {kind: tuple(map(_relation, several)) for kind, several in _DATA["relations"].items()}
 """Relations by kind of subject."""
 
-FIRST_WORDS = {kind: tuple(text.split()) for kind, text in _DATA["first_words"].items()}
+FIRST_WORDS = {kind: _words(text) for kind, text in _DATA["first_words"].items()}
 """First words of names by kind of subject; a name's second word is its own (an onset, a middle and an ending)."""
 
-ONSETS, MIDDLES, ENDINGS = (tuple(_DATA[part].split()) for part in ("onsets", "middles", "endings"))
+ONSETS, MIDDLES, ENDINGS = (_words(_DATA[part]) for part in ("onsets", "middles", "endings"))
 
 FILLERS = tuple(_DATA["fillers"])
 """Sentences without a subject: prefixes, and ordinary text between facts."""

@@ -55,6 +55,8 @@ def test_a_configuration_loads_what_the_call_loads(tmp_path):
     loaded = from_config(config)
     assert loaded == load("zsre", path, limit=2, on_error="skip", nq_prefix="keep")
     assert len(loaded) == 2 and len(loaded.skipped) == 1
+    config.settings = None
+    assert from_config(config) == load("zsre", path, limit=2, on_error="skip")
     config.on_error = "ignore"
     with pytest.raises(ValueError, match="on_error is 'ignore'"):
         from_config(config)

@@ -93,6 +93,7 @@ def test_order_is_fixed_for_good():
     assert ids(build(10, sample="random", edits=4, order="file", seed=1)) == [1, 2, 4, 6]
 
 
+@pytest.mark.slow
 def test_order_is_the_same_in_other_processes():
     code = (
         "from editbench.records import *; from editbench.stream import *; from editbench.config import StreamConfig;"

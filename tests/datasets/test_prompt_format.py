@@ -125,6 +125,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["scen", "default"])
 def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
     """Under both protocols, with the method's settings as they stand: the right expert answers, with the target."""
@@ -140,6 +141,7 @@ def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
         assert scores["rewrite.routing"] == scores["rewrite.generation_exact"] == scores["rewrite.exact_match"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["scen", "default"])
 def test_a_run_formats_the_negatives_as_its_questions(protocol, tmp_path, monkeypatch):
     lm = tiny_lm("llama")

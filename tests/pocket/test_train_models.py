@@ -22,6 +22,7 @@ def test_shipped_files_are_small():
     assert sum(file.stat().st_size for file in files) <= 25e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"pocket"}))
 def test_shipped_models_know_the_world(name):
     tokenizer = AutoTokenizer.from_pretrained(model_path(name))

@@ -21,6 +21,7 @@ print(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_world_is_the_same_in_every_process(hash_seed):
     output = subprocess.run(
@@ -33,6 +34,7 @@ def test_world_is_the_same_in_every_process(hash_seed):
     assert output.strip() == WORLD_HASH
 
 
+@pytest.mark.slow
 def test_world_needs_no_torch():
     heavy = "{'torch', 'transformers', 'tokenizers'}"
     code = f"import sys, editbench.pocket.dataset_files; assert not {heavy} & set(sys.modules)"

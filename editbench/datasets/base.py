@@ -82,13 +82,11 @@ class Dataset(Generic[S]):
         name: Name as registered ("counterfact").
         settings: Settings dataclass.
         layouts: Layouts of its records.
-        has_pocket_version: Whether the embedded world has such records.
     """
 
     name: str
     settings: type[S]
     layouts: tuple[Layout[S], ...]
-    has_pocket_version: bool = True
 
 
 @dataclass

@@ -43,9 +43,4 @@ def _custom(row: Row, settings: Settings) -> list[Item]:
     ]
 
 
-CUSTOM = Dataset(
-    name="custom",
-    settings=Settings,
-    layouts=(Layout("custom records", ("prompt", "target"), _custom),),
-    has_pocket_version=False,
-)
+CUSTOM = Dataset("custom", Settings, (Layout("custom records", ("prompt", "target"), _custom),))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from editbench.datasets.base import Dataset
     from editbench.datasets.files import Row, RowError
-    from editbench.records import SkippedRecord
 
 
 POCKET = "pocket"
@@ -33,65 +32,50 @@ def load_dataset(
     if limit is not None:
         whole_number(1, limit=limit)
     in_pocket = str(path) == POCKET
-    if in_pocket and not dataset.has_pocket_version:
-        raise ValueError(f"the embedded world has no {dataset.name} records; give the path of a file")
-    rows = _pocket_rows(dataset.name, settings.pocket_seed) if in_pocket else read_rows(path)
+    rows = _rows(dataset.name, path, settings.pocket_seed)
     main = parse_rows(rows, dataset.layouts, settings, on_error, limit)
     _refuse_empty(path, "record", main.records, main)
-    texts, skipped = _texts(settings, in_pocket, main, on_error)
-    unrelated = _unrelated(settings, on_error, skipped)
+
+    texts = {"accurate": tuple(main.passages)} if main.passages else {}
+    unrelated: tuple[Probe, ...] = ()
+    skipped = main.skipped
+    for name, layouts in BESIDE.items():
+        given = getattr(settings, f"{name}_path", None)
+        if given is None and in_pocket and name != "unrelated":
+            given = POCKET
+        if given is None:
+            continue
+        parsed = parse_rows(_rows(name, given, settings.pocket_seed), layouts, Settings(), on_error)
+        skipped += parsed.skipped
+        if name == "unrelated":
+            _refuse_empty(given, "question", parsed.probes, parsed)
+            unrelated = tuple(parsed.probes)
+        else:
+            _refuse_empty(given, "text", parsed.passages, parsed)
+            texts[name] = tuple(parsed.passages)
 
     prompt_format = PromptFormat.parse(settings.prompt_format)
     records = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in main.records)
     texts = {name: tuple(formatted(passage, prompt_format) for passage in several) for name, several in texts.items()}
     unrelated = tuple(formatted(probe, prompt_format) for probe in unrelated)
-    return RecordSet(
-        name=dataset.name,
-        records=records,
-        texts=MappingProxyType(texts),
-        skipped=tuple(skipped),
-        fingerprint=fingerprint(records, texts, unrelated),
-        unrelated=unrelated,
-        prompt_format=prompt_format,
-    )
+    digest = fingerprint(records, texts, unrelated)
+    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated, prompt_format)
+
+
+def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
+    """Rows of a dataset, a text collection or the unrelated questions, from a file or the embedded world."""
+    if str(path) != POCKET:
+        return read_texts(path) if name in ("accurate", "plain") else read_rows(path)
+    from editbench.pocket.dataset_files import ROWS
+
+    if name not in ROWS:
+        raise ValueError(f"the embedded world has no {name} records; give the path of a file")
+    return (make_row(f"{POCKET}:{name}:{i + 1}", i, fields) for i, fields in enumerate(ROWS[name](seed)))
 
 
 def load_texts(path: str | Path) -> list[str]:
     """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
     return [passage.text for passage in parse_rows(read_texts(path), PLAIN, Settings(), "raise").passages]
-
-
-def _texts(
-    settings: Settings, in_pocket: bool, main: ParsedRows, on_error: str
-) -> tuple[dict[str, tuple[Passage, ...]], list[SkippedRecord]]:
-    """Text collections by name: given files over the embedded world's texts over the dataset's own passages."""
-    texts = {"accurate": tuple(main.passages)} if main.passages else {}
-    skipped = list(main.skipped)
-    sources: dict[str, tuple[str | Path, Iterator[Row | RowError]]] = {}
-    if in_pocket:
-        sources = {name: (POCKET, _pocket_rows(of, settings.pocket_seed)) for name, of in POCKET_TEXTS.items()}
-    for name in ("accurate", "plain"):
-        given = getattr(settings, f"{name}_path", None)
-        if given is not None:
-            sources[name] = given, read_texts(given)
-    for name, (source, rows) in sources.items():
-        parsed = parse_rows(rows, ACCURATE if name == "accurate" else PLAIN, Settings(), on_error)
-        _refuse_empty(source, "text", parsed.passages, parsed)
-        texts[name] = tuple(parsed.passages)
-        skipped += parsed.skipped
-    return texts, skipped
-
-
-def _unrelated(settings: Settings, on_error: str, skipped: list[SkippedRecord]) -> tuple[Probe, ...]:
-    """The questions of no record; rows that cannot be used are appended to ``skipped``."""
-    source = settings.unrelated_path
-    if source is None:
-        return ()
-    rows = _pocket_rows("unrelated", settings.pocket_seed) if source == POCKET else read_rows(source)
-    parsed = parse_rows(rows, QUESTIONS, Settings(), on_error)
-    _refuse_empty(source, "question", parsed.probes, parsed)
-    skipped += parsed.skipped
-    return tuple(parsed.probes)
 
 
 def fingerprint(
@@ -129,18 +113,6 @@ def _refuse_empty(path: str | Path, kind: str, found: Sequence[object], parsed: 
     )
 
 
-POCKET_TEXTS = {"accurate": "accurate", "plain": "heldout_text"}
-"""Texts of the embedded world by name of the collection; no shipped model was trained on its plain text."""
-
-
-def _pocket_rows(name: str, seed: int) -> Iterator[Row | RowError]:
-    """Rows of the embedded world: of a dataset, or a text collection."""
-    from editbench.pocket import dataset_files
-
-    for index, raw in enumerate(getattr(dataset_files, name)(seed)):
-        yield make_row(f"{POCKET}:{name}:{index + 1}", index, {"text": raw} if isinstance(raw, str) else raw)
-
-
 def _plain(row: Row, settings: Settings) -> list[Passage]:
     return [Passage("", row.text("text"))]
 
@@ -161,9 +133,14 @@ def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]
 
 PLAIN: tuple[Layout[Settings], ...] = (Layout("plain text", ("text",), _plain),)
 
-ACCURATE: tuple[Layout[Settings], ...] = (Layout("accurate sentences, SCEN", ("text", "labels"), _accurate),)
-
 QUESTIONS: tuple[Layout[Settings], ...] = tuple(
     Layout(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
     for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))
 )
+
+BESIDE = {
+    "accurate": (Layout[Settings]("accurate sentences, SCEN", ("text", "labels"), _accurate),),
+    "plain": PLAIN,
+    "unrelated": QUESTIONS,
+}
+"""Layouts of the files beside a dataset's records, by the name before ``_path`` in the settings."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from editbench.pocket import vocabulary, world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from editbench.pocket.world import Fact, Subject
 
@@ -143,6 +143,17 @@ def unrelated(seed: int = 0) -> list[Raw]:
     facts = [fact for subject in world.build(seed).role("neighbour", "generic") for fact in subject.facts]
     chosen = random.sample(facts, 100)
     return [{"question": random.choice(fact.questions), "answer": fact.object} for fact in chosen]
+
+
+ROWS: dict[str, Callable[[int], list[Raw]]] = {
+    "counterfact": counterfact,
+    "zsre": zsre,
+    "hallucination": hallucination,
+    "accurate": accurate,
+    "plain": lambda seed: [{"text": text} for text in heldout_text(seed)],
+    "unrelated": unrelated,
+}
+"""Raw records of datasets, text collections and unrelated questions, by name."""
 
 
 def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:

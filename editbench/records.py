@@ -38,18 +38,13 @@ OUT_OF_MEMORY = "out of memory"
 
 
 class EditError(RuntimeError):
-    """An edit that could not be made; the model is as it was before.
+    """An edit that could not be made; the model is as before.
 
-    Attributes:
-        ids: Ids of the requests.
-        reason: Cause, in words.
-        kind: :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for any other.
+    ``kind`` is :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for any other reason.
     """
 
     def __init__(self, ids: Sequence[str], reason: str, kind: str = "") -> None:
-        self.ids = tuple(ids)
-        self.reason = reason
-        self.kind = kind
+        self.ids, self.reason, self.kind = tuple(ids), reason, kind
         super().__init__(f"edit of {', '.join(self.ids)} failed: {reason}")
 
 
@@ -86,13 +81,7 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question that tests an edit.
-
-    Attributes:
-        kind: One of :data:`PROBE_KINDS`.
-        prompt: Text to complete.
-        target: Right answer after the edit; None if the data has none.
-    """
+    """A question that tests an edit: its kind, the text to complete, and the right answer, if the data has one."""
 
     kind: str
     prompt: str
@@ -222,7 +211,6 @@ class RecordSet:
 
 
 def _compose(texts: EditRequest | Probe, *names: str) -> None:
-    """Bring fields of a frozen record into NFC."""
     for name in names:
         text = getattr(texts, name)
         if text is not None:

@@ -61,12 +61,9 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Layout(Generic[S]):
-    """A layout in which a dataset's records are published.
+    """A layout of records: its title, the fields that a record must have, and the way from a row to its items.
 
-    Attributes:
-        title: Name in errors ("CounterFact, EasyEdit").
-        fields: Fields that a record must have; they tell the layouts of a dataset apart.
-        parse: Items of a row; raises :class:`RowError`.
+    The fields tell the layouts of a dataset apart. ``parse`` raises :class:`RowError`.
     """
 
     title: str
@@ -76,13 +73,7 @@ class Layout(Generic[S]):
 
 @dataclass(frozen=True)
 class Dataset(Generic[S]):
-    """A dataset.
-
-    Attributes:
-        name: Name as registered ("counterfact").
-        settings: Settings dataclass.
-        layouts: Layouts of its records.
-    """
+    """A dataset: its registered name, its settings dataclass, and the layouts of its records."""
 
     name: str
     settings: type[S]

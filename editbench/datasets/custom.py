@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from editbench.datasets.base import Dataset, Layout, Settings, edit_record, pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
@@ -24,23 +26,21 @@ _FIELDS = (
 )
 
 
-def _custom(row: Row, settings: Settings) -> list[Item]:
+def _custom(row: Row, settings: Settings) -> Iterator[Item]:
     for name in row.fields:
         near = [] if name in _FIELDS else difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.8)
         if near:
             raise row.error(name, f"is no field of these records; did you mean {near[0]!r}?")
-    return [
-        edit_record(
-            row,
-            prompt=row.text("prompt"),
-            subject=row.text("subject") if row.has("subject") else None,
-            target=row.text("target"),
-            target_true=row.text("target_true") if row.has("target_true") else None,
-            paraphrases=row.texts("paraphrases") if row.has("paraphrases") else (),
-            locality=pairs([*row.children("locality"), *row.children("neighbours")]),
-            subject_facts=pairs(row.children("subject_facts")),
-        )
-    ]
+    yield edit_record(
+        row,
+        prompt=row.text("prompt"),
+        subject=row.text("subject") if row.has("subject") else None,
+        target=row.text("target"),
+        target_true=row.text("target_true") if row.has("target_true") else None,
+        paraphrases=row.texts("paraphrases") if row.has("paraphrases") else (),
+        locality=pairs([*row.children("locality"), *row.children("neighbours")]),
+        subject_facts=pairs(row.children("subject_facts")),
+    )
 
 
 CUSTOM = Dataset("custom", Settings, (Layout("custom records", ("prompt", "target"), _custom),))

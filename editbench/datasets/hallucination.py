@@ -38,16 +38,14 @@ class HallucinationSettings(Settings):
     accurate_path: str | None = None
 
 
-def _wise(row: Row, settings: HallucinationSettings) -> list[Item]:
-    return [
-        edit_record(
-            row,
-            prompt=row.text("prompt"),
-            subject=row.text("subject"),
-            target=row.text("target_new"),
-            locality=[(row.text("locality_prompt"), row.label("locality_ground_truth"))],
-        )
-    ]
+def _wise(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
+    yield edit_record(
+        row,
+        prompt=row.text("prompt"),
+        subject=row.text("subject"),
+        target=row.text("target_new"),
+        locality=[(row.text("locality_prompt"), row.label("locality_ground_truth"))],
+    )
 
 
 def _passage(row: Row, settings: HallucinationSettings) -> Iterator[Item]:

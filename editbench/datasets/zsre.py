@@ -12,6 +12,8 @@ from editbench.checks import one_of
 from editbench.datasets.base import Dataset, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
@@ -37,7 +39,7 @@ class ZsRESettings(Settings):
         one_of(("strip", "keep"), nq_prefix=self.nq_prefix)
 
 
-def _mend(row: Row, settings: ZsRESettings) -> list[Item]:
+def _mend(row: Row, settings: ZsRESettings) -> Iterator[Item]:
     answers = row.texts("answers")
     if not answers:
         raise row.error("answers", "is an empty list; it must hold the true answer")
@@ -47,24 +49,22 @@ def _mend(row: Row, settings: ZsRESettings) -> list[Item]:
         question = question.removeprefix(_NQ_PREFIX)
     if not question.endswith("?"):
         question += "?"
-    return [
-        edit_record(
-            row,
-            prompt=row.text("src"),
-            subject=row.text("subject"),
-            target=row.text("alt") if counterfactual else answers[0],
-            target_true=answers[0] if counterfactual else None,
-            also_true=answers if counterfactual else (),
-            paraphrases=[row.text("rephrase")],
-            locality=[(question, row.label("loc_ans"))],
-        )
-    ]
+    yield edit_record(
+        row,
+        prompt=row.text("src"),
+        subject=row.text("subject"),
+        target=row.text("alt") if counterfactual else answers[0],
+        target_true=answers[0] if counterfactual else None,
+        also_true=answers if counterfactual else (),
+        paraphrases=[row.text("rephrase")],
+        locality=[(question, row.label("loc_ans"))],
+    )
 
 
-def _scen(row: Row, settings: ZsRESettings) -> list[Item]:
+def _scen(row: Row, settings: ZsRESettings) -> Iterator[Item]:
     """Questions without subject and locality question; the forget set has no rephrases either."""
     rephrases = row.texts("rephrases") if row.has("rephrases") else []
-    return [edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)]
+    yield edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)
 
 
 ZSRE = Dataset(

@@ -102,13 +102,9 @@ def trace(
     layers: Sequence[int] | None = None,
     settings: TraceConfig | None = None,
 ) -> Trace:
-    """Trace the requests whose true answer the model knows: its first token is the model's first choice.
+    """Trace the requests whose true answer the model knows, that is, has its first token as first choice.
 
-    Args:
-        lm: The unedited model.
-        requests: Candidates; those without subject or known true answer are left out.
-        layers: Layers to restore at; None for all.
-        settings: Noise, samples, window; None for the defaults.
+    ``layers`` are the layers to restore at, all by default.
     """
     settings = settings or TraceConfig()
     at = tuple(range(lm.n_layers) if layers is None else layers)

@@ -50,7 +50,7 @@ class LayerScore:
     Attributes:
         layer: The layer.
         edits: Number of scored edits.
-        failed: Reasons of the others, by id.
+        failed: Reasons why the others failed, by id.
         measures: Means over edits with a 95 % interval, by name.
         score: Harmonic mean of the headline measures that the records have; None if no edit could be made.
     """
@@ -81,8 +81,8 @@ def sweep_layers(
         layers: Layers to try.
         evaluator: Evaluator with the unedited model's answers.
         headline: Measures that stand for reliability, generality and locality.
-        resources: Resources of ROME; None for none.
-        settings: Settings of ROME without its layer.
+        resources: Resources of ROME.
+        settings: Settings of ROME; its layer is set here.
     """
     for layer in layers:
         lm.mlp_out(layer)

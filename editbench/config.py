@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+
+from editbench.checks import one_of, whole_number
 
 
 @dataclass
@@ -92,14 +95,40 @@ class ModelConfig:
 
 @dataclass
 class StreamConfig:
-    """How records become a stream; see :class:`editbench.stream.StreamSettings`."""
+    """The stream: records, order, batches, evaluation points.
+
+    Attributes:
+        edits: Number of edits; null edits all records.
+        batch_size: Edits written at once.
+        seed: Seed of the sample and of the order.
+        sample: "first" takes the first ``edits`` records of the file, "random" samples from all.
+        order: "shuffled", or "file" for the order of the file.
+        evaluate_at: Numbers of edits after which the edits so far are evaluated, rounded up to ends of batches: a list,
+            "powers" (1, 10, 100, …) or "every:K" (K, 2 K, 3 K, …), as far as there are edits.
+    """
 
     edits: int | None = 50
     batch_size: int = 1
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    evaluate_at: Any = field(default_factory=list)  # counts, "powers" or "every:K"
+    evaluate_at: Any = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.evaluate_at, str):
+            if not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
+                raise ValueError(
+                    f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
+                )
+        else:
+            for count in self.evaluate_at:
+                whole_number(1, **{"stream.evaluate_at": count})
+        if self.edits is not None:
+            whole_number(1, **{"stream.edits": self.edits})
+        whole_number(1, **{"stream.batch_size": self.batch_size})
+        whole_number(0, **{"stream.seed": self.seed})
+        one_of(("first", "random"), **{"stream.sample": self.sample})
+        one_of(("shuffled", "file"), **{"stream.order": self.order})
 
 
 @dataclass

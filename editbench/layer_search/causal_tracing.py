@@ -1,12 +1,12 @@
-"""Causal tracing: at which layers does a restored state bring a known answer back?
+"""Causal tracing: the layers at which a restored state brings a known answer back.
 
-Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. The embeddings of the
-subject's tokens are corrupted with Gaussian noise, so that the model forgets the answer; then single states of the
-clean run are put back. With p the probability of the true answer's first token, the total effect is
-p(clean) - p(corrupted), the indirect effect of a state p(corrupted, state restored) - p(corrupted).
+Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. Gaussian noise on the
+embeddings of the subject's tokens makes the model forget the answer; then states of the clean run are restored. With p
+the probability of the true answer's first token, the total effect is p(clean) - p(corrupted), the indirect effect of a
+state p(corrupted, state restored) - p(corrupted).
 
-Restored are, at the subject's last token and at the prompt's last token, the hidden state that leaves one layer, or the
-outputs of the MLPs in a window of layers around it.
+Restored are the output of one layer, or the outputs of the MLPs in a window of layers around it, at the last token of
+the subject or of the prompt. Shape letters: S noise samples, e width of the token embeddings.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ if TYPE_CHECKING:
 
 
 class NothingToTrace(ValueError):
-    """The model knows none of the records, or they do not say what is true."""
+    """None of the records has a true answer that the model knows."""
 
 
 @dataclass(frozen=True)
 class TraceConfig:
-    """Settings of the tracing.
+    """Settings of causal tracing.
 
     Attributes:
         samples: Noise samples a record.
         noise: Standard deviation of the noise, in standard deviations of the subject tokens' embeddings.
         window: Layers whose MLPs are restored together; None takes the paper's ten of 48 in proportion.
-        seed: Seed of the noise; a record's noise depends on the seed and its id alone.
+        seed: Seed of the noise, which depends on the seed and the record's id only.
     """
 
     samples: int = 10
@@ -71,18 +71,18 @@ class TraceConfig:
 
 @dataclass(frozen=True)
 class Trace:
-    """Averages over records, each with a 95 % interval over them.
+    """Means over records, each with a 95 % interval.
 
     Attributes:
         layers: Traced layers.
         window: Layers whose MLPs were restored together.
         deviation: Standard deviation of the noise, in the embeddings' units.
         records: Ids of the traced records.
-        left_out: Why others were not traced, by id.
+        left_out: Reasons not to trace the others, by id.
         clean: p(answer) of the clean run.
         corrupted: p(answer) with the subject corrupted.
         total: Total effect.
-        indirect: Indirect effect by "kind.site", one value a traced layer.
+        indirect: Indirect effect by "kind.site", one a traced layer.
     """
 
     layers: tuple[int, ...]
@@ -102,16 +102,9 @@ def trace(
     layers: Sequence[int] | None = None,
     settings: TraceConfig | None = None,
 ) -> Trace:
-    """Trace the requests whose true answer the model knows: its first token is the model's likeliest.
+    """Trace the requests whose true answer the model knows, that is, has its first token as first choice.
 
-    Args:
-        lm: The unedited model.
-        requests: Any; those without subject or true answer, or with one that the model does not know, are left out.
-        layers: Layers to restore at; all by default.
-        settings: Noise, samples, window.
-
-    Raises:
-        NothingToTrace: No request can be traced; the message counts the reasons.
+    ``layers`` are the layers to restore at, all by default.
     """
     settings = settings or TraceConfig()
     at = tuple(range(lm.n_layers) if layers is None else layers)
@@ -139,7 +132,7 @@ def trace(
 
 
 def draw_noise(lm: LanguageModel, prompt: Prompt, settings: TraceConfig) -> Tensor:
-    """Standard normal numbers (S, subject tokens, e), the same for a seed and record id on every machine."""
+    """Standard normal numbers (S, subject tokens, e), equal for a seed and record id on every machine."""
     digest = hashlib.blake2b(f"{settings.seed}:{prompt.id}".encode(), digest_size=7).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
     weight = lm.model.get_input_embeddings().weight
@@ -166,7 +159,7 @@ def _unusable(lm: LanguageModel, request: EditRequest) -> str | None:
 def _effects(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, layers: Sequence[int], window: int
 ) -> dict[str, float]:
-    """One record's numbers by name: "clean", "corrupted", "total", and "kind.site.layer"."""
+    """Effects of a record by name: "clean", "corrupted", "total", and "kind.site.layer"."""
     names = list(product(KINDS, SITES, layers))
     restorations = [Restoration(HIDDEN, 0, range(0))]
     for kind, site, layer in names:
@@ -179,7 +172,7 @@ def _effects(
 
 
 def around(layer: int, window: int, n_layers: int) -> range:
-    """The ``window`` layers around ``layer``, those that exist; of an even number, one more lies before it."""
+    """Up to ``window`` existing layers around ``layer``; of an even number, one more lies before it."""
     return range(max(0, layer - window // 2), min(n_layers, layer + (window + 1) // 2))
 
 

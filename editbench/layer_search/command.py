@@ -13,15 +13,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 from editbench import datasets, registry
 from editbench.compose import compose
-from editbench.config import settings_of
+from editbench.config import StreamConfig, settings_of
 from editbench.console import json_lines, quiet_libraries
 from editbench.evaluation.protocol import headline_of
 from editbench.files import write_atomic
 from editbench.json_lines import encode
-from editbench.layer_search.layer_sweep import METHOD, Choice, choose
+from editbench.layer_search.layer_sweep import METHOD, Choice, choose_layers
 from editbench.model import language_model
 from editbench.results.tables import console
-from editbench.stream import Stream, StreamSettings
+from editbench.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,8 +135,8 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, 
     quiet_libraries()
     name, settings = settings_of(config.dataset)
     records = datasets.load(name, settings.pop("path"), **settings)
-    names = [f.name for f in fields(StreamSettings) if f.name not in ("batch_size", "interim")]
-    stream = Stream.build(records, StreamSettings(**{n: config.stream[n] for n in names}))
+    names = [f.name for f in fields(StreamConfig) if f.name not in ("batch_size", "evaluate_at")]
+    stream = Stream.build(records, StreamConfig(**{n: config.stream[n] for n in names}))
     model_name = config.model.name or Path(str(config.model.path)).name
     lm = language_model.load_model(config.model, name=model_name)
     wanted = list(range(lm.n_layers)) if layers is None else layers
@@ -184,7 +184,7 @@ def _sweep(
 ) -> list[LayerScore]:
     from editbench.evaluation import Evaluator, ask_unedited
     from editbench.evaluation.protocol import check_headline
-    from editbench.layer_search.layer_sweep import CONTRAST, sweep
+    from editbench.layer_search.layer_sweep import CONTRAST, sweep_layers
     from editbench.resources import LazyTexts, Resources
 
     model, cache, seed = config.model, Path(config.cache), config.stream.seed
@@ -202,18 +202,18 @@ def _sweep(
     metrics = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
     check_headline(headline, metrics)
     evaluator = Evaluator(lm, unedited=unedited, metrics=metrics, tokens_per_batch=tokens)
-    return sweep(lm, stream.records, layers, evaluator, headline, resources, settings_of(config.method)[1])
+    return sweep_layers(lm, stream.records, layers, evaluator, headline, resources, settings_of(config.method)[1])
 
 
 def _choice(findings: Findings, n_layers: int) -> Choice | None:
     """The sweep decides where there is one, by score; the trace otherwise, by what the MLPs do at the subject."""
     if findings.scores:
         scores = {score.layer: score.score for score in findings.scores if score.score is not None}
-        return choose(scores, n_layers, "score of the sweep")
+        return choose_layers(scores, n_layers, "score of the sweep")
     assert findings.trace is not None
     effects = zip(findings.trace.layers, findings.trace.indirect["mlp.subject"], strict=True)
     means = {layer: effect["mean"] for layer, effect in effects if effect["mean"] is not None}
-    return choose(means, n_layers, "indirect effect of the MLPs at the subject's last token")
+    return choose_layers(means, n_layers, "indirect effect of the MLPs at the subject's last token")
 
 
 def _facts(

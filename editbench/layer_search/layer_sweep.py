@@ -1,7 +1,7 @@
-"""The sweep: single ROME edits at every layer, each on the unedited model and rolled back, scored as in a run.
+"""Layer sweep: single ROME edits at every layer, each on the unedited model and rolled back, scored as in a run.
 
-Tracing says where an answer passes through; whether an edit at a layer works is another question (Hase et al., "Does
-Localization Inform Editing?", NeurIPS 2023), and this asks it directly.
+Tracing finds the layers through which an answer passes, not the layers at which edits work (Hase et al., "Does
+Localization Inform Editing?", NeurIPS 2023).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 METHOD = "rome"
 
 VALUE_FOUND = "edit.value_found"
-"""Whether the value optimisation's loss fell below ``stop_loss``; its mean is the share of edits."""
+"""1 if the value optimisation's loss fell below ``stop_loss``, else 0."""
 
 SECONDS = "edit.seconds"
-"""Wall time of an edit, without its evaluation."""
+"""Wall time of an edit, without evaluation."""
 
 CONTRAST = "rewrite.nll_contrast"
 """Efficacy in the papers' sense, beside the protocol's headline measures."""
@@ -49,10 +49,10 @@ class LayerScore:
 
     Attributes:
         layer: The layer.
-        edits: Edits that were made and scored.
-        failed: Why others were not, by id.
-        measures: By name, averages over edits with a 95 % interval.
-        score: Harmonic mean of the headline measures that the records have; None where no edit could be made.
+        edits: Number of scored edits.
+        failed: Reasons why the others failed, by id.
+        measures: Means over edits with a 95 % interval, by name.
+        score: Harmonic mean of the headline measures that the records have; None if no edit could be made.
     """
 
     layer: int
@@ -62,7 +62,7 @@ class LayerScore:
     score: float | None
 
 
-def sweep(
+def sweep_layers(
     lm: LanguageModel,
     records: Sequence[EditRecord],
     layers: Sequence[int],
@@ -71,24 +71,18 @@ def sweep(
     resources: Resources | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[LayerScore]:
-    """Make every edit alone at every layer. The model is as before, bit for bit, when this returns.
+    """Score every edit alone at every layer, in the order of ``layers``; the model's weights stay, to the last bit.
 
-    Covariance of all layers are collected in one pass, if ROME's settings need any; context templates made once.
+    Covariance of all layers is computed in one pass, if ROME's settings need it, context templates once.
 
     Args:
         lm: The unedited model.
         records: Records to edit.
         layers: Layers to try.
-        evaluator: Scores a record; with the unedited model's baseline.
-        headline: Which measures stand for reliability, generality and locality; the score is made of them.
-        resources: As for ROME.
-        settings: ROME's settings; its layer is set here.
-
-    Returns:
-        One score a layer, in the order of ``layers``.
-
-    Raises:
-        ValueError: A layer or setting does not exist, or covariance cannot be had.
+        evaluator: Evaluator with the unedited model's answers.
+        headline: Measures that stand for reliability, generality and locality.
+        resources: Resources of ROME.
+        settings: Settings of ROME; its layer is set here.
     """
     for layer in layers:
         lm.mlp_out(layer)
@@ -104,7 +98,7 @@ def sweep(
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
             editor = make_editor(METHOD, lm, resources=shared, **{**settings, "layer": layer})
-            editor.prepare([record.request for record in records])  # not counted as an edit's time
+            editor.prepare([record.request for record in records])  # outside an edit's seconds
             rows = []
             for position, record in enumerate(records):
                 rows.append(_edit_and_score(editor, record, position, evaluator))
@@ -114,7 +108,7 @@ def sweep(
 
 
 def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, evaluator: Evaluator) -> dict[str, Any]:
-    """The evaluator's row after this edit alone, with the edit's own numbers; the edit is taken back."""
+    """The evaluator's row after this edit alone, with the edit's own numbers; the edit is rolled back."""
 
     def scored(unsupported: Mapping[str, str]) -> dict[str, Any]:
         at = [(record, position)]
@@ -148,38 +142,38 @@ def _layer_score(layer: int, rows: list[dict[str, Any]], headline: Mapping[str, 
     )
 
 
-LONGEST = 5
-"""Layers of a range, as in most published settings."""
+MAX_LAYERS = 5
+"""Longest range of layers to choose, as in most published settings."""
 
-CLOSE = 0.05
-"""How far below the largest number, as a share of it, a layer may be to count as good as the best."""
+TIE = 0.05
+"""Numbers within this share below the largest count as equal to it."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to edit: ROME's layer, the range for MEMIT and NSE, and the number that decided."""
+    """ROME's layer, the range of layers for MEMIT and NSE, and the name of the number that decided."""
 
     layer: int
     layers: tuple[int, ...]
     by: str
 
 
-def choose(values: Mapping[int, float], n_layers: int, by: str) -> Choice | None:
-    """Apply the rule.
+def choose_layers(values: Mapping[int, float], n_layers: int, by: str) -> Choice | None:
+    """The layers to edit; None if no number is above zero.
+
+    ROME's layer has the largest number. The range has up to :data:`MAX_LAYERS` layers, at most a quarter of the model,
+    and ends at the last of the layers from there on that tie with it.
 
     Args:
         values: A number for each measured layer, larger is better.
         n_layers: Layers of the model.
         by: Name of the number.
-
-    Returns:
-        The choice, or None where no number is above zero: nothing speaks for any layer.
     """
     best = max(values, key=lambda layer: (values[layer], -layer), default=None)
     if best is None or not values[best] > 0:
         return None
-    length = max(1, min(LONGEST, n_layers // 4))
+    length = max(1, min(MAX_LAYERS, n_layers // 4))
     end = best
-    while end + 1 < best + length and values.get(end + 1, 0.0) >= (1 - CLOSE) * values[best]:
+    while end + 1 < best + length and values.get(end + 1, 0.0) >= (1 - TIE) * values[best]:
         end += 1
     return Choice(best, tuple(range(max(0, end - length + 1), end + 1)), by)

@@ -1,4 +1,4 @@
-"""What ``editbench locate`` prints: one table for the trace, one for the sweep."""
+"""Report of ``editbench locate``: tables for the terminal and a plot of trace and sweep."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ TITLES = {
     "hidden.last": "hidden state, prompt's last token",
     "mlp.last": "MLPs, prompt's last token",
 }
-"""Kinds of restoration, as they are called in tables and plots."""
+"""Names of restorations in tables and plots."""
 
 
 def trace_table(trace: Trace) -> Table:
     """Indirect effects by layer."""
     title = f"causal tracing: indirect effect by layer, {len(trace.records)} records"
     caption = (
-        f"p(true answer): clean {figure(trace.clean)}, subject corrupted {figure(trace.corrupted)}; "
-        f"total effect {figure(trace.total)}. MLPs restored together: {trace.window}. [95 % interval]"
+        f"p(true answer): clean {estimate_text(trace.clean)}, subject corrupted {estimate_text(trace.corrupted)}; "
+        f"total effect {estimate_text(trace.total)}. MLPs restored together: {trace.window}. [95 % interval]"
     )
     table = Table("layer", title=title, caption=caption)
     for name in TITLES:
         table.add_column(TITLES[name], justify="right")
     for place, layer in enumerate(trace.layers):
-        table.add_row(str(layer), *(figure(trace.indirect[name][place]) for name in TITLES))
+        table.add_row(str(layer), *(estimate_text(trace.indirect[name][place]) for name in TITLES))
     return table
 
 
@@ -50,14 +50,14 @@ def sweep_table(scores: Sequence[LayerScore], headline: Mapping[str, str]) -> Ta
     for name in [*headline, "NLL contrast", "values found", "seconds", "failed"]:
         table.add_column(name, justify="right")
     for score in scores:
-        cells = [figure(score.measures.get(name), interval=name != SECONDS) for name in names]
+        numbers = [estimate_text(score.measures.get(name), interval=name != SECONDS) for name in names]
         whole = "—" if score.score is None else f"{score.score:.3f}"
-        table.add_row(str(score.layer), whole, *cells, str(len(score.failed) or ""))
+        table.add_row(str(score.layer), whole, *numbers, str(len(score.failed) or ""))
     return table
 
 
-def figure(measure: Estimate | None, *, interval: bool = True) -> str:
-    """A mean with its interval, or a dash where there is none."""
+def estimate_text(measure: Estimate | None, *, interval: bool = True) -> str:
+    """A mean with its interval, or a dash if there is none."""
     if measure is None or measure["mean"] is None:
         return "—"
     low, high = measure["low"], measure["high"]
@@ -65,27 +65,22 @@ def figure(measure: Estimate | None, *, interval: bool = True) -> str:
 
 
 def _caption(headline: Mapping[str, str]) -> str:
-    said = ", ".join(f"{kind}: {name}" for kind, name in headline.items())
-    return f"{said}; score: their harmonic mean. [95 % interval]"
+    names = ", ".join(f"{kind}: {name}" for kind, name in headline.items())
+    return f"{names}; score: their harmonic mean. [95 % interval]"
 
 
 Series = dict[str, "list[Estimate | None]"]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito: told apart by everybody
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito, safe for the colour-blind
 
-GAP = 0.15
-"""Between two panels, as a share of the height."""
+_GAP = 0.15
+"""Gap between two panels, as a share of the height."""
 
 
 def write_plot(
     file: Path, title: str, trace: Trace | None, scores: Sequence[LayerScore], headline: Mapping[str, str]
 ) -> None:
-    """Draw indirect effects and measures of single edits over the layers.
-
-    Raises:
-        ImportError: plotly is not installed.
-        ResultsError: The file cannot be written.
-    """
+    """Draw indirect effects and measures of single edits over the layers; needs plotly."""
     from plotly.io import to_html
     from plotly.subplots import make_subplots
 
@@ -97,18 +92,18 @@ def write_plot(
         names = {**headline, "values found": VALUE_FOUND}
         measures: Series = {label: [s.measures.get(name) for s in scores] for label, name in names.items()}
         panels.append(("sweep: single ROME edits", [s.layer for s in scores], measures))
-    page = make_subplots(len(panels), 1, vertical_spacing=GAP, subplot_titles=[panel[0] for panel in panels])
+    page = make_subplots(len(panels), 1, vertical_spacing=_GAP, subplot_titles=[panel[0] for panel in panels])
     for row, (_, layers, series) in enumerate(panels, start=1):
         for colour, (name, values) in zip(_COLOURS, series.items(), strict=False):
             page.add_trace(_line(name, layers, values, colour, row), row=row, col=1)
         page.update_xaxes(title_text="layer", dtick=1 + len(layers) // 25, tick0=layers[0], row=row, col=1)
-    legends = {_legend(row): {"y": 1 - (row - 1) * (1 + GAP) / 2, "yanchor": "top"} for row in (1, 2)}
+    legends = {_legend(row): {"y": 1 - (row - 1) * (1 + _GAP) / 2, "yanchor": "top"} for row in (1, 2)}
     page.update_layout(title=title, template="plotly_white", height=400 * len(panels) + 100, **legends)
     write_atomic(file, to_html(page, include_plotlyjs=True).encode())
 
 
 def _line(name: str, layers: Sequence[int], values: list[Estimate | None], colour: str, row: int) -> Any:
-    """A line over the layers with its 95 % intervals; a gap where there is no number."""
+    """A line over the layers with 95 % intervals; a gap where there is no number."""
     from plotly.graph_objects import Scatter
 
     means = [v["mean"] if v is not None else None for v in values]

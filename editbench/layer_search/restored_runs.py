@@ -1,7 +1,7 @@
-"""Runs with a corrupted subject and restored states: the machinery of causal tracing.
+"""Forward passes with a corrupted subject and restored states, for causal tracing.
 
-All noise samples and as many restorations as fit run together; states are put back by hooks on the modules that the
-architecture names, so that every architecture is handled the same way.
+All noise samples and as many restorations as fit run together; hooks on the modules that the architecture names restore
+states, so that all architectures are handled alike.
 
 Shape letters: S noise samples, R restorations, T tokens, d hidden size, e width of the token embeddings.
 """
@@ -28,18 +28,14 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
 
 
-HIDDEN, MLP = "hidden", "mlp"
+HIDDEN, MLP = KINDS = ("hidden", "mlp")
+"""Restored states: a layer's output, or the MLPs' outputs in a window of layers."""
 
-KINDS = (HIDDEN, MLP)
-"""What is restored: the hidden state that leaves a layer, or the MLPs' outputs in a window of layers."""
-
-SUBJECT, LAST = "subject", "last"
-
-SITES = (SUBJECT, LAST)
-"""Where: at the subject's last token, or at the prompt's."""
+SUBJECT, LAST = SITES = ("subject", "last")
+"""Restored tokens: the last of the subject, or of the prompt."""
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 16_384}
-"""Rows times columns that run together."""
+"""Rows times columns of a forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class Prompt:
 
     @classmethod
     def of(cls, lm: LanguageModel, request: EditRequest) -> Prompt:
-        """The prompt of a request that has a subject and a true answer."""
+        """The prompt of a request with a subject and a true answer."""
         assert request.target_true is not None
         row = subject_row(lm, request)
         offsets = lm.encode(request.prompt).offsets
@@ -62,13 +58,13 @@ class Prompt:
         return cls(request.id, row.ids, tuple(subject), lm.continuation(request.target_true)[0])
 
     def column(self, site: str) -> int:
-        """The token that a site means."""
+        """Index of the site's token."""
         return self.subject[-1] if site == SUBJECT else len(self.ids) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """The uncorrupted run: p of the answer, the likeliest token, and by kind and layer what can be restored (T, d)."""
+    """The uncorrupted run: p of the answer, the likeliest token, and states (T, d) by kind and layer."""
 
     probability: float
     argmax: int
@@ -77,7 +73,7 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """Clean states to put back: of one kind, at one column, at some layers (none: the run stays corrupted)."""
+    """Clean states to restore: of one kind, at one column, at some layers (none: the run stays corrupted)."""
 
     kind: str
     column: int
@@ -86,7 +82,7 @@ class Restoration:
 
 @torch.no_grad()
 def clean_run(lm: LanguageModel, prompt: Prompt) -> Clean:
-    """Run one prompt as it is, and keep every state that may be restored."""
+    """Run the prompt without noise and record every state that may be restored."""
     states: dict[tuple[str, int], Tensor] = {}
 
     def keep(kind: str, layer: int, tensor: Tensor) -> None:
@@ -104,14 +100,14 @@ def clean_run(lm: LanguageModel, prompt: Prompt) -> Clean:
 def probabilities(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
-    """p(answer) of corrupted runs with something restored, (R, S) on the CPU.
+    """p(answer) of corrupted runs, each with a restoration: (R, S) on the CPU.
 
     Args:
         lm: The model.
         prompt: The prompt.
         clean: Its clean run.
         noise: (S, subject tokens, e), added to the embeddings of the subject's tokens.
-        restorations: What to put back in each of R runs.
+        restorations: R restorations.
     """
     size = max(1, TOKENS_AT_ONCE.get(lm.device.type, TOKENS_AT_ONCE["cuda"]) // (len(noise) * len(prompt.ids)))
     parts = [restorations[i : i + size] for i in range(0, len(restorations), size)]
@@ -119,7 +115,7 @@ def probabilities(
 
 
 def _places(lm: LanguageModel) -> Iterator[tuple[str, int, nn.Module]]:
-    """Kind, layer and module of everything that may be restored: the module's output."""
+    """Kind, layer and module whose output may be restored."""
     for layer in range(lm.n_layers):
         yield HIDDEN, layer, lm.layers[layer]
         yield MLP, layer, lm.mlp_out(layer)
@@ -132,7 +128,7 @@ def _columns(lm: LanguageModel, prompt: Prompt, rows: int) -> PaddedBatch:
 def _run_restored(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
-    """One forward pass for all samples of some restorations; (R, S)."""
+    """Run all samples of the restorations in a forward pass: (R, S)."""
     shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
 
     def corrupt(embeddings: Tensor) -> Tensor:

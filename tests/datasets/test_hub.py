@@ -81,6 +81,7 @@ def test_malformed_address(address):
         load("custom", address)
 
 
+@pytest.mark.slow
 def test_importing_is_light():
     code = "import sys, editbench.datasets, editbench.stream; print({'torch', 'datasets'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -5,8 +5,7 @@ import torch
 
 from editbench import EditRecord, EditRequest, Probe, Resources, make_editor
 from editbench.evaluation import Evaluator, ask_unedited
-from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose, sweep
-from editbench.layer_search.report import figure
+from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose_layers, sweep_layers
 from editbench.ledger import Ledger
 from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.records import EditError
@@ -41,7 +40,7 @@ def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture
     lm, given = tiny_lm(architecture, bos=True), list(records())
     evaluator, resources = parts(lm, given)
     before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
-    found = sweep(lm, given, [0, 2], evaluator, HEADLINE, resources, ROME)
+    found = sweep_layers(lm, given, [0, 2], evaluator, HEADLINE, resources, ROME)
     assert all(torch.equal(tensor, before[name]) for name, tensor in lm.model.state_dict().items())
     assert [score.layer for score in found] == [0, 2]
     for score in found:
@@ -53,10 +52,12 @@ def test_a_sweep_scores_single_edits_and_leaves_the_model_as_it_was(architecture
         assert score.measures[SECONDS]["mean"] > 0
 
 
-def test_a_sweep_without_moment_adjustment_reads_no_text():
+def test_a_sweep_without_covariance_adjustment_reads_no_text():
     lm, given = tiny_lm("gpt2"), list(records())
     resources = Resources(texts=Unreadable(), templates=TEMPLATES)
-    found = sweep(lm, given, [0, 2], parts(lm, given)[0], HEADLINE, resources, {**ROME, "covariance_adjustment": False})
+    found = sweep_layers(
+        lm, given, [0, 2], parts(lm, given)[0], HEADLINE, resources, {**ROME, "covariance_adjustment": False}
+    )
     assert [(score.edits, score.failed) for score in found] == [(3, {})] * 2
 
 
@@ -66,7 +67,7 @@ def plain_edit(lm, record, layer, evaluator):
     resources = Resources(covariance=covariance, templates=TEMPLATES)
     editor = make_editor("rome", lm, ledger=Ledger(lm), resources=resources, layer=layer, **ROME)
     result = editor.edit([record.request])
-    (row,) = evaluator.score([(record, 0)], covariance="immediate", edits=1, batch=0)
+    (row,) = evaluator.score([(record, 0)], stage="immediate", edits=1, batch=0)
     editor.ledger.rollback()
     return row["scores"], result.losses[record.id][-1] < ROME["stop_loss"]
 
@@ -83,11 +84,11 @@ def test_edits_that_fail_are_counted_and_not_scored(monkeypatch):
         write(self, batch, transaction, result)
 
     monkeypatch.setattr(whole, "write", fail)
-    (score,) = sweep(lm, [*given, subjectless], [1], evaluator, HEADLINE, resources, ROME)
+    (score,) = sweep_layers(lm, [*given, subjectless], [1], evaluator, HEADLINE, resources, ROME)
     assert score.edits == 2
     assert score.failed["r1"] == "failed: as the test wants it"
     assert score.failed["bare"].startswith("unsupported")
-    (nothing,) = sweep(lm, [subjectless], [1], evaluator, HEADLINE, resources, ROME)
+    (nothing,) = sweep_layers(lm, [subjectless], [1], evaluator, HEADLINE, resources, ROME)
     assert nothing.edits == 0 and nothing.score is None
 
 
@@ -95,7 +96,7 @@ def test_a_layer_that_does_not_exist():
     lm, given = tiny_lm("gpt2"), list(records())
     evaluator, resources = parts(lm, given)
     with pytest.raises(ValueError, match="layer 3 does not exist"):
-        sweep(lm, given, [0, LAYERS], evaluator, HEADLINE, resources, ROME)
+        sweep_layers(lm, given, [0, LAYERS], evaluator, HEADLINE, resources, ROME)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +111,10 @@ def test_a_layer_that_does_not_exist():
     ],
 )
 def test_the_rule(values, n_layers, layer, layers):
-    choice = choose(values, n_layers, "score")
+    choice = choose_layers(values, n_layers, "score")
     assert (choice.layer, choice.layers, choice.by) == (layer, layers, "score")
 
 
 def test_nothing_speaks_for_any_layer():
-    assert choose({0: 0.0, 1: -0.1}, 4, "score") is None
-    assert choose({}, 4, "score") is None
-
-
-def test_figures():
-    measure = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4, "nonfinite": 0}
-    assert figure(measure) == "0.500 [0.25, 0.75]"
-    assert figure(measure, interval=False) == "0.500"
-    assert figure(None) == figure({**measure, "mean": None}) == "—"
+    assert choose_layers({0: 0.0, 1: -0.1}, 4, "score") is None
+    assert choose_layers({}, 4, "score") is None

@@ -31,6 +31,8 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
     lm, told = tiny_lm("llama", bos=True), []
 
     class Recorder:
+        asked = staticmethod(str)
+
         @contextmanager
         def answering(self, last_prompt_columns):
             handle = lm.decoder.register_forward_pre_hook(

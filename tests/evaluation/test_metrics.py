@@ -1,0 +1,140 @@
+"""Metrics by hand, their facts, and metrics of other packages."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
+from editbench.model.generation import Generated, Generation
+from editbench.model.likelihood import NOT_A_NUMBER, TargetScore
+from editbench.records import (
+    Route,
+)
+
+torch.set_num_threads(1)
+
+GREEDY = Generation()
+NAN, INF = math.nan, math.inf
+RIGHT = TargetScore(0.5, (True, True), (4, 7))
+HALF = TargetScore(1.5, (True, False), (4, 9))
+BROKEN = TargetScore(NAN, (False,), (NOT_A_NUMBER,))
+NOTHING = TargetScore(NAN, (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "expected"),
+    [
+        ("token_accuracy", ProbeAnswers(RIGHT), 1.0),
+        ("token_accuracy", ProbeAnswers(HALF), 0.5),
+        ("token_accuracy", ProbeAnswers(BROKEN), 0.0),
+        ("token_accuracy", ProbeAnswers(NOTHING), None),
+        ("exact_match", ProbeAnswers(RIGHT), 1.0),
+        ("exact_match", ProbeAnswers(HALF), 0.0),
+        ("exact_match", ProbeAnswers(NOTHING), None),
+        ("nll_contrast", ProbeAnswers(RIGHT, HALF), 1.0),
+        ("nll_contrast", ProbeAnswers(HALF, RIGHT), 0.0),
+        ("nll_contrast", ProbeAnswers(RIGHT, RIGHT), 0.0),
+        ("nll_contrast", ProbeAnswers(BROKEN, RIGHT), 0.0),
+        ("nll_contrast", ProbeAnswers(RIGHT, BROKEN), 0.0),
+        ("nll_contrast", ProbeAnswers(RIGHT), None),
+        ("nll_contrast", ProbeAnswers(RIGHT, NOTHING), None),
+        ("nll_difference", ProbeAnswers(RIGHT, HALF), math.exp(-0.5) - math.exp(-1.5)),
+        ("nll_difference", ProbeAnswers(RIGHT, TargetScore(INF, (False,), (3,))), math.exp(-0.5)),
+        ("nll_difference", ProbeAnswers(BROKEN, RIGHT), NAN),
+        ("nll_difference", ProbeAnswers(RIGHT), None),
+        ("agreement", ProbeAnswers(HALF, before=HALF), 1.0),
+        ("agreement", ProbeAnswers(HALF, before=RIGHT), 0.0),
+        ("agreement", ProbeAnswers(BROKEN, before=BROKEN), 0.0),
+        ("agreement", ProbeAnswers(RIGHT), None),
+        ("agreement_tokens", ProbeAnswers(HALF, before=RIGHT), 0.5),
+        ("agreement_tokens", ProbeAnswers(NOTHING, before=NOTHING), None),
+        ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("the English. He")), 1.0),
+        ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("English and he")), 0.0),
+        ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("")), 0.0),
+        ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("English", finite=False)), 0.0),
+        (
+            "generation",
+            ProbeAnswers(RIGHT, gold="English and Russian", generated=Generated("English and Russian\nHe")),
+            1.0,
+        ),
+        ("generation", ProbeAnswers(RIGHT, generated=Generated("English")), None),
+        ("generation", ProbeAnswers(RIGHT, gold="English"), None),
+        ("generation_exact", ProbeAnswers(RIGHT, gold="English", generated=Generated(" English ")), 1.0),
+        ("generation_exact", ProbeAnswers(RIGHT, gold="English", generated=Generated("english")), 0.0),
+        ("generation_exact", ProbeAnswers(RIGHT, gold="English", generated=Generated("English.")), 0.0),
+        ("generation_exact", ProbeAnswers(RIGHT, gold="English", generated=Generated("English", finite=False)), 0.0),
+        ("generation_exact", ProbeAnswers(RIGHT, gold="English"), None),
+        ("generation_contains", ProbeAnswers(RIGHT, gold="English", generated=Generated("speaks English and")), 1.0),
+        ("generation_contains", ProbeAnswers(RIGHT, gold="English", generated=Generated("Englishman")), 0.0),
+        ("generation_contains", ProbeAnswers(RIGHT, gold="English", generated=Generated("English", finite=False)), 0.0),
+        ("generation_contains", ProbeAnswers(RIGHT, gold="English"), None),
+        (
+            "generation_f1",
+            ProbeAnswers(RIGHT, gold="the English of old", generated=Generated("old English. More")),
+            2 / 3,
+        ),
+        ("generation_f1", ProbeAnswers(RIGHT, gold="New New York", generated=Generated("New York, New York")), 6 / 7),
+        ("generation_f1", ProbeAnswers(RIGHT, gold="English", generated=Generated("French")), 0.0),
+        ("generation_f1", ProbeAnswers(RIGHT, gold="English", generated=Generated("")), 0.0),
+        ("generation_f1", ProbeAnswers(RIGHT, gold="English", generated=Generated("English", finite=False)), 0.0),
+        ("generation_f1", ProbeAnswers(RIGHT, gold="English"), None),
+        (
+            "generation_agreement",
+            ProbeAnswers(RIGHT, generated=Generated("A dog. B"), generated_before=Generated("dog. C")),
+            1.0,
+        ),
+        (
+            "generation_agreement",
+            ProbeAnswers(RIGHT, generated=Generated("dog"), generated_before=Generated("cat")),
+            0.0,
+        ),
+        (
+            "generation_agreement",
+            ProbeAnswers(RIGHT, generated=Generated("", False), generated_before=Generated("")),
+            0.0,
+        ),
+        ("generation_agreement", ProbeAnswers(RIGHT, gold="dog", generated=Generated("dog")), None),
+        ("activation", ProbeAnswers(RIGHT), None),
+        ("activation", ProbeAnswers(RIGHT, route=Route(None, 0.25)), 0.25),
+        ("routing", ProbeAnswers(RIGHT), None),
+        ("routing", ProbeAnswers(RIGHT, route=Route("a", 0.9), edit="a"), 1.0),
+        ("routing", ProbeAnswers(RIGHT, route=Route("b", 0.9), edit="a"), 0.0),
+        ("routing", ProbeAnswers(RIGHT, route=Route(None, 0.2), edit="a"), 0.0),
+        ("routing", ProbeAnswers(RIGHT, route=Route(None, 0.2)), 1.0),
+        ("routing", ProbeAnswers(RIGHT, route=Route("a", 0.9)), 0.0),
+        ("nonfinite", ProbeAnswers(RIGHT, HALF), 0.0),
+        ("nonfinite", ProbeAnswers(BROKEN), 1.0),
+        ("nonfinite", ProbeAnswers(RIGHT, TargetScore(INF, (False,), (3,))), 1.0),
+        ("nonfinite", ProbeAnswers(RIGHT.first()), 0.0),
+        ("nonfinite", ProbeAnswers(NOTHING), None),
+    ],
+)
+def test_scorers_by_hand(name, evidence, expected):
+    found = get_metric(name).score(evidence)
+    assert found == (expected if expected is None else pytest.approx(expected, nan_ok=True))
+
+
+def test_scorers_say_what_they_are():
+    for metric in list_metrics():
+        assert metric.version >= 1 and metric.description and get_metric(metric.name) is metric
+    with pytest.raises(ValueError, match="unknown metric 'exactmatch'; did you mean 'exact_match'"):
+        get_metric("exactmatch")
+
+
+def test_scorers_say_whether_they_are_shares():
+    """Of the numbers in the table above, those outside [0, 1] belong to metrics that declare no share."""
+    shares = {metric.name for metric in list_metrics() if metric.share}
+    assert {metric.name for metric in list_metrics()} - shares == {"nll_difference", "activation", "ngram_entropy"}
+    (table,) = (mark.args[1] for mark in test_scorers_by_hand.pytestmark)
+    assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
+
+
+def test_scorers_are_listed_without_torch():
+    code = (
+        "import sys; from editbench.evaluation.metrics import list_metrics; list_metrics(); "
+        "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from editbench.evaluation.unedited import ask_unedited
 from editbench.model.generation import Generation
-from editbench.records import LOCALITY, PARAPHRASE, SUBJECT_FACT, EditRecord, EditRequest, Passage, Probe
+from editbench.records import LOCALITY, PARAPHRASE, SUBJECT_FACT, EditRecord, EditRequest, Passage, Probe, Route
 
 GREEDY = Generation()
 
@@ -48,3 +48,19 @@ class Bystander:
     def answering(self, last_prompt_columns):
         self.columns.append(list(last_prompt_columns))
         yield
+
+
+class PromptEditor(Bystander):
+    """An in-context editor: the same sentence stands before every prompt."""
+
+    FRONT = "Paris is in Spain. "
+
+    def asked(self, prompt):
+        return self.FRONT + prompt
+
+    def for_texts(self):
+        return self
+
+    def route(self, prompts):
+        assert all(prompt.startswith(self.FRONT) for prompt in prompts)
+        return [Route(None, 0.5)] * len(prompts)

@@ -9,6 +9,7 @@ import torch
 from editbench.evaluation.drift import TEXTS, TOKENS, change_and_norm, last_hidden, mean_change
 from editbench.evaluation.evaluator import Evaluator
 from editbench.records import Passage
+from tests.evaluation.examples import PromptEditor
 from tests.zoo import LINES, tiny_lm
 
 torch.set_num_threads(1)
@@ -75,3 +76,15 @@ def test_only_so_many_texts():
     lm = tiny_lm("gpt2")
     assert len(last_hidden(lm, [Passage("", f"Paris {i}") for i in range(TEXTS + 5)])) == TEXTS
     assert len(last_hidden(lm, [Passage("", "")])) == 0
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_states_are_those_of_the_texts_own_last_tokens_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("gpt2", "float64", bos=bos), PromptEditor()
+    passages = (*PLAIN, PLAIN[0], Passage("", LINES[0] * 30))
+    found = last_hidden(lm, passages, editor)
+    assert found.shape == last_hidden(lm, passages).shape
+    front = lm.encode(editor.FRONT).ids
+    for text, state in zip([*LINES, LINES[0] * 30], found, strict=True):
+        ids = [*front, *lm.encode(text).ids[:TOKENS][bos:]]
+        assert torch.allclose(state, lm.decoder(input_ids=torch.tensor([ids])).last_hidden_state[0, -1])

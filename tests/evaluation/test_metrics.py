@@ -1,15 +1,21 @@
 """Metrics by hand, their facts, and metrics of other packages."""
 
+import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 
-from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
+from editbench.evaluation.metric_facts import REGISTERED
+from editbench.evaluation.metrics import ProbeAnswers, facts, get_metric, list_metrics, metric, ranges
+from editbench.evaluation.perplexity import summarise
 from editbench.model.generation import Generated, Generation
 from editbench.model.likelihood import NOT_A_NUMBER, TargetScore
+from editbench.plugins import METRICS
 from editbench.records import (
     Route,
 )
@@ -138,3 +144,92 @@ def test_scorers_are_listed_without_torch():
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- facts ------------------------------------------------------------------------------------------------------------
+
+
+def test_facts_are_those_of_the_metrics_and_of_the_model_as_a_whole():
+    found = facts(["exact_match", "activation"], ability=["pocket", "sst2"])
+    assert found["exact_match"] == {
+        "title": "exact match",
+        "version": 1,
+        "range": (0.0, 1.0),
+        "higher_is_better": True,
+        "digits": 3,
+        "seeds": "mean",
+        "tolerance": 0.02,
+        "source": "De Cao et al. 2021 (KnowledgeEditor); is_correct on CounterFact in MEMIT's evaluation",
+    }
+    assert found["activation"]["range"] is None and found["activation"]["higher_is_better"] is None
+    assert "generation" not in found and found["perplexity.perplexity"]["higher_is_better"] is False
+    assert found["ability.pocket.recall"]["range"] == found["ability.sst2.acc"]["range"] == (0.0, 1.0)
+    assert set(facts([])) == {
+        *(f"perplexity.{name}" for name in summarise([replace(RIGHT, routed=True)])),
+        *("drift.hidden_change", "drift.weight_change", "unrelated.questions", "unrelated.left_out"),
+    }
+    assert json.loads(json.dumps(found))["exact_match"]["range"] == [0, 1]
+
+
+def test_every_number_says_what_it_is():
+    for name, fact in facts([metric.name for metric in list_metrics()], ability=["pocket", "mmlu"]).items():
+        assert fact["title"] and fact["source"] and fact["version"] >= 1 and fact["digits"] >= 0, name
+        assert fact["seeds"] in ("mean", "sum", "max", "list"), name
+        assert fact["range"] is None or fact["range"][0] < fact["range"][1], name
+
+
+def test_titles_differ():
+    titles = [metric.facts["title"] for metric in list_metrics()]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """Another package's metrics, found by their entry points."""
+
+    def install(code, *names):
+        (tmp_path / "others_metrics.py").write_text(f"from editbench.evaluation.metrics import metric\n{code}")
+        monkeypatch.syspath_prepend(tmp_path)
+        points = {name: EntryPoint(name, f"others_metrics:{name}", METRICS) for name in names}
+        monkeypatch.setattr("editbench.plugins.entry_points", lambda group: points)
+        monkeypatch.setattr("editbench.evaluation.metrics.REGISTERED", registered := dict(REGISTERED))
+        monkeypatch.setattr("editbench.evaluation.metric_facts.REGISTERED", registered)
+
+    yield install
+    sys.modules.pop("others_metrics", None)
+
+
+THEIRS = """
+@metric(version=3, title="length", range=None, higher_is_better=None, digits=1, source="nobody")
+def length(probe):
+    '''Target tokens: n.'''
+    return float(probe.target.tokens)
+"""
+
+
+def test_another_packages_metric_is_found_by_name(package):
+    package(THEIRS, "length")
+    assert "others_metrics" not in sys.modules
+    assert get_metric("exact_match").name == "exact_match" and "others_metrics" not in sys.modules
+    assert get_metric("length").score(ProbeAnswers(HALF)) == 2.0 and get_metric("length").description
+    assert "length" in [metric.name for metric in list_metrics()] and "length" not in ranges()
+    assert facts(["length"])["length"]["digits"] == 1
+    with pytest.raises(ValueError, match="unknown metric 'lenght'; did you mean 'length'"):
+        get_metric("lenght")
+
+
+def test_another_packages_metric_may_not_replace_one_or_have_another_name(package):
+    package(THEIRS.replace("def length", "def exact_match"), "longest")
+    with pytest.raises(ValueError, match="'exact_match' is defined by editbench.evaluation.metrics and by others_metr"):
+        get_metric("longest")
+    package(THEIRS, "longest")
+    sys.modules.pop("others_metrics", None)
+    with pytest.raises(AttributeError, match="longest"):
+        get_metric("longest")
+
+
+def test_needs_and_facts_are_checked():
+    with pytest.raises(ValueError, match="unknown need of a metric 'generated'; did you mean 'generation'"):
+        metric(version=1, title="x", source="y", needs="generated")
+    with pytest.raises(TypeError, match="higher"):
+        metric(version=1, title="x", source="y", higher=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from editbench.model.generation import MARGIN, MAX_NEW_TOKENS, Generated, Generation, generate
+from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
 from tests.zoo import POSITIONS, TINY_ARCHITECTURES, tiny_lm
 
@@ -153,3 +154,14 @@ def test_limits():
 def test_settings_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Generation(**wrong)
+
+
+@pytest.mark.parametrize("settings", [Generation(), Generation(top_k=5, seed=3), Generation(beams=2)])
+def test_answers_are_generated_behind_the_editors_text(settings):
+    lm, editor = tiny_lm("llama", "float64", bos=True), PromptEditor()
+    found = generate(lm, PROMPTS, LIMITS, settings=settings, editor=editor)
+    assert found == generate(lm, [editor.asked(prompt) for prompt in PROMPTS], LIMITS, settings=settings)
+    assert all(one.whole.startswith(prompt) for one, prompt in zip(found, PROMPTS, strict=True))  # the plain prompt
+    assert generate(lm, PROMPTS, LIMITS, settings=settings, editor=Bystander()) == generate(
+        lm, PROMPTS, LIMITS, settings=settings
+    )

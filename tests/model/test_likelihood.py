@@ -10,6 +10,7 @@ import torch
 from editbench.model import likelihood, packed_targets
 from editbench.model.likelihood import NOT_A_NUMBER, Query, score_targets
 from editbench.model.packed_targets import MIN_SHARED_COLUMNS, Pair, Tokeniser, lead_of
+from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
 from tests.zoo import POSITIONS, TINY_ARCHITECTURES, WINDOW, tiny_lm
 
@@ -267,3 +268,43 @@ def test_settings_are_checked():
         score_targets(lm, QUERIES, padding_side="lefft")
     with pytest.raises(ValueError, match="tokens_per_batch is 0"):
         score_targets(lm, QUERIES, tokens_per_batch=0)
+
+
+# -- behind an editor's text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_prompts_are_scored_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("llama", "float64", bos=bos), PromptEditor()
+    queries = [query for query in QUERIES if query.prompt]
+    behind = [Query(editor.asked(query.prompt), query.targets) for query in queries]
+    assert score_targets(lm, queries, editor=editor) == score_targets(lm, behind)
+    assert score_targets(lm, queries, editor=Bystander()) == score_targets(lm, queries)
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_of_a_text_its_own_tokens_alone_are_scored_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("gpt2", "float64", bos=bos), PromptEditor()
+    text = "Toko Yasuda plays the guitar."
+    front, own = lm.encode(editor.FRONT).ids, lm.encode(text).ids
+    ((plain,), (found,)) = score_targets(lm, [Query("", (text,))]) + score_targets(
+        lm, [Query("", (text,))], editor=editor
+    )
+    fed = [*front, *own[bos:]]
+    log_p = lm.model(torch.tensor([fed])).logits[0].log_softmax(-1)
+    scored = own[1:]
+    nll = [-log_p[len(fed) - len(scored) + i - 1, token].item() for i, token in enumerate(scored)]
+    assert found.tokens == plain.tokens == len(scored)
+    assert found.nll == pytest.approx(sum(nll) / len(nll)) and found.nll != pytest.approx(plain.nll, abs=1e-6)
+    (columns,) = editor.columns
+    assert columns == [len(front) + (len(own) - bos) // 2 - 1]  # the text's own first half, behind the editor's text
+
+
+def test_a_text_is_tokenised_once(monkeypatch):
+    lm, seen = tiny_lm("gpt2"), []
+    encode = lm.encode
+    monkeypatch.setattr(lm, "encode", lambda text: seen.append(text) or encode(text))
+    score_targets(lm, QUERIES, editor=Bystander())
+    assert sorted(seen) == sorted(
+        {q.prompt for q in QUERIES if q.prompt} | {t for q in QUERIES[4:5] for t in q.targets}
+    )

@@ -45,3 +45,18 @@ def test_a_text_that_is_too_long_is_cut_before_its_middle_is_sought(bos):
     pair = Tokeniser(lm)("", text)
     assert pair.cut and pair.prompt + pair.target == ids
     assert pair.lead == bos + (len(ids) - bos) // 2
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_a_text_that_is_too_long_behind_an_editors_text_keeps_its_own_tokens(bos):
+    lm = tiny_lm("gpt2", bos=bos)
+    front = "The mother tongue of Danielle Darrieux is French. " * 20
+    text = "Toko Yasuda plays the guitar."
+    ids, own = lm.encode(front).ids, lm.encode(text).ids
+    pair = Tokeniser(lm, asked=lambda text: front + text)("", text)
+    room = lm.max_length + 1 - len(own[1:])
+    head = [*ids, *own[: 1 - bos]]
+    assert pair.cut and pair.target == tuple(own[1:])
+    assert pair.prompt == tuple([*head[:bos], *head[len(head) - room + bos :]]) and len(pair.prompt) == room
+    assert pair.lead == len(pair.prompt) - 1 + lead_of(tuple(own), lm.tokenizer.bos_token_id)
+    assert Tokeniser(lm, asked=lambda text: front + text)("", "") == Tokeniser(lm)("", "") or bos

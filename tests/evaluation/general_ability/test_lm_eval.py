@@ -300,11 +300,11 @@ def test_errors_name_the_task(harness, tasks):
 def test_lm_eval_has_the_six_tasks_and_knows_near_names(monkeypatch):
     import lm_eval.tasks
 
-    from editbench.evaluation.general_ability import lm_eval
+    from editbench.evaluation.general_ability import lm_eval as lm_eval_module
 
     home = Path(lm_eval.tasks.__file__).parent
     some = lm_eval.tasks.TaskManager(include_path=[home / "glue", home / "mmlu" / "default"], include_defaults=False)
-    monkeypatch.setattr(lm_eval, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
+    monkeypatch.setattr(lm_eval_module, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
     lm_eval_tasks(NSE_TASKS)
     with pytest.raises(ValueError, match=r"unknown ability test 'sst22'; did you mean 'sst2'\?"):
         lm_eval_tasks(["sst22"])
@@ -324,7 +324,7 @@ def test_a_run_measures_lm_evals_tasks_too(run, tasks, tmp_path):
     provenance = json.loads((folder / "run.json").read_text())["provenance"]
     assert provenance["ability"]["tasks"] == {"facts": "1.0"} and provenance["ability"]["lm_eval"]
     (row,) = collect(tmp_path / "results")
-    assert 0 <= row["baseline.ability.facts.acc"] <= 1 and row["final.ability.facts.acc_n"] == len(DOCS)
+    assert 0 <= row["before.ability.facts.acc"] <= 1 and row["final.ability.facts.acc_n"] == len(DOCS)
 
 
 @needs_lm_eval

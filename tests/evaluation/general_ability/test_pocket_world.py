@@ -97,7 +97,7 @@ def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_pa
         ("pocket", "final", 4, 3, 6),
     ]
     (row,) = collect(tmp_path / "results")
-    assert row["baseline.ability.pocket.choice"] == rows[0]["scores"]["choice"]
+    assert row["before.ability.pocket.choice"] == rows[0]["scores"]["choice"]
     assert row["final.ability.pocket.choice"] == rows[2]["scores"]["choice"]
     assert row["final.ability.pocket.choice_n"] == 6
     assert row["final.ability.pocket.choice_low"] <= row["final.ability.pocket.choice"]

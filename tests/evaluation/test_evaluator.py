@@ -3,13 +3,17 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from editbench.config import AbilityConfig, ProtocolConfig
+from editbench.costs import CachedCosts
 from editbench.evaluation import answers as answers_module
 from editbench.evaluation.answer_matching import matches
 from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.general_ability.pocket_world import PocketAbility
 from editbench.evaluation.questions import question_of, questions
 from editbench.evaluation.unedited import ask_unedited
 from editbench.model.generation import MARGIN, Generation
@@ -22,11 +26,13 @@ from editbench.records import (
     UNRELATED,
     EditRecord,
     EditRequest,
+    GenerationPrompts,
     Passage,
     Probe,
+    RecordSet,
     Route,
 )
-from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, record, unedited_of
+from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, PromptEditor, record, unedited_of
 from tests.oracles import evaluation as oracle
 from tests.test_host import metaspace
 from tests.zoo import POSITIONS, tiny_lm
@@ -286,3 +292,55 @@ def test_questions_of_no_record_are_averaged_over_themselves():
     assert Evaluator(lm).score_unrelated(**STAMP) == []
     with pytest.raises(ValueError, match="'Paris is in' belongs to no record and needs a right answer"):
         question_of(Probe(UNRELATED, "Paris is in"))
+
+
+def test_everything_is_asked_behind_an_editors_text():
+    lm, editor = tiny_lm("llama", "float64", bos=True), PromptEditor()
+    asked = [question_of(Probe(UNRELATED, "Lyon is in", "France"))]
+    records = [(replace(r, free_text=GenerationPrompts(("Rome is in",), ("Rome.",))), i) for i, r in enumerate(RECORDS)]
+    evaluator = Evaluator(lm, texts=PASSAGES, unrelated=asked, ability=[PocketAbility(tokens_per_batch=4096)])
+    plain, edited = evaluator.score(records, **STAMP), evaluator.score(records, **STAMP, editor=editor)
+    assert [p["prompt"] for p in edited[0]["probes"]] == [p["prompt"] for p in plain[0]["probes"]]
+    for row in edited:
+        for probe in row["probes"]:
+            if probe["target"] is not None:
+                behind = oracle.answer(lm, editor.asked(probe["prompt"]), probe["target"])[0]
+                assert probe["nll"] == pytest.approx(behind)
+                assert probe["nll"] != pytest.approx(oracle.answer(lm, probe["prompt"], probe["target"])[0], abs=1e-6)
+            assert probe["activation"] == 0.5  # the method routes what the model is given
+    assert edited[0]["scores"]["free_text.ngram_entropy"] != plain[0]["scores"]["free_text.ngram_entropy"]
+    before, after = ({r["of"]: r["scores"] for r in evaluator.score_texts(**STAMP, editor=e)} for e in (None, editor))
+    for name in ("perplexity.plain", "perplexity.accurate"):
+        assert (
+            after[name]["tokens"] == before[name]["tokens"] and after[name]["perplexity"] != before[name]["perplexity"]
+        )
+    (one,), (two,) = (evaluator.score_unrelated(**STAMP, editor=e) for e in (None, editor))
+    assert one["scores"] != two["scores"] and two["scores"]["questions"] == 1
+    editor.columns.clear()
+    evaluator.score_ability(**STAMP, editor=editor)
+    front = len(lm.encode(editor.FRONT).ids)
+    assert min(min(columns) for columns in editor.columns) >= front
+    evaluator.remember_hidden()
+    assert evaluator.hidden_change(Bystander()) == 0.0 < evaluator.hidden_change(editor)
+
+
+def test_an_evaluator_is_built_from_the_protocol(tmp_path):
+    lm, left_out = tiny_lm("gpt2", bos=True), {"Lyon is in": "is itself edited"}
+    records = RecordSet("hallucination", tuple(RECORDS), PASSAGES, unrelated=(Probe(UNRELATED, "Rome is", "Italy"),))
+    stream = SimpleNamespace(records=records.records, left_out=lambda probe: left_out.get(probe.prompt))
+    protocol = ProtocolConfig(
+        metrics=["exact_match", "generation"], max_tokens=4, max_new_tokens=3, tokens_per_batch=99
+    )
+    costs = CachedCosts()
+    parts = {"cache": tmp_path, "seed": 5, "costs": costs}
+    evaluator = Evaluator.build(lm, records, stream, protocol, **parts)
+    assert [metric.name for metric in evaluator.metrics] == ["exact_match", "generation"]
+    assert evaluator.unedited.generated and evaluator.unedited.texts["plain"]["tokens"] == 3 + 3
+    assert len(list((tmp_path / "unedited").iterdir())) == 1 and evaluator.ability == ()
+    row, *_ = evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
+    assert row["left_out"] == {"locality: is itself edited": 1} and "generated_before" in row["probes"][-1]
+    assert "perplexity.edited" in [row["of"] for row in evaluator.score_texts(**STAMP)]  # its targets are sentences
+    protocol = replace(protocol, metrics=["exact_match"], ability=AbilityConfig(tasks=["pocket", "pocket"]))
+    silent = Evaluator.build(lm, records, stream, protocol, **parts)
+    assert silent.unedited.generated is None and [type(test) for test in silent.ability] == [PocketAbility]
+    assert Evaluator.build(lm, records, stream, protocol, **parts, ability=[]).ability == ()

@@ -124,16 +124,16 @@ def test_scorers_by_hand(name, evidence, expected):
 
 
 def test_scorers_say_what_they_are():
-    for metric in list_metrics():
-        assert metric.version >= 1 and metric.description and get_metric(metric.name) is metric
+    for one in list_metrics():
+        assert one.version >= 1 and one.description and get_metric(one.name) is one
     with pytest.raises(ValueError, match="unknown metric 'exactmatch'; did you mean 'exact_match'"):
         get_metric("exactmatch")
 
 
 def test_scorers_say_whether_they_are_shares():
     """Of the numbers in the table above, those outside [0, 1] belong to metrics that declare no share."""
-    shares = {metric.name for metric in list_metrics() if metric.share}
-    assert {metric.name for metric in list_metrics()} - shares == {"nll_difference", "activation", "ngram_entropy"}
+    shares = {one.name for one in list_metrics() if one.share}
+    assert {one.name for one in list_metrics()} - shares == {"nll_difference", "activation", "ngram_entropy"}
     (table,) = (mark.args[1] for mark in test_scorers_by_hand.pytestmark)
     assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
 
@@ -172,14 +172,14 @@ def test_facts_are_those_of_the_metrics_and_of_the_model_as_a_whole():
 
 
 def test_every_number_says_what_it_is():
-    for name, fact in facts([metric.name for metric in list_metrics()], ability=["pocket", "mmlu"]).items():
+    for name, fact in facts([one.name for one in list_metrics()], ability=["pocket", "mmlu"]).items():
         assert fact["title"] and fact["source"] and fact["version"] >= 1 and fact["digits"] >= 0, name
         assert fact["seeds"] in ("mean", "sum", "max", "list"), name
         assert fact["range"] is None or fact["range"][0] < fact["range"][1], name
 
 
 def test_titles_differ():
-    titles = [metric.facts["title"] for metric in list_metrics()]
+    titles = [one.facts["title"] for one in list_metrics()]
     assert len(set(titles)) == len(titles)
 
 
@@ -212,7 +212,7 @@ def test_another_packages_metric_is_found_by_name(package):
     assert "others_metrics" not in sys.modules
     assert get_metric("exact_match").name == "exact_match" and "others_metrics" not in sys.modules
     assert get_metric("length").score(ProbeAnswers(HALF)) == 2.0 and get_metric("length").description
-    assert "length" in [metric.name for metric in list_metrics()] and "length" not in ranges()
+    assert "length" in [one.name for one in list_metrics()] and "length" not in ranges()
     assert facts(["length"])["length"]["digits"] == 1
     with pytest.raises(ValueError, match="unknown metric 'lenght'; did you mean 'length'"):
         get_metric("lenght")

@@ -185,7 +185,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return asked
 
     def _in_front(self, text: str, context: list[int], most: int) -> list[int]:
-        """The context of a text without a prompt, at most so many tokens, with what the editor puts in front of it."""
+        """The context of a text without a prompt behind the editor's text, which is cut to ``most`` tokens with it."""
         front = self._editor.asked(text).removesuffix(text) if self._editor is not None else ""
         if not front:
             return context

@@ -18,7 +18,7 @@ from editbench.evaluation.general_ability import lm_eval_tasks
 from editbench.evaluation.general_ability.base import NSE_TASKS
 from editbench.pocket import dataset_files
 from editbench.results.leaderboard import collect
-from tests.evaluation.examples import Bystander
+from tests.evaluation.examples import Bystander, PromptEditor
 from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
 from tests.zoo import tiny_lm
 
@@ -336,3 +336,44 @@ def test_data_that_is_not_there_is_said_before_the_first_edit(run, tasks, tmp_pa
         run("protocol.ability.tasks=[gone]", f"protocol.ability.include_path={tasks}")
     (row,) = collect(tmp_path / "results")
     assert row["status"] == "failed" and "'gone'" in row["reason"]
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("bos", [False, True])
+def test_requests_are_asked_behind_an_editors_text(bos):
+    """Contexts, choices without a context, whole texts in one window or several, and generated answers."""
+    from lm_eval.api.instance import Instance
+
+    from editbench.evaluation.general_ability.lm_eval import EditedLM
+
+    def instances(kind, *arguments):
+        return [Instance(request_type=kind, doc={}, arguments=several, idx=0) for several in arguments]
+
+    lm, editor = tiny_lm("llama", "float64", bos=bos), PromptEditor()
+    plain, edited = EditedLM(lm), EditedLM(lm, editor)
+    asked = [("Rome is in", " Spain"), ("Paris", " French")]
+    behind = [(editor.asked(context), end) for context, end in asked]
+    one = edited.loglikelihood(requests := instances("loglikelihood", *asked))
+    assert one == plain.loglikelihood(instances("loglikelihood", *behind))
+    assert [request.args for request in requests] == asked  # lm-eval's own requests stay
+    options = {"until": ["."], "max_gen_toks": 4}
+    assert edited.generate_until(instances("generate_until", *((a, options) for a, _ in asked))) == (
+        plain.generate_until(instances("generate_until", *((a, options) for a, _ in behind)))
+    )
+
+    def by_hand(ids, scored):
+        log_p = lm.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        return sum(float(log_p[i - 1, ids[i]]) for i in range(len(ids) - scored, len(ids)))
+
+    first, front = edited.prefix_token_id, edited.tok_encode(editor.FRONT, add_special_tokens=False)
+    text = "Toko Yasuda plays the guitar."
+    own = edited.tok_encode(text, add_special_tokens=False)
+    ((choice, _),) = edited.loglikelihood(instances("loglikelihood", ("", text)))
+    assert choice == pytest.approx(by_hand([first, *front, *own], len(own)))
+    whole = edited.tok_encode(text)
+    (rolling,) = edited.loglikelihood_rolling(instances("loglikelihood_rolling", (text,)))
+    if not bos:  # else the text's own BOS is scored behind lm-eval's, as lm-eval does it
+        assert rolling == pytest.approx(by_hand([first, *front, *whole], len(whole)))
+    long = "Toko Yasuda plays the guitar, and " * 40
+    several = instances("loglikelihood_rolling", (long,))  # in windows that leave no room
+    assert edited.loglikelihood_rolling(several) == plain.loglikelihood_rolling(several)

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.bench_edit import _timed
 from editbench import Resources, load_model, load_records, make_editor
-from editbench.model.likelihood import score_targets
 from editbench.evaluation.questions import questions
 from editbench.locate_then_edit.covariance import compute_covariance
+from editbench.model.likelihood import score_targets
 from editbench.pocket.dataset_files import plain_text
 from tests.oracles import evaluation, locate
 

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": {"records", "model"},
     "datasets": {"records", "pocket"},
     "stream": {"records"},
-    "evaluation": {"records", "config", "model", "pocket", "stream"},
+    "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},
     "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry"},
     "interim": {"ledger", "editor"},

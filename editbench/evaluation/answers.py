@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks a model.
-
-    Attributes:
-        lm: The model, edited or not.
-        unedited: The unedited model's answers, if there are any.
-        needs: Of the metrics: "generation", "route"; the rest is always there.
-        generation: Settings of generated answers; their seed is also that of free texts.
-        tokens_per_batch: As in :func:`~editbench.model.likelihood.score_targets`.
-    """
+    """Asks a model, edited or not; ``needs`` are those of the metrics, and the seed of ``generation`` is all texts'."""
 
     lm: LanguageModel
     unedited: UneditedAnswers | None

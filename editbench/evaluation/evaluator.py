@@ -62,15 +62,7 @@ class _Examination:
 
 
 class Evaluator:
-    """Scores a model on records and texts.
-
-    Attributes:
-        metrics: Metrics of every question.
-        free_text_metrics: Metrics of each record's free text.
-        texts: Text collections by name.
-        unrelated: Questions of no record.
-        ability: Tests of general ability.
-    """
+    """Scores a model on records, on texts by name, on questions of no record, and on tests of general ability."""
 
     def __init__(
         self,
@@ -91,18 +83,13 @@ class Evaluator:
         """Set up.
 
         Args:
-            lm: The model.
-            unedited: Answers to all records that will be scored; without them there is no agreement.
-            metrics: Names; all metrics by default.
-            texts: Text collections for perplexity.
-            unrelated: Questions of no record.
-            ability: Tests of general ability.
+            unedited: Answers to all records that will be scored; None: there is no agreement.
+            metrics: Names; None: all.
             sentences: Whether the records' targets are sentences, whose perplexity is that of the texts "edited".
             left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
             generation: Greedy by default. Its seed is also that of the free texts.
-            references: Texts that all records' free texts are compared with: their document frequencies count.
+            references: Of all records' free texts: their document frequencies count.
             max_tokens: Tokens kept of each text.
-            tokens_per_batch: As in :func:`~editbench.model.likelihood.score_targets`.
         """
         self.lm = lm
         self.unedited = unedited
@@ -139,17 +126,9 @@ class Evaluator:
         costs: CachedCosts,
         ability: Sequence[AbilityTest] | None = None,
     ) -> Evaluator:
-        """The evaluator of a run; it asks the unedited model, which ``lm`` must still be, all questions.
+        """The evaluator of a run; it puts all questions to ``lm``, which must be unedited.
 
-        Args:
-            lm: The unedited model.
-            records: Give texts and questions of no record.
-            stream: Gives the records that will be scored.
-            protocol: Settings.
-            cache: Folder.
-            seed: Seed of everything drawn.
-            costs: Takes the seconds of the unedited model's answers.
-            ability: Tests that are loaded already; None loads those of the protocol.
+        ``costs`` takes the seconds of that. ``ability`` are loaded tests; None loads those of the protocol.
         """
         if ability is None:
             ability = ability_tests(protocol, seed)
@@ -194,10 +173,9 @@ class Evaluator:
         editor: Answering | None = None,
         unsupported: Mapping[str, str] | None = None,
     ) -> list[Row]:
-        """Score records: a row for each, in order.
+        """Score records, given with their position in the stream: a row for each, in order.
 
         Args:
-            records: With their position in the stream.
             stage: "before", "immediate", "interim" or "final".
             edits: Edits in the model.
             batch: Index of the last batch.

@@ -60,16 +60,8 @@ def text_scores(
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
-    A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). Methods
-    whose edits lie beside the weights choose what answers at the end of its first half
-    (:func:`~editbench.model.packed_targets.lead_of`).
-
-    Args:
-        lm: The model.
-        passages: Texts, with the text before each.
-        editor: None for the unedited model.
-        max_tokens: Tokens kept of each text, prompts aside; :func:`default_max_tokens` if None.
-        tokens_per_batch: As in :func:`~editbench.model.likelihood.score_targets`.
+    A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). Of each
+    text ``max_tokens`` are kept, prompts aside; None: :func:`default_max_tokens`.
     """
     scores = score_targets(
         lm,

@@ -77,19 +77,14 @@ def ask_unedited(
 ) -> UneditedAnswers:
     """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
 
-    Warns of a damaged file in the cache, and computes its answers again.
+    Warns of a damaged file in the cache, and computes its answers again. ``costs`` takes the seconds, which are cached.
 
     Args:
-        lm: The model with its pristine weights.
-        records: All records that will be scored.
-        texts: Text collections by name.
-        unrelated: Questions of no record that will be scored.
-        model_fingerprint: Identifies the pristine weights (``LanguageModel.fingerprint``).
+        unrelated: Questions of no record.
+        model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
         generation: None for no generated answers.
         cache: Folder; None for none.
-        costs: Takes the seconds, which are cached with the answers.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
-        tokens_per_batch: As in :func:`~editbench.model.likelihood.score_targets`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)

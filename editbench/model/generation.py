@@ -111,8 +111,6 @@ def generate(
     its beginning (its BOS stays).
 
     Args:
-        lm: The model.
-        prompts: In any order.
         limits: New tokens after each prompt, at least 1.
         settings: Greedy by default.
         editor: Puts its text in front of prompts; one ``answering`` block spans a batch's prompts and new tokens.

@@ -122,15 +122,10 @@ def score_targets(
     """Score all targets of all queries; equal prompts share a row, equal targets of a prompt are scored once.
 
     Args:
-        lm: The model.
-        queries: In any order.
         editor: Puts its text in front of prompts, and learns where each row's prompt ends; None: the unedited model.
         tokens_per_batch: Padded size of a batch, rows times columns; default :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
         padding_side: "right" or "left"; the numbers are the same up to rounding.
         max_target_tokens: Tokens kept of each target.
-
-    Returns:
-        Per query, in order, one :class:`TargetScore` per target.
     """
     tokenise = Tokeniser(lm, max_target_tokens, editor.asked if editor is not None else None)
     pairs = [tokenise(query.prompt, target) for query in queries for target in query.targets]
@@ -171,15 +166,9 @@ def _look_up(found: dict[Key, TargetScore], pair: Pair) -> TargetScore:
 
 
 def _warn_of_cuts(lm: LanguageModel, pairs: Sequence[Pair]) -> None:
-    cut = sum(pair.cut for pair in pairs)
-    if cut:
-        _log.warning(
-            "%d of %d questions are longer than the %d tokens that %s takes; they were cut",
-            cut,
-            len(pairs),
-            lm.max_length,
-            lm.name,
-        )
+    if cut := sum(pair.cut for pair in pairs):
+        message = "%d of %d questions are longer than the %d tokens that %s takes; they were cut"
+        _log.warning(message, cut, len(pairs), lm.max_length, lm.name)
 
 
 def last_hidden_states(lm: LanguageModel, layout: Layout) -> Tensor:
@@ -213,14 +202,7 @@ def _score_batch(
 
 
 def _nll_and_argmax(lm: LanguageModel, hidden: Tensor, places: Tensor, gold: Tensor) -> tuple[list[float], list[int]]:
-    """NLL of each gold token and the argmax at its place, a part of the logits at a time.
-
-    Args:
-        lm: Gives the head.
-        hidden: (N, d) outputs.
-        places: (M,) index of the output that predicts each gold token.
-        gold: (M,) token ids.
-    """
+    """NLL and argmax for each gold token (M,), at its place (M,) in ``hidden`` (N, d), some logits at a time."""
     step = max(1, _MAX_LOGITS // int(lm.config.vocab_size))
     nll = torch.empty(len(gold), dtype=torch.float64)
     argmax = torch.empty(len(gold), dtype=torch.int64)

@@ -61,13 +61,7 @@ class Tokeniser:
     def __init__(
         self, lm: LanguageModel, max_target_tokens: int | None = None, asked: Callable[[str], str] | None = None
     ) -> None:
-        """Set up.
-
-        Args:
-            lm: Gives tokenizer and length.
-            max_target_tokens: Tokens kept of a target, or of a text.
-            asked: Puts something in front of a prompt or a text; what is in front of a text is not scored either.
-        """
+        """Keep ``max_target_tokens`` of a target or text; ``asked`` puts something in front of a prompt or a text."""
         self._limit = lm.max_length + 1  # a target's last token is not fed in
         self._bos = lm.tokenizer.bos_token_id
         self._max_target_tokens = max_target_tokens
@@ -148,9 +142,7 @@ class Row:
 def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
     """Rows for all distinct pairs with a target, by the prompts' first appearance; a pair with a lead has its own row.
 
-    Args:
-        pairs: May repeat prompts and targets.
-        packed: Whether a row may hold several targets that take columns.
+    Only packed rows hold several targets that take columns.
     """
     targets_of: dict[Ids, dict[Ids, None]] = {}
     alone: dict[Row, None] = {}
@@ -270,14 +262,8 @@ def attention_mask(lm: LanguageModel, layout: Layout) -> Tensor | dict[str, Tens
 def packed_mask(positions: Tensor, segments: Tensor, dtype: torch.dtype, window: int | None = None) -> Tensor:
     """Mask to add to attention scores, (B, 1, T, T), query by key: 0 where seen, the dtype's lowest number elsewhere.
 
-    A column sees the prompt and its own segment, up to its own position and no further back than the window. Padding
-    sees padding, so that no row of the mask is empty, and nothing else sees padding.
-
-    Args:
-        positions: (B, T) as in :class:`Layout`.
-        segments: (B, T) as in :class:`Layout`.
-        dtype: The model's.
-        window: Positions that a column sees, its own included; None for all.
+    A column sees the prompt and its own segment, up to its own position and no further back than the window, which
+    counts its own position. Padding sees padding, so that no row of the mask is empty, and nothing else sees padding.
     """
     back = positions[:, :, None] - positions[:, None, :]  # (B, T, T)
     query, key = segments[:, :, None], segments[:, None, :]

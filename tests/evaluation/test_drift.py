@@ -28,8 +28,8 @@ def test_hidden_states_are_those_of_one_text_at_a_time(architecture, bos):
 
 
 def test_an_editor_chooses_at_the_end_of_the_first_half():
-    """The rows of texts that are one token or more, and what stands in the column that the editor is told."""
-    lm, told = tiny_lm("llama", bos=True), []
+    """The rows of texts that are one token or more, and what stands in the column that the editor is given."""
+    lm, given = tiny_lm("llama", bos=True), []
 
     class Recorder:
         asked = staticmethod(str)
@@ -37,7 +37,7 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
         @contextmanager
         def answering(self, last_prompt_columns):
             handle = lm.decoder.register_forward_pre_hook(
-                lambda module, args, kwargs: told.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
+                lambda module, args, kwargs: given.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
                 with_kwargs=True,
             )
             yield
@@ -47,7 +47,7 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
     last_hidden(lm, passages, Recorder())
     texts = [lm.encode(passage.text).ids[:TOKENS] for passage in passages]
     wanted = sorted((len(ids) - 1) // 2 for ids in texts)  # BOS stands before the first half
-    assert sorted(column for column, _ in told) == wanted and max(wanted) == (TOKENS - 1) // 2
+    assert sorted(column for column, _ in given) == wanted and max(wanted) == (TOKENS - 1) // 2
 
 
 def test_a_change_by_hand():

@@ -93,16 +93,16 @@ def test_probe_details():
 
 def test_generated_text_is_scored_beside_the_targets():
     lm = tiny_lm("llama", "float64", bos=True)
-    said = {}
+    generated = {}
     for q in questions(RECORDS[1]):
         limit = len(lm.continuation(q.target)) + MARGIN
         new = oracle.generate(lm, q.probe.prompt, limit)
-        said[q.probe.prompt] = lm.tokenizer.decode(new, skip_special_tokens=True).strip()
+        generated[q.probe.prompt] = lm.tokenizer.decode(new, skip_special_tokens=True).strip()
     (row,) = score(lm, RECORDS[1:])
-    assert {p["prompt"]: p["generated"] for p in row["probes"]} == said
+    assert {p["prompt"]: p["generated"] for p in row["probes"]} == generated
     assert [p["prompt"] for p in row["probes"] if "generated_before" in p] == [p["prompt"] for p in row["probes"]][3:]
     assert row["scores"]["locality.generation_agreement"] == row["scores"]["subject_fact.generation_agreement"] == 1.0
-    rewritten = said[RECORDS[1].request.prompt]
+    rewritten = generated[RECORDS[1].request.prompt]
     assert row["scores"]["rewrite.generation"] == float(matches(rewritten, "Italian and Russian"))
     assert "rewrite.generation_agreement" not in row["scores"]
 
@@ -113,7 +113,7 @@ def test_a_target_that_does_not_fit_gives_no_number():
     assert "rewrite.generation" not in found and "rewrite.generation_contains" not in found
 
 
-def test_nothing_is_generated_unless_a_scorer_asks(monkeypatch):
+def test_nothing_is_generated_unless_a_metric_needs_it(monkeypatch):
     monkeypatch.setattr(answers_module, "generate", lambda *a, **k: pytest.fail("not asked for"))
     (row, _) = score(tiny_lm("gpt2"), metrics=["exact_match"])
     assert "generated" not in row["probes"][0]
@@ -223,7 +223,7 @@ def test_everything_goes_through_the_model_together(monkeypatch):
     assert row["probes"][0]["answered_by"] == RECORDS[0].id
 
 
-def test_without_a_baseline_there_is_no_agreement():
+def test_without_the_unedited_model_there_is_no_agreement():
     (row,) = Evaluator(tiny_lm("gpt2")).score([(RECORDS[0], 0)], **STAMP)
     assert not any("agreement" in name for name in row["scores"])
     assert "before" not in row["probes"][3]
@@ -265,7 +265,7 @@ def test_a_broken_model_is_scored_as_broken():
     assert all(r["scores"]["nonfinite"] == r["scores"]["texts"] for r in evaluator.score_texts(**STAMP))
 
 
-def test_unknown_scorers_are_refused():
+def test_unknown_metrics_are_refused():
     with pytest.raises(ValueError, match="did you mean 'agreement'"):
         Evaluator(tiny_lm("gpt2"), metrics=["agreemnt"])
 

@@ -31,7 +31,7 @@ NOTHING = TargetScore(NAN, (), ())
 
 
 @pytest.mark.parametrize(
-    ("name", "evidence", "expected"),
+    ("name", "answers", "expected"),
     [
         ("token_accuracy", ProbeAnswers(RIGHT), 1.0),
         ("token_accuracy", ProbeAnswers(HALF), 0.5),
@@ -118,27 +118,27 @@ NOTHING = TargetScore(NAN, (), ())
         ("nonfinite", ProbeAnswers(NOTHING), None),
     ],
 )
-def test_scorers_by_hand(name, evidence, expected):
-    found = get_metric(name).score(evidence)
+def test_metrics_by_hand(name, answers, expected):
+    found = get_metric(name).score(answers)
     assert found == (expected if expected is None else pytest.approx(expected, nan_ok=True))
 
 
-def test_scorers_say_what_they_are():
+def test_metrics_say_what_they_are():
     for one in list_metrics():
         assert one.version >= 1 and one.description and get_metric(one.name) is one
     with pytest.raises(ValueError, match="unknown metric 'exactmatch'; did you mean 'exact_match'"):
         get_metric("exactmatch")
 
 
-def test_scorers_say_whether_they_are_shares():
+def test_metrics_say_whether_they_are_shares():
     """Of the numbers in the table above, those outside [0, 1] belong to metrics that declare no share."""
     shares = {one.name for one in list_metrics() if one.share}
     assert {one.name for one in list_metrics()} - shares == {"nll_difference", "activation", "ngram_entropy"}
-    (table,) = (mark.args[1] for mark in test_scorers_by_hand.pytestmark)
+    (table,) = (mark.args[1] for mark in test_metrics_by_hand.pytestmark)
     assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
 
 
-def test_scorers_are_listed_without_torch():
+def test_metrics_are_listed_without_torch():
     code = (
         "import sys; from editbench.evaluation.metrics import list_metrics; list_metrics(); "
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"

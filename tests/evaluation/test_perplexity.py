@@ -43,8 +43,8 @@ def test_perplexity_by_hand():
     endless = summarise([*three, TargetScore(INF, (False,), (NOT_A_NUMBER,))])
     assert endless["perplexity_mean"] == INF
     assert endless["perplexity_clipped"] == pytest.approx((math.exp(1) + math.exp(2) + 2 * CLIP) / 4)
-    told = [replace(one, routed=routed) for one, routed in zip(three, (True, False, False), strict=True)]
-    assert summarise(told)["routed"] == pytest.approx(1 / 3)
+    answered = [replace(one, routed=routed) for one, routed in zip(three, (True, False, False), strict=True)]
+    assert summarise(answered)["routed"] == pytest.approx(1 / 3)
     assert summarise([TargetScore(1e4, (False,), (1,))])["perplexity"] == INF
     assert math.isnan(summarise([])["perplexity"]) and summarise([])["texts"] == 0
 

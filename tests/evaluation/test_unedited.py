@@ -26,7 +26,7 @@ def runs(monkeypatch):
     return calls
 
 
-def test_the_baseline_is_computed_once(tmp_path, runs):
+def test_the_unedited_model_is_asked_once(tmp_path, runs):
     lm = tiny_lm("gpt2")
     first = unedited_of(lm, tmp_path / "cache")
     lm.mlp_out(1).weight.data.zero_()  # an edit; the cached answers are the pristine model's
@@ -41,7 +41,7 @@ def test_the_baseline_is_computed_once(tmp_path, runs):
     assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".json"]
 
 
-def test_another_model_or_question_is_another_baseline(tmp_path, runs):
+def test_another_model_or_question_has_other_answers(tmp_path, runs):
     lm = tiny_lm("gpt2")
     unedited_of(lm, tmp_path)
     unedited_of(lm, tmp_path, fingerprint="other weights")
@@ -55,7 +55,7 @@ def test_another_model_or_question_is_another_baseline(tmp_path, runs):
     assert len(runs) == 6  # neither the order of the records matters, nor a seed with which nothing is drawn
 
 
-def test_what_runs_the_model_decides_its_baseline(tmp_path, runs, monkeypatch):
+def test_what_runs_the_model_decides_its_answers(tmp_path, runs, monkeypatch):
     unedited_of(tiny_lm("llama", attention="sdpa"), tmp_path)
     unedited_of(tiny_lm("llama", attention="eager"), tmp_path)
     lm = tiny_lm("llama", attention="sdpa")
@@ -79,7 +79,7 @@ def test_what_runs_the_model_decides_its_baseline(tmp_path, runs, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "empty"])
-def test_a_damaged_baseline_is_computed_again(tmp_path, runs, damage):
+def test_damaged_answers_are_computed_again(tmp_path, runs, damage):
     lm = tiny_lm("gpt2")
     good = unedited_of(lm, tmp_path)
     (file,) = tmp_path.iterdir()
@@ -93,7 +93,7 @@ def test_a_damaged_baseline_is_computed_again(tmp_path, runs, damage):
     assert len(runs) == 2
 
 
-def test_a_baseline_of_other_records_is_refused():
+def test_answers_to_other_records_are_refused():
     lm = tiny_lm("gpt2")
     evaluator = Evaluator(lm, unedited=unedited_of(lm, records=RECORDS[:1]))
     with pytest.raises(ValueError, match="unedited model has no answer to"):

@@ -1,4 +1,4 @@
-"""Generated text: what is said, against the plain way; where an answer ends; what counts as the same answer."""
+"""Generated answers against the plain way, with limits, searches, draws and an editor's text."""
 
 import contextlib
 import math
@@ -27,7 +27,7 @@ def said_by_oracle(lm, prompt, limit):
     return lm.tokenizer.decode(oracle.generate(lm, prompt, limit), skip_special_tokens=True).strip()
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- generated texts --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
@@ -51,20 +51,20 @@ def test_a_text_ends_at_the_end_token():
     new = oracle.generate(lm, PROMPTS[0], 6)
     lm.model.generation_config.eos_token_id = [2, new[3]]
     kept = new[: new.index(new[3])]
-    (said,) = generate(lm, PROMPTS[:1], [6])
-    assert said.text == lm.tokenizer.decode(kept).strip()
+    (found,) = generate(lm, PROMPTS[:1], [6])
+    assert found.text == lm.tokenizer.decode(kept).strip()
 
 
 def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
     lm = tiny_lm("gpt2", bos=True)
-    told, seen = [], []
+    given, seen = [], []
 
     class Recorder:
         asked = staticmethod(str)
 
         @contextlib.contextmanager
         def answering(self, last_prompt_columns):
-            told.append(list(last_prompt_columns))
+            given.append(list(last_prompt_columns))
             yield
 
     handle = lm.decoder.register_forward_pre_hook(
@@ -72,7 +72,7 @@ def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
     )
     generate(lm, PROMPTS, [2] * 5, editor=Recorder())
     handle.remove()
-    assert len(told) == 1 and told[0] == [seen[0].shape[1] - 1] * 4  # equal prompts are one row
+    assert len(given) == 1 and given[0] == [seen[0].shape[1] - 1] * 4  # equal prompts are one row
     ends = {lm.encode(p).ids[-1] for p in PROMPTS}
     assert set(seen[0][:, -1].tolist()) == ends
     assert seen[1].shape == (4, 1)
@@ -91,10 +91,10 @@ def test_long_prompts_lose_their_beginning():
     prompt = "The mother tongue of Danielle Darrieux is French. " * 20 + "Paris is in"
     ids = lm.encode(prompt).ids
     kept = ids[:1] + ids[-(POSITIONS - 5 - 1) :]
-    (said,) = generate(lm, [prompt], [5])
+    (found,) = generate(lm, [prompt], [5])
     for _ in range(5):
         kept.append(int(lm.model(torch.tensor([kept])).logits[0, -1].argmax()))
-    assert said.text == lm.tokenizer.decode(kept[-5:]).strip()
+    assert found.text == lm.tokenizer.decode(kept[-5:]).strip()
 
 
 def test_no_prompt_is_no_error():
@@ -123,13 +123,13 @@ def test_a_search_finds_for_a_prompt_what_it_finds_for_it_alone(architecture, se
     assert found == alone
     options = {"num_beams": settings.beams, "repetition_penalty": settings.repetition_penalty}
     plain = [lm.generate(p, max_new_tokens=n, **options)[0] for p, n in zip(PROMPTS, limits, strict=True)]
-    assert [said.text for said in found] == [text.strip() for text in plain]
+    assert [one.text for one in found] == [text.strip() for text in plain]
 
 
 def test_padding_is_not_penalised():
     """The padding's token may be one that the model would say: here the first that it says after a short prompt."""
     lm = tiny_lm("llama", "float64", bos=True)
-    settings = Generation(repetition_penalty=1.000001)  # enough to tell a penalty from none, too little to matter
+    settings = Generation(repetition_penalty=1.000001)  # a penalty, not none, too little to matter
     (first,) = oracle.generate(lm, PROMPTS[1], 1)
     lm.tokenizer.pad_token_id = first
     strong = Generation(repetition_penalty=1000.0)

@@ -66,15 +66,10 @@ class Harness:
         tokens_per_batch: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Look the tasks up; :meth:`load` then reads their data.
+        """Look the tasks up; :meth:`load` reads their data. Settings as in :class:`~editbench.config.AbilityConfig`.
 
         Args:
             tasks: Names of tasks, groups (reported as their mean, if they have one) or tags (each task by itself).
-            limit: Documents of each task, the first ones; None: all.
-            num_fewshot: Solved examples before each question, except in tasks that demand none; None: the task's own.
-            include_path: Folder with further task files.
-            batch_size: Rows at once in tasks that generate.
-            tokens_per_batch: As in :func:`~editbench.model.likelihood.score_targets`.
             seed: Seed of examples and of everything else that is drawn.
         """
         for name, value, least in (("limit", limit, 1), ("num_fewshot", num_fewshot, 0), ("batch_size", batch_size, 1)):
@@ -201,10 +196,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     ) -> list[tuple[float, bool]]:
         """Log-likelihood (nats, summed over tokens) of each continuation, and whether greedy decoding gives it.
 
-        Args:
-            requests: The texts (None for a window of a longer one), the context's token ids, and the continuation's.
-            disable_tqdm: Has no effect.
-            override_bs: Has no effect; batches go by tokens.
+        A request has the texts (None for a window of a longer one), the context's token ids, and the continuation's.
         """
         pairs = [
             self._window(context, continuation) if texts is None else self._pair(texts, context, continuation)
@@ -244,7 +236,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
 @lru_cache(maxsize=4)
 def _manager(include_path: str | None, defaults: bool) -> Any:
-    """lm-eval's index of tasks; the index of its own 14,000 takes seconds, and a sweep reads it once."""
+    """lm-eval's index of tasks; that of its own 14,000 takes seconds."""
     with _quiet():
         return TaskManager(include_path=include_path, include_defaults=defaults)
 

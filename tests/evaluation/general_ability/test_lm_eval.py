@@ -143,7 +143,7 @@ def test_texts_and_generated_answers_against_a_plain_oracle(pocket, harness):
     words = sum(len(doc["prompt"].split()) for doc in DOCS)
     assert rolling.scores["word_perplexity"] == pytest.approx(math.exp(-total / words), rel=1e-4)
     answers = pocket.generate([doc["prompt"] for doc in DOCS], max_new_tokens=4)
-    right = [said.partition(".")[0].strip() == doc["choices"][1] for said, doc in zip(answers, DOCS, strict=True)]
+    right = [text.partition(".")[0].strip() == doc["choices"][1] for text, doc in zip(answers, DOCS, strict=True)]
     assert says.scores == {"exact_match.strip": sum(right) / len(DOCS)} and any(right)
 
 
@@ -245,9 +245,9 @@ def test_scen_answers_edited(pocket, harness):
             with editor.answering([len(pocket.encode(doc["prompt"]).ids) - 1]):
                 with_choice.append(plain_loglikelihood(pocket, doc["prompt"], f" {choice}"))
         right.append(with_choice[1] > with_choice[0])
-    chosen, said = harness("facts", "says").measure(pocket, editor)
+    chosen, generated = harness("facts", "says").measure(pocket, editor)
     assert chosen.scores["acc"] == sum(right) / len(DOCS) <= 0.25  # the label is the old answer
-    assert said.scores["exact_match.strip"] <= 0.25
+    assert generated.scores["exact_match.strip"] <= 0.25
     assert [one.scores for one in harness("facts", "says").measure(pocket)] == [
         {"acc": 1.0},
         {"exact_match.strip": 1.0},

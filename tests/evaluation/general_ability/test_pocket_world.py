@@ -27,18 +27,18 @@ needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, 
 def test_pocket_scores_by_hand(monkeypatch):
     asked = [Item(("a", "b"), ("c", "d"), "x", ("y", "z")), Item(("e", "f"), ("g", "h"), "y", ("x", "z"))]
 
-    def said(*nlls, right=True):
+    def scores(*nlls, right=True):
         return tuple(TargetScore(nll, (right,), (0,)) for nll in nlls)
 
     canned = {
-        "a": said(1.0, 2.0, 3.0),
-        "b": said(2.0, 1.0, 3.0, right=False),
-        "c": said(1.0, 1.0, 3.0, right=False),  # a tie is no choice
-        "d": said(1.0, 2.0, 1.5, right=False),  # likelier than the others, but something else comes first
-        "e": said(1.0, 2.0, 3.0),
-        "f": said(1.0, 2.0, 3.0),
-        "g": said(math.nan, 2.0, 3.0, right=False),
-        "h": said(1.0, 2.0, math.inf),
+        "a": scores(1.0, 2.0, 3.0),
+        "b": scores(2.0, 1.0, 3.0, right=False),
+        "c": scores(1.0, 1.0, 3.0, right=False),  # a tie is no choice
+        "d": scores(1.0, 2.0, 1.5, right=False),  # likelier than the others, but something else comes first
+        "e": scores(1.0, 2.0, 3.0),
+        "f": scores(1.0, 2.0, 3.0),
+        "g": scores(math.nan, 2.0, 3.0, right=False),
+        "h": scores(1.0, 2.0, math.inf),
     }
     monkeypatch.setattr(
         pocket_world, "score_targets", lambda lm, queries, **_: [canned[query.prompt] for query in queries]
@@ -58,11 +58,11 @@ def test_pocket_asks_about_subjects_of_no_record():
         prompts = [query.prompt for query in item.queries]
         assert len(set(prompts)) == 4 and len(item.others) >= 15 and item.right not in item.others
         assert any(all(name in prompt for prompt in prompts) for name in names)
-    apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts tell of anybody unedited
-    told = [
+    apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts are about anybody unedited
+    others = [
         {key: value for key, value in record.items() if key not in apart} for record in dataset_files.hallucination()
     ]
-    records = json.dumps([dataset_files.counterfact(), dataset_files.zsre(), told])
+    records = json.dumps([dataset_files.counterfact(), dataset_files.zsre(), others])
     assert not any(name in records for name in names)
 
 

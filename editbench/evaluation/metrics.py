@@ -73,10 +73,7 @@ def exact_match(probe: ProbeAnswers) -> float | None:
     version=2, title="target likelier", source="Meng et al. 2022 (ROME): efficacy, paraphrase and neighbourhood score"
 )
 def nll_contrast(probe: ProbeAnswers) -> float | None:
-    """The target is likelier than the alternative: [NLL(target) < NLL(alternative)]; ties and NaN fail.
-
-    No number where both are the same.
-    """
+    """The target is likelier than the alternative: [NLL(target) < NLL(alternative)]; ties and NaN fail."""
     if probe.alternative is None or not (probe.target.tokens and probe.alternative.tokens):
         return None
     return float(probe.target.nll < probe.alternative.nll)
@@ -89,10 +86,7 @@ def nll_contrast(probe: ProbeAnswers) -> float | None:
     source="Meng et al. 2022 (ROME): efficacy, paraphrase and neighbourhood magnitude",
 )
 def nll_difference(probe: ProbeAnswers) -> float | None:
-    """Difference of the likelihoods: exp(-NLL(target)) - exp(-NLL(alternative)); NaN where an NLL is.
-
-    No number where both are the same.
-    """
+    """Difference of the likelihoods: exp(-NLL(target)) - exp(-NLL(alternative)); NaN where an NLL is."""
     if probe.alternative is None or not (probe.target.tokens and probe.alternative.tokens):
         return None
     return math.exp(-probe.target.nll) - math.exp(-probe.alternative.nll)
@@ -246,15 +240,10 @@ def ranges() -> dict[str, Range]:
 
 
 def facts(names: Iterable[str], ability: Iterable[str] = ()) -> dict[str, MetricFacts]:
-    """Facts of everything that a run scores.
+    """Facts of everything that a run with these metrics and tests of general ability scores.
 
-    Args:
-        names: Of metrics.
-        ability: Of tests of general ability.
-
-    Returns:
-        By a metric's name, and for numbers of the model as a whole by "perplexity.<name>", "drift.<name>",
-        "unrelated.<name>" and "ability.<test>.<name>".
+    Their keys are a metric's name, and for numbers of the model as a whole "perplexity.<name>", "drift.<name>",
+    "unrelated.<name>" and "ability.<test>.<name>".
     """
     from editbench.evaluation import drift, general_ability, perplexity
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from editbench.records import EditRecord, Passage
 
 FORMAT = 4
-
 Asked = tuple[str, str]
 """Prompt and target of a question."""
 

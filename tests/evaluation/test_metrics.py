@@ -138,6 +138,7 @@ def test_metrics_say_whether_they_are_shares():
     assert all(0 <= number <= 1 for name, _, number in table if name in shares and number is not None)
 
 
+@pytest.mark.slow
 def test_metrics_are_listed_without_torch():
     code = (
         "import sys; from editbench.evaluation.metrics import list_metrics; list_metrics(); "

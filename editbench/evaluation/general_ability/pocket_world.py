@@ -62,11 +62,7 @@ def items(facts: Sequence[Fact]) -> list[Item]:
 
 
 class PocketAbility:
-    """The test "pocket"; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
-
-    Attributes:
-        asked: The items; by default those of the ``generic`` subjects.
-    """
+    """The test "pocket"; by default it asks about the ``generic`` subjects."""
 
     def __init__(self, asked: Sequence[Item] | None = None, tokens_per_batch: int | None = None) -> None:
         subjects = world.build().role("generic")

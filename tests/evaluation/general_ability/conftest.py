@@ -1,6 +1,5 @@
 """Fixtures of the tests of general ability."""
 
-import importlib.util
 
 import pytest
 
@@ -9,9 +8,6 @@ from editbench import single_run
 from editbench.evaluation.general_ability import pocket_world
 from editbench.evaluation.general_ability.pocket_world import items
 from tests import test_session
-
-needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
-
 
 make, tiny_folder = test_session.make, test_session.tiny_folder  # fixtures
 

@@ -22,6 +22,7 @@ from tests.evaluation.examples import Bystander, PromptEditor
 from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
 from tests.zoo import tiny_lm
 
+pytestmark = pytest.mark.slow
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
 

@@ -21,8 +21,6 @@ from tests.evaluation.examples import Bystander
 from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
 from tests.zoo import tiny_lm
 
-needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
-
 
 def test_pocket_scores_by_hand(monkeypatch):
     asked = [Item(("a", "b"), ("c", "d"), "x", ("y", "z")), Item(("e", "f"), ("g", "h"), "y", ("x", "z"))]
@@ -66,6 +64,7 @@ def test_pocket_asks_about_subjects_of_no_record():
     assert not any(name in records for name in names)
 
 
+@pytest.mark.slow
 def test_pocket_knows_its_world_until_it_is_damaged(pocket):
     before, bystander = state_of(pocket), Bystander()
     [whole] = PocketAbility().measure(pocket)
@@ -89,6 +88,7 @@ def test_pocket_refuses_another_model():
         PocketAbility().measure(tiny_lm("llama"))
 
 
+@pytest.mark.slow
 def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_path):
     rows = [row for row in rows_of(run().folder) if row.get("of", "").startswith("ability.")]
     assert [(r["of"].removeprefix("ability."), r["stage"], r["edits"], r["batch"], r["n"]) for r in rows] == [
@@ -103,6 +103,7 @@ def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_pa
     assert row["final.ability.pocket.choice_low"] <= row["final.ability.pocket.choice"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash_at", [0, 3])
 def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch, crash_at):
     whole = rows_of(run(results="whole").folder)
@@ -128,6 +129,7 @@ def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch,
     assert len(measured) == 3 and [editor is None for editor in measured] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_at_the_end_is_measured_once(run, monkeypatch):
     measured = []
     monkeypatch.setattr(
@@ -138,6 +140,7 @@ def test_a_checkpoint_at_the_end_is_measured_once(run, monkeypatch):
     assert len(measured) == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_measured_by_default(run):
     assert not any(row.get("of", "").startswith("ability.") for row in rows_of(run("ability=none").folder))
 

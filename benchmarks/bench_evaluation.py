@@ -20,7 +20,7 @@ import transformers
 from benchmarks.peak import Peak
 from editbench.model.generation import Generation, generate
 from editbench.model.language_model import LanguageModel
-from editbench.model.likelihood import Query, answer
+from editbench.model.likelihood import Query, score_targets
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 from tests.oracles import evaluation as oracle
 from tests.zoo import tiny_tokenizer
@@ -46,8 +46,8 @@ def measure(config=None):
     try:
         queries = [query for record in _records(config["records"], config["seed"]) for query in record]
         lm = _lm(queries)
-        answer(lm, queries[:1])  # warm-up
-        fast, fast_seconds = _timed(lambda: answer(lm, queries, tokens_per_batch=config["tokens_per_batch"]))
+        score_targets(lm, queries[:1])  # warm-up
+        fast, fast_seconds = _timed(lambda: score_targets(lm, queries, tokens_per_batch=config["tokens_per_batch"]))
         slow, slow_seconds = _timed(lambda: [[oracle.answer(lm, q.prompt, t) for t in q.targets] for q in queries])
     finally:
         torch.set_num_threads(threads)
@@ -104,7 +104,7 @@ def measure_memory(counts=(256, 1024, 2048)):
     """
     from editbench import load_model
     from editbench.editing_loop import AT_ONCE
-    from editbench.evaluation import Evaluator
+    from editbench.evaluation.evaluator import Evaluator
     from editbench.results import RunFolder
 
     lm, rows = load_model("pocket"), []

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.bench_edit import _timed
 from editbench import Resources, load_model, load_records, make_editor
-from editbench.evaluation import answer
 from editbench.evaluation.questions import questions
 from editbench.locate_then_edit.covariance import compute_covariance
+from editbench.model.likelihood import score_targets
 from editbench.pocket.dataset_files import plain_text
 from tests.oracles import evaluation, locate
 
@@ -52,7 +52,7 @@ def _editing(lm, requests):
 
 def _scoring(lm, records):
     queries = [question.query for record in records for question in questions(record)]
-    fast = _timed(lambda: answer(lm, queries), len(records))
+    fast = _timed(lambda: score_targets(lm, queries), len(records))
     slow = _timed(lambda: [evaluation.answer(lm, q.prompt, t) for q in queries for t in q.targets], len(records))
     return _row("pocket: one scored record", fast, slow)
 

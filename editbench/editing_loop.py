@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from editbench.editor import Editor
-    from editbench.evaluation import Evaluator
+    from editbench.evaluation.evaluator import Evaluator
     from editbench.records import EditRecord, EditRequest
     from editbench.results import RunFolder
     from editbench.stream import Stream

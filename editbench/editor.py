@@ -152,6 +152,10 @@ class Editor(ABC, Generic[C]):
 
     # -- for callers ----------------------------------------------------------------------------------------------
 
+    def asked(self, prompt: str) -> str:
+        """The text that the edited model gets for ``prompt``."""
+        return prompt
+
     def edit(self, batch: Sequence[EditRequest]) -> EditResult:
         """Write ``batch`` into the model.
 

@@ -116,7 +116,7 @@ def versions(protocol: Any, method: str) -> dict[str, int]:
 
     chosen = [get_metric(name) for name in protocol.metrics]
     modules = {**FORMULAS, **OF_METHODS}
-    if any(metric.generates or metric.on == "free_text" for metric in chosen):
+    if any(metric.needs in ("generation", "free_text") for metric in chosen):
         modules |= OF_GENERATING
     if set(protocol.ability.tasks) - {POCKET}:
         modules |= OF_LM_EVAL

@@ -15,6 +15,7 @@ from editbench import datasets, registry
 from editbench import provenance as identity
 from editbench.compose import check_hparams
 from editbench.config import NOT_DECIDING, StreamConfig, folder_of, model_name, settings_of
+from editbench.evaluation.general_ability import ability_tests
 from editbench.evaluation.protocol import _check_kinds, _check_protocol, final_first_of, headline_of
 from editbench.model import language_model
 from editbench.progress import phase
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from editbench.costs import CachedCosts
     from editbench.editor import Editor
-    from editbench.evaluation import Evaluator
     from editbench.evaluation.general_ability.base import AbilityTest
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
@@ -67,7 +67,7 @@ def run(config: Any) -> RunOutcome:
     """
     method, records, stream = _load(config)
     open_tracker(config.tracker)  # its name and package are checked before anything heavy is loaded
-    ability = _ability_tests(config.protocol, config.stream.seed)
+    ability = ability_tests(config.protocol, config.stream.seed)
     store, done = _open_store(config)
     data = {"dataset": _describe(config, records), "stream": _stream_facts(stream, records)}
     if done:
@@ -152,6 +152,7 @@ def _run_in(
 ) -> None:
     from editbench.costs import EVALUATION, Meter
     from editbench.editing_loop import EditingLoop
+    from editbench.evaluation.evaluator import Evaluator
     from editbench.evaluation.metrics import ranges
     from editbench.results.summary import summarise
 
@@ -167,7 +168,10 @@ def _run_in(
     editor = _make_editor(lm, method, config, records, store.ledger, meter.costs)
     phase("unedited model")
     with meter.stage(EVALUATION):
-        evaluator = _make_evaluator(lm, config, records, stream, ability, meter.costs)
+        seed, cache = config.stream.seed, Path(config.cache)
+        evaluator = Evaluator.build(
+            lm, records, stream, protocol, cache=cache, seed=seed, costs=meter.costs, ability=ability
+        )
     headline = headline_of(protocol, records.name)
     settings: Any = OmegaConf.to_object(config.tracker)
     with RunObserver.of(settings, store, _plain(config), headline, meter.peak_bytes) as observer:
@@ -297,71 +301,6 @@ def _make_editor(
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(lm, Ledger(lm, ledger), method[1], resources)
-
-
-def _make_evaluator(
-    lm: LanguageModel,
-    config: Any,
-    records: RecordSet,
-    stream: Stream,
-    ability: Sequence[AbilityTest],
-    costs: CachedCosts,
-) -> Evaluator:
-    from editbench.evaluation import Evaluator, Generation, ask_unedited, get_metric
-    from editbench.evaluation.questions import question_of
-
-    protocol = config.protocol
-    seed = config.stream.seed
-    generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
-    generates = any(get_metric(name).generates for name in protocol.metrics)
-    unrelated = [question_of(probe) for probe in records.unrelated]
-    limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
-    unedited = ask_unedited(
-        lm,
-        stream.records,
-        records.texts,
-        unrelated=unrelated,
-        model_fingerprint=lm.fingerprint,
-        generation=generation if generates else None,
-        cache=Path(config.cache) / "unedited",
-        costs=costs,
-        **limits,
-    )
-    return Evaluator(
-        lm,
-        unedited=unedited,
-        metrics=list(protocol.metrics),
-        texts=records.texts,
-        unrelated=unrelated,
-        ability=ability,
-        sentences=records.name == "hallucination",
-        left_out=stream.left_out,
-        generation=generation,
-        references=[text for record in records.records if record.free_text for text in record.free_text.references],
-        **limits,
-    )
-
-
-def _ability_tests(protocol: Any, seed: int) -> list[AbilityTest]:
-    """The tests of general ability that the protocol names, not yet loaded; only what is asked for is imported.
-
-    Raises:
-        ValueError: Unknown test, setting out of range, or lm-eval is not installed.
-    """
-    settings = _plain(protocol.ability)
-    names = list(dict.fromkeys(settings.pop("tasks")))
-    tests: list[AbilityTest] = []
-    if not names:
-        return tests
-    from editbench.evaluation.general_ability.base import POCKET, lm_eval_tasks
-
-    if POCKET in names:
-        from editbench.evaluation.general_ability.pocket_world import PocketAbility
-
-        tests.append(PocketAbility(tokens_per_batch=protocol.tokens_per_batch))
-    if others := [name for name in names if name != POCKET]:
-        tests.append(lm_eval_tasks(others, seed=seed, tokens_per_batch=protocol.tokens_per_batch, **settings))
-    return tests
 
 
 def _settings_of_protocol(protocol: Any, dataset: str, given: dict[str, Any]) -> dict[str, Any]:

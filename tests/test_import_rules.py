@@ -37,10 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
     "stream": {"records", "config"},
-    "evaluation": {"records", "config", "model", "pocket", "stream"},
+    "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},
     "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry"},
-    "interim": {"ledger", "editor"},
+    "checkpoint": {"ledger", "editor"},
     "editing_loop": {
         "records",
         "stream",

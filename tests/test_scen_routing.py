@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from editbench import EditRequest, make_editor
-from editbench.evaluation import Evaluator
 from editbench.evaluation.drift import last_hidden
+from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.perplexity import text_scores
-from editbench.model.likelihood import Query, answer
+from editbench.model.likelihood import Query, score_targets
 from editbench.records import Passage
 from tests.oracles import scen as oracle
 from tests.zoo import TINY_ARCHITECTURES, tiny_lm
@@ -190,10 +190,10 @@ def test_scoring_of_many_prompts_in_one_pass(side):
     lm = editor.lm
     neurons, deltas, theta = parts(editor)
     queries = [Query(prompt, ("English", "piano", "Google")) for prompt in PROMPTS]
-    for query, found in zip(queries, answer(lm, queries, editor=editor, padding_side=side), strict=True):
+    for query, found in zip(queries, score_targets(lm, queries, editor=editor, padding_side=side), strict=True):
         for target, one in zip(query.targets, found, strict=True):
             with oracle.answering(lm, LAYER, neurons, deltas, theta, lm.encode(query.prompt).ids):
-                ((wanted,),) = answer(lm, [Query(query.prompt, (target,))])
+                ((wanted,),) = score_targets(lm, [Query(query.prompt, (target,))])
             assert one.nll == pytest.approx(wanted.nll, abs=1e-6) and one.argmax == wanted.argmax
 
 
@@ -264,8 +264,8 @@ def test_texts_may_have_a_threshold_of_their_own(theta_texts):
     evaluator = Evaluator(lm, metrics=["exact_match"], texts={"accurate": passages})
     (row,) = evaluator.score_texts("final", 3, 2, editor)
     assert (row["scores"] == {**before, "routed": 0.0}) is (theta_texts == 1.0)
-    (asked,) = answer(lm, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))], editor=editor)
-    (base,) = answer(lm, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))])
+    (asked,) = score_targets(lm, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))], editor=editor)
+    (base,) = score_targets(lm, [Query(REQUESTS[0].prompt, (REQUESTS[0].target,))])
     assert asked[0].nll < base[0].nll
     assert editor.for_texts().bank is editor.bank and editor.config.theta == 0.65
 

@@ -1,7 +1,7 @@
-"""What counts as the same answer in generated text: where the answer ends, and how it is normalised.
+"""Matching of generated answers: where an answer ends, and how answers are normalised before they are compared.
 
-The answer is the generated text up to the first of: the end-of-sequence token, the end of its first line, the end of a
-sentence (see :func:`cut`), or the limit of tokens. Two answers are the same if their :func:`normalise` is.
+An answer ends at the first of: the end-of-sequence token, the end of its first line, the end of a sentence
+(:func:`cut`), the limit of tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from editbench.words import nfc, words
 
 VERSION = 2
-"""Changes with what counts as the same answer; the metrics that compare texts have it as their version."""
+"""Changes with the outcome of a comparison; also the version of the metrics that compare texts."""
 
 _MARKS = re.compile(r"(?:(?P<always>[。！？｡।॥؟۔]+)|[.!?]+)[\"'”’」』）)\]]*")
 
@@ -22,9 +22,9 @@ _ARTICLES = frozenset(("a", "an", "the"))
 def normalise(text: str) -> str:
     """Case folded, without punctuation and a/an/the, in Unicode's composed form, one space between words.
 
-    What a word is says :func:`editbench.words.words`: "French-speaking" is two, "C#", "-5" and "3.5" stay as they are,
-    and Chinese is taken letter by letter. Articles stay if nothing else is left, and so does punctuation. Where there
-    is punctuation at the ends of words only, this is the normalisation of SQuAD 1.1 (Rajpurkar et al. 2016).
+    Words are those of :func:`editbench.words.words`: "French-speaking" is two, "C#", "-5" and "3.5" stay, Chinese is
+    split by letter. Articles and punctuation stay if nothing else is left. With punctuation at the ends of words only,
+    this is the normalisation of SQuAD 1.1 (Rajpurkar et al. 2016).
     """
     folded = nfc(text).casefold()
     found = words(folded)
@@ -34,10 +34,10 @@ def normalise(text: str) -> str:
 def cut(text: str, gold: str | None = None) -> str:
     """The answer in a generated text: its first line that is not empty, up to the end of a sentence.
 
-    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line, or, if the
-    mark does not follow a capital, before a capital: models that were trained on texts without a gap write on like
-    that. The marks of other scripts (。！？।؟۔) always end one. An end before as many characters as ``gold`` has, both
-    normalised, does not count: "St. Louis" is not cut after "St.".
+    A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line. Before a
+    capital the mark also ends it, unless the mark follows a capital: models trained on texts without a gap continue
+    without a space. The marks of other scripts (。！？।؟۔) always end a sentence. An end within the length of
+    ``gold``, both normalised, does not count: "St. Louis" is not cut after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()
     least = len(normalise(gold)) if gold else 1
@@ -60,12 +60,12 @@ def matches(text: str, gold: str) -> bool:
 
 
 def contains(text: str, gold: str) -> bool:
-    """Whether ``gold`` stands in the whole generated text, as whole words; in scripts without spaces, anywhere."""
+    """Whether the whole generated text contains ``gold``, as whole words; in scripts without spaces, anywhere."""
     return f" {normalise(gold)} " in f" {normalise(text)} "
 
 
 def overlap(text: str, gold: str) -> float:
     """F1 of the words (with their counts) of the answer in a generated text and of ``gold``, both normalised."""
-    said, right = Counter(normalise(cut(text, gold)).split()), Counter(normalise(gold).split())
-    common = (said & right).total()
-    return 2 * common / (said.total() + right.total()) if common else 0.0
+    answer, right = Counter(normalise(cut(text, gold)).split()), Counter(normalise(gold).split())
+    common = (answer & right).total()
+    return 2 * common / (answer.total() + right.total()) if common else 0.0

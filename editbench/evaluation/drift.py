@@ -1,4 +1,4 @@
-"""How far a model has moved, whatever it is asked: its hidden states on a fixed set of texts, and its weights."""
+"""Drift: change of a model's hidden states on a fixed set of texts, and of its weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from editbench.evaluation.metric_facts import describe
 from editbench.model.batching import batches
-from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS
-from editbench.model.packed_targets import Row, attention_mask, lay_out, lead_of
+from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, last_hidden_states
+from editbench.model.packed_targets import Row, Tokeniser, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,43 +19,59 @@ if TYPE_CHECKING:
 
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
+    from editbench.model.packed_targets import Ids, Pair
     from editbench.records import Passage
 
 VERSION = 2
 """Changes with the hidden states that are compared."""
+
 TEXTS, TOKENS = 32, 64
-"""The first so many plain texts, the first so many tokens of each."""
+"""Plain texts that are compared, and tokens of each: the first ones."""
+
+FACTS = {
+    "hidden_change": describe(
+        "hidden states' change",
+        version=VERSION,
+        higher_is_better=False,
+        source="editbench: mean of ‖h − h₀‖ / ‖h₀‖ at the end of each plain text",
+    ),
+    "weight_change": describe(
+        "weights' change", higher_is_better=False, source="‖W − W₀‖ / ‖W₀‖, Frobenius, over all changed weights"
+    ),
+}
 
 
 @torch.no_grad()
 def last_hidden(lm: LanguageModel, passages: Sequence[Passage], editor: Answering | None = None) -> Tensor:
-    """The final hidden state at the last token of each of the first :data:`TEXTS` texts; equal texts count once.
+    """Final hidden state at the last token of each text, (N, d), float64, on the CPU, in order; equal texts count once.
 
     An editor chooses what answers at the end of a text's first half (:func:`~editbench.model.packed_targets.lead_of`).
-
-    Returns:
-        (N, d), float64, on the CPU, in the order of the texts.
     """
-    texts = dict.fromkeys(tuple(lm.encode(p.text).ids[:TOKENS]) for p in passages[:TEXTS])
-    bos = lm.tokenizer.bos_token_id
-    rows = [Row(ids, ((0,),), lead_of(ids, bos)) for ids in texts if ids]  # a target of one token takes no column
+    tokenise = Tokeniser(lm, min(TOKENS, lm.max_length), editor.asked if editor is not None else None)
+    texts: dict[Ids, str] = {}
+    for passage in passages[:TEXTS]:
+        texts.setdefault(tokenise.ids(passage.text), passage.text)
+    rows = [_row(tokenise("", text), lm.max_length) for ids, text in texts.items() if ids]
     found: dict[Row, Tensor] = {}
     for batch in batches(rows, CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS):
         layout = lay_out(batch, side="right", pad_id=lm.pad_id, device=lm.device)
         with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
-            hidden = lm.decoder(
-                input_ids=layout.input_ids,
-                attention_mask=attention_mask(lm, layout),
-                position_ids=layout.position_ids,
-                use_cache=False,
-            ).last_hidden_state  # (B, T, d)
+            hidden = last_hidden_states(lm, layout)  # (B, T, d)
         row, column = layout.needed.to(hidden.device)
         found.update(zip(batch, hidden[row, column].double().cpu(), strict=True))
     return torch.stack([found[row] for row in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
 
 
+def _row(pair: Pair, longest: int) -> Row:
+    """The whole text, fed in; a target of one token, which takes no column, stands for its last output."""
+    assert pair.lead is not None
+    ids = pair.prompt + pair.target
+    beyond = max(0, len(ids) - longest)  # its last token is not fed in elsewhere
+    return Row(ids[beyond:], ((0,),), pair.lead - beyond)
+
+
 def mean_change(now: Tensor, before: Tensor) -> float:
-    """Mean over rows of ‖now − before‖ / ‖before‖; NaN where a state is no number. Both (N, d)."""
+    """Mean over rows of ‖now − before‖ / ‖before‖, both (N, d); NaN where a state is."""
     return float(((now - before).norm(dim=-1) / before.norm(dim=-1)).mean())
 
 

@@ -1,36 +1,46 @@
-"""The evaluator: puts records' questions and text collections to a model and makes rows for the results."""
+"""Evaluator: asks a model, edited or not, the questions of records and texts, and makes rows of scores."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache as memoise
 from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation import fluency
+from editbench.evaluation.answers import Asker
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
+from editbench.evaluation.general_ability import ability_tests
+from editbench.evaluation.metrics import get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
-from editbench.evaluation.questions import questions
-from editbench.model.generation import Generation, generate
-from editbench.model.likelihood import NO_ANSWER, answer
+from editbench.evaluation.questions import question_of, questions
+from editbench.evaluation.unedited import ask_unedited
+from editbench.model.generation import Generation
+from editbench.model.likelihood import NOT_A_NUMBER
 from editbench.records import REWRITE, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
+    from editbench.config import ProtocolConfig
+    from editbench.costs import CachedCosts
     from editbench.evaluation.fluency import GeneratedTexts
     from editbench.evaluation.general_ability.base import Ability, AbilityTest
+    from editbench.evaluation.metrics import ProbeAnswers
     from editbench.evaluation.questions import Question
     from editbench.evaluation.unedited import UneditedAnswers
-    from editbench.model.generation import Said
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answer, Answering
-    from editbench.records import EditRecord, Passage, Probe, Route
+    from editbench.model.likelihood import Answering, TargetScore
+    from editbench.records import EditRecord, Passage, Probe, RecordSet
+    from editbench.stream import Stream
 
 _UNSCORED = ("unsupported", "failed", "skipped")
+
+Row = dict[str, Any]
+"""A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
 
 
 def never(probe: Probe) -> str | None:
@@ -40,34 +50,26 @@ def never(probe: Probe) -> str | None:
 
 @dataclass
 class _Examination:
-    """One record on its way: what is asked, why other things are not, the evidence by question, and the free_text."""
+    """A record with its questions and, once asked, the model's answers."""
 
     record: EditRecord
     position: int
     questions: list[Question]
-    prompts: list[str]
+    prompts: list[str]  # for free text
     left_out: Counter[str]
-    evidence: list[ProbeAnswers] = field(default_factory=list)
-    writing: GeneratedTexts | None = None
+    answers: list[ProbeAnswers] = field(default_factory=list)
+    free_text: GeneratedTexts | None = None
 
 
 class Evaluator:
-    """Scores a model, edited or not, on records and texts.
-
-    Attributes:
-        metrics: The metrics that are applied to every question.
-        free_text_metrics: The metrics that are applied to each record's free text.
-        texts: Text collections by name.
-        unrelated: Questions of no record.
-        ability: Tests of general ability.
-    """
+    """Scores a model on records, on texts by name, on questions of no record, and on tests of general ability."""
 
     def __init__(
         self,
         lm: LanguageModel,
         *,
         unedited: UneditedAnswers | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Iterable[str] | None = None,
         texts: Mapping[str, Sequence[Passage]] | None = None,
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
@@ -81,44 +83,85 @@ class Evaluator:
         """Set up.
 
         Args:
-            lm: The model.
-            unedited: The unedited model's answers to all records that will be scored. Without it there is no
-                agreement.
-            metrics: Names; all metrics by default.
-            texts: Text collections for perplexity.
-            unrelated: Questions of no record.
-            ability: Tests of general ability.
-            sentences: Whether the records' targets are sentences, whose perplexity is a row "edited" of the texts.
-            left_out: Why a probe is not asked; it is counted under its kind and that reason. None: it is asked.
-            generation: How text is generated, for the metrics that look at it; greedy by default. Its seed is that of
-                the free texts.
-            references: Texts that free texts are compared with, of all records: their document frequencies.
+            unedited: Answers to all records that will be scored; None: there is no agreement.
+            metrics: Names; None: all.
+            sentences: Whether the records' targets are sentences, whose perplexity is that of the texts "edited".
+            left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
+            generation: Greedy by default. Its seed is also that of the free texts.
+            references: Of all records' free texts: their document frequencies count.
             max_tokens: Tokens kept of each text.
-            tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
-
-        Raises:
-            ValueError: Unknown metric (with a did-you-mean).
         """
         self.lm = lm
         self.unedited = unedited
-        wanted = list_metrics() if metrics is None else [get_metric(name) for name in metrics]
-        self.metrics = [metric for metric in wanted if metric.on == "probe"]
-        self.free_text_metrics = [metric for metric in wanted if metric.on == "free_text"]
+        chosen = list_metrics() if metrics is None else [get_metric(name) for name in metrics]
+        self.metrics = [metric for metric in chosen if metric.needs != "free_text"]
+        self.free_text_metrics = [metric for metric in chosen if metric.needs == "free_text"]
         self.texts = dict(texts or {})
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
-        self._too_long = cache(lambda question: question.too_long(lm))
+        self._too_long = memoise(lambda question: question.too_long(lm))
         self._unasked = Counter(why for question in unrelated if (why := self._unanswerable(question)))
         self.unrelated = tuple(question for question in unrelated if not self._unanswerable(question))
         self.ability = tuple(ability)
-        self._generation = generation or Generation()
+        needs = {metric.needs for metric in chosen}
+        self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
         self._idf = fluency.Idf(references)
         self._max_tokens = max_tokens
         self._tokens_per_batch = tokens_per_batch
-        self._rewrites: list[Answer] = []
+        self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
         self._hidden: Tensor | None = None  # (N, d), of the unedited model
-        self._able: tuple[int, list[Ability]] | None = None  # the last measured, with the edits then in the model
+        self._last_ability: tuple[int, list[Ability]] | None = None  # with the edits that the model had
+
+    @classmethod
+    def build(
+        cls,
+        lm: LanguageModel,
+        records: RecordSet,
+        stream: Stream,
+        protocol: ProtocolConfig,
+        *,
+        cache: Path,
+        seed: int,
+        costs: CachedCosts,
+        ability: Sequence[AbilityTest] | None = None,
+    ) -> Evaluator:
+        """The evaluator of a run; it puts all questions to ``lm``, which must be unedited.
+
+        ``costs`` takes the seconds of that. ``ability`` are loaded tests; None loads those of the protocol.
+        """
+        if ability is None:
+            ability = ability_tests(protocol, seed)
+            for test in ability:
+                test.load()
+        generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
+        generates = any(get_metric(name).needs == "generation" for name in protocol.metrics)
+        unrelated = [question_of(probe) for probe in records.unrelated]
+        limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
+        unedited = ask_unedited(
+            lm,
+            stream.records,
+            records.texts,
+            unrelated=unrelated,
+            model_fingerprint=lm.fingerprint,
+            generation=generation if generates else None,
+            cache=cache / "unedited",
+            costs=costs,
+            **limits,
+        )
+        return cls(
+            lm,
+            unedited=unedited,
+            metrics=protocol.metrics,
+            texts=records.texts,
+            unrelated=unrelated,
+            ability=ability,
+            sentences=records.name == "hallucination",
+            left_out=stream.left_out,
+            generation=generation,
+            references=[text for record in records.records if record.free_text for text in record.free_text.references],
+            **limits,
+        )
 
     def score(
         self,
@@ -129,94 +172,65 @@ class Evaluator:
         batch: int,
         editor: Answering | None = None,
         unsupported: Mapping[str, str] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Score records as the model stands now.
+    ) -> list[Row]:
+        """Score records, given with their position in the stream: a row for each, in order.
 
         Args:
-            records: Records with their position in the stream.
-            stage: When this is: "before", "immediate", "interim" or "final".
+            stage: "before", "immediate", "interim" or "final".
             edits: Edits in the model.
             batch: Index of the last batch.
-            editor: The editor at work, if there is one.
-            unsupported: Why records are not scored, by id. A reason "failed: …" or "skipped: …" gives the row that
-                status, any other "unsupported". A record whose own question the model cannot take is unsupported, too.
-
-        Returns:
-            One row for each record, in order, as ``editbench.results`` stores them.
-
-        Raises:
-            ValueError: The baseline was computed for other records.
+            editor: None for the unedited model.
+            unsupported: By id, reasons why records are not scored. "failed: …" or "skipped: …" gives the row that
+                status, any other reason "unsupported"; so has a record whose own question the model cannot take.
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
-        reasons = {**self._unsupported(record for record, _ in records), **(unsupported or {})}
-        stamp = {"stage": stage, "edits": edits, "batch": batch}
+        own = ((record.id, self._too_long(next(questions(record)))) for record, _ in records)
+        reasons = {**{id: f"unsupported: {why}" for id, why in own if why is not None}, **(unsupported or {})}
         examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
         self._ask(examined, editor)
-        self._have_written(examined, editor)
-        scored = (self._scored_row(one) for one in examined)
+        scored = (self._scored_row(examination) for examination in examined)
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [
             {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
             for record, position in records
         ]
 
-    def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[dict[str, Any]]:
-        """Score the text collections as the model stands now: one row for each.
+    def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
+        """Score the text collections: a row for each.
 
         Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
         :meth:`score` scored at this stage, given their prompts; and with accurate and plain texts "mean_of_three",
-        their mean as SCEN has it. Call it after that, with the same edits in the model.
+        their mean as SCEN has it. Call it after :meth:`score`, with the same edits in the model.
         """
         editor = editor.for_texts() if editor is not None else None
-        scores = {
-            name: text_scores(
-                self.lm,
-                passages,
-                editor=editor,
-                max_tokens=self._max_tokens,
-                tokens_per_batch=self._tokens_per_batch,
-            )
-            for name, passages in self.texts.items()
-        }
+        limits = {"max_tokens": self._max_tokens, "tokens_per_batch": self._tokens_per_batch}
+        scores = {name: text_scores(self.lm, texts, editor=editor, **limits) for name, texts in self.texts.items()}
         if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
-        three = mean_of_three(scores)
-        if three is not None:
+        if (three := mean_of_three(scores)) is not None:
             scores["mean_of_three"] = three
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [{**stamp, "of": f"perplexity.{name}", "scores": of_texts} for name, of_texts in scores.items()]
 
-    def score_unrelated(
-        self, stage: str, edits: int, batch: int, editor: Answering | None = None
-    ) -> list[dict[str, Any]]:
-        """Score the questions of no record as the model stands now: one row of means over them, or none."""
+    def score_unrelated(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
+        """Score the questions of no record: one row of means over them, or none."""
         if not self.unrelated:
             return []
-        values: dict[str, list[float]] = defaultdict(list)
-        for evidence in self._evidence([(question, None) for question in self.unrelated], editor):
-            for metric in self.metrics:
-                value = metric.score(evidence)
-                if value is not None:
-                    values[metric.name].append(value)
-        scores = {name: sum(several) / len(several) for name, several in values.items()}
-        stamp = {"stage": stage, "edits": edits, "batch": batch}
+        answers = self._asker.answers([(question, None) for question in self.unrelated], editor)
+        means = _means((metric.name, metric.score(probe)) for probe in answers for metric in self.metrics)
         counts = {"questions": len(self.unrelated), **({"left_out": self._unasked.total()} if self._unasked else {})}
-        return [{**stamp, "of": UNRELATED, "scores": {**counts, **scores}}]
+        return [{"stage": stage, "edits": edits, "batch": batch, "of": UNRELATED, "scores": {**counts, **means}}]
 
-    def score_ability(
-        self, stage: str, edits: int, batch: int, editor: Answering | None = None
-    ) -> list[dict[str, Any]]:
-        """Measure general ability as the model stands now: one row for each task.
-
-        A checkpoint and the end with the same edits in the model are measured once.
-        """
-        if self._able is None or self._able[0] != edits:
-            self._able = edits, [one for test in self.ability for one in test.measure(self.lm, editor)]
+    def score_ability(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
+        """Measure general ability: a row for each task. Two stages with the same edits are measured once."""
+        if self._last_ability is None or self._last_ability[0] != edits:
+            self._last_ability = edits, [found for test in self.ability for found in test.measure(self.lm, editor)]
         stamp = {"stage": stage, "edits": edits, "batch": batch}
-        return [{**stamp, **one.row()} for one in self._able[1]]
+        return [{**stamp, **ability.row()} for ability in self._last_ability[1]]
 
     def remember_hidden(self) -> None:
-        """Keep the model's hidden states on the plain texts, to compare with later. The model must be unedited."""
+        """Keep the hidden states of the plain texts for later comparison. The model must be unedited."""
         if self.texts.get("plain"):
             self._hidden = last_hidden(self.lm, self.texts["plain"])
 
@@ -228,13 +242,8 @@ class Evaluator:
 
     # -- private --------------------------------------------------------------------------------------------------
 
-    def _unsupported(self, records: Iterable[EditRecord]) -> dict[str, str]:
-        """Why the own question of records cannot be put to the model, by id."""
-        asked = ((record.id, self._too_long(next(questions(record)))) for record in records)
-        return {id: f"unsupported: {why}" for id, why in asked if why is not None}
-
     def _unanswerable(self, question: Question) -> str | None:
-        """Kind of a probe that is not asked, and why."""
+        """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe)
         if why is None and self._too_long(question) is not None:
             why = "too long for the model"
@@ -251,142 +260,74 @@ class Evaluator:
         return _Examination(record, position, [own, *asked], prompts, left_out)
 
     def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
-        """Fill in the evidence: all questions of all records go through the model together."""
+        """Fill in answers and free texts; all questions of all records go through the model together."""
         asked = [(question, one.record.id) for one in examined for question in one.questions]
-        found = iter(self._evidence(asked, editor))
+        answers = self._asker.answers(asked, editor)
         for one in examined:
-            one.evidence = [next(found) for _ in one.questions]
-            for question, evidence in zip(one.questions, one.evidence, strict=True):
-                if question.probe.kind == REWRITE:
-                    self._rewrites.append(evidence.wanted)
-
-    def _evidence(
-        self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None
-    ) -> Iterator[ProbeAnswers]:
-        """What is known about each question, given with its record's id."""
-        questions = [question for question, _ in asked]
-        answers = answer(self.lm, [q.query for q in questions], editor=editor, tokens_per_batch=self._tokens_per_batch)
-        generates = any(metric.generates for metric in self.metrics)
-        said = self._generate(questions, editor) if generates else [None] * len(asked)
-        recognised = self._recognise(questions, editor)
-        for (question, record), (wanted, *others), text, seen in zip(asked, answers, said, recognised, strict=True):
-            unedited = self.unedited if question.stays else None
-            before = unedited.answer_to(question) if unedited is not None else None
-            if not question.labelled:
-                wanted, before = wanted.first(), before.first() if before is not None else None
-            yield ProbeAnswers(
-                wanted,
-                others[0] if others and not self._alike(question) else None,
-                before,
-                question.wanted if question.labelled else None,
-                text,
-                unedited.said_to(question) if unedited is not None else None,
-                seen,
-                None if question.stays else record,
-            )
-
-    def _alike(self, question: Question) -> bool:
-        """Whether both answers are the same to the model: a tokenizer may know neither."""
-        assert question.other is not None
-        return self.lm.continuation(question.other) == self.lm.continuation(question.wanted)
-
-    def _generate(self, asked: Sequence[Question], editor: Answering | None) -> list[Said | None]:
-        """What the model says to each question; None where the target does not fit (:meth:`Generation.limit`)."""
-        limits = [self._generation.limit(self.lm, question.probe.prompt, question.wanted) for question in asked]
-        able = [(q.probe.prompt, limit) for q, limit in zip(asked, limits, strict=True) if limit is not None]
-        said = iter(
-            generate(
-                self.lm,
-                [prompt for prompt, _ in able],
-                [limit for _, limit in able],
-                settings=self._generation,
-                editor=editor,
-                tokens_per_batch=self._tokens_per_batch,
-            )
-        )
-        return [None if limit is None else next(said) for limit in limits]
-
-    def _recognise(self, asked: Sequence[Question], editor: Answering | None) -> Sequence[Route | None]:
-        """What the method sees in each question, where a metric wants to know."""
-        nothing = [None] * len(asked)
-        if editor is None or not any(metric.recognises for metric in self.metrics):
-            return nothing
-        return editor.route([question.probe.prompt for question in asked]) or nothing
-
-    def _have_written(self, examined: list[_Examination], editor: Answering | None) -> None:
-        """Fill in the free text of the records that ask for it, all in the same batches."""
+            one.answers = [next(answers) for _ in one.questions]
+            pairs = zip(one.questions, one.answers, strict=True)
+            self._rewrites += [probe.target for question, probe in pairs if question.probe.kind == REWRITE]
         prompts = [prompt for one in examined for prompt in one.prompts]
-        if not prompts:
-            return
-        most = min(fluency.TOKENS, self.lm.max_length)
-        limits = [max(1, most - len(self.lm.encode(prompt).ids)) for prompt in prompts]
-        settings = Generation(top_k=fluency.TOP_K, seed=self._generation.seed)
-        said = iter(
-            generate(
-                self.lm,
-                prompts,
-                limits,
-                settings=settings,
-                editor=editor,
-                tokens_per_batch=self._tokens_per_batch,
-            )
-        )
+        texts = self._asker.free_texts(prompts, editor) if prompts else iter(())
         for one in examined:
             if one.record.free_text is not None and one.prompts:
-                own = [next(said) for _ in one.prompts]
-                texts, finite = tuple(one.whole for one in own), all(one.finite for one in own)
-                one.writing = fluency.GeneratedTexts(texts, one.record.free_text.references, self._idf, finite)
+                own = [next(texts) for _ in one.prompts]
+                whole, finite = tuple(text.whole for text in own), all(text.finite for text in own)
+                one.free_text = fluency.GeneratedTexts(whole, one.record.free_text.references, self._idf, finite)
 
-    def _scored_row(self, one: _Examination) -> dict[str, Any]:
-        values: dict[str, list[float]] = defaultdict(list)
-        for question, evidence in zip(one.questions, one.evidence, strict=True):
-            for metric in self.metrics:
-                value = metric.score(evidence)
-                if value is not None:
-                    values[f"{question.probe.kind}.{metric.name}"].append(value)
-        for metric in self.free_text_metrics if one.writing is not None else ():
-            value = metric.score(one.writing)
-            if value is not None:
-                values[f"free_text.{metric.name}"].append(value)
+    def _scored_row(self, one: _Examination) -> Row:
+        probes = list(zip(one.questions, one.answers, strict=True))
+        values = [(f"{q.probe.kind}.{m.name}", m.score(answers)) for q, answers in probes for m in self.metrics]
+        if one.free_text is not None:
+            values += [(f"free_text.{m.name}", m.score(one.free_text)) for m in self.free_text_metrics]
         return {
             **_head(one.record, one.position, "scored", None),
-            "scores": {name: sum(several) / len(several) for name, several in values.items()},
+            "scores": _means(values),
             "left_out": dict(one.left_out),
-            "probes": [dict(self._details(q, e)) for q, e in zip(one.questions, one.evidence, strict=True)],
+            "probes": [dict(self._details(question, answers)) for question, answers in probes],
         }
 
-    def _details(self, question: Question, evidence: ProbeAnswers) -> Iterator[tuple[str, Any]]:
-        """What the row tells about one probe."""
+    def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:
+        """The row's details of one probe."""
         yield "kind", question.probe.kind
         yield "prompt", question.probe.prompt
-        yield "target", question.wanted if question.labelled else None
-        yield "nll", evidence.wanted.nll if question.labelled else None
-        if evidence.other is not None:
-            yield "other_nll", evidence.other.nll
-        yield "correct", list(evidence.wanted.correct)
-        yield "answer", self._text(evidence.wanted)
+        yield "target", question.target if question.labelled else None
+        yield "nll", answers.target.nll if question.labelled else None
+        if answers.alternative is not None:
+            yield "alternative_nll", answers.alternative.nll
+        yield "correct", list(answers.target.correct)
+        yield "answer", self._text(answers.target)
         if self.unedited is not None:
-            before = self.unedited.answer_to(question)
+            before = self.unedited.score_of(question)
             yield "before", self._text(before if question.labelled else before.first())
-        if evidence.said is not None:
-            yield "said", evidence.said.text
-        if evidence.said_before is not None:
-            yield "said_before", evidence.said_before.text
-        if evidence.wanted.cut:
+        if answers.generated is not None:
+            yield "generated", answers.generated.text
+        if answers.generated_before is not None:
+            yield "generated_before", answers.generated_before.text
+        if answers.target.cut:
             yield "cut", True
-        if evidence.recognised is not None:
-            yield "activation", evidence.recognised.activation
-            yield "answered_by", evidence.recognised.id
+        if answers.route is not None:
+            yield "activation", answers.route.activation
+            yield "answered_by", answers.route.id
 
-    def _text(self, said: Answer) -> str:
-        return str(self.lm.tokenizer.decode([i for i in said.argmax if i != NO_ANSWER])).strip()
+    def _text(self, score: TargetScore) -> str:
+        return str(self.lm.tokenizer.decode([id for id in score.argmax if id != NOT_A_NUMBER])).strip()
 
 
-def _head(record: EditRecord, position: int, status: str, reason: str | None) -> dict[str, Any]:
+def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Mean by name of the values that are there."""
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for name, value in values:
+        if value is not None:
+            by_name[name].append(value)
+    return {name: sum(numbers) / len(numbers) for name, numbers in by_name.items()}
+
+
+def _head(record: EditRecord, position: int, status: str, reason: str | None) -> Row:
     return {"record": record.id, "position": position, "status": status, "reason": reason}
 
 
-def _unscored_row(record: EditRecord, position: int, reason: str) -> dict[str, Any]:
+def _unscored_row(record: EditRecord, position: int, reason: str) -> Row:
     kind = reason.partition(":")[0]
     status = kind if kind in _UNSCORED else "unsupported"
     return {**_head(record, position, status, reason), "scores": {}, "left_out": {}, "probes": []}

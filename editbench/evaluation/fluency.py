@@ -1,6 +1,6 @@
-"""Free text about an edited subject: is it fluent, and does it resemble what is written about the new answer?
+"""Fluency of free text about an edited subject, and its consistency with texts about the new answer.
 
-Formulas as in Meng et al. 2022 (ROME), "GE" and "RS". A text is the prompt with what is generated after it, as there.
+Formulas as in Meng et al. 2022 (ROME), "GE" and "RS". As there, a text is the prompt and what is generated after it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from editbench.evaluation.metric_facts import metric
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-
 TOKENS = 100
-"""Tokens of a text, its prompt included."""
+"""Tokens of a text, prompt included."""
 
 TOP_K = 5
-"""Tokens are drawn among so many."""
+"""Each token is drawn among this many."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -30,13 +31,13 @@ _WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTexts:
-    """What a model wrote for one record.
+    """Texts that a model generated for one record.
 
     Attributes:
         texts: One a prompt.
-        references: What they should resemble; may be empty.
-        idf: Weight of each term; one that is not in it has the weight of a term of no document.
-        finite: Whether the model gave numbers all the way.
+        references: Texts that they should resemble; may be empty.
+        idf: Weight of each term.
+        finite: Whether the model gave numbers for every token.
     """
 
     texts: tuple[str, ...]
@@ -50,16 +51,16 @@ class Idf:
 
     def __init__(self, documents: Iterable[str]) -> None:
         """Count the documents that each term is in."""
-        several = [set(terms(document)) for document in documents]
-        self._count = len(several)
-        self._found = Counter(term for one in several for term in one)
+        terms_of = [set(terms(document)) for document in documents]
+        self._count = len(terms_of)
+        self._found = Counter(term for found in terms_of for term in found)
 
     def __getitem__(self, term: str) -> float:
         return math.log((1 + self._count) / (1 + self._found[term])) + 1
 
 
 def words(text: str) -> list[str]:
-    """Words and punctuation marks, each mark by itself, case kept."""
+    """Words and punctuation marks, each mark by itself; case kept."""
     return _WORD.findall(text)
 
 
@@ -89,3 +90,37 @@ def cosine(text: str, other: str, idf: Idf) -> float:
 
 def _norm(vector: Mapping[str, float]) -> float:
     return math.hypot(*vector.values()) if vector else 0.0
+
+
+@metric(
+    version=1,
+    needs="free_text",
+    title="n-gram entropy",
+    range=None,
+    tolerance=None,
+    source="Zhang et al. 2018, as in Meng et al. 2022 (ROME), with another splitter of words",
+)
+def ngram_entropy(generated: GeneratedTexts) -> float | None:
+    """Fluency: mean over texts of ½ (⅔ H₂ + 4⁄3 H₃), H_n the entropy of a text's n-grams, bits.
+
+    Low for a text that repeats itself; NaN where the model gives no numbers.
+    """
+    texts = generated.texts
+    if not texts:
+        return None
+    mean = sum(entropy(words(text)) for text in texts) / len(texts)
+    return mean if generated.finite else math.nan
+
+
+@metric(
+    version=1,
+    needs="free_text",
+    title="consistency",
+    source="Meng et al. 2022 (ROME), with document frequencies of the run's own references",
+)
+def consistency(generated: GeneratedTexts) -> float | None:
+    """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers."""
+    if not (generated.texts and generated.references):
+        return None
+    likeness = cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
+    return min(likeness, 1.0) if generated.finite else math.nan  # rounding may exceed it

@@ -1,4 +1,4 @@
-"""Perplexity of texts, each given the text before it."""
+"""Perplexity of texts, each given the text before it, and its aggregates over a set of texts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,48 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from editbench.model.likelihood import Query, answer
+from editbench.evaluation.metric_facts import describe
+from editbench.model.likelihood import Query, score_targets
+from editbench.results.schema import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answer, Answering
+    from editbench.model.likelihood import Answering, TargetScore
     from editbench.records import Passage
 
 VERSION = 3
-"""Changes with the formulas; part of the baseline cache's key."""
-PERPLEXITIES = ("perplexity", "perplexity_mean", "perplexity_median", "perplexity_clipped")
-COUNTS = ("texts", "too_short", "tokens", "nonfinite")
+"""Changes with the formulas; part of the key of the cached answers of the unedited model."""
+
 CLIP = 100.0
-"""No text counts for more than this in ``perplexity_clipped``."""
+"""Largest perplexity of a text in ``perplexity_clipped``."""
+
+_SOURCES = {
+    "perplexity": ("perplexity", "exp(Σ NLL / tokens): over all scored tokens together"),
+    "perplexity_mean": ("perplexity, mean", "mean over texts of exp(NLL), as published in GRACE and EasyEdit"),
+    "perplexity_median": ("perplexity, median", "median over texts of exp(NLL)"),
+    "perplexity_clipped": (
+        "perplexity, clipped",
+        f"mean over texts of min(exp(NLL), {CLIP:g}): the bound in a comment of the published code (GRACE, EasyEdit)",
+    ),
+}
+_COUNTED = {
+    "texts": "texts with scored tokens",
+    "too_short": "texts without any",
+    "tokens": "scored tokens",
+    "nonfinite": "texts whose NLL is NaN or infinite",
+}
+PERPLEXITIES, COUNTS = tuple(_SOURCES), tuple(_COUNTED)
+
+FACTS = {
+    **{
+        name: describe(title, version=VERSION, source=source, higher_is_better=False)
+        for name, (title, source) in _SOURCES.items()
+    },
+    **{name: describe(name.replace("_", " "), source=counted, digits=0) for name, counted in _COUNTED.items()},
+    "routed": describe("answered by an edit", source="share of texts", range=SHARE),
+}
 
 
 def text_scores(
@@ -33,25 +60,17 @@ def text_scores(
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
-    A passage without a prompt is cut to ``max_tokens`` and scored from its second token on (a BOS token is the first,
-    if the tokenizer adds one). Methods whose edits lie beside the weights choose what answers at the end of its first
-    half (:func:`~editbench.model.packed_targets.lead_of`).
-
-    Args:
-        lm: The model.
-        passages: Texts, with the text before each.
-        editor: Told where prompts end.
-        max_tokens: Tokens kept of each text, prompts aside; :func:`default_max_tokens` if None.
-        tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
+    A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). Of each
+    text ``max_tokens`` are kept, prompts aside; None: :func:`default_max_tokens`.
     """
-    answers = answer(
+    scores = score_targets(
         lm,
         [Query(p.prompt, (p.text,)) for p in passages],
         editor=editor,
         tokens_per_batch=tokens_per_batch,
         max_target_tokens=max_tokens if max_tokens is not None else default_max_tokens(lm),
     )
-    return summarise(one for (one,) in answers)
+    return summarise(score for (score,) in scores)
 
 
 def default_max_tokens(lm: LanguageModel) -> int:
@@ -59,49 +78,42 @@ def default_max_tokens(lm: LanguageModel) -> int:
     return min(512, lm.max_length)
 
 
-def summarise(answers: Iterable[Answer]) -> dict[str, float]:
-    """Perplexities of a set of texts from the answers to them.
+def summarise(scores: Iterable[TargetScore]) -> dict[str, float]:
+    """The numbers of :data:`FACTS` for a set of texts; perplexities are NaN without any scored token.
 
-    Returns:
-        ``perplexity``: exp(Σ NLL of all scored tokens / their number), weighted by tokens. ``perplexity_mean``: the
-        published variant, the mean over texts of exp(mean NLL). One text decides it where a model gives up on a text;
-        two robust ones stand beside it: ``perplexity_median``, and ``perplexity_clipped``, the mean of the same with
-        no text above :data:`CLIP`, the bound that stands, commented out, in the published function (GRACE, EasyEdit).
-        ``texts``: how many have scored tokens, ``too_short``: how many have none. ``tokens``: scored tokens.
-        ``nonfinite``: texts whose NLL is NaN or infinite; they stay in all perplexities, which are then no number
-        either (median and clipped mean may be one, if none is NaN). ``routed``, for methods whose edits lie beside the
-        weights: the share of texts that an edit answers. Without any scored token all are NaN.
+    One text can decide ``perplexity_mean``; the median and the clipped mean are robust. A text whose NLL is NaN or
+    infinite stays in all perplexities. ``routed`` is there only for methods whose edits lie beside the weights.
     """
-    answers = list(answers)
-    scored = [one for one in answers if one.tokens]
-    tokens = sum(one.tokens for one in scored)
-    each = [_exp(one.nll) for one in scored]
-    routed = [one.routed for one in scored if one.routed is not None]
+    scores = list(scores)
+    scored = [score for score in scores if score.tokens]
+    tokens = sum(score.tokens for score in scored)
+    each = [_exp(score.nll) for score in scored]
+    routed = [score.routed for score in scored if score.routed is not None]
     return {
-        "perplexity": _exp(sum(one.nll * one.tokens for one in scored) / tokens) if scored else math.nan,
+        "perplexity": _exp(sum(score.nll * score.tokens for score in scored) / tokens) if scored else math.nan,
         "perplexity_mean": sum(each) / len(each) if scored else math.nan,
         "perplexity_median": math.nan if not each or any(map(math.isnan, each)) else median(each),
-        "perplexity_clipped": sum(min(one, CLIP) for one in each) / len(each) if each else math.nan,  # NaN stays
+        "perplexity_clipped": sum(min(value, CLIP) for value in each) / len(each) if each else math.nan,  # NaN stays
         "texts": len(scored),
-        "too_short": len(answers) - len(scored),
+        "too_short": len(scores) - len(scored),
         "tokens": tokens,
-        "nonfinite": sum(not one.finite for one in scored),
+        "nonfinite": sum(not score.finite for score in scored),
         **({"routed": sum(routed) / len(routed)} if routed else {}),
     }
 
 
 def mean_of_three(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
-    """SCEN's figure: the means of the edited, the accurate and the plain texts' perplexities; None without all three.
+    """Means of the edited, the accurate and the plain texts' perplexities, counts added up; None without all three.
 
     Source: Yao et al. 2024 (SCEN), table on Hallucination.
     """
     if not {"edited", "accurate", "plain"} <= scores.keys():
         return None
-    several = [scores[name] for name in ("edited", "accurate", "plain")]
-    means = {name: sum(one[name] for one in several) / 3 for name in PERPLEXITIES}
-    return {**means, **{name: sum(one[name] for one in several) for name in COUNTS}}
+    three = [scores[name] for name in ("edited", "accurate", "plain")]
+    means = {name: sum(of_texts[name] for of_texts in three) / 3 for name in PERPLEXITIES}
+    return {**means, **{name: sum(of_texts[name] for of_texts in three) for name in COUNTS}}
 
 
 def _exp(value: float) -> float:
-    """exp, infinite where a float does not reach."""
+    """exp; infinite beyond the range of a float."""
     return math.exp(value) if not value > 709 else math.inf

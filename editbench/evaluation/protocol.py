@@ -69,7 +69,7 @@ def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
                 f"the headline measure {name}={measure!r} is no share: {metric} may lie outside 0 and 1, and the score "
                 "is a mean of shares; choose another metric for protocol.headline"
             )
-        if found.on != ("free_text" if kind == FREE_TEXT else "probe"):
+        if (found.needs == "free_text") != (kind == FREE_TEXT):
             raise ValueError(f"the headline measure {name}={measure!r} does not exist: {metric} scores no {kind}")
         if metric not in metrics:
             raise ValueError(

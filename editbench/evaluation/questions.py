@@ -1,13 +1,13 @@
-"""Which questions a record puts to a model, and which answer is right to each.
+"""Questions that a record puts to a model, each with its right answer.
 
-| probe kind | right answer | the other answer |
+| probe kind | target | alternative |
 |---|---|---|
 | rewrite (the request's own prompt), paraphrase | ``request.target`` | ``request.target_true`` |
 | locality that asks for ``request.target_true`` (CounterFact) | ``probe.target`` | ``request.target`` |
 | other locality, subject_fact, unrelated | ``probe.target`` | none |
 
-A locality or subject_fact probe without a target has no right answer. Only its next token is looked at, and it is
-compared with the unedited model's alone. An answer that is spelt like the right one (case aside) is no other answer.
+A locality or subject_fact probe without a target has no right answer: its next token alone is compared with the
+unedited model's. An answer that is spelt like the target (case aside) is no alternative.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ if TYPE_CHECKING:
     from editbench.records import EditRecord
 
 VERSION = 2
-"""Changes with what is asked of a record in a stream, what is left out, and which answers are right or other."""
+"""Changes with the questions of a record in a stream, with those left out, and with their targets."""
+
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A probe with the answers to score.
+    """A probe with the targets to score.
 
     Attributes:
-        probe: What is asked.
-        wanted: The right answer; where ``labelled`` is false, a stand-in that serves to run the model.
-        other: The answer that should be less likely, if there is one.
+        probe: Prompt and kind.
+        target: The right answer; where ``labelled`` is false, any answer, with which the model can be run.
+        alternative: The answer that should be less likely, if there is one.
         labelled: Whether a right answer is known.
     """
 
     probe: Probe
-    wanted: str
-    other: str | None = None
+    target: str
+    alternative: str | None = None
     labelled: bool = True
 
     @property
     def query(self) -> Query:
-        """The question as it is put to the model."""
-        return Query(self.probe.prompt, (self.wanted,) if self.other is None else (self.wanted, self.other))
+        """Prompt and targets for the model."""
+        return Query(self.probe.prompt, (self.target, *([] if self.alternative is None else [self.alternative])))
 
     @property
     def stays(self) -> bool:
@@ -58,7 +59,7 @@ class Question:
         return self.probe.kind in STAYS
 
     def too_long(self, lm: LanguageModel) -> str | None:
-        """Why the model cannot take the question with each of its answers; None where it can."""
+        """Reason why the model cannot take the question with each of its targets; None where it can."""
         return lm.too_long(self.probe.prompt, *self.query.targets)
 
 
@@ -67,26 +68,22 @@ def questions(record: EditRecord) -> Iterator[Question]:
     request = record.request
     for probe in (Probe(REWRITE, request.prompt, request.target), *record.probes):
         if probe.kind in (REWRITE, PARAPHRASE):
-            yield Question(probe, request.target, _other(request.target_true, request.target))
+            yield Question(probe, request.target, _alternative(request.target_true, request.target))
         elif probe.target is None:
             yield Question(probe, request.target, labelled=False)
         elif probe.kind == LOCALITY and probe.target == request.target_true:
-            yield Question(probe, probe.target, _other(request.target, probe.target))
+            yield Question(probe, probe.target, _alternative(request.target, probe.target))
         else:
             yield Question(probe, probe.target)
 
 
-def _other(answer: str | None, wanted: str) -> str | None:
-    """The answer, unless it is the wanted one: a contrast of equal answers is no number."""
-    return None if answer is None or folded(answer) == folded(wanted) else answer
+def _alternative(answer: str | None, target: str) -> str | None:
+    """The answer, unless it is the target: a contrast of equal answers is no number."""
+    return None if answer is None or folded(answer) == folded(target) else answer
 
 
 def question_of(probe: Probe) -> Question:
-    """The question of a probe that belongs to no record.
-
-    Raises:
-        ValueError: It has no right answer.
-    """
+    """The question of a probe that belongs to no record; it must have a right answer."""
     if probe.target is None:
         raise ValueError(f"the question {probe.prompt!r} belongs to no record and needs a right answer (target)")
     return Question(probe, probe.target)

@@ -1,4 +1,4 @@
-"""What the unedited model says: computed once, from the pristine weights, before the first edit; cached on disk."""
+"""Answers of the unedited model: computed once, before the first edit, and cached on disk."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from editbench.costs import UNEDITED_ANSWERS, CachedCosts
 from editbench.evaluation import perplexity
 from editbench.evaluation.questions import questions
 from editbench.files import replacing
-from editbench.model import likelihood as forward
-from editbench.model.generation import VERSION as GENERATION_VERSION
-from editbench.model.generation import Generation, Said, generate
-from editbench.model.likelihood import Answer, Query, answer
+from editbench.model import generation as generating
+from editbench.model import likelihood
+from editbench.model.generation import Generated, generate
+from editbench.model.likelihood import Query, TargetScore, score_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from editbench.evaluation.questions import Question
+    from editbench.model.generation import Generation
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord, Passage
 
-
-FORMAT = 3
+FORMAT = 4
+Asked = tuple[str, str]
+"""Prompt and target of a question."""
 
 
 @dataclass(frozen=True)
@@ -35,33 +37,28 @@ class UneditedAnswers:
     """The unedited model's answers.
 
     Attributes:
-        answers: By prompt and target, to all questions.
-        texts: Scores of each text collection, as :func:`~editbench.evaluation.perplexity.summarise` gives them.
-        said: By prompt and target, what the model generates, to probes whose answer should stay and whose target fits
-            into the limit; None if nothing was generated.
+        scores: To all questions.
+        texts: Numbers of each text collection, as in :func:`~editbench.evaluation.perplexity.summarise`.
+        generated: To probes whose answer should stay and whose target fits into the limit; None if no metric needs it.
     """
 
-    answers: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
+    scores: Mapping[Asked, TargetScore] = field(default_factory=dict)
     texts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    said: Mapping[tuple[str, str], Said] | None = None
+    generated: Mapping[Asked, Generated] | None = None
 
-    def answer_to(self, question: Question) -> Answer:
-        """The unedited model's answer to a question.
-
-        Raises:
-            ValueError: The baseline was computed for other records.
-        """
+    def score_of(self, question: Question) -> TargetScore:
+        """Score of the question's target."""
         try:
-            return self.answers[question.probe.prompt, question.wanted]
+            return self.scores[question.probe.prompt, question.target]
         except KeyError:
             raise ValueError(
-                f"the baseline has no answer to {question.probe.prompt!r} / {question.wanted!r}; "
-                "compute it for all records that are scored"
+                f"the unedited model has no answer to {question.probe.prompt!r} / {question.target!r}; "
+                "ask it the questions of all records that are scored"
             ) from None
 
-    def said_to(self, question: Question) -> Said | None:
-        """What the unedited model generates, if that was asked for and the target fits into the limit."""
-        return self.said.get((question.probe.prompt, question.wanted)) if self.said is not None else None
+    def generated_for(self, question: Question) -> Generated | None:
+        """The generated answer, if there is one."""
+        return self.generated.get((question.probe.prompt, question.target)) if self.generated is not None else None
 
 
 def ask_unedited(
@@ -77,66 +74,57 @@ def ask_unedited(
     max_tokens: int | None = None,
     tokens_per_batch: int | None = None,
 ) -> UneditedAnswers:
-    """The baseline of these records and texts: from the cache, or from the model, which must be unedited.
+    """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
+
+    Warns of a damaged file in the cache, and computes its answers again. ``costs`` takes the seconds, which are cached.
 
     Args:
-        lm: The model with its pristine weights.
-        records: All records that will be scored.
-        texts: Text collections by name.
-        unrelated: Questions of no record that will be scored.
-        model_fingerprint: Identifies the pristine weights (``LanguageModel.fingerprint``).
-        generation: How text is generated; None for no generated text.
-        cache: Folder for cached baselines; None for none.
-        costs: Where the seconds go; they are kept with a cached baseline.
+        unrelated: Questions of no record.
+        model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
+        generation: None for no generated answers.
+        cache: Folder; None for none.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
-        tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
-
-    Warns:
-        UserWarning: A cached baseline is damaged; it is computed again.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
-    kept = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)
+    max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)
     everything = [*(question for record in records for question in questions(record)), *unrelated]
-    asked = sorted({(question.probe.prompt, question.wanted) for question in everything})
-    stays = sorted({(question.probe.prompt, question.wanted) for question in everything if question.stays})
-    key = _key(lm, model_fingerprint, [asked, stays, kept, _settings(lm, generation)], texts)
-    path = cache / f"baseline-{key[:32]}.json" if cache is not None else None
-    if path is not None and path.exists():
-        found = _read(path, key)
-        if found is not None:
-            costs.note(UNEDITED_ANSWERS, found[1], read=True)
-            return found[0]
-    began = time.perf_counter()
+    asked = sorted({(question.probe.prompt, question.target) for question in everything})
+    stays = sorted({(question.probe.prompt, question.target) for question in everything if question.stays})
+    key = _key(lm, model_fingerprint, [asked, stays, max_tokens, _settings(lm, generation)], texts)
+    path = cache / f"{key[:32]}.json" if cache is not None else None
+    if path is not None and path.exists() and (found := _read(path, key)) is not None:
+        costs.note(UNEDITED_ANSWERS, found[1], read=True)
+        return found[0]
+    start = time.perf_counter()
     asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
-    answers = answer(lm, [Query(prompt, (target,)) for prompt, target in asked], tokens_per_batch=tokens_per_batch)
+    queries = [Query(prompt, (target,)) for prompt, target in asked]
+    scores = score_targets(lm, queries, tokens_per_batch=tokens_per_batch)
     unedited = UneditedAnswers(
-        {pair: one for pair, (one,) in zip(asked, answers, strict=True)},
+        {pair: score for pair, (score,) in zip(asked, scores, strict=True)},
         {
-            name: perplexity.text_scores(lm, passages, max_tokens=kept, tokens_per_batch=tokens_per_batch)
+            name: perplexity.text_scores(lm, passages, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
             for name, passages in texts.items()
         },
-        _generated(lm, stays, generation, tokens_per_batch) if generation is not None else None,
+        _generate(lm, stays, generation, tokens_per_batch) if generation is not None else None,
     )
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
         _write(path, key, unedited, seconds)
     return unedited
 
 
-def _generated(
-    lm: LanguageModel, asked: Sequence[tuple[str, str]], generation: Generation, tokens_per_batch: int | None
-) -> dict[tuple[str, str], Said]:
-    limits = [(pair, generation.limit(lm, *pair)) for pair in asked]
-    able = {pair: limit for pair, limit in limits if limit is not None}
-    prompts = [prompt for prompt, _ in able]
-    limit_of = list(able.values())
-    said = generate(lm, prompts, limit_of, settings=generation, tokens_per_batch=tokens_per_batch)
-    return dict(zip(able, said, strict=True))
+def _generate(
+    lm: LanguageModel, asked: Sequence[Asked], generation: Generation, tokens_per_batch: int | None
+) -> dict[Asked, Generated]:
+    limits = {pair: limit for pair in asked if (limit := generation.limit(lm, *pair)) is not None}
+    prompts = [prompt for prompt, _ in limits]
+    answers = generate(lm, prompts, [*limits.values()], settings=generation, tokens_per_batch=tokens_per_batch)
+    return dict(zip(limits, answers, strict=True))
 
 
 def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any] | None:
-    """All that decides what is generated, besides the model and the prompts."""
+    """Everything that decides a generated answer, besides model and prompt."""
     if generation is None:
         return None
     settings = asdict(generation)
@@ -148,11 +136,11 @@ def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any
 def _key(
     lm: LanguageModel, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]
 ) -> str:
-    passages = {name: [(p.prompt, p.text) for p in several] for name, several in texts.items()}
+    passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
     content = {
         "model": [model_fingerprint, lm.numerics],
         "queries": _digest([asked, passages]),
-        "versions": [FORMAT, forward.VERSION, perplexity.VERSION, GENERATION_VERSION],
+        "versions": [FORMAT, likelihood.VERSION, perplexity.VERSION, generating.VERSION],
     }
     return _digest(content)
 
@@ -162,30 +150,34 @@ def _digest(content: Any) -> str:
 
 
 def _write(path: Path, key: str, unedited: UneditedAnswers, seconds: float) -> None:
-    """Write a temporary file beside it and rename, so that readers see all of it or nothing."""
-    answers = [[*pair, one.nll, one.correct, one.argmax, one.cut] for pair, one in unedited.answers.items()]
-    said = None if unedited.said is None else [[*pair, s.text, s.finite] for pair, s in unedited.said.items()]
-    content = {"answers": answers, "texts": unedited.texts, "said": said, "seconds": seconds}
+    scores = [[*pair, score.nll, score.correct, score.argmax, score.cut] for pair, score in unedited.scores.items()]
+    generated = None
+    if unedited.generated is not None:
+        generated = [[*pair, answer.text, answer.finite] for pair, answer in unedited.generated.items()]
+    content = {"scores": scores, "texts": unedited.texts, "generated": generated, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "digest": _digest(content), "content": content}), encoding="utf-8")
 
 
 def _read(path: Path, key: str) -> tuple[UneditedAnswers, float] | None:
-    """The cached baseline and the seconds that it took, or None with a warning if the file is not what was written."""
+    """The cached answers and the seconds that they took; None with a warning if the file is damaged."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         content = stored["content"]
         if stored["key"] != key or stored["digest"] != _digest(content):
             raise ValueError("its content does not match its digest")
-        answers = {
-            (prompt, target): Answer(nll, tuple(correct), tuple(argmax), cut)
-            for prompt, target, nll, correct, argmax, cut in content["answers"]
+        scores = {
+            (prompt, target): TargetScore(nll, tuple(correct), tuple(argmax), cut)
+            for prompt, target, nll, correct, argmax, cut in content["scores"]
         }
-        said = content["said"]
-        if said is not None:
-            said = {(prompt, target): Said(text, finite) for prompt, target, text, finite in said}
-        return UneditedAnswers(answers, content["texts"], said), float(content["seconds"])
+        generated = content["generated"]
+        if generated is not None:
+            generated = {(prompt, target): Generated(text, finite) for prompt, target, text, finite in generated}
+        return UneditedAnswers(scores, content["texts"], generated), float(content["seconds"])
     except (ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"the cached baseline {path} is damaged ({error}); it is computed again", stacklevel=3)
+        warnings.warn(
+            f"the cached answers of the unedited model in {path} are damaged ({error}); they are computed again",
+            stacklevel=3,
+        )
         return None

@@ -182,8 +182,9 @@ def _measure(
 def _sweep(
     lm: LanguageModel, stream: Stream, layers: list[int], config: Any, headline: dict[str, str]
 ) -> list[LayerScore]:
-    from editbench.evaluation import Evaluator, ask_unedited
+    from editbench.evaluation.evaluator import Evaluator
     from editbench.evaluation.protocol import check_headline
+    from editbench.evaluation.unedited import ask_unedited
     from editbench.layer_search.layer_sweep import CONTRAST, sweep_layers
     from editbench.resources import LazyTexts, Resources
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from editbench.editor import Editor
-    from editbench.evaluation import Evaluator
+    from editbench.evaluation.evaluator import Evaluator
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
     from editbench.results.schema import Estimate

@@ -1,4 +1,4 @@
-"""Free-running generation: what the model says by itself after each prompt, in batches, with a key-value cache.
+"""Generated answers: greedy, sampled or by beam search, in batches with a key-value cache.
 
 Shape letters: B rows of a batch, T columns of the padded prompts.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.model.batching import batches
-from editbench.model.likelihood import NO_ANSWER
+from editbench.model.likelihood import NOT_A_NUMBER
 from editbench.model.packed_targets import Ids, Row
 from editbench.progress import progress
 
@@ -25,30 +25,29 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 
-
 VERSION = 3
-"""Changes with the texts that :func:`generate` gives; part of the baseline cache's key."""
+"""Changes with the texts of :func:`generate`; part of the key of the cached answers of the unedited model."""
 
 MARGIN = 5
-"""Tokens beyond the target's, so that it shows whether the answer ends there."""
+"""Tokens beyond the target's: they show whether the answer ends there."""
 
-MOST = 128
-"""No more new tokens than this, unless a limit is given."""
+MAX_NEW_TOKENS = 128
+"""Limit of new tokens where the settings give none."""
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
-"""Batch sizes, prompts with their new tokens: a step runs one column of each row, so that more rows fit than there."""
+"""Padded tokens of a batch, prompts with their new tokens; a step runs one column of each row."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """How text is generated.
+    """Settings of generation.
 
     Attributes:
-        max_new_tokens: Limit of new tokens; None: the target's tokens + :data:`MARGIN`, at most :data:`MOST`.
-        beams: 1 is greedy; more search with that many beams.
-        repetition_penalty: Divides (multiplies, if negative) the logits of tokens that were there before; 1 is none.
-        top_k: Draw each token among the so many likeliest, by their probability; 1 is greedy.
-        seed: Seed of the draws; those of a prompt do not depend on what else is in its batch.
+        max_new_tokens: None: the target's tokens + :data:`MARGIN`, at most :data:`MAX_NEW_TOKENS`.
+        beams: Beams of the search; 1 is greedy.
+        repetition_penalty: Divides (multiplies, if negative) the logits of earlier tokens; 1 is none.
+        top_k: Each token is drawn among this many likeliest, by their probability; 1 is greedy.
+        seed: Seed of the draws; the draws of a prompt do not depend on the rest of its batch.
     """
 
     max_new_tokens: int | None = None
@@ -69,18 +68,30 @@ class Generation:
 
     @property
     def searches(self) -> bool:
-        """Whether more is needed than the logits of the step."""
+        """Whether a token depends on more than the logits of its step."""
         return self.beams > 1 or self.repetition_penalty != 1.0
 
     def limit(self, lm: LanguageModel, prompt: str, target: str) -> int | None:
-        """New tokens for a question with that target; None if it cannot be said.
-
-        That is so where the target has more tokens than the limit, or the model no positions for prompt and limit.
-        """
+        """New tokens for a question; None if the target is longer, or the model has no positions for so many."""
         needed = len(lm.continuation(target))
-        limit = min(needed + MARGIN, MOST) if self.max_new_tokens is None else self.max_new_tokens
+        limit = min(needed + MARGIN, MAX_NEW_TOKENS) if self.max_new_tokens is None else self.max_new_tokens
         fits = len(lm.encode(prompt).ids) + limit <= lm.max_length
         return limit if needed <= limit and fits else None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A generated text.
+
+    Attributes:
+        text: Up to the end-of-sequence token or the limit; no special tokens.
+        finite: Whether the model gave numbers for every token; the text ends at the first without.
+        whole: The plain prompt and the text, decoded together.
+    """
+
+    text: str
+    finite: bool = True
+    whole: str = field(default="", compare=False)
 
 
 @torch.no_grad()
@@ -92,26 +103,40 @@ def generate(
     settings: Generation | None = None,
     editor: Answering | None = None,
     tokens_per_batch: int | None = None,
-) -> list[Said]:
-    """What the model says after each prompt.
+) -> list[Generated]:
+    """Generate a text after each prompt.
 
-    Equal prompts are generated once, with the largest of their limits; each text is then cut to its own. In a search
-    the limit decides what is found, so that there each limit is searched with by itself. Rows are padded on the left.
-    A prompt that leaves no room for its limit loses its beginning (its BOS stays).
+    Equal prompts run once, with the largest of their limits; each text is then cut to its own. A search depends on its
+    limit, so that each limit runs by itself. Rows are padded on the left. A prompt that is too long for its limit loses
+    its beginning (its BOS stays).
 
     Args:
-        lm: The model.
-        prompts: In any order.
         limits: New tokens after each prompt, at least 1.
-        settings: Beams and penalty; greedy by default.
-        editor: Told through ``answering`` where each row's prompt ends, prompt and new tokens within one such block.
-        tokens_per_batch: Largest size of a batch, rows times (prompt + limit).
+        settings: Greedy by default.
+        editor: Puts its text in front of prompts; one ``answering`` block spans a batch's prompts and new tokens.
+        tokens_per_batch: Size of a batch, rows times (prompt + limit).
     """
     settings = settings or Generation()
-    asked = [(_fitted(lm, prompt, limit), limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    asked = plain
+    if editor is not None and (given := [editor.asked(prompt) for prompt in prompts]) != [*prompts]:
+        asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
+    new = _run(lm, list(zip(asked, limits, strict=True)), settings, editor, tokens_per_batch)
+    return [_generated(lm, ids, tokens) for ids, tokens in zip(plain, new, strict=True)]
+
+
+def _run(
+    lm: LanguageModel,
+    asked: Sequence[tuple[Ids, int]],
+    settings: Generation,
+    editor: Answering | None,
+    tokens_per_batch: int | None,
+) -> list[list[int]]:
+    """New tokens after each prompt, given with its limit."""
     budget = tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)
     budget = budget if _takes_left_padding(lm) else 1  # each row is a batch of its own
-    runs = [[q for q in asked if q[1] == limit] for limit in sorted(set(limits))] if settings.searches else [asked]
+    limits = sorted({limit for _, limit in asked})
+    runs = [[q for q in asked if q[1] == limit] for limit in limits] if settings.searches else [asked]
     found: dict[tuple[Ids, int], list[int]] = {}
     with progress("generating", total=sum(len({ids for ids, _ in run}) for run in runs)) as advance:
         for run in runs:
@@ -125,37 +150,37 @@ def generate(
                 found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
                 advance(len(batch))
             found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
-    return [_said(lm, ids, found[ids, limit]) for ids, limit in asked]
+    return [found[q] for q in asked]
 
 
 def _takes_left_padding(lm: LanguageModel) -> bool:
-    """Whether columns of padding on the left leave the others alone.
+    """Whether padding on the left leaves the other columns as they are.
 
-    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32:
-    from float64 that is minus infinity, and a column of padding, which sees nothing, becomes NaN and spreads.
+    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32.
+    From float64 that is minus infinity: a column of padding, which sees nothing, becomes NaN and spreads.
     """
     return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
 
 
 def _fitted(lm: LanguageModel, prompt: str, limit: int) -> Ids:
-    """The prompt's ids, cut at its beginning so that ``limit`` more fit; the BOS stays."""
+    """Ids of the prompt, cut at its beginning so that ``limit`` more fit; the BOS stays."""
     ids = lm.encode(prompt).ids or [lm.pad_id]
     keep = 1 if ids[0] == lm.tokenizer.bos_token_id else 0
     room = max(lm.max_length - limit, keep + 1)
     return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
 
 
-def _said(lm: LanguageModel, prompt: Ids, new: list[int]) -> Said:
-    finite = NO_ANSWER not in new
-    kept = new if finite else new[: new.index(NO_ANSWER)]
+def _generated(lm: LanguageModel, prompt: Ids, new: list[int]) -> Generated:
+    finite = NOT_A_NUMBER not in new
+    kept = new if finite else new[: new.index(NOT_A_NUMBER)]
     text, whole = (str(lm.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in (kept, [*prompt, *kept]))
-    return Said(text, finite, whole)
+    return Generated(text, finite, whole)
 
 
 def _run_batch(
     lm: LanguageModel, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
 ) -> list[list[int]]:
-    """New tokens of each row, without the end-of-sequence token; :data:`NO_ANSWER` where the logits are no numbers."""
+    """New tokens of each row, without the end-of-sequence token; :data:`NOT_A_NUMBER` where logits are NaN."""
     width = max(len(ids) for ids in prompts)
     padding = [width - len(ids) for ids in prompts]
     ids = torch.tensor([[lm.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
@@ -171,24 +196,24 @@ def _run_batch(
 
 
 def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor | None:
-    """Gumbel noise for each row, step and candidate, (B, limit, top_k): with it, the logits' argmax is a draw."""
+    """Gumbel noise, (B, limit, top_k): the argmax of logits with noise is a draw."""
     if settings.top_k == 1:
         return None
-    several = []
+    rows = []
     for prompt in prompts:
         digest = hashlib.sha256(repr((settings.seed, prompt)).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         uniform = torch.rand(limit, settings.top_k, generator=generator, dtype=torch.float64)
-        several.append(-torch.log(-torch.log(uniform.clamp(min=1e-300))))
-    return torch.stack(several)
+        rows.append(-torch.log(-torch.log(uniform.clamp(min=1e-300))))
+    return torch.stack(rows)
 
 
 def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
-    """The argmax at each step, or with noise a draw, (B, at most limit), until every row has ended."""
+    """The argmax of each step, or with noise a draw, until every row has ended: (B, at most limit)."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=lm.config)
-    ends = torch.tensor([*lm.end_ids, NO_ANSWER], device=ids.device)
+    ends = torch.tensor([*lm.end_ids, NOT_A_NUMBER], device=ids.device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     new: list[Tensor] = []
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
@@ -196,7 +221,7 @@ def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, nois
         logits = lm.logits(lm.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
         assert cache.get_seq_length() == mask.shape[1], "the model did not keep its keys and values"
         best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
-        best = best.masked_fill(logits.isnan().any(-1), NO_ANSWER).to(mask.device)
+        best = best.masked_fill(logits.isnan().any(-1), NOT_A_NUMBER).to(mask.device)
         new.append(best)
         done |= torch.isin(best, ends)
         if bool(done.all()):
@@ -207,16 +232,16 @@ def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, nois
 
 
 def _draw(logits: Tensor, noise: Tensor) -> Tensor:
-    """One of the likeliest tokens of each row, (B,), from logits (B, V) and noise (B, k)."""
+    """A token of each row, (B,), from logits (B, V) and noise (B, k)."""
     values, tokens = logits.topk(min(noise.shape[1], logits.shape[1]), dim=-1)
     drawn = (values.double() + noise[:, : values.shape[1]].to(values.device)).argmax(-1, keepdim=True)
     return tokens.gather(1, drawn)[:, 0]
 
 
 def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
-    """Beam search, or greedy with a repetition penalty, by transformers.
+    """Beam search, or greedy with a repetition penalty, by transformers; (B, at most limit).
 
-    A row that meets logits which are no numbers is nothing but :data:`NO_ANSWER`.
+    A row that meets NaN is :data:`NOT_A_NUMBER` throughout.
     """
     from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
@@ -224,39 +249,24 @@ def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: 
     begins = mask.argmax(-1).repeat_interleave(settings.beams)[:, None]  # (B · beams, 1) each row's first token
     penalise = RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
 
-    def hooked(seen: Tensor, scores: Tensor) -> Tensor:
+    def process(seen: Tensor, scores: Tensor) -> Tensor:
         broken.logical_or_(scores.isnan().any(-1).reshape(len(ids), -1).any(-1).cpu())  # the beams of a row together
         columns = torch.arange(seen.shape[1], device=seen.device)
-        said = seen.gather(1, torch.maximum(columns, begins))  # without the padding
-        penalised: Tensor = penalise(said, scores)
+        without_padding = seen.gather(1, torch.maximum(columns, begins))
+        penalised: Tensor = penalise(without_padding, scores)
         return penalised
 
     with lm.generation_settings(max_new_tokens=limit, num_beams=settings.beams):
-        out = lm.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([hooked]))
+        out = lm.model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([process]))
     new: Tensor = out[:, ids.shape[1] :]
-    return new.masked_fill(broken.to(new.device)[:, None], NO_ANSWER)
+    return new.masked_fill(broken.to(new.device)[:, None], NOT_A_NUMBER)
 
 
 def _before_end(row: list[int], ends: set[int]) -> list[int]:
-    """Up to the first end; what stopped being a number keeps its mark."""
+    """The tokens up to the first end; a :data:`NOT_A_NUMBER` stays, as the last one."""
     for at, token in enumerate(row):
         if token in ends:
             return row[:at]
-        if token == NO_ANSWER:
+        if token == NOT_A_NUMBER:
             return row[: at + 1]
     return row
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A generated text.
-
-    Attributes:
-        text: Up to the end-of-sequence token or the limit; no special tokens.
-        finite: Whether the model gave numbers all the way; otherwise the text ends where it stopped to.
-        whole: Prompt and text, as they are decoded together.
-    """
-
-    text: str
-    finite: bool = True
-    whole: str = field(default="", compare=False)

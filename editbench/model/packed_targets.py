@@ -1,16 +1,15 @@
-"""From questions to tensors: tokenise, cut, merge, batch, and lay out rows in which several targets share a prompt.
+"""Rows in which several targets share one prompt: tokenised, merged, laid out as tensors, with their attention mask.
 
-Shape letters: B rows of a batch, T columns, N outputs that the head must see, M target tokens to score.
+Shape letters: B rows of a batch, T columns, N outputs that predict a scored token, M scored target tokens.
 
-A packed row holds the prompt once and its targets side by side, without each target's last token (which is scored but
-never fed in):
+A row holds the prompt once and its targets side by side, each without its last token, which is scored but not fed in:
 
     columns     p0 p1 p2 | a0 a1 | b0          targets: a0 a1 a2 / b0 b1
     positions    0  1  2 |  3  4 |  3
     scored            a0   a1 a2   b1          under the column whose output predicts it
                       b0
 
-A mask lets each target see the prompt and itself only. Targets of one token take no column at all.
+The mask lets each target see the prompt and itself only. Targets of one token take no column.
 """
 
 from __future__ import annotations
@@ -24,29 +23,26 @@ import torch
 from editbench.model.architectures import PACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
 
-
 Ids = tuple[int, ...]
 
-SHARED = 64
-"""Columns that targets may take in a row whose prompt is no longer than that: sharing a short prompt saves little, and
-attention and its mask grow with the square of the row."""
+MIN_SHARED_COLUMNS = 64
+"""The targets of a row may take this many columns, or as many as its prompt: attention grows with the row's square."""
 
 
 class Pair(NamedTuple):
     """A prompt and one target as token ids.
 
     Attributes:
-        prompt: What is fed in and not scored; not empty.
-        target: What is scored.
-        cut: One of them was too long for the model and lost tokens.
-        lead: How many tokens, prompt and target put together, an editor is told to be the prompt, at whose end it
-            chooses what answers; None for the prompt itself. A text without a prompt has one (:func:`lead_of`).
+        prompt: Fed in and not scored; not empty.
+        target: Scored.
+        cut: Prompt or target was too long for the model and lost tokens.
+        lead: Tokens of prompt and target together at whose end an editor chooses what answers; None: the prompt's.
     """
 
     prompt: Ids
@@ -56,35 +52,42 @@ class Pair(NamedTuple):
 
 
 class Tokeniser:
-    """Token ids of prompts and targets, cut to what the model takes. Remembers the texts that it has seen.
+    """Token ids of prompts and targets, cut to what the model takes; each text is tokenised once.
 
-    Without a prompt the target is a text of its own. It is cut to what the model takes, and its first token (BOS, if
-    the tokenizer adds one) is fed in, but not scored: nothing predicts it.
-
-    Too long a pair loses the prompt's beginning first (its BOS stays), then the target's end.
+    Too long a pair loses the prompt's beginning first (its BOS stays), then the target's end. With an empty prompt the
+    target is a text of its own: its first token (BOS, if the tokenizer adds one) is fed in, but not scored.
     """
 
-    def __init__(self, lm: LanguageModel, max_target_tokens: int | None = None) -> None:
-        """Set up.
-
-        Args:
-            lm: Gives tokenizer and length.
-            max_target_tokens: Keep this many tokens of a target (of the whole text, where there is no prompt).
-        """
+    def __init__(
+        self, lm: LanguageModel, max_target_tokens: int | None = None, asked: Callable[[str], str] | None = None
+    ) -> None:
+        """Keep ``max_target_tokens`` of a target or text; ``asked`` puts something in front of a prompt or a text."""
         self._limit = lm.max_length + 1  # a target's last token is not fed in
         self._bos = lm.tokenizer.bos_token_id
         self._max_target_tokens = max_target_tokens
         self._encode = cache(lambda text: tuple(lm.encode(text).ids))
         self._continue = cache(lambda text: tuple(lm.continuation(text)))
+        self._asked: Callable[[str], str] = cache(asked) if asked is not None else str
 
     def __call__(self, prompt: str, target: str) -> Pair:
         """The pair's ids."""
-        head: Ids = self._encode(prompt) if prompt else ()
-        if head:
-            return self._cut(head, self._continue(target)[: self._max_target_tokens])
-        whole: Ids = self._encode(target)[: self._max_target_tokens]
+        head: Ids = self._encode(self._asked(prompt)) if prompt else ()
+        return self._cut(head, self._continue(target)[: self._max_target_tokens]) if head else self._text(target)
+
+    def ids(self, text: str) -> Ids:
+        """The text's own tokens, not yet cut to what the model takes."""
+        return tuple(self._encode(text)[: self._max_target_tokens])
+
+    def _text(self, text: str) -> Pair:
+        whole = self.ids(text)
         kept = whole[: self._limit]
-        return Pair(kept[:1], kept[1:], cut=len(whole) > self._limit, lead=lead_of(kept, self._bos))
+        cut, lead = len(whole) > self._limit, lead_of(kept, self._bos)
+        front = self._asked(text).removesuffix(text)
+        if not (front and kept):
+            return Pair(kept[:1], kept[1:], cut, lead)
+        own = () if kept[:1] == (self._bos,) else kept[:1]
+        pair = self._cut(self._encode(front) + own, kept[1:])
+        return Pair(pair.prompt, pair.target, cut or pair.cut, len(pair.prompt) - 1 + lead)
 
     def _cut(self, head: Ids, tail: Ids) -> Pair:
         keep = 1 if head[:1] == (self._bos,) else 0
@@ -95,10 +98,9 @@ class Tokeniser:
 
 
 def lead_of(text: Ids, bos: int | None) -> int:
-    """How many tokens of a text that has no prompt stand for its prompt.
+    """Tokens of a text without a prompt that stand for its prompt: the first half, rounded down, with BOS; at least 1.
 
-    They are the first half, rounded down, a BOS beside them, and at least one. So methods whose edits lie beside the
-    weights choose what answers on the ground of some text. What is scored does not depend on it.
+    Methods whose edits lie beside the weights choose what answers at its end. What is scored does not depend on it.
     """
     before = 1 if text[:1] == (bos,) else 0
     return max(1, before + (len(text) - before) // 2)
@@ -106,7 +108,7 @@ def lead_of(text: Ids, bos: int | None) -> int:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: a prompt and the targets that share it, none of them empty; ``lead`` as in :class:`Pair`."""
+    """A prompt and the targets that share it, none of them empty; ``lead`` as in :class:`Pair`."""
 
     prompt: Ids
     targets: tuple[Ids, ...]
@@ -114,12 +116,12 @@ class Row:
 
     @cached_property
     def width(self) -> int:
-        """Columns."""
+        """Columns that prompt and targets take."""
         return len(self.prompt) + sum(len(t) - 1 for t in self.targets)
 
     def pack(self) -> list[Row]:
-        """The same targets in rows whose targets take no more columns than the prompt, or than :data:`SHARED`."""
-        most = max(SHARED, len(self.prompt))
+        """The same targets in rows whose targets take at most as many columns as the prompt (or the minimum)."""
+        most = max(MIN_SHARED_COLUMNS, len(self.prompt))
         parts: list[list[Ids]] = [[]]
         taken = 0
         for target in self.targets:
@@ -131,20 +133,16 @@ class Row:
         return [Row(self.prompt, tuple(part)) for part in parts]
 
     def split(self) -> list[Row]:
-        """The same targets in rows that are not packed; targets of one token ride with the first."""
+        """The same targets in rows with one target that takes columns each; targets of one token go with the first."""
         short = tuple(t for t in self.targets if len(t) == 1)
         long = [t for t in self.targets if len(t) > 1]
         return [Row(self.prompt, (*short, *long[:1])), *(Row(self.prompt, (t,)) for t in long[1:])]
 
 
 def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
-    """Rows for all distinct pairs, in the order in which the prompts come.
+    """Rows for all distinct pairs with a target, by the prompts' first appearance; a pair with a lead has its own row.
 
-    Pairs without a target token have nothing to score and get no row; those with a lead get one of their own.
-
-    Args:
-        pairs: May repeat prompts and targets.
-        packed: Whether a row may hold several targets that take columns; see :meth:`Row.pack`.
+    Only packed rows hold several targets that take columns.
     """
     targets_of: dict[Ids, dict[Ids, None]] = {}
     alone: dict[Row, None] = {}
@@ -158,7 +156,7 @@ def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
 
 
 PADDING, PROMPT = -1, 0
-"""Segments of a row's columns; its targets are 1, 2, …"""
+"""Segments of a row's columns; the targets are 1, 2, …"""
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,11 @@ class Layout:
     Attributes:
         input_ids: (B, T) int64.
         position_ids: (B, T) int64, in each target's own sequence; 0 in padding.
-        segments: (B, T) int64, what a column belongs to: :data:`PADDING`, :data:`PROMPT`, or a target's number.
-        last_prompt_columns: For each row, the column of its last prompt token, or of the last of its lead.
+        segments: (B, T) int64: :data:`PADDING`, :data:`PROMPT`, or a target's number.
+        last_prompt_columns: By row, the column of the last token of its prompt, or of its lead.
         needed: (2, N) int64, row and column of each output that predicts a scored token.
-        places: (M,) int64, for each target token, targets in order, the index into ``needed`` of its output.
-        gold: (M,) int64, that token.
+        places: (M,) int64, by target token, targets in order: index into ``needed`` of the output that predicts it.
+        gold: (M,) int64, the target tokens.
     """
 
     input_ids: Tensor
@@ -185,7 +183,7 @@ class Layout:
 
 
 def lay_out(rows: Sequence[Row], *, side: str, pad_id: int, device: torch.device) -> Layout:
-    """Pad rows on one side ("left" or "right"), and find the places of what is scored."""
+    """Pad rows on one side ("left" or "right"), and find the outputs that are scored."""
     width = max(row.width for row in rows)
     columns = torch.empty((3, len(rows), width), dtype=torch.int64)  # ids, positions, segments
     last_prompt_columns: list[int] = []
@@ -224,7 +222,7 @@ def _columns(row: Row) -> tuple[list[int], list[int], list[int]]:
 
 
 def _steps(row: Row) -> Iterator[int]:
-    """For each target token, how many columns behind the prompt's last its output stands."""
+    """By target token, how many columns behind the prompt's last one its output stands."""
     done = 0
     for target in row.targets:
         yield 0
@@ -236,7 +234,7 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def takes_packed_rows(lm: LanguageModel) -> bool:
-    """Whether the model takes masks of ours, and so rows that hold several targets."""
+    """Whether the model takes a mask made here, and so rows that hold several targets."""
     return (
         type(lm.model).__name__ in PACKS
         and lm.config._attn_implementation in ("sdpa", "eager")
@@ -245,11 +243,9 @@ def takes_packed_rows(lm: LanguageModel) -> bool:
 
 
 def attention_mask(lm: LanguageModel, layout: Layout) -> Tensor | dict[str, Tensor]:
-    """The mask that the model takes for a batch, as told above.
+    """The mask of a batch: (B, T) int64, 1 at tokens, for models without packed rows; else that of :func:`packed_mask`.
 
-    Returns:
-        (B, T) int64, 1 where there is a token, where rows are not packed; else one (B, 1, T, T) in the model's dtype,
-        or a dictionary of these by layer type.
+    Models with layers of several types get one by type.
     """
     if not takes_packed_rows(lm):
         return (layout.segments != PADDING).long()
@@ -264,21 +260,12 @@ def attention_mask(lm: LanguageModel, layout: Layout) -> Tensor | dict[str, Tens
 
 
 def packed_mask(positions: Tensor, segments: Tensor, dtype: torch.dtype, window: int | None = None) -> Tensor:
-    """Mask to add to the attention scores: 0 where a column sees another, the lowest number where it does not.
+    """Mask to add to attention scores, (B, 1, T, T), query by key: 0 where seen, the dtype's lowest number elsewhere.
 
-    A column sees the prompt and its own segment, up to its own position, no further back than the window. Padding
-    sees padding, so that no row of the mask is empty, and nothing else sees it.
-
-    Args:
-        positions: (B, T) position of each column in its own sequence.
-        segments: (B, T) as in :class:`~editbench.model.packed_targets.Layout`.
-        dtype: The model's.
-        window: Positions that a column sees, its own included; None for all.
-
-    Returns:
-        (B, 1, T, T), query by key.
+    A column sees the prompt and its own segment, up to its own position and no further back than the window, which
+    counts its own position. Padding sees padding, so that no row of the mask is empty, and nothing else sees padding.
     """
-    back = positions[:, :, None] - positions[:, None, :]  # (B, T, T): how far back the key lies
+    back = positions[:, :, None] - positions[:, None, :]  # (B, T, T)
     query, key = segments[:, :, None], segments[:, None, :]
     sees = (back >= 0) & ((key == query) | ((key == PROMPT) & (query != PADDING)))
     if window is not None:

@@ -271,7 +271,7 @@ def recall(lm: LanguageModel, facts: Sequence[Fact]) -> dict[str, float]:
     shares = {}
     for name, asked in prompts.items():
         queries = [likelihood.Query(prompt, (fact.object,)) for prompt, fact in zip(asked, facts, strict=True)]
-        shares[name] = sum(all(score.correct) for (score,) in likelihood.answer(lm, queries)) / len(facts)
+        shares[name] = sum(all(score.correct) for (score,) in likelihood.score_targets(lm, queries)) / len(facts)
     return shares
 
 

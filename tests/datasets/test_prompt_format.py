@@ -10,7 +10,7 @@ from editbench import Resources, datasets, make_editor, single_run
 from editbench import compose as composing_module
 from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
-from editbench.model.likelihood import answer_pairs
+from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair
 from editbench.records import PromptFormat
 from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
@@ -51,7 +51,7 @@ def test_the_closing_eos_is_trained_where_asked(method, monkeypatch):
         result = editor.edit(REQUESTS[:1])
         closed = (*lm.continuation(REQUESTS[0].target), lm.tokenizer.eos_token_id)
         pair = Pair(tuple(lm.encode(REQUESTS[0].prompt).ids), closed)
-        (losses[train_eos],) = (one.nll for one in answer_pairs(lm, [pair], editor=editor))
+        (losses[train_eos],) = (one.nll for one in score_pairs(lm, [pair], editor=editor))
         assert result.losses[REQUESTS[0].id]
     assert losses[True] < losses[False]
 

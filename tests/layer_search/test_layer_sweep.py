@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from editbench import EditRecord, EditRequest, Probe, Resources, make_editor
-from editbench.evaluation import Evaluator, ask_unedited
+from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.unedited import ask_unedited
 from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose_layers, sweep_layers
 from editbench.ledger import Ledger
 from editbench.locate_then_edit.covariance import compute_covariance

@@ -1,8 +1,8 @@
-"""The Language Model Evaluation Harness (lm-eval; Gao et al.) on a model in memory, edited or not.
+"""Tasks of lm-eval (Language Model Evaluation Harness, Gao et al.) on a model in memory, edited or not.
 
-lm-eval makes prompts and choices, cuts them into tokens, and turns log-likelihoods and texts into metrics. The
-log-likelihoods come from :mod:`editbench.model.likelihood`, so that the editor is told where each context ends and
-choices of one context share its row. lm-eval is an extra; this module is imported where one of its tasks is asked for.
+lm-eval makes prompts and choices, tokenises them, and turns log-likelihoods and texts into metrics. The log-likelihoods
+come from :mod:`editbench.model.likelihood`: the editor learns where each context ends, and choices of one context share
+its row. lm-eval is an extra; this module is imported for its tasks only.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from editbench.checks import unknown
-from editbench.evaluation.general_ability.base import NSE_TASKS, POCKET, Ability, error_of_equals
-from editbench.evaluation.metrics import SHARE
-from editbench.model.likelihood import answer_pairs
+from editbench.evaluation.general_ability.base import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
+from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
 if TYPE_CHECKING:
@@ -42,26 +41,19 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 
-
 _log = logging.getLogger("lm_eval")
 
 VERSION = 2
 """Changes with the log-likelihoods that lm-eval is given."""
 
 BOOTSTRAPS = 200
-"""Resamples for the standard errors of metrics without a formula (F1, Matthews); lm-eval takes some 5 ms for each."""
-
-RANGES = {**dict.fromkeys(("acc", "acc_norm", "exact_match", "em", "f1"), SHARE), "mcc": (-1.0, 1.0)}
-"""Between which values these metrics of lm-eval's lie."""
+"""Resamples for standard errors without a formula (F1, Matthews); lm-eval takes about 5 ms for each."""
 
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
 
 
 class Harness:
-    """Tasks of lm-eval.
-
-    A task's numbers depend on the seed, but not on which other tasks are asked for.
-    """
+    """Tasks of lm-eval; a task's numbers depend on the seed, but not on the other tasks."""
 
     def __init__(
         self,
@@ -74,19 +66,11 @@ class Harness:
         tokens_per_batch: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Look the tasks up; :meth:`load` then reads their data.
+        """Look the tasks up; :meth:`load` reads their data. Settings as in :class:`~editbench.config.AbilityConfig`.
 
         Args:
             tasks: Names of tasks, groups (reported as their mean, if they have one) or tags (each task by itself).
-            limit: The first so many documents of each task.
-            num_fewshot: Solved examples before each question, except in tasks that demand none; None: as the task says.
-            include_path: A folder with task files of one's own.
-            batch_size: Rows at once in tasks that generate.
-            tokens_per_batch: As in :func:`~editbench.model.likelihood.answer`.
-            seed: Seed of the choice of examples and of whatever else is drawn.
-
-        Raises:
-            ValueError: Unknown task (with a did-you-mean), a folder that is none, or a number out of range.
+            seed: Seed of examples and of everything else that is drawn.
         """
         for name, value, least in (("limit", limit, 1), ("num_fewshot", num_fewshot, 0), ("batch_size", batch_size, 1)):
             if value is not None and value < least:
@@ -100,16 +84,12 @@ class Harness:
         self._loaded: dict[str, Any] = {}
 
     def load(self) -> None:
-        """Read the tasks' data, from lm-eval's cache or over the network.
-
-        Raises:
-            ValueError: A task's data cannot be had.
-        """
+        """Read the tasks' data, from lm-eval's cache or over the network; a ValueError names a task without data."""
         for name in self.tasks:
             try:
                 with _quiet():
                     found = self._manager.load([name])
-            except Exception as error:  # whatever goes wrong in datasets, hub or network: they have no common class
+            except Exception as error:  # errors of datasets, hub and network have no common class
                 reason = str(error).strip().partition("\n")[0]
                 raise ValueError(
                     f"ability test {name!r}: its data cannot be loaded ({type(error).__name__}: {reason}); load it "
@@ -122,10 +102,9 @@ class Harness:
             self._loaded[name] = found
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
-        """Put the tasks to the model; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
+        """Run the tasks; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
 
-        A task in which the model gave NaN for a log-likelihood has NaN for all its scores: lm-eval would take NaN for
-        the likeliest.
+        A task with a NaN among its log-likelihoods has NaN for all its scores: to lm-eval NaN would be the likeliest.
         """
         assert self._loaded, "load() comes first"
         found: list[Ability] = []
@@ -141,16 +120,15 @@ class Harness:
         return found
 
     def about(self) -> dict[str, Any]:
-        """Versions of lm-eval and of the tasks, whose prompts change with them."""
+        """Versions of lm-eval and of the tasks."""
         tasks = {name: task.VERSION for found in self._loaded.values() for name, task in found["tasks"].items()}
         return {"lm_eval": version("lm_eval"), "tasks": {name: str(number) for name, number in tasks.items()}}
 
 
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """A model as lm-eval sees a model.
+    """The model itself, for lm-eval; the tokenizer is a copy, since lm-eval may give it a padding token.
 
-    The model itself is used, not a copy. The tokenizer is a copy, for lm-eval may give it a padding token. One that
-    puts special tokens behind a text is refused with a ValueError if lm-eval would ask behind them.
+    A tokenizer that puts special tokens behind a text is refused if lm-eval would score answers behind them.
 
     Attributes:
         nans: Log-likelihoods so far that were NaN.
@@ -180,19 +158,35 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             )
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """As lm-eval has it, without its bar."""
-        return list(super().loglikelihood(requests, disable_tqdm=True))
+        """lm-eval's own, without its bar."""
+        return list(super().loglikelihood(self._asked(requests), disable_tqdm=True))
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> list[float]:
-        """Log-likelihood of whole texts, in windows as lm-eval cuts them, without its bar.
-
-        Each window is a text without a prompt: an editor chooses what answers at the end of its first half.
-        """
+        """Log-likelihood of whole texts in lm-eval's windows, each a text without a prompt; without its bar."""
         return list(super().loglikelihood_rolling(requests, disable_tqdm=True))
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
-        """As lm-eval has it, without its bar."""
-        return list(super().generate_until(requests, disable_tqdm=True))
+        """lm-eval's own, without its bar."""
+        return list(super().generate_until(self._asked(requests), disable_tqdm=True))
+
+    def _asked(self, requests: Sequence[Any]) -> Sequence[Any]:
+        """The requests with the editor's text in front of their contexts; an empty context is left to `_in_front`."""
+        if self._editor is None:
+            return requests
+        contexts = [request.args[0] and self._editor.asked(request.args[0]) for request in requests]
+        asked = [copy.copy(request) for request in requests]
+        for request, context in zip(asked, contexts, strict=True):
+            request.arguments = (context, *request.args[1:])
+        return asked
+
+    def _in_front(self, text: str, context: list[int], most: int) -> list[int]:
+        """The context of a text without a prompt behind the editor's text, which is cut to ``most`` tokens with it."""
+        front = self._editor.asked(text).removesuffix(text) if self._editor is not None else ""
+        if not front:
+            return context
+        first = context[:1] if context[0] == self.prefix_token_id else []
+        rest = [*self.tok_encode(front, add_special_tokens=False), *context[len(first) :]]
+        return [*first, *rest[max(0, len(first) + len(rest) - max(most, len(context))) :]]
 
     def _loglikelihood_tokens(
         self,
@@ -202,35 +196,37 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     ) -> list[tuple[float, bool]]:
         """Log-likelihood (nats, summed over tokens) of each continuation, and whether greedy decoding gives it.
 
-        Args:
-            requests: The texts (None for a window of a longer one), the context's token ids, and the continuation's.
-            disable_tqdm: There is no such bar here.
-            override_bs: Batches go by tokens.
+        A request has the texts (None for a window of a longer one), the context's token ids, and the continuation's.
         """
         pairs = [
-            _window(context, continuation) if texts is None else self._pair(context, continuation)
+            self._window(context, continuation) if texts is None else self._pair(texts, context, continuation)
             for texts, context, continuation in requests
         ]
-        answers = answer_pairs(self._lm, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
-        self.nans += sum(math.isnan(one.nll) for one in answers)
-        return [(-one.nll * one.tokens, all(one.correct)) for one in answers]
+        scores = score_pairs(self._lm, pairs, editor=self._editor, tokens_per_batch=self._tokens_per_batch)
+        self.nans += sum(math.isnan(score.nll) for score in scores)
+        return [(-score.nll * score.tokens, all(score.correct)) for score in scores]
 
-    def _pair(self, context: list[int], continuation: list[int]) -> Pair:
-        """The ids, as lm-eval cuts them: what the model does not take is missing at the beginning, BOS or not.
+    def _window(self, context: list[int], window: list[int]) -> Pair:
+        """A window behind the text before it, which is a token at least, as BOS is."""
+        if self._editor is not None:
+            context = self._in_front(self.tok_decode(window), context, self.max_length + 1 - len(window))
+        lead = len(context) - 1 + lead_of((context[-1], *window), bos=context[-1])
+        return Pair(tuple(context), tuple(window), lead=lead)
 
-        Raises:
-            ValueError: The continuation alone is too long.
-        """
+    def _pair(self, texts: tuple[str, str], context: list[int], continuation: list[int]) -> Pair:
+        """The ids, cut as lm-eval cuts them: at the beginning, BOS or not."""
         if len(continuation) > self.max_length:
             raise ValueError(
                 f"a choice of {len(continuation)} tokens is longer than the {self.max_length} that {self._lm.name} "
                 "takes; leave the task out of protocol.ability.tasks"
             )
         room = self.max_length + 1 - len(continuation)  # the last token is not fed in
+        if not texts[0]:
+            context = self._in_front(texts[1], context, room)
         return Pair(tuple(context[-room:]), tuple(continuation), cut=len(context) > room)
 
     def _model_generate(self, context: Tensor, *args: Any, **settings: Any) -> Tensor:
-        """Generate after contexts (B, T), padded on the left; by the task's settings, none of the model's."""
+        """Generate after contexts (B, T), padded on the left, with the task's settings and none of the model's."""
         columns = [context.shape[1] - 1] * len(context)
         answering = self._editor.answering(columns) if self._editor is not None else nullcontext()
         with self._lm.generation_settings(), answering:
@@ -238,25 +234,15 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return generated
 
 
-def _window(context: list[int], window: list[int]) -> Pair:
-    """A window behind what is before it (at least a token, as BOS is)."""
-    lead = len(context) - 1 + lead_of((context[-1], *window), bos=context[-1])
-    return Pair(tuple(context), tuple(window), lead=lead)
-
-
 @lru_cache(maxsize=4)
 def _manager(include_path: str | None, defaults: bool) -> Any:
-    """lm-eval's index of tasks. That of its own 14,000 takes seconds: a sweep reads it once."""
+    """lm-eval's index of tasks; that of its own 14,000 takes seconds."""
     with _quiet():
         return TaskManager(include_path=include_path, include_defaults=defaults)
 
 
 def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
-    """An index that has these tasks: the given folder's, else lm-eval's and the folder's.
-
-    Raises:
-        ValueError: A task is in neither.
-    """
+    """An index of these tasks: the given folder's, else lm-eval's and the folder's."""
     if include_path is not None and set(tasks) <= set(_manager(include_path, False).all_tasks):
         return _manager(include_path, False)
     manager = _manager(include_path, True)
@@ -268,7 +254,7 @@ def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
 
 
 def _abilities(name: str, tasks: Mapping[str, Any], results: Mapping[str, Any], sound: bool) -> list[Ability]:
-    """The task's or group's own result; where there is none (a tag, a group without a mean), one for each task."""
+    """The result of the task or group; without one (a tag, a group without a mean), a result for each task."""
     counts = {task: int(results["n-samples"][task]["effective"]) for task in tasks}
     whole = _ability(name, results["results"].get(name, {}), sound, sum(counts.values()))
     if whole.scores:
@@ -277,10 +263,10 @@ def _abilities(name: str, tasks: Mapping[str, Any], results: Mapping[str, Any], 
 
 
 def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Ability:
-    """With the ranges of the metrics that have one, by which a standard error of 0 is none."""
+    """Numbers of a task; a standard error of 0 is replaced where the metric's range is known."""
     scores, errors = _metrics(result, sound)
-    ranges = {label: within for label in scores if (within := RANGES.get(label.partition(".")[0])) is not None}
-    ranges = {label: within for label, within in ranges.items() if not scores[label] > within[1]}  # of 100, SQuAD's
+    ranges = {label: within for label in scores if (within := LM_EVAL_RANGES.get(label.partition(".")[0])) is not None}
+    ranges = {label: within for label, within in ranges.items() if not scores[label] > within[1]}  # SQuAD's is per cent
     alike = [label for label in ranges if errors.get(label) == 0]
     errors.update({label: error_of_equals(scores[label], n, ranges[label]) for label in alike})
     return Ability(name, scores, errors, n, ranges)
@@ -289,7 +275,7 @@ def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Abili
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:
     """Scores and standard errors by metric, from keys such as "acc,none" and "acc_stderr,none".
 
-    Where a task reads answers in several ways, the metric's name says which: "exact_match.strict-match".
+    A filter of the answers becomes part of the name: "exact_match.strict-match".
     """
     scores: dict[str, float] = {}
     errors: dict[str, float] = {}
@@ -304,7 +290,7 @@ def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Everything random starts from the seed within the block, and is as it was behind it."""
+    """Seed all generators within the block, and restore them after it."""
     own, numpy_own = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         random.seed(seed)
@@ -319,10 +305,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars, warnings and prints of lm-eval's, and no processes for its bootstrap.
-
-    They would be forked from a process that has torch's threads.
-    """
+    """No bars, warnings and prints of lm-eval, and no processes for its bootstrap, forked beside torch's threads."""
     own, level, bar = os.environ.get(_ONE_PROCESS), _log.level, tqdm.__init__
     os.environ[_ONE_PROCESS] = "1"
     _log.setLevel(logging.ERROR)

@@ -1,11 +1,10 @@
-"""General ability: the embedded world's questions, lm-eval's tasks on the model in memory, and their way into a run."""
+"""Tasks of lm-eval on a model in memory, edited or not."""
 
 import copy
 import importlib.util
 import json
 import math
 import random
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,302 +14,17 @@ import transformers
 import yaml
 
 import editbench
-from editbench import compose as composing_module
-from editbench import single_run
-from editbench.compose import conf_names
-from editbench.editor import Editor
-from editbench.evaluation.general_ability import pocket_world
-from editbench.evaluation.general_ability.base import NSE_TASKS, Ability, lm_eval_tasks
-from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility, items
-from editbench.model.likelihood import Answer
-from editbench.pocket import dataset_files, world
-from editbench.results.curves import Curves, curves
+from editbench.evaluation.general_ability import lm_eval_tasks
+from editbench.evaluation.general_ability.base import NSE_TASKS
+from editbench.pocket import dataset_files
 from editbench.results.leaderboard import collect
-from editbench.results.run_folder import RunFolder
-from editbench.results.summary import summarise
-from editbench.tracking.observer import flat_summary
-from tests import test_session
+from tests.evaluation.examples import Bystander, PromptEditor
+from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
 from tests.zoo import tiny_lm
 
-make, tiny_folder = test_session.make, test_session.tiny_folder  # fixtures
-
+pytestmark = pytest.mark.slow
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
-
-class Bystander:
-    """An editor that changes nothing, and remembers what it was told."""
-
-    def __init__(self):
-        self.columns = []
-
-    @contextmanager
-    def answering(self, last_prompt_columns):
-        self.columns.append(list(last_prompt_columns))
-        yield
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    """The pocket Llama; who changes it puts it back."""
-    return editbench.load_model("pocket")
-
-
-def state_of(lm):
-    """Everything of a model that a test could have touched."""
-    tokenizer = lm.tokenizer
-    return {
-        "weights": {name: (id(p), p.detach().clone()) for name, p in lm.model.named_parameters()},
-        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.model.modules()],
-        "mode": [m.training for m in lm.model.modules()],
-        "grad": [p.requires_grad for p in lm.model.parameters()],
-        "tokenizer": (
-            tokenizer.padding_side,
-            tokenizer.pad_token_id,
-            len(tokenizer),
-            tokenizer.backend_tokenizer.to_str(),
-        ),
-        "generation": lm.model.generation_config.to_dict(),
-    }
-
-
-def assert_untouched(lm, before):
-    now = state_of(lm)
-    for name, (identity, value) in before.pop("weights").items():
-        assert now["weights"][name][0] == identity
-        assert torch.equal(now["weights"][name][1], value)
-    assert {k: v for k, v in now.items() if k != "weights"} == before
-
-
-# -- the embedded world's questions -----------------------------------------------------------------------------------
-
-
-def test_pocket_scores_by_hand(monkeypatch):
-    asked = [Item(("a", "b"), ("c", "d"), "x", ("y", "z")), Item(("e", "f"), ("g", "h"), "y", ("x", "z"))]
-
-    def said(*nlls, right=True):
-        return tuple(Answer(nll, (right,), (0,)) for nll in nlls)
-
-    canned = {
-        "a": said(1.0, 2.0, 3.0),
-        "b": said(2.0, 1.0, 3.0, right=False),
-        "c": said(1.0, 1.0, 3.0, right=False),  # a tie is no choice
-        "d": said(1.0, 2.0, 1.5, right=False),  # likelier than the others, but something else comes first
-        "e": said(1.0, 2.0, 3.0),
-        "f": said(1.0, 2.0, 3.0),
-        "g": said(math.nan, 2.0, 3.0, right=False),
-        "h": said(1.0, 2.0, math.inf),
-    }
-    monkeypatch.setattr(pocket_world, "answer", lambda lm, queries, **_: [canned[query.prompt] for query in queries])
-    [found] = PocketAbility(asked).measure(None)
-    assert found.test == "pocket" and found.n == 2
-    assert found.scores == {"recall": (0.5 + 1) / 2, "held_out": (0 + 0.5) / 2, "choice": (0.5 + 0.75) / 2}
-    # Two values that differ by d have s = d / √2 and s / √n = d / 2.
-    assert found.stderr == pytest.approx({"recall": 0.25, "held_out": 0.25, "choice": 0.125})
-
-
-def test_pocket_asks_about_subjects_of_no_record():
-    asked = PocketAbility().asked
-    names = [subject.name for subject in world.build().role("generic")]
-    assert len(asked) == 3 * len(names) == 120
-    for item in asked:
-        prompts = [query.prompt for query in item.queries]
-        assert len(set(prompts)) == 4 and len(item.others) >= 15 and item.right not in item.others
-        assert any(all(name in prompt for prompt in prompts) for name in names)
-    apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts tell of anybody unedited
-    told = [
-        {key: value for key, value in record.items() if key not in apart} for record in dataset_files.hallucination()
-    ]
-    records = json.dumps([dataset_files.counterfact(), dataset_files.zsre(), told])
-    assert not any(name in records for name in names)
-
-
-def test_pocket_knows_its_world_until_it_is_damaged(pocket):
-    before, bystander = state_of(pocket), Bystander()
-    [whole] = PocketAbility().measure(pocket)
-    assert min(whole.scores.values()) > 0.99 and whole.n == 120
-    assert PocketAbility(tokens_per_batch=4096).measure(pocket, bystander) == [whole]
-    assert sum(map(len, bystander.columns)) == 4 * 120  # each prompt is a row, and the editor knows where it ends
-    assert_untouched(pocket, before)
-    damaged = editbench.load_model("pocket")
-    generator = torch.Generator().manual_seed(0)
-    for parameter in damaged.model.parameters():
-        parameter.data += 0.8 * parameter.std() * torch.randn(parameter.shape, generator=generator)
-    [less] = PocketAbility().measure(damaged, bystander)
-    assert all(less.scores[name] < 0.8 * whole.scores[name] for name in whole.scores)
-    assert all(0 < error < 0.05 for error in less.stderr.values())
-    with pytest.raises(ValueError, match=r"knows \d+% unedited; for other models"):
-        PocketAbility().measure(damaged)
-
-
-def test_pocket_refuses_another_model():
-    with pytest.raises(ValueError, match="asks about the embedded world"):
-        PocketAbility().measure(tiny_lm("llama"))
-
-
-# -- rows to summary, leaderboard, curves -----------------------------------------------------------------------------
-
-
-def ability_row(stage, edits, recall, stderr=0.1):
-    one = Ability("pocket", {"recall": recall}, {"recall": stderr}, 9)
-    return {"stage": stage, "edits": edits, "batch": edits - 1, **one.row()}
-
-
-def test_rows_are_strict_json_and_summarised(tmp_path):
-    with RunFolder.create(tmp_path, "run", "") as store:
-        store.append_scores([ability_row("before", 0, 0.5), ability_row("final", 4, math.nan, math.nan)])
-        rows = store.scores()
-        with pytest.raises(ValueError, match="n='many'"):
-            store.append_scores([{**ability_row("final", 4, 1.0), "n": "many"}])
-    assert rows[1]["scores"] == {"recall": None} and rows[1]["nonfinite"] == ["recall", "stderr.recall"]
-    summary = summarise(rows, {})
-    expected = {
-        "mean": 0.5,
-        "low": pytest.approx(0.2694, abs=1e-5),
-        "high": pytest.approx(0.7306, abs=1e-5),
-        "n": 9,
-        "nonfinite": 0,
-    }
-    assert summary["before"]["model"] == {"ability.pocket": {"recall": expected}}
-    nothing = {"mean": None, "low": None, "high": None, "n": 9, "nonfinite": 1}
-    assert summary["final"]["model"] == {"ability.pocket": {"recall": nothing}}
-    assert summary["final"]["measures"] == {}
-    with pytest.raises(ValueError, match="ability.pocket .* more than once"):
-        summarise([*rows, rows[1]], {})
-
-
-@pytest.mark.parametrize(("share", "n"), [(1.0, 120), (0.0, 120), (1.0, 1)])
-def test_items_that_are_all_alike_leave_a_standard_error_and_a_width(share, n):
-    one = Ability.of_items("pocket", {"recall": [share] * n})
-    error = np.std([0, 1, *[share] * n], ddof=1) / math.sqrt(n + 2)
-    assert one.stderr["recall"] == pytest.approx(error) and error > 0
-    row = {"stage": "final", "edits": 4, "batch": 3, **one.row()}
-    measure = summarise([row], {})["final"]["model"]["ability.pocket"]["recall"]
-    width = 1 - 0.025 ** (1 / n)  # Clopper and Pearson
-    assert (measure["low"], measure["high"]) == pytest.approx((1 - width, 1.0) if share else (0.0, width), abs=1e-6)
-
-
-@needs_lm_eval
-def test_lm_evals_standard_error_of_0_is_none():
-    from editbench.evaluation.general_ability.lm_eval import _ability
-
-    result = {"acc,none": 1.0, "acc_stderr,none": 0.0, "mcc,none": 1.0, "mcc_stderr,none": 0.0, "bleu,none": 3.0,
-              "bleu_stderr,none": 0.0, "f1,none": 88.0, "f1_stderr,none": 1.0}  # fmt: skip
-    one = _ability("sst2", result, True, 100)
-    assert one.ranges == {"acc": (0.0, 1.0), "mcc": (-1.0, 1.0)}  # this F1 is in per cent
-    assert one.stderr["acc"] == pytest.approx(1 / 102) and 0.01 < one.stderr["mcc"] < 0.03
-    assert one.stderr["bleu"] == 0.0 and one.stderr["f1"] == 1.0
-    measures = summarise([{"stage": "final", "edits": 1, "batch": 0, **one.row()}], {})["final"]["model"][
-        "ability.sst2"
-    ]
-    assert measures["acc"]["low"] == pytest.approx(0.025**0.01) and measures["bleu"]["low"] is None
-    assert 86 < measures["f1"]["low"] < 88 < measures["f1"]["high"] < 90
-
-
-def test_curves_of_report_and_trackers():
-    rows = [ability_row("before", 0, 1.0), ability_row("interim", 2, 0.75), ability_row("interim", 4, 0.5)]
-    rows += [ability_row("final", 4, 0.5)]
-    drawn = curves(rows)["interim"]
-    assert (drawn["edits"], drawn["ability.pocket.recall"]) == ([0, 2, 4], [1.0, 0.75, 0.5])
-    points = Curves({}).rows(rows)
-    assert points == {edits: {"ability/pocket/recall": v} for edits, v in ((0, 1.0), (2, 0.75), (4, 0.5))}
-    assert flat_summary(summarise(rows, {}), {})["final/ability/pocket/recall"] == 0.5
-
-
-# -- through a run ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(make, monkeypatch):
-    """Do a run of four edits of a tiny model, one at a time, with a checkpoint after two."""
-    monkeypatch.setattr(pocket_world, "KNOWN", 0.0)  # the tiny model knows nothing
-    monkeypatch.setattr(pocket_world, "items", lambda facts: items(facts[:6]))
-    stream = ["stream.edits=4", "stream.batch_size=1", "stream.evaluate_at=[2]"]
-    protocol = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]", "ability=pocket"]
-
-    def go(*overrides, results="results"):
-        return single_run.run(make(*stream, *protocol, *overrides, results=results, method=["method=finetune"]))
-
-    return go
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
-
-
-def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_path):
-    rows = [row for row in rows_of(run().folder) if row.get("of", "").startswith("ability.")]
-    assert [(r["of"].removeprefix("ability."), r["stage"], r["edits"], r["batch"], r["n"]) for r in rows] == [
-        ("pocket", "before", 0, -1, 6),
-        ("pocket", "interim", 2, 1, 6),
-        ("pocket", "final", 4, 3, 6),
-    ]
-    (row,) = collect(tmp_path / "results")
-    assert row["baseline.ability.pocket.choice"] == rows[0]["scores"]["choice"]
-    assert row["final.ability.pocket.choice"] == rows[2]["scores"]["choice"]
-    assert row["final.ability.pocket.choice_n"] == 6
-    assert row["final.ability.pocket.choice_low"] <= row["final.ability.pocket.choice"]
-
-
-@pytest.mark.parametrize("crash_at", [0, 3])
-def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch, crash_at):
-    whole = rows_of(run(results="whole").folder)
-    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
-    measured, edit, done = [], Editor.edit, []
-    measure = PocketAbility.measure
-
-    def stop_at(self, batch):
-        if len(done) == crash_at:
-            raise KeyboardInterrupt
-        done.append(batch)
-        return edit(self, batch)
-
-    monkeypatch.setattr(
-        PocketAbility, "measure", lambda self, lm, editor=None: measured.append(editor) or measure(self, lm, editor)
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(Editor, "edit", stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            run(results="stopped")
-    assert rows_of(run(results="stopped").folder) == whole
-    assert len(measured) == 3 and [editor is None for editor in measured] == [True, False, False]
-
-
-def test_a_checkpoint_at_the_end_is_measured_once(run, monkeypatch):
-    measured = []
-    monkeypatch.setattr(
-        PocketAbility, "measure", lambda *_: measured.append(0) or [Ability("pocket", {"recall": 1.0}, {}, 1)]
-    )
-    rows = rows_of(run("stream.evaluate_at=[4]").folder)
-    assert [r["stage"] for r in rows if r.get("of", "").startswith("ability.")] == ["before", "interim", "final"]
-    assert len(measured) == 2
-
-
-def test_nothing_is_measured_by_default(run):
-    assert not any(row.get("of", "").startswith("ability.") for row in rows_of(run("ability=none").folder))
-
-
-def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="unknown ability"):
-        composing_module.check_overrides(["ability=nsee"])
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        "editbench.evaluation.general_ability.base.find_spec",
-        lambda name: None if name == "lm_eval" else find_spec(name),
-    )
-    with pytest.raises(ValueError, match=r'sst2, mrpc, .* pip install "editbench\[lm-eval\]"'):
-        run("ability=nse")
-    assert not (tmp_path / "results").exists()
-
-
-def test_the_choices_are_what_they_say():
-    chosen = {
-        name: composing_module.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")
-    }
-    assert chosen == {"none": [], "pocket": ["pocket"], "nse": list(NSE_TASKS)}
-
-
-# -- lm-eval ----------------------------------------------------------------------------------------------------------
 
 FACTS = [record["requested_rewrite"] for record in dataset_files.counterfact()[:12]]
 DOCS = [
@@ -430,7 +144,7 @@ def test_texts_and_generated_answers_against_a_plain_oracle(pocket, harness):
     words = sum(len(doc["prompt"].split()) for doc in DOCS)
     assert rolling.scores["word_perplexity"] == pytest.approx(math.exp(-total / words), rel=1e-4)
     answers = pocket.generate([doc["prompt"] for doc in DOCS], max_new_tokens=4)
-    right = [said.partition(".")[0].strip() == doc["choices"][1] for said, doc in zip(answers, DOCS, strict=True)]
+    right = [text.partition(".")[0].strip() == doc["choices"][1] for text, doc in zip(answers, DOCS, strict=True)]
     assert says.scores == {"exact_match.strip": sum(right) / len(DOCS)} and any(right)
 
 
@@ -532,9 +246,9 @@ def test_scen_answers_edited(pocket, harness):
             with editor.answering([len(pocket.encode(doc["prompt"]).ids) - 1]):
                 with_choice.append(plain_loglikelihood(pocket, doc["prompt"], f" {choice}"))
         right.append(with_choice[1] > with_choice[0])
-    chosen, said = harness("facts", "says").measure(pocket, editor)
+    chosen, generated = harness("facts", "says").measure(pocket, editor)
     assert chosen.scores["acc"] == sum(right) / len(DOCS) <= 0.25  # the label is the old answer
-    assert said.scores["exact_match.strip"] <= 0.25
+    assert generated.scores["exact_match.strip"] <= 0.25
     assert [one.scores for one in harness("facts", "says").measure(pocket)] == [
         {"acc": 1.0},
         {"exact_match.strip": 1.0},
@@ -587,11 +301,11 @@ def test_errors_name_the_task(harness, tasks):
 def test_lm_eval_has_the_six_tasks_and_knows_near_names(monkeypatch):
     import lm_eval.tasks
 
-    from editbench.evaluation.general_ability import lm_eval
+    from editbench.evaluation.general_ability import lm_eval as lm_eval_module
 
     home = Path(lm_eval.tasks.__file__).parent
     some = lm_eval.tasks.TaskManager(include_path=[home / "glue", home / "mmlu" / "default"], include_defaults=False)
-    monkeypatch.setattr(lm_eval, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
+    monkeypatch.setattr(lm_eval_module, "_manager", lambda *_: some)  # the index of all 14,000 takes seconds
     lm_eval_tasks(NSE_TASKS)
     with pytest.raises(ValueError, match=r"unknown ability test 'sst22'; did you mean 'sst2'\?"):
         lm_eval_tasks(["sst22"])
@@ -611,7 +325,7 @@ def test_a_run_measures_lm_evals_tasks_too(run, tasks, tmp_path):
     provenance = json.loads((folder / "run.json").read_text())["provenance"]
     assert provenance["ability"]["tasks"] == {"facts": "1.0"} and provenance["ability"]["lm_eval"]
     (row,) = collect(tmp_path / "results")
-    assert 0 <= row["baseline.ability.facts.acc"] <= 1 and row["final.ability.facts.acc_n"] == len(DOCS)
+    assert 0 <= row["before.ability.facts.acc"] <= 1 and row["final.ability.facts.acc_n"] == len(DOCS)
 
 
 @needs_lm_eval
@@ -623,3 +337,44 @@ def test_data_that_is_not_there_is_said_before_the_first_edit(run, tasks, tmp_pa
         run("protocol.ability.tasks=[gone]", f"protocol.ability.include_path={tasks}")
     (row,) = collect(tmp_path / "results")
     assert row["status"] == "failed" and "'gone'" in row["reason"]
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("bos", [False, True])
+def test_requests_are_asked_behind_an_editors_text(bos):
+    """Contexts, choices without a context, whole texts in one window or several, and generated answers."""
+    from lm_eval.api.instance import Instance
+
+    from editbench.evaluation.general_ability.lm_eval import EditedLM
+
+    def instances(kind, *arguments):
+        return [Instance(request_type=kind, doc={}, arguments=several, idx=0) for several in arguments]
+
+    lm, editor = tiny_lm("llama", "float64", bos=bos), PromptEditor()
+    plain, edited = EditedLM(lm), EditedLM(lm, editor)
+    asked = [("Rome is in", " Spain"), ("Paris", " French")]
+    behind = [(editor.asked(context), end) for context, end in asked]
+    one = edited.loglikelihood(requests := instances("loglikelihood", *asked))
+    assert one == plain.loglikelihood(instances("loglikelihood", *behind))
+    assert [request.args for request in requests] == asked  # lm-eval's own requests stay
+    options = {"until": ["."], "max_gen_toks": 4}
+    assert edited.generate_until(instances("generate_until", *((a, options) for a, _ in asked))) == (
+        plain.generate_until(instances("generate_until", *((a, options) for a, _ in behind)))
+    )
+
+    def by_hand(ids, scored):
+        log_p = lm.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        return sum(float(log_p[i - 1, ids[i]]) for i in range(len(ids) - scored, len(ids)))
+
+    first, front = edited.prefix_token_id, edited.tok_encode(editor.FRONT, add_special_tokens=False)
+    text = "Toko Yasuda plays the guitar."
+    own = edited.tok_encode(text, add_special_tokens=False)
+    ((choice, _),) = edited.loglikelihood(instances("loglikelihood", ("", text)))
+    assert choice == pytest.approx(by_hand([first, *front, *own], len(own)))
+    whole = edited.tok_encode(text)
+    (rolling,) = edited.loglikelihood_rolling(instances("loglikelihood_rolling", (text,)))
+    if not bos:  # else the text's own BOS is scored behind lm-eval's, as lm-eval does it
+        assert rolling == pytest.approx(by_hand([first, *front, *whole], len(whole)))
+    long = "Toko Yasuda plays the guitar, and " * 40
+    several = instances("loglikelihood_rolling", (long,))  # in windows that leave no room
+    assert edited.loglikelihood_rolling(several) == plain.loglikelihood_rolling(several)

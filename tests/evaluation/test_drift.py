@@ -9,6 +9,7 @@ import torch
 from editbench.evaluation.drift import TEXTS, TOKENS, change_and_norm, last_hidden, mean_change
 from editbench.evaluation.evaluator import Evaluator
 from editbench.records import Passage
+from tests.evaluation.examples import PromptEditor
 from tests.zoo import LINES, tiny_lm
 
 torch.set_num_threads(1)
@@ -27,14 +28,16 @@ def test_hidden_states_are_those_of_one_text_at_a_time(architecture, bos):
 
 
 def test_an_editor_chooses_at_the_end_of_the_first_half():
-    """The rows of texts that are one token or more, and what stands in the column that the editor is told."""
-    lm, told = tiny_lm("llama", bos=True), []
+    """The rows of texts that are one token or more, and what stands in the column that the editor is given."""
+    lm, given = tiny_lm("llama", bos=True), []
 
     class Recorder:
+        asked = staticmethod(str)
+
         @contextmanager
         def answering(self, last_prompt_columns):
             handle = lm.decoder.register_forward_pre_hook(
-                lambda module, args, kwargs: told.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
+                lambda module, args, kwargs: given.extend(zip(last_prompt_columns, kwargs["input_ids"], strict=True)),
                 with_kwargs=True,
             )
             yield
@@ -44,7 +47,7 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
     last_hidden(lm, passages, Recorder())
     texts = [lm.encode(passage.text).ids[:TOKENS] for passage in passages]
     wanted = sorted((len(ids) - 1) // 2 for ids in texts)  # BOS stands before the first half
-    assert sorted(column for column, _ in told) == wanted and max(wanted) == (TOKENS - 1) // 2
+    assert sorted(column for column, _ in given) == wanted and max(wanted) == (TOKENS - 1) // 2
 
 
 def test_a_change_by_hand():
@@ -73,3 +76,15 @@ def test_only_so_many_texts():
     lm = tiny_lm("gpt2")
     assert len(last_hidden(lm, [Passage("", f"Paris {i}") for i in range(TEXTS + 5)])) == TEXTS
     assert len(last_hidden(lm, [Passage("", "")])) == 0
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_states_are_those_of_the_texts_own_last_tokens_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("gpt2", "float64", bos=bos), PromptEditor()
+    passages = (*PLAIN, PLAIN[0], Passage("", LINES[0] * 30))
+    found = last_hidden(lm, passages, editor)
+    assert found.shape == last_hidden(lm, passages).shape
+    front = lm.encode(editor.FRONT).ids
+    for text, state in zip([*LINES, LINES[0] * 30], found, strict=True):
+        ids = [*front, *lm.encode(text).ids[:TOKENS][bos:]]
+        assert torch.allclose(state, lm.decoder(input_ids=torch.tensor([ids])).last_hidden_state[0, -1])

@@ -10,12 +10,12 @@ from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.fluency import entropy, words
 from editbench.evaluation.perplexity import text_scores
 from editbench.model.language_model import LanguageModel
-from editbench.model.likelihood import Query, answer
+from editbench.model.likelihood import Query, score_targets
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
 
 torch.set_num_threads(1)
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 DATA = json.loads((GOLDEN / "eval-gpt2" / "data.json").read_text(encoding="utf-8"))
 KINDS = {"rewrite": "rewrite_prompts", "paraphrase": "paraphrase_prompts", "locality": "neighborhood_prompts"}
 
@@ -38,14 +38,14 @@ def record(raw):
 
 def test_counterfact(lm):
     records = [(record(raw), i) for i, raw in enumerate(DATA["records"])]
-    rows = Evaluator(lm).score(records, covariance="before", edits=0, batch=-1)
+    rows = Evaluator(lm).score(records, stage="before", edits=0, batch=-1)
     for row, golden in zip(rows, DATA["counterfact"], strict=True):
         for kind, name in KINDS.items():
             probes = [p for p in row["probes"] if p["kind"] == kind]
             wanted, other = ("target_true", "target_new") if kind == "locality" else ("target_new", "target_true")
             pairs = golden[f"{name}_probs"]
             assert [p["nll"] for p in probes] == pytest.approx([p[wanted] for p in pairs], abs=1e-4)
-            assert [p["other_nll"] for p in probes] == pytest.approx([p[other] for p in pairs], abs=1e-4)
+            assert [p["alternative_nll"] for p in probes] == pytest.approx([p[other] for p in pairs], abs=1e-4)
             assert [all(p["correct"]) for p in probes] == golden[f"{name}_correct"]
             wins = [p[wanted] < p[other] for p in pairs]
             assert row["scores"][f"{kind}.nll_contrast"] == sum(wins) / len(wins)
@@ -58,7 +58,7 @@ def test_zsre_token_by_token(lm):
             starts = [i for i, target in enumerate(call["targets"]) if target.startswith(" ") and is_start(call, i)]
             for start, end in zip(starts, [*starts[1:], len(call["targets"])], strict=True):
                 target = "".join(call["targets"][start:end]).strip()
-                ((found,),) = answer(lm, [Query(call["prompts"][start], (target,))])
+                ((found,),) = score_targets(lm, [Query(call["prompts"][start], (target,))])
                 assert list(found.correct) == call["correct"][start:end]
 
 
@@ -80,8 +80,8 @@ def test_what_a_trained_model_says(lm):
     asked = record(DATA["records"][0])
     request = EditRequest("x", asked.request.prompt, asked.request.subject, asked.request.target_true)
     wanted = EditRecord(request, tuple(p for p in asked.probes if p.kind == PARAPHRASE))
-    (row,) = Evaluator(lm).score([(wanted, 0)], covariance="before", edits=0, batch=-1)
-    assert [p["said"] for p in row["probes"]] == ["Spanish.", "Spanish.", "Spanish at home."]
+    (row,) = Evaluator(lm).score([(wanted, 0)], stage="before", edits=0, batch=-1)
+    assert [p["generated"] for p in row["probes"]] == ["Spanish.", "Spanish.", "Spanish at home."]
     assert row["scores"]["rewrite.generation"] == 1.0
     assert row["scores"]["paraphrase.generation"] == 0.5
     assert row["scores"]["paraphrase.generation_contains"] == 1.0

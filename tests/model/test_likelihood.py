@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from editbench.model import architectures, likelihood
-from editbench.model.likelihood import NO_ANSWER, Query, answer
-from editbench.model.packed_targets import PADDING, PROMPT, SHARED, Pair, Tokeniser, lead_of, packed_mask
+from editbench.model import likelihood, packed_targets
+from editbench.model.likelihood import NOT_A_NUMBER, Query, score_targets
+from editbench.model.packed_targets import MIN_SHARED_COLUMNS, Pair, Tokeniser, lead_of
+from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
 from tests.zoo import POSITIONS, TINY_ARCHITECTURES, WINDOW, tiny_lm
 
@@ -27,7 +28,7 @@ QUERIES = [
 
 
 def assert_as_oracle(lm, queries, tolerance=1e-5, **options):
-    for query, answers in zip(queries, answer(lm, queries, **options), strict=True):
+    for query, answers in zip(queries, score_targets(lm, queries, **options), strict=True):
         for target, found in zip(query.targets, answers, strict=True):
             nll, correct, argmax = oracle.answer(lm, query.prompt, target)
             assert found.nll == pytest.approx(nll, abs=tolerance, nan_ok=True), (query.prompt, target)
@@ -56,7 +57,7 @@ def test_equals_the_oracle_with_eager_attention(architecture, side):
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
 def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side, monkeypatch):
-    monkeypatch.setattr(architectures, "PACKS", frozenset())
+    monkeypatch.setattr(packed_targets, "PACKS", frozenset())
     lm = tiny_lm(architecture)
     assert_as_oracle(lm, QUERIES, padding_side=side)
     query = QUERIES[0]
@@ -71,18 +72,18 @@ def test_the_batch_budget_changes_nothing(budget):
 
 def test_half_precision_is_scored_in_float32():
     lm = tiny_lm("llama", "bfloat16")
-    (found,) = answer(lm, QUERIES[:1])
-    exact = answer(tiny_lm("llama"), QUERIES[:1])[0]
+    (found,) = score_targets(lm, QUERIES[:1])
+    exact = score_targets(tiny_lm("llama"), QUERIES[:1])[0]
     assert [a.nll for a in found] == pytest.approx([a.nll for a in exact], rel=0.05)
     assert all(a.nll != float(torch.tensor(a.nll).bfloat16()) for a in found)
 
 
 def test_the_sliding_window_matters_here():
     lm = tiny_lm("mistral")
-    windowed = answer(lm, QUERIES[:1])[0]
+    windowed = score_targets(lm, QUERIES[:1])[0]
     assert len(lm.encode(QUERIES[0].prompt).ids) > WINDOW
     lm.model.config.sliding_window = None
-    free = answer(lm, QUERIES[:1])[0]
+    free = score_targets(lm, QUERIES[:1])[0]
     assert all(abs(a.nll - b.nll) > 1e-4 for a, b in zip(windowed, free, strict=True))
 
 
@@ -96,7 +97,7 @@ def count_rows(lm, queries, **options):
         lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     try:
-        answer(lm, queries, **options)
+        score_targets(lm, queries, **options)
     finally:
         hook.remove()
     return seen
@@ -124,7 +125,7 @@ def test_many_targets_of_a_short_prompt_do_not_make_one_endless_row(bos):
     assert_as_oracle(lm, [query])
     hook.remove()
     prompt = len(lm.encode(query.prompt).ids)
-    assert max(widths) <= prompt + SHARED < sum(len(lm.encode(text).ids) for text in targets) / 4
+    assert max(widths) <= prompt + MIN_SHARED_COLUMNS < sum(len(lm.encode(text).ids) for text in targets) / 4
 
 
 def test_the_head_sees_the_needed_outputs_only(monkeypatch):
@@ -132,7 +133,7 @@ def test_the_head_sees_the_needed_outputs_only(monkeypatch):
     seen = []
     logits = lm.logits
     monkeypatch.setattr(lm, "logits", lambda hidden: seen.append(len(hidden)) or logits(hidden))
-    answer(lm, QUERIES[:2])
+    score_targets(lm, QUERIES[:2])
     lengths = [[len(lm.continuation(t)) for t in q.targets] for q in QUERIES[:2]]
     assert sum(seen) == sum(1 + sum(n - 1 for n in several) for several in lengths)
 
@@ -144,18 +145,18 @@ def test_targets_of_one_token_take_no_column():
     lm.decoder.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    answer(lm, [Query("Paris is in", (short,))])
+    score_targets(lm, [Query("Paris is in", (short,))])
     assert widths == [len(lm.encode("Paris is in").ids)]
 
 
 def test_the_vocabulary_is_taken_in_chunks(monkeypatch):
     lm = tiny_lm("llama")
-    whole = answer(lm, QUERIES)
-    monkeypatch.setattr(likelihood, "_LOGITS_AT_ONCE", 3 * lm.config.vocab_size)
+    whole = score_targets(lm, QUERIES)
+    monkeypatch.setattr(likelihood, "_MAX_LOGITS", 3 * lm.config.vocab_size)
     sizes = []
     logits = lm.logits
     monkeypatch.setattr(lm, "logits", lambda hidden: sizes.append(len(hidden)) or logits(hidden))
-    for one, other in zip(whole, answer(lm, QUERIES), strict=True):
+    for one, other in zip(whole, score_targets(lm, QUERIES), strict=True):
         assert [a.argmax for a in one] == [a.argmax for a in other]
         assert [a.nll for a in one] == pytest.approx([a.nll for a in other], abs=1e-5, nan_ok=True)
     assert max(sizes) == 3
@@ -166,6 +167,8 @@ def test_an_editor_learns_where_prompts_end(side):
     lm = tiny_lm("gpt2", bos=True)
 
     class Recorder:
+        asked = staticmethod(str)
+
         def __init__(self):
             self.batches = []
 
@@ -179,7 +182,7 @@ def test_an_editor_learns_where_prompts_end(side):
             hook.remove()
 
     editor = Recorder()
-    answer(lm, QUERIES, editor=editor, padding_side=side, tokens_per_batch=100)
+    score_targets(lm, QUERIES, editor=editor, padding_side=side, tokens_per_batch=100)
     assert len(editor.batches) > 1
     ends = {tuple(lm.encode(q.prompt).ids) for q in QUERIES if q.prompt}
     texts = [tuple(lm.encode(text).ids) for q in QUERIES if not q.prompt for text in q.targets]
@@ -192,27 +195,6 @@ def test_an_editor_learns_where_prompts_end(side):
             assert start == 0 or side == "left"
 
 
-def test_a_mask_by_hand():
-    segments = torch.tensor([[PADDING, PROMPT, PROMPT, PROMPT, 1, 1, 2]])
-    positions = torch.tensor([[0, 0, 1, 2, 3, 4, 3]])
-    sees = [
-        "x......",
-        ".x.....",
-        ".xx....",
-        ".xxx...",
-        ".xxxx..",
-        ".xxxxx.",
-        ".xxx..x",
-    ]
-    expected = torch.tensor([[c == "x" for c in line] for line in sees])
-    full = packed_mask(positions, segments, torch.float32)
-    assert torch.equal(full[0, 0] == 0, expected)
-    assert full.min() == torch.finfo(torch.float32).min
-    windowed = packed_mask(positions, segments, torch.float32, window=2)[0, 0] == 0
-    assert windowed[5].tolist() == [c == "x" for c in "....xx."]
-    assert windowed[6].tolist() == [c == "x" for c in "...x..x"]
-
-
 # -- odd questions ----------------------------------------------------------------------------------------------------
 
 
@@ -221,46 +203,29 @@ def test_without_a_prompt_the_first_token_is_scored_behind_bos_only():
         lm = tiny_lm("gpt2", bos=bos)
         text = "Toko Yasuda plays the guitar."
         ids = tuple(lm.encode(text).ids)
-        ((found,),) = answer(lm, [Query("", (text,))])
+        ((found,),) = score_targets(lm, [Query("", (text,))])
         assert found.tokens == len(ids) - 1
         assert found.tokens == len(lm.tokenizer(text, add_special_tokens=False).input_ids) - (not bos)
         assert Tokeniser(lm)("", text) == Pair(ids[:1], ids[1:], lead=bos + (len(ids) - bos) // 2)
         assert Tokeniser(lm, 7)("", text) == Pair(ids[:1], ids[1:7], lead=bos + (7 - bos) // 2)
 
 
-def test_the_first_half_of_a_text_leads_by_hand():
-    found = [lead_of(text, None) for text in ((), (5,), (5, 6), (5, 6, 7), (5, 6, 7, 8))]
-    assert found == [1, 1, 1, 1, 2]
-    found = [lead_of(text, 0) for text in ((0,), (0, 5), (0, 5, 6), (0, 5, 6, 7), (0, 5, 6, 7, 8))]
-    assert found == [1, 1, 2, 2, 3]  # BOS stands before the first half
-
-
-@pytest.mark.parametrize("bos", [False, True])
-def test_a_text_that_is_too_long_is_cut_before_its_middle_is_sought(bos):
-    lm = tiny_lm("gpt2", bos=bos)
-    text = "Toko Yasuda plays the guitar, and " * 40
-    ids = tuple(lm.encode(text).ids[: lm.max_length + 1])  # the last one is not fed in
-    pair = Tokeniser(lm)("", text)
-    assert pair.cut and pair.prompt + pair.target == ids
-    assert pair.lead == bos + (len(ids) - bos) // 2
-
-
 def test_nothing_to_score_is_no_error():
     lm = tiny_lm("gpt2")
     text = next(t for t in ("is", "a", "The") if len(lm.encode(t).ids) == 1)
-    ((found, empty),) = answer(lm, [Query("", (text, ""))])
+    ((found, empty),) = score_targets(lm, [Query("", (text, ""))])
     for one in (found, empty):
         assert math.isnan(one.nll) and one.tokens == 0 and one.correct == () and one.finite
-    assert answer(lm, []) == []
-    assert answer(lm, [Query("Paris", ())]) == [()]
+    assert score_targets(lm, []) == []
+    assert score_targets(lm, [Query("Paris", ())]) == [()]
 
 
 def test_a_model_without_numbers_is_told_not_raised():
     lm = tiny_lm("gpt2")
     lm.mlp_out(1).weight.data[0, 0] = math.nan
-    for found in answer(lm, QUERIES[:1])[0]:
+    for found in score_targets(lm, QUERIES[:1])[0]:
         assert math.isnan(found.nll) and not found.finite
-        assert not any(found.correct) and set(found.argmax) == {NO_ANSWER}
+        assert not any(found.correct) and set(found.argmax) == {NOT_A_NUMBER}
 
 
 def test_impossible_targets_have_infinite_nll():
@@ -269,8 +234,8 @@ def test_impossible_targets_have_infinite_nll():
     head = torch.zeros(lm.config.vocab_size)
     head[lm.continuation(target)[0]] = -math.inf
     lm.model.lm_head.bias = torch.nn.Parameter(head, requires_grad=False)
-    ((found,),) = answer(lm, [Query("Paris is in", (target,))])
-    assert found.nll == math.inf and not found.finite and not found.correct[0] and found.argmax[0] != NO_ANSWER
+    ((found,),) = score_targets(lm, [Query("Paris is in", (target,))])
+    assert found.nll == math.inf and not found.finite and not found.correct[0] and found.argmax[0] != NOT_A_NUMBER
 
 
 @pytest.mark.parametrize("bos", [False, True])
@@ -282,7 +247,7 @@ def test_long_prompts_lose_their_beginning(architecture, bos, caplog):
     room = POSITIONS + 1 - len(gold)
     kept = ids[:1] + ids[-(room - 1) :] if bos else ids[-room:]
     with caplog.at_level(logging.WARNING):
-        ((found, _),) = answer(lm, [Query(prompt, (target, target))])
+        ((found, _),) = score_targets(lm, [Query(prompt, (target, target))])
     assert found.cut and "cut" in caplog.text and "2 of 2" in caplog.text
     log_p = lm.model(torch.tensor([kept + gold[:-1]])).logits[0].log_softmax(-1)
     nll = [-log_p[len(kept) - 1 + i, token].item() for i, token in enumerate(gold)]
@@ -291,15 +256,55 @@ def test_long_prompts_lose_their_beginning(architecture, bos, caplog):
 
 def test_long_targets_lose_their_end():
     lm = tiny_lm("gpt2", bos=True)
-    ((found, short),) = answer(lm, [Query("Paris is in", ("French and Russian " * 60, "Rome"))])
+    ((found, short),) = score_targets(lm, [Query("Paris is in", ("French and Russian " * 60, "Rome"))])
     assert found.cut and found.tokens == POSITIONS + 1 - 2  # BOS and the prompt's last token stay
     assert not short.cut
-    assert len(answer(lm, [Query("Paris", ("French and Russian",))], max_target_tokens=2)[0][0].correct) == 2
+    assert len(score_targets(lm, [Query("Paris", ("French and Russian",))], max_target_tokens=2)[0][0].correct) == 2
 
 
 def test_settings_are_checked():
     lm = tiny_lm("gpt2")
     with pytest.raises(ValueError, match="did you mean 'left'"):
-        answer(lm, QUERIES, padding_side="lefft")
+        score_targets(lm, QUERIES, padding_side="lefft")
     with pytest.raises(ValueError, match="tokens_per_batch is 0"):
-        answer(lm, QUERIES, tokens_per_batch=0)
+        score_targets(lm, QUERIES, tokens_per_batch=0)
+
+
+# -- behind an editor's text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_prompts_are_scored_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("llama", "float64", bos=bos), PromptEditor()
+    queries = [query for query in QUERIES if query.prompt]
+    behind = [Query(editor.asked(query.prompt), query.targets) for query in queries]
+    assert score_targets(lm, queries, editor=editor) == score_targets(lm, behind)
+    assert score_targets(lm, queries, editor=Bystander()) == score_targets(lm, queries)
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
+def test_of_a_text_its_own_tokens_alone_are_scored_behind_the_editors_text(bos):
+    lm, editor = tiny_lm("gpt2", "float64", bos=bos), PromptEditor()
+    text = "Toko Yasuda plays the guitar."
+    front, own = lm.encode(editor.FRONT).ids, lm.encode(text).ids
+    ((plain,), (found,)) = score_targets(lm, [Query("", (text,))]) + score_targets(
+        lm, [Query("", (text,))], editor=editor
+    )
+    fed = [*front, *own[bos:]]
+    log_p = lm.model(torch.tensor([fed])).logits[0].log_softmax(-1)
+    scored = own[1:]
+    nll = [-log_p[len(fed) - len(scored) + i - 1, token].item() for i, token in enumerate(scored)]
+    assert found.tokens == plain.tokens == len(scored)
+    assert found.nll == pytest.approx(sum(nll) / len(nll)) and found.nll != pytest.approx(plain.nll, abs=1e-6)
+    (columns,) = editor.columns
+    assert columns == [len(front) + (len(own) - bos) // 2 - 1]  # the text's own first half, behind the editor's text
+
+
+def test_a_text_is_tokenised_once(monkeypatch):
+    lm, seen = tiny_lm("gpt2"), []
+    encode = lm.encode
+    monkeypatch.setattr(lm, "encode", lambda text: seen.append(text) or encode(text))
+    score_targets(lm, QUERIES, editor=Bystander())
+    assert sorted(seen) == sorted(
+        {q.prompt for q in QUERIES if q.prompt} | {t for q in QUERIES[4:5] for t in q.targets}
+    )

@@ -46,7 +46,7 @@ def test_cosine_by_hand():
     assert cosine("", "film", idf) == cosine("a", "film", idf) == 0.0
 
 
-def test_scorers_by_hand():
+def test_metrics_by_hand():
     fluency, likeness = get_metric("ngram_entropy").score, get_metric("consistency").score
     idf = Idf(["film"])
     assert fluency(GeneratedTexts(("a b c d", "a a a a"), (), idf)) == pytest.approx(entropy(["a", "b", "c", "d"]) / 2)

@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,8 +283,8 @@ def _make_editor(
     ledger: Path | None,
     costs: CachedCosts | None = None,
 ) -> Editor[Any]:
-    from editbench.datasets.loading import in_format
     from editbench.ledger import Ledger
+    from editbench.records import PromptFormat
     from editbench.resources import Resources
 
     model = config.model
@@ -295,7 +294,7 @@ def _make_editor(
         covariance=model.covariance,
         cache=Path(config.cache),
         seed=config.stream.seed,
-        apply_format=partial(in_format, records.prompt_format),
+        prompt_format=PromptFormat(*records.prompt_format.split("{}")),
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(lm, Ledger(lm, ledger), method[1], resources)

@@ -15,11 +15,11 @@ def nse(lm, **other):
     return make_editor("nse", lm, resources=gold.resources, **{**gold.settings, **other})
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["values ahead", "values on demand"])
-def test_nse(precompute):
+@pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "on demand"])
+def test_nse(prepared):
     gold, lm = golden("nse-gpt2"), golden_lm()
     editor = nse(lm)
-    if precompute:
+    if prepared:
         editor.prepare(gold.requests)
     for b, batch in enumerate(gold.data["batches"]):
         requests = gold.requests[3 * b : 3 * b + 3]

@@ -13,6 +13,7 @@ from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
 from editbench.model.likelihood import answer_pairs
 from editbench.model.packed_targets import Pair
+from editbench.records import PromptFormat
 from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.zoo import tiny_lm
 
@@ -85,7 +86,7 @@ def test_prompts_of_a_methods_own_are_posed_as_the_requests_are():
         lm,
         layer=1,
         negatives=plain,
-        resources=Resources(apply_format=partial(in_format, FORMAT)),
+        resources=Resources(prompt_format=PromptFormat("[INST]", "[/INST]")),
         neuron_steps=60,
     )
     bare = make_editor("scen", lm, layer=1, negatives=plain, neuron_steps=60)

@@ -63,7 +63,7 @@ def same(a, b):
 def test_quantised(seed, rows, columns, bits, zero):
     delta = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     delta[0] *= 0 if zero else 1e3
-    packed = compression.pack_quantised(delta, bits)
+    packed = compression.quantised(delta, bits)
     assert packed.nbytes == compression.quantised_bytes(delta.shape, bits)
     error = (packed.delta(torch.float64) - delta).abs().amax(1)
     bound = delta.abs().amax(1) / (2**bits - 1)
@@ -76,7 +76,7 @@ def test_lowrank(seed, tokens, error):
     draw = torch.Generator().manual_seed(seed)
     delta = torch.randn(9, 12, generator=draw, dtype=torch.float64).sign() * 0.01
     inputs = torch.randn(tokens, 12, generator=draw, dtype=torch.float64)
-    packed = compression.pack_lowrank(delta, inputs, error)
+    packed = compression.low_rank(delta, inputs, error)
     rank = packed.parts["left"].shape[1]
     assert rank <= tokens and packed.nbytes == (9 + 12) * rank * 2
     wanted = inputs @ delta.T
@@ -88,8 +88,8 @@ def test_lowrank(seed, tokens, error):
 
 def test_dense_is_exact():
     delta = torch.randn(5, 7)
-    assert torch.equal(compression.pack_dense(delta, torch.float32).delta(torch.float32), delta)
-    assert compression.pack_dense(delta, torch.bfloat16).nbytes == 5 * 7 * 2
+    assert torch.equal(compression.dense(delta, torch.float32).delta(torch.float32), delta)
+    assert compression.dense(delta, torch.bfloat16).nbytes == 5 * 7 * 2
 
 
 @pytest.mark.parametrize("store", ["lowrank", "quantised", "auto"])
@@ -98,7 +98,7 @@ def test_compressed_experts_answer_as_the_dense_ones(store):
     dense.edit(REQUESTS)
     result = small.edit(REQUESTS)
     assert answers(small) == answers(dense)
-    assert small.footprint().lm < dense.footprint().lm
+    assert small.footprint().host < dense.footprint().host
     if store == "auto":
         for id, facts in result.details["edits"].items():
             whole = dense.edit([r for r in REQUESTS if r.id == id]).details["edits"][id]
@@ -124,15 +124,15 @@ def test_auto_keeps_an_expert_dense_rather_than_change_its_answer():
         (DENSE - 1, 3 * DENSE + 5, (0, 3)),
     ],
 )
-def test_budgets(tmp_path, device, lm, places):
-    editor, plain = scen(device_bytes=device, host_bytes=lm, bank_directory=str(tmp_path)), scen()
+def test_budgets(tmp_path, device, host, places):
+    editor, plain = scen(device_bytes=device, host_bytes=host, bank_directory=str(tmp_path)), scen()
     for one in (editor, plain):
         one.edit(REQUESTS)
-    shelf = editor.bank.shelf
+    bank = editor.bank
 
     def check():
-        assert (len(shelf.device.experts), len(shelf.host.experts)) == places
-        assert shelf.device.nbytes == places[0] * DENSE and shelf.host.nbytes == places[1] * DENSE
+        assert (len(bank.device.experts), len(bank.host.experts)) == places
+        assert bank.device.nbytes == places[0] * DENSE and bank.host.nbytes == places[1] * DENSE
 
     check()
     assert answers(editor) == answers(plain)
@@ -141,20 +141,20 @@ def test_budgets(tmp_path, device, lm, places):
     check()
     assert same(editor.state(), plain.state())
     indices = 2 * 6 * 48 * 4
-    assert editor.footprint().lm == sum(places) * DENSE + indices
+    assert editor.footprint().host == sum(places) * DENSE + indices
     assert editor.footprint().disk == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
 def test_least_recently_used_goes_first(tmp_path):
     editor = scen(device_bytes=2 * DENSE, host_bytes=2 * DENSE, bank_directory=str(tmp_path))
     editor.edit(REQUESTS[:4])
-    shelf = editor.bank.shelf
-    assert [list(tier.experts) for tier in (shelf.device, shelf.host)] == [IDS[2:4], IDS[0:2]]
+    bank = editor.bank
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [IDS[2:4], IDS[0:2]]
     editor.bank.fetch(IDS[2])
     editor.bank.fetch(IDS[0])
-    assert [list(tier.experts) for tier in (shelf.device, shelf.host)] == [[IDS[2], IDS[0]], [IDS[1], IDS[3]]]
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [[IDS[2], IDS[0]], [IDS[1], IDS[3]]]
     editor.edit(REQUESTS[4:5])
-    assert [list(tier.experts) for tier in (shelf.device, shelf.host)] == [[IDS[0], IDS[4]], [IDS[3], IDS[2]]]
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [[IDS[0], IDS[4]], [IDS[3], IDS[2]]]
 
 
 # -- files and damage --------------------------------------------------------------------------------------------------
@@ -164,13 +164,13 @@ def test_least_recently_used_goes_first(tmp_path):
 def test_save_and_load(tmp_path, store):
     editor = scen(expert_store=store)
     editor.edit(REQUESTS)
-    editor.save_bank(tmp_path / "bank")
+    editor.bank.save(tmp_path / "bank")
     assert len(list((tmp_path / "bank").iterdir())) == 6
     other = scen()
-    assert other.load_bank(tmp_path / "bank") == {}
+    assert other.bank.load(tmp_path / "bank") == {}
     assert same(other.state(), editor.state()) and answers(other) == answers(editor)
     editor.delete(IDS[1])
-    editor.save_bank(tmp_path / "bank")
+    editor.bank.save(tmp_path / "bank")
     assert len(list((tmp_path / "bank").iterdir())) == 5
 
 
@@ -185,7 +185,7 @@ def test_the_folder_follows_edit_by_edit(tmp_path):
     again = scen(bank_directory=str(tmp_path), device_bytes=0, host_bytes=0)
     with pytest.raises(ValueError, match="already holds 2 experts that are not in this bank"):
         again.edit(REQUESTS[3:4])
-    assert again.bank.ids == [] and again.load_bank(tmp_path) == {}
+    assert again.bank.ids == [] and again.bank.load(tmp_path) == {}
     again.edit(REQUESTS[3:4])
     assert again.bank.ids == IDS[1:4] and len(list(tmp_path.iterdir())) == 3
 
@@ -208,12 +208,12 @@ def damage(file, how):
 def test_a_damaged_file_loses_one_expert_at_load(tmp_path, how, caplog):
     editor = scen()
     editor.edit(REQUESTS)
-    editor.save_bank(tmp_path)
+    editor.bank.save(tmp_path)
     victim = sorted(tmp_path.iterdir())[2]
     damage(victim, how) if how != "empty" else victim.write_bytes(b"")
     other = scen()
     with caplog.at_level(logging.WARNING):
-        lost = other.load_bank(tmp_path)
+        lost = other.bank.load(tmp_path)
     assert list(lost) == [IDS[2]] and str(victim) in caplog.text and repr(IDS[2]) in caplog.text
     assert other.bank.ids == [id for id in IDS if id != IDS[2]]
     editor.delete(IDS[2])
@@ -236,9 +236,9 @@ def test_a_file_damaged_while_in_use_loses_one_expert(tmp_path, how):
 def test_a_bank_of_another_weight_is_refused(tmp_path):
     editor = scen()
     editor.edit(REQUESTS[:1])
-    editor.save_bank(tmp_path)
+    editor.bank.save(tmp_path)
     with pytest.raises(ValueError, match="belongs to transformer.*; this bank's are for"):
-        scen(layer=0).load_bank(tmp_path)
+        scen(layer=0).bank.load(tmp_path)
     with pytest.raises(ValueError, match="belongs to"):
         scen(layer=0).restore(editor.state())
 
@@ -258,7 +258,7 @@ def test_deleting_gives_the_unedited_answer_back():
     editor.delete(IDS[0])
     assert editor.ledger.edited_ids == []
     assert torch.equal(logits(editor, REQUESTS[0].prompt), before)
-    assert editor.footprint().lm == 0 and len(editor.bank) == 0
+    assert editor.footprint().host == 0 and len(editor.bank) == 0
     with pytest.raises(ValueError, match="holds no edit 'edit 0'"):
         editor.delete("edit 0")
 
@@ -353,7 +353,7 @@ def test_activations_that_round_to_one_are_no_tie():
         editor.bank.neurons.copy_(torch.stack([30 * x, 60 * x]) / (x @ x))
     assert editor.activations([prompt]).tolist() == [[1.0, 1.0]]
     assert editor.route([prompt])[0].id == IDS[1]
-    assert editor._routes(x[None]).of == [IDS[1]]
+    assert editor._routing(x[None]).of == [IDS[1]]
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])

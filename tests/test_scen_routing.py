@@ -47,7 +47,7 @@ def edited(architecture="llama", dtype=None, store="dense", **settings):
 def parts(editor):
     """What the oracle needs: neurons, differences in the model's dtype, θ."""
     dtype = editor.lm.model.dtype
-    deltas = [editor.bank.shelf.peek(id).delta(dtype) for id in editor.bank.ids]
+    deltas = [editor.bank.peek(id).delta(dtype) for id in editor.bank.ids]
     return editor.bank.neurons, deltas, editor.config.theta
 
 

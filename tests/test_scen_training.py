@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from editbench import EditRequest, make_editor
 from editbench.editor import EditError
-from editbench.methods.scen.training import Lessons, initial_neuron, train_experts, train_neurons
+from editbench.methods.scen.training import ExpertBatch, initial_neuron, train_experts, train_neurons
 from tests.golden_edits import furthest, relative
 from tests.oracles import scen as oracle
 from tests.zoo import TINY_ARCHITECTURES, tiny_lm
@@ -33,7 +33,7 @@ def test_experts(architecture):
     dtype = "float32" if architecture.startswith("gemma") else "float64"
     lm = tiny_lm(architecture, dtype)
     rows = [row(lm, request) for request in REQUESTS]
-    deltas, losses = train_experts(Lessons(lm, LAYER, rows), 5, 0.01)
+    deltas, losses = train_experts(ExpertBatch(lm, LAYER, rows), 5, 0.01)
     for i, (prompt, answer) in enumerate(rows):
         wanted, wanted_losses = oracle.train_expert(lm, LAYER, prompt, answer, 5, 0.01)
         assert furthest(losses[i], wanted_losses) < 1e-5
@@ -179,9 +179,9 @@ def test_refusals():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"expert_store": "sparse"}, "'sparse'; it must be one of dense, lowrank"),
+        ({"expert_store": "sparse"}, "'sparse'; it must be one of 'dense', 'lowrank'"),
         ({"bits": 3}, "bits is 3"),
-        ({"prompt_format": "{}"}, "the dataset or the protocol poses the questions"),
+        ({"prompt_format": "{}"}, "the dataset or the protocol formats prompts"),
         ({"answer_separator": ""}, "one space stands before every answer"),
         ({"host_bytes": 0}, "set bank_directory"),
         ({"expert_steps": 0}, "expert_steps is 0"),

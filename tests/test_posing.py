@@ -14,7 +14,7 @@ from editbench.methods.scen import SCEN
 from editbench.model.likelihood import answer_pairs
 from editbench.model.packed_targets import Pair
 from editbench.records import PromptFormat
-from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
+from tests.small_runs import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.zoo import tiny_lm
 
 FORMAT = "[INST]{}[/INST]"

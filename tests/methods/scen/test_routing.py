@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRequest, make_editor
-from editbench.evaluation import Evaluator
+from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.drift import last_hidden
 from editbench.evaluation.perplexity import text_scores
 from editbench.model.likelihood import Query, answer

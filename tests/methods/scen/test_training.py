@@ -174,21 +174,3 @@ def test_refusals():
     result = editor.edit([REQUESTS[0], long])
     assert result.applied == ["a"]
     assert result.skipped["long"].startswith("unsupported: prompt and answer take ")
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ({"expert_store": "sparse"}, "'sparse'; it must be one of 'dense', 'lowrank'"),
-        ({"bits": 3}, "bits is 3"),
-        ({"prompt_format": "{}"}, "the dataset or the protocol formats prompts"),
-        ({"answer_separator": ""}, "one space stands before every answer"),
-        ({"host_bytes": 0}, "set bank_directory"),
-        ({"expert_steps": 0}, "expert_steps is 0"),
-        ({"layer": 9}, "layer 9 does not exist"),
-        ({"thetta": 0.5}, "did you mean 'theta'"),
-    ],
-)
-def test_settings_are_checked(setting, words):
-    with pytest.raises(ValueError, match=words):
-        make_editor("scen", tiny_lm(), **({"layer": LAYER} | setting))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
@@ -13,7 +13,7 @@ from editbench.records import NOT_FINITE, EditError
 from editbench.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -127,7 +127,6 @@ class Editor(ABC, Generic[C]):
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute ahead of the first edit for ``requests``, those of the whole stream. Optional."""
-        return None
 
     def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
         """Token ids of other rows that the method runs than prompt and answer; too long ones are refused."""
@@ -210,13 +209,16 @@ class Editor(ABC, Generic[C]):
             else:
                 result.skipped[request.id] = reason
         size = self.capabilities.max_batch or max(1, len(wanted))
-        with self._transaction(wanted) as transaction:
-            for start in range(0, len(wanted), size):
-                part = wanted[start : start + size]
-                try:
+        part = wanted
+        try:
+            with self.ledger.transaction([r.id for r in wanted]) as transaction:
+                for start in range(0, len(wanted), size):
+                    part = wanted[start : start + size]
                     self.write(part, transaction, result)
-                except LedgerError as error:  # only these requests failed, not the whole batch
-                    raise _failed(part, error) from error
+                part = wanted
+        except LedgerError as error:  # while a part is written only its requests have failed
+            kind = NOT_FINITE if isinstance(error, NotFiniteError) else ""
+            raise EditError([r.id for r in part], str(error), kind) from error
         result.applied = [r.id for r in wanted if r.id not in result.skipped]
         result.seconds = time.perf_counter() - begun
         return result
@@ -254,15 +256,3 @@ class Editor(ABC, Generic[C]):
                 f"{longest} tokens, {self.lm.name} has {self.lm.max_length}"
             )
         return None
-
-    @contextmanager
-    def _transaction(self, wanted: Sequence[EditRequest]) -> Iterator[Transaction]:
-        try:
-            with self.ledger.transaction([r.id for r in wanted]) as transaction:
-                yield transaction
-        except LedgerError as error:
-            raise _failed(wanted, error) from error
-
-
-def _failed(requests: Sequence[EditRequest], error: LedgerError) -> EditError:
-    return EditError([r.id for r in requests], str(error), NOT_FINITE if isinstance(error, NotFiniteError) else "")

@@ -48,12 +48,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             _peft()
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Load the weights, unless the model has them.
-
-        Raises:
-            FileNotFoundError: No model at the path.
-            ValueError: It is another architecture or size.
-        """
+        """Load the weights, unless the model has them."""
         if self._equals_base or self.ledger.changed_weights:  # a resumed run has them from its ledger
             return
         edited = self._adapted() if (Path(self.config.path) / ADAPTER).is_file() else self._loaded()

@@ -95,11 +95,7 @@ class NSE(Editor[NSEConfig]):
         return self.memory.state() if self.memory else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the memory by a saved one; an empty state forgets all edits.
-
-        Raises:
-            ValueError: It is another method's, or for other layers.
-        """
+        """Replace the memory by a saved one; an empty state forgets all edits."""
         if state:
             self._find([])[1].restore(state)
         elif self.memory is not None:

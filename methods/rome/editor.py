@@ -75,16 +75,8 @@ class ROME(Editor[ROMEConfig]):
         return Footprint.of([] if self._factor is None else [self._factor])
 
     def _covariance_factor(self) -> Tensor:
-        c, resources = self.config, self.resources
-        found = covariance_for(
-            self.lm,
-            [c.layer],
-            resources.covariance,
-            resources.texts,
-            c.covariance_tokens,
-            resources.cache,
-            resources.costs,
-        )
+        c, r = self.config, self.resources
+        found = covariance_for(self.lm, [c.layer], r.covariance, r.texts, c.covariance_tokens, r.cache, r.costs)
         covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
         return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 

@@ -25,7 +25,6 @@ from .expert_bank import Expert, ExpertBank
 from .routing import HeldRouting, Routing
 from .training import (
     ExpertBatch,
-    NeuronTraining,
     initial_neuron,
     neuron_input,
     prompt_inputs,
@@ -66,16 +65,12 @@ class SCEN(Editor[SCENConfig]):
     def __init__(
         self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None
     ) -> None:
-        """Start with an empty bank.
-
-        Raises:
-            ValueError: The layer does not exist, or ``train_eos`` is set and the tokenizer has no EOS token.
-        """
+        """Start with an empty bank."""
         super().__init__(lm, ledger, config, resources)
-        weight = lm.weight(lm.mlp_out_name(config.layer))
+        name = lm.mlp_out_name(config.layer)
+        weight = lm.weight(name)
         like = torch.empty((0, lm.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
         path = Path(config.bank_directory) if config.bank_directory is not None else None
-        name = lm.mlp_out_name(config.layer)
         self.bank = ExpertBank(name, like, config.device_bytes, config.host_bytes, path)
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
@@ -150,15 +145,15 @@ class SCEN(Editor[SCENConfig]):
             hinge=config.hinge,
         )
         _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
-        _add_course(batch, course, result)
+        losses, activations = course.losses.T.tolist(), course.activations[-1].tolist()
+        for i, request in enumerate(batch):
+            _note(result, request, neuron_losses=losses[i], activation=activations[i])
         return neurons
 
     def _generic_inputs(self) -> Tensor:
         """(G, d_ff) inputs of the neurons for ``config.negatives``, computed once: base weights never change."""
         if self._negatives is None:
-            self._negatives = self.inputs(
-                [self.resources.prompt_format.apply(prompt) for prompt in self.config.negatives]
-            )
+            self._negatives = self.inputs([self.resources.prompt_format.apply(p) for p in self.config.negatives])
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
@@ -167,12 +162,9 @@ class SCEN(Editor[SCENConfig]):
         A text too long for the model loses its beginning but for the BOS, as in the evaluation.
         """
         rows = [self._fitted(self.lm.encode(text).ids) for text in texts]
-        parts = [
-            prompt_inputs(self.lm, self.config.layer, rows[start : start + ROWS_AT_ONCE])
-            for start in range(0, len(rows), ROWS_AT_ONCE)
-        ]
-        empty = self.bank.inputs[:0]
-        return torch.cat([empty, *(neuron_input(part, self.config.cosine) for part in parts)])
+        parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+        found = [prompt_inputs(self.lm, self.config.layer, part) for part in parts]
+        return torch.cat([self.bank.inputs[:0], *(neuron_input(x, self.config.cosine) for x in found)])
 
     def _fitted(self, ids: list[int]) -> list[int]:
         excess = max(0, len(ids) - self.lm.max_length)
@@ -187,16 +179,9 @@ class SCEN(Editor[SCENConfig]):
 
     @contextmanager
     def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[HeldRouting]:
-        """Let the experts answer within the block.
+        """Let experts answer within the block, chosen at the first forward pass: use one block a batch of prompts.
 
-        They are chosen at the first forward pass and kept for the block: use one block a batch of prompts.
-
-        Args:
-            last_prompt_columns: For each prompt of the batch, the column of its last token, padding counted. In
-                generation each prompt may have several rows (beams, returned sequences), side by side.
-
-        Raises:
-            RuntimeError: A block is open already.
+        In generation each prompt may have several rows (beams, returned sequences), side by side.
         """
         if self._answering:
             raise RuntimeError("scen: answering() is already open; its experts are chosen until the block ends")
@@ -252,21 +237,13 @@ class SCEN(Editor[SCENConfig]):
     # -- the bank -------------------------------------------------------------------------------------------------
 
     def delete(self, id: str) -> None:
-        """Undo one edit: the model answers as if it had not been made.
-
-        Raises:
-            ValueError: There is no such edit.
-        """
+        """Undo one edit, or raise a ValueError if there is none; the model answers as if it had not been made."""
         self.bank.delete(id)
         for gone in (id, *(older for older in self._replacements if self._replacement(older) == id)):
             self.ledger.forget_id(gone)
 
     def _roll_back(self, keep: int) -> None:
-        """Delete the edits of the batches that the ledger does not keep.
-
-        Raises:
-            ValueError: An edit that stays was replaced, and its expert is gone.
-        """
+        """Delete the edits of later batches, or raise a ValueError if one of them replaced an edit that stays."""
         stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids]
         gone = [i for entry in self.ledger.entries[keep:] for i in entry.ids]
         known = {*self.bank.ids, *self.bank.lost}
@@ -295,11 +272,7 @@ class SCEN(Editor[SCENConfig]):
         return self.bank.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the bank by that of ``state``.
-
-        Raises:
-            ValueError: It is not the state of this method at this layer.
-        """
+        """Replace the bank by that of ``state``."""
         self.bank.restore(state)
 
 
@@ -309,12 +282,6 @@ def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str)
     bad = [request.id for request, ok in zip(requests, finite, strict=True) if not ok]
     if bad:
         raise EditError(bad, reason, NOT_FINITE)
-
-
-def _add_course(batch: Sequence[EditRequest], course: NeuronTraining, result: EditResult) -> None:
-    losses, activations = course.losses.T.tolist(), course.activations[-1].tolist()
-    for i, request in enumerate(batch):
-        _note(result, request, neuron_losses=losses[i], activation=activations[i])
 
 
 def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:

@@ -78,7 +78,7 @@ class Expert:
 
 
 class LRUStore:
-    """Experts in one memory up to a size; the least recently used move to the next store, or out if there is none."""
+    """Experts in one memory up to a size; the least recently used overflow into the next store, if there is one."""
 
     def __init__(self, device: torch.device | str, limit: int | None, overflow: LRUStore | None = None) -> None:
         """Start empty; ``limit`` is in bytes, None for no limit."""
@@ -197,10 +197,7 @@ class ExpertBank:
     # -- one by one -----------------------------------------------------------------------------------------------
 
     def add(self, expert: Expert) -> list[str]:
-        """Append an expert and delete older ones with its id or its prompt, whose ids are returned.
-
-        A ValueError if it differs from another weight, or if the folder holds experts that were not loaded.
-        """
+        """Append an expert and delete older ones with its id or its prompt, whose ids are returned."""
         self._check(expert)
         if self._unloaded:
             raise ValueError(
@@ -265,10 +262,7 @@ class ExpertBank:
             _write(path, number, expert)
 
     def load(self, path: Path) -> dict[str, str]:
-        """Append the bank in a folder, and return :attr:`lost`, with the experts whose files are damaged.
-
-        A ValueError if the experts differ from another weight.
-        """
+        """Append the bank in a folder; returns :attr:`lost`, with the edits whose files are damaged."""
         own = self._is_own(path)
         for name, file in list((self.files if own else _files_in(path)).items()):
             try:

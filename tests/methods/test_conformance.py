@@ -3,10 +3,21 @@
 import pytest
 import torch
 
-from editbench import EditRequest, Ledger
+from editbench import EditRequest, LanguageModel, Ledger
 from editbench.records import NOT_FINITE, EditError
 from editbench.registry import load_method, method_entry_points
-from tests.small_runs import REQUESTS, SETTINGS, TEMPLATES, WRITERS, editor_of, logits, same, weights
+from tests.small_runs import (
+    PROMPTS,
+    REQUESTS,
+    SETTINGS,
+    TEMPLATES,
+    WRITERS,
+    editor_of,
+    logits,
+    same,
+    save_model,
+    weights,
+)
 from tests.zoo import POSITIONS, tiny_lm
 
 APART = {"external_weights"}
@@ -16,7 +27,12 @@ METHODS = [
     for name in method_entry_points()
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-ARCHITECTURES = ("gpt2", "llama", "gemma2", "opt-post")
+ARCHITECTURES = (
+    "gpt2",
+    pytest.param("llama", marks=pytest.mark.slow),
+    pytest.param("gemma2", marks=pytest.mark.slow),
+    pytest.param("opt-post", marks=pytest.mark.slow),
+)
 
 
 def test_every_method_is_here():
@@ -93,6 +109,59 @@ def test_the_same_edits_give_the_same_bits(method):
         editor.edit(REQUESTS)
         found.append(logits(editor))
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
+    whole, parts = (editor_of(method, tiny_lm("gpt2")) for _ in range(2))
+    for editor in (whole, parts):
+        editor.prepare(REQUESTS)
+    size = whole.capabilities.max_batch or len(REQUESTS)
+    whole.edit(REQUESTS)
+    for start in range(0, len(REQUESTS), size):
+        parts.edit(REQUESTS[start : start + size])
+    assert len(whole.ledger) == 1 and whole.ledger.edited_ids == parts.ledger.edited_ids
+    assert torch.equal(logits(whole), logits(parts))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_tokenizers_padding_side_makes_no_difference(method):
+    found = []
+    for side in ("left", "right"):
+        editor = editor_of(method, tiny_lm("llama"))
+        editor.lm.tokenizer.padding_side = side
+        editor.edit(REQUESTS)
+        found.append(logits(editor))
+        found.append(editor.generate(PROMPTS, max_new_tokens=4))
+    assert torch.equal(found[0], found[2]) and found[1] == found[3]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture, side):
+    editor = editor_of(method, tiny_lm(architecture))
+    editor.edit(REQUESTS)
+    rows = [editor.lm.encode(prompt).ids for prompt in PROMPTS]
+    width = max(map(len, rows))
+    ids, mask = (torch.full((len(rows), width), fill) for fill in (editor.lm.pad_id, 0))
+    last = []
+    for i, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[i, start : start + len(row)], mask[i, start : start + len(row)] = torch.tensor(row), 1
+        last.append(start + len(row) - 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad(), editor.answering(last):
+        found = editor.lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+    assert torch.allclose(found[range(len(rows)), last], logits(editor), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_weights_are_the_edited_ones(method, tmp_path):
+    editor = editor_of(method, tiny_lm("llama"))
+    editor.edit(REQUESTS[:2])
+    loaded = LanguageModel.load(save_model(editor.lm, tmp_path), device="cpu")
+    assert same(weights(loaded), weights(editor.lm))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from editbench import EditRequest, make_editor
-from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.drift import last_hidden
+from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.perplexity import text_scores
 from editbench.model.likelihood import Query, answer
 from editbench.records import Passage

@@ -126,7 +126,7 @@ class Editor(ABC, Generic[C]):
         """
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Compute ahead of the first edit for ``requests``, those of the whole stream. Optional."""
+        """Computations before the first edit; ``requests`` are those of the whole stream. Optional."""
 
     def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
         """Token ids of other rows that the method runs than prompt and answer; too long ones are refused."""

@@ -46,7 +46,7 @@ class MEMIT(Editor[MEMITConfig]):
                 self._solvers = key_solvers(self.lm, self.config, self.resources, FullSolver)
 
     def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt in each context template, and the row of the KL term."""
+        """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]

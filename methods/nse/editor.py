@@ -52,7 +52,7 @@ class NSE(Editor[NSEConfig]):
         self._find([r for r in requests if self.refusal(r) is None], patient=True)
 
     def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt in each context template, and the row of the KL term."""
+        """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]

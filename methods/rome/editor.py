@@ -55,7 +55,7 @@ class ROME(Editor[ROMEConfig]):
         self.templates = templates
 
     def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt in each context template, and the row of the KL term."""
+        """The prompt within each context template, and the row of the KL term."""
         self.prepare([])
         assert self.templates is not None
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]

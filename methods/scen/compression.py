@@ -1,4 +1,4 @@
-"""How an expert's difference D (d, d_ff) from the base weight is stored.
+"""Stores of an expert's difference D (d, d_ff) from the base weight.
 
 - dense: D in the model's dtype.
 - lowrank: D ≈ L Rᵀ in float16, of all maps of that rank the nearest to D on the edit's own inputs X (Eckart and Young,

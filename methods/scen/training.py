@@ -118,7 +118,7 @@ def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Ten
 
 
 def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
-    """One column of each row: (B, T, n) → (B, n)."""
+    """Selected column of each row: (B, T, n) → (B, n)."""
     return tensor[torch.arange(len(tensor), device=tensor.device), torch.tensor(columns, device=tensor.device)]
 
 

@@ -51,12 +51,12 @@ def test_rolling_back_takes_edits_out_of_the_bank(tmp_path, disk):
     places = {"bank_directory": str(tmp_path / "bank")} if disk else {}
     editor = scen(**places)
     editor.edit(REQUESTS[:2])
-    said = answers(editor)
+    before = answers(editor)
     editor.edit(REQUESTS[2:4])
     editor.delete(IDS[2])
     editor.ledger.rollback(1)
     assert editor.bank.ids == editor.ledger.edited_ids == IDS[:2]
-    assert answers(editor) == said
+    assert answers(editor) == before
     editor.ledger.rollback()
     assert len(editor.bank) == 0 and (not disk or not list((tmp_path / "bank").iterdir()))
 
@@ -103,10 +103,10 @@ def test_rolling_back_behind_a_replacement_keeps_what_stood_there():
     editor.edit(REQUESTS[:1])
     newer = EditRequest("newer", REQUESTS[0].prompt, SUBJECTS[0], "Galician")
     editor.edit([newer])
-    said = answers(editor)
+    before = answers(editor)
     editor.edit(REQUESTS[1:2])
     editor.ledger.rollback(2)
-    assert editor.bank.ids == ["newer"] and answers(editor) == said
+    assert editor.bank.ids == ["newer"] and answers(editor) == before
     editor.edit(REQUESTS[:1])  # the older once more: it takes the place back
     assert editor.bank.ids == IDS[:1]
     editor.delete(IDS[0])

@@ -135,7 +135,7 @@ class SCEN(Editor[SCENConfig]):
         if config.lr_after_first is not None:
             rates[0 if len(bank) else 1 :] = config.lr_after_first
         start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.resources.seed, r.id)) for r in batch]
-        neurons, course = train_neurons(
+        neurons, losses, activations = train_neurons(
             torch.stack([r.to(own) for r in start]),
             own,
             [generic, bank.inputs, own],
@@ -145,9 +145,8 @@ class SCEN(Editor[SCENConfig]):
             hinge=config.hinge,
         )
         _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
-        losses, activations = course.losses.T.tolist(), course.activations[-1].tolist()
-        for i, request in enumerate(batch):
-            _note(result, request, neuron_losses=losses[i], activation=activations[i])
+        for request, losses_of, activation in zip(batch, losses.T.tolist(), activations[-1].tolist(), strict=True):
+            _note(result, request, neuron_losses=losses_of, activation=activation)
         return neurons
 
     def _generic_inputs(self) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -142,14 +141,6 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-@dataclass(frozen=True)
-class NeuronTraining:
-    """Losses and activations on the own prompt, both (steps, B), before each update."""
-
-    losses: Tensor
-    activations: Tensor
-
-
 def initial_neuron(size: int, seed: int, edit: str) -> Tensor:
     """(size,) float32: torch's default for a linear layer, U(−1/√size, 1/√size), from the seed and the edit's id."""
     digest = hashlib.blake2b(f"{seed}:{edit}".encode(), digest_size=7).digest()
@@ -173,7 +164,7 @@ def train_neurons(
     steps: int,
     *,
     hinge: bool = False,
-) -> tuple[Tensor, NeuronTraining]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Adam on all neurons at once, with the gradient written out.
 
     Args:
@@ -186,7 +177,7 @@ def train_neurons(
         hinge: Cut the margin terms at zero.
 
     Returns:
-        Trained neurons (B, d_ff), and the course of their training.
+        Trained neurons (B, d_ff), and before each update losses and activations on the own prompt, (steps, B) each.
     """
     r, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     losses, activations = [], []
@@ -204,7 +195,7 @@ def train_neurons(
         second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
         scale = rates[:, None] / (1 - BETAS[0] ** step)
         r -= scale * first / (second.sqrt() / (1 - BETAS[1] ** step) ** 0.5 + EPSILON)
-    return r, NeuronTraining(torch.stack(losses), torch.stack(activations))
+    return r, torch.stack(losses), torch.stack(activations)
 
 
 def _loss(a: Tensor, b: Tensor, allowed: Tensor, hinge: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,7 +68,7 @@ def test_written_out_gradient_is_autograds(seed, sizes, edits, hinge, scale):
     start = torch.randn(edits, 6, generator=draw, dtype=torch.float64)
     allowed = torch.rand(edits, sum(sizes), generator=draw) < 0.7
     rates = torch.full((edits,), 0.05, dtype=torch.float64)
-    found, seen = train_neurons(start, own, others, allowed, rates, 4, hinge=hinge)
+    found, losses, _ = train_neurons(start, own, others, allowed, rates, 4, hinge=hinge)
     for i in range(edits):
         r = start[i].clone().requires_grad_(True)
         negatives = torch.cat(others)[allowed[i]]
@@ -77,7 +77,7 @@ def test_written_out_gradient_is_autograds(seed, sizes, edits, hinge, scale):
             optimiser.zero_grad()
             b = torch.sigmoid(negatives @ r) if len(negatives) else None
             loss = oracle.neuron_loss(torch.sigmoid(own[i] @ r), b, hinge)
-            assert abs(float(loss.detach()) - float(seen.losses[step, i])) < 1e-9
+            assert abs(float(loss.detach()) - float(losses[step, i])) < 1e-9
             loss.backward()
             optimiser.step()
         assert torch.allclose(found[i], r.detach(), atol=1e-6)

@@ -1,5 +1,6 @@
 """Requests, settings and set-ups of small runs that several test files share."""
 
+import pytest
 import torch
 
 from editbench import EditRequest, Resources, make_editor
@@ -31,6 +32,11 @@ SETTINGS = {
 }
 """Settings of each method for tiny models of three layers."""
 WRITERS = [method for method in SETTINGS if method != "unedited"]
+
+
+def architectures(names, fast=("gpt2", "llama")):
+    """Parameters of a test: every architecture, and only the ``fast`` ones without the mark "slow"."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def covariance(lm, seed=0):

@@ -3,10 +3,10 @@
 from editbench import Resources, make_editor
 from tests.edits import TEMPLATES
 from tests.oracles import locate as oracle
-from tests.small_runs import covariance
+from tests.small_runs import architectures, covariance
 
 VALUE = {"steps": 4, "learning_rate": 0.1, "clamp_norm_factor": 0.6}
-ARCHITECTURES = ("gpt2", "llama", "qwen3", "gptj", "gemma2", "opt-post")
+ARCHITECTURES = architectures(("gpt2", "llama", "qwen3", "gptj", "gemma2", "opt-post"))
 NORMED = ("gemma2", "gemma3", "opt-post")
 LAYERS = [0, 1]
 

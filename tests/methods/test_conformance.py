@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from editbench import EditRequest, LanguageModel, Ledger
+from editbench import EditRequest, LanguageModel, Ledger, plugins
 from editbench.records import NOT_FINITE, EditError
-from editbench.registry import load_method, method_entry_points
+from editbench.registry import load_method
 from tests.small_runs import (
     PROMPTS,
     REQUESTS,
     SETTINGS,
     TEMPLATES,
     WRITERS,
+    architectures,
     editor_of,
     logits,
     same,
@@ -24,15 +25,10 @@ APART = {"external_weights"}
 """Methods that make no edits of their own; they have tests of their own."""
 METHODS = [
     name
-    for name in method_entry_points()
+    for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-ARCHITECTURES = (
-    "gpt2",
-    pytest.param("llama", marks=pytest.mark.slow),
-    pytest.param("gemma2", marks=pytest.mark.slow),
-    pytest.param("opt-post", marks=pytest.mark.slow),
-)
+ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
 
 
 def test_every_method_is_here():

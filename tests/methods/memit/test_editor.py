@@ -9,7 +9,7 @@ from editbench.locate_then_edit.values import optimise_values
 from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, LAYERS, NORMED, VALUE, agree, distances, make
 from tests.oracles import locate as oracle
-from tests.small_runs import covariance
+from tests.small_runs import architectures, covariance
 from tests.zoo import tiny_lm
 
 
@@ -25,7 +25,7 @@ def test_memit(architecture):
 
 @pytest.mark.parametrize("layers", [[1], [0, 1]], ids=["one layer", "two layers"])
 @pytest.mark.parametrize("count", [1, 6])
-@pytest.mark.parametrize("architecture", ["llama", *NORMED])
+@pytest.mark.parametrize("architecture", architectures(["llama", *NORMED]))
 def test_memit_reaches_its_values(architecture, count, layers):
     """With next to no C against it, and keys of the bare prompts alone, nothing but reach keeps H from Z."""
     lm, requests = tiny_lm(architecture, "float64", bos=True), edits(count)
@@ -39,7 +39,7 @@ def test_memit_reaches_its_values(architecture, count, layers):
 
 
 @pytest.mark.parametrize("layers", [[1, 2, 3, 4], [2, 4]], ids=["four", "apart"])
-@pytest.mark.parametrize("architecture", NORMED)
+@pytest.mark.parametrize("architecture", architectures(NORMED))
 def test_a_deep_model_reaches_its_values(architecture, layers):
     lm, requests = tiny_lm(architecture, "float64", bos=True, layers=6), edits(12)
     resources = Resources(templates=TEMPLATES[:1], covariance=covariance(lm))

@@ -10,7 +10,7 @@ from editbench.records import EditError
 from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, LAYERS, NORMED, VALUE, agree, distances, make
 from tests.oracles import locate as oracle
-from tests.small_runs import covariance
+from tests.small_runs import architectures, covariance
 from tests.zoo import tiny_lm
 
 
@@ -36,7 +36,7 @@ def test_nse(architecture, threshold, prepared):
 
 
 @pytest.mark.parametrize("layers", [[1], [0, 1]], ids=["one layer", "two layers"])
-@pytest.mark.parametrize("architecture", ["llama", *NORMED])
+@pytest.mark.parametrize("architecture", architectures(["llama", *NORMED]))
 def test_nse_reaches_its_values_in_every_batch(architecture, layers):
     """Values belong to the original weights; the second batch is written on those that the first has left."""
     lm, requests = tiny_lm(architecture, "float64", bos=True), edits(6)

@@ -10,6 +10,7 @@ from editbench.editor import EditError
 from editbench.methods.scen.training import ExpertBatch, initial_neuron, train_experts, train_neurons
 from tests.golden_edits import furthest, relative
 from tests.oracles import scen as oracle
+from tests.small_runs import architectures
 from tests.zoo import TINY_ARCHITECTURES, tiny_lm
 
 LAYER = 1
@@ -28,7 +29,7 @@ def row(lm, request):
     return lm.encode(request.prompt).ids, [*lm.continuation(request.target), lm.tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures(TINY_ARCHITECTURES))
 def test_experts(architecture):
     dtype = "float32" if architecture.startswith("gemma") else "float64"
     lm = tiny_lm(architecture, dtype)

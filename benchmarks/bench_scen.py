@@ -26,10 +26,10 @@ import transformers
 
 from editbench import EditRequest, LanguageModel, make_editor
 from editbench.methods.scen import SCEN
-from editbench.methods.scen.compression import pack_dense, pack_lowrank, pack_quantised
+from editbench.methods.scen.compression import dense, low_rank, quantised
 from editbench.methods.scen.expert_bank import Expert
 from editbench.methods.scen.training import (
-    Lessons,
+    ExpertBatch,
     initial_neuron,
     neuron_input,
     prompt_inputs,
@@ -99,7 +99,7 @@ def experts(shape, device):
     rows = [row_of(lm, request) for request in requests(4)]
     slow, (wanted, _) = timed(lambda: oracle.train_expert(lm, layer, *rows[0], 10, 1e-3), 2)
     for at_once in (1, 4):
-        fast, (found, _) = timed(lambda n=at_once: train_experts(Lessons(lm, layer, rows[:n]), 10, 1e-3), 2)
+        fast, (found, _) = timed(lambda n=at_once: train_experts(ExpertBatch(lm, layer, rows[:n]), 10, 1e-3), 2)
         difference = relative(found[0], wanted)
         fast /= at_once
         yield {
@@ -134,18 +134,18 @@ def sizes(shape, device):
     rows = [row_of(lm, request) for request in requests(4)]
     fillers = [lm.encode(" ".join(r.prompt for r in requests(n))).ids if n else [] for n in (0, 5, 10, 20)]
     rows = [([*filler, *prompt], answer) for filler, (prompt, answer) in zip(fillers, rows, strict=True)]
-    lessons = Lessons(lm, layer, rows)
-    deltas, losses = train_experts(lessons, 10, 1e-4)
-    dense_loss, dense_best = lessons.answers(deltas)
+    batch = ExpertBatch(lm, layer, rows)
+    deltas, losses = train_experts(batch, 10, 1e-4)
+    dense_loss, dense_best = batch.answers(deltas)
     yield {"tokens": [len(p) + len(a) - 1 for p, a in rows], "loss_before": mean(loss[0] for loss in losses)}
-    own = [lessons.own_inputs(i) for i in range(len(rows))]
-    stores = {f"lowrank {e}": lambda i, e=e: pack_lowrank(deltas[i], own[i], e) for e in (0.01, 0.05, 0.2)}
-    stores |= {f"quantised {b}": lambda i, b=b: pack_quantised(deltas[i], b) for b in (8, 4, 2)}
-    stores |= {"dense bfloat16": lambda i: pack_dense(deltas[i], torch.bfloat16)}
+    own = [batch.own_inputs(i) for i in range(len(rows))]
+    stores = {f"lowrank {e}": lambda i, e=e: low_rank(deltas[i], own[i], e) for e in (0.01, 0.05, 0.2)}
+    stores |= {f"quantised {b}": lambda i, b=b: quantised(deltas[i], b) for b in (8, 4, 2)}
+    stores |= {"dense bfloat16": lambda i: dense(deltas[i], torch.bfloat16)}
     for name, pack in stores.items():
         seconds, kept = timed(lambda p=pack: [p(i) for i in range(len(rows))], 1)
         found = torch.stack([packed.delta(deltas.dtype) for packed in kept])
-        loss, best = lessons.answers(found)
+        loss, best = batch.answers(found)
         yield {
             "store": name,
             "megabytes": [round(packed.nbytes / 1e6, 3) for packed in kept],
@@ -216,7 +216,7 @@ def fill(editor: SCEN, texts, store):
     delta = torch.randn(shape, generator=draw, device=inputs.device) * 1e-3
     wide = torch.randn((20, shape[1]), generator=draw, device=inputs.device)
     dtype = lm.model.dtype
-    packed = pack_dense(delta, dtype) if store == "dense" else pack_lowrank(delta, wide, 0.0)
+    packed = dense(delta, dtype) if store == "dense" else low_rank(delta, wide, 0.0)
     rows = [*aim.T, *(-inputs.mean(0) for _ in range(HISTORY - len(texts)))]
     for i, neuron in enumerate(rows):
         mine = packed.to(inputs.device) if i >= len(texts) else copied(packed)

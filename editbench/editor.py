@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
 from editbench.records import NOT_FINITE, EditError
 from editbench.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -27,29 +27,27 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a method can do.
+    """Requests that a method can edit.
 
     Attributes:
         needs_subject: Requests without a subject are refused, with the reason, and not scored as failures.
-        max_batch: Largest number of requests that it edits at once; None for any. Larger batches are cut.
-        changes: "weights", "modules" (something is added beside the weights) or "nothing".
+        max_batch: Largest number of requests edited at once; None for any. Larger batches are cut.
     """
 
     needs_subject: bool = False
     max_batch: int | None = None
-    changes: str = "weights"
 
 
 @dataclass
 class EditResult:
-    """What one call of :meth:`Editor.edit` did.
+    """Outcome of one call of :meth:`Editor.edit`.
 
     Attributes:
         applied: Ids of the requests that are now in the model.
-        skipped: Why the others are not, by id ("unsupported: …", or the method's own reason).
+        skipped: Reasons by id for the others ("unsupported: …", or the method's own reason).
         seconds: Wall time.
-        losses: Per id, the training loss at each step, where the method has one.
-        details: Anything else worth keeping in the run's record (JSON types).
+        losses: Training loss at each step, by id, where the method has one.
+        details: Other facts for the run's record (JSON types).
     """
 
     applied: list[str] = field(default_factory=list)
@@ -61,30 +59,51 @@ class EditResult:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a method keeps besides the model."""
+    """Bytes that a method keeps besides the model: on accelerators, in host memory and on disk."""
 
     device: int = 0
     host: int = 0
     disk: int = 0
 
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor], disk: int = 0) -> Footprint:
+        """Bytes of ``tensors``, each counted where it lies."""
+        device = host = 0
+        for tensor in tensors:
+            size = tensor.numel() * tensor.element_size()
+            if tensor.device.type == "cpu":
+                host += size
+            else:
+                device += size
+        return cls(device, host, disk)
+
 
 class Editor(ABC, Generic[C]):
-    """A knowledge-editing method at work on one lm.
+    """An editing method with its language model, ledger, settings and resources.
 
-    A subclass sets :attr:`config_class` and :attr:`capabilities` and implements :meth:`write`. It never sees probes.
+    A subclass sets the class attributes and implements :meth:`write`. Editors never see probes.
 
-    A request's prompt is what the model will be asked, to the letter, and its target what will be scored behind it: a
-    method puts no format around the one and no separator before the other. One that trains the closing EOS token says
-    so by the setting ``train_eos``.
+    A request's prompt is the text that the model will be asked, and its target the text that is scored behind it: a
+    method adds no format around the prompt and no separator before the target. A method that trains the closing EOS
+    token has the setting ``train_eos``.
+
+    Attributes:
+        title: Name in tables.
+        paper: Authors, venue and year.
+        kind: Place of the edits: "weights", "memory" (beside the weights), "prompt" (before the prompt), or "none".
+        version: Number of the method's formula: runs of different versions are not averaged. The formulas that methods
+            share have their own versions.
     """
 
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    kind: ClassVar[Literal["weights", "memory", "prompt", "none"]] = "weights"
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
     version: ClassVar[int] = 1
-    """Another number for another formula: runs of two versions are not averaged. What methods share has its own."""
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
-        """Take the parts.
+        """Keep the parts as attributes.
 
         Raises:
             ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
@@ -100,37 +119,40 @@ class Editor(ABC, Generic[C]):
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Compute the changes for ``batch`` and hand them to ``recording``; fill in losses and details.
+        """Compute the changes for ``batch``, apply them to ``transaction``, and add losses and details to ``result``.
 
         Raises:
-            EditError: The edit cannot be made (NaN, out of range, …); the base class leaves the model as it was.
+            EditError: The edit cannot be made (NaN, out of range, …); the base class restores the model.
         """
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """See the requests that are to come, before the first edit. Optional."""
-        return None
+        """Computations before the first edit; ``requests`` are those of the whole stream. Optional."""
 
     def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
-        """Token ids of the rows that the method runs besides prompt and answer, so that too long ones are refused."""
+        """Token ids of other rows that the method runs than prompt and answer; too long ones are refused."""
         return ()
 
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
 
-        It gives what tells, after the first forward pass, which edit answers each prompt; None for methods that change
-        weights which all prompts share.
+        It yields the routing, which names the edit that answers each prompt after the first forward pass; None for
+        methods that change weights which all prompts share.
 
         Args:
             last_prompt_columns: For each row of the batch, the column of its last prompt token.
         """
         return nullcontext()
 
+    def transform_prompt(self, prompt: str) -> str:
+        """The plain prompt behind text, for in-context and retrieval editing; it must end with ``prompt``."""
+        return prompt
+
     def for_texts(self) -> Editor[C]:
-        """The editor through which text collections are scored: this one, unless the method treats texts otherwise."""
+        """The editor that scores text collections: ``self``, unless the method has other settings for texts."""
         return self
 
     def route(self, prompts: Sequence[str]) -> list[Route] | None:
-        """Which edit answers each prompt, given as the model sees it; None for methods that change what all share."""
+        """The edit that answers each prompt, in its prompt format; None for methods that change shared weights."""
         return None
 
     def footprint(self) -> Footprint:
@@ -142,19 +164,32 @@ class Editor(ABC, Generic[C]):
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a memory saved by :meth:`state`.
+        """Replace the memory by one saved by :meth:`state`.
 
         Raises:
-            ValueError: It is not this method's.
+            ValueError: It is another method's.
         """
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
 
     # -- for callers ----------------------------------------------------------------------------------------------
 
+    @final
     def asked(self, prompt: str) -> str:
-        """The text that the edited model gets for ``prompt``."""
-        return prompt
+        """The text that the edited model gets for ``prompt``: transformed inside the prompt format.
+
+        Raises:
+            ValueError: The transformed prompt does not end with the plain one.
+        """
+        return self.resources.prompt_format.transform(prompt, self._transformed)
+
+    def _transformed(self, plain: str) -> str:
+        text = self.transform_prompt(plain)
+        if not text.endswith(plain):
+            raise ValueError(
+                f"{type(self).__name__}.transform_prompt made {text!r} of {plain!r}; it must end with the prompt"
+            )
+        return text
 
     def edit(self, batch: Sequence[EditRequest]) -> EditResult:
         """Write ``batch`` into the model.
@@ -174,33 +209,37 @@ class Editor(ABC, Generic[C]):
             else:
                 result.skipped[request.id] = reason
         size = self.capabilities.max_batch or max(1, len(wanted))
-        with self._one_entry(wanted) as transaction:
-            for start in range(0, len(wanted), size):
-                part = wanted[start : start + size]
-                try:
+        part = wanted
+        try:
+            with self.ledger.transaction([r.id for r in wanted]) as transaction:
+                for start in range(0, len(wanted), size):
+                    part = wanted[start : start + size]
                     self.write(part, transaction, result)
-                except LedgerError as error:  # the others of the batch are not to blame
-                    raise _failed(part, error) from error
+                part = wanted
+        except LedgerError as error:  # while a part is written only its requests have failed
+            kind = NOT_FINITE if isinstance(error, NotFiniteError) else ""
+            raise EditError([r.id for r in part], str(error), kind) from error
         result.applied = [r.id for r in wanted if r.id not in result.skipped]
         result.seconds = time.perf_counter() - begun
         return result
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
-        """Continuations by the edited model; options as in
-        :meth:`editbench.model.language_model.LanguageModel.generate`.
+        """Continuations by the edited model, for every kind of method.
 
-        Right for every method, also those that answer through something beside the weights.
+        Args:
+            prompts: Prompts in their prompt format.
+            options: Those of :meth:`editbench.model.language_model.LanguageModel.generate`.
         """
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        texts = [self.asked(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         width = max(len(self.lm.encode(text).ids) for text in texts)  # rows are padded on the left
         with self.answering([width - 1] * len(texts)):
             return self.lm.generate(texts, **options)
 
     def refusal(self, request: EditRequest) -> str | None:
-        """Why this method cannot edit ``request``, or None if it can.
+        """Reason why ``request`` cannot be edited, or None.
 
-        One whose prompt and answers the model cannot take is refused by every method, also by one that could edit it,
-        so that all are compared on the same records.
+        A request whose prompt and answers are too long for the model is refused by every method, also by one that could
+        edit it, so that all methods are compared on the same records.
         """
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
@@ -217,27 +256,3 @@ class Editor(ABC, Generic[C]):
                 f"{longest} tokens, {self.lm.name} has {self.lm.max_length}"
             )
         return None
-
-    @contextmanager
-    def _one_entry(self, wanted: Sequence[EditRequest]) -> Iterator[Transaction]:
-        try:
-            with self.ledger.transaction([r.id for r in wanted]) as transaction:
-                yield transaction
-        except LedgerError as error:
-            raise _failed(wanted, error) from error
-
-
-def _failed(requests: Sequence[EditRequest], error: LedgerError) -> EditError:
-    return EditError([r.id for r in requests], str(error), NOT_FINITE if isinstance(error, NotFiniteError) else "")
-
-
-def footprint_of(tensors: Iterable[Tensor]) -> Footprint:
-    """Bytes of ``tensors``, on accelerators and in host memory."""
-    device = host = 0
-    for tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        if tensor.device.type == "cpu":
-            host += size
-        else:
-            device += size
-    return Footprint(device=device, host=host)

@@ -10,19 +10,15 @@ import torch
 
 from editbench.costs import CachedCosts
 from editbench.progress import progress
+from editbench.records import PromptFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
-
-
-def as_it_stands(prompt: str) -> str:
-    """The prompt, with nothing around it."""
-    return prompt
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,7 @@ class Resources:
         cache: Folder of the content-addressed cache, or None for none.
         seed: Seed of everything random.
         costs: Where to note seconds of what is computed for the cache, or read from it.
-        pose: Puts a plain prompt of the method's own as the requests' prompts are put (they are given posed already):
-            the format of the dataset or protocol around it.
+        prompt_format: Text around every prompt. Requests come in it; a method applies it to prompts of its own.
     """
 
     texts: Sequence[str] = ()
@@ -47,7 +42,7 @@ class Resources:
     cache: Path | None = None
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts)
-    apply_format: Callable[[str], str] = as_it_stands
+    prompt_format: PromptFormat = PromptFormat()
 
 
 class LazyTexts(Sequence[str]):

@@ -297,7 +297,7 @@ def _make_editor(
         covariance=model.covariance,
         cache=Path(config.cache),
         seed=config.stream.seed,
-        apply_format=records.prompt_format.apply,
+        prompt_format=records.prompt_format,
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(lm, Ledger(lm, ledger), method[1], resources)

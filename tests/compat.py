@@ -12,8 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = [
-    *("test_host", "test_conformance", "test_ledger", "test_locate_keys", "test_locate_methods"),
-    *("test_golden_rome", "test_golden_memit", "test_golden_nse", "test_golden_scen"),
+    *("test_host", "methods/test_conformance", "test_ledger", "test_locate_keys"),
+    *(f"methods/{method}/test_{name}" for method in ("rome", "memit", "nse") for name in ("editor", "golden")),
+    "methods/scen/test_golden",
     *("test_generation_settings", "test_evaluation_generation", "test_evaluation_golden", "test_quiet"),
 ]
 """They load every architecture, run parts of it, generate, hold the golden numbers, and edit by every method."""

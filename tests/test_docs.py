@@ -266,7 +266,7 @@ def test_the_readme_edits_a_fact_and_takes_it_back(place, capsys):
     assert request.target in after
     assert names["result"].applied == [request.id]
     assert names["change"].abs().max() > 0
-    assert request.target_true in names["host"].generate(request.prompt, max_new_tokens=6)[0]
+    assert request.target_true in names["lm"].generate(request.prompt, max_new_tokens=6)[0]
 
 
 def test_the_examples_do_what_they_say(place, capsys):
@@ -312,7 +312,7 @@ def test_the_fragment_of_a_method_runs(place, method):
     names = {
         "make_editor": lambda *a, **given: editbench.make_editor(*a, **{**given, **tuned}),
         "Resources": lambda **given: editbench.Resources(**given, templates=["{}"]),
-        "host": lm,
+        "lm": lm,
         "texts": dataset_files.plain_text(),
         "plain_texts": dataset_files.plain_text(),
         "folder": place / "cache",

@@ -1,6 +1,4 @@
-"""A checkpoint or adapter that was edited elsewhere, scored like any method."""
-
-from __future__ import annotations
+"""Weights or an adapter that were edited elsewhere, scored like any method."""
 
 from .config import ExternalWeightsConfig
 from .editor import ExternalWeights

@@ -1,4 +1,4 @@
-"""Settings of a checkpoint."""
+"""Settings of external weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ExternalWeightsConfig:
-    """Where the edited weights are.
+    """Place of the edited weights.
 
     Attributes:
         path: Folder with a model of the same architecture (or a hub id), or with a PEFT adapter for the base model
@@ -18,4 +18,6 @@ class ExternalWeightsConfig:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ValueError("checkpoint: no path; give the folder of the edited model or adapter with method.path=DIR")
+            raise ValueError(
+                "external_weights: no path; give the folder of the edited model or adapter with method.path=DIR"
+            )

@@ -1,7 +1,7 @@
-"""Puts weights that were edited elsewhere in place of the base model's: no editor, only the scores.
+"""Replaces the base model's weights by weights that were edited elsewhere.
 
-The first edit takes in the whole checkpoint, whatever is in the batch; all later ones find it done. The base model
-stays what the unedited answers come from.
+The first edit loads all of them, whatever its batch holds; later edits do nothing. The unedited answers come from the
+base model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult
+from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
 
@@ -28,44 +28,34 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_config.json"
 
-_PASSES = 4
-"""A weight plus the rounded difference may miss the checkpoint's number by a bit; so often the rest is added."""
+MAX_PASSES = 4
+"""w + (target − w) can differ from target in the last bit; the difference is added again until it is zero."""
 
 
 class ExternalWeights(Editor[ExternalWeightsConfig]):
-    """Takes the stream and answers with the weights of a checkpoint."""
+    """Answers with the weights at ``config.path`` from the first batch on."""
 
+    title = "external weights"
     config_class = ExternalWeightsConfig
-    capabilities = Capabilities()
-    _taken_in = False
+    _equals_base = False
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Check that there is something to load.
-
-        Raises:
-            FileNotFoundError: The path looks like a folder and is none.
-            ValueError: It is an adapter, and peft is not installed.
-        """
+        """Raise a FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
         path = Path(self.config.path)
         if not path.is_dir() and (path.is_absolute() or self.config.path.startswith(".")):
-            raise FileNotFoundError(f"checkpoint: there is no folder {path}; correct method.path")
+            raise FileNotFoundError(f"external_weights: there is no folder {path}; correct method.path")
         if (path / ADAPTER).is_file():
             _peft()
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Take in the checkpoint, unless the model has it.
-
-        Raises:
-            FileNotFoundError: No model at the path.
-            ValueError: It is another architecture or size.
-        """
-        if self._taken_in or any(entry.weights for entry in self.ledger.entries):  # the latter: a run that goes on
+        """Load the weights, unless the model has them."""
+        if self._equals_base or self.ledger.changed_weights:  # a resumed run has them from its ledger
             return
         edited = self._adapted() if (Path(self.config.path) / ADAPTER).is_file() else self._loaded()
         self._check_same_parameters(edited)
-        changed = [name for name, wanted in edited.named_parameters() if self._bring(name, wanted.data, transaction)]
+        changed = [name for name, p in edited.named_parameters() if self._replace(name, p.data, transaction)]
         result.details["changed_weights"] = changed
-        self._taken_in = True
+        self._equals_base = not changed
 
     def _loaded(self) -> Any:
         from transformers import AutoModelForCausalLM
@@ -77,7 +67,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise FileNotFoundError(
-                f"checkpoint: no model could be loaded from {self.config.path}: {reason}"
+                f"external_weights: no model could be loaded from {self.config.path}: {reason}"
             ) from error
 
     def _adapted(self) -> Any:
@@ -91,20 +81,20 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         if differing:
             name = differing[0]
             raise ValueError(
-                f"checkpoint: {self.config.path} is no edited {self.lm.name}: {len(differing)} parameters differ in "
-                f"name or shape, the first is {name} ({shapes[0].get(name)} here, {shapes[1].get(name)} there)"
+                f"external_weights: {self.config.path} is no edited {self.lm.name}: {len(differing)} parameters differ "
+                f"in name or shape, the first is {name} ({shapes[0].get(name)} here, {shapes[1].get(name)} there)"
             )
 
-    def _bring(self, name: str, wanted: Tensor, transaction: Transaction) -> bool:
-        """Make the model's weight ``wanted``, bit for bit; whether it was another."""
+    def _replace(self, name: str, target: Tensor, transaction: Transaction) -> bool:
+        """Make the model's weight equal ``target``, bit for bit; False if it was equal before."""
         current = self.lm.weight(name)
         path, _, leaf = name.rpartition(".")
         if leaf == "weight" and is_transposed(module_at(self.lm.model, path)):
-            wanted = wanted.T
-        wanted = wanted.to(current)
+            target = target.T
+        target = target.to(current)
         changed = False
-        for _ in range(_PASSES):
-            delta = (wanted.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
+        for _ in range(MAX_PASSES):
+            delta = (target.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
             if not bool(delta.any()):
                 break
             transaction.apply(Dense(name, delta))
@@ -113,15 +103,10 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
 
 
 def _peft() -> Any:
-    """The package, if it is installed.
-
-    Raises:
-        ValueError: It is not.
-    """
     try:
         import peft
     except ImportError as error:
         raise ValueError(
-            "checkpoint: the folder holds an adapter; install it with pip install editbench[peft]"
+            "external_weights: the folder holds an adapter; install it with pip install editbench[peft]"
         ) from error
     return peft

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from editbench.checks import at_least
+
 
 @dataclass
 class FineTuneConfig:
@@ -14,9 +16,9 @@ class FineTuneConfig:
         steps: Adam steps.
         learning_rate: Adam's.
         weight_decay: Adam's.
-        norm_bound: No number of the weight moves further than this within one edit (L∞); null for no bound (FT).
+        norm_bound: Largest change of any number of the weight within one edit (L∞); null for no bound (FT).
         stop_loss: Training stops below this loss.
-        train_eos: The target is closed with the EOS token; the published code does not do it.
+        train_eos: Train the EOS token behind the target; the published code does not.
     """
 
     layer: int = 0
@@ -28,7 +30,6 @@ class FineTuneConfig:
     train_eos: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"finetune: steps is {self.steps}; it must be at least 1")
+        at_least(1, steps=self.steps)
         if self.norm_bound is not None and self.norm_bound <= 0:
-            raise ValueError(f"finetune: norm_bound is {self.norm_bound}; it must be positive, or null for no bound")
+            raise ValueError(f"norm_bound is {self.norm_bound}; it must be positive, or null for no bound")

@@ -1,7 +1,7 @@
-"""FT-L: train one weight on the edit, every number of it kept within a bound of where it was.
+"""FT-L: trains one weight on the edit and keeps each of its numbers within a bound (L∞) of the original.
 
-Zhu et al., "Modifying Memories in Transformer Models", 2020, with the L∞ bound; the settings are those of the baseline
-in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the target's tokens, gold prefix fed in.
+Zhu et al., "Modifying Memories in Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the
+batch of the mean NLL of the target's tokens, gold prefix fed in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult
+from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.model.architectures import is_transposed
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 class FineTune(Editor[FineTuneConfig]):
     """Trains the second MLP projection of one layer, a batch of edits at a time."""
 
+    title = "FT-L"
+    paper = "Zhu et al., 2020 (arXiv 2012.00363)"
     config_class = FineTuneConfig
-    capabilities = Capabilities()
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Train a copy of the weight in the model's place, put the original back, hand over the difference."""
+        """Train the weight in place, restore it, and apply the difference."""
         name = self.lm.mlp_out_name(self.config.layer)
         parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
         original = parameter.detach().clone()
@@ -74,7 +75,7 @@ class FineTune(Editor[FineTuneConfig]):
 
 
 class _Batch:
-    """The rows of a batch of edits; only the layers from the trained one on are run at each step."""
+    """The rows of a batch of edits. Each step runs the layers from the trained one on."""
 
     def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
         self.lm, self.layer, self.ids = editor.lm, editor.config.layer, [r.id for r in batch]
@@ -93,7 +94,7 @@ class _Batch:
         entering: list[Tensor] = []
         with torch.no_grad(), hooked(self.lm.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
             run(self.lm, self.columns, last=self.layer)
-        self.entering = entering[0]  # (B, T, d): does not depend on the trained weight
+        self.entering = entering[0]  # (B, T, d), independent of the trained weight
 
     def loss(self) -> Tensor:
         """Mean over edits of the mean NLL per target token."""

@@ -9,9 +9,8 @@ from editbench.locate_then_edit.multi_layer import MultiLayerConfig
 
 @dataclass
 class MEMITConfig(MultiLayerConfig):
-    """Mass-Editing Memory in a Transformer: nothing beyond the settings of every spreading method.
+    """Mass-Editing Memory in a Transformer. Defaults are the published ones for GPT-2 XL.
 
-    See :class:`~editbench.locate_then_edit.multi_layer.MultiLayerConfig` and
-    :class:`~editbench.locate_then_edit.values.ValueConfig` for the fields; the defaults there are MEMIT's published
-    ones for GPT-2 XL.
+    All fields are those of :class:`~editbench.locate_then_edit.multi_layer.MultiLayerConfig` and
+    :class:`~editbench.locate_then_edit.values.ValueConfig`.
     """

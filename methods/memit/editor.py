@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, footprint_of
+from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
@@ -22,7 +22,6 @@ from .config import MEMITConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.editor import Footprint
     from editbench.ledger import Transaction
     from editbench.locate_then_edit.solver import KeySolver
     from editbench.records import EditRequest
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 class MEMIT(Editor[MEMITConfig]):
     """Edits a batch at once; C and the context templates are those of the unedited model."""
 
+    title = "MEMIT"
+    paper = "Meng et al., ICLR 2023 (arXiv 2210.07229)"
     config_class = MEMITConfig
     capabilities = Capabilities(needs_subject=True)
 
@@ -38,7 +39,7 @@ class MEMIT(Editor[MEMITConfig]):
     _solvers: dict[int, KeySolver] | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Make templates and covariance from the unedited model, if they are not there yet."""
+        """Make the templates and the covariance from the unedited model."""
         if self._solvers is None:
             with self.ledger.pristine():
                 self.templates = multi_layer_templates(self.lm, self.config, self.resources)
@@ -51,7 +52,7 @@ class MEMIT(Editor[MEMITConfig]):
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Find the values on the current weights, then spread them over the layers."""
+        """Optimise the values on the current weights, then write them over the layers."""
         self.prepare(batch)
         assert self.templates is not None and self._solvers is not None
         lm, layers, solvers = self.lm, self.config.layers, self._solvers
@@ -63,4 +64,4 @@ class MEMIT(Editor[MEMITConfig]):
 
     def footprint(self) -> Footprint:
         """The factors of the covariance; they do not grow with the edits."""
-        return footprint_of(solver.base for solver in (self._solvers or {}).values())
+        return Footprint.of(solver.base for solver in (self._solvers or {}).values())

@@ -20,14 +20,14 @@ class NSEConfig(MultiLayerConfig):
 
     Attributes:
         covariance_weight: λ, the weight of C against the keys of the edits.
-        alpha: An edit takes part in a round if its ‖z − h‖ is larger than this …
-        upper_bound: … and smaller than this.
-        max_iterations: One round fewer than this is made, at most.
-        neuron_threshold: p, the share of the summed scores that the selected neurons may hold; 1 takes all neurons.
+        alpha: Lower bound of ‖z − h‖ for an edit to take part in a round.
+        upper_bound: Upper bound of the same.
+        max_iterations: Largest number of rounds plus one.
+        neuron_threshold: p, the share of the summed scores that the selected neurons may have; 1 takes all neurons.
         selection: "published": the largest prefix (by falling score) that does not exceed p; "smallest": the smallest
             set that reaches p, as the paper says (one neuron more).
-        memory: Whose keys are remembered after a batch: "all" its edits' (published), those "kept" in at least one
-            round, or "none".
+        memory: Keys remembered after a batch: those of "all" its edits (published), of those "kept" in at least one
+            round, or of "none".
     """
 
     covariance_weight: float = 10_000.0

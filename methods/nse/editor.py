@@ -1,8 +1,8 @@
-"""NSE: MEMIT's spreading for long streams of edits.
+"""NSE: MEMIT's update for long streams of edits.
 
-Jiang et al., "Neuron-Level Sequential Editing for Large Language Models", 2024: values are found on the original
+Jiang et al., "Neuron-Level Sequential Editing for Large Language Models", 2024: values are optimised on the original
 weights (value rewinding), edits that missed their value are written again in rounds, each layer changes only the
-neurons that the edits use most, and the keys of earlier edits are held in place by a memory.
+neurons that the edits use most, and a memory of the keys of earlier edits protects those.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, footprint_of
+from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.locate_then_edit.key_memory import Memory
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.prompts import edit_rows
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.editor import Footprint
     from editbench.ledger import Transaction
     from editbench.records import EditRequest
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 class NSE(Editor[NSEConfig]):
     """Edits a batch at once and remembers its keys; C, context templates and values are those of the unedited model."""
 
+    title = "NSE"
+    paper = "Jiang et al., 2024 (arXiv 2410.04045)"
     config_class = NSEConfig
     capabilities = Capabilities(needs_subject=True)
 
@@ -43,9 +44,10 @@ class NSE(Editor[NSEConfig]):
     memory: Memory | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Find the values of ``requests`` on the original weights; templates and covariance too, the first time.
+        """Optimise the values of ``requests`` on the original weights; at first also make templates and covariance.
 
-        The same requests in the same order give the same bits. One whose optimisation fails is left to its edit.
+        The same requests in the same order give the same bits. A request whose optimisation fails is tried again when
+        it is edited.
         """
         self._find([r for r in requests if self.refusal(r) is None], patient=True)
 
@@ -56,7 +58,7 @@ class NSE(Editor[NSEConfig]):
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Rounds of spreading over the edits that are still off their value; then the memory."""
+        """Write the edits that are off their value, in rounds; then remember the keys."""
         c, ids = self.config, [r.id for r in batch]
         values, memory = self._find(batch)
         try:
@@ -85,26 +87,22 @@ class NSE(Editor[NSEConfig]):
         result.details["rounds"] = rounds
 
     def footprint(self) -> Footprint:
-        """Covariance, and the keys of earlier edits."""
-        return footprint_of(self.memory.tensors() if self.memory else [])
+        """The covariance and the keys of earlier edits."""
+        return Footprint.of(self.memory.tensors() if self.memory else [])
 
     def state(self) -> dict[str, Tensor]:
-        """The memory of earlier keys."""
+        """The keys of earlier edits."""
         return self.memory.state() if self.memory else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a saved memory; an empty one is that of no edits.
-
-        Raises:
-            ValueError: It is not NSE's, or is for other layers.
-        """
+        """Replace the memory by a saved one; an empty state forgets all edits."""
         if state:
             self._find([])[1].restore(state)
         elif self.memory is not None:
             self.memory.clear()
 
     def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, Memory]:
-        """Values of ``requests`` and the memory; what is missing is made on the original weights."""
+        """Values of ``requests`` and the memory; missing ones are computed on the original weights."""
         c, lm, resources = self.config, self.lm, self.resources
         if self.values is None or self.memory is None:
             kind = FullSolver if c.neuron_threshold >= 1 else NeuronSubsetSolver
@@ -120,7 +118,7 @@ class NSE(Editor[NSEConfig]):
         return self.values, self.memory
 
     def _solver(self, counts: dict[str, int]) -> Callable[[int, Tensor], Tensor]:
-        """The matrix (d_ff, n) of a layer's update, zero at neurons that are not selected; counts them on the way."""
+        """Solver of a layer's update: keys (d_ff, n) → (d_ff, n), zero at unselected neurons; counts the selected."""
         assert self.memory is not None
         memory = self.memory
 
@@ -135,16 +133,16 @@ class NSE(Editor[NSEConfig]):
 def select_neurons(keys: Tensor, threshold: float, selection: str) -> Tensor | None:
     """Neurons with the largest share of the edits' keys.
 
-    The score of a neuron is Σ |K| over the edits. Sums are formed in float64: in float32 a threshold near 1 loses some.
+    A neuron's score is Σ |K| over the edits, in float64: in float32 a threshold near 1 would lose some neurons.
 
     Args:
         keys: K (d_ff, n).
         threshold: p; 1 or more means all neurons.
-        selection: "published": the longest prefix, by falling score, whose sum does not exceed p · total (it may be
-            empty); "smallest": the shortest one whose sum reaches it.
+        selection: "published": the longest prefix, by falling score, whose sum does not exceed p · total (possibly
+            empty); "smallest": the shortest whose sum reaches it.
 
     Returns:
-        (|S|,) indices by falling score, or None for all neurons.
+        Indices (|S|,) by falling score, or None for all neurons.
     """
     if threshold >= 1:
         return None

@@ -20,9 +20,9 @@ class ROMEConfig(ValueConfig):
         layer: Edited layer.
         key: "published": averaged key in u, bare key in v; "consistent": the averaged key in both (r-ROME).
         covariance_adjustment: u is C⁻¹k̄, as published for GPT-2 and GPT-J; False: k̄ itself, as published for Llama
-            models. No text is needed then, and ``covariance_tokens`` and ``ridge`` mean nothing.
+            models, without need for text, ``covariance_tokens`` or ``ridge``.
         template_lengths: (tokens, count) of the sampled context templates; "{}" always comes first.
-        covariance_tokens: Plain-text tokens over which the covariance is taken; null for all texts given.
+        covariance_tokens: Tokens of plain text for the covariance; null for all texts given.
         ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
     """
 

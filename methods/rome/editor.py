@@ -1,7 +1,7 @@
 """ROME: one rank-one update of one MLP for one fact.
 
 Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 3.1: u = C⁻¹k̄ / ‖C⁻¹k̄‖ (the
-direction of the key; k̄ / ‖k̄‖ without stage adjustment), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
+direction of the key; k̄ / ‖k̄‖ without covariance adjustment), v = (target − W k) / (k·u) (equation 2), W ← W + v uᵀ.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, footprint_of
+from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.ledger import LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.prompts import edit_rows
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from editbench.editor import Footprint
     from editbench.locate_then_edit.values import Value
     from editbench.records import EditRequest
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 class ROME(Editor[ROMEConfig]):
     """Edits one fact at a time; C and the context templates are those of the unedited model."""
 
+    title = "ROME"
+    paper = "Meng et al., NeurIPS 2022 (arXiv 2202.05262)"
     config_class = ROMEConfig
     capabilities = Capabilities(needs_subject=True, max_batch=1)
     version = 2
@@ -43,7 +44,7 @@ class ROME(Editor[ROMEConfig]):
     _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without covariance_adjustment
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Make templates and covariance from the unedited model, if they are needed and not there yet."""
+        """Make the templates, and the covariance if it is needed, from the unedited model."""
         if self.templates is not None:
             return
         plan = [("", tokens, count) for tokens, count in self.config.template_lengths]
@@ -60,7 +61,7 @@ class ROME(Editor[ROMEConfig]):
         return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Optimise the value, measure the keys, apply v uᵀ."""
+        """Optimise the value, compute the keys, and apply v uᵀ."""
         self.prepare(batch)
         (request,) = batch
         assert self.templates is not None
@@ -71,24 +72,16 @@ class ROME(Editor[ROMEConfig]):
 
     def footprint(self) -> Footprint:
         """The factor of the covariance, if there is one."""
-        return footprint_of([] if self._factor is None else [self._factor])
+        return Footprint.of([] if self._factor is None else [self._factor])
 
     def _covariance_factor(self) -> Tensor:
-        c, resources = self.config, self.resources
-        found = covariance_for(
-            self.lm,
-            [c.layer],
-            resources.covariance,
-            resources.texts,
-            c.covariance_tokens,
-            resources.cache,
-            resources.costs,
-        )
+        c, r = self.config, self.resources
+        found = covariance_for(self.lm, [c.layer], r.covariance, r.texts, c.covariance_tokens, r.cache, r.costs)
         covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
         return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
-        """The factors v (d) and u (d_ff). W k is the value's init: both belong to the bare prompt on these weights."""
+        """The factors v (d) and u (d_ff). W k is ``value.init``, of the bare prompt on these weights."""
         mean = value.keys.mean(0)
         u = self._direction(mean)
         key = value.keys[0] if self.config.key == "published" else mean
@@ -98,7 +91,7 @@ class ROME(Editor[ROMEConfig]):
         return (value.target - value.init) / scale, u
 
     def _direction(self, mean: Tensor) -> Tensor:
-        """The direction u (d_ff), of norm 1, for the mean key k̄ (d_ff): that of C⁻¹k̄, or of k̄ itself."""
+        """Unit vector u (d_ff) along C⁻¹k̄, or along the mean key k̄ (d_ff) without covariance adjustment."""
         direction = mean.double()
         if self._factor is not None:
             direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]

@@ -1,8 +1,8 @@
-"""How an expert's difference D (d, d_ff) from the base weight is kept.
+"""Stores of an expert's difference D (d, d_ff) from the base weight.
 
 - dense: D in the model's dtype.
-- lowrank: D ≈ L Rᵀ in float16. Of all maps of that rank it is the nearest to D on the edit's own inputs X (Eckart and
-  Young, for D Xᵀ): with D Xᵀ = U S Vᵀ, L = U[:, :r] and R = Dᵀ L. r is the smallest within an error bound.
+- lowrank: D ≈ L Rᵀ in float16, of all maps of that rank the nearest to D on the edit's own inputs X (Eckart and Young,
+  for D Xᵀ): with D Xᵀ = U S Vᵀ, L = U[:, :r] and R = Dᵀ L. r is the smallest within an error bound.
 - quantised: per row, D ≈ scale · code with codes of 8, 4 or 2 bits, packed; the scale is the row's largest magnitude.
 """
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .config import SCENConfig
-    from .training import Lessons
+    from .training import ExpertBatch
 
 
 FACTOR_DTYPE = torch.float16
+BITS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Packed:
-    """An expert as it is kept.
+class CompressedExpert:
+    """An expert as it is stored.
 
     Attributes:
         kind: "dense", "lowrank", "quantised8", "quantised4" or "quantised2".
@@ -43,9 +44,9 @@ class Packed:
         """Bytes of all parts."""
         return sum(t.numel() * t.element_size() for t in self.parts.values())
 
-    def to(self, device: torch.device | str) -> Packed:
-        """The same on ``device``."""
-        return Packed(self.kind, {name: t.to(device) for name, t in self.parts.items()})
+    def to(self, device: torch.device | str) -> CompressedExpert:
+        """The same expert on ``device``."""
+        return CompressedExpert(self.kind, {name: t.to(device) for name, t in self.parts.items()})
 
     def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """L (d, r) and R (d_ff, r) of a "lowrank" expert."""
@@ -53,7 +54,7 @@ class Packed:
         return self.parts["left"].to(dtype), self.parts["right"].to(dtype)
 
     def delta(self, dtype: torch.dtype) -> Tensor:
-        """D (d, d_ff), as well as it was kept."""
+        """D (d, d_ff) up to the error of the compression."""
         if self.kind == "dense":
             return self.parts["delta"].to(dtype)
         if self.kind == "lowrank":
@@ -64,13 +65,13 @@ class Packed:
         return (codes[:, : int(self.parts["columns"])].to(scale.dtype) * scale).to(dtype)
 
 
-def pack_dense(delta: Tensor, dtype: torch.dtype) -> Packed:
-    """Keep D as it is, in ``dtype``."""
-    return Packed("dense", {"delta": delta.to(dtype)})
+def dense(delta: Tensor, dtype: torch.dtype) -> CompressedExpert:
+    """D itself, in ``dtype``."""
+    return CompressedExpert("dense", {"delta": delta.to(dtype)})
 
 
-def pack_lowrank(delta: Tensor, inputs: Tensor, error: float) -> Packed:
-    """Keep D as the product of two thin matrices.
+def low_rank(delta: Tensor, inputs: Tensor, error: float) -> CompressedExpert:
+    """D as a product of two factors.
 
     Args:
         delta: D (d, d_ff).
@@ -78,14 +79,14 @@ def pack_lowrank(delta: Tensor, inputs: Tensor, error: float) -> Packed:
         error: Bound of ‖(D − L Rᵀ) Xᵀ‖ / ‖D Xᵀ‖, Frobenius norms, before rounding to float16.
     """
     u, s, _ = torch.linalg.svd(delta @ inputs.to(delta.dtype).T, full_matrices=False)
-    beyond = s.square().flip(0).cumsum(0).flip(0)  # beyond[r]: what rank r leaves out
-    rank = max(1, int((beyond > error**2 * beyond[0]).sum()))
+    omitted = s.square().flip(0).cumsum(0).flip(0)  # omitted[r]: squared error of rank r
+    rank = max(1, int((omitted > error**2 * omitted[0]).sum()))
     left = u[:, :rank]
-    return Packed("lowrank", {"left": left.to(FACTOR_DTYPE), "right": (delta.T @ left).to(FACTOR_DTYPE)})
+    return CompressedExpert("lowrank", {"left": left.to(FACTOR_DTYPE), "right": (delta.T @ left).to(FACTOR_DTYPE)})
 
 
-def pack_quantised(delta: Tensor, bits: int) -> Packed:
-    """Keep D with ``bits`` a number. The largest error is half a step: a row's largest magnitude / (2^bits − 1).
+def quantised(delta: Tensor, bits: int) -> CompressedExpert:
+    """D with ``bits`` a number. The largest error is half a step: a row's largest magnitude / (2^bits − 1).
 
     Codes are the odd numbers −(2^bits − 1), …, 2^bits − 1, which are symmetric and leave no code unused.
     """
@@ -94,11 +95,11 @@ def pack_quantised(delta: Tensor, bits: int) -> Packed:
     codes = ((delta / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None] + top) / 2).round()  # 0 … top
     packed = _pack(codes.clamp(0, top).to(torch.uint8), bits)
     columns = torch.tensor(delta.shape[1])
-    return Packed(f"quantised{bits}", {"codes": packed, "scale": scale, "columns": columns})
+    return CompressedExpert(f"quantised{bits}", {"codes": packed, "scale": scale, "columns": columns})
 
 
 def quantised_bytes(shape: torch.Size, bits: int) -> int:
-    """What :func:`pack_quantised` takes for a D of ``shape``."""
+    """Bytes that :func:`quantised` takes for a D of ``shape``."""
     return shape[0] * (math.ceil(shape[1] * bits / 8) + 4) + 8
 
 
@@ -119,49 +120,48 @@ def _unpack(packed: Tensor, bits: int) -> Tensor:
     return odd
 
 
-BITS = (2, 4, 8)
-
-
-def pack(lessons: Lessons, deltas: Tensor, config: SCENConfig) -> list[Packed]:
-    """Put trained experts (B, d, d_ff) into the config's store."""
+def compress(batch: ExpertBatch, deltas: Tensor, config: SCENConfig) -> list[CompressedExpert]:
+    """Compress trained experts (B, d, d_ff) as ``config.expert_store`` says."""
     if config.expert_store == "auto":
-        return _smallest(lessons, deltas, config)
-    return [_pack_as(lessons, deltas[i], i, config.expert_store, config) for i in range(len(lessons))]
+        return _smallest(batch, deltas, config)
+    return [_compressed(batch, deltas[i], i, config.expert_store, config) for i in range(len(batch))]
 
 
-def _pack_as(lessons: Lessons, delta: Tensor, edit: int, store: str, config: SCENConfig) -> Packed:
+def _compressed(batch: ExpertBatch, delta: Tensor, edit: int, store: str, config: SCENConfig) -> CompressedExpert:
     if store == "lowrank":
-        return pack_lowrank(delta, lessons.own_inputs(edit), config.rank_error)
+        return low_rank(delta, batch.own_inputs(edit), config.rank_error)
     if store.startswith("quantised"):
-        return pack_quantised(delta, int(store.removeprefix("quantised") or config.bits))
-    return pack_dense(delta, lessons.inputs.dtype)
+        return quantised(delta, int(store.removeprefix("quantised") or config.bits))
+    return dense(delta, batch.inputs.dtype)
 
 
 @torch.no_grad()
-def _smallest(lessons: Lessons, deltas: Tensor, config: SCENConfig) -> list[Packed]:
+def _smallest(batch: ExpertBatch, deltas: Tensor, config: SCENConfig) -> list[CompressedExpert]:
     """For each expert the smallest store that keeps every argmax of its answer, and its loss within the margin.
 
-    The stores are tried from small to large, the next one for all edits at once that are not served yet.
+    Stores are tried from small to large, each for all edits together that have none yet.
     """
-    dense = [pack_dense(delta, lessons.inputs.dtype) for delta in deltas]
-    thin = [_pack_as(lessons, delta, i, "lowrank", config) for i, delta in enumerate(deltas)]
+    whole = [dense(delta, batch.inputs.dtype) for delta in deltas]
+    factored = [_compressed(batch, delta, i, "lowrank", config) for i, delta in enumerate(deltas)]
     sizes = {f"quantised{bits}": quantised_bytes(deltas[0].shape, bits) for bits in BITS}
-    ladders = [
-        sorted(({"lowrank": small.nbytes} | sizes).items(), key=lambda item: item[1]) for small in thin
+    by_size = [
+        sorted(({"lowrank": small.nbytes} | sizes).items(), key=lambda item: item[1]) for small in factored
     ]  # (store, bytes) of each edit, ascending
-    loss, best = lessons.answers(torch.stack([p.delta(deltas.dtype) for p in dense]))
-    found: dict[int, Packed] = {}
+    loss, best = batch.answers(torch.stack([expert.delta(deltas.dtype) for expert in whole]))
+    chosen: dict[int, CompressedExpert] = {}
     for step in range(len(sizes) + 1):
         tried = {
-            i: thin[i] if ladder[step][0] == "lowrank" else _pack_as(lessons, deltas[i], i, ladder[step][0], config)
-            for i, ladder in enumerate(ladders)
-            if i not in found and ladder[step][1] < dense[i].nbytes
+            i: factored[i]
+            if stores[step][0] == "lowrank"
+            else _compressed(batch, deltas[i], i, stores[step][0], config)
+            for i, stores in enumerate(by_size)
+            if i not in chosen and stores[step][1] < whole[i].nbytes
         }
         if not tried:
             break
-        trial = torch.stack([tried.get(i, dense[i]).delta(deltas.dtype) for i in range(len(lessons))])
-        new_loss, new_best = lessons.answers(trial)
-        changed = torch.zeros_like(loss).index_add(0, lessons.edit_of.to(loss.device), (new_best != best).to(loss))
+        trial = torch.stack([tried.get(i, whole[i]).delta(deltas.dtype) for i in range(len(batch))])
+        new_loss, new_best = batch.answers(trial)
+        changed = torch.zeros_like(loss).index_add(0, batch.edit_of.to(loss.device), (new_best != best).to(loss))
         good = (changed == 0) & (new_loss <= loss + config.loss_margin)
-        found |= {i: packed for i, packed in tried.items() if bool(good[i])}
-    return [found.get(i, dense[i]) for i in range(len(lessons))]
+        chosen |= {i: expert for i, expert in tried.items() if bool(good[i])}
+    return [chosen.get(i, whole[i]) for i in range(len(batch))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from editbench.checks import at_least, one_of
+
 STORES = ("dense", "lowrank", "quantised", "auto")
 
 
@@ -15,7 +17,7 @@ class SCENConfig:
     Defaults are the published ones for Llama-2-7B on ZsRE, except for ``train_eos``.
 
     Attributes:
-        layer: Layer whose second MLP projection the experts stand in for.
+        layer: Layer whose second MLP projection the experts replace.
         expert_steps: Adam steps of an expert.
         learning_rate: Adam's, for experts and neurons.
         neuron_steps: Adam steps of an indexing neuron.
@@ -30,10 +32,10 @@ class SCENConfig:
         bits: 8, 4 or 2, for "quantised".
         rank_error: "lowrank" takes the smallest rank whose relative error on the edit's own inputs is within this.
         loss_margin: "auto" lets the edit's loss grow by this, nats per token.
-        device_bytes: Experts kept on the layer's device; the least recently used move to host memory. null: no bound.
-        host_bytes: Experts kept in host memory; others are read from ``bank_directory``. null: no bound.
-        bank_directory: Folder with one file an expert, written as they come; null for none.
-        negatives: Prompts of other subjects on which no neuron may fire (beyond the paper); posed as the edits are.
+        device_bytes: Bytes of experts on the layer's device; the least recently used move to host memory. null: any.
+        host_bytes: Bytes of experts in host memory; others are read from ``bank_directory``. null: any.
+        bank_directory: Folder with one file an expert, written with each edit; null for none.
+        negatives: Plain prompts of other subjects on which no neuron may fire (beyond the paper).
         cosine: Neurons see x / ‖x‖ (beyond the paper).
         hinge: Negatives within the margins no longer train a neuron (beyond the paper).
     """
@@ -60,17 +62,14 @@ class SCENConfig:
     hinge: bool = False
 
     MOVED: ClassVar[dict[str, str]] = {
-        "prompt_format": "the dataset or the protocol poses the questions: +protocol.data.DATASET.prompt_format=FORMAT",
+        "prompt_format": "the dataset or the protocol formats prompts: +protocol.data.DATASET.prompt_format=FORMAT",
         "answer_separator": "one space stands before every answer, in training and in scoring; leave it out",
     }
 
     def __post_init__(self) -> None:
-        for name in ("expert_steps", "neuron_steps", "edits_at_once"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"scen: {name} is {getattr(self, name)}; it must be at least 1")
-        if self.expert_store not in STORES:
-            raise ValueError(f"scen: expert_store is {self.expert_store!r}; it must be one of {', '.join(STORES)}")
+        at_least(1, expert_steps=self.expert_steps, neuron_steps=self.neuron_steps, edits_at_once=self.edits_at_once)
+        one_of(STORES, expert_store=self.expert_store)
         if self.bits not in (8, 4, 2):
-            raise ValueError(f"scen: bits is {self.bits}; it must be 8, 4 or 2")
+            raise ValueError(f"bits is {self.bits}; it must be 8, 4 or 2")
         if self.host_bytes is not None and self.bank_directory is None:
-            raise ValueError("scen: host_bytes bounds what stays in memory; set bank_directory for the rest")
+            raise ValueError("host_bytes limits the experts in memory; set bank_directory for the others")

@@ -1,7 +1,7 @@
 """SCEN: Scalable Model Editing via Customized Expert Networks (Yao et al., COLM 2024).
 
 Every edit gets an expert, a changed copy of one layer's second MLP projection, and an indexing neuron that fires on its
-prompt. The base model is never changed: a row for which no neuron fires gets the base model's own output, bit for bit.
+prompt. The base weights never change: a row for which no neuron fires gets the base model's own output, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, Footprint
+from editbench.editor import Editor, EditResult, Footprint
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, Route
 
-from .compression import pack
+from .compression import compress
 from .config import SCENConfig
-from .expert_bank import Bank, Expert, Folder, Shelf
-from .routing import HeldRouting, Routes
+from .expert_bank import Expert, ExpertBank
+from .routing import HeldRouting, Routing
 from .training import (
-    Lessons,
-    Training,
+    ExpertBatch,
     initial_neuron,
     neuron_input,
     prompt_inputs,
@@ -44,87 +43,81 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
     from editbench.resources import Resources
 
-    from .compression import Packed
+    from .compression import CompressedExpert
 
 ROWS_AT_ONCE = 32
 
 
 class SCEN(Editor[SCENConfig]):
-    """Trains an expert and a neuron for each edit, and lets them answer within :meth:`answering`.
+    """Trains an expert and a neuron for each edit; they answer within :meth:`answering`.
 
     Attributes:
         bank: All experts.
         initial_neurons: Initial values by edit id, (d_ff,) each; the others are drawn from the seed and the id.
     """
 
+    title = "SCEN"
+    paper = "Yao et al., COLM 2024 (arXiv 2404.02699)"
+    kind = "memory"
     config_class = SCENConfig
-    capabilities = Capabilities(changes="modules")
     version = 2
 
     def __init__(
         self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None
     ) -> None:
-        """Start with an empty bank.
-
-        Raises:
-            ValueError: The layer does not exist, or ``train_eos`` is set and the tokenizer has no EOS token.
-        """
+        """Start with an empty bank."""
         super().__init__(lm, ledger, config, resources)
-        weight = lm.weight(lm.mlp_out_name(config.layer))
+        name = lm.mlp_out_name(config.layer)
+        weight = lm.weight(name)
         like = torch.empty((0, lm.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
-        folder = Folder(Path(config.bank_directory)) if config.bank_directory is not None else None
-        shelf = Shelf(weight.device, config.device_bytes, config.host_bytes, folder)
-        self.bank = Bank(lm.mlp_out_name(config.layer), like, shelf)
+        path = Path(config.bank_directory) if config.bank_directory is not None else None
+        self.bank = ExpertBank(name, like, config.device_bytes, config.host_bytes, path)
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
         self._answering = False
-        self._replacers: dict[str, str] = {}  # by replaced edit
-        ledger.before_rollback.append(self._take_back)
+        self._replacements: dict[str, str] = {}  # by replaced edit
+        ledger.before_rollback.append(self._roll_back)
 
     # -- editing --------------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Train experts, then neurons; the bank takes them in only when all are trained."""
-        packed: list[Packed] = []
+        """Train experts, then neurons; they are added to the bank when all are trained."""
+        experts: list[CompressedExpert] = []
         inputs: list[Tensor] = []
         with progress("experts", len(batch)) as advance:
             for start in range(0, len(batch), self.config.edits_at_once):
                 part = batch[start : start + self.config.edits_at_once]
-                lessons = Lessons(self.lm, self.config.layer, [self._row(request) for request in part])
-                packed += self._experts(part, lessons, result)
-                inputs.append(neuron_input(lessons.at_prompt, self.config.cosine))
+                data = ExpertBatch(self.lm, self.config.layer, [self._row(request) for request in part])
+                experts += self._experts(part, data, result)
+                inputs.append(neuron_input(data.at_prompt, self.config.cosine))
                 advance(len(part))
         own = torch.cat(inputs)  # (B, d_ff)
         neurons = self._neurons(batch, own, result)
         for i, request in enumerate(batch):
-            expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], packed[i])
+            expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], experts[i])
             replaced = self.bank.add(expert)
-            self._replacers.pop(request.id, None)
-            self._replacers.update(dict.fromkeys(replaced, request.id))
-            _note(result, request, store=packed[i].kind, bytes=packed[i].nbytes, replaced=replaced)
+            self._replacements.pop(request.id, None)
+            self._replacements.update(dict.fromkeys(replaced, request.id))
+            _note(result, request, store=experts[i].kind, bytes=experts[i].nbytes, replaced=replaced)
 
-    def _experts(self, part: Sequence[EditRequest], lessons: Lessons, result: EditResult) -> list[Packed]:
+    def _experts(self, part: Sequence[EditRequest], data: ExpertBatch, result: EditResult) -> list[CompressedExpert]:
         """Stage 1."""
-        deltas, losses = train_experts(lessons, self.config.expert_steps, self.config.learning_rate)
+        deltas, losses = train_experts(data, self.config.expert_steps, self.config.learning_rate)
         _check_finite(part, deltas, "the expert's training loss became NaN or infinite")
-        kept = pack(lessons, deltas, self.config)
-        restored = torch.stack([p.delta(deltas.dtype) for p in kept])
-        _check_finite(part, restored.to(lessons.inputs.dtype), f"the expert overflows in {lessons.inputs.dtype}")
+        compressed = compress(data, deltas, self.config)
+        restored = torch.stack([expert.delta(deltas.dtype) for expert in compressed])
+        _check_finite(part, restored.to(data.inputs.dtype), f"the expert overflows in {data.inputs.dtype}")
         with torch.no_grad():
-            after = lessons.answers(restored)[0].tolist()
+            after = data.answers(restored)[0].tolist()
         for i, request in enumerate(part):
             result.losses[request.id] = losses[i]
             error = (restored[i] - deltas[i]).norm() / deltas[i].norm()
             _note(result, request, loss=after[i], relative_error=float(error))
-        return kept
+        return compressed
 
     @torch.no_grad()
     def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
-        """Stage 2, of a whole batch at once: negatives of an edit are the ones before it, whatever batch they were in.
-
-        Returns:
-            (B, d_ff).
-        """
+        """Stage 2: neurons (B, d_ff) of a whole batch. An edit's negatives are all edits before it."""
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
         prompts = [request.prompt for request in batch]
@@ -142,7 +135,7 @@ class SCEN(Editor[SCENConfig]):
         if config.lr_after_first is not None:
             rates[0 if len(bank) else 1 :] = config.lr_after_first
         start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.resources.seed, r.id)) for r in batch]
-        neurons, seen = train_neurons(
+        neurons, losses, activations = train_neurons(
             torch.stack([r.to(own) for r in start]),
             own,
             [generic, bank.inputs, own],
@@ -152,27 +145,25 @@ class SCEN(Editor[SCENConfig]):
             hinge=config.hinge,
         )
         _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
-        _report(batch, seen, result)
+        for request, losses_of, activation in zip(batch, losses.T.tolist(), activations[-1].tolist(), strict=True):
+            _note(result, request, neuron_losses=losses_of, activation=activation)
         return neurons
 
     def _generic_inputs(self) -> Tensor:
-        """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
+        """(G, d_ff) inputs of the neurons for ``config.negatives``, computed once: base weights never change."""
         if self._negatives is None:
-            self._negatives = self.inputs([self.resources.apply_format(prompt) for prompt in self.config.negatives])
+            self._negatives = self.inputs([self.resources.prompt_format.apply(p) for p in self.config.negatives])
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
-        """(B, d_ff) what neurons see at the last token of each text, given as the model sees it.
+        """(B, d_ff) inputs of the neurons at the last token of each text, which stands in its prompt format.
 
-        A text that is longer than the model takes loses its beginning, as when it is asked; the BOS stays.
+        A text too long for the model loses its beginning but for the BOS, as in the evaluation.
         """
         rows = [self._fitted(self.lm.encode(text).ids) for text in texts]
-        parts = [
-            prompt_inputs(self.lm, self.config.layer, rows[start : start + ROWS_AT_ONCE])
-            for start in range(0, len(rows), ROWS_AT_ONCE)
-        ]
-        empty = self.bank.inputs[:0]
-        return torch.cat([empty, *(neuron_input(part, self.config.cosine) for part in parts)])
+        parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+        found = [prompt_inputs(self.lm, self.config.layer, part) for part in parts]
+        return torch.cat([self.bank.inputs[:0], *(neuron_input(x, self.config.cosine) for x in found)])
 
     def _fitted(self, ids: list[int]) -> list[int]:
         excess = max(0, len(ids) - self.lm.max_length)
@@ -187,28 +178,21 @@ class SCEN(Editor[SCENConfig]):
 
     @contextmanager
     def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[HeldRouting]:
-        """Let the experts answer whatever the model is asked within the block.
+        """Let experts answer within the block, chosen at the first forward pass: use one block a batch of prompts.
 
-        Routes are decided at the first forward pass and hold for the block: use one block a batch of prompts.
-
-        Args:
-            last_prompt_columns: For each prompt of the batch, the column of its last token, padding counted. In
-                generation each prompt may have several rows (beams, returned sequences), side by side.
-
-        Raises:
-            RuntimeError: A block is open already.
+        In generation each prompt may have several rows (beams, returned sequences), side by side.
         """
         if self._answering:
-            raise RuntimeError("scen: answering() is already open; its routes hold until the block ends")
-        held = HeldRouting(last_prompt_columns, self._routes)
+            raise RuntimeError("scen: answering() is already open; its experts are chosen until the block ends")
+        routing = HeldRouting(last_prompt_columns, self._routing)
         if len(self.bank):
-            held.attach(self.lm.layers[self.config.layer], self.lm.mlp_out(self.config.layer))
+            routing.attach(self.lm.layers[self.config.layer], self.lm.mlp_out(self.config.layer))
         self._answering = True
         try:
-            yield held
+            yield routing
         finally:
             self._answering = False
-            held.detach()
+            routing.detach()
 
     def for_texts(self) -> SCEN:
         """This editor with ``theta_texts`` for θ, where there is one; the bank is the same."""
@@ -219,126 +203,84 @@ class SCEN(Editor[SCENConfig]):
         return view
 
     def activations(self, prompts: Sequence[str]) -> Tensor:
-        """(B, N) activation of each neuron of the bank at the last token of each prompt, as the model sees it."""
+        """(B, N) activation of each neuron of the bank at the last token of each prompt, given in its format."""
         return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()
 
     def route(self, prompts: Sequence[str]) -> list[Route]:
         """The expert that answers each prompt, and the largest activation of any neuron."""
         if not len(self.bank):
             return [Route(None, 0.0)] * len(prompts)
-        seen = zip(*self._winners(self.inputs(prompts)), strict=True)
-        return [Route(self.bank.ids[w] if a > self.config.theta else None, a) for w, a in seen]
+        return [Route(self._fires(*winner), winner[1]) for winner in self._winners(self.inputs(prompts))]
 
-    def _winners(self, seen: Tensor) -> tuple[list[int], list[float]]:
+    def _winners(self, x: Tensor) -> list[tuple[int, float]]:
         """The neuron with the largest activation on each input (B, d_ff), and that activation.
 
-        Activations that round to 1 are told apart before the sigmoid.
+        Compared before the sigmoid, so that activations that round to 1 are no ties.
         """
-        before, winner = (seen @ self.bank.neurons.T).max(dim=1)
-        return winner.tolist(), before.sigmoid().tolist()
+        product, winner = (x @ self.bank.neurons.T).max(dim=1)
+        return list(zip(winner.tolist(), product.sigmoid().tolist(), strict=True))
 
-    def _routes(self, x: Tensor) -> Routes:
+    def _fires(self, winner: int, activation: float) -> str | None:
+        return self.bank.ids[winner] if activation > self.config.theta else None
+
+    def _routing(self, x: Tensor) -> Routing:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
         while len(self.bank):
-            seen = neuron_input(x, self.config.cosine).to(self.bank.neurons)
-            winners = zip(*self._winners(seen), strict=True)
-            of = [self.bank.ids[w] if a > self.config.theta else None for w, a in winners]
+            of = [self._fires(*w) for w in self._winners(neuron_input(x, self.config.cosine).to(self.bank.neurons))]
             experts = {id: self.bank.fetch(id) for id in dict.fromkeys(of) if id is not None}
-            sound = {id: packed for id, packed in experts.items() if packed is not None}
+            sound = {id: expert for id, expert in experts.items() if expert is not None}
             if len(sound) == len(experts):  # else a damaged expert has left the bank: choose among the others
-                return Routes(of, sound)
-        return Routes([None] * len(x), {})
+                return Routing(of, sound)
+        return Routing([None] * len(x), {})
 
     # -- the bank -------------------------------------------------------------------------------------------------
 
     def delete(self, id: str) -> None:
-        """Take an edit back: the model answers as if it had not been made.
-
-        Raises:
-            ValueError: There is no such edit.
-        """
+        """Undo one edit, or raise a ValueError if there is none; the model answers as if it had not been made."""
         self.bank.delete(id)
-        for gone in (id, *(older for older in self._replacers if self._heir(older) == id)):
+        for gone in (id, *(older for older in self._replacements if self._replacement(older) == id)):
             self.ledger.forget_id(gone)
 
-    def _take_back(self, keep: int) -> None:
-        """Let go of the edits that the ledger takes back.
-
-        Raises:
-            ValueError: One of those that stay was replaced, and its expert is gone.
-        """
+    def _roll_back(self, keep: int) -> None:
+        """Delete the edits of later batches, or raise a ValueError if one of them replaced an edit that stays."""
         stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids]
         gone = [i for entry in self.ledger.entries[keep:] for i in entry.ids]
-        held = {*self.bank.ids, *self.bank.lost}
+        known = {*self.bank.ids, *self.bank.lost}
         for id in stay:
-            heir = self._heir(id)
-            if heir in gone or heir not in held:
+            latest = self._replacement(id)
+            if latest in gone or latest not in known:
                 raise ValueError(f"scen: cannot go back to edit {id!r}: one that came later replaced its expert")
         for id in dict.fromkeys(gone):
             if id in self.bank.ids:
                 self.bank.delete(id)
 
-    def _heir(self, id: str) -> str:
-        """The edit that stands in the bank for ``id``: itself, or what replaced it in the end."""
-        while id in self._replacers and self._replacers[id] != id:
-            id = self._replacers[id]
+    def _replacement(self, id: str) -> str:
+        """The edit that replaced ``id`` last, or ``id`` itself."""
+        while id in self._replacements and self._replacements[id] != id:
+            id = self._replacements[id]
         return id
 
-    def save_bank(self, path: Path | str) -> None:
-        """Write all edits into a folder, one file each, in place of the bank that may be there."""
-        self.bank.save(Path(path))
-
-    def load_bank(self, path: Path | str) -> dict[str, str]:
-        """Append the edits of a folder.
-
-        Returns:
-            Edits that are lost, and why: their files are damaged.
-
-        Raises:
-            ValueError: It is the bank of another weight.
-        """
-        self.bank.load(Path(path))
-        return dict(self.bank.lost)
-
     def footprint(self) -> Footprint:
-        """Experts where they lie; neurons and their inputs with those of the layer's device."""
-        shelf, bank = self.bank.shelf, self.bank
-        indices = [bank.neurons, bank.inputs, self._negatives if self._negatives is not None else bank.inputs[:0]]
-        near = shelf.device.nbytes + sum(t.numel() * t.element_size() for t in indices)
-        disk = shelf.folder.nbytes if shelf.folder is not None else 0
-        if bank.neurons.device.type == "cpu":
-            return Footprint(host=near + shelf.host.nbytes, disk=disk)
-        return Footprint(device=near, host=shelf.host.nbytes, disk=disk)
+        """Experts, neurons and their inputs, each where it lies."""
+        negatives = [] if self._negatives is None else [self._negatives]
+        disk = sum(file.stat().st_size for file in self.bank.files.values() if file.exists())
+        return Footprint.of([*self.bank.tensors(), *negatives], disk)
 
     def state(self) -> dict[str, Tensor]:
         """The whole bank."""
         return self.bank.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Hold the bank of ``state``, and nothing else.
-
-        Raises:
-            ValueError: It is not the state of this method at this layer.
-        """
+        """Replace the bank by that of ``state``."""
         self.bank.restore(state)
 
 
 def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str) -> None:
-    """Refuse the requests whose tensors (B, …) hold NaN or infinite numbers.
-
-    Raises:
-        EditError: There are some; it names them.
-    """
+    """Raise an EditError for the requests whose tensors (B, …) hold NaN or infinite numbers."""
     finite = tensors.isfinite().flatten(1).all(dim=1).tolist()
     bad = [request.id for request, ok in zip(requests, finite, strict=True) if not ok]
     if bad:
         raise EditError(bad, reason, NOT_FINITE)
-
-
-def _report(batch: Sequence[EditRequest], seen: Training, result: EditResult) -> None:
-    losses, activations = seen.losses.T.tolist(), seen.activations[-1].tolist()
-    for i, request in enumerate(batch):
-        _note(result, request, neuron_losses=losses[i], activation=activations[i])
 
 
 def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:

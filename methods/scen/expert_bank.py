@@ -1,7 +1,7 @@
-"""A bank in a folder: one safetensors file an expert, complete, with a digest, so that a damaged one costs only itself.
+"""All experts by edit id, in three memories: the layer's device, host memory and a folder.
 
-Files are named "000012-<id>.safetensors": the number gives the order, and the name tells whose expert it is even when
-nothing in it can be read.
+A folder holds one safetensors file an expert, complete and with a digest, so that a damaged file costs only its expert.
+Files are named "000012-<id>.safetensors": the number gives the order, and the id is known even if nothing can be read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from editbench.checks import suggestion
 from editbench.files import replacing
 from editbench.model.language_model import tensor_bytes
 
-from .compression import Packed
+from .compression import CompressedExpert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -31,30 +31,24 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 
 
-class DamagedExpert(RuntimeError):
+class DamagedExpert(ValueError):
     """A file that does not hold the expert that was written to it."""
-
-    def __init__(self, id: str, file: Path, reason: str) -> None:
-        self.id, self.file, self.reason = id, file, reason
-        super().__init__(
-            f"the expert of edit {id!r} is lost: {file} is damaged ({reason}); the others are not concerned"
-        )
 
 
 @dataclass(frozen=True)
 class Expert:
-    """All that is known of one edit.
+    """An edit's expert with its indexing neuron.
 
     Attributes:
         id: The request's id.
-        prompt: The prompt as the model sees it; a newer edit of the same prompt replaces this one.
+        prompt: The prompt in its format; a newer edit of the same prompt replaces this one.
         weight: Name of the weight that the expert differs from.
-        neuron: (d_ff,) its indexing neuron.
-        input: (d_ff,) what the neuron was trained to fire on.
-        packed: The difference.
+        neuron: (d_ff,) indexing neuron.
+        input: (d_ff,) input that the neuron was trained to fire on.
+        compressed: The difference.
     """
 
     id: str
@@ -62,402 +56,281 @@ class Expert:
     weight: str
     neuron: Tensor
     input: Tensor
-    packed: Packed
+    compressed: CompressedExpert
 
     def tensors(self) -> dict[str, Tensor]:
-        """All its tensors, on the CPU, by their names in a file."""
+        """All tensors on the CPU, by their names in a file."""
         every = {"neuron": self.neuron, "input": self.input}
-        every |= {f"part.{name}": tensor for name, tensor in self.packed.parts.items()}
+        every |= {f"part.{name}": tensor for name, tensor in self.compressed.parts.items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in every.items()}
 
-    def words(self) -> dict[str, str]:
-        """The rest."""
-        return {"id": self.id, "prompt": self.prompt, "weight": self.weight, "kind": self.packed.kind}
+    def metadata(self) -> dict[str, str]:
+        """All fields that are no tensors."""
+        return {"id": self.id, "prompt": self.prompt, "weight": self.weight, "kind": self.compressed.kind}
 
     @classmethod
-    def of(cls, words: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Expert:
-        """Put one together again.
-
-        Raises:
-            KeyError: Something is missing.
-        """
+    def of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Expert:
+        """The expert of :meth:`metadata` and :meth:`tensors`; a KeyError if something is missing."""
         parts = {name.removeprefix("part."): t for name, t in tensors.items() if name.startswith("part.")}
-        packed = Packed(words["kind"], parts)
-        return cls(words["id"], words["prompt"], words["weight"], tensors["neuron"], tensors["input"], packed)
+        compressed = CompressedExpert(metadata["kind"], parts)
+        texts = metadata["id"], metadata["prompt"], metadata["weight"]
+        return cls(*texts, tensors["neuron"], tensors["input"], compressed)
 
 
-class Folder:
-    """The files of a bank, by edit id, in the order in which they were written."""
+class LRUStore:
+    """Experts in one memory up to a size; the least recently used overflow into the next store, if there is one."""
 
-    def __init__(self, path: Path) -> None:
-        """Look at what is there.
+    def __init__(self, device: torch.device | str, limit: int | None, overflow: LRUStore | None = None) -> None:
+        """Start empty; ``limit`` is in bytes, None for no limit."""
+        self.device, self.limit, self.overflow = device, limit, overflow
+        self.nbytes = 0
+        self.experts: OrderedDict[str, CompressedExpert] = OrderedDict()  # least recently used first
 
-        Args:
-            path: Made if it does not exist.
-        """
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.files = {_id_of(file): file for file in sorted(path.glob("[0-9]*-*.safetensors"))}
+    def put(self, id: str, expert: CompressedExpert) -> None:
+        """Store an expert as the most recently used."""
+        self.pop(id)
+        self.experts[id] = expert.to(self.device)
+        self.nbytes += expert.nbytes
+        while self.limit is not None and self.nbytes > self.limit:
+            oldest, moved = next(iter(self.experts.items()))
+            self.pop(oldest)
+            if self.overflow is not None:
+                self.overflow.put(oldest, moved)
 
-    def write(self, expert: Expert) -> None:
-        """Add an expert: completely on disk, or not there at all. An older file of the same id goes."""
-        from safetensors.torch import save
-
-        number = 1 + max((int(file.name.partition("-")[0]) for file in self.files.values()), default=-1)
-        file = self.path / f"{number:06d}-{_name_of(expert.id)}.safetensors"
-        tensors, words = expert.tensors(), expert.words()
-        data = save(tensors, metadata=words | {"digest": _digest(words, tensors)})
-        with replacing(file) as temporary:
-            temporary.write_bytes(data)
-        self.remove(expert.id)
-        self.files[_id_of(file)] = file
-
-    def read(self, id: str) -> Expert:
-        """The expert of one edit, its large tensors memory-mapped.
-
-        Raises:
-            DamagedExpert: The file is missing, or not what was written.
-        """
-        return _read(self.files[_unquoted(id)], id)
-
-    def experts(self) -> Iterator[Expert | DamagedExpert]:
-        """All experts in order; for each that cannot be read, what is wrong with it."""
-        for name, file in list(self.files.items()):
-            try:
-                yield _read(file, name)
-            except DamagedExpert as error:
-                yield error
-
-    def remove(self, id: str) -> None:
-        """Delete the file of one edit, if there is one."""
-        file = self.files.pop(_unquoted(id), None)
-        if file is not None:
-            file.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Delete all files of the bank."""
-        for id in list(self.files):
-            self.remove(id)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(file.stat().st_size for file in self.files.values() if file.exists())
+    def pop(self, id: str) -> None:
+        """Remove an expert, if it is here."""
+        removed = self.experts.pop(id, None)
+        self.nbytes -= removed.nbytes if removed is not None else 0
 
 
-def _read(file: Path, id: str) -> Expert:
+def _files_in(path: Path) -> dict[str, Path]:
+    """Files of experts by quoted id, in the order in which they were written; the folder is made if it is not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return {file.stem.partition("-")[2]: file for file in sorted(path.glob("[0-9]*-*.safetensors"))}
+
+
+def _write(folder: Path, number: int, expert: Expert) -> Path:
+    """Write an expert: completely on disk, or not there at all."""
+    from safetensors.torch import save
+
+    file = folder / f"{number:06d}-{_quoted(expert.id)}.safetensors"
+    tensors, metadata = expert.tensors(), expert.metadata()
+    data = save(tensors, metadata=metadata | {"digest": _digest(metadata, tensors)})
+    with replacing(file) as temporary:
+        temporary.write_bytes(data)
+    return file
+
+
+def _read(file: Path) -> Expert:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(file), framework="pt") as handle:
-            words: dict[str, str] = handle.metadata() or {}
+            metadata: dict[str, str] = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        digest = words.pop("digest")
-        expert = Expert.of(words, tensors)
+        if metadata.pop("digest") != _digest(metadata, tensors):
+            raise ValueError("its digest does not fit its content")
+        return Expert.of(metadata, tensors)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DamagedExpert(id, file, f"{type(error).__name__}: {error}") from error
-    if digest != _digest(words, tensors):
-        raise DamagedExpert(expert.id, file, "its digest does not fit its content")
-    return expert
+        raise DamagedExpert(f"{file} is damaged ({type(error).__name__}: {error})") from error
 
 
-def _digest(words: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(repr(sorted(words.items())).encode(), digest_size=16)
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(repr(sorted(metadata.items())).encode(), digest_size=16)
     for name in sorted(tensors):
         digest.update(f"{name}:{tensors[name].dtype}:{tuple(tensors[name].shape)};".encode())
         digest.update(tensor_bytes(tensors[name]))
     return digest.hexdigest()
 
 
-def _name_of(id: str) -> str:
-    """An id as a part of a file name; long ones are cut and told apart by a digest."""
+def _quoted(id: str) -> str:
+    """An id as part of a file name; a long one is cut and gets a digest."""
     name = quote(id, safe="")
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
-    return f"{name[:LONGEST_NAME]}~{hashlib.blake2b(id.encode(), digest_size=8).hexdigest()}"
+    return f"{name[:MAX_NAME_LENGTH]}~{hashlib.blake2b(id.encode(), digest_size=8).hexdigest()}"
 
 
-def _unquoted(id: str) -> str:
-    return unquote(_name_of(id))
-
-
-def _id_of(file: Path) -> str:
-    return unquote(file.stem.partition("-")[2])
-
-
-class Tier:
-    """Experts in one kind of memory, least recently used first."""
-
-    def __init__(self, device: torch.device | str, limit: int | None) -> None:
-        """Start empty.
-
-        Args:
-            device: Where its tensors are.
-            limit: Bytes that may stay; None for any number.
-        """
-        self.device = device
-        self.limit = limit
-        self.nbytes = 0
-        self.experts: OrderedDict[str, Packed] = OrderedDict()
-
-    def add(self, id: str, packed: Packed) -> None:
-        """Take an expert in, as the most recently used."""
-        self.pop(id)
-        self.experts[id] = packed.to(self.device)
-        self.nbytes += packed.nbytes
-
-    def pop(self, id: str) -> Packed | None:
-        """Give an expert up, if it is here."""
-        packed = self.experts.pop(id, None)
-        self.nbytes -= packed.nbytes if packed is not None else 0
-        return packed
-
-    def overflow(self) -> list[tuple[str, Packed]]:
-        """Give up the least recently used experts until the rest is within the limit."""
-        out = []
-        while self.limit is not None and self.nbytes > self.limit:
-            id = next(iter(self.experts))
-            packed = self.pop(id)
-            assert packed is not None
-            out.append((id, packed))
-        return out
-
-
-class Shelf:
-    """Experts by edit id. With a folder each is also on disk from the stage it comes."""
-
-    def __init__(
-        self, device: torch.device, device_bytes: int | None, host_bytes: int | None, folder: Folder | None
-    ) -> None:
-        """Start empty, whatever is in the folder.
-
-        Args:
-            device: The layer's device.
-            device_bytes: Bound of what stays on it.
-            host_bytes: Bound of what stays in host memory; needs a folder.
-            folder: Holds the rest.
-        """
-        assert host_bytes is None or folder is not None
-        self.device = Tier(device, device_bytes)
-        self.host = Tier("cpu", host_bytes)
-        self.folder = folder
-
-    def put(self, expert: Expert) -> None:
-        """Take a new expert in."""
-        if self.folder is not None:
-            self.folder.write(expert)
-        self.adopt(expert)
-
-    def adopt(self, expert: Expert) -> None:
-        """Take in an expert that the folder, if there is one, already holds."""
-        self._settle(expert.id, expert.packed)
-
-    def fetch(self, id: str) -> Packed:
-        """The expert on the layer's device, and the most recently used from now on.
-
-        Raises:
-            DamagedExpert: It is on disk only, and its file is damaged.
-        """
-        packed = self.peek(id).to(self.device.device)
-        self.host.pop(id)
-        self._settle(id, packed)
-        return packed
-
-    def peek(self, id: str) -> Packed:
-        """The expert wherever it lies, which it does not leave.
-
-        Raises:
-            DamagedExpert: It is on disk only, and its file is damaged.
-        """
-        for tier in (self.device, self.host):
-            if id in tier.experts:
-                return tier.experts[id]
-        assert self.folder is not None
-        return self.folder.read(id).packed
-
-    def remove(self, id: str) -> None:
-        """Forget an expert, its file too."""
-        self.device.pop(id)
-        self.host.pop(id)
-        if self.folder is not None:
-            self.folder.remove(id)
-
-    def _settle(self, id: str, packed: Packed) -> None:
-        moving = [(id, packed)]
-        for tier in (self.device, self.host):
-            for name, expert in moving:
-                tier.add(name, expert)
-            moving = tier.overflow()  # out of host memory: on disk only
-
-
-class Bank:
-    """Experts in the order in which they came.
+class ExpertBank:
+    """Experts in the order in which they were added.
 
     Attributes:
+        weight: Name of the weight that the experts differ from.
         ids: Edit ids.
-        prompts: Their prompts, as the model sees them.
+        prompts: Prompts in their format.
         neurons: (N, d_ff), float32 or wider, on the layer's device.
-        inputs: (N, d_ff) the input x of each edit's own prompt: negatives for later neurons.
-        lost: Edits whose file was damaged, and how.
+        inputs: (N, d_ff) input x of each edit's own prompt: negatives for later neurons.
+        device: Most recently used experts, on the neurons' device.
+        host: The next ones, in host memory.
+        files: Files of the experts by quoted id, each from the time it is added; empty without a folder.
+        lost: Reasons by id for edits whose file was damaged.
     """
 
-    def __init__(self, weight: str, like: Tensor, shelf: Shelf) -> None:
-        """Start empty.
-
-        Args:
-            weight: Name of the weight that experts differ from.
-            like: An empty (0, d_ff) tensor with the neurons' dtype and device.
-            shelf: Where experts lie.
-        """
-        self.weight, self.shelf = weight, shelf
+    def __init__(
+        self, weight: str, like: Tensor, device_bytes: int | None, host_bytes: int | None, path: Path | None
+    ) -> None:
+        """Start empty, whatever the folder ``path`` holds; ``like`` (0, d_ff) has the neurons' dtype and device."""
+        assert host_bytes is None or path is not None
+        self.weight, self.path = weight, path
         self.ids: list[str] = []
         self.prompts: list[str] = []
         self.neurons = self.inputs = like
+        self.host = LRUStore("cpu", host_bytes)
+        self.device = LRUStore(like.device, device_bytes, overflow=self.host)
+        self.files = _files_in(path) if path is not None else {}
         self.lost: dict[str, str] = {}
-        self._foreign = shelf.folder is not None and bool(shelf.folder.files)
+        self._unloaded = bool(self.files)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[Expert]:
-        """All experts; those on disk whose file is damaged are left out, and lost from then on."""
+        """All experts but those whose file is damaged, which are lost from then on."""
         at = 0
         while at < len(self):
             id = self.ids[at]
-            packed = self._unless_damaged(id, self.shelf.peek)
-            if packed is not None:
-                yield Expert(id, self.prompts[at], self.weight, self.neurons[at], self.inputs[at], packed)
+            compressed = self.peek(id)
+            if compressed is not None:
+                yield Expert(id, self.prompts[at], self.weight, self.neurons[at], self.inputs[at], compressed)
                 at += 1
 
     # -- one by one -----------------------------------------------------------------------------------------------
 
     def add(self, expert: Expert) -> list[str]:
-        """Append an expert; it takes the place of older ones with its id or its prompt, whose ids are returned.
-
-        Raises:
-            ValueError: It differs from another weight, or the bank's folder holds experts that were not loaded.
-        """
+        """Append an expert and delete older ones with its id or its prompt, whose ids are returned."""
         self._check(expert)
-        if self._foreign and self.shelf.folder is not None:
+        if self._unloaded:
             raise ValueError(
-                f"{self.shelf.folder.path} already holds {len(self.shelf.folder.files)} experts that are not in this "
-                "bank; load them with load_bank, or choose another bank_directory"
+                f"{self.path} already holds {len(self.files)} experts that are not in this bank; load them with "
+                "bank.load, or choose another bank_directory"
             )
         replaced = [i for i, p in zip(self.ids, self.prompts, strict=True) if expert.id == i or expert.prompt == p]
         for id in replaced:
             self.delete(id)
-        self.shelf.put(expert)
+        if self.path is not None:
+            last = max((int(file.name.partition("-")[0]) for file in self.files.values()), default=-1)
+            file = _write(self.path, last + 1, expert)
+            self._unlink(expert.id)
+            self.files[_quoted(expert.id)] = file
         self._append(expert)
         return replaced
 
     def delete(self, id: str) -> None:
-        """Forget an edit: its expert, its neuron and its input, on disk too.
-
-        Raises:
-            ValueError: The bank holds no such edit.
-        """
+        """Delete an expert with its neuron, its input and its file; a ValueError if there is none."""
         if id not in self.ids:
             raise ValueError(f"the bank holds no edit {id!r}; {suggestion(id, self.ids)}")
-        self._drop(id)
-        self.shelf.remove(id)
+        self._forget(id)
+        self._unlink(id)
 
-    def fetch(self, id: str) -> Packed | None:
-        """An expert on the layer's device; None if its file is damaged: the edit is then no longer in the bank."""
-        return self._unless_damaged(id, self.shelf.fetch)
+    def fetch(self, id: str) -> CompressedExpert | None:
+        """Move an expert to the layer's device; None if its file is damaged, and the edit is then lost."""
+        found = self.peek(id)
+        if found is not None:
+            found = found.to(self.device.device)
+            self.host.pop(id)
+            self.device.put(id, found)
+        return found
+
+    def peek(self, id: str) -> CompressedExpert | None:
+        """Return the expert without moving it or marking it as used; None as in :meth:`fetch`."""
+        for store in (self.device, self.host):
+            if id in store.experts:
+                return store.experts[id]
+        try:
+            return _read(self.files[_quoted(id)]).compressed
+        except DamagedExpert as error:
+            self._forget(id)
+            self._lose(id, error)
+            return None
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Neurons, inputs and all experts in memory."""
+        yield from (self.neurons, self.inputs)
+        for store in (self.device, self.host):
+            for expert in store.experts.values():
+                yield from expert.parts.values()
 
     # -- all ------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the whole bank into a folder, in place of the bank that may be there."""
-        if self.shelf.folder is not None and path.resolve() == self.shelf.folder.path.resolve():
+        """Write the whole bank into a folder, in place of a bank that may be there."""
+        if self._is_own(path):
             return
-        folder = Folder(path)
-        folder.clear()
-        for expert in self:
-            folder.write(expert)
+        for file in _files_in(path).values():
+            file.unlink()
+        for number, expert in enumerate(self):
+            _write(path, number, expert)
 
-    def load(self, path: Path) -> None:
-        """Append the bank that a folder holds; damaged files are warned of and listed in :attr:`lost`.
-
-        Raises:
-            ValueError: It is the bank of another weight.
-        """
-        own = self.shelf.folder
-        if own is None or path.resolve() != own.path.resolve():
-            for expert in self._readable(Folder(path)):
-                self.add(expert)
-            return
-        for expert in self._readable(own):
+    def load(self, path: Path) -> dict[str, str]:
+        """Append the bank in a folder; returns :attr:`lost`, with the edits whose files are damaged."""
+        own = self._is_own(path)
+        for name, file in list((self.files if own else _files_in(path)).items()):
+            try:
+                expert = _read(file)
+            except DamagedExpert as error:
+                self._lose(unquote(name), error)
+                continue
             self._check(expert)
-            if expert.id not in self.ids:
-                self.shelf.adopt(expert)
+            if not own:
+                self.add(expert)
+            elif expert.id not in self.ids:
                 self._append(expert)
-        self._foreign = False
+        self._unloaded = self._unloaded and not own
+        return self.lost
 
     def state(self) -> dict[str, Tensor]:
-        """Everything as tensors: enough for :meth:`restore`, whatever becomes of the folder."""
-        state: dict[str, Tensor] = {}
-        words = []
-        for i, expert in enumerate(self):
-            words.append(expert.words())
-            state |= {f"{i:06d}.{name}": tensor for name, tensor in expert.tensors().items()}
-        text = json.dumps(words).encode()
+        """The whole bank as tensors, enough for :meth:`restore` without the folder."""
+        experts = list(self)
+        text = json.dumps([expert.metadata() for expert in experts]).encode()
+        state = {f"{i:06d}.{name}": t for i, expert in enumerate(experts) for name, t in expert.tensors().items()}
         return state | {"index": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Hold what ``state`` holds, and nothing else.
-
-        Raises:
-            ValueError: It is no bank's state, or that of another weight.
-        """
+        """Replace the bank by ``state``; a ValueError if that is no bank's, or differs from another weight."""
         try:
-            words = json.loads(bytes(state["index"].cpu().numpy()).decode()) if state else []
-            experts = [Expert.of(w, _under(state, f"{i:06d}.")) for i, w in enumerate(words)]
+            metadata = json.loads(bytes(state["index"].cpu().numpy()).decode()) if state else []
+            experts = [Expert.of(m, _under(state, f"{i:06d}.")) for i, m in enumerate(metadata)]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not the state of a bank of experts ({error})") from error
         for expert in experts:
             self._check(expert)
         for id in list(self.ids):
-            self.delete(id)
-        if self.shelf.folder is not None:
-            self.shelf.folder.clear()
-        self._foreign = False
+            self._forget(id)
+        while self.files:
+            self.files.popitem()[1].unlink(missing_ok=True)
+        self._unloaded = False
         for expert in experts:
             self.add(expert)
 
     # -- private --------------------------------------------------------------------------------------------------
 
     def _append(self, expert: Expert) -> None:
+        self.device.put(expert.id, expert.compressed)
         self.ids.append(expert.id)
         self.prompts.append(expert.prompt)
         self.neurons = torch.cat([self.neurons, expert.neuron.to(self.neurons)[None]])
         self.inputs = torch.cat([self.inputs, expert.input.to(self.inputs)[None]])
         self.lost.pop(expert.id, None)
 
-    def _drop(self, id: str) -> None:
+    def _forget(self, id: str) -> None:
         at = self.ids.index(id)
         del self.ids[at], self.prompts[at]
         self.neurons = torch.cat([self.neurons[:at], self.neurons[at + 1 :]])
         self.inputs = torch.cat([self.inputs[:at], self.inputs[at + 1 :]])
+        self.device.pop(id)
+        self.host.pop(id)
 
-    def _unless_damaged(self, id: str, get: Callable[[str], Packed]) -> Packed | None:
-        try:
-            return get(id)
-        except DamagedExpert as error:
-            self._drop(id)
-            self._lose(error)
-            return None
+    def _unlink(self, id: str) -> None:
+        file = self.files.pop(_quoted(id), None)
+        if file is not None:
+            file.unlink(missing_ok=True)
 
-    def _readable(self, folder: Folder) -> Iterator[Expert]:
-        for expert in folder.experts():
-            if isinstance(expert, DamagedExpert):
-                self._lose(expert)
-            else:
-                yield expert
+    def _lose(self, id: str, error: DamagedExpert) -> None:
+        _log.warning("the expert of edit %r is lost: %s; no other expert is affected", id, error)
+        self.lost[id] = str(error)
 
-    def _lose(self, error: DamagedExpert) -> None:
-        _log.warning("%s", error)
-        self.lost[error.id] = error.reason
+    def _is_own(self, path: Path) -> bool:
+        return self.path is not None and path.resolve() == self.path.resolve()
 
     def _check(self, expert: Expert) -> None:
         size = self.neurons.shape[1]

@@ -1,4 +1,4 @@
-"""Inference: which expert answers a row is decided at its last prompt token, and holds for the whole sequence.
+"""Routing: an expert is chosen for each prompt at its last token, and answers the whole sequence.
 
 Shapes: R rows of a forward pass, T columns, E different experts, g rows of the most popular one. In generation with
 beams or several returned sequences R is a multiple k of the number of prompts, the copies of a prompt side by side.
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .compression import Packed
+    from .compression import CompressedExpert
 
 
 @dataclass(frozen=True)
 class Group:
-    """Experts of one form, and the rows that they answer, ready for one grouped product.
+    """Experts of one form and the rows that they answer, for one grouped product.
 
     Attributes:
         weights: Factors of the experts' Dᵀ, each (E, ·, ·): one for dense experts, two for low-rank ones.
-        gather: (E · g,) rows by expert, each expert's filled up with row 0.
-        kept: (F,) the places in ``gather`` that are not filling.
-        rows: (F,) the rows in these places.
+        gather: (E · g,) rows by expert, padded with row 0.
+        kept: (F,) places in ``gather`` that are not padding.
+        rows: (F,) rows in these places.
     """
 
     weights: tuple[Tensor, ...]
@@ -45,33 +45,33 @@ class Group:
 
 
 class HeldRouting:
-    """One use of the edited model: routes at the first forward pass, holds the routes for all later ones."""
+    """Chooses an expert for each prompt in the first forward pass and keeps it for the rest of the sequence."""
 
-    def __init__(self, columns: Sequence[int], choose: Callable[[Tensor], Routes]) -> None:
-        """Wait for the first pass.
+    def __init__(self, columns: Sequence[int], choose: Callable[[Tensor], Routing]) -> None:
+        """Before the first pass.
 
         Args:
             columns: For each prompt the column of its last token; negative where there is no prompt.
-            choose: From x (prompts, d_ff) to the experts that answer.
+            choose: Chooses experts for the inputs x (prompts, d_ff).
         """
         self.columns = list(columns)
         self._choose = choose
         self._handles: list[Any] = []
         self._passes: tuple[int, int] = (0, 0)  # R, T
-        self._routes: Routes | None = None
+        self._routing: Routing | None = None
         self._groups: dict[int, list[Group]] = {}  # by R
 
     @property
     def answered_by(self) -> list[str | None]:
-        """For each prompt the edit that answers, or None; nothing does before the first pass."""
-        return [None] * len(self.columns) if self._routes is None else self._routes.of
+        """Edit that answers each prompt, or None; all None before the first pass."""
+        return [None] * len(self.columns) if self._routing is None else self._routing.of
 
     def attach(self, layer: nn.Module, projection: nn.Module) -> None:
-        """Watch ``layer`` for the size of a batch (some models flatten it inside), and stand in at ``projection``."""
+        """Hook ``layer`` for the size of a batch, which some models flatten inside, and ``projection``."""
         self._handles = [layer.register_forward_pre_hook(self._measure), projection.register_forward_hook(self._answer)]
 
     def detach(self) -> None:
-        """Leave the model as it was. Nothing if that was done."""
+        """Remove the hooks, if they are still there."""
         while self._handles:
             self._handles.pop().remove()
 
@@ -79,28 +79,28 @@ class HeldRouting:
         rows, columns = args[0].shape[:2]
         if rows % len(self.columns):
             raise ValueError(
-                f"the model was given {rows} rows; answering() was told the last prompt columns of {len(self.columns)}"
+                f"the model got {rows} rows; answering() was given the last prompt columns of {len(self.columns)}"
             )
         self._passes = rows, columns
 
     def _answer(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         rows, columns = self._passes
         x = args[0].reshape(rows, columns, -1)
-        if self._routes is None:
-            self._routes = self._decide(x)
-            if not self._routes.any:
-                self.detach()  # nothing fires: from now on the model is the base model
-        if not self._routes.any:
+        if self._routing is None:
+            self._routing = self._decide(x)
+            if not self._routing.any:
+                self.detach()  # no neuron fires: the base model answers
+        if not self._routing.any:
             return None
         if rows not in self._groups:
-            self._groups[rows] = self._routes.groups(rows // len(self.columns), x)
+            self._groups[rows] = self._routing.groups(rows // len(self.columns), x)
         whole = output.reshape(rows, columns, -1)
         for group in self._groups[rows]:
             whole = group.add(x, whole)
         return whole.reshape(output.shape)
 
     @torch.no_grad()
-    def _decide(self, x: Tensor) -> Routes:
+    def _decide(self, x: Tensor) -> Routing:
         if max(self.columns) >= x.shape[1]:
             raise ValueError(
                 f"column {max(self.columns)} of the last prompt token is not in the first forward pass, which has "
@@ -108,20 +108,20 @@ class HeldRouting:
             )
         first = torch.arange(0, len(x), len(x) // len(self.columns), device=x.device)
         routes = self._choose(x[first, torch.tensor(self.columns, device=x.device).clamp(min=0)])
-        return Routes([None if c < 0 else e for c, e in zip(self.columns, routes.of, strict=True)], routes.experts)
+        return Routing([None if c < 0 else e for c, e in zip(self.columns, routes.of, strict=True)], routes.experts)
 
 
 @dataclass(frozen=True)
-class Routes:
-    """Which expert answers which prompt.
+class Routing:
+    """The expert that answers each prompt.
 
     Attributes:
-        of: For each prompt an edit id, or None for the base model.
-        experts: The experts, by edit id.
+        of: Edit id of each prompt, or None for the base model.
+        experts: Experts by edit id.
     """
 
     of: list[str | None]
-    experts: Mapping[str, Packed]
+    experts: Mapping[str, CompressedExpert]
 
     @property
     def any(self) -> bool:
@@ -129,29 +129,29 @@ class Routes:
         return any(id is not None for id in self.of)
 
     def groups(self, copies: int, like: Tensor) -> list[Group]:
-        """One group for the low-rank experts and one for the others, in the dtype and on the device of ``like``.
+        """A group of the low-rank experts and one of the others, in the dtype and on the device of ``like``.
 
         Args:
-            copies: Rows that each prompt has.
-            like: Any tensor that the experts are to meet.
+            copies: Rows of each prompt.
+            like: Any tensor with the wanted dtype and device.
         """
         members: dict[str, list[int]] = {}
         for prompt, id in enumerate(self.of):
             if id is not None:
                 members.setdefault(id, []).extend(range(prompt * copies, (prompt + 1) * copies))
-        thin = [id for id in members if self.experts[id].kind == "lowrank"]
+        low_rank = [id for id in members if self.experts[id].kind == "lowrank"]
         full = [id for id in members if self.experts[id].kind != "lowrank"]
         made = []
-        if thin:
-            made.append(_group(_factors([self.experts[id] for id in thin], like), [members[id] for id in thin]))
+        if low_rank:
+            made.append(_group(_factors([self.experts[id] for id in low_rank], like), [members[id] for id in low_rank]))
         if full:
             deltas = torch.stack([self.experts[id].delta(like.dtype) for id in full])
             made.append(_group((deltas.mT,), [members[id] for id in full]))
         return made
 
 
-def _factors(experts: Sequence[Packed], like: Tensor) -> tuple[Tensor, Tensor]:
-    """R (E, d_ff, r) and Lᵀ (E, r, d) of low-rank experts, filled up with zeros to the largest rank."""
+def _factors(experts: Sequence[CompressedExpert], like: Tensor) -> tuple[Tensor, Tensor]:
+    """R (E, d_ff, r) and Lᵀ (E, r, d) of low-rank experts, padded with zeros to the largest rank."""
     pairs = [expert.factors(like.dtype) for expert in experts]
     rank = max(left.shape[1] for left, _ in pairs)
     left, right = (
@@ -162,7 +162,7 @@ def _factors(experts: Sequence[Packed], like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _group(weights: tuple[Tensor, ...], members: list[list[int]]) -> Group:
-    """Lay out the rows of each expert; all experts get as many places as the most popular one needs."""
+    """Rows by expert, padded to as many as the most popular expert has."""
     places = max(len(rows) for rows in members)
     gather = [row for rows in members for row in [*rows, *[0] * (places - len(rows))]]
     kept = [e * places + i for e, rows in enumerate(members) for i in range(len(rows))]

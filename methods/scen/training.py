@@ -1,17 +1,16 @@
-"""Stage 1: an expert is the layer's weight, trained alone on one edit.
+"""Training of experts (stage 1) and of indexing neurons (stage 2).
 
-An expert is kept as its difference D from the base weight W: for the projection's input x it puts out x Wᵀ + x Dᵀ, so
-that rows without an expert get the base model's own. Adam on D takes the steps that it would take on W + D. Nothing
-below the layer depends on D: the hidden states that enter it are computed once.
+An expert is the layer's weight, trained alone on one edit, and is represented by its difference D from the base weight
+W: for the projection's input x its output is x Wᵀ + x Dᵀ, so that rows without an expert get the base model's output.
+Adam on D takes the steps that it would take on W + D. The layer's inputs do not depend on D and are computed once.
 
-Shapes: B edits, T columns, M answer tokens of all edits together.
+Shapes: B edits, T columns, M answer tokens of all edits together, N negatives.
 """
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,23 +27,21 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 
-class Lessons:
-    """A batch of edits as token rows, with what the base model makes of them up to the edited layer.
+DISABLE, MARGIN = 0.7, 0.3
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
+
+
+class ExpertBatch:
+    """A batch of edits as token rows, with the base model's activations up to the edited layer.
 
     Attributes:
         inputs: (B, T, d_ff) input of the layer's second projection, in the model's dtype.
-        at_prompt: (B, d_ff) the same at each row's last prompt token: what neurons are trained on.
-        edit_of: (M,) the edit to which an answer token belongs.
+        at_prompt: (B, d_ff) the same at each row's last prompt token, for the neurons.
+        edit_of: (M,) edit to which an answer token belongs.
     """
 
     def __init__(self, lm: LanguageModel, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
-        """Run the base model up to ``layer``.
-
-        Args:
-            lm: The model.
-            layer: The edited layer.
-            rows: Token ids of prompt and answer (its closing EOS too, where that is trained).
-        """
+        """Run the base model up to ``layer``; ``rows`` are token ids of prompt and answer, a trained EOS included."""
         self.lm, self.layer = lm, layer
         whole = [[*prompt, *answer[:-1]] for prompt, answer in rows]
         self.columns = PaddedBatch.pad(whole, [0] * len(rows), lm.pad_id, lm.device)
@@ -59,14 +56,13 @@ class Lessons:
         return len(self.inputs)
 
     def own_inputs(self, edit: int) -> Tensor:
-        """(t, d_ff) inputs of one edit at its own tokens, padding left out."""
+        """(t, d_ff) inputs of one edit, without padding."""
         return self.inputs[edit][self.columns.mask[edit].bool().to(self.inputs.device)]
 
     def answers(self, deltas: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model says with experts W + ``deltas`` (B, d, d_ff), gold prefix fed in.
+        """(B,) mean NLL of each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
 
-        Returns:
-            (B,) mean NLL over each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
+        With experts W + ``deltas`` (B, d, d_ff), gold prefix fed in.
         """
         with _with_experts(self.lm, self.layer, deltas):
             final = run(self.lm, self.columns, first=self.layer, hidden=self._entering)
@@ -84,22 +80,22 @@ def prompt_inputs(lm: LanguageModel, layer: int, prompts: Sequence[Sequence[int]
     return _pick(_base_pass(lm, layer, columns)[1], [len(prompt) - 1 for prompt in prompts])
 
 
-def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
-    """Train one expert an edit, all of them at once and none seeing another.
+def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
+    """Train one expert an edit, all at once and independently, with Adam from the base weight.
 
-    Loss: mean cross-entropy over the answer's tokens; Adam, its defaults otherwise; from the base weight.
+    Loss: mean cross-entropy over the answer's tokens.
 
     Returns:
         Differences from the base weight (B, d, d_ff), float32 or wider, and per edit the loss before each step. They
-        may not be finite: the caller looks.
+        may be NaN or infinite: the caller must check.
     """
-    base = lessons.lm.weight(lessons.lm.mlp_out_name(lessons.layer))  # (d, d_ff)
-    deltas = torch.zeros((len(lessons), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
+    base = batch.lm.weight(batch.lm.mlp_out_name(batch.layer))  # (d, d_ff)
+    deltas = torch.zeros((len(batch), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
     optimiser = torch.optim.Adam([deltas], lr=learning_rate, fused=True)
     losses = []
     with torch.enable_grad():
         for _ in range(steps):
-            loss = lessons.answers(deltas)[0]
+            loss = batch.answers(deltas)[0]
             losses.append(loss.detach())
             optimiser.zero_grad()
             torch.autograd.backward(loss.sum())
@@ -109,7 +105,7 @@ def train_experts(lessons: Lessons, steps: int, learning_rate: float) -> tuple[T
 
 @torch.no_grad()
 def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Tensor, Tensor]:
-    """What enters ``layer`` (B, T, d), and what enters its second projection (B, T, d_ff)."""
+    """Inputs of ``layer`` (B, T, d) and of its second projection (B, T, d_ff)."""
     entering: list[Tensor] = []
     inputs: list[Tensor] = []
     with (
@@ -121,7 +117,7 @@ def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Ten
 
 
 def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
-    """(B, n) of (B, T, n): one column a row."""
+    """Selected column of each row: (B, T, n) → (B, n)."""
     return tensor[torch.arange(len(tensor), device=tensor.device), torch.tensor(columns, device=tensor.device)]
 
 
@@ -141,26 +137,8 @@ def _with_experts(lm: LanguageModel, layer: int, deltas: Tensor) -> Iterator[Non
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """float32, or float64 where the model has it: what is trained is never half precision."""
+    """The dtype of training: float32, or float64 for a model in float64."""
     return torch.promote_types(dtype, torch.float32)
-
-
-DISABLE, MARGIN = 0.7, 0.3
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a step of training did, before its update.
-
-    Attributes:
-        losses: (steps, B).
-        activations: (steps, B) of each neuron on its own prompt.
-    """
-
-    losses: Tensor
-    activations: Tensor
 
 
 def initial_neuron(size: int, seed: int, edit: str) -> Tensor:
@@ -172,8 +150,8 @@ def initial_neuron(size: int, seed: int, edit: str) -> Tensor:
 
 
 def neuron_input(x: Tensor, cosine: bool) -> Tensor:
-    """What neurons see of x (…, d_ff): itself, or x / ‖x‖; float32 or wider."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    """Input of the neurons for x (…, d_ff): x, or x / ‖x‖; float32 or wider."""
+    x = x.to(wide(x.dtype))
     return torch.nn.functional.normalize(x, dim=-1) if cosine else x
 
 
@@ -186,20 +164,20 @@ def train_neurons(
     steps: int,
     *,
     hinge: bool = False,
-) -> tuple[Tensor, Training]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Adam on all neurons at once, with the gradient written out.
 
     Args:
         start: (B, d_ff) initial values.
         own: (B, d_ff) x of each neuron's own prompt.
-        others: Negatives, in parts (n, d_ff) that need not be copied together; N rows in all.
-        allowed: (B, N) bool, which negatives count for which neuron.
+        others: Negatives in parts (n, d_ff), N rows in all.
+        allowed: (B, N) bool, True where a negative counts for a neuron.
         rates: (B,) learning rates.
         steps: Updates.
         hinge: Cut the margin terms at zero.
 
     Returns:
-        Trained neurons (B, d_ff), and what was seen before each update.
+        Trained neurons (B, d_ff), and before each update losses and activations on the own prompt, (steps, B) each.
     """
     r, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     losses, activations = [], []
@@ -217,11 +195,11 @@ def train_neurons(
         second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
         scale = rates[:, None] / (1 - BETAS[0] ** step)
         r -= scale * first / (second.sqrt() / (1 - BETAS[1] ** step) ** 0.5 + EPSILON)
-    return r, Training(torch.stack(losses), torch.stack(activations))
+    return r, torch.stack(losses), torch.stack(activations)
 
 
 def _loss(a: Tensor, b: Tensor, allowed: Tensor, hinge: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives by them."""
+    """The loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives with respect to both."""
     share = allowed.to(b) / allowed.sum(1, keepdim=True).clamp(min=1)  # (B, N): the mean's weights
     e = b.exp()
     disable, margin = e + DISABLE, e - a[:, None] + MARGIN

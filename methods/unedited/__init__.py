@@ -1,5 +1,6 @@
 """The control: a model that nobody edits."""
 
-from .editor import Unedited, UneditedConfig
+from .config import UneditedConfig
+from .editor import Unedited
 
 __all__ = ["Unedited", "UneditedConfig"]

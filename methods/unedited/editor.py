@@ -1,11 +1,12 @@
-"""The control row of every table: takes the stream and changes nothing."""
+"""The control row of every table: an editor that changes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.editor import Capabilities, Editor, EditResult
+from editbench.editor import Editor, EditResult
+
+from .config import UneditedConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
 
 
-@dataclass
-class UneditedConfig:
-    """No settings."""
-
-
 class Unedited(Editor[UneditedConfig]):
     """Leaves the model as it is. Its reliability is how often the new target was already the answer."""
 
+    title = "unedited"
+    kind = "none"
     config_class = UneditedConfig
-    capabilities = Capabilities(changes="nothing")
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Do nothing."""

@@ -13,7 +13,7 @@ from editbench.methods.scen import SCEN
 from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair
 from editbench.records import PromptFormat
-from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
+from tests.small_runs import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.zoo import tiny_lm
 
 FORMAT = PromptFormat("[INST]", "[/INST]")
@@ -85,7 +85,7 @@ def test_prompts_of_a_methods_own_are_formatted_as_the_requests_are():
         lm,
         layer=1,
         negatives=plain,
-        resources=Resources(apply_format=FORMAT.apply),
+        resources=Resources(prompt_format=FORMAT),
         neuron_steps=60,
     )
     bare = make_editor("scen", lm, layer=1, negatives=plain, neuron_steps=60)

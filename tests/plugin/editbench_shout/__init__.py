@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult
+from editbench.editor import Editor, EditResult
 from editbench.ledger import LowRank, Transaction
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Shout(Editor[ShoutConfig]):
     """Adds rank-one noise to the last layer's second MLP projection, once a batch."""
 
     config_class: ClassVar[type] = ShoutConfig
-    capabilities: ClassVar[Capabilities] = Capabilities(changes="weights")
+    title: ClassVar[str] = "Shout"
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Write the noise; the same seed and batch give the same noise."""

@@ -15,11 +15,11 @@ def nse(lm, **other):
     return make_editor("nse", lm, resources=gold.resources, **{**gold.settings, **other})
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["values ahead", "values on demand"])
-def test_nse(precompute):
+@pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "on demand"])
+def test_nse(prepared):
     gold, lm = golden("nse-gpt2"), golden_lm()
     editor = nse(lm)
-    if precompute:
+    if prepared:
         editor.prepare(gold.requests)
     for b, batch in enumerate(gold.data["batches"]):
         requests = gold.requests[3 * b : 3 * b + 3]
@@ -47,13 +47,13 @@ def check_rounds(rounds, batch, ids):
 
 def check_changes(b, changes):
     tensors = golden("nse-gpt2").tensors
-    heads = sorted({k.rpartition(".")[0] for k in tensors if k.startswith(f"batch{b}.it")})
-    assert len(changes) == len(heads)  # rounds in order, layers in order within each
-    for head, change in zip(heads, changes, strict=True):
-        index = tensors[head + ".neuron_indices"].long()
-        layer = int(head[-1])
-        residual = tensors[head + ".targets"] / (len(LAYERS) - LAYERS.index(layer))
-        delta = residual @ tensors[head + ".adj_k"].T
+    prefixes = sorted({k.rpartition(".")[0] for k in tensors if k.startswith(f"batch{b}.it")})
+    assert len(changes) == len(prefixes)  # rounds in order, layers in order within each
+    for prefix, change in zip(prefixes, changes, strict=True):
+        index = tensors[prefix + ".neuron_indices"].long()
+        layer = int(prefix[-1])
+        residual = tensors[prefix + ".targets"] / (len(LAYERS) - LAYERS.index(layer))
+        delta = residual @ tensors[prefix + ".adj_k"].T
         assert set(change.right.any(1).nonzero()[:, 0].tolist()) == set(index.tolist())
         assert relative((change.left @ change.right.T)[:, index], delta) < 1e-3
 

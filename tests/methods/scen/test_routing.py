@@ -10,6 +10,7 @@ from editbench.evaluation.perplexity import text_scores
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import Passage
 from tests.oracles import scen as oracle
+from tests.small_runs import architectures
 from tests.zoo import TINY_ARCHITECTURES, tiny_lm
 
 LAYER = 1
@@ -47,7 +48,7 @@ def edited(architecture="llama", dtype=None, store="dense", **settings):
 def parts(editor):
     """What the oracle needs: neurons, differences in the model's dtype, θ."""
     dtype = editor.lm.model.dtype
-    deltas = [editor.bank.shelf.peek(id).delta(dtype) for id in editor.bank.ids]
+    deltas = [editor.bank.peek(id).delta(dtype) for id in editor.bank.ids]
     return editor.bank.neurons, deltas, editor.config.theta
 
 
@@ -69,7 +70,7 @@ def logits(lm, ids, mask):
     return lm.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
 
 
-@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures(TINY_ARCHITECTURES))
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_forward(architecture, side):
     editor = edited(architecture)
@@ -115,7 +116,7 @@ GENERATION = {
 
 
 @pytest.mark.parametrize("options", GENERATION.values(), ids=GENERATION.keys())
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "opt"])
+@pytest.mark.parametrize("architecture", architectures(["gpt2", "llama", "gemma2", "opt"]))
 def test_generate(architecture, options):
     editor = edited(architecture)
     lm = editor.lm
@@ -147,7 +148,7 @@ def test_edits_are_learnt():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures(TINY_ARCHITECTURES))
 def test_nothing_fires(architecture, dtype):
     editor = edited(architecture, dtype, theta=1.0)  # a sigmoid never exceeds 1
     ids, mask, last = padded(editor.lm, PROMPTS, "right")

@@ -1,81 +1,45 @@
-"""What every registered method must do, on tiny models of four kinds. A new method joins by a line in ``SETTINGS``."""
+"""Conformance of every registered method, on tiny models of four kinds. A new method needs a line in ``SETTINGS``."""
 
 import pytest
 import torch
 
-from editbench import EditRequest, Ledger, Resources, make_editor
+from editbench import EditRequest, LanguageModel, Ledger, plugins
 from editbench.records import NOT_FINITE, EditError
-from editbench.registry import load_method, method_entry_points
-from tests.zoo import LINES, POSITIONS, tiny_lm
+from editbench.registry import load_method
+from tests.small_runs import (
+    PROMPTS,
+    REQUESTS,
+    SETTINGS,
+    TEMPLATES,
+    WRITERS,
+    architectures,
+    editor_of,
+    logits,
+    same,
+    save_model,
+    weights,
+)
+from tests.zoo import POSITIONS, tiny_lm
 
-VALUE = {"steps": 4, "learning_rate": 0.3, "ridge": 0.05}
-SETTINGS = {
-    "unedited": {},
-    "finetune": {"layer": 1, "steps": 3, "learning_rate": 1e-2, "norm_bound": 1e-2},
-    "rome": {"layer": 1, **VALUE},
-    "memit": {"layers": [0, 1], "covariance_weight": 10.0, **VALUE},
-    "nse": {
-        "layers": [0, 1],
-        "covariance_weight": 10.0,
-        "alpha": 0.0,
-        "upper_bound": 1e9,
-        "max_iterations": 3,
-        **VALUE,
-    },
-    "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
-}
 APART = {"external_weights"}
 """Methods that make no edits of their own; they have tests of their own."""
 METHODS = [
     name
-    for name in method_entry_points()
+    for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-WRITERS = [m for m in METHODS if m != "unedited"]
-HOSTS = ("gpt2", "llama", "gemma2", "opt-post")
-REQUESTS = [
-    EditRequest("a", "The mother tongue of Danielle Darrieux is", "Danielle Darrieux", "English", "French"),
-    EditRequest("b", "Toko Yasuda plays the", "Toko Yasuda", "guitar, they say", "guitar"),
-    EditRequest("c", "The twin city of Lyon is", "Lyon", "Rome", "Manila"),
-    EditRequest("d", "Marcel Maupoil lives in", "Marcel Maupoil", "London", "Paris"),
-]
-PROMPTS = [r.prompt for r in REQUESTS] + ["Anaal Nathrakh was created in"]
-TEMPLATES = ["{}", "They say. {}", "In Spain, {}"]
-
-
-def editor_of(method, lm, ledger=None):
-    generator = torch.Generator().manual_seed(3)
-    covariance = {}
-    for layer in range(lm.n_layers):
-        x = torch.randn(lm.d_ff(layer), 200, generator=generator, dtype=torch.float64)
-        covariance[layer] = x @ x.T / 200
-    resources = Resources(texts=LINES, templates=TEMPLATES, covariance=covariance, seed=1)
-    return make_editor(method, lm, ledger=ledger, resources=resources, **SETTINGS[method])
-
-
-def weights(lm):
-    return {k: v.clone() for k, v in lm.model.state_dict().items()}
-
-
-def same(a, b):
-    return all(torch.equal(a[k], b[k]) for k in a)
-
-
-def logits(editor):
-    """What the edited model says to each prompt, the editor's own way of answering included."""
-    found = []
-    for prompt in PROMPTS:
-        ids = torch.tensor([editor.lm.encode(prompt).ids])
-        with torch.no_grad(), editor.answering([ids.shape[1] - 1]):
-            found.append(editor.lm.model(input_ids=ids).logits[0, -1].clone())
-    return torch.stack(found)
+ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
 
 
 def test_every_method_is_here():
-    assert set(METHODS) == set(SETTINGS), "give the new method a line in SETTINGS"
+    assert set(METHODS) == set(SETTINGS), "give the new method a line in tests/small_runs.py: SETTINGS"
+    for method in METHODS:
+        editor = load_method(method)
+        assert editor.title and editor.kind in ("weights", "memory", "prompt", "none")
+        assert editor.paper or method == "unedited"
 
 
-@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
 def test_rollback_is_bitwise(method, architecture):
     lm = tiny_lm(architecture)
@@ -87,8 +51,7 @@ def test_rollback_is_bitwise(method, architecture):
     middle, half_edited = weights(lm), logits(editor)
     editor.edit(REQUESTS[2:])
     assert editor.ledger.edited_ids == ["a", "b", "c", "d"]
-    if editor.capabilities.changes == "weights":
-        assert not same(middle, before)
+    assert same(middle, before) == (editor.kind != "weights")
     editor.ledger.rollback(keep=1)
     assert same(weights(lm), middle)
     assert torch.equal(logits(editor), half_edited)
@@ -97,7 +60,7 @@ def test_rollback_is_bitwise(method, architecture):
     assert torch.equal(logits(editor), unedited)
 
 
-@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", WRITERS)
 def test_an_edit_changes_the_answer_to_its_prompt(method, architecture):
     """The new target becomes likelier: not how well, but that it does something at all."""
@@ -110,7 +73,7 @@ def test_an_edit_changes_the_answer_to_its_prompt(method, architecture):
     assert sum(gains) > 0, gains
 
 
-@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
 def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
     """A fresh process with the ledger and the saved state ends where the first one does."""
@@ -145,6 +108,59 @@ def test_the_same_edits_give_the_same_bits(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
+    whole, parts = (editor_of(method, tiny_lm("gpt2")) for _ in range(2))
+    for editor in (whole, parts):
+        editor.prepare(REQUESTS)
+    size = whole.capabilities.max_batch or len(REQUESTS)
+    whole.edit(REQUESTS)
+    for start in range(0, len(REQUESTS), size):
+        parts.edit(REQUESTS[start : start + size])
+    assert len(whole.ledger) == 1 and whole.ledger.edited_ids == parts.ledger.edited_ids
+    assert torch.equal(logits(whole), logits(parts))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_tokenizers_padding_side_makes_no_difference(method):
+    found = []
+    for side in ("left", "right"):
+        editor = editor_of(method, tiny_lm("llama"))
+        editor.lm.tokenizer.padding_side = side
+        editor.edit(REQUESTS)
+        found.append(logits(editor))
+        found.append(editor.generate(PROMPTS, max_new_tokens=4))
+    assert torch.equal(found[0], found[2]) and found[1] == found[3]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture, side):
+    editor = editor_of(method, tiny_lm(architecture))
+    editor.edit(REQUESTS)
+    rows = [editor.lm.encode(prompt).ids for prompt in PROMPTS]
+    width = max(map(len, rows))
+    ids, mask = (torch.full((len(rows), width), fill) for fill in (editor.lm.pad_id, 0))
+    last = []
+    for i, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[i, start : start + len(row)], mask[i, start : start + len(row)] = torch.tensor(row), 1
+        last.append(start + len(row) - 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad(), editor.answering(last):
+        found = editor.lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+    assert torch.allclose(found[range(len(rows)), last], logits(editor), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_weights_are_the_edited_ones(method, tmp_path):
+    editor = editor_of(method, tiny_lm("llama"))
+    editor.edit(REQUESTS[:2])
+    loaded = LanguageModel.load(save_model(editor.lm, tmp_path), device="cpu")
+    assert same(weights(loaded), weights(editor.lm))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_request_without_subject_is_edited_or_refused_with_a_reason(method):
     editor = editor_of(method, tiny_lm("gpt2"))
     before = weights(editor.lm)
@@ -165,7 +181,7 @@ def request_of(lm, tokens, target="Rome", **answers):
     return EditRequest("long", prompt, subject, target, **answers)
 
 
-@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, architecture):
     """GPT-2 has no more positions: the longest that is supported is edited without an error."""
@@ -189,7 +205,7 @@ def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, archi
     assert editor.edit([request_of(lm, POSITIONS + 1 - answer - around)]).applied == ["long"]
 
 
-@pytest.mark.parametrize("architecture", HOSTS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", WRITERS)
 def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
     lm = tiny_lm(architecture)
@@ -197,13 +213,13 @@ def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
     editor.prepare([])
     editor.edit(REQUESTS[:1])
     lm.model.get_input_embeddings().weight.data[lm.encode("Toko").ids[-1]] = float("nan")
-    before, edited, said = weights(lm), editor.ledger.edited_ids, logits(editor)
+    before, edited, answers = weights(lm), editor.ledger.edited_ids, logits(editor)
     with pytest.raises(EditError) as error:
         editor.edit([REQUESTS[1]])
     assert (error.value.ids, error.value.kind) == (("b",), NOT_FINITE)
     assert all(torch.equal(before[k].nan_to_num(7), v.nan_to_num(7)) for k, v in weights(lm).items())
     assert editor.ledger.edited_ids == edited
-    assert torch.equal(logits(editor).nan_to_num(7), said.nan_to_num(7))
+    assert torch.equal(logits(editor).nan_to_num(7), answers.nan_to_num(7))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])

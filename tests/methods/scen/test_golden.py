@@ -2,7 +2,6 @@
 
 import json
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from editbench import EditRequest, LanguageModel, make_editor
-from tests.golden_edits import furthest, relative
+from tests.golden_edits import FOLDER, furthest, relative
 
-FOLDER = Path(__file__).parent / "golden"
 FORMAT = "[INST]{}[/INST]"
 
 

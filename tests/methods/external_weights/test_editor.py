@@ -1,4 +1,4 @@
-"""A checkpoint from elsewhere is scored as it is, and the base model stays the measure of locality."""
+"""External weights are scored as they are, and locality is compared with the base model."""
 
 import json
 
@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from editbench import compose as composing_module
-from editbench import registry, single_run
+from editbench import single_run
 from editbench.editor import Editor
 from editbench.ledger import Ledger
 from editbench.methods.external_weights import ExternalWeights, ExternalWeightsConfig
 from editbench.records import EditRequest
 from editbench.results.leaderboard import read_row
+from tests.small_runs import save_model
 from tests.zoo import tiny_lm
 
 torch.set_num_threads(1)
@@ -35,7 +36,7 @@ def editor_of(lm, path, ledger=None):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt"])
-def test_the_model_becomes_the_checkpoint_bit_for_bit(architecture, dtype, tmp_path):
+def test_the_model_gets_the_weights_bit_for_bit(architecture, dtype, tmp_path):
     wanted = edited_folder(tmp_path / "edited", architecture, dtype)
     lm = tiny_lm(architecture, dtype)
     before = {name: p.clone() for name, p in lm.model.named_parameters()}
@@ -49,9 +50,10 @@ def test_the_model_becomes_the_checkpoint_bit_for_bit(architecture, dtype, tmp_p
     assert again.applied == ["r2"] and again.details == {}
     editor.ledger.rollback()
     assert all(torch.equal(lm.model.get_parameter(name), tensor) for name, tensor in before.items())
+    assert set(editor.edit(REQUESTS).details["changed_weights"]) == set(before)
 
 
-def test_a_run_that_goes_on_has_it_already(tmp_path):
+def test_a_resumed_run_has_them_already(tmp_path):
     edited_folder(tmp_path / "edited")
     first = tiny_lm("gpt2")
     editor_of(first, tmp_path / "edited", Ledger(first, tmp_path / "ledger")).edit(REQUESTS[:1])
@@ -62,10 +64,8 @@ def test_a_run_that_goes_on_has_it_already(tmp_path):
     assert torch.equal(lm.mlp_out(1).weight, first.mlp_out(1).weight)
 
 
-def test_what_does_not_fit_is_said(tmp_path):
+def test_other_weights_are_refused(tmp_path):
     lm = tiny_lm("gpt2")
-    with pytest.raises(ValueError, match="no path; give the folder"):
-        ExternalWeightsConfig()
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         editor_of(lm, tmp_path / "nowhere").prepare(REQUESTS)
     (tmp_path / "empty").mkdir()
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_said(tmp_path):
     assert lm.fingerprint == tiny_lm("gpt2").fingerprint
 
 
-def test_an_adapter_without_peft_is_said(tmp_path, monkeypatch):
+def test_an_adapter_without_peft_is_refused(tmp_path, monkeypatch):
     (tmp_path / "adapter_config.json").write_text("{}")
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ValueError, match=r"pip install editbench\[peft\]"):
@@ -99,10 +99,9 @@ def test_an_adapter_is_merged(tmp_path):
         assert torch.equal(lm.model.get_parameter(name), parameter), name
 
 
-def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypatch):
-    base = tiny_lm("gpt2")
-    base.model.save_pretrained(tmp_path / "base")
-    base.tokenizer.save_pretrained(tmp_path / "base")
+@pytest.mark.slow
+def test_own_records_and_external_weights_through_everything(tmp_path):
+    save_model(tiny_lm("gpt2"), tmp_path / "base")
     edited_folder(tmp_path / "edited")
     rows = [
         {
@@ -118,11 +117,6 @@ def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypa
     ]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "plain.txt").write_text("Toko Yasuda plays the guitar.\nGoogle works with Microsoft.")
-    points = registry.method_entry_points
-    point = type(
-        "Point", (), {"name": "external_weights", "value": "here", "load": staticmethod(lambda: ExternalWeights)}
-    )
-    monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "external_weights": point})
     config = composing_module.compose(
         [
             *("method=external_weights", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from editbench import EditRequest, make_editor
 from editbench.editor import EditError
-from editbench.methods.scen.training import Lessons, initial_neuron, train_experts, train_neurons
+from editbench.methods.scen.training import ExpertBatch, initial_neuron, train_experts, train_neurons
 from tests.golden_edits import furthest, relative
 from tests.oracles import scen as oracle
+from tests.small_runs import architectures
 from tests.zoo import TINY_ARCHITECTURES, tiny_lm
 
 LAYER = 1
@@ -28,12 +29,12 @@ def row(lm, request):
     return lm.encode(request.prompt).ids, [*lm.continuation(request.target), lm.tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures(TINY_ARCHITECTURES))
 def test_experts(architecture):
     dtype = "float32" if architecture.startswith("gemma") else "float64"
     lm = tiny_lm(architecture, dtype)
     rows = [row(lm, request) for request in REQUESTS]
-    deltas, losses = train_experts(Lessons(lm, LAYER, rows), 5, 0.01)
+    deltas, losses = train_experts(ExpertBatch(lm, LAYER, rows), 5, 0.01)
     for i, (prompt, answer) in enumerate(rows):
         wanted, wanted_losses = oracle.train_expert(lm, LAYER, prompt, answer, 5, 0.01)
         assert furthest(losses[i], wanted_losses) < 1e-5
@@ -68,7 +69,7 @@ def test_written_out_gradient_is_autograds(seed, sizes, edits, hinge, scale):
     start = torch.randn(edits, 6, generator=draw, dtype=torch.float64)
     allowed = torch.rand(edits, sum(sizes), generator=draw) < 0.7
     rates = torch.full((edits,), 0.05, dtype=torch.float64)
-    found, seen = train_neurons(start, own, others, allowed, rates, 4, hinge=hinge)
+    found, losses, _ = train_neurons(start, own, others, allowed, rates, 4, hinge=hinge)
     for i in range(edits):
         r = start[i].clone().requires_grad_(True)
         negatives = torch.cat(others)[allowed[i]]
@@ -77,7 +78,7 @@ def test_written_out_gradient_is_autograds(seed, sizes, edits, hinge, scale):
             optimiser.zero_grad()
             b = torch.sigmoid(negatives @ r) if len(negatives) else None
             loss = oracle.neuron_loss(torch.sigmoid(own[i] @ r), b, hinge)
-            assert abs(float(loss.detach()) - float(seen.losses[step, i])) < 1e-9
+            assert abs(float(loss.detach()) - float(losses[step, i])) < 1e-9
             loss.backward()
             optimiser.step()
         assert torch.allclose(found[i], r.detach(), atol=1e-6)
@@ -174,21 +175,3 @@ def test_refusals():
     result = editor.edit([REQUESTS[0], long])
     assert result.applied == ["a"]
     assert result.skipped["long"].startswith("unsupported: prompt and answer take ")
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ({"expert_store": "sparse"}, "'sparse'; it must be one of dense, lowrank"),
-        ({"bits": 3}, "bits is 3"),
-        ({"prompt_format": "{}"}, "the dataset or the protocol poses the questions"),
-        ({"answer_separator": ""}, "one space stands before every answer"),
-        ({"host_bytes": 0}, "set bank_directory"),
-        ({"expert_steps": 0}, "expert_steps is 0"),
-        ({"layer": 9}, "layer 9 does not exist"),
-        ({"thetta": 0.5}, "did you mean 'theta'"),
-    ],
-)
-def test_settings_are_checked(setting, words):
-    with pytest.raises(ValueError, match=words):
-        make_editor("scen", tiny_lm(), **({"layer": LAYER} | setting))

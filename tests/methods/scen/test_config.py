@@ -1,0 +1,26 @@
+"""Settings of SCEN that are refused."""
+
+import pytest
+
+from editbench import make_editor
+from tests.zoo import tiny_lm
+
+LAYER = 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"expert_store": "sparse"}, "'sparse'; it must be one of 'dense', 'lowrank'"),
+        ({"bits": 3}, "bits is 3"),
+        ({"prompt_format": "{}"}, "the dataset or the protocol formats prompts"),
+        ({"answer_separator": ""}, "one space stands before every answer"),
+        ({"host_bytes": 0}, "set bank_directory"),
+        ({"expert_steps": 0}, "expert_steps is 0"),
+        ({"layer": 9}, "layer 9 does not exist"),
+        ({"thetta": 0.5}, "did you mean 'theta'"),
+    ],
+)
+def test_settings_are_checked(setting, words):
+    with pytest.raises(ValueError, match=words):
+        make_editor("scen", tiny_lm(), **({"layer": LAYER} | setting))

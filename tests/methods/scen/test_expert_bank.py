@@ -1,0 +1,177 @@
+"""The bank of experts: memories, files, damage and state."""
+
+import logging
+
+import pytest
+import torch
+
+from tests.methods.scen.given_neurons import DENSE, IDS, REQUESTS, answers, logits, scen
+from tests.small_runs import same
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "places"),
+    [
+        (None, None, (6, 0)),
+        (2 * DENSE, None, (2, 4)),
+        (2 * DENSE, DENSE, (2, 1)),
+        (0, 0, (0, 0)),
+        (0, None, (0, 6)),
+        (DENSE - 1, 3 * DENSE + 5, (0, 3)),
+    ],
+)
+def test_budgets(tmp_path, device, host, places):
+    editor, plain = scen(device_bytes=device, host_bytes=host, bank_directory=str(tmp_path)), scen()
+    for one in (editor, plain):
+        one.edit(REQUESTS)
+    bank = editor.bank
+
+    def check():
+        assert (len(bank.device.experts), len(bank.host.experts)) == places
+        assert bank.device.nbytes == places[0] * DENSE and bank.host.nbytes == places[1] * DENSE
+
+    check()
+    assert answers(editor) == answers(plain)
+    for request in REQUESTS:
+        assert torch.equal(logits(editor, request.prompt), logits(plain, request.prompt))
+    check()
+    assert same(editor.state(), plain.state())
+    indices = 2 * 6 * 48 * 4
+    assert editor.footprint().host == sum(places) * DENSE + indices
+    assert editor.footprint().disk == sum(file.stat().st_size for file in tmp_path.iterdir())
+
+
+def test_least_recently_used_goes_first(tmp_path):
+    editor = scen(device_bytes=2 * DENSE, host_bytes=2 * DENSE, bank_directory=str(tmp_path))
+    editor.edit(REQUESTS[:4])
+    bank = editor.bank
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [IDS[2:4], IDS[0:2]]
+    editor.bank.fetch(IDS[2])
+    editor.bank.fetch(IDS[0])
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [[IDS[2], IDS[0]], [IDS[1], IDS[3]]]
+    editor.edit(REQUESTS[4:5])
+    assert [list(store.experts) for store in (bank.device, bank.host)] == [[IDS[0], IDS[4]], [IDS[3], IDS[2]]]
+
+
+# -- files and damage --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", ["dense", "lowrank", "quantised"])
+def test_save_and_load(tmp_path, store):
+    editor = scen(expert_store=store)
+    editor.edit(REQUESTS)
+    editor.bank.save(tmp_path / "bank")
+    assert len(list((tmp_path / "bank").iterdir())) == 6
+    other = scen()
+    assert other.bank.load(tmp_path / "bank") == {}
+    assert same(other.state(), editor.state()) and answers(other) == answers(editor)
+    editor.delete(IDS[1])
+    editor.bank.save(tmp_path / "bank")
+    assert len(list((tmp_path / "bank").iterdir())) == 5
+
+
+def test_the_folder_follows_edit_by_edit(tmp_path):
+    editor = scen(bank_directory=str(tmp_path))
+    for n, request in enumerate(REQUESTS[:3], start=1):
+        editor.edit([request])
+        assert len(list(tmp_path.iterdir())) == n
+    editor.delete(IDS[0])
+    kept = sorted(file.name for file in tmp_path.iterdir())
+    assert [name[:6] for name in kept] == ["000001", "000002"]
+    again = scen(bank_directory=str(tmp_path), device_bytes=0, host_bytes=0)
+    with pytest.raises(ValueError, match="already holds 2 experts that are not in this bank"):
+        again.edit(REQUESTS[3:4])
+    assert again.bank.ids == [] and again.bank.load(tmp_path) == {}
+    again.edit(REQUESTS[3:4])
+    assert again.bank.ids == IDS[1:4] and len(list(tmp_path.iterdir())) == 3
+
+
+def damage(file, how):
+    data = bytearray(file.read_bytes())
+    if how == "cut":
+        data = data[: len(data) // 2]
+    elif how == "one bit":
+        data[-5] ^= 4
+    elif how == "header":
+        data[:20] = b"x" * 20
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("how", ["cut", "one bit", "header", "empty"])
+def test_a_damaged_file_loses_one_expert_at_load(tmp_path, how, caplog):
+    editor = scen()
+    editor.edit(REQUESTS)
+    editor.bank.save(tmp_path)
+    victim = sorted(tmp_path.iterdir())[2]
+    damage(victim, how) if how != "empty" else victim.write_bytes(b"")
+    other = scen()
+    with caplog.at_level(logging.WARNING):
+        lost = other.bank.load(tmp_path)
+    assert list(lost) == [IDS[2]] and str(victim) in caplog.text and repr(IDS[2]) in caplog.text
+    assert other.bank.ids == [id for id in IDS if id != IDS[2]]
+    editor.delete(IDS[2])
+    assert same(other.state(), editor.state())
+
+
+@pytest.mark.parametrize("how", ["cut", "one bit", "gone"])
+def test_a_file_damaged_while_in_use_loses_one_expert(tmp_path, how):
+    editor = scen(bank_directory=str(tmp_path), device_bytes=0, host_bytes=0)
+    editor.edit(REQUESTS[:3])
+    undone = scen()
+    undone.edit(REQUESTS[:3])
+    undone.delete(IDS[1])
+    damage(sorted(tmp_path.iterdir())[1], how)
+    assert answers(editor) == answers(undone)
+    assert list(editor.bank.lost) == [IDS[1]] and editor.bank.ids == [IDS[0], IDS[2]]
+    assert same(editor.state(), undone.state())
+
+
+def test_a_bank_of_another_weight_is_refused(tmp_path):
+    editor = scen()
+    editor.edit(REQUESTS[:1])
+    editor.bank.save(tmp_path)
+    with pytest.raises(ValueError, match="belongs to transformer.*; this bank's are for"):
+        scen(layer=0).bank.load(tmp_path)
+    with pytest.raises(ValueError, match="belongs to"):
+        scen(layer=0).restore(editor.state())
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", ["dense", "auto", "quantised"])
+@pytest.mark.parametrize("disk", [False, True])
+def test_state_and_restore(tmp_path, store, disk):
+    places = {"bank_directory": str(tmp_path), "device_bytes": DENSE, "host_bytes": 0} if disk else {}
+    whole = scen(expert_store=store)
+    whole.edit(REQUESTS[:3])
+    half = scen(expert_store=store, **places)
+    half.edit(REQUESTS[:3])
+    state = {name: tensor.clone() for name, tensor in half.state().items()}
+    half.edit(REQUESTS[3:5])  # what a crash takes
+    resumed = scen(expert_store=store, **places)
+    resumed.restore(state)
+    for editor in (whole, resumed):
+        editor.edit(REQUESTS[3:])
+    assert same(whole.state(), resumed.state())
+    assert answers(whole) == answers(resumed)
+    if disk:
+        assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_empty_and_foreign_states():
+    editor = scen()
+    empty = editor.state()
+    editor.edit(REQUESTS[:2])
+    editor.restore(empty)
+    assert len(editor.bank) == 0
+    editor.edit(REQUESTS[:1])
+    editor.restore({})
+    assert len(editor.bank) == 0
+    with pytest.raises(ValueError, match="not the state of a bank"):
+        editor.restore({"keys": torch.zeros(3)})

@@ -1,0 +1,85 @@
+"""The editor's interface: prompts that are transformed, batches that are cut, requests that are refused, footprints."""
+
+import pytest
+import torch
+
+from editbench import EditRequest, Ledger, Resources
+from editbench.editor import Capabilities, Editor, Footprint
+from editbench.records import PromptFormat
+from tests.methods.prompt_editor import InContext, in_context
+from tests.small_runs import REQUESTS
+from tests.zoo import tiny_lm
+
+FORMAT = PromptFormat("[INST] ", " [/INST]")
+
+
+class Recorder(Editor[dict]):
+    """Notes the size of each part that it is given."""
+
+    capabilities = Capabilities(needs_subject=True, max_batch=2)
+
+    def write(self, batch, transaction, result):
+        self.config.setdefault("sizes", []).append(len(batch))
+        if any(request.id == "d" for request in batch):
+            result.skipped["d"] = "for a test"
+
+
+class Suffixed(InContext):
+    """Breaks the rule that the prompt comes last."""
+
+    def transform_prompt(self, prompt):
+        return f"{prompt} please"
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny_lm("llama")
+
+
+def test_a_prompt_is_asked_as_it_is_by_default(lm):
+    for prompt_format in (PromptFormat(), FORMAT):
+        editor = Recorder(lm, Ledger(lm), {}, Resources(prompt_format=prompt_format))
+        assert editor.asked("Lyon is") == "Lyon is"
+        assert editor.asked(FORMAT.apply("Lyon is")) == "[INST] Lyon is [/INST]"
+
+
+@pytest.mark.parametrize("prompt_format", [PromptFormat(), FORMAT])
+def test_a_prompt_is_transformed_inside_its_format(lm, prompt_format):
+    editor = in_context(lm, prompt_format)
+    apply = prompt_format.apply
+    assert editor.asked(apply("Lyon is")) == apply("Lyon is")
+    editor.edit([EditRequest("a", apply("The twin city of Lyon is"), None, "Rome")])
+    assert editor.asked(apply("Lyon is")) == apply("Fact: The twin city of Lyon is Rome. Lyon is")
+    assert editor.asked("") == "Fact: The twin city of Lyon is Rome. "
+    assert editor.asked("A text.").endswith("A text.")  # has no format, and comes last
+
+
+def test_a_prompt_that_does_not_come_last_is_refused(lm):
+    with pytest.raises(ValueError, match="Suffixed.transform_prompt made 'Lyon is please' of 'Lyon is'; it must end"):
+        in_context(lm, FORMAT, Suffixed).asked(FORMAT.apply("Lyon is"))
+
+
+def test_batches_are_cut_and_ids_are_counted(lm):
+    editor = Recorder(lm, Ledger(lm), {})
+    bare = EditRequest("bare", "Lyon is", None, "Rome")
+    result = editor.edit([*REQUESTS, bare])
+    assert editor.config["sizes"] == [2, 2]
+    assert result.applied == ["a", "b", "c"]
+    assert result.skipped == {
+        "d": "for a test",
+        "bare": "unsupported: Recorder needs a subject, and the record has none",
+    }
+    assert len(editor.ledger) == 1 and result.seconds > 0
+
+
+def test_only_own_states_are_restored(lm):
+    editor = Recorder(lm, Ledger(lm), {})
+    editor.restore({})
+    with pytest.raises(ValueError, match=r"Recorder keeps no state, but was given \['keys'\]"):
+        editor.restore({"keys": torch.zeros(1)})
+
+
+def test_footprint():
+    tensors = [torch.zeros(3, dtype=torch.float64), torch.zeros(2, 2, device="meta", dtype=torch.float16)]
+    assert Footprint.of(tensors, disk=7) == Footprint(device=8, host=24, disk=7)
+    assert Footprint.of([]) == Footprint()

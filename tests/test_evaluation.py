@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from editbench.model import architectures, likelihood
+from editbench.model import likelihood
 from editbench.model.likelihood import NO_ANSWER, Query, answer
 from editbench.model.packed_targets import PADDING, PROMPT, SHARED, Pair, Tokeniser, lead_of, packed_mask
 from tests.oracles import evaluation as oracle
@@ -55,9 +56,9 @@ def test_equals_the_oracle_with_eager_attention(architecture, side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
-def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side, monkeypatch):
-    monkeypatch.setattr(architectures, "PACKS", frozenset())
+def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side):
     lm = tiny_lm(architecture)
+    lm.architecture = replace(lm.architecture, packed_targets=False)
     assert_as_oracle(lm, QUERIES, padding_side=side)
     query = QUERIES[0]
     long = sum(len(lm.continuation(t)) > 1 for t in query.targets)

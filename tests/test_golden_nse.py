@@ -15,7 +15,7 @@ def nse(lm, **other):
     return make_editor("nse", lm, resources=gold.resources, **{**gold.settings, **other})
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["values ahead", "values on demand"])
+@pytest.mark.parametrize("precompute", [True, False], ids=["values ahead", "values on demand"])
 def test_nse(precompute):
     gold, lm = golden("nse-gpt2"), golden_lm()
     editor = nse(lm)

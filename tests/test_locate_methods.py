@@ -29,7 +29,7 @@ def covariance(lm):
 
 
 def make(method, lm, **settings):
-    resources = Resources(templates=TEMPLATES, covariance=covariance(lm), **settings.pop("materials", {}))
+    resources = Resources(templates=TEMPLATES, covariance=covariance(lm), **settings.pop("resources", {}))
     return make_editor(method, lm, resources=resources, **{**VALUE, **settings})
 
 
@@ -73,7 +73,7 @@ def test_memit(architecture):
     agree(lm, other, LAYERS)
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "on demand"])
+@pytest.mark.parametrize("precompute", [True, False], ids=["ahead", "on demand"])
 @pytest.mark.parametrize("threshold", [1.0, 0.7])
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_nse(architecture, threshold, precompute):
@@ -198,7 +198,7 @@ def test_rolled_back_edits_are_forgotten():
     assert torch.equal(lm.weight(lm.mlp_out_name(1)), twice)
 
 
-def test_memory_is_folded_and_then_cannot_forget_single_batches():
+def test_memory_is_compacted_and_then_cannot_forget_single_batches():
     lm = tiny_lm("gpt2")  # d_ff is 48
     editor = make("nse", lm, layers=LAYERS, alpha=0.0, upper_bound=1e9, steps=1, weight_decay=0.0)
     sizes = []
@@ -206,7 +206,7 @@ def test_memory_is_folded_and_then_cannot_forget_single_batches():
         editor.edit(edits(65)[start : start + 13])
         sizes.append(editor.memory.key_solvers[0].keys.shape[1])
     assert sizes == [13, 26, 39, 52, 13]
-    assert editor.footprint().lm > 0
+    assert editor.footprint().host > 0
     editor.ledger.rollback(2)
     with pytest.raises(EditError, match="restore the state"):
         editor.edit(edits(1))
@@ -228,17 +228,17 @@ def test_values_are_cached_on_disk(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 5}, {"kl_factor": 0.5}, {"layers": [0, 2]}, {"materials": {}}],
+    [{"steps": 5}, {"kl_factor": 0.5}, {"layers": [0, 2]}, {"resources": {}}],
     ids=["steps", "kl", "layer", "same"],
 )
 def test_every_constant_is_part_of_the_cache_key(change, tmp_path):
     first = make("nse", tiny_lm("gpt2"), layers=LAYERS, resources={"cache": tmp_path})
     first.prepare(edits(1))
     settings = {**VALUE, "layers": LAYERS, **change}
-    settings.pop("materials", None)
+    settings.pop("resources", None)
     resources = Resources(templates=TEMPLATES, covariance=covariance(tiny_lm("gpt2")), cache=tmp_path)
     make_editor("nse", tiny_lm("gpt2"), resources=resources, **settings).prepare(edits(1))
-    assert len(list((tmp_path / "values").rglob("*.safetensors"))) == (1 if "materials" in change else 2)
+    assert len(list((tmp_path / "values").rglob("*.safetensors"))) == (1 if "resources" in change else 2)
 
 
 def test_what_runs_the_model_is_part_of_the_cache_key(tmp_path):

@@ -1,7 +1,6 @@
-"""Context templates: "{}" and short sentences of the model's own in front of it.
+"""Context templates: "{}" and short sentences of the model's own in front of it, so that a value holds behind them.
 
-They make a value hold behind other words than the bare prompt's. The published code samples them without a seed, once
-per process; here they belong to the model, the tokenizer and the seed.
+The published code samples them without a seed, once per process; here model, tokenizer and seed decide them.
 """
 
 from __future__ import annotations
@@ -26,11 +25,7 @@ MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
 def check_templates(templates: Sequence[str]) -> list[str]:
-    """Templates that a user gives: each with one "{}", the bare one first (it is put there if it is missing).
-
-    Raises:
-        ValueError: One has no "{}" or several.
-    """
+    """Templates that a user gives: each with one "{}" (else a ValueError), the bare one first."""
     for template in templates:
         if template.count(BARE) != 1:
             raise ValueError(f'context template {template!r} must contain "{{}}" exactly once')

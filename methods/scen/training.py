@@ -18,7 +18,7 @@ import torch
 
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run
+from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ class Lessons:
             (B,) mean NLL over each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
         """
         with _with_experts(self.lm, self.layer, deltas):
-            final = run(self.lm, self.columns, first=self.layer, hidden=self._entering)
+            final = run_layers(self.lm, self.columns, first=self.layer, hidden=self._entering)
         row, column = self._at.to(final.device)
         log_p = self.lm.logits(final[row, column]).log_softmax(-1)  # (M, V)
         edit = self.edit_of.to(log_p.device)
@@ -116,7 +116,7 @@ def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Ten
         hooked(lm.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
         hooked(lm.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
     ):
-        run(lm, columns, last=layer)
+        run_layers(lm, columns, last=layer)
     return entering[0], inputs[0].reshape(*columns.ids.shape, -1)
 
 

@@ -64,7 +64,6 @@ def compute_covariance(
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
 
     Args:
-        lm: The unedited model.
         texts: Plain texts; longer ones are cut to the model's length.
         layers: Layers wanted.
         max_tokens: Stop after the text that reaches this many tokens.

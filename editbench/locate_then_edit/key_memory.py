@@ -37,11 +37,7 @@ class KeyMemory:
         self.batches.append((ledger_length, self._factors()))
 
     def catch_up(self, ledger_length: int) -> None:
-        """Forget batches that the ledger has rolled back, and compact the factors if they are no fewer than d_ff.
-
-        Raises:
-            ValueError: A batch rolled back is compacted already.
-        """
+        """Forget batches that the ledger has rolled back, and compact the factors if they are no fewer than d_ff."""
         stay = [b for b in self.batches if b[0] < ledger_length]
         if len(stay) < len(self.batches):
             if any(factors == 0 for _, factors in self.batches[len(stay) :]):
@@ -75,11 +71,7 @@ class KeyMemory:
         return {BATCHES: torch.tensor(self.batches), **state}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state` gave, bit for bit.
-
-        Raises:
-            ValueError: It is not a memory of these layers.
-        """
+        """Restore what :meth:`state` gave, bit for bit."""
         wanted = {f"{layer}.keys" for layer in self.key_solvers} | {BATCHES}
         if not wanted <= set(state):
             raise ValueError(

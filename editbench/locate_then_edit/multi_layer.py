@@ -225,10 +225,8 @@ def write_layers(
     Numbers that are not finite, and systems that cannot be solved, raise an :class:`EditError`.
 
     Args:
-        edits: The edits.
         targets: Z (d, n).
         solve: From a layer and its keys K (d_ff, n) to the matrix (d_ff, n) that R is multiplied with.
-        lm: The model.
         transaction: Takes the changes; they are in the model at once.
         transform: From a layer's weight (out, in) and its ΔW (out, in), float32 or float64, to the ΔW that is written
             (RECT, PRUNE), recorded as :class:`~editbench.ledger.Dense`; None writes R · solve(K)ᵀ as it is, recorded
@@ -284,7 +282,6 @@ def residual_share(
     """R of one layer (d, n): the change that its second projection should make to its output.
 
     Args:
-        lm: The model.
         layer: The layer that writes.
         last: The last edited layer.
         left: Layers that still write, this one among them.

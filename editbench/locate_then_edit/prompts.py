@@ -24,7 +24,7 @@ BARE = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tokenised sequence.
+    """A tokenised sequence.
 
     Attributes:
         ids: Token ids, BOS included where the tokenizer adds one.
@@ -87,7 +87,7 @@ def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list
 def rewriting_rows(
     lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
 ) -> list[Row]:
-    """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
+    """A row for each template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
     targets = tuple(target_ids(lm, request, train_eos))
     rows = []
     for template in templates:

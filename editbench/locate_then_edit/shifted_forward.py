@@ -76,9 +76,7 @@ class ShiftedForward(ByRow):
         """Compute all that does not depend on the shift, on the current weights.
 
         Args:
-            lm: The model.
             rows: Rows whose subject position is known; columns up to their last token are run.
-            layer: Edited layer.
             at: :data:`AT_MLP` or :data:`AT_LAYER`.
         """
         norm = lm.post_norm(layer)

@@ -120,10 +120,7 @@ class FullSolver(KeySolver):
         """Factor λC.
 
         Args:
-            covariance: C (d_ff, d_ff).
-            weight: λ.
             ridge: Added to C's diagonal, as a fraction of its mean.
-            name: For errors.
             dtype: Of all solves; the factor is taken in float64.
         """
         super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)

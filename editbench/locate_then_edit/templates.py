@@ -43,7 +43,6 @@ def generate_templates(lm: LanguageModel, plan: Sequence[tuple[str, int, int]], 
     """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
 
     Args:
-        lm: The unedited model.
         plan: Start text ("" means BOS alone), tokens to add, how many.
         seed: Seed of the sampling; the same seed gives the same templates on the same machine.
         top_k: Tokens to choose from at each step.
@@ -73,7 +72,7 @@ def _sample(lm: LanguageModel, start: str, tokens: int, count: int, top_k: int) 
 
 
 def _clean(text: str) -> str:
-    """One line without braces (they mark the prompt's place)."""
+    """The text on one line, without braces: they mark the prompt's place."""
     return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
 
 

@@ -58,12 +58,7 @@ class ValueCache:
         """Start with an empty memory.
 
         Args:
-            lm: The model, unedited now.
-            templates: Context templates.
-            layer: Edited layer.
             at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-            settings: Constants of the optimisation.
-            folder: Of the content-addressed cache, or None.
             costs: Takes the seconds. Values found together share them, and each is kept with its part.
         """
         self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings

@@ -97,12 +97,9 @@ def optimise_values(
     """Find the value of every request, on the model's current weights.
 
     Args:
-        lm: The model.
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
-        layer: Edited layer.
         at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-        settings: Constants.
         max_rows: Rows that are run at once; None chooses by free memory.
 
     Returns:
@@ -162,7 +159,6 @@ class _Group:
     """Rows that are run together, whichever edits they belong to, and the places where they are read."""
 
     def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
-        """Prepare rows, each given with its edit and its weight in that edit's NLL."""
         self.lm = lm
         # A row that predicts nothing is a KL row, which needs no column behind the subject's.
         cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
@@ -237,7 +233,7 @@ class _Problem:
         return leaving - norm(entering) + norm(entering + delta)
 
     def solve(self, settings: ValueConfig) -> list[Value]:
-        """The loop: forward, stop or update, project; all edits together, each by itself."""
+        """Forward, stop or update, project; all edits together, each by itself."""
         n, init = len(self.ids), self.init
         delta = torch.zeros_like(init).requires_grad_()  # (N, d)
         losses: list[Losses] = [[] for _ in range(n)]
@@ -279,7 +275,7 @@ class _Problem:
 
     @torch.no_grad()
     def _update(self, optimiser: torch.optim.Adam, delta: Tensor, going: Tensor, clamp: float) -> None:
-        """One step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
+        """A step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
         before = delta.clone()
         optimiser.step()
         bound, norm = clamp * self.init.norm(dim=-1, keepdim=True), delta.norm(dim=-1, keepdim=True)

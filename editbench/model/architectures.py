@@ -2,8 +2,8 @@
 
 A model belongs to the row whose modules it has, whatever its class is called. Rows for classes that are exceptions name
 them. Paths are checked against the model, and loading proves the rest with forward passes: that decoder and head give
-the model's logits (:mod:`editbench.model.output_head`), and what happens to the output of an MLP
-(:mod:`editbench.model.post_norms`).
+the model's logits (:mod:`editbench.model.output_head`), that attention obeys masks
+(:mod:`editbench.model.mask_probe`), and that an MLP's output reaches its layer's (:mod:`editbench.model.post_norms`).
 """
 
 from __future__ import annotations
@@ -89,11 +89,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def known_architectures() -> dict[str, Architecture]:
-    """Rows by name: editbench's own, and those of other packages (entry points ``editbench.architectures``).
-
-    Raises:
-        ArchitectureError: An entry point is no :class:`Architecture`, or has the name of a row of editbench.
-    """
+    """Rows by name: editbench's own, and those of other packages (entry points ``editbench.architectures``)."""
     rows = dict(ARCHITECTURES)
     for name in plugins.entry_points(plugins.ARCHITECTURES):
         row = plugins.load(plugins.ARCHITECTURES, name, "architecture")
@@ -109,12 +105,8 @@ def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
     """The row that ``model`` fits, with the user's ``overrides``, checked against the model.
 
     Args:
-        model: A transformers causal language model.
         overrides: Paths by field name (config ``model.architecture``), as a mapping or an object with these
             attributes; None or an empty one leaves the row's.
-
-    Raises:
-        ArchitectureError: No row fits and paths are missing, an unknown field, or a path that leads nowhere.
     """
     given = _given_paths(overrides)
     rows, name = known_architectures(), type(model).__name__
@@ -150,11 +142,7 @@ def _given_paths(overrides: Any) -> dict[str, Any]:
 
 
 def check_architecture(model: nn.Module, architecture: Architecture) -> None:
-    """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes.
-
-    Raises:
-        ArchitectureError: Naming the path, what was expected there and what was found.
-    """
+    """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes."""
     layers = module_at(model, architecture.layers)
     expected = int(config_of(model, "num_hidden_layers"))
     if len(list(layers.children())) != expected:
@@ -185,11 +173,7 @@ def _check_dense(model: nn.Module, architecture: Architecture) -> None:
 
 
 def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
-    """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``.
-
-    Raises:
-        ArchitectureError: The module is neither.
-    """
+    """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``."""
     if is_transposed(module):
         return int(module.weight.shape[0]), int(module.weight.shape[1])  # type: ignore[union-attr, index]
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
@@ -203,11 +187,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def module_at(root: nn.Module, path: str, where: str = "") -> nn.Module:
-    """The submodule at a dotted path.
-
-    Raises:
-        ArchitectureError: Nothing is there; the message lists what is.
-    """
+    """The submodule at a dotted path."""
     module = root
     for part in path.split("."):
         children = dict(module.named_children())

@@ -18,11 +18,9 @@ R = TypeVar("R", bound="ByRow")
 
 
 def select(value: Any, rows: Tensor) -> Any:
-    """The entries of some rows, in the order of ``rows``: (n,) indices, or (B,) bool for tensors alone.
+    """The entries of some rows: (n,) indices, or (B,) bool for tensors alone, in the order of ``rows``.
 
-    Args:
-        value: A tensor or list with one entry a row, a dictionary of such values, None, or an object with ``select``.
-        rows: The rows to keep.
+    A value is a tensor or list with one entry a row, a dictionary of such values, None, or an object with ``select``.
     """
     if value is None:
         return None
@@ -119,7 +117,6 @@ def batches(
     """Batches of rows of similar width, padded size within the budget; a row beyond it is a batch of its own.
 
     Args:
-        rows: Rows of any kind.
         tokens_per_batch: The budget, in tokens with padding.
         width: Number of tokens of a row.
         longest_first: Too large a batch then fails at once.

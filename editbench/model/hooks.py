@@ -43,7 +43,6 @@ def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
     Args:
-        lm: The model.
         layer: A layer whose output is read at some places only: the last.
         batch: Number of rows that are run.
         rows: (P,) rows of these places.

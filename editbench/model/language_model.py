@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from editbench.model.architectures import (
 )
 from editbench.model.batching import PaddedBatch
 from editbench.model.loading import cache_keyword, load_pretrained
+from editbench.model.mask_probe import obeys_masks
 from editbench.model.output_head import check_head, head_logits
 from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
@@ -48,15 +50,7 @@ class LanguageModel:
         """Wrap a loaded model.
 
         Args:
-            model: A transformers causal language model.
-            tokenizer: Its fast tokenizer.
-            name: Name shown in results.
             architecture: Module paths by field name where no known layout fits, or in place of a layout's.
-
-        Raises:
-            ArchitectureError: No known layout fits the model, or a layer does with the output of its MLP what edits
-                cannot follow (:mod:`editbench.model.post_norms`).
-            ValueError: The tokenizer gives no character offsets.
         """
         check_tokenizer(tokenizer, name)
         self.model = model.eval().requires_grad_(False)
@@ -64,6 +58,8 @@ class LanguageModel:
         self.name = name
         self.architecture = find_architecture(model, architecture)
         check_head(self)
+        if self.architecture.packed_targets and not obeys_masks(self):
+            self.architecture = replace(self.architecture, packed_targets=False)
         self._post_norms = find_post_norms(self.model, self.architecture, self.device)
 
     @classmethod
@@ -86,12 +82,7 @@ class LanguageModel:
             dtype: "float32", "float64", "bfloat16" or "float16".
             device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
             attention: Attention implementation, "sdpa" or "eager"; the architecture's own choice by default.
-            revision: Hub revision.
             architecture: As for the constructor.
-
-        Raises:
-            FileNotFoundError: Neither a folder with a model nor reachable on the hub.
-            ValueError: Unknown dtype.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
@@ -147,11 +138,7 @@ class LanguageModel:
         return projection_sizes(self.mlp_out(layer), self.architecture.mlp_out)[0]
 
     def weight(self, name: str) -> Tensor:
-        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model.
-
-        Raises:
-            ArchitectureError: No such parameter.
-        """
+        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model."""
         path, _, leaf = name.rpartition(".")
         module = module_at(self.model, path)
         parameter = getattr(module, leaf, None)
@@ -172,11 +159,7 @@ class LanguageModel:
         return encode(self.tokenizer, text)
 
     def continuation(self, text: str) -> list[int]:
-        """Token ids of ``text`` behind a prompt: one leading space, no BOS.
-
-        Raises:
-            ValueError: The tokenizer cannot give them.
-        """
+        """Token ids of ``text`` behind a prompt: one leading space, no BOS."""
         return continuation(self.tokenizer, text)
 
     def too_long(self, prompt: str, *answers: str) -> str | None:
@@ -257,12 +240,8 @@ class LanguageModel:
 
         Args:
             prompts: One or several.
-            max_new_tokens: Limit of new tokens.
             options: Sampling, beams, penalties, …, as transformers' ``generate`` takes them. Options not given are
                 transformers' defaults, whatever settings came with the model.
-
-        Raises:
-            ValueError: The model has no positions for the longest prompt and the new tokens.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self.encode(t).ids for t in texts]
@@ -324,10 +303,6 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
         model: "pocket", "pocket-gpt2", a folder or a hub id; or a config with ``path`` and the loading options.
         name: Name shown in results; the config's, or the last part of the path, by default.
         options: Loading options (:meth:`LanguageModel.load`); they go before the config's.
-
-    Raises:
-        FileNotFoundError: There is no such model.
-        ValueError: Unknown dtype, architecture or option.
     """
     from editbench import pocket
 

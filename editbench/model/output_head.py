@@ -46,11 +46,7 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
 
 @torch.no_grad()
 def check_head(lm: LanguageModel) -> None:
-    """Prove on two tokens that decoder and head, put together, give the model's own logits.
-
-    Raises:
-        ArchitectureError: They do not.
-    """
+    """Prove on two tokens that decoder and head, put together, give the model's own logits."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=lm.device)
     mask, positions = torch.ones_like(ids), torch.arange(2, device=lm.device)[None]
     whole = lm.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits

@@ -39,8 +39,6 @@ def run_layers(
     """Run decoder layers ``first`` to ``last`` (inclusive) on the columns from ``start`` on.
 
     Args:
-        lm: The model.
-        batch: (B, T) rows.
         first: First layer to run; ``n_layers`` runs none, only the final norm.
         last: Last layer to run; the model's last by default.
         hidden: (B, T - start, d), the input of layer ``first``; needed when ``first`` > 0.

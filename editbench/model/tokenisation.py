@@ -40,9 +40,6 @@ def continuation(tokenizer: Any, text: str) -> list[int]:
 
     The ids are read off behind an anchor character, since some tokenizers treat the start of a text in a way of their
     own (SentencePiece prepends a space there, which would double ours).
-
-    Raises:
-        ValueError: The tokenizer merges the space with every anchor, or the text has no token.
     """
     spaced = text if text.startswith(" ") else " " + text
     for anchor in ("x", ".", ":"):

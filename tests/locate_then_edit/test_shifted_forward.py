@@ -5,27 +5,25 @@ import torch
 
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER, AT_MLP, ShiftedForward
-from editbench.model.batching import PaddedBatch
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
 from tests.tiny_models import tiny_lm
 
 
-def final_states(lm, rows, layer, at, shift):
-    """(B, T, d) of right-padded rows, the whole model run."""
+def at_subject(lm, row, layer, at, shift):
+    """Final hidden state (d) of one row, the whole model run."""
 
     def add(tensor):
-        out = tensor.clone().reshape(len(rows), -1, tensor.shape[-1])
-        for i, row in enumerate(rows):
-            out[i, row.subject] += shift[i]
+        out = tensor.clone().reshape(1, -1, tensor.shape[-1])
+        out[0, row.subject] += shift
         return out.reshape(tensor.shape)
 
     at_mlp = at == AT_MLP or oracle.norm_behind(lm, layer) is not None
-    batch = PaddedBatch.pad([row.ids for row in rows], [0] * len(rows), lm.pad_id, lm.device)
     handle = oracle.hooked(lm.mlp_out(layer) if at_mlp else lm.layers[layer], add)
-    states = lm.hidden(batch.ids, batch.mask, batch.positions)
+    ids = torch.tensor([row.ids])
+    states = lm.hidden(ids, torch.ones_like(ids), torch.arange(len(row.ids))[None])
     handle.remove()
-    return states
+    return states[0, row.subject]
 
 
 @pytest.mark.parametrize("at", [AT_MLP, AT_LAYER])
@@ -36,10 +34,9 @@ def test_a_shift_is_what_a_hook_gives(architecture, at):
     rows = [row for request in edits(3) for row in edit_rows(lm, request, TEMPLATES)]
     forward = ShiftedForward.of(lm, rows, 1, at)
     shift = 0.3 * torch.randn(len(rows), 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted = final_states(lm, rows, 1, at, shift)
+    wanted = torch.stack([at_subject(lm, row, 1, at, x) for row, x in zip(rows, shift, strict=True)])
     some = torch.tensor([len(rows) - 1, 2, 0])
     for index, part in ((torch.arange(len(rows)), forward), (some, forward.select(some).upto(1))):
         at_row = torch.arange(len(index))
         found = part.final(shift[index], at_row, torch.zeros_like(at_row))
-        subjects = torch.tensor([rows[i].subject for i in index.tolist()])
-        torch.testing.assert_close(found, wanted[index, subjects], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, wanted[index], rtol=1e-5, atol=1e-6)

@@ -23,7 +23,7 @@ from editbench.locate_then_edit.multi_layer import EditKeys
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.values import optimise_values
 from tests.oracles import locate as oracle
-from tests.zoo import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 BATCH, STEPS, LAYERS, ORACLE_EDITS = 20, 20, [3, 4, 5, 6, 7], 3
 REPEATS = 2
@@ -137,10 +137,10 @@ def _nse(lm, requests, texts):
 def _keys(lm, requests, texts):
     """Keys of all edited layers."""
     templates = _templates(lm, texts, 6)
-    fast = _timed(lambda: EditKeys(lm, requests, templates, LAYERS).keys(), BATCH)
+    fast = _timed(lambda: EditKeys.of(lm, requests, templates, LAYERS).keys(), BATCH)
     some = requests[:ORACLE_EDITS]
     slow = _timed(lambda: [oracle.keys(lm, some, templates, layer) for layer in LAYERS], ORACLE_EDITS)
-    found = EditKeys(lm, some, templates, LAYERS).keys()
+    found = EditKeys.of(lm, some, templates, LAYERS).keys()
     return fast, slow, _relative(found[LAYERS[-1]], oracle.keys(lm, some, templates, LAYERS[-1]))
 
 

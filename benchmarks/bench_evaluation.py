@@ -23,7 +23,7 @@ from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Probe
 from tests.oracles import evaluation as oracle
-from tests.zoo import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 RECORDS = 6
 TOLERANCE = 1e-4

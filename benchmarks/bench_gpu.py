@@ -21,7 +21,8 @@ from editbench.locate_then_edit import multi_layer, values
 from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.methods.memit import MEMIT, MEMITConfig
 from editbench.methods.nse import NSE, NSEConfig
-from editbench.model.language_model import DTYPES, LanguageModel
+from editbench.model.language_model import LanguageModel
+from editbench.model.loading import DTYPES
 from editbench.pocket import dataset_files, model_path
 from editbench.resources import Resources
 

@@ -38,7 +38,7 @@ from editbench.methods.scen.training import (
 )
 from editbench.pocket import dataset_files, model_path
 from tests.oracles import scen as oracle
-from tests.zoo import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 SHAPES = {
     "small": ({"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 1376}, 7),

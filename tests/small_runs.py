@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRequest, Resources, make_editor
-from tests.zoo import LINES
+from tests.tiny_models import LINES
 
 REQUESTS = [
     EditRequest("a", "The mother tongue of Danielle Darrieux is", "Danielle Darrieux", "English", "French"),

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.test_session import records
-from tests.zoo import LINES, tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 
 @pytest.fixture(scope="module")

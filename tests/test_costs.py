@@ -140,7 +140,7 @@ def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
 
 def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped(tmp_path, monkeypatch):
     from editbench.locate_then_edit import covariance
-    from tests.zoo import LINES, tiny_lm
+    from tests.tiny_models import LINES, tiny_lm
 
     monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 32)
     monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)

@@ -8,7 +8,7 @@ from editbench.editor import Capabilities, Editor, Footprint
 from editbench.records import PromptFormat
 from tests.methods.prompt_editor import InContext, in_context
 from tests.small_runs import REQUESTS
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 FORMAT = PromptFormat("[INST] ", " [/INST]")
 

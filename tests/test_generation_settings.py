@@ -8,12 +8,14 @@ import torch
 
 from editbench import resources
 from editbench.locate_then_edit.templates import generate_templates
+from editbench.model.architectures import ArchitectureError
 from editbench.model.batching import PaddedBatch
 from editbench.model.generation import Generation, generate
-from editbench.model.language_model import ArchitectureError, LanguageModel, cache_keyword
-from editbench.model.partial_forward import run
+from editbench.model.language_model import LanguageModel
+from editbench.model.loading import cache_keyword
+from editbench.model.partial_forward import run_layers
 from editbench.model.prefix_cache import PrefixCache, recording_cache
-from tests.zoo import TINY_ARCHITECTURES, tiny_lm
+from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 PROMPTS = ["The mother tongue of Danielle Darrieux is", "Paris"]
 PLAN = [("", 4, 3), ("The", 6, 2)]
@@ -159,10 +161,10 @@ def test_no_architecture_finds_its_cache_keyword_deprecated(architecture, caplog
     columns = PaddedBatch.pad(rows, [len(r) - 1 for r in rows], lm.pad_id, lm.device)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        whole = run(lm, columns)
+        whole = run_layers(lm, columns)
         recorded = recording_cache(lm)
-        run(lm, columns.upto(3), cache=recorded)
-        rest = run(lm, columns, cache=PrefixCache.of(recorded), start=3)
+        run_layers(lm, columns.upto(3), cache=recorded)
+        rest = run_layers(lm, columns, cache=PrefixCache.of(recorded), start=3)
         generate(lm, PROMPTS, [3, 3])
     assert torch.allclose(rest[0], whole[0, 3:], atol=1e-5)
     assert not caplog.records
@@ -174,13 +176,13 @@ def test_a_cache_that_the_model_swallows_is_noticed(given, monkeypatch):
     columns = PaddedBatch.pad([lm.encode(PROMPTS[0]).ids], [0], lm.pad_id, lm.device)
     cache = recording_cache(lm)
     with torch.no_grad():
-        run(lm, columns.upto(2), cache=cache)
+        run_layers(lm, columns.upto(2), cache=cache)
         monkeypatch.setattr(lm, "_cache_keyword", "key_values")
         with pytest.raises(AssertionError, match="did not use the cache"):
             if given == "recording":
-                run(lm, columns, cache=recording_cache(lm))
+                run_layers(lm, columns, cache=recording_cache(lm))
             else:
-                run(lm, columns, cache=PrefixCache.of(cache), start=2)
+                run_layers(lm, columns, cache=PrefixCache.of(cache), start=2)
         with pytest.raises(AssertionError, match="did not keep"):
             generate(lm, PROMPTS, [2, 2])
 

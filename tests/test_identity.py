@@ -23,7 +23,7 @@ from editbench.results.identity import differences, identify, part, told_apart
 from editbench.results.leaderboard import collect, read_row
 from editbench.results.seeds import group
 from tests.test_session import records
-from tests.zoo import LINES, tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 ROOT = Path(editbench.__file__).parent
 CHEAP = ["stream.edits=3", "protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]"]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from editbench.layer_search.command import main
-from tests.zoo import LINES
+from tests.tiny_models import LINES
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editbench.ledger import Dense, Ledger, LedgerError, LowRank, NotFiniteError, read_shard, write_shard
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 TINY_ARCHITECTURES = ("gpt2", "llama")
 

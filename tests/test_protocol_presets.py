@@ -15,7 +15,7 @@ from editbench.evaluation.protocol import final_first_of, headline_of
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
 from editbench.results.tables import layout
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 PRESETS = conf_names("protocol")
 

@@ -15,7 +15,7 @@ from editbench.methods.rome import ROME
 from editbench.records import NOT_FINITE, EditError
 from editbench.results import RunFolder
 from editbench.results.leaderboard import collect, read_row
-from tests.zoo import LINES, tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
 ROME_SETTINGS = ["method=rome", "method.ridge=0.1", "method.template_lengths=[[3,1]]"]

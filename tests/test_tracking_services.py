@@ -19,7 +19,7 @@ from editbench import single_run
 from editbench.tracking import RunObserver, TrackerConfig, open_tracker
 from tests.test_session import records
 from tests.test_tracking import HEADLINE, score, texts, tracked
-from tests.zoo import LINES, tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 RELIABILITY = [(1, 1.0), (2, 0.5), (3, 0.5)]
 

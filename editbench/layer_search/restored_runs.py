@@ -17,7 +17,7 @@ import torch
 from editbench.locate_then_edit.prompts import subject_row, subject_span
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run
+from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ def clean_run(lm: LanguageModel, prompt: Prompt) -> Clean:
     with ExitStack() as stack:
         for kind, layer, module in _places(lm):
             stack.enter_context(hooked(module, lambda t, kind=kind, layer=layer: keep(kind, layer, t)))
-        final = run(lm, _columns(lm, prompt, 1))  # (1, T, d)
+        final = run_layers(lm, _columns(lm, prompt, 1))  # (1, T, d)
     p = lm.logits(final[0, -1]).softmax(-1)
     return Clean(float(p[prompt.answer]), int(p.argmax()), states)
 
@@ -149,6 +149,6 @@ def _run_restored(
             if rows:
                 state = clean.states[kind, layer]
                 stack.enter_context(hooked(module, lambda t, rows=rows, state=state: restore(t, rows, state)))
-        final = run(lm, _columns(lm, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
+        final = run_layers(lm, _columns(lm, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
     p = lm.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
     return p.reshape(shape[:2]).cpu()

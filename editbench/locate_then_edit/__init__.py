@@ -1,3 +1,1 @@
-"""TODO."""
-
-from __future__ import annotations
+"""Parts shared by methods that find a value at the subject and write it into MLP weights (ROME, MEMIT, NSE)."""

@@ -7,16 +7,18 @@ import json
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from editbench.costs import COVARIANCE, CachedCosts
-from editbench.files import replacing
-from editbench.model.batching import PaddedBatch
+from editbench.locate_then_edit.tensor_files import DamagedFile, read_tensors, write_tensors
+from editbench.model.batching import PaddedBatch, batches
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run
+from editbench.model.output_head import at_least_float32
+from editbench.model.partial_forward import run_layers
 from editbench.progress import progress
 
 if TYPE_CHECKING:
@@ -62,24 +64,20 @@ def compute_covariance(
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
 
     Args:
-        lm: The unedited model.
         texts: Plain texts; longer ones are cut to the model's length.
         layers: Layers wanted.
         max_tokens: Stop after the text that reaches this many tokens.
-        cache: Folder of the content-addressed cache; sums found there are read, new ones written.
-        costs: Where the seconds go. Layers share a pass, and each is kept with its part of them.
-
-    Raises:
-        ValueError: No text, a cache file that is damaged, or activations that are not finite.
+        cache: Folder of the content-addressed cache; matrices found there are read, new ones written.
+        costs: Takes the seconds. Layers share a pass, and each is kept with its part of them.
     """
     wanted = sorted(set(layers))
-    batches, tokens, key = _plan(lm, texts, max_tokens)
+    planned, tokens, key = _plan(lm, texts, max_tokens)
     folder = cache / "covariance" / f"{lm.fingerprint}-{key}" if cache is not None else None
     costs = costs if costs is not None else CachedCosts()
     found = _read_cached(folder, wanted, costs) if folder is not None else {}
     missing = [layer for layer in wanted if layer not in found]
     if missing:
-        sums = _collect(lm, batches, missing, folder)
+        sums = _collect(lm, planned, missing, folder)
         costs.note(COVARIANCE, sums.seconds - sums.earlier, read=False)
         if sums.earlier:
             costs.note(COVARIANCE, sums.earlier, read=True)
@@ -88,23 +86,18 @@ def compute_covariance(
             found[layer] = sums.by_layer[layer] / sums.tokens
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
-                    f"the covariance of layer {layer} of {lm.name} are NaN or infinite: activations overflow in "
+                    f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "
                     f"{lm.model.dtype}; load the model with another dtype"
                 )
             if folder is not None:
-                _write(folder / f"layer-{layer:03d}.safetensors", {"stage": found[layer].cpu()}, facts)
+                write_tensors(_file(folder, layer), {"covariance": found[layer]}, facts)
         if folder is not None:
             _partial_file(folder, missing).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
 
 
 def read_covariance(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
-    """Covariance that the user has: a safetensors file with one (d_ff, d_ff) tensor a layer, keyed by its number.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, or holds no tensor for one of ``layers``.
-    """
+    """C from a file of the user's: safetensors, one (d_ff, d_ff) tensor a layer, keyed by its number; in float64."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -130,12 +123,9 @@ def covariance_for(
     cache: Path | None,
     costs: CachedCosts | None = None,
 ) -> dict[int, Tensor]:
-    """Covariance (float64) from wherever they come: given, from the user's file, or collected from ``texts``.
+    """C for each of ``layers`` in float64: given, from the user's file, or collected from ``texts``.
 
-    They stay on the device where they are found.
-
-    Raises:
-        ValueError: They are missing for a layer or have the wrong shape, or there is no text to collect them from.
+    A matrix stays on its device. One that is missing or of the wrong shape raises a ValueError.
     """
     if given is None:
         return compute_covariance(lm, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
@@ -165,24 +155,18 @@ def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tu
         if max_tokens is not None and tokens >= max_tokens:
             break
     if not rows:
-        raise ValueError("covariance need plain text, and none was given: set model.texts, or give model.covariance")
-    rows.sort(key=len)
-    batches: list[list[list[int]]] = []
-    for row in rows:
-        if not batches or (len(batches[-1]) + 1) * len(row) > TOKENS_AT_ONCE:
-            batches.append([])
-        batches[-1].append(row)
-    return batches, tokens, digest.hexdigest()
+        raise ValueError("a covariance needs plain text, and none was given: set model.texts, or give model.covariance")
+    return list(batches(rows, TOKENS_AT_ONCE, width=len, longest_first=False)), tokens, digest.hexdigest()
 
 
 @torch.no_grad()
-def _collect(lm: LanguageModel, batches: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
+def _collect(lm: LanguageModel, planned: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
     sums = _resume(lm, layers, folder)
     began = time.perf_counter()
     saved = time.monotonic()
-    done = sum(len(b) for b in batches[: sums.batches])
-    with progress("covariance", sum(len(b) for b in batches), done) as advance:
-        for batch in batches[sums.batches :]:
+    done = sum(len(b) for b in planned[: sums.batches])
+    with progress("covariance", sum(len(b) for b in planned), done) as advance:
+        for batch in planned[sums.batches :]:
             _add_batch(lm, batch, sums, layers)
             sums.batches += 1
             sums.seconds = sums.earlier + time.perf_counter() - began
@@ -193,38 +177,35 @@ def _collect(lm: LanguageModel, batches: list[list[list[int]]], layers: list[int
     return sums
 
 
-def _add_batch(lm: LanguageModel, batch: list[list[int]], sums: _Sums, layers: list[int]) -> None:
-    columns = PaddedBatch.pad(batch, [0] * len(batch), lm.pad_id, lm.device)
-    mask = columns.mask.bool()
+def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: _Sums, layers: list[int]) -> None:
+    batch = PaddedBatch.pad(rows, [0] * len(rows), lm.pad_id, lm.device)
+    mask = batch.mask.bool()
 
     def add(layer: int, x: Tensor) -> None:
-        rows = x.reshape(*mask.shape, -1)[mask.to(x.device)]  # (tokens, d_ff)
-        rows = rows if rows.dtype == torch.float64 else rows.float()
-        sums.by_layer[layer] += rows.T @ rows
+        inputs = at_least_float32(x.reshape(*mask.shape, -1)[mask.to(x.device)])  # (tokens, d_ff)
+        sums.by_layer[layer] += inputs.T @ inputs
 
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(hooked(lm.mlp_out(layer), lambda x, layer=layer: add(layer, x), inputs=True))
-        run(lm, columns, last=layers[-1])
-    sums.tokens += sum(len(row) for row in batch)
+            stack.enter_context(hooked(lm.mlp_out(layer), partial(add, layer), inputs=True))
+        run_layers(lm, batch, last=layers[-1])
+    sums.tokens += sum(len(row) for row in rows)
 
 
 def _resume(lm: LanguageModel, layers: list[int], folder: Path | None) -> _Sums:
-    from safetensors import safe_open
-
     devices = {layer: lm.weight(lm.mlp_out_name(layer)).device for layer in layers}
     if folder is not None:
-        with suppress(FileNotFoundError):  # also where another process has just finished them
-            with safe_open(str(_partial_file(folder, layers)), framework="pt") as handle:
-                meta: dict[str, Any] = handle.metadata()
-                by_layer = {layer: handle.get_tensor(str(layer)).to(devices[layer]) for layer in layers}
-            seconds = float(meta["seconds"])
-            return _Sums(by_layer, int(meta["tokens"]), int(meta["batches"]), seconds, earlier=seconds)
-    zeros = {
-        layer: torch.zeros(lm.d_ff(layer), lm.d_ff(layer), dtype=torch.float64, device=devices[layer])
-        for layer in layers
-    }
-    return _Sums(zeros)
+        with suppress(FileNotFoundError):  # also where another process has just finished
+            tensors, facts = read_tensors(_partial_file(folder, layers))
+            by_layer = {layer: tensors[str(layer)].to(devices[layer]) for layer in layers}
+            seconds = float(facts["seconds"])
+            return _Sums(by_layer, int(facts["tokens"]), int(facts["batches"]), seconds, earlier=seconds)
+    sizes = {layer: lm.d_ff(layer) for layer in layers}
+    return _Sums({n: torch.zeros(size, size, dtype=torch.float64, device=devices[n]) for n, size in sizes.items()})
+
+
+def _file(folder: Path, layer: int) -> Path:
+    return folder / f"layer-{layer:03d}.safetensors"
 
 
 def _partial_file(folder: Path, layers: list[int]) -> Path:
@@ -232,32 +213,20 @@ def _partial_file(folder: Path, layers: list[int]) -> Path:
 
 
 def _save_partial(folder: Path, layers: list[int], sums: _Sums) -> None:
-    tensors = {str(layer): tensor.cpu() for layer, tensor in sums.by_layer.items()}
     facts = {"tokens": str(sums.tokens), "batches": str(sums.batches), "seconds": repr(sums.seconds)}
-    _write(_partial_file(folder, layers), tensors, facts)
+    tensors = {str(layer): tensor for layer, tensor in sums.by_layer.items()}
+    write_tensors(_partial_file(folder, layers), tensors, facts)
 
 
 def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[int, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     found = {}
     for layer in layers:
-        file = folder / f"layer-{layer:03d}.safetensors"
+        file = _file(folder, layer)
         if file.is_file():
             try:
-                with safe_open(str(file), framework="pt") as handle:
-                    seconds = (handle.metadata() or {}).get("seconds")
-                    if seconds is not None:  # else it was kept before costs were, and is computed again
-                        found[layer] = handle.get_tensor("stage")
-                        costs.note(COVARIANCE, float(seconds), read=True)
-            except (SafetensorError, KeyError) as error:
+                tensors, facts = read_tensors(file)
+                found[layer], seconds = tensors["covariance"], float(facts["seconds"])
+            except (DamagedFile, KeyError) as error:
                 raise ValueError(f"the cached covariance {file} is damaged ({error}); delete it") from error
+            costs.note(COVARIANCE, seconds, read=True)
     return found
-
-
-def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    from safetensors.torch import save_file
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        save_file(tensors, str(temporary), metadata=metadata)

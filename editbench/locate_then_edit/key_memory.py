@@ -1,4 +1,4 @@
-"""The keys of earlier edits, by layer: M = Σ KKᵀ, kept as factors while they are fewer than d_ff."""
+"""Memory of the keys of earlier edits, by layer: M = Σ KKᵀ, kept as factors while they are fewer than d_ff."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 BATCHES = "batches"
 
 
-class Memory:
-    """Adds keys to each layer's KeySolver matrix, and knows after which edit batch of the ledger that was.
+class KeyMemory:
+    """Adds keys to each layer's :class:`KeySolver`, and knows the edit batch of the ledger that they belong to.
 
     Attributes:
         key_solvers: λC + M by layer.
-        batches: For each remembered batch, how many batches the ledger held before it and how many factors there were
-            after it; 0 factors for batches that were folded into the matrix.
+        batches: For each remembered batch, the number of batches that the ledger held before it and the number of
+            factors after it; 0 factors for batches that were compacted.
     """
 
     def __init__(self, key_solvers: dict[int, KeySolver]) -> None:
@@ -37,11 +37,7 @@ class Memory:
         self.batches.append((ledger_length, self._factors()))
 
     def catch_up(self, ledger_length: int) -> None:
-        """Forget batches that the ledger has taken back, and fold the factors if they are no fewer than d_ff.
-
-        Raises:
-            ValueError: A batch taken back is folded into the matrix already.
-        """
+        """Forget batches that the ledger has rolled back, and compact the factors if they are no fewer than d_ff."""
         stay = [b for b in self.batches if b[0] < ledger_length]
         if len(stay) < len(self.batches):
             if any(factors == 0 for _, factors in self.batches[len(stay) :]):
@@ -53,16 +49,12 @@ class Memory:
                 solver.forget(stay[-1][1] if stay else 0)
             self.batches = stay
         for solver in self.key_solvers.values():
-            solver.fold()
+            solver.compact()
         if self.batches and not self._factors():
             self.batches = [(position, 0) for position, _ in self.batches]
 
     def clear(self) -> None:
-        """Forget every batch.
-
-        Raises:
-            ValueError: Some are folded into the matrix already.
-        """
+        """Forget every batch (ValueError as for :meth:`catch_up`)."""
         self.catch_up(0)
 
     def tensors(self) -> Iterator[Tensor]:
@@ -71,29 +63,24 @@ class Memory:
             yield from (solver.base, solver.keys)
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, by name; nothing if nothing is remembered."""
+        """All keys and batches, by name; empty if nothing is remembered."""
         if not self.batches:
             return {}
-        state = {
-            f"{layer}.{name}": t for layer, solver in self.key_solvers.items() for name, t in solver.state().items()
-        }
+        solvers = self.key_solvers.items()
+        state = {f"{layer}.{name}": tensor for layer, solver in solvers for name, tensor in solver.state().items()}
         return {BATCHES: torch.tensor(self.batches), **state}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what :meth:`state` gave, bit for bit.
-
-        Raises:
-            ValueError: It is not a memory of these layers.
-        """
+        """Restore what :meth:`state` gave, bit for bit."""
         wanted = {f"{layer}.keys" for layer in self.key_solvers} | {BATCHES}
         if not wanted <= set(state):
             raise ValueError(
-                f"this is no memory of NSE for layers {sorted(self.key_solvers)}: it holds {sorted(state)}"
+                f"this is no memory of keys of layers {sorted(self.key_solvers)}: it holds {sorted(state)}"
             )
         self.batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
         for layer, solver in self.key_solvers.items():
-            head = f"{layer}."
-            solver.restore({k[len(head) :]: t for k, t in state.items() if k.startswith(head)})
+            start = f"{layer}."
+            solver.restore({k[len(start) :]: t for k, t in state.items() if k.startswith(start)})
 
     def _factors(self) -> int:
         return max(solver.keys.shape[1] for solver in self.key_solvers.values())

@@ -1,27 +1,27 @@
 """Keys: the inputs of the MLP's second projection at the subject's last token, measured on the current weights.
 
-Rows are cut after the subject and run only to the last layer that is asked for; what several rows begin with is run
-once for all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next one
-can start there when only later weights have changed.
+Rows are cut after the subject and run only to the last layer that is asked for; prefixes that rows share run once for
+all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement can
+start there when only later weights have changed.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from editbench.locate_then_edit.prompts import cut_after_subject
-from editbench.model.batching import PaddedBatch, partition
+from editbench.model.batching import ByRow, PaddedBatch, partition
 from editbench.model.hooks import hooked, mlp_only_at
-from editbench.model.partial_forward import run
-from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, place, recording_cache
+from editbench.model.partial_forward import run_layers
+from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, prefix_columns, recording_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
     from transformers.cache_utils import Cache
@@ -34,8 +34,8 @@ TOKENS_AT_ONCE = 1 << 14
 
 
 @dataclass
-class Seen:
-    """What was measured at the subject's last token, by layer; each (B, features), rows in input order."""
+class Measured:
+    """Tensors at the subject's last token, by layer; each (B, features), rows in input order."""
 
     inputs: dict[int, Tensor] = field(default_factory=dict)
     mlp: dict[int, Tensor] = field(default_factory=dict)
@@ -43,28 +43,92 @@ class Seen:
     outputs: dict[int, Tensor] = field(default_factory=dict)
 
 
-class SubjectPass:
-    """Rows cut after the subject, ready to be measured as often as the weights change."""
+@dataclass
+class _Part(ByRow):
+    """Rows that are run together, and the hidden states (B, T, d) that enter layers, by layer."""
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[Row]) -> None:
-        """Pad and sort the rows.
+    batch: PaddedBatch
+    entering: dict[int, Tensor]
 
-        Args:
-            lm: The model.
-            rows: Rows whose subject position is known.
+    def start(self, lowest: int) -> tuple[int, Tensor | None]:
+        """The highest layer up to ``lowest`` whose input is remembered, and that input."""
+        at = max((layer for layer in self.entering if layer <= lowest), default=0)
+        return at, self.entering.get(at)
+
+    def remember(self, layer: int, hidden: Tensor) -> None:
+        """Keep the input of ``layer``, unless it is kept; of those kept before, the lowest layer's stays, too.
+
+        A run that starts at ``layer`` must not change it: ``hidden`` is then only a stand-in.
         """
-        self.lm = lm
+        lowest = min([*self.entering, layer])
+        self.entering = {at: kept for at, kept in self.entering.items() if at in (lowest, layer)}
+        self.entering.setdefault(layer, hidden.clone())
+
+    def record(self, lm: LanguageModel, lowest: int, last: int, keep: int | None) -> Cache:
+        """Keys and values of the layers up to ``last``, from the one where a run up to ``lowest`` can start."""
+        at, hidden = self.start(lowest)
+        cache = recording_cache(lm)
+        with ExitStack() as stack:
+            if keep is not None:
+                stack.enter_context(hooked(lm.layers[keep], partial(self.remember, keep), inputs=True))
+            run_layers(lm, self.batch, first=at, last=last, hidden=hidden, cache=cache)
+        return cache
+
+
+@dataclass
+class _Chunk(_Part):
+    """Rows without their prefixes.
+
+    Attributes:
+        index: The rows' places in the input.
+        last: (B,) column of each row's last token, counted from the end of the prefixes.
+        prefix: (B,) index of each row's prefix.
+        columns: (B, C) token of the prefix in each of the columns left of the rows' own.
+    """
+
+    index: list[int]
+    last: Tensor
+    prefix: Tensor
+    columns: Tensor
+
+    def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
+        """Store ``tensor`` at the subjects' last tokens: of all columns (B·T or B, T; features), or of those alone."""
+        whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
+        if whole.shape[1] == 1:
+            into[layer] = whole[:, 0]
+        else:
+            into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
+
+
+@dataclass(frozen=True)
+class SubjectPass:
+    """Rows cut after the subject, ready to be measured as often as the weights change.
+
+    Attributes:
+        lm: The model.
+        chunks: The rows, by similar length.
+        prefixes: Prefixes that they share; None if there are none.
+    """
+
+    lm: LanguageModel
+    chunks: list[_Chunk]
+    prefixes: _Part | None
+
+    @classmethod
+    def of(cls, lm: LanguageModel, rows: Sequence[Row]) -> SubjectPass:
+        """Cut, pad and sort rows whose subject position is known."""
         cut = [cut_after_subject(row) for row in rows]
-        heads = SharedPrefixes.of([row.ids[:-1] for row in cut])
-        self._heads = _Heads(heads.columns(lm.pad_id, lm.device)) if heads.tokens else None
-        own = [len(row.ids) - shared for row, shared in zip(cut, heads.shared, strict=True)]  # tokens behind the head
-        self._chunks: list[_Chunk] = []
+        shared = SharedPrefixes.of([row.ids[:-1] for row in cut])
+        own = [len(row.ids) - length for row, length in zip(cut, shared.lengths, strict=True)]  # behind the prefix
+        chunks = []
         for index in partition(own, lm.device, TOKENS_AT_ONCE):
-            shared = [heads.shared[i] for i in index]
-            columns = PaddedBatch.pad([cut[i].ids for i in index], shared, lm.pad_id, lm.device)
+            lengths = [shared.lengths[i] for i in index]
+            batch = PaddedBatch.pad([cut[i].ids for i in index], lengths, lm.pad_id, lm.device)
             last = torch.tensor([own[i] - 1 for i in index], device=lm.device)
-            head = torch.tensor([heads.head[i] for i in index], device=lm.device)
-            self._chunks.append(_Chunk({}, index, columns, last, head, place(shared, max(shared), lm.device)))
+            prefix = torch.tensor([shared.index[i] for i in index], device=lm.device)
+            columns = prefix_columns(lengths, max(lengths), lm.device)
+            chunks.append(_Chunk(batch, {}, index, last, prefix, columns))
+        return cls(lm, chunks, _Part(shared.batch(lm.pad_id, lm.device), {}) if shared.tokens else None)
 
     @torch.no_grad()
     def measure(
@@ -75,7 +139,7 @@ class SubjectPass:
         norm_inputs: Sequence[int] = (),
         outputs: Sequence[int] = (),
         keep: int | None = None,
-    ) -> Seen:
+    ) -> Measured:
         """Measure at the subject's last token on the current weights.
 
         Args:
@@ -83,34 +147,38 @@ class SubjectPass:
             mlp: Layers whose second projection's output is wanted: (B, d).
             norm_inputs: Layers with a norm behind the MLP whose input is wanted: (B, d).
             outputs: Layers whose output is wanted: (B, d).
-            keep: Remember what enters this layer; later calls that ask for nothing below it start there. Say
+            keep: Remember the input of this layer; later calls that ask for nothing below it start there. Call
                 :meth:`changed` when a weight changes.
         """
         wanted = {"inputs": inputs, "mlp": mlp, "norm_inputs": norm_inputs, "outputs": outputs}
-        asked = [layer for at in wanted.values() for layer in at]
+        asked = [layer for layers in wanted.values() for layer in layers]
         last, lowest = max(asked), min([*asked, *([] if keep is None else [keep])])
-        cache = self._heads.run(self.lm, lowest, last, keep) if self._heads else None
-        parts: list[Seen] = []
-        for chunk in self._chunks:
+        cache = self.prefixes.record(self.lm, lowest, last, keep) if self.prefixes else None
+        parts: list[Measured] = []
+        for chunk in self.chunks:
             at, hidden = chunk.start(lowest)
-            prefix = PrefixCache.gather(cache, chunk.head, chunk.place) if cache and chunk.width else None
-            parts.append(Seen())
+            size, width = len(chunk.index), chunk.columns.shape[1]
+            prefix = PrefixCache.gather(cache, chunk.prefix, chunk.columns) if cache and width else None
+            parts.append(Measured())
             with ExitStack() as stack:
-                size = len(chunk.index)
                 stack.enter_context(mlp_only_at(self.lm, last, size, torch.arange(size), chunk.last))
-                for module, see, before in self._watchers(chunk, parts[-1], wanted, keep):
-                    stack.enter_context(hooked(module, see, inputs=before))
-                run(self.lm, chunk.columns, first=at, last=last, hidden=hidden, cache=prefix, start=chunk.width)
-        order = torch.tensor([i for chunk in self._chunks for i in chunk.index]).argsort()
-        seen = Seen()
+                for name, layers in wanted.items():
+                    for layer in layers:
+                        see = partial(chunk.pick, getattr(parts[-1], name), layer)
+                        stack.enter_context(hooked(self._module(name, layer), see, inputs=name.endswith("inputs")))
+                if keep is not None:
+                    stack.enter_context(hooked(self.lm.layers[keep], partial(chunk.remember, keep), inputs=True))
+                run_layers(self.lm, chunk.batch, first=at, last=last, hidden=hidden, cache=prefix, start=width)
+        order = torch.tensor([i for chunk in self.chunks for i in chunk.index]).argsort()
+        measured = Measured()
         for name in wanted:
             for layer in getattr(parts[0], name):
                 joined = torch.cat([getattr(part, name)[layer] for part in parts])
-                getattr(seen, name)[layer] = joined[order.to(joined.device)]
-        return seen
+                getattr(measured, name)[layer] = joined[order.to(joined.device)]
+        return measured
 
     def changed(self, layer: int) -> None:
-        """A weight of ``layer`` has changed: what is remembered above it is void."""
+        """Forget the inputs of the layers above ``layer``, a weight of which has changed."""
         for part in self._parts():
             part.entering = {at: hidden for at, hidden in part.entering.items() if at <= layer}
 
@@ -118,32 +186,19 @@ class SubjectPass:
         """Whether a measurement at ``layer`` would start there."""
         return all(layer in part.entering for part in self._parts())
 
-    def narrow(self, rows: Sequence[int]) -> SubjectPass:
-        """A pass over some of the rows, in the order of ``rows``, that takes over what is remembered."""
-        other = object.__new__(SubjectPass)
+    def select(self, rows: Sequence[int]) -> SubjectPass:
+        """A pass over some of the rows, in the order of ``rows``, with the same memory."""
         place = {row: i for i, row in enumerate(rows)}
-        chunks = [chunk.narrow(place) for chunk in self._chunks]
-        other.lm, other._chunks = self.lm, [chunk for chunk in chunks if chunk.index]
-        other._heads = _Heads(self._heads.columns, dict(self._heads.entering)) if self._heads else None
-        return other
+        chunks = []
+        for chunk in self.chunks:
+            kept = [i for i, row in enumerate(chunk.index) if row in place]
+            if kept:
+                part = chunk.select(torch.tensor(kept))
+                chunks.append(replace(part, index=[place[row] for row in part.index]))
+        return replace(self, chunks=chunks, prefixes=replace(self.prefixes) if self.prefixes else None)
 
-    def _parts(self) -> list[_Entering]:
-        return [*self._chunks, *([self._heads] if self._heads else [])]
-
-    def _watchers(
-        self, chunk: _Chunk, seen: Seen, wanted: Mapping[str, Sequence[int]], keep: int | None
-    ) -> Iterator[tuple[nn.Module, Callable[[Tensor], None], bool]]:
-        """(module, what sees its tensor, whether that is its input)."""
-        lm = self.lm
-        for name, layers in wanted.items():
-            for layer in layers:
-                yield (
-                    self._module(name, layer),
-                    partial(chunk.pick, getattr(seen, name), layer),
-                    name.endswith("inputs"),
-                )
-        if keep is not None:
-            yield lm.layers[keep], partial(chunk.remember, keep), True
+    def _parts(self) -> list[_Part]:
+        return [*self.chunks, *([self.prefixes] if self.prefixes else [])]
 
     def _module(self, name: str, layer: int) -> nn.Module:
         if name == "norm_inputs":
@@ -152,74 +207,3 @@ class SubjectPass:
             return norm.module
         module: nn.Module = self.lm.layers[layer]
         return module if name == "outputs" else self.lm.mlp_out(layer)
-
-
-@dataclass
-class _Entering:
-    """Remembers what enters layers: by layer, (B, T, d)."""
-
-    entering: dict[int, Tensor]
-
-    def start(self, lowest: int) -> tuple[int, Tensor | None]:
-        """The highest layer up to ``lowest`` whose input is remembered, and that input."""
-        at = max((layer for layer in self.entering if layer <= lowest), default=0)
-        return at, self.entering.get(at)
-
-    def remember(self, layer: int, hidden: Tensor) -> None:
-        """Keep what enters ``layer``, unless it is kept; of what was kept before, the lowest layer's stays, too.
-
-        A run that starts at ``layer`` must not change what is kept: ``hidden`` is then only what stands in for it.
-        """
-        lowest = min([*self.entering, layer])
-        self.entering = {at: kept for at, kept in self.entering.items() if at in (lowest, layer)}
-        self.entering.setdefault(layer, hidden.clone())
-
-
-class _Heads(_Entering):
-    """What rows begin with."""
-
-    def __init__(self, columns: PaddedBatch, entering: dict[int, Tensor] | None = None) -> None:
-        super().__init__(entering or {})
-        self.columns = columns
-
-    def run(self, lm: LanguageModel, lowest: int, last: int, keep: int | None) -> Cache:
-        """Keys and values of the layers up to ``last``, from the one where rows start on."""
-        at, hidden = self.start(lowest)
-        cache = recording_cache(lm)
-        with ExitStack() as stack:
-            if keep is not None:
-                stack.enter_context(hooked(lm.layers[keep], partial(self.remember, keep), inputs=True))
-            run(lm, self.columns, first=at, last=last, hidden=hidden, cache=cache)
-        return cache
-
-
-@dataclass
-class _Chunk(_Entering):
-    """Rows that are run together, without their heads."""
-
-    index: list[int]  # the rows' places in the input
-    columns: PaddedBatch
-    last: Tensor  # (B,) column of each row's last token, counted from the heads' end
-    head: Tensor  # (B,) which head each row begins with
-    place: Tensor  # (B, C) which of its tokens stands in each of the columns left of the rows' own
-
-    @property
-    def width(self) -> int:
-        """Columns that the heads take."""
-        return self.place.shape[1]
-
-    def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
-        """Store ``tensor`` at the subjects' last tokens: of all columns (B·T or B, T; features), or of those alone."""
-        whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
-        if whole.shape[1] == 1:
-            into[layer] = whole[:, 0]
-        else:
-            into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
-
-    def narrow(self, place: dict[int, int]) -> _Chunk:
-        """Only the rows that have a new place."""
-        rows = [i for i, row in enumerate(self.index) if row in place]
-        at = torch.tensor(rows, dtype=torch.long, device=self.last.device)
-        entering = {layer: hidden[at.to(hidden.device)] for layer, hidden in self.entering.items()}
-        index = [place[self.index[i]] for i in rows]
-        return _Chunk(entering, index, self.columns.rows(at), self.last[at], self.head[at], self.place[at])

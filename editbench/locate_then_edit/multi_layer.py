@@ -1,26 +1,27 @@
-"""Spreading a batch of edits over several layers, as MEMIT does (Meng et al., ICLR 2023, section 4.3, algorithm 1).
+"""Writing a batch of edits into several layers, as MEMIT does (Meng et al., ICLR 2023, section 4.3, algorithm 1).
 
-Every layer in turn writes its share of what is still missing at the last one: R = (Z − H) / (layers left), with the
-keys K and the hidden states H measured on the weights as they are by then, and ΔW = R · solve(K)ᵀ. What a method solves
-is its own business: it hands in a function. Where a norm stands behind the MLPs, R is what
-:mod:`editbench.locate_then_edit.multi_layer` makes of it, and what the last layer's norm cannot give is spread again.
+Every layer in turn writes its share of the residual that is left at the last one: R = (Z − H) / (layers left), with the
+keys K and the hidden states H measured on the weights as they are by then, and ΔW = R · solve(K)ᵀ. The method hands in
+``solve``. Where a norm stands behind the MLPs, R goes through it (:func:`residual_share`), and the part of Z − H that
+the last layer's norm cannot give is written again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from editbench.checks import above_zero, at_least, one_of, rising
-from editbench.ledger import LowRank, Transaction
+from editbench.ledger import Dense, LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.prompts import subject_row
 from editbench.locate_then_edit.solver import SOLVE_DTYPES, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
+from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
     from editbench.resources import Resources
 
+    Solve = Callable[[int, Tensor], Tensor]
+    Transform = Callable[[Tensor, Tensor], Tensor]
 
-REACHED = 0.005
-"""Share of ‖Z - H‖ that may stay out of the reach of the last layer's norm …"""
 
-AGAIN = 8
-"""… and how often, at most, it is spread again."""
+MAX_MISSED = 0.005
+"""Share of ‖Z - H‖ that may stay out of the reach of the last layer's norm."""
+
+MAX_REWRITES = 8
+"""Passes over the layers, at most, that write the rest again."""
 
 VERSION = 2
 """Changes with what a batch writes into the layers."""
@@ -46,7 +50,7 @@ VERSION = 2
 
 @dataclass
 class MultiLayerConfig(ValueConfig):
-    """Settings of methods that spread edits over layers. Defaults are MEMIT's for GPT-2 XL.
+    """Settings of methods that write edits into several layers. Defaults are MEMIT's for GPT-2 XL.
 
     Attributes:
         layers: Edited layers, from the first to the last; values are found at the last.
@@ -90,20 +94,9 @@ def key_solvers(
     resources: Resources,
     kind: type[FullSolver] | type[NeuronSubsetSolver],
 ) -> dict[int, KeySolver]:
-    """λC of every edited layer, on the (unedited) model, ready to solve with.
-
-    Raises:
-        ValueError: Covariance are missing, of the wrong shape, or not positive definite.
-    """
-    covariance = covariance_for(
-        lm,
-        settings.layers,
-        resources.covariance,
-        resources.texts,
-        settings.covariance_tokens,
-        resources.cache,
-        resources.costs,
-    )
+    """λC of every edited layer, on the (unedited) model, ready to solve with."""
+    tokens, r = settings.covariance_tokens, resources
+    covariance = covariance_for(lm, settings.layers, r.covariance, r.texts, tokens, r.cache, r.costs)
     out: dict[int, KeySolver] = {}
     for layer in settings.layers:
         auto = settings.solve_device == "auto"
@@ -115,7 +108,7 @@ def key_solvers(
 
 @dataclass
 class MultiLayerState:
-    """A batch at one stage.
+    """Keys and hidden states of a batch on the current weights.
 
     Attributes:
         keys: K (d_ff, n).
@@ -128,81 +121,89 @@ class MultiLayerState:
     norm_inputs: dict[int, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class EditKeys:
-    """The rows of a batch of edits: the bare prompt and the other templates, measured layer by layer."""
+    """The rows of a batch of edits, measured layer by layer.
 
-    def __init__(
-        self, lm: LanguageModel, requests: Sequence[EditRequest], templates: Sequence[str], layers: Sequence[int]
-    ) -> None:
-        """Tokenise the rows.
+    Attributes:
+        ids: The edits.
+        layers: Edited layers, rising.
+        width: Templates besides the bare prompt.
+        normed: Edited layers with a norm behind the MLP.
+        bare: The bare prompts.
+        others: The prompts within the other templates, edit by edit; None if there are none.
+    """
 
-        Args:
-            lm: The model.
-            requests: The batch, each request with a subject.
-            templates: Context templates; the first must be the bare one.
-            layers: Edited layers, rising.
-        """
-        self.ids = [r.id for r in requests]
-        self.layers, self.width = list(layers), len(templates) - 1
-        self._normed = [layer for layer in layers if lm.post_norm(layer) is not None]
-        self._bare = SubjectPass(lm, [subject_row(lm, r) for r in requests])
+    ids: list[str]
+    layers: list[int]
+    width: int
+    normed: list[int]
+    bare: SubjectPass
+    others: SubjectPass | None
+
+    @classmethod
+    def of(
+        cls, lm: LanguageModel, requests: Sequence[EditRequest], templates: Sequence[str], layers: Sequence[int]
+    ) -> EditKeys:
+        """Tokenise the rows of requests with a subject; the first template must be the bare one."""
         rows = [subject_row(lm, r, t) for r in requests for t in templates[1:]]
-        self._others = SubjectPass(lm, rows) if rows else None
+        return cls(
+            ids=[r.id for r in requests],
+            layers=list(layers),
+            width=len(templates) - 1,
+            normed=[layer for layer in layers if lm.post_norm(layer) is not None],
+            bare=SubjectPass.of(lm, [subject_row(lm, r) for r in requests]),
+            others=SubjectPass.of(lm, rows) if rows else None,
+        )
 
     def hidden(self) -> Tensor:
-        """H (d, n): what leaves the last edited layer, bare prompts."""
-        seen = self._bare.measure(outputs=self.layers[-1:], keep=self.layers[0])
-        return self._finite(_wide(seen.outputs[self.layers[-1]]).T, "hidden states", self.layers[-1])
+        """H (d, n): output of the last edited layer, bare prompts."""
+        last = self.layers[-1]
+        outputs = self.bare.measure(outputs=[last], keep=self.layers[0]).outputs
+        return self._finite(at_least_float32(outputs[last]).T, "hidden states", last)
 
     def at(self, layer: int) -> MultiLayerState:
         """Keys of ``layer`` and hidden states, on the current weights.
 
-        Bare rows go on to the last edited layer for the hidden states, the others stop at ``layer``.
-
-        Raises:
-            EditError: Some are NaN or infinite; it names the edits.
+        Bare rows go on to the last edited layer for the hidden states, the others stop at ``layer``. Numbers that are
+        not finite raise an :class:`EditError` with the ids of their edits.
         """
         last = self.layers[-1]
-        normed = [at for at in self._normed if at in (layer, last)]
-        bare = self._bare.measure(inputs=[layer], norm_inputs=normed, outputs=[last], keep=layer)
-        others = self._others.measure(inputs=[layer], keep=layer).inputs if self._others is not None else {}
-        keys = self._mix(bare.inputs[layer], others.get(layer))
-        hidden = _wide(bare.outputs[last])
-        behind = {at: _wide(x) for at, x in bare.norm_inputs.items()}
-        return MultiLayerState(
-            self._finite(keys.T, "keys", layer), self._finite(hidden.T, "hidden states", last), behind
-        )
+        normed = [at for at in self.normed if at in (layer, last)]
+        bare = self.bare.measure(inputs=[layer], norm_inputs=normed, outputs=[last], keep=layer)
+        others = self.others.measure(inputs=[layer], keep=layer).inputs if self.others is not None else {}
+        keys = self._finite(self._mix(bare.inputs[layer], others.get(layer)).T, "keys", layer)
+        hidden = self._finite(at_least_float32(bare.outputs[last]).T, "hidden states", last)
+        return MultiLayerState(keys, hidden, {at: at_least_float32(x) for at, x in bare.norm_inputs.items()})
 
     def keys(self) -> dict[int, Tensor]:
         """Keys (d_ff, n) of all edited layers in one pass, on the current weights."""
-        bare = self._bare.measure(inputs=self.layers).inputs
-        others = self._others.measure(inputs=self.layers).inputs if self._others is not None else {}
+        bare = self.bare.measure(inputs=self.layers).inputs
+        others = self.others.measure(inputs=self.layers).inputs if self.others is not None else {}
         keys = {layer: self._mix(key, others.get(layer)) for layer, key in bare.items()}
         return {layer: self._finite(key.T, "keys", layer) for layer, key in keys.items()}
 
     def changed(self, layer: int) -> None:
         """The second projection of ``layer`` has changed."""
-        for part in (self._bare, self._others):
+        for part in (self.bare, self.others):
             if part is not None:
                 part.changed(layer)
 
-    def narrow(self, index: Sequence[int]) -> EditKeys:
+    def select(self, index: Sequence[int]) -> EditKeys:
         """The same for some of the edits."""
-        other = object.__new__(EditKeys)
-        other.ids = [self.ids[i] for i in index]
-        other.layers, other.width, other._normed = self.layers, self.width, self._normed
-        other._bare, other._others = self._bare.narrow(index), None
-        if self._others is not None:
-            if not self._others.remembers(self.layers[0]):  # once, for all rounds to come
-                self._others.measure(inputs=self.layers[:1], keep=self.layers[0])
-            other._others = self._others.narrow([i * self.width + j for i in index for j in range(self.width)])
-        return other
+        others = self.others
+        if others is not None:
+            if not others.remembers(self.layers[0]):  # once, for all rounds to come
+                others.measure(inputs=self.layers[:1], keep=self.layers[0])
+            others = others.select([i * self.width + j for i in index for j in range(self.width)])
+        return replace(self, ids=[self.ids[i] for i in index], bare=self.bare.select(index), others=others)
 
     def _mix(self, bare: Tensor, others: Tensor | None) -> Tensor:
         """The key (n, d_ff): half the bare prompt's (n, d_ff), half the mean of the others' (n · templates, d_ff)."""
+        bare = at_least_float32(bare)
         if others is None:
-            return _wide(bare)
-        return (_wide(bare) + _wide(others).reshape(len(bare), self.width, -1).mean(1)) / 2
+            return bare
+        return (bare + at_least_float32(others).reshape(len(bare), self.width, -1).mean(1)) / 2
 
     def _finite(self, columns: Tensor, what: str, layer: int) -> Tensor:
         bad = (~torch.isfinite(columns).all(0)).nonzero()[:, 0].tolist()
@@ -212,99 +213,99 @@ class EditKeys:
 
 
 def write_layers(
-    subjects: EditKeys,
+    edits: EditKeys,
     targets: Tensor,
-    solve: Callable[[int, Tensor], Tensor],
+    solve: Solve,
     lm: LanguageModel,
     transaction: Transaction,
+    transform: Transform | None = None,
 ) -> None:
     """Write a batch, layer by layer.
 
+    Numbers that are not finite, and systems that cannot be solved, raise an :class:`EditError`.
+
     Args:
-        subjects: The edits.
         targets: Z (d, n).
         solve: From a layer and its keys K (d_ff, n) to the matrix (d_ff, n) that R is multiplied with.
-        lm: The model.
         transaction: Takes the changes; they are in the model at once.
-
-    Raises:
-        EditError: Keys or hidden states are not finite, or a system cannot be solved.
+        transform: From a layer's weight (out, in) and its ΔW (out, in), float32 or float64, to the ΔW that is written
+            (RECT, PRUNE), recorded as :class:`~editbench.ledger.Dense`; None writes R · solve(K)ᵀ as it is, recorded
+            as its factors.
     """
-    first, last = subjects.layers[0], subjects.layers[-1]
-    begun = _write_layers_once(subjects, targets, solve, lm, transaction)
+    first, last = edits.layers[0], edits.layers[-1]
+    begun = _write_layers_once(edits, targets, solve, lm, transaction, transform)
     if lm.post_norm(last) is None or first == last:
         return
-    bound = REACHED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves waits for nobody
-    for _ in range(AGAIN):
-        seen = subjects.at(last)
-        missed = out_of_reach(lm, last, targets, seen)
-        rounding = seen.hidden.norm(dim=0) * torch.finfo(lm.model.dtype).eps
+    bound = MAX_MISSED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves waits for no other
+    for _ in range(MAX_REWRITES):
+        state = edits.at(last)
+        missed = out_of_reach(lm, last, targets, state)
+        rounding = state.hidden.norm(dim=0) * torch.finfo(lm.model.dtype).eps
         if bool((missed.norm(dim=0) <= torch.maximum(bound, rounding)).all()):
             return
-        subjects.changed(first)
-        _write_layers_once(subjects, seen.hidden + missed, solve, lm, transaction)
+        edits.changed(first)
+        _write_layers_once(edits, state.hidden + missed, solve, lm, transaction, transform)
 
 
 def _write_layers_once(
-    subjects: EditKeys,
+    edits: EditKeys,
     targets: Tensor,
-    solve: Callable[[int, Tensor], Tensor],
+    solve: Solve,
     lm: LanguageModel,
     transaction: Transaction,
+    transform: Transform | None,
 ) -> Tensor:
-    """Every layer in turn; returns ‖Z - H‖ (n) before."""
+    """Write every layer in turn; returns ‖Z - H‖ (n) before."""
     begun: Tensor | None = None
-    for done, layer in enumerate(subjects.layers):
-        seen = subjects.at(layer)
-        residual = share(lm, layer, subjects.layers[-1], len(subjects.layers) - done, targets, seen)  # (d, n)
-        begun = (targets.to(seen.hidden) - seen.hidden).norm(dim=0) if begun is None else begun
+    for done, layer in enumerate(edits.layers):
+        state, name = edits.at(layer), lm.mlp_out_name(layer)
+        residual = residual_share(lm, layer, edits.layers[-1], len(edits.layers) - done, targets, state)  # (d, n)
+        begun = (targets.to(state.hidden) - state.hidden).norm(dim=0) if begun is None else begun
         try:
-            right = solve(layer, seen.keys)
+            right = solve(layer, state.keys).to(residual)
         except SingularError as error:
-            raise EditError(subjects.ids, f"layer {layer}: {error}") from error
-        transaction.apply(LowRank(lm.mlp_out_name(layer), residual, right.to(residual)))
-        subjects.changed(layer)
+            raise EditError(edits.ids, f"layer {layer}: {error}") from error
+        if transform is None:
+            transaction.apply(LowRank(name, residual, right))
+        else:
+            weight = lm.weight(name)
+            update = (residual @ right.T).to(weight.device)
+            transaction.apply(Dense(name, transform(weight.to(update.dtype, copy=True), update)))
+        edits.changed(layer)
     assert begun is not None
     return begun
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """float32, or float64 if it is."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def share(lm: LanguageModel, layer: int, last: int, left: int, targets: Tensor, seen: MultiLayerState) -> Tensor:
-    """R of one layer.
+def residual_share(
+    lm: LanguageModel, layer: int, last: int, left: int, targets: Tensor, state: MultiLayerState
+) -> Tensor:
+    """R of one layer (d, n): the change that its second projection should make to its output.
 
     Args:
-        lm: The model.
         layer: The layer that writes.
         last: The last edited layer.
         left: Layers that still write, this one among them.
         targets: Z (d, n).
-        seen: On the current weights.
-
-    Returns:
-        (d, n) by what the layer's second projection should change its output.
+        state: On the current weights.
     """
-    missing = targets.to(seen.hidden) - seen.hidden
+    missing = targets.to(state.hidden) - state.hidden
     norm, here = lm.post_norm(last), lm.post_norm(layer)
     if norm is None or left == 1:
         move = missing / left
     else:
-        x = seen.norm_inputs[last]
+        x = state.norm_inputs[last]
         goal = norm(x) + missing.T
         move = (goal - norm(x + (1 - 1 / left) * (norm.towards(x, goal) - x))).T
     if here is None:
         return move
-    x = seen.norm_inputs[layer]
+    x = state.norm_inputs[layer]
     return (here.towards(x, here(x) + move.T.to(x)) - x).T
 
 
-def out_of_reach(lm: LanguageModel, last: int, targets: Tensor, seen: MultiLayerState) -> Tensor:
-    """The part of Z - H (d, n) that the last layer's norm cannot give from where its input is now."""
-    norm, missing = lm.post_norm(last), targets.to(seen.hidden) - seen.hidden
+def out_of_reach(lm: LanguageModel, last: int, targets: Tensor, state: MultiLayerState) -> Tensor:
+    """The part of Z - H (d, n) that the last layer's norm cannot give from its current input."""
+    norm, missing = lm.post_norm(last), targets.to(state.hidden) - state.hidden
     if norm is None:
         return missing * 0
-    x = seen.norm_inputs[last]
+    x = state.norm_inputs[last]
     return missing - (norm(norm.towards(x, norm(x) + missing.T)) - norm(x)).T

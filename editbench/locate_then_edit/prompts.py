@@ -1,4 +1,4 @@
-"""Token rows of the locate-then-edit family: where the subject ends, and where the target is predicted."""
+"""Prompts as token rows: the subject's last token, and the places where the target is predicted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from editbench.words import place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from editbench.model.language_model import Encoded, LanguageModel
+    from editbench.model.language_model import LanguageModel
+    from editbench.model.tokenisation import Encoded
     from editbench.records import EditRequest
 
 
@@ -23,7 +24,7 @@ BARE = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tokenised sequence.
+    """A tokenised sequence.
 
     Attributes:
         ids: Token ids, BOS included where the tokenizer adds one.
@@ -43,9 +44,6 @@ def last_token_of(encoded: Encoded, start: int, end: int) -> int:
 
     Character offsets make this right for every tokenizer style: byte-level or SentencePiece, with BOS or without, for
     tokens that include a leading space, and for subjects that end inside a token.
-
-    Raises:
-        ValueError: No token holds any of these characters.
     """
     for i in range(len(encoded.ids) - 1, -1, -1):
         low, high = encoded.offsets[i]
@@ -55,11 +53,7 @@ def last_token_of(encoded: Encoded, start: int, end: int) -> int:
 
 
 def subject_row(lm: LanguageModel, request: EditRequest, template: str = BARE) -> Row:
-    """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets.
-
-    Raises:
-        ValueError: The request has no subject, or the template is not one with a single "{}".
-    """
+    """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets."""
     before, braces, after = template.partition(BARE)
     if not braces or BARE in after:
         raise ValueError(f'context template {template!r} must contain "{{}}" once')
@@ -69,13 +63,10 @@ def subject_row(lm: LanguageModel, request: EditRequest, template: str = BARE) -
 
 
 def subject_span(request: EditRequest) -> tuple[int, int]:
-    """Where the subject begins and ends in the prompt, in characters.
+    """Characters (start, end) of the subject in the prompt.
 
-    The published code takes the first place where the subject stands; here one where it is a word of its own comes
-    first, so that "Iran" is not looked for in "Iranian" (:func:`editbench.words.place`).
-
-    Raises:
-        ValueError: The request has no subject.
+    The published code takes the subject's first occurrence; here an occurrence as a word of its own comes first, so
+    that "Iran" is not found in "Iranian" (:func:`editbench.words.place`).
     """
     if request.subject is None:
         raise ValueError(f"record {request.id!r} has no subject")
@@ -84,15 +75,10 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
 
 
 def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list[int]:
-    """What a method trains behind the request's prompt: the target's tokens, the same that every metric asks for.
+    """Tokens that a method trains behind the request's prompt: the target's, the same that every metric asks for.
 
-    Args:
-        lm: The model; with ``train_eos`` its tokenizer must have an EOS token, which every editor checks.
-        request: The edit.
-        train_eos: Close the target with the EOS token, so that the model learns to stop there.
-
-    Raises:
-        ValueError: The target cannot be tokenised as a continuation.
+    With ``train_eos`` the EOS token closes them, so that the model learns to stop there; editors check that there is
+    one.
     """
     closing = [int(lm.tokenizer.eos_token_id)] if train_eos else []
     return [*lm.continuation(request.target), *closing]
@@ -101,7 +87,7 @@ def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list
 def rewriting_rows(
     lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
 ) -> list[Row]:
-    """One row a template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
+    """A row for each template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
     targets = tuple(target_ids(lm, request, train_eos))
     rows = []
     for template in templates:

@@ -1,22 +1,23 @@
-"""Rows from their subject's last token on, ready to be run again and again with a shift there.
+"""Shifted forward passes: rows from the subject's last token on, run again and again with a shift added there.
 
-What lies left of the subject and below the edited layer does not depend on the shift, and is computed once: beginnings
-that rows share first (for all of them together), then the rest up to the subject, then the columns from the subject on
-up to the edited layer. Rows are padded so that their subjects share a column, so that what is left of it is an ordinary
+The columns left of the subject and the layers below the edited one do not depend on the shift, and are computed once:
+prefixes that rows share (for all of them together), then the rest up to the subject, then the columns from the subject
+on up to the edited layer. Rows are padded so that their subjects share a column, left of which there is an ordinary
 key-value cache.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from editbench.model.batching import PaddedBatch, partition
+from editbench.model.batching import ByRow, PaddedBatch, partition
 from editbench.model.hooks import hooked, mlp_only_at
-from editbench.model.partial_forward import run
-from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, place, recording_cache
+from editbench.model.partial_forward import run_layers
+from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, prefix_columns, recording_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,34 +32,56 @@ AT_MLP = "mlp"
 """ROME: the shift is added to the MLP's output."""
 
 AT_LAYER = "layer"
-"""MEMIT, NSE: the shift is added to the decoder layer's output; where that goes through a norm behind the MLP, to the
-MLP's output, since a write reaches no further. Either way the value is what then leaves the layer."""
+"""MEMIT, NSE: the shift is added to the decoder layer's output; with a norm behind the MLP, to the MLP's output, since
+a write reaches no further. Either way the value is the output of the layer."""
 
 
-class ShiftedForward:
+@dataclass(frozen=True)
+class ShiftedForward(ByRow):
     """A batch of rows of one edited layer.
 
     Attributes:
-        keys: (B, d_ff) what enters the edited layer's second projection at the subject.
-        init: (B, d) what the shift is added to.
-        leaving: (B, d) what leaves the edited layer.
-        norm_input: (B, d) what enters the norm behind the MLP; None where there is none.
+        lm: The model.
+        layer: The edited layer.
+        start: Column of the subjects' last tokens.
+        adds: Whether the layer adds the MLP's output unchanged: a shift of the one is the same shift of the other.
+        keys: (B, d_ff) input of the edited layer's second projection at the subject.
+        init: (B, d) the vector that the shift is added to.
+        leaving: (B, d) output of the edited layer at the subject.
+        norm_input: (B, d) input of the norm behind the MLP; None where there is none.
+        batch: The rows.
+        entering: (B, 1, d) input of the edited layer at the subject.
+        hidden: (B, T, d) output of the edited layer from the subject on, without a shift.
+        prefix: Keys and values left of the subjects of the layers that a shifted pass runs; None if nothing is there.
     """
 
+    shared: ClassVar[frozenset[str]] = frozenset({"lm", "layer", "start", "adds"})
+
+    lm: LanguageModel
+    layer: int
+    start: int
+    adds: bool
+    keys: Tensor
+    init: Tensor
+    leaving: Tensor
+    norm_input: Tensor | None
+    batch: PaddedBatch
+    entering: Tensor
+    hidden: Tensor
+    prefix: PrefixCache | None
+
+    @classmethod
     @torch.no_grad()
-    def __init__(self, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> None:
+    def of(cls, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> ShiftedForward:
         """Compute all that does not depend on the shift, on the current weights.
 
         Args:
-            lm: The model.
             rows: Rows whose subject position is known; columns up to their last token are run.
-            layer: Edited layer.
             at: :data:`AT_MLP` or :data:`AT_LAYER`.
         """
-        self.lm, self.layer = lm, layer
         norm = lm.post_norm(layer)
-        self._columns = PaddedBatch.pad([r.ids for r in rows], [r.subject for r in rows], lm.pad_id, lm.device)
-        self._start = max(row.subject for row in rows)  # the subjects' column
+        start = max(row.subject for row in rows)
+        batch = PaddedBatch.pad([r.ids for r in rows], [r.subject for r in rows], lm.pad_id, lm.device)
         prefix = _left_of_subjects(lm, rows)
         seen: dict[str, Tensor] = {}
 
@@ -72,75 +95,67 @@ class ShiftedForward:
             stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("mlp", t)))
             if norm is not None:
                 stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
-            run(lm, self._columns, last=layer, cache=prefix, start=self._start)
-        self.keys, mlp, self.leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
-        self.init = mlp if at == AT_MLP or norm is not None else self.leaving
-        self.norm_input = seen["norm"][:, 0] if norm is not None else None
-        self._entering = seen["entering"][:, :1]  # (B, 1, d), of the edited layer
-        self._hidden = seen["leaving"]  # (B, T, d), of the edited layer, without a shift
-        self._prefix = prefix.above(layer) if prefix else None
-        self._adds = norm is None  # a shift of the MLP's output is the same shift of the layer's
-        if self._prefix and self._adds:
-            self._prefix = self._prefix.above(layer + 1)
+            run_layers(lm, batch, last=layer, cache=prefix, start=start)
+        keys, mlp, leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
+        return cls(
+            lm=lm,
+            layer=layer,
+            start=start,
+            adds=norm is None,
+            keys=keys,
+            init=mlp if at == AT_MLP or norm is not None else leaving,
+            leaving=leaving,
+            norm_input=seen["norm"][:, 0] if norm is not None else None,
+            batch=batch,
+            entering=seen["entering"][:, :1],
+            hidden=seen["leaving"],
+            prefix=prefix.above(layer + 1 if norm is None else layer) if prefix else None,
+        )
 
     def final(self, shift: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Final hidden states, with ``shift`` (B, d) added at the subjects.
+        """Final hidden states (P, d), with ``shift`` added at the subjects.
 
         Args:
             shift: (B, d).
             rows: (P,) rows that are read.
-            columns: (P,) where, counted from the subject's.
-
-        Returns:
-            (P, d).
+            columns: (P,) their columns, counted from the subject's.
         """
-        leaving = self._hidden[:, :1] + shift[:, None].to(self._hidden) if self._adds else self._edited(shift)
-        hidden = torch.cat([leaving, self._hidden[:, 1:]], dim=1)
+        leaving = self.hidden[:, :1] + shift[:, None].to(self.hidden) if self.adds else self._edited(shift)
+        hidden = torch.cat([leaving, self.hidden[:, 1:]], dim=1)
         lm, first = self.lm, self.layer + 1
         with mlp_only_at(lm, lm.n_layers - 1, len(hidden), rows, columns) if first < lm.n_layers else nullcontext():
-            final = run(lm, self._columns, first=first, hidden=hidden, cache=self._prefix, start=self._start)
+            final = run_layers(lm, self.batch, first=first, hidden=hidden, cache=self.prefix, start=self.start)
         return final[rows.to(final.device), columns.to(final.device)]
 
-    def narrow(self, rows: Tensor, width: int) -> None:
-        """Go on with some of the rows (in the order of ``rows``), and ``width`` columns from the subject on."""
-        self._columns = self._columns.rows(rows).upto(self._start + width)
-        self._prefix = self._prefix.rows(rows) if self._prefix else None
-        rows = rows.to(self._hidden.device)
-        self._entering, self._hidden = self._entering[rows], self._hidden[rows, :width]
+    def upto(self, width: int) -> ShiftedForward:
+        """The same with ``width`` columns from the subject on."""
+        return replace(self, batch=self.batch.upto(self.start + width), hidden=self.hidden[:, :width])
 
     def _edited(self, shift: Tensor) -> Tensor:
-        """What leaves the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""
+        """Output of the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""
         leaving: list[Tensor] = []
-        lm = self.lm
-        columns = self._columns.upto(self._start + 1)
+        at, start = self.layer, self.start
+        batch = self.batch.upto(start + 1)
         with (
-            hooked(lm.mlp_out(self.layer), lambda out: out + shift.reshape(out.shape).to(out)),
-            hooked(lm.layers[self.layer], leaving.append),
+            hooked(self.lm.mlp_out(at), lambda out: out + shift.reshape(out.shape).to(out)),
+            hooked(self.lm.layers[at], leaving.append),
         ):
-            run(
-                lm,
-                columns,
-                first=self.layer,
-                last=self.layer,
-                hidden=self._entering,
-                cache=self._prefix,
-                start=self._start,
-            )
+            run_layers(self.lm, batch, first=at, last=at, hidden=self.entering, cache=self.prefix, start=start)
         return leaving[0]
 
 
 def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | None:
-    """Keys and values of all layers for what is left of the subjects, ending in one column; None if nothing is."""
+    """Keys and values of all layers for the columns left of the subjects, ending in one column; None for no column."""
     start = max(row.subject for row in rows)
     if start == 0:
         return None
-    heads = SharedPrefixes.of([row.ids[: row.subject] for row in rows])
-    shared, last = recording_cache(lm), lm.n_layers - 1
+    shared = SharedPrefixes.of([row.ids[: row.subject] for row in rows])
+    recorded, last = recording_cache(lm), lm.n_layers - 1
     nowhere = torch.zeros(0, dtype=torch.long)  # of the last layer, keys and values are enough
-    if heads.tokens:
-        with mlp_only_at(lm, last, len(heads.tokens), nowhere, nowhere):
-            run(lm, heads.columns(lm.pad_id, lm.device), cache=shared)
-    own = [row.subject - length for row, length in zip(rows, heads.shared, strict=True)]  # tokens not in any head
+    if shared.tokens:
+        with mlp_only_at(lm, last, len(shared.tokens), nowhere, nowhere):
+            run_layers(lm, shared.batch(lm.pad_id, lm.device), cache=recorded)
+    own = [row.subject - length for row, length in zip(rows, shared.lengths, strict=True)]  # tokens in no prefix
     parts = partition(own, lm.device)
     found = []
     for part in parts:
@@ -148,14 +163,13 @@ def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | N
         end, width = max(subjects), max(own[i] for i in part)  # columns left of the subjects', and those to be run
         prefix = None
         if width < end:
-            taken = [max(0, subject - width) for subject in subjects]
-            head = torch.tensor([heads.head[i] for i in part])
-            prefix = PrefixCache.gather(shared, head, place(taken, end - width, lm.device))
+            columns = prefix_columns([max(0, subject - width) for subject in subjects], end - width, lm.device)
+            prefix = PrefixCache.gather(recorded, torch.tensor([shared.index[i] for i in part]), columns)
         if width:
-            columns = PaddedBatch.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, lm.pad_id, lm.device)
+            batch = PaddedBatch.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, lm.pad_id, lm.device)
             cache = recording_cache(lm, prefix)
             with mlp_only_at(lm, last, len(part), nowhere, nowhere):
-                run(lm, columns, cache=cache, start=end - width)
+                run_layers(lm, batch, cache=cache, start=end - width)
             prefix = PrefixCache.of(cache)
         assert prefix is not None
         found.append(prefix)

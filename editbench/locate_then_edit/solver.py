@@ -1,4 +1,4 @@
-"""Linear systems with covariance, in float64 unless the config says otherwise.
+"""Key solvers: linear systems in λC + Σ kkᵀ, in float64 unless the config says otherwise.
 
 A :class:`KeySolver` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`FullSolver`
 keeps its Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
@@ -27,15 +27,9 @@ class SingularError(ArithmeticError):
 
 
 def factor(covariance: Tensor, ridge: float, name: str) -> Tensor:
-    """Lower Cholesky factor of a covariance, float64.
+    """Lower Cholesky factor of a covariance (n, n), float64, with ``ridge`` times its mean diagonal added.
 
-    Args:
-        covariance: (n, n), symmetric.
-        ridge: Added to the diagonal, as a fraction of its mean.
-        name: For the error.
-
-    Raises:
-        ValueError: The matrix is not positive definite: too few tokens for its size.
+    A matrix that is not positive definite (too few tokens for its size) raises a ValueError with a remedy.
     """
     try:
         return cholesky(with_ridge(covariance.double(), ridge), name)
@@ -53,11 +47,7 @@ def with_ridge(matrix: Tensor, ridge: float) -> Tensor:
 
 
 def cholesky(matrix: Tensor, name: str) -> Tensor:
-    """Lower Cholesky factor of ``matrix`` (n, n).
-
-    Raises:
-        SingularError: It is not positive definite, or holds NaN or infinite values.
-    """
+    """Lower Cholesky factor of ``matrix`` (n, n); a :class:`SingularError` if it is not positive definite."""
     lower: Tensor
     lower, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0 or not bool(torch.isfinite(lower).all()):
@@ -66,16 +56,16 @@ def cholesky(matrix: Tensor, name: str) -> Tensor:
 
 
 class KeySolver(ABC):
-    """λC + Σ kkᵀ over the keys added so far; ``base`` stands for λC and the keys that were folded into it.
+    """λC + Σ kkᵀ over the keys added so far.
 
     Attributes:
-        base: (d_ff, d_ff), in a form of the subclass's choice.
-        keys: (d_ff, m) the keys added and not folded yet, in a form of the subclass's choice.
-        folded: Whether ``base`` holds keys.
+        base: (d_ff, d_ff) λC and the keys that were compacted into it, in a form of the subclass's choice.
+        keys: (d_ff, m) the other keys, in a form of the subclass's choice.
+        compacted: Whether ``base`` holds keys.
     """
 
     def __init__(self, base: Tensor, name: str) -> None:
-        self.base, self.name, self.folded = base, name, False
+        self.base, self.name, self.compacted = base, name, False
         self.keys = base.new_zeros((len(base), 0))
 
     @abstractmethod
@@ -87,10 +77,8 @@ class KeySolver(ABC):
             index: (|S|,) the neurons that take part; None for all.
 
         Returns:
-            (d_ff, n), zero at neurons that take no part; this object's dtype and device.
-
-        Raises:
-            SingularError: The system cannot be solved.
+            (d_ff, n), zero at neurons that take no part; this object's dtype and device. A system that cannot be
+            solved raises a :class:`SingularError`.
         """
 
     @abstractmethod
@@ -98,32 +86,27 @@ class KeySolver(ABC):
         """Keep K (d_ff, n) for good."""
 
     @abstractmethod
-    def fold(self) -> None:
-        """Work the added keys into the base once they are no fewer than d_ff, so that memory stops growing."""
+    def compact(self) -> None:
+        """Add the keys to the base once they are no fewer than d_ff, so that memory stops growing."""
 
     def forget(self, keep: int) -> None:
         """Drop all added keys but the first ``keep``."""
         self.keys = self.keys[:, :keep].clone()
 
     def memory_bytes(self) -> int:
-        """Bytes kept for the keys of earlier edits; a base is counted from its first folding on."""
-        held = [self.keys, *([self.base] if self.folded else [])]
-        return sum(t.numel() * t.element_size() for t in held)
+        """Bytes kept for the keys of earlier edits; a base counts once it holds keys."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state().values())
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs, beside the covariance."""
-        return {"keys": self.keys, **({"base": self.base} if self.folded else {})}
+        """Tensors that :meth:`restore` needs, beside the covariance."""
+        return {"keys": self.keys, **({"base": self.base} if self.compacted else {})}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a saved state, bit for bit.
-
-        Raises:
-            ValueError: Keys have been folded into the base since, and the state has no base of its own.
-        """
-        if self.folded and "base" not in state:
-            raise ValueError(f"{self.name}: its memory has been folded since that state was saved; make a new editor")
-        self.keys, self.folded = state["keys"].to(self.base), "base" in state
-        if self.folded:
+        """Restore a saved state, bit for bit; a ValueError if the base holds keys by now and the state has no base."""
+        if self.compacted and "base" not in state:
+            raise ValueError(f"{self.name}: keys were compacted since that state was saved; make a new editor")
+        self.keys, self.compacted = state["keys"].to(self.base), "base" in state
+        if self.compacted:
             self.base = state["base"].to(self.base)
 
     def _full(self) -> bool:
@@ -137,14 +120,8 @@ class FullSolver(KeySolver):
         """Factor λC.
 
         Args:
-            covariance: C (d_ff, d_ff).
-            weight: λ.
             ridge: Added to C's diagonal, as a fraction of its mean.
-            name: For errors.
             dtype: Of all solves; the factor is taken in float64.
-
-        Raises:
-            ValueError: C is not positive definite.
         """
         super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
 
@@ -167,11 +144,11 @@ class FullSolver(KeySolver):
         """Whiten K and keep it."""
         self.keys = torch.cat([self.keys, self._whiten(keys)], dim=1)
 
-    def fold(self) -> None:
+    def compact(self) -> None:
         """L ← L · chol(I + YYᵀ), which is the factor of the sum."""
         if self._full():
             self.base = self.base @ cholesky(_eye_plus(self.keys @ self.keys.T), self.name)
-            self.keys, self.folded = self.keys[:, :0].clone(), True
+            self.keys, self.compacted = self.keys[:, :0].clone(), True
 
     def _whiten(self, keys: Tensor) -> Tensor:
         out: Tensor = torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
@@ -201,11 +178,11 @@ class NeuronSubsetSolver(KeySolver):
         """Keep K."""
         self.keys = torch.cat([self.keys, keys.to(self.base)], dim=1)
 
-    def fold(self) -> None:
+    def compact(self) -> None:
         """λC ← λC + Σ kkᵀ."""
         if self._full():
             self.base = self.base + self.keys @ self.keys.T
-            self.keys, self.folded = self.keys[:, :0].clone(), True
+            self.keys, self.compacted = self.keys[:, :0].clone(), True
 
 
 def _eye_plus(matrix: Tensor) -> Tensor:

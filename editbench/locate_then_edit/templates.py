@@ -1,7 +1,6 @@
-"""Context templates: "{}" and short sentences of the model's own in front of it.
+"""Context templates: "{}" and short sentences of the model's own in front of it, so that a value holds behind them.
 
-They make a value hold behind other words than the bare prompt's. The published code samples them without a seed, once
-per process; here they belong to the model, the tokenizer and the seed.
+The published code samples them without a seed, once per process; here model, tokenizer and seed decide them.
 """
 
 from __future__ import annotations
@@ -26,11 +25,7 @@ MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
 def check_templates(templates: Sequence[str]) -> list[str]:
-    """Templates that a user gives: each with one "{}", the bare one first (it is put there if it is missing).
-
-    Raises:
-        ValueError: One has no "{}" or several.
-    """
+    """Templates that a user gives: each with one "{}" (else a ValueError), the bare one first."""
     for template in templates:
         if template.count(BARE) != 1:
             raise ValueError(f'context template {template!r} must contain "{{}}" exactly once')
@@ -48,7 +43,6 @@ def generate_templates(lm: LanguageModel, plan: Sequence[tuple[str, int, int]], 
     """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
 
     Args:
-        lm: The unedited model.
         plan: Start text ("" means BOS alone), tokens to add, how many.
         seed: Seed of the sampling; the same seed gives the same templates on the same machine.
         top_k: Tokens to choose from at each step.
@@ -78,7 +72,7 @@ def _sample(lm: LanguageModel, start: str, tokens: int, count: int, top_k: int) 
 
 
 def _clean(text: str) -> str:
-    """One line without braces (they mark the prompt's place)."""
+    """The text on one line, without braces: they mark the prompt's place."""
     return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
 
 

@@ -1,7 +1,4 @@
-"""Values that were found before, kept by content: the model, the request, the templates and every constant.
-
-Only values on the original weights can be kept: those of later weights never come again. NSE's are of that kind.
-"""
+"""Cache of values on the original weights, by content: the model, the request, the templates and every constant."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.costs import VALUES, CachedCosts
-from editbench.files import replacing
+from editbench.locate_then_edit.tensor_files import DamagedFile, read_tensors, write_tensors
 from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
 from editbench.progress import progress
 from editbench.records import EditError
@@ -38,15 +35,15 @@ EDITS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Found:
-    """A value's end: ``target`` (d), and the loss of every forward pass."""
+class CachedValue:
+    """A value as the cache keeps it: ``target`` (d), and the loss of every forward pass."""
 
     target: Tensor
     losses: list[float]
 
 
 class ValueCache:
-    """Finds values on the original weights, each once: in memory, and on disk where there is a folder."""
+    """Finds values on the original weights, each once; keeps them in memory, and on disk where there is a folder."""
 
     def __init__(
         self,
@@ -61,13 +58,8 @@ class ValueCache:
         """Start with an empty memory.
 
         Args:
-            lm: The model, unedited now.
-            templates: Context templates.
-            layer: Edited layer.
-            at: Where the variable is added, see :mod:`editbench.locate_then_edit.values`.
-            settings: Constants of the optimisation.
-            folder: Of the content-addressed cache, or None.
-            costs: Where the seconds go. Values found together share them, and each is kept with its part.
+            at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
+            costs: Takes the seconds. Values found together share them, and each is kept with its part.
         """
         self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueConfig)}
@@ -77,13 +69,13 @@ class ValueCache:
         self._prefix = json.dumps(facts, sort_keys=True)
         self._folder = folder / "values" if folder is not None else None
         self._costs = costs if costs is not None else CachedCosts()
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, CachedValue] = {}
 
-    def __getitem__(self, request: EditRequest) -> Found:
+    def __getitem__(self, request: EditRequest) -> CachedValue:
         return self._found[self._key(request)]
 
     def clear(self) -> None:
-        """Forget what is in memory."""
+        """Forget the values in memory."""
         self._found.clear()
 
     def lacks(self, requests: Sequence[EditRequest]) -> bool:
@@ -91,14 +83,9 @@ class ValueCache:
         return any(self._key(r) not in self._found for r in requests)
 
     def find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> None:
-        """Make sure that every request's value is there. The model must have its original weights now.
+        """Find every request's value that is not there, :data:`EDITS_AT_ONCE` at a time, on the original weights.
 
-        Args:
-            requests: In any number; those that are missing are optimised :data:`EDITS_AT_ONCE` at a time.
-            patient: Leave out requests whose optimisation fails, rather than raise.
-
-        Raises:
-            EditError: An optimisation failed; it names the request.
+        With ``patient``, requests whose optimisation fails are left out; else their :class:`EditError` is raised.
         """
         unique = {self._key(r): r for r in requests}
         missing = {k: r for k, r in unique.items() if k not in self._found and not self._read(k)}
@@ -124,7 +111,7 @@ class ValueCache:
             seconds = time.perf_counter() - began
             self._costs.note(VALUES, seconds, read=False)
             for key, value in zip(wanted, values, strict=True):
-                self._found[key] = Found(value.target, [terms[0] for terms in value.losses])
+                self._found[key] = CachedValue(value.target, [terms[0] for terms in value.losses])
                 self._write(key, value, seconds / len(wanted))
             return
 
@@ -134,34 +121,25 @@ class ValueCache:
 
     def _read(self, key: str) -> bool:
         """Take a value from disk, if it is there and whole."""
-        from safetensors import SafetensorError, safe_open
-
         file = self._file(key)
         if file is None or not file.is_file():
             return False
         try:
-            with safe_open(str(file), framework="pt") as handle:
-                target, losses = handle.get_tensor("target"), handle.get_tensor("losses")[:, 0].tolist()
-                seconds = float(handle.metadata()["seconds"])
-        except (SafetensorError, OSError, KeyError, IndexError, TypeError) as error:
+            tensors, facts = read_tensors(file)
+            target, losses, seconds = tensors["target"], tensors["losses"][:, 0].tolist(), float(facts["seconds"])
+        except (DamagedFile, OSError, KeyError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             return False
         device = self.lm.weight(self.lm.mlp_out_name(self.layer)).device
-        self._found[key] = Found(target.to(device), losses)
+        self._found[key] = CachedValue(target.to(device), losses)
         self._costs.note(VALUES, seconds, read=True)
         return True
 
     def _write(self, key: str, value: Value, seconds: float) -> None:
-        from safetensors.torch import save_file
-
         file = self._file(key)
-        if file is None:
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        losses = torch.tensor(value.losses, dtype=torch.float64)
-        with replacing(file) as temporary:
-            tensors = {"target": value.target.cpu().contiguous(), "losses": losses}
-            save_file(tensors, str(temporary), metadata={"seconds": repr(seconds)})
+        if file is not None:
+            losses = torch.tensor(value.losses, dtype=torch.float64)
+            write_tensors(file, {"target": value.target, "losses": losses}, {"seconds": repr(seconds)})
 
     def _file(self, key: str) -> Path | None:
         return self._folder / key[:2] / f"{key}.safetensors" if self._folder is not None else None

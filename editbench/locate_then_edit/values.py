@@ -1,14 +1,14 @@
-"""Value optimisation: which vector at the subject's last token makes the model say the target.
+"""Values: vectors at the subject's last token that make the model predict the target, found by optimisation.
 
 All edits of a batch are optimised at once. A step runs only the layers from the edited one on, and only the columns
-from the subject's last token on (see :mod:`editbench.locate_then_edit.shifted_forward`), rows of similar length
-together. The vocabulary projection is applied only where a target is predicted. Edits that are done leave the batch.
+from the subject's last token on (:mod:`editbench.locate_then_edit.shifted_forward`), rows of similar length together.
+The vocabulary projection is applied only where a target is predicted. Edits that are done leave the batch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,8 @@ import torch
 from editbench.checks import above_zero, at_least
 from editbench.locate_then_edit.prompts import Row, cut_after_subject, edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER, ShiftedForward
-from editbench.model.batching import partition
+from editbench.model.batching import ByRow, partition
+from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
+    from editbench.model.post_norms import PostNorm
     from editbench.records import EditRequest
+
+    Losses = list[tuple[float, float, float, float]]
 
 
 CPU_BYTES = 2 << 30
@@ -62,14 +66,14 @@ class ValueConfig:
 
 @dataclass
 class Value:
-    """The outcome for one edit.
+    """The value of one edit, and the way to it.
 
     Attributes:
-        init: (d) what the variable is added to, at the subject of the bare prompt.
+        init: (d) vector that the variable is added to, at the subject of the bare prompt.
         delta: (d) the variable in the end.
-        target: (d) where the MLP's output (:data:`~editbench.locate_then_edit.shifted_forward.AT_MLP`) or what leaves
-            the edited layer (:data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`) should go: init + delta, or
-            what a norm behind the MLP makes of that.
+        target: (d) goal for the MLP's output (:data:`~editbench.locate_then_edit.shifted_forward.AT_MLP`) or the edited
+            layer's (:data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`): init + delta, or what a norm behind
+            the MLP makes of that.
         keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
         losses: For every forward pass (loss, nll, kl, weight decay).
     """
@@ -78,7 +82,7 @@ class Value:
     delta: Tensor
     target: Tensor
     keys: Tensor
-    losses: list[tuple[float, float, float, float]] = field(default_factory=list)
+    losses: Losses = field(default_factory=list)
 
 
 def optimise_values(
@@ -93,20 +97,14 @@ def optimise_values(
     """Find the value of every request, on the model's current weights.
 
     Args:
-        lm: The model.
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
-        layer: Edited layer.
-        at: :data:`~editbench.locate_then_edit.shifted_forward.AT_MLP` or
-            :data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`.
-        settings: Constants.
+        at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
         max_rows: Rows that are run at once; None chooses by free memory.
 
     Returns:
-        One value a request, float32 (float64 if the model is), on the edited layer's device.
-
-    Raises:
-        EditError: A loss became NaN or infinite; it names the request.
+        One value a request, float32 (float64 if the model is), on the edited layer's device. A loss that becomes NaN
+        or infinite raises an :class:`EditError` with the ids of its requests.
     """
     rows = [edit_rows(lm, r, templates, train_eos=settings.train_eos) for r in requests]
     per_edit = len(templates) + 1
@@ -120,7 +118,7 @@ def optimise_values(
 
 
 def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
-    """How many rows of ``length`` tokens can be optimised at once in the memory that is free now."""
+    """Number of rows of ``length`` tokens that can be optimised at once in the memory that is free now."""
     width = int(lm.config.hidden_size)
     numbers = length * (lm.n_layers - layer) * (16 * width + 4 * lm.d_ff(layer))
     weight = lm.weight(lm.mlp_out_name(layer))
@@ -128,66 +126,76 @@ def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
     return max(1, free // max(1, numbers * weight.element_size()))
 
 
-class _Group:
-    """Rows that are run together, whichever edits they belong to, and what is read off them."""
+@dataclass(frozen=True)
+class _Targets(ByRow):
+    """Target tokens of a group's rows: for each its row, the column that predicts it, its id and its NLL's weight."""
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
-        """Prepare rows, each given with its edit and its weight in that edit's NLL."""
-        self.lm = lm
-        # A row that predicts nothing is a KL row, which needs no column behind the subject's.
-        cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
-        self.suffixes = ShiftedForward(lm, cut, layer, at)
-        device = lm.device
-        self.owner = torch.tensor([edit for edit, _, _ in rows], device=device)  # (B,) the row's edit
+    row: Tensor  # (P,), as are all
+    column: Tensor
+    token: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, float, Row]], dtype: torch.dtype, device: torch.device) -> _Targets:
         entries = [
             (i, row.first + j - row.subject, token, weight / len(row.targets))
             for i, (_, weight, row) in enumerate(rows)
             for j, token in enumerate(row.targets)
         ]
-        at_row, column, token, weight = zip(*entries, strict=True) if entries else ((), (), (), ())
-        self.at_row, self.column, self.token = (
-            torch.tensor(x, dtype=torch.long, device=device) for x in (at_row, column, token)
-        )
-        wide = torch.float64 if lm.model.dtype == torch.float64 else torch.float32
-        self.weight = torch.tensor(weight, dtype=wide, device=device)
-        self.kl = torch.tensor([i for i, row in enumerate(cut) if not row.targets], dtype=torch.long, device=device)
-        self.kl_reference: Tensor | None = None  # (KL rows, V)
+        places, weights = [entry[:3] for entry in entries], [entry[3] for entry in entries]
+        row, column, token = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
+        return cls(row, column, token, torch.tensor(weights, dtype=dtype, device=device))
+
+
+@dataclass(frozen=True)
+class _KLRows(ByRow):
+    """Rows (K,) whose prediction at the subject should stay, and log p (K, V) without a shift once it is known."""
+
+    row: Tensor
+    reference: Tensor | None = None
+
+
+class _Group:
+    """Rows that are run together, whichever edits they belong to, and the places where they are read."""
+
+    def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
+        self.lm = lm
+        # A row that predicts nothing is a KL row, which needs no column behind the subject's.
+        cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
+        self.forward = ShiftedForward.of(lm, cut, layer, at)
+        self.owner = torch.tensor([edit for edit, _, _ in rows], device=lm.device)  # (B,) the row's edit
+        self.targets = _Targets.of(rows, torch.float64 if lm.model.dtype == torch.float64 else torch.float32, lm.device)
+        kl = [i for i, row in enumerate(cut) if not row.targets]
+        self.kl = _KLRows(torch.tensor(kl, dtype=torch.long, device=lm.device))
 
     def terms(self, delta: Tensor, kl_factor: float) -> Tensor:
         """(2, N) nll and kl that this group's rows give to each of N edits; ``delta`` is (N, d)."""
+        targets, kl_row = self.targets, self.kl.row
         shift = delta[self.owner.to(delta.device)]  # (B, d)
-        rows, columns = torch.cat([self.at_row, self.kl]), torch.cat([self.column, torch.zeros_like(self.kl)])
-        log_p = self.lm.logits(self.suffixes.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
-        n, there = len(self.token), log_p.device
-        nll = -log_p[:n].gather(1, self.token.to(there)[:, None])[:, 0] * self.weight.to(log_p)
+        rows, columns = torch.cat([targets.row, kl_row]), torch.cat([targets.column, torch.zeros_like(kl_row)])
+        log_p = self.lm.logits(self.forward.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
+        n, there = len(targets.token), log_p.device
+        nll = -log_p[:n].gather(1, targets.token.to(there)[:, None])[:, 0] * targets.weight.to(log_p)
         new = log_p[n:]  # (KL rows, V)
-        if self.kl_reference is None:
-            self.kl_reference = new.detach()  # the first step is made without a shift
-        kl = kl_factor * (new.exp() * (new - self.kl_reference)).sum(-1)
+        reference = new.detach() if self.kl.reference is None else self.kl.reference  # the first step has no shift
+        self.kl = replace(self.kl, reference=reference)
+        kl = kl_factor * (new.exp() * (new - reference)).sum(-1)
         zeros = torch.zeros(len(delta), dtype=log_p.dtype, device=there)
         owner = self.owner.to(there)
         return torch.stack(
-            [zeros.index_add(0, owner[self.at_row.to(there)], nll), zeros.index_add(0, owner[self.kl.to(there)], kl)]
+            [zeros.index_add(0, owner[targets.row.to(there)], nll), zeros.index_add(0, owner[kl_row.to(there)], kl)]
         )
 
     def keep(self, going: Tensor) -> bool:
         """Drop the rows of all edits but those marked in ``going`` (N,); whether any are left."""
         stay = going.to(self.owner.device)[self.owner]  # (B,)
-        if bool(stay.all()):
-            return True
-        rows = stay.nonzero()[:, 0]
-        if len(rows) == 0:
-            return False
-        new_place = stay.cumsum(0) - 1
-        entries = stay[self.at_row]
-        self.at_row, self.column = new_place[self.at_row[entries]], self.column[entries]
-        self.token, self.weight = self.token[entries], self.weight[entries]
-        kl = stay[self.kl]
-        self.kl = new_place[self.kl[kl]]
-        if self.kl_reference is not None:
-            self.kl_reference = self.kl_reference[kl.to(self.kl_reference.device)]
+        if bool(stay.all()) or not bool(stay.any()):
+            return bool(stay.any())
+        rows, place = stay.nonzero()[:, 0], stay.cumsum(0) - 1
+        targets, kl = self.targets.select(stay[self.targets.row]), self.kl.select(stay[self.kl.row])
+        self.targets, self.kl = replace(targets, row=place[targets.row]), replace(kl, row=place[kl.row])
         self.owner = self.owner[rows]
-        self.suffixes.narrow(rows, int(self.column.max()) + 1 if len(self.column) else 1)
+        self.forward = self.forward.select(rows).upto(int(targets.column.max()) + 1 if len(targets.column) else 1)
         return True
 
 
@@ -195,7 +203,7 @@ class _Problem:
     """A chunk of edits, and the loop."""
 
     def __init__(self, lm: LanguageModel, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
-        self.lm, self.ids, self.layer, self.at = lm, ids, layer, at
+        self.lm, self.ids, self.layer = lm, ids, layer
         flat = [(i, 1 / (len(group) - 1), row) for i, group in enumerate(rows) for row in group]
         reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
         parts = partition(reach, lm.device)
@@ -203,19 +211,19 @@ class _Problem:
         order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's place among the groups'
         rewriting = [i for i, (_, _, row) in enumerate(flat) if row.targets]
         self._places = order[torch.tensor(rewriting)].reshape(len(rows), -1)  # (N, templates)
-        self.init = self._bare([group.suffixes.init for group in self.groups])  # (N, d)
-        keys = torch.cat([group.suffixes.keys for group in self.groups])
-        self.keys = _wide(keys[self._places.to(keys.device)])  # (N, templates, d_ff)
-        norm = lm.post_norm(layer) if at == AT_LAYER else None
-        inputs = [g.suffixes.norm_input for g in self.groups if g.suffixes.norm_input is not None]
-        self._behind = (
-            (norm, self._bare(inputs), self._bare([g.suffixes.leaving for g in self.groups])) if norm else None
-        )
+        forwards = [group.forward for group in self.groups]
+        self.init = self._bare([forward.init for forward in forwards])  # (N, d)
+        keys = torch.cat([forward.keys for forward in forwards])
+        self.keys = at_least_float32(keys[self._places.to(keys.device)])  # (N, templates, d_ff)
+        self._behind: tuple[PostNorm, Tensor, Tensor] | None = None
+        if at == AT_LAYER and (norm := lm.post_norm(layer)) is not None:
+            inputs = self._bare([f.norm_input for f in forwards if f.norm_input is not None])
+            self._behind = norm, inputs, self._bare([forward.leaving for forward in forwards])
 
     def _bare(self, parts: list[Tensor]) -> Tensor:
         """Of all groups' rows, those of the bare prompts (N, d)."""
         whole = torch.cat(parts)
-        return _wide(whole[self._places[:, 0].to(whole.device)])
+        return at_least_float32(whole[self._places[:, 0].to(whole.device)])
 
     def _targets(self, delta: Tensor) -> Tensor:
         """(N, d)."""
@@ -225,10 +233,10 @@ class _Problem:
         return leaving - norm(entering) + norm(entering + delta)
 
     def solve(self, settings: ValueConfig) -> list[Value]:
-        """The loop: forward, stop or update, project; all edits together, each by itself."""
+        """Forward, stop or update, project; all edits together, each by itself."""
         n, init = len(self.ids), self.init
         delta = torch.zeros_like(init).requires_grad_()  # (N, d)
-        losses: list[list[tuple[float, float, float, float]]] = [[] for _ in range(n)]
+        losses: list[Losses] = [[] for _ in range(n)]
         optimiser = torch.optim.Adam([delta], lr=settings.learning_rate)
         going = torch.ones(n, dtype=torch.bool, device=init.device)
         for step in range(settings.steps):
@@ -267,20 +275,15 @@ class _Problem:
 
     @torch.no_grad()
     def _update(self, optimiser: torch.optim.Adam, delta: Tensor, going: Tensor, clamp: float) -> None:
-        """One step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
+        """A step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
         before = delta.clone()
         optimiser.step()
         bound, norm = clamp * self.init.norm(dim=-1, keepdim=True), delta.norm(dim=-1, keepdim=True)
         delta.mul_(torch.where(norm > bound, bound / norm, torch.ones_like(norm)))
         delta.copy_(torch.where(going[:, None], delta, before))
 
-    def _check_finite(self, losses: list[list[tuple[float, float, float, float]]]) -> None:
+    def _check_finite(self, losses: list[Losses]) -> None:
         bad = [i for i, mine in zip(self.ids, losses, strict=True) if not all(map(math.isfinite, mine[-1]))]
         if bad:
             reason = f"the value optimisation's loss became NaN or infinite at layer {self.layer}"
             raise EditError(bad, reason, NOT_FINITE)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """float32, or float64 if it is."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

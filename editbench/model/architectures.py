@@ -1,14 +1,17 @@
-"""Where an architecture keeps its layers, MLP projections, norms and head.
+"""Architectures: where a model keeps its layers, MLP projections and head, one row for each layout of modules.
 
-An :class:`Architecture` is a set of module paths. It is found from the model's class name, never guessed from shapes,
-and then checked against the model itself, so that a wrong entry fails at load time and not as a silent bad edit.
+A model belongs to the row whose modules it has, whatever its class is called. Rows for classes that are exceptions name
+them. Paths are checked against the model, and loading proves the rest with forward passes: that decoder and head give
+the model's logits (:mod:`editbench.model.output_head`), that attention obeys masks
+(:mod:`editbench.model.mask_probe`), and that an MLP's output reaches its layer's (:mod:`editbench.model.post_norms`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from editbench import plugins
 from editbench.checks import suggestion
 
 if TYPE_CHECKING:
@@ -18,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class ArchitectureError(ValueError):
-    """The model's class is not known, or a path does not lead to what it should."""
+    """A model that fits no known layout, or a path that does not lead to the module expected there."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module paths of a decoder-only language model.
+    """Module paths of a decoder-only language model, and the facts that its modules do not show.
 
     Attributes:
         decoder: The model without its language-model head ("model", "transformer"); maps tokens to final hidden states.
@@ -32,6 +35,10 @@ class Architecture:
         mlp_in: The MLP's first projections, inside a layer (one, or gate and up).
         mlp_out: The MLP's second projection W, inside a layer: the weight that locate-then-edit methods change.
         head: The projection onto the vocabulary, from the root.
+        packed_targets: Attention obeys a mask (B, 1, T, T) alone, so that several targets may follow one prompt in a
+            row (:mod:`editbench.model.packed_targets`).
+        models: Models of this layout that the tests run; the names of their classes begin so, without " " and "-".
+        classes: An exception: the row holds for these classes, and they fit no other row.
     """
 
     decoder: str
@@ -40,64 +47,102 @@ class Architecture:
     mlp_in: tuple[str, ...]
     mlp_out: str
     head: str = "lm_head"
+    packed_targets: bool = False
+    models: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
-_LLAMA = Architecture("model", "model.layers", "self_attn", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
+PATHS = ("decoder", "layers", "attention", "mlp_in", "mlp_out", "head")
 
+_LLAMA = Architecture(
+    "model",
+    "model.layers",
+    "self_attn",
+    ("mlp.gate_proj", "mlp.up_proj"),
+    "mlp.down_proj",
+    packed_targets=True,
+    models=("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma 2", "Gemma 3"),
+)
+_GPT2 = Architecture(
+    "transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj", packed_targets=True, models=("GPT-2",)
+)
 ARCHITECTURES: dict[str, Architecture] = {
-    "GPT2LMHeadModel": Architecture("transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj"),
-    "GPTJForCausalLM": Architecture("transformer", "transformer.h", "attn", ("mlp.fc_in",), "mlp.fc_out"),
-    "GPTNeoXForCausalLM": Architecture(
-        "gpt_neox", "gpt_neox.layers", "attention", ("mlp.dense_h_to_4h",), "mlp.dense_4h_to_h"
+    "llama": _LLAMA,
+    "phi3": replace(_LLAMA, mlp_in=("mlp.gate_up_proj",), models=("Phi-3",)),
+    "gpt2": _GPT2,
+    "gptj": replace(_GPT2, mlp_in=("mlp.fc_in",), mlp_out="mlp.fc_out", models=("GPT-J",)),
+    "gpt_neox": Architecture(
+        "gpt_neox",
+        "gpt_neox.layers",
+        "attention",
+        ("mlp.dense_h_to_4h",),
+        "mlp.dense_4h_to_h",
+        packed_targets=True,
+        models=("GPT-NeoX",),
     ),
-    "OPTForCausalLM": Architecture("model", "model.decoder.layers", "self_attn", ("fc1",), "fc2"),
-    "Phi3ForCausalLM": replace(_LLAMA, mlp_in=("mlp.gate_up_proj",)),
-    "LlamaForCausalLM": _LLAMA,
-    "MistralForCausalLM": _LLAMA,
-    "Qwen2ForCausalLM": _LLAMA,
-    "Qwen3ForCausalLM": _LLAMA,
-    "Gemma2ForCausalLM": _LLAMA,
-    "Gemma3ForCausalLM": _LLAMA,
+    "opt": Architecture(
+        "model", "model.decoder.layers", "self_attn", ("fc1",), "fc2", packed_targets=True, models=("OPT",)
+    ),
+    # Its local attention counts columns, not positions.
+    "gpt_neo": replace(_GPT2, packed_targets=False, models=("GPT-Neo",), classes=("GPTNeoForCausalLM",)),
 }
-"""Known architectures by the class name of the transformers model."""
 
 
-def find_architecture(model: nn.Module, overrides: Mapping[str, Any] | None = None) -> Architecture:
-    """The architecture of ``model``, from its class name and the user's ``overrides``, checked against the model.
+def known_architectures() -> dict[str, Architecture]:
+    """Rows by name: editbench's own, and those of other packages (entry points ``editbench.architectures``)."""
+    rows = dict(ARCHITECTURES)
+    for name in plugins.entry_points(plugins.ARCHITECTURES):
+        row = plugins.load(plugins.ARCHITECTURES, name, "architecture")
+        if not isinstance(row, Architecture) or name in ARCHITECTURES:
+            raise ArchitectureError(
+                f"the entry point {name!r} of {plugins.ARCHITECTURES} must be an Architecture under a name of its own"
+            )
+        rows[name] = row
+    return rows
+
+
+def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
+    """The row that ``model`` fits, with the user's ``overrides``, checked against the model.
 
     Args:
-        model: A transformers causal language model.
-        overrides: Paths that replace or supply the table's, by field name (config ``model.architecture``); None is no
-            path.
-
-    Raises:
-        ArchitectureError: Unknown class without a full set of overrides, unknown field, or a path that leads nowhere.
+        overrides: Paths by field name (config ``model.architecture``), as a mapping or an object with these
+            attributes; None or an empty one leaves the row's.
     """
-    given: dict[str, Any] = {k: (tuple(v) if k == "mlp_in" else v) for k, v in dict(overrides or {}).items() if v}
-    names = [f.name for f in fields(Architecture)]
-    for key in given:
-        if key not in names:
-            raise ArchitectureError(
-                f"model.architecture.{key} is not a path of an architecture; {suggestion(key, names)}"
-            )
-    known = ARCHITECTURES.get(type(model).__name__)
-    if known is not None:
-        architecture = replace(known, **given)
+    given = _given_paths(overrides)
+    rows, name = known_architectures(), type(model).__name__
+    named = {key: row for key, row in rows.items() if name in row.classes}
+    misfits: dict[str, str] = {}
+    for key, row in (named or {key: row for key, row in rows.items() if not row.classes}).items():
+        try:
+            check_architecture(model, row)
+            _check_dense(model, row)
+        except ArchitectureError as error:
+            misfits[key] = str(error)
+        else:
+            architecture = replace(row, **given)
+            break
     else:
-        missing = [n for n in names if n not in given and n != "head"]
+        missing = [path for path in PATHS if path not in given and path != "head"]
         if missing:
-            raise ArchitectureError(_unknown_class(model, missing))
+            raise ArchitectureError(_unknown_architecture(model, missing, misfits, rows))
         architecture = Architecture(**given)
     check_architecture(model, architecture)
     return architecture
 
 
-def check_architecture(model: nn.Module, architecture: Architecture) -> None:
-    """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes.
+def _given_paths(overrides: Any) -> dict[str, Any]:
+    mapping: Mapping[str, Any] = overrides if hasattr(overrides, "items") else vars(overrides) if overrides else {}
+    given = {key: (tuple(value) if key == "mlp_in" else value) for key, value in mapping.items() if value}
+    for key in given:
+        if key not in PATHS:
+            raise ArchitectureError(
+                f"model.architecture.{key} is not a path of an architecture; {suggestion(key, PATHS)}"
+            )
+    return given
 
-    Raises:
-        ArchitectureError: Naming the path, what was expected there and what was found.
-    """
+
+def check_architecture(model: nn.Module, architecture: Architecture) -> None:
+    """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes."""
     layers = module_at(model, architecture.layers)
     expected = int(config_of(model, "num_hidden_layers"))
     if len(list(layers.children())) != expected:
@@ -121,12 +166,14 @@ def check_architecture(model: nn.Module, architecture: Architecture) -> None:
     projection_sizes(module_at(model, architecture.head), architecture.head)
 
 
-def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
-    """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``.
+def _check_dense(model: nn.Module, architecture: Architecture) -> None:
+    for name, _ in module_at(model, architecture.layers).named_modules():
+        if name.rpartition(".")[2] == "experts":
+            raise ArchitectureError(f"{architecture.layers}.{name} holds a mixture of experts")
 
-    Raises:
-        ArchitectureError: The module is neither.
-    """
+
+def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
+    """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``."""
     if is_transposed(module):
         return int(module.weight.shape[0]), int(module.weight.shape[1])  # type: ignore[union-attr, index]
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
@@ -140,11 +187,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def module_at(root: nn.Module, path: str, where: str = "") -> nn.Module:
-    """The submodule at a dotted path.
-
-    Raises:
-        ArchitectureError: Nothing is there; the message lists what is.
-    """
+    """The submodule at a dotted path."""
     module = root
     for part in path.split("."):
         children = dict(module.named_children())
@@ -164,21 +207,18 @@ def config_of(model: nn.Module, name: str) -> Any:
     return getattr(config.get_text_config() if hasattr(config, "get_text_config") else config, name)
 
 
-def _unknown_class(model: nn.Module, missing: list[str]) -> str:
-    lists = [n for n, m in model.named_modules() if type(m).__name__ == "ModuleList"]
+def _unknown_architecture(
+    model: nn.Module, missing: list[str], misfits: Mapping[str, str], rows: Mapping[str, Architecture]
+) -> str:
+    modules = dict(model.named_modules())
+    lists = [name for name, module in modules.items() if type(module).__name__ == "ModuleList"]
     example = lists[0] if lists else "(no module list found)"
-    layer = next((m[0] for n, m in model.named_modules() if n == example), None) if lists else None  # type: ignore[index]
+    layer = next(iter(modules[example].children()), None) if lists else None
     inside = [n for n, m in layer.named_modules() if n and not list(m.children())] if layer is not None else []
+    near = [f" It has the layers of {key}, but: {why}." for key, why in misfits.items() if rows[key].layers in modules]
     return (
-        f"the architecture {type(model).__name__} is not known. Set these paths under model.architecture: "
-        f"{', '.join(missing)}. Lists of modules in this model: {lists}; inside {example}.0: {inside}. "
-        "Example (Llama): decoder=model layers=model.layers attention=self_attn mlp_in=[mlp.gate_proj,mlp.up_proj] "
-        "mlp_out=mlp.down_proj head=lm_head"
+        f"the architecture {type(model).__name__} is not known.{''.join(near)} Set these paths under "
+        f"model.architecture: {', '.join(missing)}. Lists of modules in this model: {lists}; inside {example}.0: "
+        f"{inside}. Example (Llama): decoder=model layers=model.layers attention=self_attn "
+        "mlp_in=[mlp.gate_proj,mlp.up_proj] mlp_out=mlp.down_proj head=lm_head"
     )
-
-
-PACKS = frozenset(
-    f"{name}ForCausalLM"
-    for name in ("GPTJ", "GPTNeoX", "Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Phi3", "OPT")
-) | {"GPT2LMHeadModel"}
-"""Classes of models that take packed rows."""

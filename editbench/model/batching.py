@@ -1,22 +1,51 @@
-"""Which rows to run together: padding costs time, and so does running one more group."""
+"""Batches of token rows: padding, keeping some of the rows, and grouping rows so that padding costs least."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
-    from editbench.model.packed_targets import Row
+T = TypeVar("T")
+R = TypeVar("R", bound="ByRow")
+
+
+def select(value: Any, rows: Tensor) -> Any:
+    """The entries of some rows: (n,) indices, or (B,) bool for tensors alone, in the order of ``rows``.
+
+    A value is a tensor or list with one entry a row, a dictionary of such values, None, or an object with ``select``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, torch.Tensor):
+        return value[rows.to(value.device)]
+    if isinstance(value, dict):
+        return {key: select(part, rows) for key, part in value.items()}
+    if isinstance(value, list):
+        return [value[i] for i in rows.tolist()]
+    return value.select(rows)
+
+
+class ByRow:
+    """Base of dataclasses whose fields hold one entry a row, but for those named in ``shared``."""
+
+    shared: ClassVar[frozenset[str]] = frozenset()
+
+    def select(self: R, rows: Tensor) -> R:
+        """The same for some of the rows (:func:`select`)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.shared}  # type: ignore[arg-type]
+        return replace(self, **select(values, rows))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class PaddedBatch:
+class PaddedBatch(ByRow):
     """A padded batch of token rows.
 
     Attributes:
@@ -42,10 +71,6 @@ class PaddedBatch:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         return cls(ids.to(device), mask.to(device), positions.to(device))
 
-    def rows(self, index: Tensor) -> PaddedBatch:
-        """The rows in ``index``, in its order."""
-        return PaddedBatch(self.ids[index], self.mask[index], self.positions[index])
-
     def upto(self, width: int) -> PaddedBatch:
         """The first ``width`` columns."""
         return PaddedBatch(self.ids[:, :width], self.mask[:, :width], self.positions[:, :width])
@@ -56,11 +81,11 @@ GROUP_TOKENS = {"cpu": 24, "cuda": 1024}
 
 
 def partition(lengths: Sequence[int], device: torch.device, most: int | None = None) -> list[list[int]]:
-    """Split rows into groups of similar length, so that Σ (rows · longest) + what the groups cost is least.
+    """Split rows into groups of similar length, so that Σ (rows · longest) + the cost of the groups is least.
 
     Args:
         lengths: Columns that each row needs.
-        device: Where they are run; it decides what a group costs.
+        device: Device that runs them; it decides the cost of a group.
         most: Groups of more than this many tokens are cut; None leaves them whole.
 
     Returns:
@@ -82,14 +107,23 @@ def partition(lengths: Sequence[int], device: torch.device, most: int | None = N
     return groups[::-1]
 
 
-def batches(rows: Iterable[Row], tokens_per_batch: int) -> Iterator[list[Row]]:
-    """Rows of similar width, longest first (too large a batch fails at once), padded size within the budget.
+def batches(
+    rows: Iterable[T],
+    tokens_per_batch: int,
+    *,
+    width: Callable[[T], int] = attrgetter("width"),
+    longest_first: bool = True,
+) -> Iterator[list[T]]:
+    """Batches of rows of similar width, padded size within the budget; a row beyond it is a batch of its own.
 
-    A row that exceeds the budget on its own is a batch of its own.
+    Args:
+        tokens_per_batch: The budget, in tokens with padding.
+        width: Number of tokens of a row.
+        longest_first: Too large a batch then fails at once.
     """
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda r: -r.width):
-        if batch and (len(batch) + 1) * batch[0].width > tokens_per_batch:
+    batch: list[T] = []
+    for row in sorted(rows, key=width, reverse=longest_first):
+        if batch and (len(batch) + 1) * max(width(batch[0]), width(row)) > tokens_per_batch:
             yield batch
             batch = []
         batch.append(row)

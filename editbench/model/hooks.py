@@ -1,9 +1,4 @@
-"""Running a part of the model: some of its layers, or only the columns from one on.
-
-The model's own forward does the work, with its masks, rotary tables, norms and scalings, so that every architecture is
-handled the same way. Layers that are not wanted are replaced for the duration by one that passes its input on; hidden
-states can be put in place of what reaches the first wanted layer; keys and values left of a column can be given.
-"""
+"""Hooks: seeing or replacing a module's tensors, and running an MLP only where its output is read."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from editbench.model.architectures import module_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
     from torch import Tensor, nn
@@ -22,18 +17,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def hooked(module: nn.Module, see: Any, *, inputs: bool = False) -> Iterator[None]:
+def hooked(module: nn.Module, see: Callable[[Tensor], Any], *, inputs: bool = False) -> Iterator[None]:
     """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
 
     If ``see`` returns a tensor, it takes the place of the one seen.
     """
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        tensor = output[0] if isinstance(output, tuple) else output
-        new = see(tensor)
-        if new is None:
-            return None
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+        new = see(output[0] if isinstance(output, tuple) else output)
+        return (new, *output[1:]) if new is not None and isinstance(output, tuple) else new
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> Any:
         new = see(args[0])
@@ -51,7 +43,6 @@ def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
     Args:
-        lm: The model.
         layer: A layer whose output is read at some places only: the last.
         batch: Number of rows that are run.
         rows: (P,) rows of these places.

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from editbench.model.architectures import PACKS
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -236,7 +234,7 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 def takes_packed_rows(lm: LanguageModel) -> bool:
     """Whether the model takes a mask made here, and so rows that hold several targets."""
     return (
-        type(lm.model).__name__ in PACKS
+        lm.architecture.packed_targets
         and lm.config._attn_implementation in ("sdpa", "eager")
         and set(getattr(lm.config, "layer_types", None) or ()) <= {_FULL, _SLIDING}
     )

@@ -1,8 +1,8 @@
-"""Running a part of the model: some of its layers, or only the columns from one on.
+"""Partial forward passes: some of the layers, or only the columns from one on.
 
 The model's own forward does the work, with its masks, rotary tables, norms and scalings, so that every architecture is
-handled the same way. Layers that are not wanted are replaced for the duration by one that passes its input on; hidden
-states can be put in place of what reaches the first wanted layer; keys and values left of a column can be given.
+handled the same way. Layers outside the range are replaced for the duration by one that passes its input on; hidden
+states can be put in place of the input of the first layer; keys and values left of a column can be given.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from editbench.model.hooks import hooked
-from editbench.model.prefix_cache import _FixedLayer
+from editbench.model.prefix_cache import FixedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 
-def run(
+def run_layers(
     lm: LanguageModel,
-    columns: PaddedBatch,
+    batch: PaddedBatch,
     *,
     first: int = 0,
     last: int | None = None,
@@ -39,12 +39,11 @@ def run(
     """Run decoder layers ``first`` to ``last`` (inclusive) on the columns from ``start`` on.
 
     Args:
-        lm: The model.
-        columns: (B, T) rows.
         first: First layer to run; ``n_layers`` runs none, only the final norm.
         last: Last layer to run; the model's last by default.
-        hidden: (B, T - start, d), what enters layer ``first``; needed when ``first`` > 0.
-        cache: Keys and values of the columns before ``start`` (see :class:`Prefix`), or an empty recording cache.
+        hidden: (B, T - start, d), the input of layer ``first``; needed when ``first`` > 0.
+        cache: Keys and values of the columns before ``start`` (:class:`~editbench.model.prefix_cache.PrefixCache`),
+            or an empty recording cache.
         start: First column to compute.
 
     Returns:
@@ -53,9 +52,9 @@ def run(
     """
     assert hidden is not None or first == 0
     last = lm.n_layers - 1 if last is None else last
-    visible = columns.mask.cummax(1).values  # padding behind a row does not matter to it, and looks at its tokens
+    visible = batch.mask.cummax(1).values  # padding behind a row attends to its tokens, and no token to padding
     with _only_layers(lm, first, last, hidden), _blank_padding(lm, visible[:, start:], first, last):
-        out = lm.hidden(columns.ids[:, start:], visible, columns.positions[:, start:], cache)
+        out = lm.hidden(batch.ids[:, start:], visible, batch.positions[:, start:], cache)
     if cache is not None:
         _check_used(cache, first, last, visible.shape[1])
     return out
@@ -64,16 +63,16 @@ def run(
 def _check_used(cache: Cache, first: int, last: int, columns: int) -> None:
     """Every layer that ran read its prefix, or has recorded all columns.
 
-    Otherwise the model takes its cache in some way that is not known here, and has run without.
+    Otherwise the model takes its cache in a way that is not known here, and has run without.
     """
     for i in range(first, last + 1):
         layer = cache.layers[i]
-        used = layer.read if isinstance(layer, _FixedLayer) else layer.get_seq_length() == columns
+        used = layer.read if isinstance(layer, FixedLayer) else layer.get_seq_length() == columns
         assert used, f"layer {i} did not use the cache that it was given"
 
 
-class _Pass(nn.Module):
-    """Stands in for a layer that is not run: hands its input on. Other attributes are the layer's own."""
+class _Skip(nn.Module):
+    """In the place of a layer that is not run: passes its input on. Other attributes are the layer's own."""
 
     def __init__(self, layer: nn.Module, in_tuple: bool) -> None:
         super().__init__()
@@ -90,8 +89,8 @@ class _Pass(nn.Module):
         return (hidden_states,) if self.__dict__["_in_tuple"] else hidden_states
 
 
-class _Tell(_Pass):
-    """Hands its input on with one dimension more, and notes how many its input had."""
+class _CountDimensions(_Skip):
+    """Passes its input on with one dimension more, and notes how many its input had."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.__dict__["dimensions"] = hidden_states.dim()
@@ -105,21 +104,21 @@ _IN_TUPLE: dict[type, bool] = {}
 def _in_tuple(lm: LanguageModel) -> bool:
     """Whether the model takes its layers' output out of a tuple (GPT-J does), tried once on one token, without layers.
 
-    If it does, the second stand-in sees the dimension gone that the first one added.
+    If it does, the dimension that the first stand-in added is gone at the second.
     """
     layers, original = lm.layers, list(lm.layers)
     kind = type(original[0])
     if kind not in _IN_TUPLE and len(original) > 1:
-        tell = [_Tell(layer, False) for layer in original]
+        stand_ins = [_CountDimensions(layer, False) for layer in original]
         try:
-            for i, stand_in in enumerate(tell):
+            for i, stand_in in enumerate(stand_ins):
                 layers[i] = stand_in
             token = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
             lm.hidden(token, torch.ones_like(token), token)
         finally:
             for i, layer in enumerate(original):
                 layers[i] = layer
-        _IN_TUPLE[kind] = tell[1].__dict__["dimensions"] == 3
+        _IN_TUPLE[kind] = stand_ins[1].__dict__["dimensions"] == 3
     return _IN_TUPLE.get(kind, False)
 
 
@@ -132,7 +131,7 @@ def _only_layers(lm: LanguageModel, first: int, last: int, hidden: Tensor | None
     try:
         for i, layer in enumerate(original):
             if not first <= i <= last:
-                layers[i] = _Pass(layer, in_tuple)
+                layers[i] = _Skip(layer, in_tuple)
         if hidden is not None:
             handle = layers[min(first, len(original) - 1)].register_forward_pre_hook(
                 lambda module, args, kwargs: ((hidden, *args[1:]), kwargs), with_kwargs=True
@@ -149,8 +148,8 @@ def _only_layers(lm: LanguageModel, first: int, last: int, hidden: Tensor | None
 def _blank_padding(lm: LanguageModel, visible: Tensor, first: int, last: int) -> Iterator[None]:
     """In float64, keep padding in front of rows at zero from layer to layer.
 
-    A padding token that may look at nothing gets the softmax of numbers that are all -1.8e308; attention that takes
-    it in float32 makes NaN of that, which the next layer spreads to all tokens.
+    A padding token that attends to nothing gets the softmax of numbers that are all -1.8e308; attention in float32
+    makes NaN of it, which the next layer spreads to all tokens.
     """
     if lm.model.dtype != torch.float64 or bool(visible.all()):
         yield

@@ -1,8 +1,8 @@
-"""Does a layer add its MLP's output as it is? Proved when a model is loaded, and what to do where a norm is in between.
+"""Post norms: norms between an MLP's output and its layer's, found by a probe at load, and the way back through them.
 
-Most architectures do: a change of the second projection's output o is the same change of the layer's output h. Gemma
-2 and 3 normalise o first, h = r + N(o), and OPT with ``do_layer_norm_before=false`` normalises the sum, h = N(r + o).
-Both are h = base + N(x), where x moves with o, and h can only be moved to where N leads: :meth:`PostNorm.towards`.
+In most architectures a change of the second projection's output o is the same change of the layer's output h. Gemma 2
+and 3 normalise o first, h = r + N(o), and OPT with ``do_layer_norm_before=false`` normalises the sum, h = N(r + o).
+Both are h = base + N(x), where x moves with o, and h can only be moved into N's image: :meth:`PostNorm.towards`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 0.05
-"""Share of its length by which what should be the probe's vector may be off, beside rounding."""
+"""Share of its length by which a move may differ from the probe's vector, beside rounding."""
 
 HALVINGS = 100
 
@@ -32,9 +32,9 @@ class PostNorm:
     """A LayerNorm or RMSNorm behind an MLP: N(x) = scale · (x - mean) / deviation + shift, without mean in RMSNorm.
 
     Attributes:
-        path: Where it is, inside its layer.
+        path: Path inside its layer.
         module: The norm.
-        dtype: What it computes in.
+        dtype: Dtype of its computation.
     """
 
     path: str
@@ -48,18 +48,15 @@ class PostNorm:
         return out.to(x)
 
     def towards(self, x: Tensor, y: Tensor) -> Tensor:
-        """The input for which the norm gives what it can give that is nearest to ``y``.
+        """The input (n, d) whose output is the nearest to ``y`` that the norm can give; in the dtype of ``x``.
 
-        N leads to an ellipsoid, whatever its input. With u = (x - mean) / ‖x - mean‖ and a = scale · ‖N's output
+        N maps onto an ellipsoid, whatever its input. With u = (x - mean) / ‖x - mean‖ and a = scale · ‖N's output
         without scale and shift‖, N(x) = a·u + shift, and the nearest point is u_i = (a_i t_i - κ) / (a_i² + ν), where
         t = y - shift, ν makes u of length one and κ of mean zero (LayerNorm). ν is found by halving.
 
         Args:
             x: (n, d) inputs now; mean and deviation stay theirs.
             y: (n, d) outputs that are wanted.
-
-        Returns:
-            (n, d), in the dtype of ``x``.
         """
         scale, shift, centred = self._affine(x)
         t, now = y.to(scale) - shift, self(x).to(scale) - shift
@@ -85,7 +82,7 @@ class PostNorm:
         return nearby.to(x)
 
     def is_norm(self, x: Tensor) -> bool:
-        """Whether the module does to ``x`` (n, d) what this class says."""
+        """Whether the module maps ``x`` (n, d) as this class says."""
         scale, shift, centred = self._affine(x)
         wide = x.to(scale)
         wide = wide - wide.mean(-1, keepdim=True) * centred
@@ -93,7 +90,7 @@ class PostNorm:
         return bool((self(x).to(scale) - wanted).norm() < TOLERANCE * wanted.norm())
 
     def _affine(self, like: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Scale (d), shift (d), float64, and 1 if the mean is subtracted: read off what it makes of ±1, 0 and 1."""
+        """Scale (d), shift (d), float64, and 1 if the mean is subtracted: read off its outputs for ±1, 0 and 1."""
         signs = torch.ones(like.shape[-1], dtype=torch.float64, device=like.device)
         signs[1::2] = -1
         given = torch.stack([signs, torch.zeros_like(signs), torch.ones_like(signs)])
@@ -105,13 +102,10 @@ class PostNorm:
 
 @torch.no_grad()
 def find_post_norms(model: nn.Module, architecture: Architecture, device: torch.device) -> list[PostNorm | None]:
-    """For every layer the norm behind its MLP, or None where the layer adds the MLP's output as it is.
+    """For every layer the norm behind its MLP, or None where the layer adds the MLP's output unchanged.
 
-    One forward pass of two tokens. In a row for each layer, a vector is added at the layer's second projection, and
-    what leaves the layer is compared with the row where nothing is added.
-
-    Raises:
-        ArchitectureError: A layer does neither; it names the architecture, the layer, and what to do.
+    One forward pass of two tokens. In a row for each layer, a vector is added at the layer's second projection, and the
+    layer's output is compared with the row where nothing is added. A layer that fits neither is refused by name.
     """
     layers = list(module_at(model, architecture.layers).children())
     vocabulary = int(config_of(model, "vocab_size"))
@@ -144,18 +138,16 @@ class _Pair:
     moved: Tensor
 
     def follows(self, other: _Pair, eps: float) -> bool:
-        """Whether this moved by what ``other`` moved by."""
         rounding = 2 * eps * float(self.base.norm())
         return self.off(other) * float(other.moved.norm()) <= TOLERANCE * float(other.moved.norm()) + rounding
 
     def off(self, other: _Pair) -> float:
-        """‖difference‖ of the moves, as a share of the other's."""
         return float((self.moved - other.moved.to(self.moved)).norm() / other.moved.norm())
 
 
 @dataclass
 class _Probe:
-    """One layer: adds a vector behind its second projection in one row, and sees what comes of it."""
+    """Adds a vector behind one layer's second projection in one row, and follows it through the layer."""
 
     layer: nn.Module
     mlp_out: str
@@ -168,7 +160,6 @@ class _Probe:
     behind: list[tuple[str, nn.Module, _Pair, _Pair]] = field(default_factory=list)
 
     def attach(self, stack: ExitStack, rows: int) -> None:
-        """Hook into the layer until ``stack`` is left."""
         self.rows = rows
         projection = module_at(self.layer, self.mlp_out)
         hooks = [
@@ -183,7 +174,7 @@ class _Probe:
             stack.callback(hook.remove)
 
     def outcome(self) -> tuple[PostNorm | None, float | None]:
-        """(the norm in between, by which share the output is off if there is neither a norm nor a plain sum)."""
+        """(the norm in between, the share by which the output is off if there is neither a norm nor a plain sum)."""
         assert self.added is not None and self.leaving is not None
         eps = torch.finfo(self.dtype).eps
         if self.leaving.follows(self.added, eps):

@@ -1,7 +1,7 @@
-"""Beginnings that rows share (a context template, a common phrase): their keys and values are computed once for all.
+"""Prefixes that rows share (a context template, a common phrase): keys and values are computed once for all.
 
-Only tokens decide: rows are sorted, neighbours with enough common tokens are one cluster, and what all rows of a
-cluster begin with is its head.
+Only tokens decide: rows are sorted, neighbours with enough common tokens are one cluster, and the common beginning of
+all rows of a cluster is its prefix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from editbench.model.batching import PaddedBatch
+from editbench.model.batching import PaddedBatch, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 
-class _FixedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of a prefix that are read and never grow; ``read`` tells whether they ever were."""
+class FixedLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of a prefix that never grow; ``read`` says whether the model has used them."""
 
     def __init__(self, length: int, keys: Tensor | None = None, values: Tensor | None = None) -> None:
         super().__init__()
@@ -34,25 +34,27 @@ class _FixedLayer(DynamicLayer):  # type: ignore[misc]
         self.is_initialized = keys is not None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The prefix's keys and values with those of the columns behind it."""
         assert self.keys is not None and self.values is not None
         self.read = True
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
     def get_seq_length(self) -> int:
+        """Columns of the prefix."""
         return self.length
 
 
 class PrefixCache(Cache):  # type: ignore[misc]
     """Keys and values of the columns left of ``length``, for some of the layers. Never written to."""
 
-    def __init__(self, layers: list[_FixedLayer]) -> None:
+    def __init__(self, layers: list[FixedLayer]) -> None:
         super().__init__(layers=layers)
 
     @classmethod
     def of(cls, cache: Cache) -> PrefixCache:
         """All columns of a recorded ``cache``."""
         length = max(layer.get_seq_length() for layer in cache.layers)
-        return cls([_FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
+        return cls([FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
 
     @classmethod
     def join(cls, parts: Sequence[PrefixCache], rows: Sequence[Sequence[int]], length: int) -> PrefixCache:
@@ -66,7 +68,7 @@ class PrefixCache(Cache):  # type: ignore[misc]
             return torch.cat(padded)[order.to(padded[0].device)]
 
         layers = [[part.layers[i] for part in parts] for i in range(len(parts[0].layers))]
-        return cls([_FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
+        return cls([FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
 
     @classmethod
     def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> PrefixCache:
@@ -82,25 +84,18 @@ class PrefixCache(Cache):  # type: ignore[misc]
         for x in cache.layers:
             if x.get_seq_length():
                 at = (rows[:, None].to(x.keys.device), columns.to(x.keys.device))
-                layers.append(_FixedLayer(length, *(t.transpose(1, 2)[at].transpose(1, 2) for t in (x.keys, x.values))))
+                layers.append(FixedLayer(length, *(t.transpose(1, 2)[at].transpose(1, 2) for t in (x.keys, x.values))))
             else:
-                layers.append(_FixedLayer(length))
+                layers.append(FixedLayer(length))
         return cls(layers)
 
     def above(self, first: int) -> PrefixCache:
         """The same without the layers below ``first``."""
-        return PrefixCache([x if i >= first else _FixedLayer(x.length) for i, x in enumerate(self.layers)])
+        return PrefixCache([x if i >= first else FixedLayer(x.length) for i, x in enumerate(self.layers)])
 
-    def rows(self, index: Tensor) -> PrefixCache:
-        """The prefixes of some rows, in the order of ``index``."""
-        return PrefixCache(
-            [
-                _FixedLayer(x.length)
-                if x.keys is None or x.values is None
-                else _FixedLayer(x.length, x.keys[index.to(x.keys.device)], x.values[index.to(x.values.device)])
-                for x in self.layers
-            ]
-        )
+    def select(self, rows: Tensor) -> PrefixCache:
+        """The prefixes of some rows (:func:`editbench.model.batching.select`)."""
+        return PrefixCache([FixedLayer(x.length, select(x.keys, rows), select(x.values, rows)) for x in self.layers])
 
 
 def recording_cache(lm: LanguageModel, start: PrefixCache | None = None) -> Cache:
@@ -118,49 +113,49 @@ LEAST_SHARED = 4
 
 @dataclass(frozen=True)
 class SharedPrefixes:
-    """Clusters of rows.
+    """Clusters of rows by their common beginning.
 
     Attributes:
-        tokens: The head of each cluster that has one.
-        head: For each row, the index of its head (0 if it has none).
-        shared: For each row, the length of its head (0 if it has none).
+        tokens: The prefixes, one for each cluster of several rows.
+        index: For each row, which of them it begins with (0 if with none).
+        lengths: For each row, the length of its prefix (0 if it has none).
     """
 
     tokens: list[tuple[int, ...]]
-    head: list[int]
-    shared: list[int]
+    index: list[int]
+    lengths: list[int]
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> SharedPrefixes:
-        """The heads of ``rows``; give rows without the tokens that must not be part of one."""
+        """The prefixes of ``rows``; give rows without the tokens that must not be part of one."""
         members: list[list[int]] = []
-        lengths: list[int] = []
+        common: list[int] = []
         previous: Sequence[int] = ()
         for i in sorted(range(len(rows)), key=lambda i: tuple(rows[i])):
-            common = _common(previous, rows[i])
-            if members and common >= LEAST_SHARED:
+            count = _count_common(previous, rows[i])
+            if members and count >= LEAST_SHARED:
                 members[-1].append(i)
-                lengths[-1] = min(lengths[-1], common)
+                common[-1] = min(common[-1], count)
             else:
                 members.append([i])
-                lengths.append(len(rows[i]))
+                common.append(len(rows[i]))
             previous = rows[i]
         tokens: list[tuple[int, ...]] = []
-        head, shared = [0] * len(rows), [0] * len(rows)
-        for cluster, length in zip(members, lengths, strict=True):
+        index, lengths = [0] * len(rows), [0] * len(rows)
+        for cluster, length in zip(members, common, strict=True):
             if len(cluster) > 1:
                 for i in cluster:
-                    head[i], shared[i] = len(tokens), length
+                    index[i], lengths[i] = len(tokens), length
                 tokens.append(tuple(rows[cluster[0]][:length]))
-        return cls(tokens, head, shared)
+        return cls(tokens, index, lengths)
 
-    def columns(self, pad_id: int, device: torch.device) -> PaddedBatch:
-        """The heads as rows, padded on the right."""
+    def batch(self, pad_id: int, device: torch.device) -> PaddedBatch:
+        """The prefixes as rows, padded on the right."""
         return PaddedBatch.pad(self.tokens, [0] * len(self.tokens), pad_id, device)
 
 
-def place(taken: Sequence[int], width: int, device: torch.device) -> torch.Tensor:
-    """Which token of its head stands in each of ``width`` columns, (B, width), if row i takes its first ``taken[i]``.
+def prefix_columns(taken: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """The token of its prefix in each of ``width`` columns, (B, width), if row i takes its first ``taken[i]``.
 
     They stand as far right as they can; columns left of them are padding and get token 0.
     """
@@ -168,11 +163,6 @@ def place(taken: Sequence[int], width: int, device: torch.device) -> torch.Tenso
     return (columns - (width - torch.tensor(taken, device=device)[:, None])).clamp(min=0)
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def _count_common(a: Sequence[int], b: Sequence[int]) -> int:
     """Number of leading tokens that two rows have in common."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

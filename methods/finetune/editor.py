@@ -16,7 +16,7 @@ from editbench.locate_then_edit.prompts import target_ids
 from editbench.model.architectures import is_transposed
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run
+from editbench.model.partial_forward import run_layers
 from editbench.records import NOT_FINITE, EditError
 
 from .config import FineTuneConfig
@@ -93,12 +93,12 @@ class _Batch:
         self.weights = torch.tensor(weights, device=device)
         entering: list[Tensor] = []
         with torch.no_grad(), hooked(self.lm.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
-            run(self.lm, self.columns, last=self.layer)
-        self.entering = entering[0]  # (B, T, d), independent of the trained weight
+            run_layers(self.lm, self.columns, last=self.layer)
+        self.entering = entering[0]  # (B, T, d): does not depend on the trained weight
 
     def loss(self) -> Tensor:
         """Mean over edits of the mean NLL per target token."""
-        final = run(self.lm, self.columns, first=self.layer, hidden=self.entering)
+        final = run_layers(self.lm, self.columns, first=self.layer, hidden=self.entering)
         at, tokens = self.where.to(final.device), self.tokens.to(final.device)
         log_p = self.lm.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
         nll = -log_p.gather(1, tokens.to(log_p.device)[:, None])[:, 0]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, Footprint
+from editbench.editor import Capabilities, EditResult, Footprint
+from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
-from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver
 from editbench.locate_then_edit.values import optimise_values
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
 
 
-class MEMIT(Editor[MEMITConfig]):
+class MEMIT(SubjectEditor[MEMITConfig]):
     """Edits a batch at once; C and the context templates are those of the unedited model."""
 
     title = "MEMIT"
@@ -35,7 +35,6 @@ class MEMIT(Editor[MEMITConfig]):
     config_class = MEMITConfig
     capabilities = Capabilities(needs_subject=True)
 
-    templates: list[str] | None = None
     _solvers: dict[int, KeySolver] | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
@@ -45,12 +44,6 @@ class MEMIT(Editor[MEMITConfig]):
                 self.templates = multi_layer_templates(self.lm, self.config, self.resources)
                 self._solvers = key_solvers(self.lm, self.config, self.resources, FullSolver)
 
-    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt within each context template, and the row of the KL term."""
-        self.prepare([])
-        assert self.templates is not None
-        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
-
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Optimise the values on the current weights, then write them over the layers."""
         self.prepare(batch)
@@ -58,7 +51,7 @@ class MEMIT(Editor[MEMITConfig]):
         lm, layers, solvers = self.lm, self.config.layers, self._solvers
         values = optimise_values(lm, batch, self.templates, layers[-1], AT_LAYER, self.config)
         targets = torch.stack([value.target for value in values], dim=1)  # (d, n)
-        subjects = EditKeys(lm, batch, self.templates, layers)
+        subjects = EditKeys.of(lm, batch, self.templates, layers)
         write_layers(subjects, targets, lambda layer, keys: solvers[layer].solve(keys), lm, transaction)
         result.losses.update({r.id: [terms[0] for terms in v.losses] for r, v in zip(batch, values, strict=True)})
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, Footprint
-from editbench.locate_then_edit.key_memory import Memory
+from editbench.editor import Capabilities, EditResult, Footprint
+from editbench.locate_then_edit.editor import SubjectEditor
+from editbench.locate_then_edit.key_memory import KeyMemory
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
-from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
 from editbench.locate_then_edit.value_cache import ValueCache
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
 
 
-class NSE(Editor[NSEConfig]):
+class NSE(SubjectEditor[NSEConfig]):
     """Edits a batch at once and remembers its keys; C, context templates and values are those of the unedited model."""
 
     title = "NSE"
@@ -39,9 +39,8 @@ class NSE(Editor[NSEConfig]):
     config_class = NSEConfig
     capabilities = Capabilities(needs_subject=True)
 
-    templates: list[str] | None = None
     values: ValueCache | None = None
-    memory: Memory | None = None
+    memory: KeyMemory | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Optimise the values of ``requests`` on the original weights; at first also make templates and covariance.
@@ -50,12 +49,6 @@ class NSE(Editor[NSEConfig]):
         it is edited.
         """
         self._find([r for r in requests if self.refusal(r) is None], patient=True)
-
-    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt within each context template, and the row of the KL term."""
-        self.prepare([])
-        assert self.templates is not None
-        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Write the edits that are off their value, in rounds; then remember the keys."""
@@ -66,7 +59,7 @@ class NSE(Editor[NSEConfig]):
         except (ArithmeticError, ValueError) as error:
             raise EditError(ids, str(error)) from error
         targets = torch.stack([values[r].target for r in batch], dim=1)  # (d, n)
-        subjects = EditKeys(self.lm, batch, values.templates, c.layers)
+        subjects = EditKeys.of(self.lm, batch, values.templates, c.layers)
         written: set[int] = set()
         rounds: list[dict[str, Any]] = []
         for _ in range(c.max_iterations - 1):
@@ -76,7 +69,7 @@ class NSE(Editor[NSEConfig]):
             if not kept:
                 break
             solve = self._solver(rounds[-1]["neurons"])
-            write_layers(subjects.narrow(kept), targets[:, kept], solve, self.lm, transaction)
+            write_layers(subjects.select(kept), targets[:, kept], solve, self.lm, transaction)
             subjects.changed(c.layers[0])
             written.update(kept)
         remembered = {"all": range(len(batch)), "kept": sorted(written), "none": []}[c.memory]
@@ -101,14 +94,14 @@ class NSE(Editor[NSEConfig]):
         elif self.memory is not None:
             self.memory.clear()
 
-    def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, Memory]:
-        """Values of ``requests`` and the memory; missing ones are computed on the original weights."""
+    def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, KeyMemory]:
+        """Values of ``requests`` and the memory; what is missing is made on the original weights."""
         c, lm, resources = self.config, self.lm, self.resources
         if self.values is None or self.memory is None:
             kind = FullSolver if c.neuron_threshold >= 1 else NeuronSubsetSolver
             with self.ledger.pristine():
                 self.templates = multi_layer_templates(lm, c, resources)
-                self.memory = Memory(key_solvers(lm, c, resources, kind))
+                self.memory = KeyMemory(key_solvers(lm, c, resources, kind))
                 self.values = ValueCache(
                     lm, self.templates, c.layers[-1], AT_LAYER, c, resources.cache, resources.costs
                 )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.editor import Capabilities, Editor, EditResult, Footprint
+from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.ledger import LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
-from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.shifted_forward import AT_MLP
 from editbench.locate_then_edit.solver import factor
 from editbench.locate_then_edit.templates import templates_for
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from editbench.records import EditRequest
 
 
-class ROME(Editor[ROMEConfig]):
+class ROME(SubjectEditor[ROMEConfig]):
     """Edits one fact at a time; C and the context templates are those of the unedited model."""
 
     title = "ROME"
@@ -40,7 +40,6 @@ class ROME(Editor[ROMEConfig]):
     capabilities = Capabilities(needs_subject=True, max_batch=1)
     version = 2
 
-    templates: list[str] | None = None
     _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without covariance_adjustment
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
@@ -53,12 +52,6 @@ class ROME(Editor[ROMEConfig]):
             if self.config.covariance_adjustment:
                 self._factor = self._covariance_factor()
         self.templates = templates
-
-    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
-        """The prompt within each context template, and the row of the KL term."""
-        self.prepare([])
-        assert self.templates is not None
-        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Optimise the value, compute the keys, and apply v uᵀ."""

@@ -17,7 +17,7 @@ import torch
 
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run
+from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ class ExpertBatch:
         With experts W + ``deltas`` (B, d, d_ff), gold prefix fed in.
         """
         with _with_experts(self.lm, self.layer, deltas):
-            final = run(self.lm, self.columns, first=self.layer, hidden=self._entering)
+            final = run_layers(self.lm, self.columns, first=self.layer, hidden=self._entering)
         row, column = self._at.to(final.device)
         log_p = self.lm.logits(final[row, column]).log_softmax(-1)  # (M, V)
         edit = self.edit_of.to(log_p.device)
@@ -112,7 +112,7 @@ def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Ten
         hooked(lm.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
         hooked(lm.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
     ):
-        run(lm, columns, last=layer)
+        run_layers(lm, columns, last=layer)
     return entering[0], inputs[0].reshape(*columns.ids.shape, -1)
 
 

@@ -14,7 +14,7 @@ from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair
 from editbench.records import PromptFormat
 from tests.small_runs import REQUESTS, SETTINGS, WRITERS, editor_of
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 FORMAT = PromptFormat("[INST]", "[/INST]")
 FORMATTED = [replace(r, prompt=FORMAT.apply(r.prompt)) for r in REQUESTS]

@@ -10,7 +10,7 @@ from editbench.evaluation.drift import TEXTS, TOKENS, change_and_norm, last_hidd
 from editbench.evaluation.evaluator import Evaluator
 from editbench.records import Passage
 from tests.evaluation.examples import PromptEditor
-from tests.zoo import LINES, tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 torch.set_num_threads(1)
 

@@ -35,7 +35,7 @@ from editbench.records import (
 from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, PromptEditor, record, unedited_of
 from tests.oracles import evaluation as oracle
 from tests.test_host import metaspace
-from tests.zoo import POSITIONS, tiny_lm
+from tests.tiny_models import POSITIONS, tiny_lm
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,7 @@ from editbench.evaluation.fluency import TOKENS, GeneratedTexts, Idf, cosine, en
 from editbench.evaluation.metrics import get_metric
 from editbench.model.generation import Generation, generate
 from editbench.records import EditRecord, EditRequest, GenerationPrompts
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from editbench.evaluation.perplexity import CLIP, summarise, text_scores
 from editbench.model.likelihood import NOT_A_NUMBER, TargetScore
 from tests.evaluation.examples import PASSAGES
 from tests.oracles import evaluation as oracle
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ from editbench.evaluation.questions import questions
 from editbench.model.generation import Generation
 from editbench.model.likelihood import score_targets
 from tests.evaluation.examples import GREEDY, RECORDS, unedited_of
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 torch.set_num_threads(1)
 

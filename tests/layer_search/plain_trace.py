@@ -15,7 +15,7 @@ from editbench.layer_search.restored_runs import (
     Restoration,
 )
 from tests.oracles.locate import hooked
-from tests.zoo import LAYERS
+from tests.tiny_models import LAYERS
 
 CASES = (
     ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),

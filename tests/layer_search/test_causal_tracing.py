@@ -8,7 +8,7 @@ from editbench import EditRequest
 from editbench.layer_search import restored_runs
 from editbench.layer_search.causal_tracing import TraceConfig, around, trace
 from tests.layer_search.plain_trace import CASES, SETTINGS, knowing, plain_trace
-from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm
+from tests.tiny_models import LAYERS, TINY_ARCHITECTURES, tiny_lm
 
 
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)

@@ -11,7 +11,7 @@ from editbench.ledger import Ledger
 from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.records import EditError
 from tests.edits import Unreadable
-from tests.zoo import LAYERS, LINES, tiny_lm
+from tests.tiny_models import LAYERS, LINES, tiny_lm
 
 HEADLINE = {
     "reliability": "rewrite.exact_match",

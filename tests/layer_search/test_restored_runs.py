@@ -12,7 +12,7 @@ from editbench.layer_search.restored_runs import (
     probabilities,
 )
 from tests.layer_search.plain_trace import NOTHING, SETTINGS, knowing, plain_run
-from tests.zoo import LAYERS, tiny_lm
+from tests.tiny_models import LAYERS, tiny_lm
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])

@@ -19,7 +19,7 @@ from tests.small_runs import (
     save_model,
     weights,
 )
-from tests.zoo import POSITIONS, tiny_lm
+from tests.tiny_models import POSITIONS, tiny_lm
 
 APART = {"external_weights"}
 """Methods that make no edits of their own; they have tests of their own."""

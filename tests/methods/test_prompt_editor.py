@@ -14,7 +14,7 @@ from editbench.evaluation.perplexity import text_scores
 from editbench.records import LOCALITY, PARAPHRASE, Passage, PromptFormat
 from tests.methods.prompt_editor import in_context
 from tests.small_runs import same, weights
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 FORMATS = [PromptFormat(), PromptFormat("[INST] ", " [/INST]")]
 EDITS = [("The twin city of Lyon is", "Rome"), ("Toko Yasuda plays the", "guitar, they say")]

@@ -9,7 +9,7 @@ import torch
 from editbench.model.generation import MARGIN, MAX_NEW_TOKENS, Generated, Generation, generate
 from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
-from tests.zoo import POSITIONS, TINY_ARCHITECTURES, tiny_lm
+from tests.tiny_models import POSITIONS, TINY_ARCHITECTURES, tiny_lm
 
 torch.set_num_threads(1)
 

@@ -3,16 +3,17 @@
 import contextlib
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from editbench.model import likelihood, packed_targets
+from editbench.model import likelihood
 from editbench.model.likelihood import NOT_A_NUMBER, Query, score_targets
 from editbench.model.packed_targets import MIN_SHARED_COLUMNS, Pair, Tokeniser, lead_of
 from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
-from tests.zoo import POSITIONS, TINY_ARCHITECTURES, WINDOW, tiny_lm
+from tests.tiny_models import POSITIONS, TINY_ARCHITECTURES, WINDOW, tiny_lm
 
 torch.set_num_threads(1)
 
@@ -56,9 +57,9 @@ def test_equals_the_oracle_with_eager_attention(architecture, side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
-def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side, monkeypatch):
-    monkeypatch.setattr(packed_targets, "PACKS", frozenset())
+def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side):
     lm = tiny_lm(architecture)
+    lm.architecture = replace(lm.architecture, packed_targets=False)
     assert_as_oracle(lm, QUERIES, padding_side=side)
     query = QUERIES[0]
     long = sum(len(lm.continuation(t)) > 1 for t in query.targets)

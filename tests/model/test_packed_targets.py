@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench.model.packed_targets import PADDING, PROMPT, Tokeniser, lead_of, packed_mask
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 torch.set_num_threads(1)
 

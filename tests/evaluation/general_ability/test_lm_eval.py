@@ -20,7 +20,7 @@ from editbench.pocket import dataset_files
 from editbench.results.leaderboard import collect
 from tests.evaluation.examples import Bystander, PromptEditor
 from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 pytestmark = pytest.mark.slow
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")

@@ -19,7 +19,7 @@ from editbench.pocket import dataset_files, world
 from editbench.results.leaderboard import collect
 from tests.evaluation.examples import Bystander
 from tests.evaluation.general_ability.states import assert_untouched, rows_of, state_of
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 
 def test_pocket_scores_by_hand(monkeypatch):

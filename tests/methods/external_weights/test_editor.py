@@ -13,7 +13,7 @@ from editbench.methods.external_weights import ExternalWeights, ExternalWeightsC
 from editbench.records import EditRequest
 from editbench.results.leaderboard import read_row
 from tests.small_runs import save_model
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 torch.set_num_threads(1)
 

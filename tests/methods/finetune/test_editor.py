@@ -6,7 +6,7 @@ import torch
 from editbench import make_editor
 from tests.edits import edits
 from tests.small_runs import weights
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 SETTINGS = {"layer": 1, "steps": 4, "learning_rate": 1e-2, "norm_bound": 5e-3, "stop_loss": 0.0}
 

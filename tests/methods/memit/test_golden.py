@@ -34,7 +34,7 @@ def test_values_and_keys():
     values = optimise_values(lm, gold.requests, gold.data["templates"], 4, AT_LAYER, editor.config)
     for i, value in enumerate(values):
         assert relative(value.target, gold.tensors[f"z.{i}"]) < 1e-4
-    seen = EditKeys(lm, gold.requests, gold.data["templates"], [2, 3, 4]).at(2)
+    seen = EditKeys.of(lm, gold.requests, gold.data["templates"], [2, 3, 4]).at(2)
     assert relative(seen.keys, gold.tensors["layer2.layer_ks"]) < 1e-5
     assert relative(seen.hidden, gold.tensors["layer2.cur_zs"]) < 1e-5
 

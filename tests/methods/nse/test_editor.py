@@ -11,7 +11,7 @@ from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, LAYERS, NORMED, VALUE, agree, distances, make
 from tests.oracles import locate as oracle
 from tests.small_runs import architectures, covariance
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 
 @pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "on demand"])
@@ -87,7 +87,7 @@ def test_rolled_back_edits_are_forgotten():
     assert torch.equal(lm.weight(lm.mlp_out_name(1)), twice)
 
 
-def test_memory_is_folded_and_then_cannot_forget_single_batches():
+def test_memory_is_compacted_and_then_cannot_forget_single_batches():
     lm = tiny_lm("gpt2")  # d_ff is 48
     editor = make("nse", lm, layers=LAYERS, alpha=0.0, upper_bound=1e9, steps=1, weight_decay=0.0)
     sizes = []

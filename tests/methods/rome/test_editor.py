@@ -10,7 +10,7 @@ from tests.edits import TEMPLATES, Unreadable, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, VALUE, agree, make
 from tests.oracles import locate as oracle
 from tests.small_runs import covariance
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -3,7 +3,7 @@
 import torch
 
 from editbench import EditRequest, make_editor
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 LAYER = 1
 SUBJECTS = ["Danielle Darrieux", "Toko Yasuda", "Marcel Maupoil", "Edwin", "Anaal Nathrakh", "Autonomous University"]

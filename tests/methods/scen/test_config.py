@@ -3,7 +3,7 @@
 import pytest
 
 from editbench import make_editor
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 LAYER = 1
 

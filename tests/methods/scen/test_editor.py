@@ -6,7 +6,7 @@ import torch
 from editbench import EditRequest
 from editbench.methods.scen.training import prompt_inputs
 from tests.methods.scen.given_neurons import IDS, LAYER, REQUESTS, SUBJECTS, answers, logits, scen
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 # -- retire and replace ------------------------------------------------------------------------------------------------
 

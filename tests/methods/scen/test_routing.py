@@ -11,7 +11,7 @@ from editbench.model.likelihood import Query, score_targets
 from editbench.records import Passage
 from tests.oracles import scen as oracle
 from tests.small_runs import architectures
-from tests.zoo import TINY_ARCHITECTURES, tiny_lm
+from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 LAYER = 1
 REQUESTS = [

@@ -5,7 +5,7 @@ import pytest
 from editbench import make_editor
 from tests.edits import edits
 from tests.small_runs import same, weights
-from tests.zoo import tiny_lm
+from tests.tiny_models import tiny_lm
 
 
 def test_nothing_changes():

@@ -1,4 +1,4 @@
-"""What stands between an MLP and its layer's output: proved when a model is loaded, and the way back through it."""
+"""Post norms: the norm between an MLP and its layer's output is found at load, and the way back through it."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from editbench import LanguageModel
-from editbench.model.architectures import ARCHITECTURES, ArchitectureError
+from editbench.model.architectures import ArchitectureError
 from editbench.model.post_norms import PostNorm
 from tests.oracles import locate as oracle
-from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
+from tests.tiny_models import LAYERS, TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 NORMS = {"gemma2": "post_feedforward_layernorm", "gemma3": "post_feedforward_layernorm", "opt-post": "final_layer_norm"}
 
@@ -47,10 +47,7 @@ class Scaled(nn.Module):
 
 def load(behind):
     torch.manual_seed(0)
-    paths = {
-        name: getattr(ARCHITECTURES["LlamaForCausalLM"], name) for name in ("decoder", "layers", "attention", "mlp_in")
-    }
-    return LanguageModel(Unheard(behind), tiny_tokenizer(), architecture={**paths, "mlp_out": "mlp.down_proj"})
+    return LanguageModel(Unheard(behind), tiny_tokenizer())
 
 
 @pytest.mark.parametrize(

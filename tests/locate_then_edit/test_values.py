@@ -10,7 +10,7 @@ from editbench.locate_then_edit.shifted_forward import AT_LAYER, AT_MLP
 from editbench.locate_then_edit.values import ValueConfig, optimise_values
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
-from tests.zoo import LAYERS, TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
+from tests.tiny_models import LAYERS, TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 SETTINGS = ValueConfig(steps=5, learning_rate=0.1, clamp_norm_factor=0.6)
 EXACT = (

@@ -6,9 +6,8 @@ from safetensors.torch import save_file
 
 from editbench.locate_then_edit import covariance
 from editbench.locate_then_edit.covariance import compute_covariance, covariance_for, read_covariance
-from editbench.locate_then_edit.templates import check_templates, generate_templates
 from tests.oracles import locate as oracle
-from tests.zoo import LINES, TINY_ARCHITECTURES, tiny_lm
+from tests.tiny_models import LINES, TINY_ARCHITECTURES, tiny_lm
 
 TEXTS = [*LINES, *(line[: 20 + i] for i, line in enumerate(LINES))]
 
@@ -80,15 +79,15 @@ def test_activations_that_overflow_are_told_and_not_cached(tmp_path):
     lm = tiny_lm("gpt2", "float16")
     lm.layers[1].mlp.c_fc.bias.data[3] = 65504.0
     lm.layers[1].mlp.c_fc.weight.data[:, 3] = 65504.0
-    with pytest.raises(ValueError, match=r"stages of layer 1 of .* overflow in torch\.float16"):
+    with pytest.raises(ValueError, match=r"covariance of layer 1 of .* overflow in torch\.float16"):
         compute_covariance(lm, TEXTS, [1], cache=tmp_path)
     assert not list(tmp_path.rglob("layer-*"))
 
 
-def test_moments_that_the_user_gives(tmp_path):
+def test_covariance_that_the_user_gives(tmp_path):
     lm = tiny_lm("gpt2")
     made = compute_covariance(lm, TEXTS, [0, 1])
-    file = tmp_path / "stages.safetensors"
+    file = tmp_path / "given.safetensors"
     save_file({str(layer): covariance for layer, covariance in made.items()}, file)
     for given in (made, file, str(file)):
         found = covariance_for(lm, [1], given, [], None, None)
@@ -103,26 +102,3 @@ def test_moments_that_the_user_gives(tmp_path):
         read_covariance(tmp_path / "nowhere", [0])
     with pytest.raises(ValueError, match="plain text"):
         covariance_for(lm, [0], None, [], None, None)
-
-
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_templates_are_seeded_and_hold_no_special_token(architecture):
-    lm = tiny_lm(architecture, bos=architecture == "llama")
-    plan = [("", 5, 3), ("The", 4, 1)]
-    one, again, other = (generate_templates(lm, plan, seed) for seed in (0, 0, 1))
-    assert one == again
-    assert one != other
-    assert one[0] == "{}"
-    assert len(one) == 5
-    for template in one:
-        assert template.count("{}") == 1
-        assert not any(token in template for token in lm.tokenizer.all_special_tokens)
-    state = torch.random.get_rng_state()
-    generate_templates(lm, plan, 0)
-    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's randomness is touched
-
-
-def test_given_templates_are_checked_and_the_bare_one_comes_first():
-    assert check_templates(["They say. {}"]) == ["{}", "They say. {}"]
-    with pytest.raises(ValueError, match="exactly once"):
-        check_templates(["no place"])

@@ -1,6 +1,6 @@
 """Tiny random models of every supported architecture, with a small byte-level BPE tokenizer, for all tests.
 
-    host = tiny_lm("gemma2", "float64", bos=True)
+    lm = tiny_lm("gemma2", "float64", bos=True)
 
 Each call gives a fresh copy, so a test may edit it; what is costly is made once a session. The same arguments give the
 same weights. Weights are large enough (``SCALE``) that answers differ between prompts, biases and norms are not at
@@ -14,7 +14,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from editbench.model.language_model import DTYPES, LanguageModel
+from editbench.model.language_model import LanguageModel
+from editbench.model.loading import DTYPES
 
 SCALE = 0.2
 WINDOW = 8
@@ -63,6 +64,18 @@ _CONFIGS = {
     "gemma2": (transformers.Gemma2Config, _GEMMA),
     "gemma3": (transformers.Gemma3TextConfig, {**_GEMMA, "layer_types": _ALTERNATE * LAYERS}),
     "phi3": (transformers.Phi3Config, {**_GQA, "sliding_window": WINDOW}),
+    "gptneo": (
+        transformers.GPTNeoConfig,
+        {
+            "hidden_size": 32,
+            "num_layers": LAYERS,
+            "num_heads": 4,
+            "intermediate_size": 48,
+            "max_position_embeddings": POSITIONS,
+            "window_size": WINDOW,
+            "attention_types": [[["global", "local", "global"], 1]],
+        },
+    ),
     "opt": (transformers.OPTConfig, _OPT),
     "opt-post": (transformers.OPTConfig, {**_OPT, "do_layer_norm_before": False}),
 }
@@ -70,7 +83,7 @@ TINY_ARCHITECTURES = tuple(_CONFIGS)
 
 
 def tiny_lm(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES, layers=LAYERS):
-    """A fresh model with a random model.
+    """A fresh language model with random weights.
 
     Args:
         architecture: One of ``TINY_ARCHITECTURES``.

@@ -17,9 +17,9 @@ from editbench.locate_then_edit.prompts import (
     subject_row,
     subject_span,
 )
-from editbench.model.language_model import Encoded
-from tests.test_host import STYLES, lm_with
-from tests.zoo import tiny_lm
+from editbench.model.tokenisation import Encoded
+from tests.model.test_tokenisation import STYLES, lm_with
+from tests.tiny_models import tiny_lm
 
 HOSTS = {(style, bos): lm_with(STYLES[style](bos)) for style in STYLES for bos in (False, True)}
 WORDS = st.text(alphabet="abcdefghABC.'-éüł", min_size=1, max_size=8).filter(lambda w: w.strip("'-. "))
@@ -111,7 +111,7 @@ def test_a_template_without_one_place_is_refused(template):
         subject_row(tiny_lm("gpt2"), EditRequest("r", "Toko plays", "Toko", "x"), template)
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = json.loads((GOLDEN / "bos_lookup_examples.json").read_text(encoding="utf-8"))
 
 

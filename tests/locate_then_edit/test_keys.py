@@ -1,20 +1,15 @@
 """Keys and hidden states at the subject, beside the whole model one edit at a time."""
 
 import pytest
-import torch
 
 from editbench import EditRequest
 from editbench.editor import EditError
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.multi_layer import EditKeys
 from editbench.locate_then_edit.prompts import subject_row
-from editbench.model.batching import partition
-from editbench.model.prefix_cache import LEAST_SHARED, SharedPrefixes, place
 from tests.edits import TEMPLATES, edits
 from tests.oracles import locate as oracle
-from tests.zoo import TINY_ARCHITECTURES, tiny_lm
-
-CPU = torch.device("cpu")
+from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 
 def close(found, wanted, dtype="float64"):
@@ -25,7 +20,7 @@ def close(found, wanted, dtype="float64"):
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_keys_and_hidden_states(architecture, dtype):
     lm, requests = tiny_lm(architecture, dtype, bos=architecture != "gpt2"), edits(9)
-    subjects = EditKeys(lm, requests, TEMPLATES, [0, 1])
+    subjects = EditKeys.of(lm, requests, TEMPLATES, [0, 1])
     keys = subjects.keys()
     for layer in (0, 1):
         wanted = oracle.keys(lm, requests, TEMPLATES, layer)
@@ -39,7 +34,7 @@ def test_keys_and_hidden_states(architecture, dtype):
 def test_everything_that_can_be_measured(architecture):
     lm = tiny_lm(architecture, "float64")
     rows = [subject_row(lm, r, t) for r in edits() for t in TEMPLATES]
-    seen = SubjectPass(lm, rows).measure(inputs=[0, 2], mlp=[1, 2], outputs=[0, 2], keep=1)
+    seen = SubjectPass.of(lm, rows).measure(inputs=[0, 2], mlp=[1, 2], outputs=[0, 2], keep=1)
     for layer in (0, 2):
         assert close(seen.inputs[layer], oracle.at_subject(lm, rows, lm.mlp_out(layer), inputs=True))
         assert close(seen.outputs[layer], oracle.at_subject(lm, rows, lm.layers[layer]))
@@ -50,10 +45,10 @@ def test_everything_that_can_be_measured(architecture):
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_measurements_go_on_where_weights_have_changed(architecture):
     lm, requests = tiny_lm(architecture, "float64"), edits()
-    subjects = EditKeys(lm, requests, TEMPLATES, [0, 1, 2])
+    subjects = EditKeys.of(lm, requests, TEMPLATES, [0, 1, 2])
     some = [4, 1]
     for _ in range(2):
-        part = subjects.narrow(some)
+        part = subjects.select(some)
         for layer in (0, 1, 2):
             seen, chosen = part.at(layer), [requests[i] for i in some]
             assert close(seen.keys, oracle.keys(lm, chosen, TEMPLATES, layer))
@@ -68,57 +63,33 @@ def test_measurements_go_on_where_weights_have_changed(architecture):
 
 def test_a_layer_can_be_measured_again_and_again():
     lm, requests = tiny_lm("llama", "float64"), edits()
-    subjects = EditKeys(lm, requests, TEMPLATES, [0, 2])
+    subjects = EditKeys.of(lm, requests, TEMPLATES, [0, 2])
     for layer in (0, 2, 2, 2):
         assert close(subjects.at(layer).hidden, oracle.hidden(lm, requests, 2))
 
 
 def test_one_template_gives_the_bare_key():
     lm = tiny_lm("gpt2", "float64")
-    keys = EditKeys(lm, edits(), TEMPLATES[:1], [1]).keys()[1]
+    keys = EditKeys.of(lm, edits(), TEMPLATES[:1], [1]).keys()[1]
     assert close(keys, oracle.keys(lm, edits(), TEMPLATES[:1], 1))
 
 
 def test_chunks_give_the_same(monkeypatch):
     lm = tiny_lm("llama", "float64")
-    whole = EditKeys(lm, edits(12), TEMPLATES, [1]).keys()[1]
+    whole = EditKeys.of(lm, edits(12), TEMPLATES, [1]).keys()[1]
     monkeypatch.setattr("editbench.locate_then_edit.keys.TOKENS_AT_ONCE", 40)
-    assert close(EditKeys(lm, edits(12), TEMPLATES, [1]).keys()[1], whole)
+    assert close(EditKeys.of(lm, edits(12), TEMPLATES, [1]).keys()[1], whole)
 
 
 def test_keys_that_are_not_finite_name_their_edits():
     lm, requests = tiny_lm("gpt2"), edits()
     lm.model.get_input_embeddings().weight.data[lm.encode("Toko").ids[0]] = float("nan")
     with pytest.raises(EditError, match="edit-1 failed: the hidden states of layer 1 are NaN"):
-        EditKeys(lm, requests, TEMPLATES, [0, 1]).hidden()
+        EditKeys.of(lm, requests, TEMPLATES, [0, 1]).hidden()
 
 
 def test_requests_with_the_same_prompt():
     lm = tiny_lm("gpt2", "float64")
     twice = [EditRequest(str(i), "Toko Yasuda plays", "Toko Yasuda", "guitar") for i in range(3)]
-    keys = EditKeys(lm, twice, TEMPLATES, [1]).keys()[1]
+    keys = EditKeys.of(lm, twice, TEMPLATES, [1]).keys()[1]
     assert close(keys, oracle.keys(lm, twice, TEMPLATES, 1))
-
-
-# -- what rows share, and which rows go together ---------------------
-
-
-def test_heads_hold_what_all_rows_of_a_cluster_begin_with():
-    rows = [(1, 2, 3, 4, 5, 6), (9, 8, 7), (1, 2, 3, 4, 5, 7, 8), (1, 2, 3, 4, 0), (9, 8, 7)]
-    heads = SharedPrefixes.of(rows)
-    assert heads.tokens == [(1, 2, 3, 4)]
-    assert heads.shared == [4, 0, 4, 4, 0]  # three tokens are fewer than LEAST_SHARED
-    assert LEAST_SHARED == 4
-    assert SharedPrefixes.of([(1, 2, 3, 4, 5)]).tokens == []  # nobody to share with
-
-
-def test_place_puts_heads_as_far_right_as_they_can_stand():
-    assert place([3, 1, 0], 3, CPU).tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 0]]
-    assert place([2], 4, CPU).tolist() == [[0, 0, 0, 1]]
-
-
-def test_partition_saves_padding_when_that_pays():
-    assert partition([2] * 100 + [8] * 100, CPU) == [list(range(100)), list(range(100, 200))]
-    assert partition([2, 8, 3], CPU) == [[0, 1, 2]]
-    assert sorted(i for part in partition([5, 1, 900, 4, 70], CPU, most=100) for i in part) == [0, 1, 2, 3, 4]
-    assert [len(part) for part in partition([10] * 25, CPU, most=100)] == [10, 10, 5]

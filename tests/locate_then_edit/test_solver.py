@@ -1,4 +1,4 @@
-"""Woodbury, blocks and folding beside the systems written out."""
+"""Woodbury, blocks and compacting beside the systems written out."""
 
 import pytest
 import torch
@@ -37,17 +37,17 @@ def test_solve(kind, n):
 
 
 @pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
-def test_earlier_keys_count_before_and_after_folding(kind):
-    solver, earlier, folded = make_solver(kind), [], 0
+def test_earlier_keys_count_before_and_after_compacting(kind):
+    solver, earlier, compacted = make_solver(kind), [], 0
     for i in range(8):
         keys = matrix(10 + i, 7)
         assert torch.allclose(solver.solve(keys), plain(earlier, keys), rtol=1e-8, atol=1e-12)
         solver.add(keys)
         earlier.append(keys)
         before = solver.keys.shape[1]
-        solver.fold()
-        folded += solver.keys.shape[1] < before
-    assert folded == 2 and solver.folded
+        solver.compact()
+        compacted += solver.keys.shape[1] < before
+    assert compacted == 2 and solver.compacted
 
 
 def test_blocks():
@@ -65,7 +65,7 @@ def test_state_and_forgetting(kind):
     solver = make_solver(kind)
     for i in range(6):
         solver.add(matrix(i, 6))
-        solver.fold()
+        solver.compact()
     other = make_solver(kind)
     other.restore({name: tensor.clone() for name, tensor in solver.state().items()})
     assert torch.equal(other.solve(matrix(9, 2)), solver.solve(matrix(9, 2)))
@@ -84,7 +84,7 @@ def test_float32(kind):
     assert torch.allclose(found.double(), plain([], matrix(1, 5)), rtol=1e-3, atol=1e-5)
 
 
-def test_singular_moments_are_refused_with_a_remedy():
+def test_a_singular_covariance_is_refused_with_a_remedy():
     x = matrix(0, D // 2)
     with pytest.raises(ValueError, match=r"layer 3 \(24×24\) is not positive definite.*covariance_tokens.*ridge"):
         factor(x @ x.T, 0.0, "the covariance of layer 3")

@@ -1,0 +1,26 @@
+"""Base class of the editors that write at the subject's last token: their context templates and rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from editbench.editor import Editor
+from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.values import ValueConfig
+
+if TYPE_CHECKING:
+    from editbench.records import EditRequest
+
+V = TypeVar("V", bound=ValueConfig)
+
+
+class SubjectEditor(Editor[V]):
+    """An editor whose values hold behind context templates; :meth:`prepare` makes ``templates``."""
+
+    templates: list[str] | None = None
+
+    def rows(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The prompt within each context template, and the row of the KL term."""
+        self.prepare([])
+        assert self.templates is not None
+        return [row.ids for row in edit_rows(self.lm, request, self.templates, train_eos=self.config.train_eos)]

@@ -1,0 +1,90 @@
+"""Output head: vocabulary logits in float32 (float64 if the model is), whatever the dtype of the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from editbench.model.architectures import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from editbench.model.language_model import LanguageModel
+
+
+CPU_NUMBERS, GPU_NUMBERS = 1 << 20, 1 << 26
+"""Numbers of a head in half precision that are widened at once: what stays in a CPU's caches, 256 MiB on a GPU."""
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
+    """Logits (..., V) of final hidden states (..., d).
+
+    A head in half precision would round them to 8 or 11 bits, which moves a log-likelihood in its second digit.
+
+    Args:
+        head: A linear projection, frozen.
+        hidden: (..., d).
+        cap: Bound of a soft cap, cap · tanh(logit / cap); None for no cap.
+    """
+    weight: Tensor = head.weight  # type: ignore[assignment]
+    if weight.dtype in (torch.float32, torch.float64):
+        out: Tensor = head(hidden.to(weight))
+    else:
+        assert not weight.requires_grad, "the head is frozen"
+        out = _WideProduct.apply(hidden.to(weight.device, torch.float32), weight)  # type: ignore[no-untyped-call]
+        bias = getattr(head, "bias", None)
+        out = out if bias is None else out + bias.float()
+    return torch.tanh(out / cap) * cap if cap else out
+
+
+@torch.no_grad()
+def check_head(lm: LanguageModel) -> None:
+    """Prove on two tokens that decoder and head, put together, give the model's own logits."""
+    ids = torch.zeros((1, 2), dtype=torch.long, device=lm.device)
+    mask, positions = torch.ones_like(ids), torch.arange(2, device=lm.device)[None]
+    whole = lm.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    ours = lm.logits(lm.hidden(ids, mask, positions))
+    rounding = 2 * torch.finfo(whole.dtype).eps * float(ours.abs().max())  # the model's own head may be in bfloat16
+    if whole.shape != ours.shape or not torch.allclose(whole.to(ours), ours, rtol=1e-2, atol=1e-3 + rounding):
+        raise ArchitectureError(
+            f"{type(lm.model).__name__}: {lm.architecture.decoder} followed by {lm.architecture.head} does not give "
+            "the model's own logits (it scales or caps them in a way that is not known here)"
+        )
+
+
+class _WideProduct(torch.autograd.Function):
+    """x Wᵀ in float32, of x (..., d) in float32 and a frozen W (V, d) in half precision.
+
+    Neither here nor for the gradient is all of W in float32 at once: that would be 2 GB for Llama-3-8B.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """(..., V)."""
+        ctx.save_for_backward(weight)
+        out = x.new_empty(*x.shape[:-1], len(weight))
+        for rows in _chunks(weight):
+            out[..., rows] = x @ weight[rows].float().T
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """(..., d)."""
+        (weight,), (gradient,) = ctx.saved_tensors, gradients
+        out = gradient.new_zeros(*gradient.shape[:-1], weight.shape[1])
+        for rows in _chunks(weight):
+            out += gradient[..., rows] @ weight[rows].float()
+        return out, None
+
+
+def _chunks(weight: Tensor) -> list[slice]:
+    """Rows of a head (V, d) that are widened together."""
+    size = max(1, (CPU_NUMBERS if weight.device.type == "cpu" else GPU_NUMBERS) // weight.shape[1])
+    return [slice(start, start + size) for start in range(0, len(weight), size)]

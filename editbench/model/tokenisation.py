@@ -1,0 +1,58 @@
+"""Tokenisation of prompts and of the answers behind them, alike for every fast tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A tokenised text. ``offsets[i]`` is the character span of token i; special tokens have an empty span."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer without character offsets (ValueError)."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"the tokenizer {type(tokenizer).__name__} of {name!r} gives no character offsets, which finding "
+            "subjects needs; load a fast tokenizer (a tokenizer.json beside the weights)"
+        )
+
+
+def encode(tokenizer: Any, text: str) -> Encoded:
+    """Token ids of a prompt, with the special tokens that the tokenizer puts before it (BOS or none).
+
+    Special tokens behind it (EOS, [SEP]) are left out: the answer comes there.
+    """
+    batch = _tokenise(tokenizer, text)
+    mask = list(batch["special_tokens_mask"])
+    mask = mask if 0 in mask else list(_tokenise(tokenizer, "x")["special_tokens_mask"])  # a text without tokens
+    end = len(batch["input_ids"]) - (mask[::-1].index(0) if 0 in mask else 0)
+    return Encoded(list(batch["input_ids"])[:end], [tuple(o) for o in batch["offset_mapping"][:end]])
+
+
+def continuation(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of ``text`` behind a prompt: one leading space, no BOS, whatever the tokenizer.
+
+    The ids are read off behind an anchor character, since some tokenizers treat the start of a text in a way of their
+    own (SentencePiece prepends a space there, which would double ours).
+    """
+    spaced = text if text.startswith(" ") else " " + text
+    for anchor in ("x", ".", ":"):
+        before, both = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + spaced)
+        if both[: len(before)] == before and len(both) > len(before):
+            return both[len(before) :]
+    raise ValueError(f"cannot tokenise {text!r} as the continuation of a prompt with {type(tokenizer).__name__}")
+
+
+def _tokenise(tokenizer: Any, text: str) -> Any:
+    options = {"return_offsets_mapping": True, "return_special_tokens_mask": True, "return_attention_mask": False}
+    return tokenizer(text, verbose=False, **options)
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])

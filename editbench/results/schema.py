@@ -1,14 +1,4 @@
-"""What is stored and what is tabulated: the rows of a run's files and the columns of the leaderboard.
-
-These types say what the other files read and write; the evaluation and the session fill them in. A run folder holds
-
-    config.yaml     the resolved config, as text
-    run.json        `RunInfo`
-    scores.jsonl    one `RecordRow` or `ModelRow` a line
-    edits.jsonl     one `EditRow` a line
-    ledger/         the edits themselves; another room's business
-    run.lock        locked while a process writes the run
-"""
+"""Types of a run folder's rows and of run.json; `docs/run-format.md` describes all files."""
 
 from __future__ import annotations
 
@@ -16,8 +6,11 @@ from typing import Any, TypedDict
 
 from typing_extensions import NotRequired
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder's layout, stored in run.json."""
+
+LAST_READER = {1: "0.1"}
+"""The last release that reads an earlier layout."""
 
 SCHEMA = 2
 """Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
@@ -27,7 +20,9 @@ SCHEMA = 2
 
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 
-LOCK_FILE, LEDGER_FOLDER = "run.lock", "ledger"
+CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
+
+INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
 

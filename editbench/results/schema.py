@@ -9,8 +9,8 @@ from typing_extensions import NotRequired
 FORMAT = 2
 """Version of the run folder's layout, stored in run.json."""
 
-LAST_READER = {1: "0.1"}
-"""The last release that reads an earlier layout."""
+LAST_READER = {1: "editbench 0.1, or 0.2.0.dev0 before format 2"}
+"""Versions that read earlier layouts."""
 
 SCHEMA = 2
 """Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
@@ -249,7 +249,7 @@ class RunInfo(TypedDict):
         provenance: A `Provenance`.
         costs: `Costs`, or None.
         summary: A `Summary`, or None.
-        files: Once the run has ended: file name to SHA-256, so that later damage is noticed.
+        metrics: `MetricFacts` by metric name.
     """
 
     format: int
@@ -261,7 +261,7 @@ class RunInfo(TypedDict):
     provenance: dict[str, Any]
     costs: dict[str, Any] | None
     summary: dict[str, Any] | None
-    files: dict[str, str]
+    metrics: dict[str, MetricFacts]
 
 
 Cell = str | int | float | None

@@ -127,6 +127,7 @@ def lock(path: Path) -> BaseFileLock:
 
     held = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
     with explained("lock", path, "is its folder writable, on a file system that knows locks?"):
+        path.touch()  # filelock would make missing folders
         try:
             held.acquire()
         except Timeout:
@@ -193,7 +194,14 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
     """
     from safetensors.torch import save
 
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    storages: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if storage in storages else tensor  # safetensors takes no two views of one
+        storages.add(storage)
+    data = save(plain)
     entries, body = _split(memoryview(data))
     digest = _digest(entries, body, metadata)
     return _header(entries, metadata, digest), body, digest

@@ -155,6 +155,15 @@ class Chain:
             metadata, _ = check_tensors(read_bytes(state), str(state))
             if metadata.get("head") not in [link.head for link in self.links]:
                 raise DamagedFile(f"{self._file} has no line for the batch that {STATE_FILE} goes on from; {REMEDY}")
+        self._check_tensors()
+
+    def _check_tensors(self) -> None:
+        index = self._folder / INDEX_FILE
+        for line in read_lines(index)[0] if index.exists() else ():
+            if name := line.get("segment", line.get("keyframe")):
+                data = _content(index.with_name(name), line.get("offset", 0), line.get("bytes", -1))
+                if check_tensors(data, f"{index.with_name(name)}, {_batch(line)}")[1] != line["digest"]:
+                    raise DamagedFile(f"{index.with_name(name)}, {_batch(line)}: not what the index says; {REMEDY}")
 
 
 def facts_of(folder: Path, info: RunInfo) -> dict[str, Any]:
@@ -244,13 +253,17 @@ def _entry(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"{path} cannot be read ({error}); {REMEDY}") from error
 
 
-def _content(path: Path, offset: int = 0) -> bytes:
-    """The file's bytes from an offset; nothing for a file that is not there."""
+def _batch(line: Mapping[str, Any]) -> str:
+    return f"batch {line['batch']}" if "batch" in line else f"after {line['after']} batches"
+
+
+def _content(path: Path, offset: int = 0, size: int = -1) -> bytes:
+    """The file's bytes from an offset, all by default; nothing for a file that is not there."""
     if not path.exists():
         return b""
     with open(path, "rb") as file:
         file.seek(offset)
-        return file.read()
+        return file.read(size)
 
 
 def _checked(last: Link, line: bytes, row: dict[str, Any], contents: Mapping[str, bytes]) -> Link:

@@ -1,143 +1,98 @@
-"""A checkpoint from elsewhere is scored as it is, and the base model stays the measure of locality."""
+"""The run's checkpoint: what it saves it restores, rarely enough; damage and other weights are named."""
 
-import json
+from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
-from editbench import compose as composing_module
-from editbench import registry, single_run
-from editbench.editor import Editor
-from editbench.ledger import Ledger
-from editbench.methods.external_weights import ExternalWeights, ExternalWeightsConfig
-from editbench.records import EditRequest
-from editbench.results.leaderboard import read_row
+from editbench import checkpoint
+from editbench.checkpoint import RunCheckpoint
+from editbench.files import DamagedFile, read_tensors, write_tensors
+from editbench.ledger import Dense, Ledger, LedgerError
+from editbench.registry import make_editor
 from tests.zoo import tiny_lm
 
-torch.set_num_threads(1)
 
-REQUESTS = [EditRequest(f"r{i}", f"Place {i} is in", None, "Spain") for i in range(3)]
-
-
-def edited_folder(folder, architecture="gpt2", dtype="float32"):
-    """A model whose weights were changed all over, saved as a user has it."""
-    lm = tiny_lm(architecture, dtype)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in lm.model.parameters():
-        parameter.data.add_((torch.randn(parameter.shape, generator=generator) * 0.1).to(parameter))
-    lm.model.save_pretrained(folder)
-    return lm
-
-
-def editor_of(lm, path, ledger=None):
-    return ExternalWeights(lm, Ledger(lm) if ledger is None else ledger, ExternalWeightsConfig(path=str(path)))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt"])
-def test_the_model_becomes_the_checkpoint_bit_for_bit(architecture, dtype, tmp_path):
-    wanted = edited_folder(tmp_path / "edited", architecture, dtype)
-    lm = tiny_lm(architecture, dtype)
-    before = {name: p.clone() for name, p in lm.model.named_parameters()}
-    editor = editor_of(lm, tmp_path / "edited")
-    result = editor.edit(REQUESTS[:2])
-    assert result.applied == ["r0", "r1"]
-    assert set(result.details["changed_weights"]) == set(before)
-    for name, parameter in wanted.model.named_parameters():
-        assert torch.equal(lm.model.get_parameter(name), parameter), name
-    again = editor.edit(REQUESTS[2:])
-    assert again.applied == ["r2"] and again.details == {}
-    editor.ledger.rollback()
-    assert all(torch.equal(lm.model.get_parameter(name), tensor) for name, tensor in before.items())
-
-
-def test_a_run_that_goes_on_has_it_already(tmp_path):
-    edited_folder(tmp_path / "edited")
-    first = tiny_lm("gpt2")
-    editor_of(first, tmp_path / "edited", Ledger(first, tmp_path / "ledger")).edit(REQUESTS[:1])
+@pytest.fixture
+def editor(tmp_path):
+    """An editor with one batch in its ledger, and memory of its own."""
     lm = tiny_lm("gpt2")
-    ledger = Ledger(lm, tmp_path / "ledger")
-    ledger.replay()
-    assert editor_of(lm, tmp_path / "edited", ledger).edit(REQUESTS[1:]).details == {}
-    assert torch.equal(lm.mlp_out(1).weight, first.mlp_out(1).weight)
+    editor = make_editor("unedited", lm, ledger=Ledger(lm, tmp_path))
+    with editor.ledger.transaction(["a"]) as transaction:
+        name = lm.mlp_out_name(1)
+        transaction.apply(Dense(name, torch.full(tuple(lm.weight(name).shape), 0.01)))
+    editor.state = lambda: {"memory": torch.arange(3.0)}
+    return editor
 
 
-def test_what_does_not_fit_is_said(tmp_path):
+def fresh(folder):
     lm = tiny_lm("gpt2")
-    with pytest.raises(ValueError, match="no path; give the folder"):
-        ExternalWeightsConfig()
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        editor_of(lm, tmp_path / "nowhere").prepare(REQUESTS)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no model could be loaded"):
-        editor_of(lm, tmp_path / "empty").edit(REQUESTS)
-    tiny_lm("llama").model.save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="is no edited tiny-gpt2: .* parameters differ in name or shape"):
-        editor_of(lm, tmp_path / "other").edit(REQUESTS)
-    assert lm.fingerprint == tiny_lm("gpt2").fingerprint
+    editor = make_editor("unedited", lm, ledger=Ledger(lm, folder))
+    editor.restored = {}
+    editor.restore = editor.restored.update
+    return editor
 
 
-def test_an_adapter_without_peft_is_said(tmp_path, monkeypatch):
-    (tmp_path / "adapter_config.json").write_text("{}")
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ValueError, match=r"pip install editbench\[peft\]"):
-        editor_of(tiny_lm("gpt2"), tmp_path).prepare(REQUESTS)
+def test_what_is_saved_is_restored(editor, tmp_path):
+    saved = RunCheckpoint(tmp_path)
+    assert not saved.exists and saved.head == ""
+    saved.save(2, "head", editor, {"seconds": math.nan})
+    again, other = RunCheckpoint(tmp_path), fresh(tmp_path)
+    assert again.exists and again.head == "head"
+    done, measured = again.restore(other)
+    assert done == 2 and math.isnan(measured["seconds"])
+    assert torch.equal(other.restored["memory"], torch.arange(3.0))
+    assert other.ledger.edited_ids == ["a"] and other.ledger.digest() == editor.ledger.digest()
 
 
-def test_an_adapter_is_merged(tmp_path):
-    peft = pytest.importorskip("peft", reason="peft is not installed")
-    base = tiny_lm("llama")
-    wrapped = peft.get_peft_model(
-        base.model, peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False)
-    )
-    wrapped.save_pretrained(tmp_path / "adapter")
-    wanted = wrapped.merge_and_unload()
-    lm = tiny_lm("llama")
-    changed = editor_of(lm, tmp_path / "adapter").edit(REQUESTS).details["changed_weights"]
-    assert changed == [lm.mlp_out_name(layer) for layer in range(lm.n_layers)]
-    for name, parameter in wanted.named_parameters():
-        assert torch.equal(lm.model.get_parameter(name), parameter), name
+def test_without_a_state_the_ledger_is_emptied(editor, tmp_path):
+    other = fresh(tmp_path)
+    assert RunCheckpoint(tmp_path).restore(other) == (0, {})
+    assert (tmp_path / "index.jsonl").read_bytes() == b"" and not list(tmp_path.glob("segment-*"))
 
 
-def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypatch):
-    base = tiny_lm("gpt2")
-    base.model.save_pretrained(tmp_path / "base")
-    base.tokenizer.save_pretrained(tmp_path / "base")
-    edited_folder(tmp_path / "edited")
-    rows = [
-        {
-            "prompt": f"The mother tongue of Person{i} is",
-            "subject": f"Person{i}",
-            "target": "French",
-            "target_true": "Polish",
-            "paraphrases": [f"Person{i} speaks"],
-            "neighbours": [{"prompt": f"The mother tongue of Other{i} is", "target": "Polish"}, {"prompt": "Rome is"}],
-            "subject_facts": [{"prompt": f"Person{i} lives in", "target": "Rome"}],
-        }
-        for i in range(2)
-    ]
-    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "plain.txt").write_text("Toko Yasuda plays the guitar.\nGoogle works with Microsoft.")
-    points = registry.method_entry_points
-    point = type(
-        "Point", (), {"name": "external_weights", "value": "here", "load": staticmethod(lambda: ExternalWeights)}
-    )
-    monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "external_weights": point})
-    config = composing_module.compose(
-        [
-            *("method=external_weights", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),
-            *(
-                "dataset=custom",
-                f"dataset.path={tmp_path / 'own.jsonl'}",
-                f"dataset.plain_path={tmp_path / 'plain.txt'}",
-            ),
-            *("stream.edits=2", f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"),
-        ]
-    )
-    row = read_row(single_run.run(config).folder)
-    assert row["method"] == "external_weights" and row["scored"] == 2
-    for measure in ("rewrite", "paraphrase", "locality", "subject_fact"):
-        assert row[f"final.{measure}.generation"] is not None
-    assert row["final.locality.agreement"] < 1 and row["final.subject_fact.agreement"] is not None
-    assert row["perplexity_after"] != row["perplexity_before"]
-    assert issubclass(ExternalWeights, Editor)
+def test_a_state_is_saved_at_most_so_often_and_takes_a_small_share_of_the_time(editor, tmp_path, monkeypatch):
+    now, cost = [100.0], [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    write = checkpoint.write_tensors
+    monkeypatch.setattr(checkpoint, "write_tensors", lambda *args: now.__setitem__(0, now[0] + cost[0]) or write(*args))
+    saved = RunCheckpoint(tmp_path)
+
+    def due_after(seconds):
+        now[0] += seconds
+        before = saved.head
+        saved.save_if_due(1, f"{now[0]}", editor, {})
+        return saved.head != before
+
+    assert not due_after(4.9)
+    cost[0] = 2.0
+    assert due_after(0.2)
+    assert not due_after(39.9)  # saving took two seconds: a twentieth of forty
+    assert due_after(0.2)
+
+
+def test_damage_and_other_weights_are_named(editor, tmp_path):
+    saved = RunCheckpoint(tmp_path)
+    saved.save(1, "head", editor, {})
+    tensors, metadata = read_tensors(saved.file)
+    write_tensors(saved.file, tensors, metadata | {"weights": "others"})
+    with pytest.raises(LedgerError, match="gives other weights than the run had"):
+        saved.restore(fresh(tmp_path))
+    write_tensors(saved.file, tensors, {"batches": 1})
+    with pytest.raises(DamagedFile, match=r"state\.safetensors is damaged \('ledger_batches' is missing\)"):
+        saved.restore(fresh(tmp_path))
+    saved.file.write_bytes(saved.file.read_bytes()[:-1])
+    for read in (lambda: saved.head, lambda: saved.restore(fresh(tmp_path))):
+        with pytest.raises(DamagedFile, match=r"state\.safetensors is damaged: it is truncated"):
+            read()
+
+
+def test_a_failed_saving_leaves_the_old_state(editor, tmp_path, monkeypatch):
+    saved = RunCheckpoint(tmp_path)
+    saved.save(1, "first", editor, {})
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        saved.save(2, "second", editor, {})
+    assert saved.head == "first" and not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*"))

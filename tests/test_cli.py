@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.test_session import records
+from tests.test_editing_loop import records
 from tests.zoo import LINES, tiny_lm
 
 

@@ -55,15 +55,10 @@ class EditingLoop:
         """Keep the parts.
 
         Args:
-            stream: Records to edit.
-            editor: The method, on the unedited model.
-            evaluator: Scores the same model.
-            run_folder: Gets the rows.
             stages: "immediate", "final".
             retention_sample: At an evaluation point, score this many of the records so far; None for all.
             final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
-            observer: Is shown every row as it is written.
             meter: Measures the stages; in a run that goes on, from its checkpoint on.
         """
         self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder

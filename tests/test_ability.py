@@ -29,10 +29,10 @@ from editbench.results.leaderboard import collect
 from editbench.results.run_folder import RunFolder
 from editbench.results.summary import summarise
 from editbench.tracking.observer import flat_summary
-from tests import test_session
+from tests import test_editing_loop
 from tests.zoo import tiny_lm
 
-make, tiny_folder = test_session.make, test_session.tiny_folder  # fixtures
+make, tiny_folder = test_editing_loop.make, test_editing_loop.tiny_folder  # fixtures
 
 needs_lm_eval = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 

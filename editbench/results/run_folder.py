@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+    Row = Mapping[str, Any]
+
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +57,12 @@ class RunFolder:
         repairs: Repairs that `open` made after a crash, in words; empty as a rule.
     """
 
-    def __init__(
-        self, path: Path, held: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str] = ()
-    ) -> None:
-        self.path = path
-        self.info = info
-        self.repairs = tuple(repairs)
+    def __init__(self, path: Path, held: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str]) -> None:
+        self.path, self.info, self.repairs = path, info, tuple(repairs)
         self._lock, self._chain = held, chain
 
     @classmethod
-    def create(
-        cls, root: str | Path, run_id: str, config_text: str, provenance: Mapping[str, Any] | None = None
-    ) -> RunFolder:
+    def create(cls, root: str | Path, run_id: str, config_text: str, provenance: Row | None = None) -> RunFolder:
         """Make the run folder `root/run_id`, with status "running". Call it before any work is done: it writes.
 
         Args:
@@ -88,7 +84,7 @@ class RunFolder:
             for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE):
                 write_atomic(path / name, b"")
             make_folder(path / LEDGER_FOLDER)
-            run_folder = cls(path, held, _new_info(run_id, provenance or {}), Chain(path))
+            run_folder = cls(path, held, _new_info(run_id, provenance or {}), Chain(path), ())
             run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
             held.release()
@@ -145,14 +141,14 @@ class RunFolder:
         """Digest of the chain's last line; empty before the first."""
         return self._chain.head
 
-    def append_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append_scores(self, rows: Iterable[Row]) -> None:
         """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none."""
         rows = list(rows)
         for row in rows:
             _check_score_row(row)
         self._append(SCORES_FILE, rows)
 
-    def append_edit(self, row: Mapping[str, Any]) -> None:
+    def append_edit(self, row: Row) -> None:
         """Append the `EditRow` of one batch."""
         _check(row, "an edit row", batch=Integral, ids=Sequence, seconds=Real)
         self._append(EDITS_FILE, [row])
@@ -175,12 +171,7 @@ class RunFolder:
         self._chain.cut(head)
 
     def set_status(
-        self,
-        status: str,
-        reason: str | None = None,
-        *,
-        summary: Mapping[str, Any] | None = None,
-        costs: Mapping[str, Any] | None = None,
+        self, status: str, reason: str | None = None, *, summary: Row | None = None, costs: Row | None = None
     ) -> None:
         """Write the run's status, with the time and the manifest if it has ended.
 
@@ -196,9 +187,7 @@ class RunFolder:
         summary, costs = last if summary is None else summary, self.info["costs"] if costs is None else costs
         self._write_info(status=status, reason=reason, ended=ended, summary=summary, costs=costs)
 
-    def add_provenance(
-        self, provenance: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
+    def add_provenance(self, provenance: Row, metrics: Mapping[str, Row] | None = None) -> None:
         """Add what became known later, such as the model's hash; a key that is there already is replaced.
 
         Args:
@@ -216,7 +205,7 @@ class RunFolder:
         """All rows of edits.jsonl, in the order of writing."""
         return read_lines(self.path / EDITS_FILE)[0]
 
-    def _append(self, name: str, rows: list[Mapping[str, Any]]) -> None:
+    def _append(self, name: str, rows: list[Row]) -> None:
         self._check_running()
         append_lines(self.path / name, "".join(f"{encode(row)}\n" for row in rows))
 
@@ -304,7 +293,7 @@ def digest(*paths: Path) -> str:
     return sha.hexdigest()
 
 
-def _new_info(run_id: str, provenance: Mapping[str, Any]) -> RunInfo:
+def _new_info(run_id: str, provenance: Row) -> RunInfo:
     return {
         "format": FORMAT,
         "run": run_id,
@@ -338,7 +327,7 @@ def _check_run_id(run_id: str) -> None:
         raise ResultsError(f"run id {run_id!r} is not a folder name; use letters, digits and - _ . = +")
 
 
-def _check_score_row(row: Mapping[str, Any]) -> None:
+def _check_score_row(row: Row) -> None:
     """Raise unless `row` is a `RecordRow` or a `ModelRow`."""
     _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
     if row["stage"] not in STAGES:
@@ -353,7 +342,7 @@ def _check_score_row(row: Mapping[str, Any]) -> None:
         raise ResultsError(f"record {row['record']!r} has the status {row['status']!r}, none of {RECORD_STATUSES}")
 
 
-def _check(row: Mapping[str, Any], what: str, **fields: type) -> None:
+def _check(row: Row, what: str, **fields: type) -> None:
     for name, kind in fields.items():
         if not isinstance(row.get(name), kind):
             raise ResultsError(f"{what} has {name}={row.get(name)!r}; {kind.__name__} is wanted (keys: {list(row)})")

@@ -14,6 +14,7 @@ slower than its window.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from contextlib import contextmanager, nullcontext
@@ -273,6 +274,14 @@ class PlainDisplay(Display):
             self._printed = now
             work = [f"{self.label(bar)} {bar.numbers}" for bar in self.bars[:1]] or [self.phase]
             print(f"{self.title}: {'; '.join([*work, *self.status_lines()])}", file=sys.stderr, flush=True)
+
+
+class Messages(logging.Handler):
+    """Log messages to what standard error is at the moment: above the live display while that is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        print(self.format(record), file=sys.stderr)
 
 
 def memory() -> dict[str, int]:

@@ -33,7 +33,7 @@ SEAL_KEY = "editbench"
 
 
 class ResultsError(ValueError):
-    """Results that cannot be written or read; the message names the path and says what to do."""
+    """Results that cannot be written or read; the message names the path and the remedy."""
 
 
 class DamagedFile(ResultsError):
@@ -125,11 +125,11 @@ def lock(path: Path) -> BaseFileLock:
     """
     from filelock import FileLock, Timeout
 
-    held = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
+    acquired = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
     with explained("lock", path, "is its folder writable, on a file system that knows locks?"):
         path.touch()  # filelock would make missing folders
         try:
-            held.acquire()
+            acquired.acquire()
         except Timeout:
             raise ResultsError(
                 f"{path.parent} is being written by {_holder(path)}; wait for it, or give this run another name"
@@ -140,9 +140,9 @@ def lock(path: Path) -> BaseFileLock:
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
                 file.truncate()
         except BaseException:
-            held.release()
+            acquired.release()
             raise
-    return held
+    return acquired
 
 
 def is_locked(path: Path) -> bool:

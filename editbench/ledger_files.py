@@ -226,7 +226,7 @@ class LedgerFiles:
             try:
                 tensors, metadata, digest = decode_tensors(read_bytes(path), str(path))
                 if (metadata["after"], digest) != (line["after"], line["digest"]):
-                    raise DamagedFile(f"{path} is damaged: it is another keyframe than the index says")
+                    raise DamagedFile(f"{path} is damaged: it is not the keyframe of the index")
             except DamagedFile as error:
                 logger.warning("%s; an earlier keyframe, or none, takes its place", error)
             else:
@@ -261,5 +261,5 @@ def _blob(line: Mapping[str, Any]) -> Blob:
 def _fitting(number: int, batch: IndexedBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
     found = (digest, metadata.get("batch"), metadata.get("ids"))
     if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
-        raise DamagedFile(f"{source} is damaged: it holds another batch than the index says")
+        raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
     return metadata

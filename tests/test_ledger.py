@@ -218,7 +218,7 @@ def test_damaged_and_missing_files_are_named(tmp_path, monkeypatch):
     with pytest.raises(DamagedFile, match=r"index\.jsonl: batch 1 is missing"):
         Ledger(tiny_lm("gpt2"), tmp_path).replay()
     index.write_text(lines[0] + lines[1].replace("edit-1", "edit-9") + lines[2])
-    with pytest.raises(DamagedFile, match="holds another batch than the index says"):
+    with pytest.raises(DamagedFile, match="is not the batch of the index"):
         Ledger(tiny_lm("gpt2"), tmp_path).replay()
     with pytest.raises(DamagedFile, match="holds 3 edit batches, 4 are needed"):
         Ledger(tiny_lm("gpt2"), tmp_path).replay(keep=4)

@@ -57,7 +57,7 @@ def test_the_last_usable_keyframe_is_chosen(tmp_path, caplog):
     start, weights = files.keyframe(2)
     assert start == 2 and torch.equal(weights["w"], torch.ones(2))
     (tmp_path / "keyframe-000002.safetensors").write_bytes((tmp_path / "keyframe-000001.safetensors").read_bytes())
-    assert files.keyframe(2)[0] == 1 and "another keyframe than the index says" in caplog.text
+    assert files.keyframe(2)[0] == 1 and "not the keyframe of the index" in caplog.text
     for file in tmp_path.glob("keyframe-*"):
         file.unlink()
     assert files.keyframe(3) == (0, {}) and "keyframe-000003.safetensors is missing" in caplog.text
@@ -69,8 +69,8 @@ def test_a_batch_in_the_place_of_another_is_named(tmp_path):
     append(files, "b")
     first, second = files.index()
     assert files.check(1, second)["ids"] == ["b"]
-    with pytest.raises(DamagedFile, match="batch 0 .* holds another batch than the index says"):
+    with pytest.raises(DamagedFile, match="batch 0 .* is not the batch of the index"):
         files.check(0, second)
     first.blob, second.blob = second.blob, first.blob
-    with pytest.raises(DamagedFile, match="batch 1 .* holds another batch than the index says"):
+    with pytest.raises(DamagedFile, match="batch 1 .* is not the batch of the index"):
         files.load(1, second)

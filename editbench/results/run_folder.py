@@ -57,9 +57,9 @@ class RunFolder:
         repairs: Repairs that `open` made after a crash, in words; empty as a rule.
     """
 
-    def __init__(self, path: Path, held: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str]) -> None:
+    def __init__(self, path: Path, acquired: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str]) -> None:
         self.path, self.info, self.repairs = path, info, tuple(repairs)
-        self._lock, self._chain = held, chain
+        self._lock, self._chain = acquired, chain
 
     @classmethod
     def create(cls, root: str | Path, run_id: str, config_text: str, provenance: Row | None = None) -> RunFolder:
@@ -76,7 +76,7 @@ class RunFolder:
         path = Path(root).absolute() / run_id
         make_folder(path.parent)
         make_folder(path)
-        held = lock(path / LOCK_FILE)
+        acquired = lock(path / LOCK_FILE)
         try:
             if is_run(path):
                 raise ResultsError(f"{path} holds a run already; resume it, delete it, or choose another name")
@@ -84,10 +84,10 @@ class RunFolder:
             for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE):
                 write_atomic(path / name, b"")
             make_folder(path / LEDGER_FOLDER)
-            run_folder = cls(path, held, _new_info(run_id, provenance or {}), Chain(path), ())
+            run_folder = cls(path, acquired, _new_info(run_id, provenance or {}), Chain(path), ())
             run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
-            held.release()
+            acquired.release()
             raise
         return run_folder
 
@@ -103,14 +103,14 @@ class RunFolder:
         path = Path(path).absolute()
         if not is_run(path):
             raise ResultsError(f"{path} holds no run; correct the path, or start a new run")
-        held = lock(path / LOCK_FILE)
+        acquired = lock(path / LOCK_FILE)
         try:
             info = read_info(path)
             lines = (path / name for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE, INDEX_FILE))
             repairs = tuple(filter(None, map(_repair, lines))) if info["status"] == "running" else ()
-            return cls(path, held, info, check_run(path, info), repairs)
+            return cls(path, acquired, info, check_run(path, info), repairs)
         except BaseException:
-            held.release()
+            acquired.release()
             raise
 
     @staticmethod
@@ -231,7 +231,7 @@ def is_run(path: Path) -> bool:
         found = (path / RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)
         return found and not path.name.startswith(".")
     except PermissionError:
-        return True  # it may be one, and reading it will say what is wrong
+        return True  # it may be one; reading it names the reason
 
 
 def read_run(path: Path) -> RunInfo:

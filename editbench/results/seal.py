@@ -1,6 +1,6 @@
 """The chain and the manifest of a run folder: digests that show whether its files are what the run wrote.
 
-`docs/run-format.md` says what each digest covers.
+`docs/run-format.md` describes what each digest covers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHAINED = (EDITS_FILE, SCORES_FILE, INDEX_FILE)
 """Files to which every batch appends lines."""
 
 UNSEALED_BATCHES = 2
-"""Batches whose rows may stand behind the chain's end: the one under way, and one that a resume is cutting off."""
+"""Largest number of batches without a line in a sound run: one under way, and one that a resume is cutting off."""
 
 REMEDY = "restore it from a copy, or start the run again with results.rerun=true"
 
@@ -140,7 +140,7 @@ class Chain:
                 cut_to(self._folder / name, size)
 
     def check_open_end(self) -> None:
-        """Check what stands behind the last line in a run that was stopped without a manifest.
+        """Check the lines and tensors of a run that was stopped without a manifest.
 
         Raises:
             DamagedFile: Lines of the chain are lost, or the saved state is, or is another run's.
@@ -163,7 +163,7 @@ class Chain:
             if name := line.get("segment", line.get("keyframe")):
                 data = _content(index.with_name(name), line.get("offset", 0), line.get("bytes", -1))
                 if check_tensors(data, f"{index.with_name(name)}, {_batch(line)}")[1] != line["digest"]:
-                    raise DamagedFile(f"{index.with_name(name)}, {_batch(line)}: not what the index says; {REMEDY}")
+                    raise DamagedFile(f"{index.with_name(name)}, {_batch(line)}: not that of the index; {REMEDY}")
 
 
 def facts_of(folder: Path, info: RunInfo) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def write_manifest(folder: Path, head: str, run_file: bytes) -> None:
     Args:
         folder: The run folder.
         head: The chain's head.
-        run_file: The content that run.json is about to get: the manifest stands before the status that asks for it.
+        run_file: The next content of run.json: the manifest is written before the status that requires it.
     """
     run_entry = {"bytes": len(run_file), "sha256": hashlib.sha256(run_file).hexdigest()}
     files = {RUN_FILE: run_entry, **{name: _entry(folder / name) for name in _names(folder) if name != RUN_FILE}}

@@ -128,11 +128,12 @@ def lock(path: Path) -> BaseFileLock:
     acquired = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
     with explained("lock", path, "is its folder writable, on a file system that knows locks?"):
         path.touch()  # filelock would make missing folders
+        holder = _holder(path)  # now: filelock 3 empties the file
         try:
             acquired.acquire()
         except Timeout:
             raise ResultsError(
-                f"{path.parent} is being written by {_holder(path)}; wait for it, or give this run another name"
+                f"{path.parent} is being written by {holder}; wait for it, or give this run another name"
             ) from None
         try:
             with open(path, "r+b") as file:

@@ -1,4 +1,4 @@
-"""The saved state of a run: enough to go on after a crash, in ``ledger/state.safetensors``."""
+"""A run's checkpoint, ``ledger/state.safetensors``: what a stopped run needs to go on, besides ledger and rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from editbench.files import replacing
-from editbench.ledger import LedgerError
+from editbench.files import DamagedFile, check_tensors, read_bytes, read_tensors, write_tensors
+from editbench.ledger import RERUN, LedgerError
+from editbench.results.schema import STATE_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,72 +16,80 @@ if TYPE_CHECKING:
     from editbench.editor import Editor
 
 
-LEAST_SECONDS = 5.0
-"""A state is saved at most this often…"""
+MIN_INTERVAL = 5.0
+"""Seconds between two savings, at least."""
 
-COST_FACTOR = 20.0
-"""… and only when the last saving took less than one part in this many of the time since."""
+MAX_SHARE = 1 / 20
+"""Saving takes at most this share of the run's time."""
 
 
 class RunCheckpoint:
-    """Saves and restores (batches done, weights through the ledger, the method's memory, what was measured)."""
+    """Saves and restores batches done, weights (through the ledger), the method's memory, and costs so far."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "state.safetensors"
-        self._last, self._cost = time.monotonic(), 0.0
+    def __init__(self, ledger_folder: Path) -> None:
+        self.file = ledger_folder / STATE_FILE.rpartition("/")[2]
+        self._last, self._seconds = time.monotonic(), 0.0
 
     @property
     def exists(self) -> bool:
-        """Whether a state was saved; the first is saved behind the baseline's rows."""
+        """Whether a state was saved; the first is saved behind the rows of the unedited model."""
         return self.file.is_file()
 
-    def save_if_due(self, batches: int, editor: Editor[Any], measured: dict[str, Any]) -> None:
+    @property
+    def head(self) -> str:
+        """Head of the run's chain when the state was saved; empty if none was.
+
+        Raises:
+            DamagedFile: As `restore`.
+        """
+        return str(check_tensors(read_bytes(self.file), str(self.file))[0].get("head", "")) if self.exists else ""
+
+    def save_if_due(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
         """Save if enough time has passed since the last saving."""
-        since = time.monotonic() - self._last
-        if since >= max(LEAST_SECONDS, COST_FACTOR * self._cost):
-            self.save(batches, editor, measured)
+        if time.monotonic() - self._last >= max(MIN_INTERVAL, self._seconds / MAX_SHARE):
+            self.save(batches, head, editor, measured)
 
-    def save(self, batches: int, editor: Editor[Any], measured: dict[str, Any]) -> None:
-        """Write the state: complete and on disk, or the old one stays."""
-        import torch
-        from safetensors.torch import save
+    def save(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
+        """Replace the state atomically.
 
+        Args:
+            batches: Number of batches of the stream that are done.
+            head: Head of the chain that seals them.
+            editor: The method, after these batches.
+            measured: Costs so far, as JSON values.
+        """
         begun = time.monotonic()
-        tensors = {f"state.{k}": t.detach().cpu().contiguous() for k, t in editor.state().items()}
-        meta = {
-            "batches": str(batches),
-            "entries": str(len(editor.ledger)),
-            "digest": editor.ledger.digest(),
-            "measured": json.dumps(measured),
+        metadata = {
+            "batches": batches,
+            "ledger_batches": len(editor.ledger),
+            "weights": editor.ledger.digest(),
+            "head": head,
+            "measured": json.dumps(measured),  # may hold numbers that are not finite
         }
-        data = save(tensors or {"empty": torch.zeros(0)}, metadata=meta)
-        with replacing(self.file) as temporary:
-            temporary.write_bytes(data)
-        self._last, self._cost = time.monotonic(), time.monotonic() - begun
+        write_tensors(self.file, editor.state(), metadata)
+        self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
         """Bring the unedited model and a fresh editor to the saved state; (0, {}) where nothing was saved.
 
         Raises:
-            LedgerError: The saved files are damaged, or replaying them gives other weights than the run had.
+            DamagedFile: The state or the ledger is damaged; the message names the file.
+            LedgerError: Replaying the ledger gives other weights than the run had.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}
+        tensors, metadata = read_tensors(self.file)
         try:
-            with safe_open(str(self.file), framework="pt") as handle:
-                meta = handle.metadata()
-                tensors = {k[len("state.") :]: handle.get_tensor(k) for k in handle.keys() if k.startswith("state.")}  # noqa: SIM118
-            batches, entries, measured = int(meta["batches"]), int(meta["entries"]), json.loads(meta["measured"])
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise LedgerError(f"{self.file} is damaged ({error}); start again with results.rerun=true") from error
-        editor.ledger.replay(keep=entries)
-        if editor.ledger.digest() != meta["digest"]:
+            keep, digest = metadata["ledger_batches"], metadata["weights"]
+            batches, measured = metadata["batches"], json.loads(metadata["measured"])
+        except KeyError as error:
+            raise DamagedFile(f"{self.file} is damaged ({error} is missing); {RERUN}") from error
+        editor.ledger.replay(keep)
+        if editor.ledger.digest() != digest:
             raise LedgerError(
                 f"replaying {self.file.parent} gives other weights than the run had (another machine, thread count or "
-                "library version?); start again with results.rerun=true"
+                f"library version?); {RERUN}"
             )
         editor.restore(tensors)
         return batches, measured

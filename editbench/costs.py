@@ -29,11 +29,16 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class CachedCosts:
-    """Seconds of things that are kept in the cache, noted by whoever computes or reads them."""
+    """Seconds of things that are kept in the cache, noted by whoever computes or reads them.
+
+    Attributes:
+        digests: Content digests of the cached files that the run used, by name; the run's chain seals them.
+    """
 
     def __init__(self) -> None:
         self.computed: dict[str, float] = defaultdict(float)
         self.read: dict[str, float] = defaultdict(float)
+        self.digests: dict[str, str] = {}
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took now, or, if it was read, when it was computed."""

@@ -1,7 +1,7 @@
-"""The loop: a stream of edits goes through a method into a model, is scored, and lands in the results.
+"""The editing loop: a stream of edits goes through a method into a model, is scored, and becomes rows of a run folder.
 
-Everything written is on disk batch by batch. A run that was stopped goes on where its last saved state was: base model,
-ledger replayed (checked by a digest of the touched weights), the method's memory restored.
+Everything written is on disk batch by batch. A stopped run goes on from its checkpoint: unedited model, ledger replayed
+(checked by a digest of the changed weights), the method's memory restored.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
 
 
-BEFORE_UNEDITED = -2
-"""The baseline's rows stand at batch -1: before the first edit."""
+UNEDITED_BATCH = -1
+"""Batch index of rows scored before the first edit."""
 
-AT_ONCE = 256
-"""Records scored and written at once: bounds the memory of evaluating a long stream."""
+RECORDS_TOGETHER = 256
+"""Records scored and written together: bounds the memory of evaluating a long stream."""
 
 
 class EditingLoop:
@@ -43,7 +43,7 @@ class EditingLoop:
         stream: Stream,
         editor: Editor[Any],
         evaluator: Evaluator,
-        store: RunFolder,
+        run_folder: RunFolder,
         stages: Sequence[str],
         *,
         retention_sample: int | None = None,
@@ -52,21 +52,16 @@ class EditingLoop:
         observer: RunObserver | None = None,
         meter: Meter | None = None,
     ) -> None:
-        """Take the parts.
+        """Keep the parts.
 
         Args:
-            stream: What is edited.
-            editor: The method, on the unedited model.
-            evaluator: Scores the same model.
-            store: Takes the rows.
             stages: "immediate", "final".
-            retention_sample: At a checkpoint, score this many of the records so far; None for all.
+            retention_sample: At an evaluation point, score this many of the records so far; None for all.
             final_first: At the end, score this many of the first records; None for all.
             seed: Seed of that sample.
-            observer: Is shown every row as it is written.
-            meter: Measures the stages; it goes on from the saved state when a run goes on.
+            meter: Measures the stages; in a run that goes on, from its checkpoint on.
         """
-        self.stream, self.editor, self.evaluator, self.store = stream, editor, evaluator, store
+        self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder
         self.stages = tuple(stages)
         self._retention = (retention_sample, seed)
         self._final_first = final_first
@@ -74,12 +69,13 @@ class EditingLoop:
         self.meter = meter or Meter(editor.resources.costs)
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
-        self._saved = RunCheckpoint(store.ledger)
+        self._checkpoint = RunCheckpoint(run_folder.ledger)
+        self._sealed_batches, self._sealed_cached = 0, set[str]()
 
     def run(self) -> None:
-        """Edit and score the whole stream, from where an earlier process left off if one did."""
+        """Edit and score the whole stream, from where an earlier process stopped if one did."""
         self.evaluator.remember_hidden()
-        fresh = not self._saved.exists
+        fresh = not self._checkpoint.exists
         if fresh:
             self._resume(self._unedited_rows())  # on disk before what may take long
         phase("preparing")
@@ -94,41 +90,55 @@ class EditingLoop:
                 if "immediate" in self.stages:
                     self._score(batch, "immediate", edits, index)
                 if self.stream.evaluation_point_after(index) is not None:
-                    self._look_back(self.stream.sample(edits, *self._retention), "interim", edits, index)
-                self._saved.save_if_due(index + 1, self.editor, self.meter.state())
+                    self._score_all(self.stream.sample(edits, *self._retention), "interim", edits, index)
+                head = self._seal(index)
+                self._checkpoint.save_if_due(index + 1, head, self.editor, self.meter.state())
                 advance(len(batch))
         last = self.stream.batch_count - 1
-        self._saved.save(last + 1, self.editor, self.meter.state())
+        self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
         if "final" in self.stages:
-            self._look_back(self.stream.records[: self._final_first], "final", len(self.stream), last)
+            self._score_all(self.stream.records[: self._final_first], "final", len(self.stream), last)
+            self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
-        """Number of batches already done; their traces stay, later ones are dropped.
+        """Number of batches done, by the checkpoint; what was written later is dropped.
 
         Args:
             unedited: Rows of the unedited model, where nothing was saved before.
         """
-        fresh = not self._saved.exists
-        done, measured = self._saved.restore(self.editor)
+        fresh = not self._checkpoint.exists
+        self.run_folder.truncate_after(self._checkpoint.head)
+        done, measured = self._checkpoint.restore(self.editor)
         if measured:
             self.meter.restore(measured, add=() if done else (PREPARE, EDIT))  # nothing was prepared before
-        self.store.truncate_after(BEFORE_UNEDITED if fresh else done - 1)
-        for row in self.store.edits():
-            self._note_unedited(row["skipped"], row["failed"])
-        self._observer.resume(self.store.edits(), self.store.scores())
+        self._sealed_batches = len(self.editor.ledger)
+        for row in self.run_folder.edits():
+            self._note_not_edited(row["skipped"], row["failed"])
+        self._observer.resume(self.run_folder.edits(), self.run_folder.scores())
         if fresh:
             self._write(unedited)
-            self._saved.save(0, self.editor, self.meter.state())  # so that a stop before the first saving is a resume
+            head = self._seal(UNEDITED_BATCH)
+            self._checkpoint.save(0, head, self.editor, self.meter.state())  # a stop before the next saving is a resume
         return done
 
+    def _seal(self, batch: int) -> str:
+        """Seal the rows of a batch and the ledger's entry for it; the chain's new head."""
+        new, cached = self.editor.ledger.entries[self._sealed_batches :], self.meter.costs.digests
+        tensors = [entry.blob.digest for entry in new if entry.blob is not None]
+        added = {name: digest for name, digest in cached.items() if name not in self._sealed_cached}
+        head = self.run_folder.seal(batch, tensors, added)
+        self._sealed_batches += len(new)
+        self._sealed_cached.update(added)
+        return head
+
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
-        """Edit one batch. Records whose edit fails are named and left out, the others are tried again without them."""
+        """Edit one batch. Records whose edit fails are named and left out, the others are edited again without them."""
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
-            result, failed = self._edit_what_can_be(batch)
+            result, failed = self._edit_possible(batch)
         seconds = self.meter.seconds[EDIT] - before
-        self._note_unedited(result.skipped, failed)
+        self._note_not_edited(result.skipped, failed)
         row = {
             "batch": index,
             "ids": [record.id for record in batch],
@@ -138,10 +148,10 @@ class EditingLoop:
             "losses": result.losses,
             **({"details": result.details} if result.details else {}),
         }
-        self.store.append_edit(row)
+        self.run_folder.append_edit(row)
         self._observer.edit(row)
 
-    def _edit_what_can_be(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
+    def _edit_possible(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
         """The result, and why edits failed, by id."""
         wanted, failed = [record.request for record in batch], dict[str, str]()
         while wanted:
@@ -157,11 +167,11 @@ class EditingLoop:
         return EditResult(), failed
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.store.append_scores(rows)
+        self.run_folder.append_scores(rows)
         self._observer.rows(rows)
 
     def _attempt(self, wanted: Sequence[EditRequest]) -> EditResult:
-        """Edit; too little memory is an edit that failed, like others."""
+        """Edit; too little memory makes an edit fail, like other reasons."""
         import torch
 
         try:
@@ -177,8 +187,8 @@ class EditingLoop:
         overwritten = self.stream.overwritten(edits, self.not_edited)
         reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
         with progress("scoring", len(placed)) as advance:
-            for start in range(0, len(placed), AT_ONCE):
-                part = placed[start : start + AT_ONCE]
+            for start in range(0, len(placed), RECORDS_TOGETHER):
+                part = placed[start : start + RECORDS_TOGETHER]
                 rows = self._timed(
                     self.evaluator.score,
                     part,
@@ -191,8 +201,8 @@ class EditingLoop:
                 self._write(rows)
                 advance(len(part))
 
-    def _look_back(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
-        """Score records and texts, and say how far the model has moved and what the method keeps."""
+    def _score_all(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
+        """Score records and the model as a whole: texts, unrelated questions, general ability, drift, footprint."""
         self._score(records, stage, edits, batch)
         for call in (self.evaluator.score_texts, self.evaluator.score_unrelated, self.evaluator.score_ability):
             self._write(self._timed(call, stage, edits, batch, self.editor))
@@ -201,7 +211,7 @@ class EditingLoop:
         self._write([{**stamp, "of": name, "scores": of_it} for name, of_it in state.items() if of_it])
 
     def _drift(self) -> dict[str, float]:
-        """‖W − W₀‖ / ‖W₀‖ of each touched weight and of all together, and the mean relative change of hidden states."""
+        """‖W − W₀‖ / ‖W₀‖ of each changed weight and of all together, and the mean relative change of hidden states."""
         ledger, found = self.editor.ledger, dict[str, float]()
         changes, norms = [], []
         for name in ledger.changed_weights:
@@ -215,17 +225,17 @@ class EditingLoop:
         return found if hidden is None else {**found, "hidden_change": hidden}
 
     def _unedited_rows(self) -> list[dict[str, Any]]:
-        """How likely the texts are to the unedited model, and what else it can do."""
+        """Rows of the unedited model: perplexity of the texts, unrelated questions, general ability."""
         unedited = self.evaluator.unedited
         texts = unedited.texts if unedited is not None else {}
-        stamp: dict[str, Any] = {"stage": "before", "edits": 0, "batch": BEFORE_UNEDITED + 1}
+        stamp: dict[str, Any] = {"stage": "before", "edits": 0, "batch": UNEDITED_BATCH}
         rows = [{**stamp, "of": f"perplexity.{name}", "scores": dict(scores)} for name, scores in texts.items()]
         for call in (self.evaluator.score_unrelated, self.evaluator.score_ability):
             rows += self._timed(call, **stamp)
         return rows
 
-    def _note_unedited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
-        """What a method passes over counts as what it does not support: only the data can be a reason to skip."""
+    def _note_not_edited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
+        """A record that the method skips counts as unsupported: only the data can be a reason to skip."""
         passed_over = {i: reason.removeprefix("unsupported: ") for i, reason in skipped.items()}
         self.not_edited.update({i: f"unsupported: {reason}" for i, reason in passed_over.items()})
         self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
@@ -236,7 +246,7 @@ class EditingLoop:
         return rows
 
     def costs(self) -> dict[str, Any]:
-        """What the run took so far, as run.json has it."""
+        """`Costs` of the run so far."""
         made = len(self.stream) - len(self.not_edited)
         return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
 

@@ -1,33 +1,53 @@
-"""Files that are replaced whole or not at all."""
+"""Files that survive crashes: atomic replacement, locks, and tensor files sealed with a digest of their content."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import secrets
 import socket
 import sys
-import time
-import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if sys.platform != "win32":
-    import fcntl
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from filelock import BaseFileLock
+    from torch import Tensor
+
+
+LOCK_TIMEOUT = 0.5
+"""Seconds to wait for a lock: a reader that tests it holds it for an instant."""
+
+TEST_TIMEOUT = 0.1
+
+HOLDER_OFFSET = 1
+"""Where the holder's name begins in a lock file: Windows locks the first byte against reading too."""
+
+SEAL_KEY = "editbench"
+"""The one key of a tensor file's header metadata; with several, safetensors would write them in random order."""
+
+
+class ResultsError(ValueError):
+    """Results that cannot be written or read; the message names the path and the remedy."""
+
+
+class DamagedFile(ResultsError):
+    """A file that is missing, truncated or altered; the message names it and the reason."""
+
+
+# -- replacing, reading ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file; what the block writes there takes the place of ``path`` when it ends well.
+    """Yield the path of a temporary file that replaces ``path`` when the block ends without an error.
 
     After a crash ``path`` holds all of the old or all of the new. Any number of processes may do so at once.
-
-    Raises:
-        OSError: It cannot be written; ``path`` is as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -35,14 +55,14 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # it is gone when all went well
+        with contextlib.suppress(OSError):  # replaced, it is gone
             temporary.unlink()
 
 
-def _sync_folder(path: Path) -> None:
-    """Make a rename in this folder durable; Windows can neither do this nor needs it."""
+def sync_folder(path: Path) -> None:
+    """Make new and renamed files of this folder durable; Windows can neither do this nor needs it."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -52,13 +72,9 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-LOCK_PATIENCE = 0.5
-"""Seconds to wait for a lock: a reader that looks whether a run is alive holds it for an instant."""
-
-
 @contextmanager
 def explained(action: str, path: Path, remedy: str) -> Iterator[None]:
-    """Turn the operating system's errors into a `ResultsError` that says what to do."""
+    """Turn the operating system's errors into a `ResultsError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -66,11 +82,7 @@ def explained(action: str, path: Path, remedy: str) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make `path`, whose parent must be there, unless it is there already.
-
-    Raises:
-        ResultsError: If the parent is missing, is read-only or is not a folder.
-    """
+    """Make `path` unless it is there; its parent must be a folder."""
     if path.is_dir():
         return
     if not path.parent.is_dir():
@@ -82,76 +94,199 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file's content: after a crash it holds all of the old or all of the new.
-
-    Raises:
-        ResultsError: If it cannot be written; the old content is intact.
-    """
+    """Replace the file's content; if that fails, the old content is intact."""
     remedy = "is its folder there and writable, and is there space on the disk?"
     with explained("write", path, remedy), replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
-class Lock:
-    """An exclusive lock on a file, which the operating system lets go when the process ends, however it ends.
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file that must be there.
 
     Raises:
-        ResultsError: If another process, or this one, holds it already.
+        DamagedFile: The file is missing, or cannot be read.
     """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path} is missing; restore it from a copy, or delete the run") from error
+    except OSError as error:
+        raise DamagedFile(f"cannot read {path}: {error.strerror or error}") from error
 
-    def __init__(self, path: Path) -> None:
-        with explained("lock", path, "is its folder writable, on a file system that knows locks?"):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                self._acquire(path)
-            except BaseException:
-                self.release()
-                raise
 
-    def _acquire(self, path: Path) -> None:
-        if sys.platform == "win32":
-            warnings.warn("no file locks here: do not let two processes write the same run", stacklevel=4)
-            return
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = os.pread(self._descriptor, 200, 0).decode("utf-8", "replace") or "another process"
-                    raise ResultsError(
-                        f"{path.parent} is being written by {holder}; wait for it, or give this run another name"
-                    ) from None
-                time.sleep(0.02)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+# -- locks ------------------------------------------------------------------------------------------------------------
 
-    def release(self) -> None:
-        """Let go; more than once is fine."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+
+def lock(path: Path) -> BaseFileLock:
+    """Lock a file exclusively, until `release` or the end of this process, however it ends.
+
+    Raises:
+        ResultsError: Another process, or this one, holds the lock already; the message names the holder.
+    """
+    from filelock import FileLock, Timeout
+
+    acquired = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
+    with explained("lock", path, "is its folder writable, on a file system that knows locks?"):
+        path.touch()  # filelock would make missing folders
+        holder = _holder(path)  # now: filelock 3 empties the file
+        try:
+            acquired.acquire()
+        except Timeout:
+            raise ResultsError(
+                f"{path.parent} is being written by {holder}; wait for it, or give this run another name"
+            ) from None
+        try:
+            with open(path, "r+b") as file:
+                file.seek(HOLDER_OFFSET)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+                file.truncate()
+        except BaseException:
+            acquired.release()
+            raise
+    return acquired
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds this lock; also True where that cannot be told."""
-    if sys.platform == "win32":
-        return True
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    """Whether a process holds this lock; also True where that cannot be found out."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
         return False
-    except OSError:
-        return True
+    tested = FileLock(path, timeout=TEST_TIMEOUT, poll_interval=0.02, thread_local=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        tested.acquire()
+    except (Timeout, OSError):
         return True
-    finally:
-        os.close(descriptor)
+    tested.release()
     return False
 
 
-class ResultsError(ValueError):
-    """Results that cannot be written or read; the message names the path and says what to do."""
+def _holder(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(HOLDER_OFFSET)
+            return file.read(200).decode("utf-8", "replace") or "another process"
+    except OSError:
+        return "another process"
+
+
+# -- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def canonical(value: Any) -> bytes:
+    """A value as JSON with sorted keys and no blanks: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 over the metadata with sorted keys and every tensor's name, dtype, shape and bytes, by name."""
+    return encode_tensors(tensors, metadata)[2]
+
+
+def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[bytes, memoryview, str]:
+    """Tensors as a safetensors file: equal content gives equal bytes.
+
+    Args:
+        tensors: On any device, with any strides.
+        metadata: JSON values; kept as one string, beside the content digest.
+
+    Returns:
+        The file's header, the rest of it, and the content digest.
+    """
+    from safetensors.torch import save
+
+    storages: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if storage in storages else tensor  # safetensors takes no two views of one
+        storages.add(storage)
+    data = save(plain)
+    entries, body = _split(memoryview(data))
+    digest = _digest(entries, body, metadata)
+    return _header(entries, metadata, digest), body, digest
+
+
+def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Tensors, metadata and content digest of what `encode_tensors` made.
+
+    Args:
+        data: All bytes.
+        source: File, and part of it, for messages.
+
+    Raises:
+        DamagedFile: The bytes are truncated or altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    metadata, digest = check_tensors(data, source)
+    try:
+        return load(data), metadata, digest
+    except (SafetensorError, ValueError) as error:
+        raise DamagedFile(f"{source} is damaged ({error})") from error
+
+
+def check_tensors(data: bytes, source: str) -> tuple[dict[str, Any], str]:
+    """Metadata and content digest of what `encode_tensors` made, after comparing every byte with the digest.
+
+    Raises:
+        DamagedFile: As `decode_tensors`.
+    """
+    try:
+        entries, body = _split(memoryview(data))
+        seal = json.loads(entries.pop("__metadata__")[SEAL_KEY])
+        metadata, digest = seal["metadata"], seal["digest"]
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        same = end == len(body) and digest == _digest(entries, body, metadata)
+        same = same and _header(entries, metadata, digest) == data[: len(data) - len(body)]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{source} is damaged: it is no sealed tensor file ({error!r})") from error
+    if not same:
+        reason = "it is truncated" if len(body) < end else "its content was altered, or part of it is lost"
+        raise DamagedFile(f"{source} is damaged: {reason}")
+    return metadata, digest
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Replace a tensor file atomically; return its content digest."""
+    header, body, digest = encode_tensors(tensors, metadata)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(header)
+        file.write(body)
+    return digest
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file of `write_tensors`.
+
+    Raises:
+        DamagedFile: The file is missing, truncated or altered.
+    """
+    return decode_tensors(read_bytes(path), str(path))[:2]
+
+
+def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """The header of a safetensors file as JSON, and the tensors' bytes."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise ValueError("truncated in its header")
+    return json.loads(bytes(data[8 : 8 + length])), data[8 + length :]
+
+
+def _header(entries: Mapping[str, Any], metadata: Mapping[str, Any], digest: str) -> bytes:
+    seal = canonical({"digest": digest, "metadata": metadata}).decode()
+    text = canonical({"__metadata__": {SEAL_KEY: seal}, **entries})
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _digest(entries: Mapping[str, Any], body: memoryview, metadata: Mapping[str, Any]) -> str:
+    sha = hashlib.sha256(canonical(metadata))
+    for name in sorted(entries):
+        entry = entries[name]
+        begin, end = entry["data_offsets"]
+        sha.update(b"\n" + canonical([name, entry["dtype"], entry["shape"]]) + b"\n")
+        sha.update(body[begin:end])
+    return sha.hexdigest()

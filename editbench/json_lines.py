@@ -1,7 +1,7 @@
-"""Rows to strict JSON and back.
+"""Rows as strict JSON, one a line: encoding, appending, reading.
 
-JSON knows no NaN and no infinity, and many readers refuse Python's spelling of them. Here such a value becomes null,
-and the row says so under "nonfinite": the measure's name for a score ("rewrite.nll"), the dotted path for anything else
+JSON knows no NaN and no infinity, and many readers refuse Python's spelling of them. Such a value becomes null, and the
+row names it under "nonfinite": the metric's name for a score ("rewrite.nll"), the dotted path for anything else
 ("losses.3"). Characters outside ASCII are written as escapes, so that any string survives, half a surrogate pair too.
 """
 
@@ -15,18 +15,15 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from editbench.files import ResultsError, explained
+from editbench.files import DamagedFile, ResultsError, explained, read_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
 def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
-    """One row as strict JSON, without a final newline. Encoding what was decoded gives the same text again.
-
-    Raises:
-        ResultsError: If a value is not plain data (a tensor, a path, a key that is not a string); says which.
-    """
+    """One row as strict JSON, without a final newline. Encoding what was decoded gives the same text again."""
     nonfinite: list[str] = []
     plain = {_key(key, "row"): _plain(value, key, nonfinite) for key, value in row.items()}
     if nonfinite:
@@ -35,11 +32,7 @@ def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def decode(text: bytes) -> dict[str, Any]:
-    """The row that `text` holds.
-
-    Raises:
-        ValueError: If the text is not one strict JSON object in UTF-8.
-    """
+    """The row that `text` holds; a ValueError if it is not one strict JSON object in UTF-8."""
     row = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is wanted, not {type(row).__name__}")
@@ -76,11 +69,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def append_lines(path: Path, lines: str) -> None:
-    """Append whole lines in one write; if that fails midway, what was written of them is taken back.
-
-    Raises:
-        ResultsError: If the file is missing or cannot be written; it is as it was.
-    """
+    """Append whole lines to a file in one write; if that fails midway, the file is as it was."""
     data = lines.encode("utf-8")
     with explained("append to", path, "free some space or correct its permissions, then resume the run"):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -98,30 +87,37 @@ def append_lines(path: Path, lines: str) -> None:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """All rows of a JSONL file, and how many bytes follow the last whole line (a line torn by a crash, or in writing).
+    """Rows of all whole lines, and the size of a torn last line (of a crash, or while it is written).
 
     Raises:
-        ResultsError: If the file cannot be read or a whole line is damaged; names file and line.
+        DamagedFile: The file is missing, cannot be read, or a whole line is damaged; names file and line.
     """
-    with explained("read", path, "restore it from a copy, or delete the run"):
-        *lines, torn = path.read_bytes().split(b"\n")
+    lines, torn = split_lines(path)
+    return decode_lines(lines, path), torn
+
+
+def split_lines(path: Path) -> tuple[list[bytes], int]:
+    """All whole lines as bytes, and the size of a torn last line."""
+    *lines, torn = read_bytes(path).split(b"\n")
+    return lines, len(torn)
+
+
+def decode_lines(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
+    """The rows of a file's lines; damage is named with file and line."""
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(decode(line))
-        except ValueError as error:
-            raise ResultsError(
+        except (ValueError, RecursionError) as error:
+            raise DamagedFile(
                 f"{path}, line {number}: damaged ({error}); restore the file from a copy, or delete the run"
             ) from error
-    return rows, len(torn)
+    return rows
 
 
-def cut_tail(path: Path, size: int) -> None:
-    """Cut the last `size` bytes off a file.
-
-    Raises:
-        ResultsError: If it cannot be written.
-    """
+def cut_to(path: Path, size: int) -> None:
+    """Cut a file to this size."""
     with explained("repair", path, "correct its permissions"), open(path, "r+b") as file:
-        file.truncate(path.stat().st_size - size)
-        os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size > size:
+            file.truncate(size)
+            os.fsync(file.fileno())

@@ -1,31 +1,35 @@
 """The ledger: every change made to a model's weights, as data.
 
-Editors do not write into weights. They hand changes to the ledger, which applies them, keeps them (in memory or as one
-safetensors file an edit batch), and can take them back: rolling back restores the pristine weights and replays what is
-to stay, bit for bit. Subtracting a change would not give the same bits.
+Editors do not write into weights. They hand changes to the ledger, which applies and keeps them (in memory, or on disk
+by `editbench.ledger_files`), and can take them back: a rollback restores earlier weights and replays what stays, bit
+for bit. Subtracting a change would not give the same bits.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from editbench.files import replacing
+from editbench.files import DamagedFile
+from editbench.ledger_files import IndexedBatch, LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 22
-"""Size of the product that is formed at once when a low-rank change is applied: bounds the memory of an edit."""
+"""Numbers of a low-rank change's product that are formed at once: bounds the memory of an edit."""
+
+RERUN = "start the run again with results.rerun=true"
+SNAPSHOT_EVERY = 64
+"""Batches between two copies of the changed weights in memory: a failed edit replays no more than these."""
 
 
 class LedgerError(RuntimeError):
@@ -63,24 +67,14 @@ Change = LowRank | Dense
 
 
 @dataclass
-class EditBatch:
-    """One edit batch: which requests it holds, and its changes (in memory, or in ``file``)."""
+class EditBatch(IndexedBatch):
+    """One edit batch, with its changes if they are in memory."""
 
-    ids: tuple[str, ...]
-    weights: tuple[str, ...]
     changes: tuple[Change, ...] | None = None
-    file: Path | None = None
-
-    def load(self) -> tuple[Change, ...]:
-        """The changes, read from disk if they are not in memory."""
-        if self.changes is not None:
-            return self.changes
-        assert self.file is not None
-        return read_shard(self.file)[1]
 
 
 class Ledger:
-    """Applies and remembers the changes made to one lm.
+    """Applies and remembers the changes made to one language model.
 
     Attributes:
         entries: The edit batches in the model, in order.
@@ -88,20 +82,22 @@ class Ledger:
             weights; one that raises stops the rollback.
     """
 
-    def __init__(self, lm: LanguageModel, directory: Path | None = None) -> None:
+    def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int | None = None) -> None:
         """Start an empty ledger.
 
         Args:
             lm: The model to change.
-            directory: Where to append one file an edit batch; None keeps the changes in memory.
+            directory: Folder for the batches; None keeps them in memory.
+            keyframe_every: Batches between two keyframes, from which a replay can start; None writes none.
         """
         self.lm = lm
-        self.directory = directory
         self.entries: list[EditBatch] = []
         self.before_rollback: list[Callable[[int], None]] = []
+        self._files = LedgerFiles(directory) if directory is not None else None
+        self._keyframe_every = keyframe_every
         self._pristine: dict[str, Tensor] = {}
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
+        self._snapshot: tuple[int, dict[str, Tensor]] = (0, {})  # batches, and weights after them if not pristine
+        self._transaction: Transaction | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -113,10 +109,8 @@ class Ledger:
 
     @property
     def changed_weights(self) -> list[str]:
-        """Names of the weights that the edits in the ledger change, in the order of their first change."""
+        """Names of the weights that the edits change, in the order of their first change."""
         return list(dict.fromkeys(name for entry in self.entries for name in entry.weights))
-
-    # -- writing --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def transaction(self, ids: Sequence[str]) -> Iterator[Transaction]:
@@ -124,14 +118,18 @@ class Ledger:
 
         If the block raises, the weights are put back to what they were before it, and nothing is recorded.
         """
-        transaction = Transaction(self)
+        if self._files is not None and (found := self._files.batches) != len(self.entries):
+            raise LedgerError(f"{self._files.path} holds {found} edit batches: replay them first")
+        self._transaction = transaction = Transaction(self)
         try:
             yield transaction
-            self._commit(tuple(ids), tuple(transaction.changes))
+            self._commit(tuple(ids), transaction)
         except BaseException:
             if transaction.changes:
                 self._restore(len(self.entries))
             raise
+        finally:
+            self._transaction = None
 
     def _apply(self, change: Change) -> None:
         target = self.lm.weight(change.weight)
@@ -145,21 +143,33 @@ class Ledger:
             dtype = str(target.dtype).removeprefix("torch.")
             raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 
-    def _commit(self, ids: tuple[str, ...], changes: tuple[Change, ...]) -> None:
-        names = tuple(dict.fromkeys(c.weight for c in changes))
-        if self.directory is None:
-            self.entries.append(EditBatch(ids, names, changes=tuple(_to_cpu(c) for c in changes)))
+    def _commit(self, ids: tuple[str, ...], transaction: Transaction) -> None:
+        changes = tuple(transaction.changes)
+        weights = tuple(dict.fromkeys(c.weight for c in changes))
+        if self._files is None:
+            self.entries.append(EditBatch(ids, weights, changes=tuple(_to_cpu(c) for c in changes)))
         else:
-            file = self.directory / f"{len(self.entries):06d}.safetensors"
-            write_shard(file, ids, changes)
-            self.entries.append(EditBatch(ids, names, file=file))
+            tensors, kinds = _to_tensors(changes)
+            blob = self._files.append(ids, weights, tensors, {"changes": kinds, "memory": transaction.memory})
+            self.entries.append(EditBatch(ids, weights, blob))
+        self._transaction = None
+        for id in transaction.forgotten:
+            self.forget_id(id)
+        if self._keyframe_every and len(self.entries) % self._keyframe_every == 0 and self._files is not None:
+            self._files.add_keyframe({name: self.lm.weight(name) for name in self.changed_weights})
+        if len(self.entries) - self._snapshot[0] >= SNAPSHOT_EVERY:
+            self._take_snapshot()
 
-    # -- taking back ----------------------------------------------------------------------------------------------
+    def _take_snapshot(self) -> None:
+        """Copy the changed weights, into the last copies where there are any: large memory stays in place."""
+        copies = self._snapshot[1]
+        for name in self._pristine:
+            weight = self.lm.weight(name).detach()
+            copies[name] = copies[name].copy_(weight) if name in copies else weight.to("cpu", copy=True)
+        self._snapshot = len(self.entries), copies
 
     def rollback(self, keep: int = 0) -> None:
         """Restore the model to what it was after its first ``keep`` edit batches (0: pristine), bit for bit.
-
-        Files of the batches taken back are deleted.
 
         Raises:
             ValueError: ``keep`` is not between 0 and the number of batches, or a method cannot go back there.
@@ -169,76 +179,87 @@ class Ledger:
         for call in self.before_rollback:
             call(keep)
         self._restore(keep)
-        for entry in self.entries[keep:]:
-            if entry.file is not None:
-                entry.file.unlink(missing_ok=True)
+        if self._files is not None:
+            self._files.truncate(keep)
         del self.entries[keep:]
+        for entry in self.entries:
+            entry.forgotten = {id: after for id, after in entry.forgotten.items() if after <= keep}
 
     def forget_id(self, id: str) -> None:
-        """Take one edit off the list that a method has taken back by its own means; no weight changes."""
-        for entry in self.entries:
-            if id in entry.ids:
-                entry.ids = tuple(i for i in entry.ids if i != id)
-                if entry.file is not None:
-                    write_shard(entry.file, entry.ids, entry.load())
+        """Remove an id from its batch. For methods that undo an edit themselves; weights stay."""
+        if self._transaction is not None:  # when the batch is in the ledger
+            self._transaction.forgotten.append(id)
+            return
+        having = [entry for entry in self.entries if id in entry.ids]
+        if having and self._files is not None:
+            self._files.forget([id])
+        for entry in having:
+            entry.forgotten[id] = len(self.entries)
 
     def _restore(self, keep: int) -> None:
-        for name, tensor in self._pristine.items():
+        """Set the weights to those after ``keep`` batches, from the latest copies that are not later."""
+        start, copies = self._snapshot
+        if start > keep:
+            start, copies = self._snapshot = 0, {}
+        self._set(self._pristine | copies)
+        for number in range(start, keep):
+            self._replay(number)
+
+    def _replay(self, number: int) -> None:
+        entry, changes = self.entries[number], self.entries[number].changes
+        if changes is None:
+            assert self._files is not None
+            changes = _from_tensors(*self._files.load(number, entry))
+        for change in changes:
+            self._apply(change)
+
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, tensor in weights.items():
             self.lm.weight(name).copy_(tensor)
-        for entry in self.entries[:keep]:
-            for change in entry.load():
-                self._apply(change)
 
     @contextmanager
     def pristine(self) -> Iterator[None]:
         """Within the block the model has its original weights; afterwards its edited ones again, bit for bit."""
         edited = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
         try:
-            for name, tensor in self._pristine.items():
-                self.lm.weight(name).copy_(tensor)
+            self._set(self._pristine)
             yield
         finally:
-            for name, tensor in edited.items():
-                self.lm.weight(name).copy_(tensor)
-
-    # -- reading --------------------------------------------------------------------------------------------------
+            self._set(edited)
 
     def replay(self, keep: int | None = None) -> None:
-        """Take up a ledger that an earlier process left in ``directory``: apply its batches to the unedited lm.
+        """Apply the batches that an earlier process left in ``directory`` to the unedited model.
 
         Args:
-            keep: How many batches to apply; later files are deleted. None applies all.
+            keep: How many batches to apply; later ones are deleted. None applies all.
 
         Raises:
-            LedgerError: The ledger already holds edits, a file is missing or damaged (named in the message), or a
-                weight overflows; the model is then unedited.
+            LedgerError: The ledger already holds edits, or a weight overflows.
+            DamagedFile: A batch is missing or altered; it is named. After any error the model is unedited.
         """
-        if self.entries or self.directory is None:
+        if self.entries or self._files is None:
             raise LedgerError("replay needs an empty ledger with a directory")
-        files = sorted(self.directory.glob("[0-9]*.safetensors"))
-        keep = len(files) if keep is None else keep
-        if keep > len(files):
-            raise LedgerError(f"{self.directory} holds {len(files)} edit batches, {keep} are needed")
+        found = self._files.index()
+        keep = len(found) if keep is None else keep
+        if keep > len(found):
+            raise DamagedFile(f"{self._files.path} holds {len(found)} edit batches, {keep} are needed")
         try:
-            for index, file in enumerate(files[:keep]):
-                self._replay(index, file)
+            self.entries = [EditBatch(**vars(batch)) for batch in found[:keep]]
+            start, weights = self._files.keyframe(keep)
+            self._pristine = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in weights}
+            self._set(weights)
+            for number, batch in enumerate(found[:keep]):
+                try:
+                    self._replay(number) if number >= start else self._files.check(number, batch)
+                except NotFiniteError as error:
+                    raise NotFiniteError(f"{self._files.path}, batch {number}: {error}; {RERUN}") from error
         except BaseException:
             self.entries.clear()
             self._restore(0)
             raise
-        for file in files[keep:]:
-            file.unlink()
-
-    def _replay(self, index: int, file: Path) -> None:
-        if file.name != f"{index:06d}.safetensors":
-            raise LedgerError(f"{self.directory}: batch {index:06d} is missing (found {file.name})")
-        ids, changes = read_shard(file)
-        try:
-            for change in changes:
-                self._apply(change)
-        except NotFiniteError as error:
-            raise NotFiniteError(f"{file}: {error}; start the run again with results.rerun=true") from error
-        self.entries.append(EditBatch(ids, tuple(dict.fromkeys(c.weight for c in changes)), file=file))
+        self._files.truncate(keep)
+        if keep >= SNAPSHOT_EVERY:
+            self._take_snapshot()
 
     def delta(self, name: str) -> Tensor:
         """The change of weight ``name`` since the start, (out, in), float64, on the CPU."""
@@ -246,23 +267,24 @@ class Ledger:
         return current - self._pristine[name].double() if name in self._pristine else torch.zeros_like(current)
 
     def digest(self) -> str:
-        """Hex digest of the touched weights as they are now; equal digests mean equal bits."""
+        """Hex digest of the changed weights as they are now; equal digests mean equal bits."""
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(self.changed_weights):
             digest.update(name.encode())
             digest.update(tensor_bytes(self.lm.weight(name)))
         return digest.hexdigest()
 
-    def pristine_bytes(self) -> int:
-        """Bytes of the pristine copies, held in host memory."""
-        return sum(t.numel() * t.element_size() for t in self._pristine.values())
-
 
 class Transaction:
-    """Hands the changes of one edit batch to the ledger as they are computed."""
+    """Hands the changes of one edit batch to the ledger as they are computed.
+
+    Attributes:
+        memory: Content digests of what the method keeps beside the weights for this batch, by name; sealed with it.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
-        self.changes: list[Change] = []
+        self.changes, self.forgotten = list[Change](), list[str]()
+        self.memory: dict[str, str] = {}
         self._ledger = ledger
 
     def apply(self, change: Change) -> None:
@@ -275,62 +297,34 @@ class Transaction:
         self._ledger._apply(change)
 
 
-# -- files ----------------------------------------------------------------------------------------------------
+def _parts(change: Change) -> dict[str, Tensor]:
+    return {name: part for name, part in vars(change).items() if name != "weight"}
 
 
-def write_shard(file: Path, ids: Sequence[str], changes: Sequence[Change]) -> None:
-    """Write one edit batch as safetensors: complete and on disk, or not there at all."""
-    from safetensors.torch import save
-
-    tensors: dict[str, Tensor] = {}
-    kinds: list[dict[str, str]] = []
-    for index, change in enumerate(changes):
-        parts: dict[str, Tensor] = (
-            {"delta": change.delta} if isinstance(change, Dense) else {"left": change.left, "right": change.right}
-        )
-        kinds.append({"kind": "dense" if isinstance(change, Dense) else "lowrank", "weight": change.weight})
-        tensors.update({f"{index:04d}.{part}": t.detach().cpu().contiguous() for part, t in parts.items()})
-    tensors = tensors or {"empty": torch.zeros(0)}
-    data = save(tensors, metadata={"ids": json.dumps(list(ids)), "changes": json.dumps(kinds)})
-    with replacing(file) as temporary:
-        temporary.write_bytes(data)
+def _to_cpu(change: Change) -> Change:
+    return type(change)(change.weight, *(part.detach().to("cpu", copy=True) for part in _parts(change).values()))
 
 
-def read_shard(file: Path) -> tuple[tuple[str, ...], tuple[Change, ...]]:
-    """The ids and changes of one edit batch.
+def _to_tensors(changes: Sequence[Change]) -> tuple[dict[str, Tensor], list[dict[str, str]]]:
+    """The changes' tensors by number and part, and the kind and weight of each change."""
+    tensors = {f"{i:04d}.{name}": part for i, change in enumerate(changes) for name, part in _parts(change).items()}
+    return tensors, [{"kind": type(change).__name__, "weight": change.weight} for change in changes]
 
-    Raises:
-        LedgerError: The file is missing or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(str(file), framework="pt") as handle:
-            meta: dict[str, Any] = handle.metadata() or {}
-            tensors = {k: handle.get_tensor(k) for k in handle.keys()}  # noqa: SIM118
-        ids, kinds = json.loads(meta["ids"]), json.loads(meta["changes"])
-        changes: list[Change] = []
-        for index, kind in enumerate(kinds):
-            part = f"{index:04d}."
-            if kind["kind"] == "dense":
-                changes.append(Dense(kind["weight"], tensors[part + "delta"]))
-            else:
-                changes.append(LowRank(kind["weight"], tensors[part + "left"], tensors[part + "right"]))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise LedgerError(
-            f"{file} cannot be read as an edit batch ({error}); it and all later batches are lost"
-        ) from error
-    return tuple(ids), tuple(changes)
+def _from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Change, ...]:
+    types = [({"LowRank": LowRank, "Dense": Dense}[kind["kind"]], kind["weight"]) for kind in metadata["changes"]]
+    parts = [[tensors[f"{i:04d}.{field.name}"] for field in fields(of)[1:]] for i, (of, _) in enumerate(types)]
+    return tuple(of(weight, *tensors) for (of, weight), tensors in zip(types, parts, strict=True))
 
 
 def _check(change: Change, target: Tensor) -> None:
     """Refuse what does not fit ``target`` (out, in), or holds values that are no numbers."""
+    parts = list(_parts(change).values())
     if isinstance(change, Dense):
-        fits, parts = change.delta.shape == target.shape, [change.delta]
+        fits = change.delta.shape == target.shape
     else:
         out_r, in_r = change.left.shape, change.right.shape
         fits = (out_r[0], in_r[0]) == tuple(target.shape) and out_r[1:] == in_r[1:]
-        parts = [change.left, change.right]
     if not fits:
         shapes = [tuple(part.shape) for part in parts]
         raise LedgerError(f"change of shape {shapes} does not fit {change.weight} {tuple(target.shape)}")
@@ -354,9 +348,3 @@ def _in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]
     rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
     for start in range(0, target.shape[0], rows):
         yield target[start : start + rows], (left[start : start + rows] @ right.T).to(target.dtype)
-
-
-def _to_cpu(change: Change) -> Change:
-    if isinstance(change, Dense):
-        return Dense(change.weight, change.delta.detach().to("cpu", copy=True))
-    return LowRank(change.weight, change.left.detach().to("cpu", copy=True), change.right.detach().to("cpu", copy=True))

@@ -1,12 +1,15 @@
-"""What is shown while work goes on: bars of what takes time and, of a run, its phase and where it stands.
+"""Progress while work goes on: bars, and of a run its phase and live status, on a terminal or as lines of a log.
 
-Whoever works says so here and does not ask who looks:
+Code that works reports here and does not ask where it is shown:
 
     with progress("values", total=50) as advance:
         advance(10)
 
-Within :func:`shown_in` a view takes in everything; :mod:`editbench.progress` has those of a run. Elsewhere a bar is
-shown by itself on a terminal, once the work has lasted two seconds; not on a terminal, nothing is.
+Within :func:`shown_in` a display shows everything. Elsewhere a bar is shown by itself on a terminal, once the work has
+lasted two seconds; not on a terminal, nothing is.
+
+Rate and time left are computed here: rich's estimate does not count down between steps, and forgets steps that are
+slower than its window.
 """
 
 from __future__ import annotations
@@ -25,29 +28,24 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
-QUIET_SECONDS = 2.0
+QUIET_SECONDS, PLAIN_SECONDS = 2.0, 30.0
+"""Age from which a bar is shown by itself or within another; between two lines where there is no terminal."""
+
+FRAMES_A_SECOND = 4
+
+MIN_BAR_WIDTH, MAX_BAR_WIDTH = 8, 40
 
 
 class Advance(Protocol):
     """Reports progress: call with the number of steps done since the last call, and an optional note."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
-        """Advance by ``steps``."""
+        """Add ``steps`` to those done."""
 
 
 @dataclass
 class Bar:
-    """Work of a known number of steps.
-
-    Attributes:
-        description: What is done.
-        total: Steps in all.
-        before: Steps that an earlier process has done.
-        done: Steps done, those included.
-        note: What the last call said.
-        begun: When it began, in seconds of the monotonic clock.
-        moved: When the last step was done.
-    """
+    """Work of ``total`` steps, of which an earlier process has done ``before``; times are of the monotonic clock."""
 
     description: str
     total: int
@@ -58,13 +56,8 @@ class Bar:
     moved: float = 0.0
 
     def advance(self, steps: int, note: str) -> None:
-        """Take in that ``steps`` more are done."""
+        """Add ``steps`` to those done."""
         self.done, self.note, self.moved = self.done + steps, note, time.monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.begun
 
     @property
     def rate(self) -> float | None:
@@ -79,10 +72,19 @@ class Bar:
             return None
         return max(0.0, (self.total - self.done) / self.rate - (time.monotonic() - self.moved))
 
+    @property
+    def numbers(self) -> str:
+        """Steps done, rate, time left and note."""
+        parts = [f"{self.done}/{self.total}"]
+        if self.rate is not None and self.left is not None:
+            each = f"{self.rate:.1f}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s each"
+            parts += [each, f"{_clock(self.left)} left"]
+        return ", ".join(filter(None, [*parts, self.note]))
+
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """Where a run stands.
+    """Scores of a run so far.
 
     Attributes:
         edits: Edits made.
@@ -96,61 +98,84 @@ class LiveStatus:
     means: Mapping[str, Mapping[str, tuple[float, int]]]
     perplexity: Mapping[str, tuple[float, float]]
 
+    def lines(self) -> Iterator[str]:
+        """The status in words."""
+        for occasion, means in self.means.items():
+            if means:
+                yield f"{occasion}: " + ", ".join(f"{kind} {mean:.3f} ({n})" for kind, (mean, n) in means.items())
+        if self.perplexity:
+            changes = (f"{texts} {before:.4g} → {now:.4g}" for texts, (before, now) in self.perplexity.items())
+            yield f"perplexity: {', '.join(changes)}"
+        if self.unedited:
+            yield f"not edited: {self.unedited} of {self.edits}"
+
 
 class Display:
-    """Takes in what goes on. This one shows nothing; others show it when they are told of a change, or by the clock.
+    """Gets all progress of a block. This one shows nothing; others show it on a change, or by the clock.
 
     Attributes:
         bars: Those of the work that is going on, the outermost first.
-        phase: What a run is doing; empty where no run says.
-        standing: Where the run stands, once it has begun.
+        phase: Phase of a run; empty outside of one.
+        status: Status of a run, once it has begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "") -> None:
         self.bars: list[Bar] = []
-        self.phase = ""
-        self.standing: LiveStatus | None = None
+        self.phase, self.title = "", title
+        self.status: LiveStatus | None = None
+        self.begun = time.monotonic()
 
     def changed(self) -> None:
         """Called after every change, by the thread that works: return soon."""
 
     def close(self) -> None:
-        """Stop showing, and leave the place as it was."""
+        """Stop showing, and leave the terminal as it was."""
+
+    def label(self, bar: Bar) -> str:
+        """The phase and the bar's description."""
+        return bar.description if self.phase in ("", bar.description) else f"{self.phase}: {bar.description}"
+
+    def status_lines(self) -> list[str]:
+        """The run's status, and memory and time used."""
+        used = [f"{name} {_size(count)}" for name, count in memory().items()]
+        footer = ", ".join([*used, f"running for {_clock(time.monotonic() - self.begun)}"])
+        return [*(self.status.lines() if self.status is not None else ()), footer]
 
 
 AnyDisplay = TypeVar("AnyDisplay", bound=Display)
 
-_view: Display | None = None
+_display: Display | None = None
 
 
-def view() -> Display | None:
-    """The view that takes in what goes on now, if there is one."""
-    return _view
+def display() -> Display | None:
+    """The display of this block, if there is one."""
+    return _display
 
 
 @contextmanager
 def shown_in(new: AnyDisplay) -> Iterator[AnyDisplay]:
-    """Let ``new`` take in what goes on in the block, and close it then, however the block ends."""
-    global _view
-    outer, _view = _view, new
+    """Show all progress of the block in ``new``, and close it then, however the block ends."""
+    global _display
+    outer, _display = _display, new
     try:
         yield new
     finally:
-        _view = outer
+        _display = outer
         new.close()
 
 
 def phase(name: str) -> None:
-    """Say what the run is doing from now on."""
-    if _view is not None:
-        _view.phase = name
-        _view.changed()
+    """Set the run's phase."""
+    if _display is not None:
+        _display.phase = name
+        _display.changed()
 
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Yield an :class:`Advance` for work of ``total`` steps, ``done`` of which an earlier process has done."""
-    with nullcontext(_view) if _view is not None else _shown_alone() as shown:
+    alone = LiveDisplay() if _display is None and is_terminal() else Display()
+    with nullcontext(_display) if _display is not None else shown_in(alone) as shown:
         bar = Bar(description, total, done, done)
         shown.bars.append(bar)
 
@@ -164,34 +189,18 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
             shown.bars.remove(bar)
 
 
-def _shown_alone() -> AbstractContextManager[Display]:
-    """A view for one bar and those within it; one that shows nothing where nobody looks."""
-    from editbench.progress import LiveDisplay, is_terminal
-
-    return shown_in(LiveDisplay() if is_terminal() else Display())
-
-
-FRAMES_A_SECOND = 4
-
-PLAIN_SECONDS = 30.0
-"""Between two lines where there is no terminal."""
-
-BAR_WIDTHS = (8, 40)
-"""The narrowest bar that is worth its place, and the widest."""
-
-
 def watching(title: str, *, live: bool = True) -> AbstractContextManager[Display]:
-    """Show the run in the block.
+    """Show the run of the block.
 
     Args:
-        title: What runs.
-        live: Whether this process may draw on the terminal; several of them at once would spoil each other's frames.
+        title: Method, model, dataset and seed of the run.
+        live: Whether this process may draw on the terminal; several at once would spoil each other's frames.
     """
     return shown_in(LiveDisplay(title) if live and is_terminal() else PlainDisplay(title))
 
 
 def is_terminal() -> bool:
-    """Whether standard error is a terminal that one can draw on; one that calls itself dumb is not."""
+    """Whether standard error is a terminal that can be drawn on; one that calls itself dumb cannot."""
     if not sys.stderr.isatty():
         return False
     from rich.console import Console
@@ -207,48 +216,47 @@ class LiveDisplay(Display):
         from rich.console import Console
         from rich.live import Live
 
-        super().__init__()
-        self.title, self._begun = title, time.monotonic()
-        self._console = console or Console(stderr=True)
-        self._live = Live(
-            get_renderable=self.frame, console=self._console, refresh_per_second=FRAMES_A_SECOND, transient=True
+        super().__init__(title)
+        self.console = console or Console(stderr=True)
+        self.live = Live(
+            get_renderable=self.frame, console=self.console, refresh_per_second=FRAMES_A_SECOND, transient=True
         )
 
     def changed(self) -> None:
         """Begin to draw when it is time to."""
-        if not self._live.is_started and (self.phase or time.monotonic() - self._begun > QUIET_SECONDS):
-            self._live.start()
+        if not self.live.is_started and (self.phase or time.monotonic() - self.begun > QUIET_SECONDS):
+            self.live.start()
 
     def close(self) -> None:
-        """Take the frame away and give the cursor back."""
-        self._live.stop()
+        """Remove the frame and show the cursor again."""
+        self.live.stop()
 
     def frame(self) -> RenderableType:
-        """What is shown now; lines wrap where the terminal is narrow."""
+        """All lines as of now; they wrap where the terminal is narrow."""
         from rich.console import Group
         from rich.text import Text
 
         lines: list[RenderableType] = [Text(self.title, style="bold")] if self.title else []
-        bars = _worth_showing(self.bars)
+        now, bars = time.monotonic(), list(self.bars)
         if not bars and self.phase:
             lines.append(Text(f"{self.phase} …"))
-        lines += [self._drawn(bar, _label(self.phase, bar) if bar is bars[0] else bar.description) for bar in bars]
-        if self.title:
-            lines += [Text(line) for line in (*_standing_lines(self.standing), _footer(self._begun))]
+        for i, bar in enumerate(bars):
+            if i == 0 or (now - bar.begun > QUIET_SECONDS and bar.total > 1):  # inner bars only if they are long
+                lines.append(self._row(bar, self.label(bar) if i == 0 else bar.description))
+        lines += [Text(line) for line in self.status_lines()] if self.title else []
         return Group(*lines)
 
-    def _drawn(self, bar: Bar, label: str) -> RenderableType:
+    def _row(self, bar: Bar, label: str) -> RenderableType:
         """A bar between its label and its numbers, if it fits."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        numbers = _numbers(bar)
-        room = min(self._console.width - len(label) - len(numbers) - 3, BAR_WIDTHS[1])
-        if room < BAR_WIDTHS[0]:
-            return Text(f"{label} {numbers}")
+        width = min(self.console.width - len(label) - len(bar.numbers) - 3, MAX_BAR_WIDTH)
+        if width < MIN_BAR_WIDTH:
+            return Text(f"{label} {bar.numbers}")
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(Text(label), ProgressBar(total=bar.total, completed=bar.done, width=room), Text(numbers))
+        grid.add_row(Text(label), ProgressBar(total=bar.total, completed=bar.done, width=width), Text(bar.numbers))
         return grid
 
 
@@ -256,25 +264,20 @@ class PlainDisplay(Display):
     """One line every thirty seconds, for logs."""
 
     def __init__(self, title: str) -> None:
-        super().__init__()
-        self.title = title
-        self._begun = self._said = time.monotonic()
+        super().__init__(title)
+        self._printed = self.begun
 
     def changed(self) -> None:
-        """Say a line if the last one was long ago."""
+        """Print a line if the last one was long ago."""
         now = time.monotonic()
-        if now - self._said >= PLAIN_SECONDS:
-            self._said = now
-            print(self.line(), file=sys.stderr, flush=True)
-
-    def line(self) -> str:
-        """Everything in one line."""
-        work = [f"{_label(self.phase, bar)} {_numbers(bar)}" for bar in self.bars[:1]] or [self.phase]
-        return f"{self.title}: {'; '.join([*work, *_standing_lines(self.standing), _footer(self._begun)])}"
+        if now - self._printed >= PLAIN_SECONDS:
+            self._printed = now
+            work = [f"{self.label(bar)} {bar.numbers}" for bar in self.bars[:1]] or [self.phase]
+            print(f"{self.title}: {'; '.join([*work, *self.status_lines()])}", file=sys.stderr, flush=True)
 
 
 class Messages(logging.Handler):
-    """Log messages to what standard error is at the moment: above the live view while that is drawn."""
+    """Log messages to what standard error is at the moment: above the live display while that is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message."""
@@ -295,40 +298,6 @@ def memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_initialized():
         found["GPU"] = sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count()))
     return found
-
-
-def _worth_showing(bars: list[Bar]) -> list[Bar]:
-    """The outermost, and of those within it the ones that take their time and have steps to tell of."""
-    return [bar for i, bar in enumerate(list(bars)) if i == 0 or (bar.age > QUIET_SECONDS and bar.total > 1)]
-
-
-def _label(phase: str, bar: Bar) -> str:
-    return bar.description if phase in ("", bar.description) else f"{phase}: {bar.description}"
-
-
-def _numbers(bar: Bar) -> str:
-    parts = [f"{bar.done}/{bar.total}"]
-    if bar.rate is not None and bar.left is not None:
-        parts += [f"{bar.rate:.1f}/s" if bar.rate >= 1 else f"{1 / bar.rate:.1f} s each", f"{_clock(bar.left)} left"]
-    return ", ".join(filter(None, [*parts, bar.note]))
-
-
-def _standing_lines(standing: LiveStatus | None) -> Iterator[str]:
-    if standing is None:
-        return
-    for occasion, means in standing.means.items():
-        if means:
-            yield f"{occasion}: " + ", ".join(f"{kind} {mean:.3f} ({n})" for kind, (mean, n) in means.items())
-    if standing.perplexity:
-        of_each = (f"{texts} {before:.4g} → {now:.4g}" for texts, (before, now) in standing.perplexity.items())
-        yield f"perplexity: {', '.join(of_each)}"
-    if standing.unedited:
-        yield f"not edited: {standing.unedited} of {standing.edits}"
-
-
-def _footer(begun: float) -> str:
-    bytes_in_use = [f"{name} {_size(count)}" for name, count in memory().items()]
-    return ", ".join([*bytes_in_use, f"running for {_clock(time.monotonic() - begun)}"])
 
 
 def _size(count: int) -> str:

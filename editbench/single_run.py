@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +21,7 @@ from editbench.progress import phase
 from editbench.resources import LazyTexts
 from editbench.results import RunFolder
 from editbench.results.identity import differences, identify, listed
+from editbench.results.run_folder import is_run
 from editbench.results.schema import SCHEMA
 from editbench.stream import Stream
 from editbench.tracking import RunObserver, open_tracker
@@ -262,13 +262,11 @@ def _open_store(config: Any) -> tuple[RunFolder, bool]:
     path = folder_of(config)
     decides = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_DECIDING])
     text = OmegaConf.to_yaml(decides, resolve=True)
+    if config.results.rerun and is_run(path):
+        RunFolder.remove(path)
     if not (path / "run.json").exists():
         return RunFolder.create(path.parent, path.name, text), False
     store = RunFolder.open(path)
-    if config.results.rerun:
-        store.close()
-        shutil.rmtree(path)
-        return RunFolder.create(path.parent, path.name, text), False
     if (path / "config.yaml").read_text(encoding="utf-8") != text and config.results.name:
         store.close()
         raise ValueError(f"{path} holds a run with another configuration; choose another results.name")

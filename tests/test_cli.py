@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.test_session import records
+from tests.test_editing_loop import records
 from tests.tiny_models import LINES, tiny_lm
 
 

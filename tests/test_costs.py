@@ -10,7 +10,7 @@ from editbench import costs, single_run
 from editbench.costs import COVARIANCE, EDIT, EVALUATION, PREPARE, UNEDITED_ANSWERS, VALUES, CachedCosts, Meter
 from editbench.editor import Editor
 from editbench.results.leaderboard import read_row
-from tests.test_session import lines, make, tiny_folder  # noqa: F401
+from tests.test_editing_loop import lines, make, tiny_folder  # noqa: F401
 
 NSE = ["method=nse", "method.layers=[0,1]", "method.ridge=0.1", "method.alpha=0", "method.steps=3", "stream.edits=4"]
 MEBIBYTE = 1 << 20

@@ -22,7 +22,7 @@ from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, part, told_apart
 from editbench.results.leaderboard import collect, read_row
 from editbench.results.seeds import group
-from tests.test_session import records
+from tests.test_editing_loop import records
 from tests.tiny_models import LINES, tiny_lm
 
 ROOT = Path(editbench.__file__).parent

@@ -77,6 +77,7 @@ def write_run(
         rows.append({"stage": "final", "edits": edits, "batch": edits - 1, **common})
     with RunFolder.create(root, run, "seed: 0\n", provenance) as store:
         store.append_scores(rows)
+        store.seal(edits - 1)
         if status != "running":
             costs = {"edit_seconds": 3.0, "edits_made": 1, "cached": ["covariance"], "peak_rss_bytes": 10}
             costs["footprint"] = {"device": 7, "host": 1}
@@ -155,7 +156,7 @@ def test_runs_that_did_not_end_well_are_listed_and_sink_nobody(tmp_path):
     statuses = {run: row["status"] for run, row in rows.items()}
     assert statuses == {
         "done": "done", "failed": "failed", "killed": "interrupted", "running": "running", "scores": "damaged",
-        "empty": "damaged", "foreign": "damaged", "headless": "damaged", "shape": "done",
+        "empty": "damaged", "foreign": "damaged", "headless": "damaged", "shape": "damaged",
     }  # fmt: skip
     assert rows["done"]["score"] == 0.5
     assert rows["failed"]["reason"] == "CUDA out of memory\nTraceback" and rows["failed"]["method"] == "rome"

@@ -17,7 +17,7 @@ import pytest
 from editbench import compose as composing_module
 from editbench import single_run
 from editbench.tracking import RunObserver, TrackerConfig, open_tracker
-from tests.test_session import records
+from tests.test_editing_loop import records
 from tests.test_tracking import HEADLINE, score, texts, tracked
 from tests.tiny_models import LINES, tiny_lm
 

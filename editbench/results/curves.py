@@ -240,8 +240,8 @@ class Curves:
                 self._means_at((row["stage"], edits)).add(row)
         return {edits: values for edits, values in sorted(points.items()) if values}
 
-    def standing(self) -> LiveStatus:
-        """Where the run stands after all rows so far."""
+    def status(self) -> LiveStatus:
+        """The run after all rows so far."""
         means = {"so far": self._immediate, **self._looked_back}
         counted = {occasion: of_it.counted() for occasion, of_it in means.items()}
         return LiveStatus(self._edits, self._unedited, counted, dict(self._perplexity))

@@ -1,23 +1,29 @@
-"""One run folder: what a run did and scored, safe against crashes and against a second writer."""
+"""One run's folder: writing it safe against crashes and a second writer, and reading it with its true status."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from editbench.files import Lock, ResultsError, explained, make_folder, write_atomic
-from editbench.json_lines import append_lines, cut_tail, decode, encode, read_lines
+from editbench.files import ResultsError, explained, is_locked, lock, make_folder, read_bytes, write_atomic
+from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines
 from editbench.results.schema import (
+    CHAIN_FILE,
     CONFIG_FILE,
     EDITS_FILE,
     FORMAT,
+    INDEX_FILE,
+    LAST_READER,
     LEDGER_FOLDER,
     LOCK_FILE,
+    MANIFEST_FILE,
     RECORD_STATUSES,
     RUN_FILE,
     RUN_STATUSES,
@@ -26,9 +32,14 @@ from editbench.results.schema import (
     STAGES,
     RunInfo,
 )
+from editbench.results.seal import Chain, check_run, facts_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from filelock import BaseFileLock
+
+    Row = Mapping[str, Any]
 
 
 logger = logging.getLogger(__name__)
@@ -37,51 +48,48 @@ logger = logging.getLogger(__name__)
 class RunFolder:
     """The writer of one run folder. Make one with `create` or `open`, and close it: it holds the run's lock.
 
+    Every method raises a `ResultsError` if a file cannot be written or is damaged (named, with its line), if a row does
+    not fit the schema, or if the run has ended.
+
     Attributes:
         path: The run folder.
-        info: What run.json holds; changed by `set_status` and `add_provenance` only.
-        repairs: What `open` had to repair after a crash, in words; empty as a rule.
+        info: The content of run.json; changed by `set_status` and `add_provenance` only.
+        repairs: Repairs that `open` made after a crash, in words; empty as a rule.
     """
 
-    def __init__(self, path: Path, lock: Lock, info: RunInfo, repairs: tuple[str, ...] = ()) -> None:
-        self.path = path
-        self.info = info
-        self.repairs = repairs
-        self._lock = lock
+    def __init__(self, path: Path, acquired: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str]) -> None:
+        self.path, self.info, self.repairs = path, info, tuple(repairs)
+        self._lock, self._chain = acquired, chain
 
     @classmethod
-    def create(
-        cls, root: str | Path, run_id: str, config_text: str, provenance: Mapping[str, Any] | None = None
-    ) -> RunFolder:
+    def create(cls, root: str | Path, run_id: str, config_text: str, provenance: Row | None = None) -> RunFolder:
         """Make the run folder `root/run_id`, with status "running". Call it before any work is done: it writes.
 
         Args:
             root: The results folder; made if its parent is there.
-            run_id: The folder's name.
             config_text: The resolved config, YAML.
-            provenance: A `Provenance`, as far as it is known; see `add_provenance`.
 
         Raises:
-            ResultsError: If the folder cannot be written, the name is not a file name, or the run is there already.
+            ResultsError: The name is not a file name, or the run is there already.
         """
         _check_run_id(run_id)
         path = Path(root).absolute() / run_id
         make_folder(path.parent)
         make_folder(path)
-        lock = Lock(path / LOCK_FILE)
+        acquired = lock(path / LOCK_FILE)
         try:
             if is_run(path):
                 raise ResultsError(f"{path} holds a run already; resume it, delete it, or choose another name")
             write_atomic(path / CONFIG_FILE, config_text.encode("utf-8"))
-            write_atomic(path / SCORES_FILE, b"")
-            write_atomic(path / EDITS_FILE, b"")
+            for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE):
+                write_atomic(path / name, b"")
             make_folder(path / LEDGER_FOLDER)
-            store = cls(path, lock, _new_info(run_id, provenance or {}))
-            store._write_info()  # last: a folder is a run as soon as it has run.json
+            run_folder = cls(path, acquired, _new_info(run_id, provenance or {}), Chain(path), ())
+            run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
-            lock.release()
+            acquired.release()
             raise
-        return store
+        return run_folder
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -90,22 +98,31 @@ class RunFolder:
         The status stays as it was: `set_status("running")` before appending to a run that has ended.
 
         Raises:
-            ResultsError: If there is no run, another process writes it, or its files are damaged (file and line).
+            ResultsError: There is no run, another process writes it, or its files are not what it wrote.
         """
         path = Path(path).absolute()
         if not is_run(path):
             raise ResultsError(f"{path} holds no run; correct the path, or start a new run")
-        lock = Lock(path / LOCK_FILE)
+        acquired = lock(path / LOCK_FILE)
         try:
             info = read_info(path)
-            repairs = tuple(filter(None, (_repair(path / name) for name in (SCORES_FILE, EDITS_FILE))))
+            lines = (path / name for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE, INDEX_FILE))
+            repairs = tuple(filter(None, map(_repair, lines))) if info["status"] == "running" else ()
+            return cls(path, acquired, info, check_run(path, info), repairs)
         except BaseException:
-            lock.release()
+            acquired.release()
             raise
-        return cls(path, lock, info, repairs)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Delete a run that no process writes, be it a damaged one; under a hidden name, so that a kill halves none."""
+        lock(path / LOCK_FILE).release()
+        with explained("delete", path, "correct its permissions, or delete it by hand"):
+            hidden = path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.deleted"))
+            shutil.rmtree(hidden)
 
     def close(self) -> None:
-        """Let the lock go. A run closed while "running" counts as interrupted, and can be opened again."""
+        """Release the lock. A run closed while "running" counts as interrupted, and can be opened again."""
         self._lock.release()
 
     def __enter__(self) -> RunFolder:
@@ -119,142 +136,148 @@ class RunFolder:
         """The folder for the edits themselves."""
         return self.path / LEDGER_FOLDER
 
-    def append_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none.
+    @property
+    def head(self) -> str:
+        """Digest of the chain's last line; empty before the first."""
+        return self._chain.head
 
-        Raises:
-            ResultsError: If a row does not fit the schema, the run has ended, or the file cannot be written.
-        """
+    def append_scores(self, rows: Iterable[Row]) -> None:
+        """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none."""
         rows = list(rows)
         for row in rows:
             _check_score_row(row)
         self._append(SCORES_FILE, rows)
 
-    def append_edit(self, row: Mapping[str, Any]) -> None:
-        """Append the `EditRow` of one batch.
-
-        Raises:
-            ResultsError: If the row does not fit the schema, the run has ended, or the file cannot be written.
-        """
+    def append_edit(self, row: Row) -> None:
+        """Append the `EditRow` of one batch."""
         _check(row, "an edit row", batch=Integral, ids=Sequence, seconds=Real)
         self._append(EDITS_FILE, [row])
 
-    def truncate_after(self, batch_index: int) -> None:
-        """Drop all rows of batches after `batch_index`, the point to resume from; -1 keeps the baseline only.
+    def seal(self, batch: int, tensors: Sequence[str] = (), cached: Mapping[str, str] | None = None) -> str:
+        """Add a line to the chain that seals all rows since the last one; return its digest, the new head.
 
-        Rows of the stage "final" go in any case: the resumed run ends with scoring all records again.
-
-        Raises:
-            ResultsError: If the run has ended, or a file is damaged or cannot be written.
+        Args:
+            batch: Index of the batch that has been edited and scored; -1 for the unedited model.
+            tensors: Content digests of the batch's tensors in the ledger.
+            cached: Content digests of cached files used since the last line, by name.
         """
         self._check_running()
-        for name in (SCORES_FILE, EDITS_FILE):  # a crash in between does no harm: the resumed run does this again
-            rows = self._rows(name)
-            kept = [row for row in rows if row["batch"] <= batch_index and row.get("stage") != "final"]
-            if len(kept) < len(rows):
-                write_atomic(self.path / name, _lines(kept).encode("utf-8"))
+        facts = {} if self._chain.links else facts_of(self.path, self.info)
+        return self._chain.append(batch, tensors, cached or {}, facts)
+
+    def truncate_after(self, head: str) -> None:
+        """Drop everything that the chain does not seal up to `head`, the point to resume from ("": everything)."""
+        self._check_running()
+        self._chain.cut(head)
 
     def set_status(
-        self,
-        status: str,
-        reason: str | None = None,
-        *,
-        summary: Mapping[str, Any] | None = None,
-        costs: Mapping[str, Any] | None = None,
+        self, status: str, reason: str | None = None, *, summary: Row | None = None, costs: Row | None = None
     ) -> None:
-        """Write the run's status, with the time if it has ended.
+        """Write the run's status, with the time and the manifest if it has ended.
 
         Args:
             status: One of `RUN_STATUSES`.
             reason: Why it failed or was interrupted.
-            summary: What `summarise` returned. Without it a summary stands, but "running" drops one without it.
-            costs: `Costs`; without them, those written before stand.
-
-        Raises:
-            ResultsError: If the status is unknown or run.json cannot be written.
+            summary: As of `summarise`. Without one the last stays, unless the status is "running".
+            costs: `Costs`; without them, those written before stay.
         """
         if status not in RUN_STATUSES:
             raise ResultsError(f"unknown run status {status!r}; choose one of {', '.join(RUN_STATUSES)}")
-        ended = status != "running"
-        kept_summary = self.info["summary"] if ended else None
-        self._write_info(
-            status=status,
-            reason=reason,
-            ended=_now() if ended else None,
-            summary=kept_summary if summary is None else dict(summary),
-            costs=self.info["costs"] if costs is None else dict(costs),
-            files={name: digest(self.path / name) for name in (SCORES_FILE, EDITS_FILE)} if ended else {},
-        )
+        ended, last = (_now(), self.info["summary"]) if status != "running" else (None, None)
+        summary, costs = last if summary is None else summary, self.info["costs"] if costs is None else costs
+        self._write_info(status=status, reason=reason, ended=ended, summary=summary, costs=costs)
 
-    def add_provenance(self, provenance: Mapping[str, Any]) -> None:
+    def add_provenance(self, provenance: Row, metrics: Mapping[str, Row] | None = None) -> None:
         """Add what became known later, such as the model's hash; a key that is there already is replaced.
 
-        Raises:
-            ResultsError: If run.json cannot be written.
+        Args:
+            provenance: Keys of a `Provenance`.
+            metrics: `MetricFacts` by metric name; without them, those written before stay.
         """
-        self._write_info(provenance={**self.info["provenance"], **provenance})
+        known = self.info["metrics"] if metrics is None else dict(metrics)
+        self._write_info(provenance={**self.info["provenance"], **provenance}, metrics=known)
 
     def scores(self) -> list[dict[str, Any]]:
-        """All rows of scores.jsonl, in the order of writing.
-
-        Raises:
-            ResultsError: If the file is damaged; names the line.
-        """
-        return self._rows(SCORES_FILE)
+        """All rows of scores.jsonl, in the order of writing."""
+        return read_lines(self.path / SCORES_FILE)[0]
 
     def edits(self) -> list[dict[str, Any]]:
-        """All rows of edits.jsonl, in the order of writing.
+        """All rows of edits.jsonl, in the order of writing."""
+        return read_lines(self.path / EDITS_FILE)[0]
 
-        Raises:
-            ResultsError: If the file is damaged; names the line.
-        """
-        return self._rows(EDITS_FILE)
-
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        return read_lines(self.path / name)[0]
-
-    def _append(self, name: str, rows: list[Mapping[str, Any]]) -> None:
+    def _append(self, name: str, rows: list[Row]) -> None:
         self._check_running()
-        append_lines(self.path / name, _lines(rows))
+        append_lines(self.path / name, "".join(f"{encode(row)}\n" for row in rows))
 
     def _check_running(self) -> None:
         if self.info["status"] != "running":
             raise ResultsError(f"{self.path} is {self.info['status']}; set_status('running') before writing to it")
 
     def _write_info(self, **changes: Any) -> None:
-        text = encode({**self.info, **changes}, indent=2)
-        write_atomic(self.path / RUN_FILE, f"{text}\n".encode())
-        self.info = cast("RunInfo", decode(text.encode()))  # what a reader would see
+        data = f"{encode({**self.info, **changes}, indent=2)}\n".encode()
+        info = cast("RunInfo", decode(data))  # as a reader sees it
+        if info["status"] != "running":  # before the status: a run that has ended always has a manifest that fits
+            write_manifest(self.path, self._chain.head, data)
+        write_atomic(self.path / RUN_FILE, data)
+        self.info = info
+        if info["status"] == "running":
+            (self.path / MANIFEST_FILE).unlink(missing_ok=True)
 
 
 def is_run(path: Path) -> bool:
-    """Whether this folder holds a run, be it a damaged one; a folder that something else made is none."""
+    """Whether this folder holds a run, be it a damaged one; hidden folders hold none."""
     scores = path / SCORES_FILE
     try:
-        return (path / RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)
+        found = (path / RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)
+        return found and not path.name.startswith(".")
     except PermissionError:
-        return True  # it may be one, and reading it will say what is wrong
+        return True  # it may be one; reading it names the reason
+
+
+def read_run(path: Path) -> RunInfo:
+    """run.json with the status that its files and its lock prove; needs no lock.
+
+    The status is "interrupted" where the writer has gone, and "damaged", with the reason and without summary and costs,
+    where a file is not what the run wrote.
+
+    Raises:
+        ResultsError: As `read_info`.
+    """
+    info = read_info(path)
+    if info["status"] == "running" and is_locked(path / LOCK_FILE):
+        return info
+    info = read_info(path)  # again: it may have ended just now
+    try:
+        check_run(path, info)
+    except (ResultsError, OSError) as error:
+        if is_locked(path / LOCK_FILE):  # resumed just now: its files change
+            return read_info(path)
+        return {**info, "status": "damaged", "reason": str(error), "summary": None, "costs": None}
+    if info["status"] == "running":
+        return {**info, "status": "interrupted", "reason": "the process that wrote it has gone"}
+    return info
 
 
 def read_info(path: Path) -> RunInfo:
-    """What run.json holds; needs no lock.
+    """The content of run.json; needs no lock.
 
     Raises:
-        ResultsError: If it is missing, is damaged, or comes from a later version of editbench.
+        ResultsError: If it is missing, is damaged, or has another format.
     """
     file = path / RUN_FILE
-    with explained("read", file, "restore it from a copy, or delete the run"):
-        text = file.read_bytes()
     try:
-        info = decode(text)
-    except ValueError as error:
+        info = decode(read_bytes(file))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ResultsError):
+            raise
         raise ResultsError(f"{file}: damaged ({error}); restore it from a copy, or delete the run") from error
-    if info.get("format") != FORMAT:
+    if (found := info.get("format")) != FORMAT:
+        reader = LAST_READER.get(found, "a later version") if isinstance(found, int) else "another version"
         raise ResultsError(
-            f"{file}: format {info.get('format')!r}, this editbench reads {FORMAT}; use a fitting version"
+            f"{file}: format {found!r}, this editbench reads {FORMAT}; read it with {reader}, or do the run again"
         )
     missing = sorted(RunInfo.__required_keys__ - info.keys())
-    mappings = all(isinstance(info.get(name), dict) for name in ("provenance", "files"))
+    mappings = all(isinstance(info.get(name), dict) for name in ("provenance", "metrics"))
     if missing or info["status"] not in RUN_STATUSES or not mappings:
         raise ResultsError(
             f"{file}: damaged (missing: {missing}, status {info.get('status')!r}); restore it from a copy"
@@ -263,19 +286,14 @@ def read_info(path: Path) -> RunInfo:
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 of the files' content, one after the other.
-
-    Raises:
-        ResultsError: If one cannot be read.
-    """
+    """SHA-256 of the files' content, one after the other."""
     sha = hashlib.sha256()
     for path in paths:
-        with explained("read", path, "restore it from a copy, or delete the run"):
-            sha.update(path.read_bytes())
+        sha.update(read_bytes(path))
     return sha.hexdigest()
 
 
-def _new_info(run_id: str, provenance: Mapping[str, Any]) -> RunInfo:
+def _new_info(run_id: str, provenance: Row) -> RunInfo:
     return {
         "format": FORMAT,
         "run": run_id,
@@ -286,23 +304,18 @@ def _new_info(run_id: str, provenance: Mapping[str, Any]) -> RunInfo:
         "provenance": {"schema": SCHEMA, **provenance},
         "costs": None,
         "summary": None,
-        "files": {},
+        "metrics": {},
     }
 
 
 def _repair(path: Path) -> str | None:
-    """Cut off a torn last line; says so. Earlier damage is an error."""
-    _, torn = read_lines(path)
-    if not torn:
+    """Cut off a torn last line and report it. Earlier damage is an error."""
+    if not path.exists() or not (torn := read_lines(path)[1]):
         return None
-    cut_tail(path, torn)
+    cut_to(path, path.stat().st_size - torn)
     report = f"{path}: a last line torn by a crash ({torn} bytes) was cut off"
     logger.warning(report)
     return report
-
-
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(f"{encode(row)}\n" for row in rows)
 
 
 def _now() -> str:
@@ -314,7 +327,7 @@ def _check_run_id(run_id: str) -> None:
         raise ResultsError(f"run id {run_id!r} is not a folder name; use letters, digits and - _ . = +")
 
 
-def _check_score_row(row: Mapping[str, Any]) -> None:
+def _check_score_row(row: Row) -> None:
     """Raise unless `row` is a `RecordRow` or a `ModelRow`."""
     _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
     if row["stage"] not in STAGES:
@@ -329,7 +342,7 @@ def _check_score_row(row: Mapping[str, Any]) -> None:
         raise ResultsError(f"record {row['record']!r} has the status {row['status']!r}, none of {RECORD_STATUSES}")
 
 
-def _check(row: Mapping[str, Any], what: str, **fields: type) -> None:
+def _check(row: Row, what: str, **fields: type) -> None:
     for name, kind in fields.items():
         if not isinstance(row.get(name), kind):
             raise ResultsError(f"{what} has {name}={row.get(name)!r}; {kind.__name__} is wanted (keys: {list(row)})")

@@ -1,14 +1,4 @@
-"""What is stored and what is tabulated: the rows of a run's files and the columns of the leaderboard.
-
-These types say what the other files read and write; the evaluation and the session fill them in. A run folder holds
-
-    config.yaml     the resolved config, as text
-    run.json        `RunInfo`
-    scores.jsonl    one `RecordRow` or `ModelRow` a line
-    edits.jsonl     one `EditRow` a line
-    ledger/         the edits themselves; another room's business
-    run.lock        locked while a process writes the run
-"""
+"""Types of a run folder's rows and of run.json; `docs/run-format.md` describes all files."""
 
 from __future__ import annotations
 
@@ -16,18 +6,23 @@ from typing import Any, TypedDict
 
 from typing_extensions import NotRequired
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder's layout, stored in run.json."""
+
+LAST_READER = {1: "editbench 0.1, or 0.2.0.dev0 before format 2"}
+"""Versions that read earlier layouts."""
 
 SCHEMA = 2
 """Version of the leaderboard's columns and of what they mean; runs of different schemas are not compared.
 
-1: runs that do not say what decided their numbers (`editbench.results.identity`). 2: they do.
+1: runs without a record of what decided their numbers (`editbench.results.identity`). 2: with it.
 """
 
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 
-LOCK_FILE, LEDGER_FOLDER = "run.lock", "ledger"
+CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
+
+INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
 
@@ -37,7 +32,7 @@ STAGES = ("before", "immediate", "interim", "final")
 """Before the first edit; right after a record's own batch; at chosen edit counts; after the last edit."""
 
 HEADLINES = ("reliability", "generality", "locality")
-"""The three measures that the score is made of; a protocol says which metric stands for each."""
+"""The three measures of which the score is made; a protocol names the metric of each."""
 
 Range = tuple[float, float]
 """Between which values all numbers of a measure lie."""
@@ -53,7 +48,7 @@ class RecordRow(TypedDict):
 
     Attributes:
         stage: One of `STAGES`.
-        edits: Edits the model held when it was scored.
+        edits: Number of edits in the model.
         batch: Index of the last batch edited by then; -1 before the first.
         record: The record's id.
         position: The edit's position in the stream.
@@ -83,7 +78,7 @@ class ModelRow(TypedDict):
 
     Attributes:
         stage: One of `STAGES`.
-        edits: Edits the model held.
+        edits: Number of edits in the model.
         batch: Index of the last batch edited by then; -1 before the first.
         of: What was scored: "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>".
         scores: By name; null where it was not finite.
@@ -170,14 +165,14 @@ class Provenance(TypedDict, total=False):
     model: dict[str, Any]  # name, path, hash
     dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out, with the reason
     stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
-    method: dict[str, Any]  # name, constants, settings
+    method: dict[str, Any]  # name, hparams, config
     protocol: dict[str, Any]  # name, headline, and the protocol's settings
     ability: dict[str, Any]  # lm_eval: its version; tasks: their versions
     seed: int
 
 
 class Costs(TypedDict, total=False):
-    """What the run took; every key may be missing."""
+    """Time and memory of a run; every key may be missing."""
 
     prepare_seconds: float
     edit_seconds: float
@@ -193,7 +188,7 @@ class Estimate(TypedDict):
     """A mean over records, or over the items of a test of ability.
 
     Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
-    numbers say nothing about them: all alike, of a measure that has no range.
+    numbers do not determine them: all alike, of a measure that has no range.
     """
 
     mean: float | None
@@ -228,7 +223,7 @@ class StageSummary(Score):
 class Summary(TypedDict):
     """All stages of a run; a stage without rows is None.
 
-    `ranges` says between which values the numbers of measures lie, by measure ("ability.sst2.acc") or metric.
+    `ranges` has the lowest and highest possible value, by measure ("ability.sst2.acc") or metric.
     """
 
     headline: dict[str, str]
@@ -242,31 +237,18 @@ class Summary(TypedDict):
 
 
 class RunInfo(TypedDict):
-    """The content of run.json.
+    """The content of run.json."""
 
-    Attributes:
-        format: `FORMAT`.
-        run: The run's id.
-        status: One of `RUN_STATUSES`.
-        reason: Why it failed or was interrupted.
-        started: UTC, ISO 8601.
-        ended: UTC, ISO 8601; None while running.
-        provenance: A `Provenance`.
-        costs: `Costs`, or None.
-        summary: A `Summary`, or None.
-        files: Once the run has ended: file name to SHA-256, so that later damage is noticed.
-    """
-
-    format: int
+    format: int  # `FORMAT`
     run: str
-    status: str
-    reason: str | None
-    started: str
-    ended: str | None
-    provenance: dict[str, Any]
-    costs: dict[str, Any] | None
-    summary: dict[str, Any] | None
-    files: dict[str, str]
+    status: str  # one of `RUN_STATUSES`
+    reason: str | None  # why it failed or was interrupted
+    started: str  # UTC, ISO 8601
+    ended: str | None  # None while running
+    provenance: dict[str, Any]  # a `Provenance`
+    costs: dict[str, Any] | None  # `Costs`
+    summary: dict[str, Any] | None  # a `Summary`
+    metrics: dict[str, MetricFacts]  # by metric name
 
 
 Cell = str | int | float | None

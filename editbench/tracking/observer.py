@@ -47,7 +47,7 @@ class RunObserver:
         tables: bool = True,
     ) -> None:
         self._tracker = tracker or NoTracker()
-        self._view = progress.view()
+        self._view = progress.display()
         self._tracked = not isinstance(self._tracker, NoTracker)
         self._idle = not self._tracked and self._view is None
         self._curves, self._records = Curves(headline or {}), RecordTable()
@@ -127,7 +127,7 @@ class RunObserver:
 
     def _stand(self) -> None:
         if self._view is not None:
-            self._view.standing = self._curves.standing()
+            self._view.status = self._curves.status()
             self._view.changed()
 
     def __enter__(self) -> RunObserver:

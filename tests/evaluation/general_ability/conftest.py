@@ -6,9 +6,9 @@ import editbench
 from editbench import single_run
 from editbench.evaluation.general_ability import pocket_world
 from editbench.evaluation.general_ability.pocket_world import items
-from tests import test_session
+from tests import test_editing_loop
 
-make, tiny_folder = test_session.make, test_session.tiny_folder  # fixtures
+make, tiny_folder = test_editing_loop.make, test_editing_loop.tiny_folder  # fixtures
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,20 @@
-"""What a terminal shows while a run goes on, what a log gets instead, and what scripts read."""
+"""Progress: bars, the live display on a terminal, and the lines of a log."""
 
 import io
-import json
 import os
-import pty
-import re
 import sys
 import time
 
 import pytest
 from rich.console import Console
 
-from editbench import cli, launch, progress
+from editbench import progress
 from editbench.progress import Bar, Display, LiveDisplay, LiveStatus, PlainDisplay, phase, shown_in
-from editbench.results.leaderboard import COLUMNS
 from editbench.tracking import RunObserver
-from tests.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_tracking import HEADLINE, score, texts
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-STANDING = LiveStatus(
+STATUS = LiveStatus(
     20,
     1,
     {
@@ -30,10 +25,6 @@ STANDING = LiveStatus(
 )
 
 
-def strict(line):
-    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not strict JSON"))
-
-
 @pytest.fixture
 def clock(monkeypatch):
     """Time that passes when it is told to."""
@@ -42,13 +33,13 @@ def clock(monkeypatch):
     return lambda seconds: now.__setitem__(0, now[0] + seconds)
 
 
-def live_view(width=100):
+def live_display(width=100):
     return LiveDisplay("rome, pocket, seed 0", Console(file=io.StringIO(), force_terminal=True, width=width))
 
 
 def frame(view):
     """What the view shows now, as plain lines."""
-    console = Console(file=io.StringIO(), width=view._console.width)
+    console = Console(file=io.StringIO(), width=view.console.width)
     console.print(view.frame())
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -79,7 +70,7 @@ def test_bars_go_to_the_view_and_nothing_is_shown_without_a_terminal(capsys):
                     ("answering", 0, 7),
                 ]
         assert view.bars == []
-    assert progress.view() is None
+    assert progress.display() is None
     with progress.progress("alone", 2) as advance:
         advance(2)
     assert capsys.readouterr() == ("", "")
@@ -88,12 +79,12 @@ def test_bars_go_to_the_view_and_nothing_is_shown_without_a_terminal(capsys):
 # -- the live view ----------------------------------------------------------------------------------------------------
 
 
-def test_a_frame_shows_what_runs_how_far_it_is_and_where_it_stands(clock, monkeypatch):
+def test_a_frame_shows_what_runs_how_far_it_is_and_the_run_s_status(clock, monkeypatch):
     monkeypatch.setattr(progress, "memory", lambda: {"memory": 3 * 2**28, "GPU": 3 * 2**30})
-    view = live_view()
+    view = live_display()
     view.phase = "loading"
     assert frame(view)[:2] == ["rome, pocket, seed 0", "loading …"]
-    view.phase, view.standing = "editing", STANDING
+    view.phase, view.status = "editing", STATUS
     view.bars = [Bar("editing", 50), Bar("answering", 9)]
     clock(1.0)
     view.bars[0].advance(20, "")
@@ -112,8 +103,8 @@ def test_a_frame_shows_what_runs_how_far_it_is_and_where_it_stands(clock, monkey
 
 @pytest.mark.parametrize("width", [20, 40, 79])
 def test_a_narrow_terminal_loses_nothing(width):
-    view = live_view(width)
-    view.phase, view.standing, view.bars = "preparing", STANDING, [Bar("covariance", 12_000)]
+    view = live_display(width)
+    view.phase, view.status, view.bars = "preparing", STATUS, [Bar("covariance", 12_000)]
     lines = frame(view)
     assert max(map(len, lines)) <= width
     words = " ".join(lines).split()
@@ -123,20 +114,20 @@ def test_a_narrow_terminal_loses_nothing(width):
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
 def test_the_terminal_is_left_clean_however_the_run_ends(error):
-    view = live_view(40)
+    view = live_display(40)
     try:
         with shown_in(view):
             phase("loading")
-            assert view._live.is_started
+            assert view.live.is_started
             if error is not None:
                 raise error
     except (KeyboardInterrupt, ValueError):
         pass
-    out = view._console.file.getvalue()
+    out = view.console.file.getvalue()
     assert out.count(HIDE) == out.count(SHOW) == 1
     _, _, after = out.rpartition(SHOW)
     assert after.count("\x1b[2K") == len(frame(view))  # every line of the last frame is taken away
-    assert sys.stderr is not None and progress.view() is None
+    assert sys.stderr is not None and progress.display() is None
 
 
 @pytest.mark.parametrize(("name", "live"), [("xterm", True), ("dumb", False), ("unknown", False)])
@@ -157,7 +148,7 @@ def test_a_dumb_terminal_gets_no_frames(monkeypatch, name, live):
 def test_a_log_gets_one_line_in_thirty_seconds(clock, capsys):
     with shown_in(PlainDisplay("rome, pocket")) as view:
         phase("editing")
-        view.standing = STANDING
+        view.status = STATUS
         with progress.progress("editing", 50) as advance:
             for _ in range(50):
                 clock(1.5)
@@ -176,112 +167,21 @@ def test_memory_is_what_is_in_use_now():
     del block
 
 
-# -- where a run stands -----------------------------------------------------------------------------------------------
+# -- the run's status -----------------------------------------------------------------------------------------------
 
 
-def test_the_observer_tells_the_view_where_the_run_stands():
+def test_the_observer_shows_the_run_s_status_in_the_view():
     with shown_in(Display()) as view:
         observer = RunObserver(headline=HEADLINE)
         observer.resume([{"batch": 0, "ids": ["id0"], "seconds": 1.0}], [texts("plain", 0, "before", perplexity=2.0)])
         observer.edit({"batch": 1, "ids": ["id1", "id2"], "seconds": 1.0, "failed": {"id2": "NaN"}})
         observer.rows([score(0, 2, r=1.0, l=0.5), score(1, 2, r=0.0), score(2, 2, status="failed")])
-        assert view.standing == LiveStatus(
+        assert view.status == LiveStatus(
             3, 1, {"so far": {"reliability": (0.5, 2), "locality": (0.5, 1)}}, {"plain": (2.0, 2.0)}
         )
         observer.rows([score(0, 3, "interim", r=1.0)])
         observer.rows([texts("plain", 3, "interim", perplexity=2.5), texts("drift", 3, weight_change=1.0)])
-        assert view.standing.means["after 3 edits"] == {"reliability": (1.0, 1)}
-        assert view.standing.perplexity == {"plain": (2.0, 2.5)}
+        assert view.status.means["after 3 edits"] == {"reliability": (1.0, 1)}
+        assert view.status.perplexity == {"plain": (2.0, 2.5)}
         observer.rows([score(0, 3, "final", r=0.0)])
-        assert list(view.standing.means) == ["so far", "at the end"]
-
-
-# -- jobs -------------------------------------------------------------------------------------------------------------
-
-
-def result(status, folder="f", **cells):
-    row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
-    return launch.JobResult(row, folder, ["stream.seed=0"])
-
-
-@pytest.mark.parametrize(
-    ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
-)
-def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
-    reporter = launch.JobReporter(io.StringIO())
-    for status in statuses:
-        reporter.take(result(status))
-    assert reporter.exit_status == code
-
-
-def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
-    lines = io.StringIO()
-    reporter = launch.JobReporter(lines, jobs=3)
-    here, elsewhere = result("done", "a"), result("failed", "b", settings='{"layer": 1}')
-    reporter.take(here)
-    reporter.take_returned([here, elsewhere, None])
-    assert [(strict(line)["folder"], strict(line)["method_config"]) for line in lines.getvalue().splitlines()] == [
-        ("a", None),
-        ("b", {"layer": 1}),
-    ]
-    assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
-    assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
-
-
-# -- the command line -------------------------------------------------------------------------------------------------
-
-
-def test_a_run_on_a_terminal_is_watched_and_leaves_its_table(place):  # noqa: F811
-    command = [sys.executable, "-m", "editbench.cli", *run_arguments("stream.edits=2", "results.dir=watched")]
-    variables = {**os.environ, "EDITBENCH_CACHE": str(place / "cache"), "TERM": "xterm", "COLUMNS": "70", "LINES": "30"}
-    child, master = pty.fork()
-    if child == 0:
-        os.chdir(place)
-        os.execve(sys.executable, command, variables)
-    data = bytearray()
-    while True:
-        try:
-            data += (read := os.read(master, 65536))
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not read:
-            break
-    _, status = os.waitpid(child, 0)
-    text = data.decode()
-    assert os.waitstatus_to_exitcode(status) == 0, text
-    assert text.count(HIDE) == text.count(SHOW) == 1
-    before, _, after = text.partition(SHOW)
-    assert "finetune, tiny, counterfact, seed 0" in before and "memory " in before and "loading …" in before
-    assert re.search(r"^\W*reliability\W", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", after), re.MULTILINE)
-    assert "files: " in after and "so far" not in after
-
-
-def test_json_is_all_that_scripts_read(place, capsys, monkeypatch):  # noqa: F811
-    sweep = run_arguments("-m", "stream.edits=2", "method.layer=1,9", "results.dir=scripted", "--json")
-    done = editbench(place, *sweep)
-    assert done.returncode == 1 and "layer 9 does not exist" in done.stderr and "\x1b" not in done.stderr
-    fine, failed = map(strict, done.stdout.splitlines())
-    assert (fine["status"], fine["done_before"], fine["edits"], fine["method_config"]["layer"]) == ("done", False, 2, 1)
-    assert fine["reliability_n"] == 2 and fine["reliability_low"] <= fine["reliability"] <= fine["reliability_high"]
-    assert (failed["status"], failed["score"]) == ("failed", None) and "layer 9" in failed["reason"]
-    assert "method.layer=9" in failed["overrides"] and set(COLUMNS) <= fine.keys() & failed.keys()
-
-    monkeypatch.chdir(place)
-    assert cli.main(["leaderboard", "results.dir=scripted", "--json"]) == 0
-    out, err = capsys.readouterr()
-    by_run = {row["run"]: row for row in map(strict, out.splitlines())}
-    assert by_run.keys() == {fine["run"], failed["run"]} and "2 runs" in err
-    assert by_run[fine["run"]] == {k: v for k, v in fine.items() if k not in ("done_before", "overrides")}
-
-    assert cli.main(["compare", fine["folder"], fine["folder"], "--json"]) == 0
-    comparison = strict(capsys.readouterr().out)
-    assert comparison["measures"]["reliability"]["difference"] == 0.0
-    assert comparison["a"] == fine["folder"]
-
-
-@pytest.mark.parametrize("what", ["methods", "models", "datasets", "metrics"])
-def test_lists_for_scripts_name_what_lists_for_people_do(what, capsys):
-    assert cli.main(["list", what, "--json"]) == 0
-    names = [strict(line)["name"] for line in capsys.readouterr().out.splitlines()]
-    cli.main(["list", what])
-    assert names == [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+        assert list(view.status.means) == ["so far", "at the end"]

@@ -1,6 +1,7 @@
 """The loop, end to end on a tiny model: what it writes, how it goes on after a crash, how it takes failed edits."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
 from editbench.methods.rome import ROME
 from editbench.records import NOT_FINITE, EditError
-from editbench.results import RunFolder
+from editbench.results import ResultsError, RunFolder
 from editbench.results.leaderboard import collect, read_row
 from tests.tiny_models import LINES, tiny_lm
 
@@ -86,7 +87,7 @@ def test_a_run_writes_everything_and_lands_in_the_leaderboard(make, tmp_path):
     info = json.loads((outcome.folder / "run.json").read_text())
     assert info["status"] == "done"
     assert info["provenance"]["model"]["hash"] == tiny_lm("gpt2").fingerprint
-    assert len(list((outcome.folder / "ledger").glob("0*.safetensors"))) == 6
+    assert [line["batch"] for line in lines(outcome.folder, "ledger/index.jsonl")] == list(range(6))
     (row,) = collect(tmp_path / "results")
     assert row["method"] == "rome"
     assert row["edits"] == 6
@@ -122,8 +123,8 @@ def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
 def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):
     whole = single_run.run(make(results="whole", method=method))
 
-    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MAX_SHARE", math.inf)
     edit, calls = Editor.edit, []
 
     def stop_at(self, batch):
@@ -149,7 +150,7 @@ def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
     store.close()
     state = outcome.folder / "ledger" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:50])
-    with pytest.raises(RuntimeError, match=r"state\.safetensors is damaged"):
+    with pytest.raises(ResultsError, match=r"state\.safetensors is damaged"):
         single_run.run(make())
     assert lines(outcome.folder, "edits.jsonl")
 
@@ -328,7 +329,7 @@ def test_too_little_memory_is_an_edit_that_failed(make, monkeypatch, error):
 
 def test_many_records_are_scored_a_few_at_a_time(make, monkeypatch):
     whole = single_run.run(make(results="whole"))
-    monkeypatch.setattr("editbench.editing_loop.AT_ONCE", 2)
+    monkeypatch.setattr("editbench.editing_loop.RECORDS_TOGETHER", 2)
     parts = single_run.run(make(results="parts"))
     for a, b in zip(*(lines(o.folder, "scores.jsonl") for o in (whole, parts)), strict=True):
         assert (a.get("record"), a.get("of")) == (b.get("record"), b.get("of"))
@@ -359,8 +360,8 @@ def test_a_run_whose_first_edits_failed_half_way_can_go_on(make, monkeypatch):
             raise EditError([batch[0].id], "on purpose")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MAX_SHARE", math.inf)
     with monkeypatch.context() as patch:
         patch.setattr(ROME, "write", fails)
         with pytest.raises(KeyboardInterrupt):

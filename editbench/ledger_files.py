@@ -1,0 +1,265 @@
+"""The ledger on disk: one tensor blob an edit batch in append-only segments, an index of them, and keyframes.
+
+`docs/run-format.md` describes the files. This module knows batches as tensors with metadata, not what they change.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from editbench.files import (
+    DamagedFile,
+    check_tensors,
+    decode_tensors,
+    encode_tensors,
+    make_folder,
+    read_bytes,
+    sync_folder,
+    write_tensors,
+)
+from editbench.json_lines import append_lines, cut_to, decode_lines, encode, split_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+INDEX_FILE = "index.jsonl"
+
+SEGMENT_BYTES = 64 << 20
+"""A segment that has reached this size takes no further batch."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Place and content digest of one batch's tensors."""
+
+    segment: str
+    offset: int
+    bytes: int
+    digest: str
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the blob."""
+        return self.offset + self.bytes
+
+
+@dataclass
+class IndexedBatch:
+    """One batch as the index has it.
+
+    Attributes:
+        written: Ids of its requests.
+        weights: Names of the weights that it changes.
+        blob: Where its tensors are; None: in memory.
+        forgotten: Ids taken off since, and the number of batches in the ledger then.
+    """
+
+    written: tuple[str, ...]
+    weights: tuple[str, ...]
+    blob: Blob | None = None
+    forgotten: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of its requests, without those forgotten."""
+        return tuple(i for i in self.written if i not in self.forgotten) if self.forgotten else self.written
+
+
+class LedgerFiles:
+    """Reads and writes the files of one ledger.
+
+    Attributes:
+        path: The ledger's folder.
+        batches: Number of batches in the index.
+    """
+
+    def __init__(self, path: Path) -> None:
+        make_folder(path.parent)
+        make_folder(path)
+        self.path, self._index = path, path / INDEX_FILE
+        self._end: Blob | None = None  # the last batch's
+        self.batches = 0
+        for _, line in self._lines():
+            if "batch" in line:
+                self.batches, self._end = self.batches + 1, _blob(line)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        ids: Sequence[str],
+        weights: Sequence[str],
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, Any],
+    ) -> Blob:
+        """Append one batch: complete and on disk, or the files are as they were.
+
+        Args:
+            ids: The batch's requests.
+            weights: Names of the weights that it changes.
+            tensors: Its changes.
+            metadata: JSON values that describe the tensors.
+        """
+        number = self.batches
+        header, body, digest = encode_tensors(tensors, {**metadata, "batch": number, "ids": list(ids)})
+        last = self._end
+        if last is None or last.end >= SEGMENT_BYTES:
+            blob = Blob(f"segment-{number:06d}.bin", 0, len(header) + len(body), digest)
+        else:
+            blob = Blob(last.segment, last.end, len(header) + len(body), digest)
+        self._write(blob, (header, body))
+        line = {"batch": number, "ids": list(ids), "weights": list(weights), **vars(blob)}
+        try:
+            self._add(line)
+        except BaseException:
+            self._cut(blob.segment, blob.offset)
+            raise
+        self.batches, self._end = number + 1, blob
+        return blob
+
+    def _write(self, blob: Blob, parts: Sequence[bytes | memoryview]) -> None:
+        path = self.path / blob.segment
+        try:
+            with open(path, "ab") as file:
+                file.truncate(blob.offset)  # a batch whose process ended before its line was written
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            if blob.offset == 0:
+                sync_folder(self.path)
+        except BaseException:
+            self._cut(blob.segment, blob.offset)
+            raise
+
+    def _cut(self, segment: str, size: int) -> None:
+        """Cut a segment to this size; an empty one is deleted."""
+        path = self.path / segment
+        if size == 0:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            os.truncate(path, size)
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        if not self._index.exists():
+            self._index.touch()
+            sync_folder(self.path)
+        append_lines(self._index, f"{encode(line)}\n")
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Take ids off their batches; what the batches change stays."""
+        self._add({"after": self.batches, "forgotten": list(ids)})
+
+    def add_keyframe(self, weights: Mapping[str, Tensor]) -> None:
+        """Store the changed weights as they are after the last batch."""
+        file = f"keyframe-{self.batches:06d}.safetensors"
+        digest = write_tensors(self.path / file, weights, {"after": self.batches})
+        self._add({"after": self.batches, "keyframe": file, "digest": digest})
+
+    def truncate(self, keep: int) -> None:
+        """Make the files what they were after the first ``keep`` batches."""
+        size, segments, keyframes = 0, dict[str, int](), set[str]()
+        for raw, line in self._lines():
+            if line.get("batch", line.get("after", 0) - 1) >= keep:
+                break
+            size += len(raw) + 1
+            if "batch" in line:
+                self._end = _blob(line)
+                segments[self._end.segment] = self._end.end
+            keyframes.add(line.get("keyframe", ""))
+        self.batches, self._end = keep, self._end if segments else None
+        if self._index.exists():
+            cut_to(self._index, size)
+        for path in self.path.glob("segment-*.bin"):
+            self._cut(path.name, segments.get(path.name, 0))
+        for path in self.path.glob("keyframe-*.safetensors"):
+            if path.name not in keyframes:
+                path.unlink()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def index(self) -> list[IndexedBatch]:
+        """All batches in order."""
+        found: list[IndexedBatch] = []
+        having: dict[str, list[IndexedBatch]] = defaultdict(list)
+        for _, line in self._lines():
+            for id in line.get("forgotten", ()):
+                for batch in having.pop(id, ()):
+                    batch.forgotten[id] = line["after"]
+            if "batch" in line:
+                if line["batch"] != len(found):
+                    raise DamagedFile(f"{self._index}: batch {len(found)} is missing (found {line['batch']})")
+                found.append(IndexedBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line)))
+                for id in line["ids"]:
+                    having[id].append(found[-1])
+        return found
+
+    def load(self, number: int, batch: IndexedBatch) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of one batch.
+
+        Raises:
+            DamagedFile: They are missing or altered; the message names batch and file.
+        """
+        source = self._source(number, batch)
+        tensors, metadata, digest = decode_tensors(self._read(source, batch), source)
+        return tensors, _fitting(number, batch, metadata, digest, source)
+
+    def check(self, number: int, batch: IndexedBatch) -> dict[str, Any]:
+        """Metadata of one batch, whose bytes must fit the index; errors as those of `load`."""
+        source = self._source(number, batch)
+        return _fitting(number, batch, *check_tensors(self._read(source, batch), source), source)
+
+    def keyframe(self, keep: int) -> tuple[int, dict[str, Tensor]]:
+        """The last usable keyframe of at most ``keep`` batches: their number, and the changed weights after them."""
+        for line in reversed([line for _, line in self._lines() if "keyframe" in line and line["after"] <= keep]):
+            path = self.path / line["keyframe"]
+            try:
+                tensors, metadata, digest = decode_tensors(read_bytes(path), str(path))
+                if (metadata["after"], digest) != (line["after"], line["digest"]):
+                    raise DamagedFile(f"{path} is damaged: it is not the keyframe of the index")
+            except DamagedFile as error:
+                logger.warning("%s; an earlier keyframe, or none, takes its place", error)
+            else:
+                return line["after"], tensors
+        return 0, {}
+
+    def _read(self, source: str, batch: IndexedBatch) -> bytes:
+        assert batch.blob is not None
+        try:
+            with open(self.path / batch.blob.segment, "rb") as file:
+                file.seek(batch.blob.offset)
+                return file.read(batch.blob.bytes)
+        except OSError as error:
+            raise DamagedFile(f"{source} cannot be read: {error.strerror or error}") from error
+
+    def _source(self, number: int, batch: IndexedBatch) -> str:
+        assert batch.blob is not None
+        return f"{self.path / batch.blob.segment}, batch {number} (bytes {batch.blob.offset} to {batch.blob.end})"
+
+    def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """Lines of the index, as bytes and decoded; a torn last one is left out."""
+        if not self._index.exists():
+            return []
+        lines, _ = split_lines(self._index)
+        return list(zip(lines, decode_lines(lines, self._index), strict=True))
+
+
+def _blob(line: Mapping[str, Any]) -> Blob:
+    return Blob(line["segment"], line["offset"], line["bytes"], line["digest"])
+
+
+def _fitting(number: int, batch: IndexedBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
+    found = (digest, metadata.get("batch"), metadata.get("ids"))
+    if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
+        raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
+    return metadata

@@ -24,7 +24,7 @@ from editbench.evaluation.general_ability.base import NSE_TASKS, Ability, lm_eva
 from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility, items
 from editbench.model.likelihood import Answer
 from editbench.pocket import dataset_files, world
-from editbench.results.curves import Curves, curves
+from editbench.results.curves import LiveCurves, curves
 from editbench.results.leaderboard import collect
 from editbench.results.run_folder import RunFolder
 from editbench.results.summary import summarise
@@ -211,7 +211,7 @@ def test_curves_of_report_and_trackers():
     rows += [ability_row("final", 4, 0.5)]
     drawn = curves(rows)["interim"]
     assert (drawn["edits"], drawn["ability.pocket.recall"]) == ([0, 2, 4], [1.0, 0.75, 0.5])
-    points = Curves({}).rows(rows)
+    points = LiveCurves({}).rows(rows)
     assert points == {edits: {"ability/pocket/recall": v} for edits, v in ((0, 1.0), (2, 0.75), (4, 0.5))}
     assert flat_summary(summarise(rows, {}), {})["final/ability/pocket/recall"] == 0.5
 

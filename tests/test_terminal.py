@@ -13,10 +13,10 @@ from rich.console import Console
 
 from editbench import cli, launch, progress
 from editbench.progress import Bar, Display, LiveDisplay, LiveStatus, PlainDisplay, phase, shown_in
-from editbench.results.leaderboard import COLUMNS
+from editbench.results.columns import COLUMNS
 from editbench.tracking import RunObserver
 from tests.test_cli import editbench, place, run_arguments  # noqa: F401
-from tests.test_tracking import HEADLINE, score, texts
+from tests.tracking.test_observer import HEADLINE, score, texts
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 STANDING = LiveStatus(

@@ -18,7 +18,7 @@ from editbench import compose as composing_module
 from editbench import single_run
 from editbench.tracking import RunObserver, TrackerConfig, open_tracker
 from tests.test_session import records
-from tests.test_tracking import HEADLINE, score, texts, tracked
+from tests.tracking.test_observer import HEADLINE, score, texts, tracked
 from tests.zoo import LINES, tiny_lm
 
 RELIABILITY = [(1, 1.0), (2, 0.5), (3, 0.5)]
@@ -216,7 +216,7 @@ def test_trackio_holds_curves_and_config(tmp_path):
     script = """
         import json, sys
         from pathlib import Path
-        from tests.test_tracking_services import show_three_edits
+        from tests.tracking.test_services import show_three_edits
         show_three_edits(Path(sys.argv[1]) / "run", name="trackio")
         import trackio
         from trackio.sqlite_storage import SQLiteStorage

@@ -23,34 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column: its facts."""
 
-    Attributes:
-        meaning: Description in `results/README.md`.
-        path: Keys of the value in run.json, "/" between them; empty: computed.
-        title: Heading in tables and charts; by default the column's name.
-        digits: Digits behind the point; None: a text, whatever it looks like (version 3.10, hash 12e45).
-        higher_is_better: None where neither direction is good.
-        seeds: Aggregation over seeds: "mean" (with an interval), "sum", "min", "max", "list" of distinct values, or
-            "interval": an end that follows from the mean's.
-        tolerance: Largest difference from a reference that counts as the same; None: not compared.
-        relative: Whether the tolerance is a share of the reference.
-        range: Smallest and largest possible value; None: unknown.
-        log: Whether charts have a logarithmic axis.
-        is_json: Whether the text is JSON.
-    """
-
-    meaning: str = ""
-    path: str = ""
-    title: str = ""
-    digits: int | None = 3
-    higher_is_better: bool | None = None
-    seeds: str = "mean"
-    tolerance: float | None = None
-    relative: bool = False
-    range: Range | None = None
-    log: bool = False
-    is_json: bool = False
+    meaning: str = ""  # description in `results/README.md`
+    path: str = ""  # keys of the value in run.json, "/" between them; empty: computed
+    title: str = ""  # heading in tables and charts; by default the column's name
+    digits: int | None = 3  # behind the point; None: a text, whatever it looks like (version 3.10, hash 12e45)
+    higher_is_better: bool | None = None  # None where neither direction is good
+    seeds: str = "mean"  # over seeds: "mean" (with "interval"), "sum", "min", "max", or "list" of distinct values
+    tolerance: float | None = None  # largest difference from a reference that counts as the same; None: not compared
+    relative: bool = False  # whether the tolerance is a share of the reference
+    range: Range | None = None  # smallest and largest possible value; None: unknown
+    log: bool = False  # whether charts have a logarithmic axis
+    is_json: bool = False  # whether the text is JSON
 
 
 def _text(meaning: str, path: str = "", *, is_json: bool = False) -> Column:
@@ -97,16 +82,14 @@ def _peaks(memory: str, meaning: str) -> dict[str, Column]:
 
 
 _TOLERANCE = 0.02
+_RECORDS = "summary/final/records/"
 _END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
 
 HEAD_COLUMNS = {
     "run": _text("the run's id: the name of its folder"),
     "status": _text("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
     "method": _text("editing method", "provenance/method/name"),
-    "hparams": _text(
-        "origin of the hyperparameters that the method's settings start from: tuned to the model, published, …",
-        "provenance/method/hparams",
-    ),
+    "hparams": _text("origin of the hyperparameters: tuned to the model, published, …", "provenance/method/hparams"),
     "model": _text("edited model", "provenance/model/name"),
     "dataset": _text("dataset", "provenance/dataset/name"),
     "protocol": _text("protocol: which metrics, on which probes", "provenance/protocol/name"),
@@ -124,23 +107,13 @@ HEAD_COLUMNS = {
     **_headline("generality", "rephrased prompts give the new target, after the last edit"),
     **_headline("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
     "score_arithmetic": _share("arithmetic mean of the three", "summary/final/score_arithmetic"),
-    "scored": _whole("records scored after the last edit", "summary/final/records/scored", "min"),
-    "unsupported": _whole(
-        "records that the method does not support: in no average", "summary/final/records/unsupported", "max"
-    ),
-    "failed": _whole("records whose edit or scoring failed: in no average", "summary/final/records/failed", "max"),
-    "skipped": _whole(
-        "records left out for a reason in the data, whatever the method: in no average",
-        "summary/final/records/skipped",
-        "max",
-    ),
-    "coverage": _share(
-        "share of the records that could be scored which were: scored / (scored + unsupported + failed)", digits=2
-    ),
+    "scored": _whole("records scored after the last edit", f"{_RECORDS}scored", "min"),
+    "unsupported": _whole("records unsupported by the method: in no average", f"{_RECORDS}unsupported", "max"),
+    "failed": _whole("records whose edit or scoring failed: in no average", f"{_RECORDS}failed", "max"),
+    "skipped": _whole("records left out for a reason in the data: in no average", f"{_RECORDS}skipped", "max"),
+    "coverage": _share("scored / (scored + unsupported + failed)", digits=2),
     "score_penalised": _share(
-        "harmonic mean of reliability × coverage, generality × coverage, and locality: a record that was not "
-        "edited counts 0",
-        title="penalised score",
+        "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
     ),
 }
 """First columns of the CSV; the metrics' columns follow, then `TAIL_COLUMNS`."""
@@ -151,14 +124,10 @@ TAIL_COLUMNS = {
         "the same after the last edit", "summary/final/model/perplexity.plain/perplexity/mean", tolerance=_TOLERANCE
     ),
     "perplexity_ratio": _perplexity("after / before"),
-    "prepare_seconds": _cost(
-        "wall seconds of computing what a stream needs once (covariance and its factors, templates)",
-        "costs/prepare_seconds",
-        digits=2,
-    ),
+    "prepare_seconds": _cost("wall seconds of computing covariance and templates", "costs/prepare_seconds", digits=2),
     "edit_seconds": _cost("wall seconds of editing, precomputed values included", "costs/edit_seconds", digits=2),
     "evaluation_seconds": _cost(
-        "wall seconds of evaluating, the unedited model included", "costs/evaluation_seconds", digits=2
+        "wall seconds of evaluating, also before editing", "costs/evaluation_seconds", digits=2
     ),
     "cached": _text("kinds of values read from a cache; the seconds hold what computing them took"),
     "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
@@ -170,18 +139,11 @@ TAIL_COLUMNS = {
     "footprint_disk_bytes": _cost("bytes that the method keeps on disk", "costs/footprint/disk"),
     "bytes_per_edit": _cost("the three together / `edits_made`", title="bytes/edit"),
     "method_config": _text("the method's settings, as JSON", "provenance/method/config", is_json=True),
-    "missing": _text(
-        "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others", is_json=True
-    ),
+    "missing": _text("figures that some seeds of a grouped row lack, with the number of seeds, as JSON", is_json=True),
     "schema": _whole("version of these columns and their formulas; runs of another schema are never compared"),
-    "identity": _text(
-        "digest of all that decides the numbers but for the seed: runs that agree in it are averaged",
-        "provenance/identity",
-    ),
-    "comparable_group": _text(
-        "digest of what rows must share to be compared, whatever the method", "provenance/comparable"
-    ),
-    "parts": _text("the parts behind the two digests, as JSON", "provenance/parts", is_json=True),
+    "identity": _text("digest of the parts that runs must share to be averaged", "provenance/identity"),
+    "comparable_group": _text("digest of the parts that rows must share to be compared", "provenance/comparable"),
+    "parts": _text("everything that decides the numbers, except the seed, as JSON", "provenance/parts", is_json=True),
     "python": _text("Python version", "provenance/python"),
     **{name: _text(f"{name} version", f"provenance/{name}") for name in ("torch", "transformers", "editbench")},
     "platform": _text("operating system", "provenance/platform"),
@@ -192,9 +154,7 @@ TAIL_COLUMNS = {
     "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
     "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
     "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
-    "metrics": _text(
-        "facts of the metrics in this row, as JSON: title, range, direction, digits, tolerance, …", is_json=True
-    ),
+    "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),
     "started": _text("start, UTC", "started"),
     "ended": _text("end, UTC", "ended"),
     "reason": _text("why the run failed, was interrupted or counts as damaged", "reason"),
@@ -228,11 +188,9 @@ _ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "hi
 
 
 def column(name: str, facts: Facts | None = None) -> Column:
-    """The column of this name, of a metric by its facts.
+    """The column "score", "final.rewrite.exact_match", "final.rewrite.exact_match_low", …
 
-    Args:
-        name: "score", "final.rewrite.exact_match", "final.rewrite.exact_match_low", …
-        facts: By metric ("exact_match") or measure ("ability.sst2.acc"), as in the column `metrics`.
+    ``facts`` are by metric ("exact_match") or measure ("ability.sst2.acc"), as in the column `metrics`.
     """
     if name in COLUMNS:
         return COLUMNS[name]

@@ -44,25 +44,15 @@ _BLOCK = 2**22  # numbers held at once
 
 
 class Comparison(TypedDict):
-    """One measure of two methods, over the records that both have a number for.
+    """One measure of two methods, over the records that both have a number for."""
 
-    Attributes:
-        a: Mean of the first.
-        b: Mean of the second.
-        difference: a - b.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        p_value: Of the permutation test, two-sided.
-        pairs: Records behind it.
-    """
-
-    a: float
-    b: float
-    difference: float
-    low: float
+    a: float  # mean of the first
+    b: float  # mean of the second
+    difference: float  # a - b
+    low: float  # ends of its 95 % interval
     high: float
-    p_value: float
-    pairs: int
+    p_value: float  # of the permutation test, two-sided
+    pairs: int  # records behind it
 
 
 class _Side(NamedTuple):
@@ -78,18 +68,16 @@ def compare_runs(
 ) -> dict[str, Comparison]:
     """Compare two methods after the last edit, headline measure by headline measure and by score.
 
+    Two methods that were not measured alike (model, data, stream, formulas, seeds) are refused by the name of what
+    differs. A measure that no record has on both sides is missing, and so is a score without all three.
+
     Args:
         a: Run folder; or run folders of several seeds, where a record's value is its mean over them. Several runs of
             one seed count as that seed, by their mean.
         b: Likewise.
-        force: Compare whatever records the two have in common, though seeds, records, or parts of what they were made
-            with differ (:data:`editbench.results.identity.OWN` may anyway).
+        force: Compare the records that the two have in common, even if seeds, records or parts differ
+            (:data:`editbench.results.identity.OWN` may anyway).
         seed: Of the random swaps and of the interval.
-
-    Returns:
-        A `Comparison` by measure. A measure that no record has on both sides is missing, and so is a score without all
-        three. Two methods that were not measured alike (model, data, stream, formulas, seeds) are refused by the name
-        of what differs.
     """
     sides = [_read_side([one] if isinstance(one, (str, Path)) else one) for one in (a, b)]
     if not force:
@@ -108,13 +96,9 @@ def compare_runs(
 
 
 def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
-    """Find the figures in tables that are worse than the best one beside them by more than chance.
+    """Find the figures that are worse than the best one beside them, at 0.05 with Holm's correction in each column.
 
-    The level is 0.05, with Holm's correction for the comparisons in a column of a group.
-
-    Args:
-        rows: Rows of these runs, grouped over seeds or not.
-        folders: The rows of `collect_folders`.
+    ``rows`` are rows of `collect_folders`'s ``folders``, grouped over seeds or not.
     """
     by_hash = {row["content_hash"]: folder for folder, row in folders.items()}
     tests: dict[tuple[Cell, Cell], dict[str, Comparison]] = {}  # by content hashes: the best and the other

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     Rows = Sequence[Row]
 
 
-POINTS = 200
-"""Most points of a curve; of a longer one, evenly spaced ones are kept."""
-VALUES = 40_000
-"""Most values of all curves together; more runs and measures have fewer points each."""
-BINS = 20
-"""Bins of a heat map's axis."""
+POINTS = 200  # of a curve at most
+VALUES = 40_000  # of all curves together at most
+BINS = 20  # of a heat map's axis
 _DIGITS = 5
 
 Curve = dict[str, list[float | None]]
@@ -56,8 +53,7 @@ class Means:
 class LiveCurves:
     """Points of a run's curves from its rows, in the order in which the editing loop writes them.
 
-    Args:
-        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}.
+    ``headline`` is the measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}.
     """
 
     def __init__(self, headline: Mapping[str, str]) -> None:
@@ -137,10 +133,9 @@ def named(prefix: str, values: Row) -> dict[str, float]:
 def curves(rows: Rows) -> dict[str, Curve]:
     """Every measure over the number of edits.
 
-    Returns:
-        "immediate": the mean over all records so far, each scored right after its own edit. "interim": the mean
-        over the records scored at an evaluation point, or at the end; and scores of the model ("plain.perplexity",
-        "unrelated.activation", "drift.hidden_change", "ability.<test>.<metric>"), also before the first edit.
+    "immediate": the mean over all records so far, each scored right after its own edit. "interim": the mean over the
+    records scored at an evaluation point, or at the end; and scores of the model ("plain.perplexity",
+    "drift.hidden_change", "ability.<test>.<metric>"), also before the first edit.
     """
     scored = [row for row in rows if row.get("status", "scored") == "scored"]  # only a record may be anything else
     running, immediate = Means(), {}
@@ -192,11 +187,8 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     """Headline measures by an edit's position in the stream and by its age, the number of edits made since.
 
     There are as many ages as evaluation points, so that evenly spaced ones leave no gaps; without any there is only the
-    end. None if nothing was scored.
-
-    Returns:
-        "by" ("age" or "stage"), the labels "x" (positions) and "y", and for each measure a matrix of means, one row a
-        label of y, None without a record; "n" is the matrix of the numbers of records.
+    end. The result has "by" ("age" or "stage"), the labels "x" (positions) and "y", and for each measure a matrix of
+    means, one row a label of y, None without a record; "n" is the matrix of the numbers of records.
     """
     scored = [row for row in rows if row.get("status") == "scored" and row["stage"] != "before"]
     if not scored:

@@ -37,27 +37,18 @@ _BLOCK = 2**22  # numbers drawn at once: bounds the memory
 
 
 class Drawn(NamedTuple):
-    """Means of M measures with random weights, (M, DRAWS) each; NaN where a measure has no number.
+    """Means of M measures with random weights, (M, DRAWS) each; NaN where a measure has no number."""
 
-    Attributes:
-        low: Of the records and one of the lowest possible number.
-        high: Of the records and one of the highest possible number.
-    """
-
-    low: Floats
-    high: Floats
+    low: Floats  # of the records and one of the lowest possible number
+    high: Floats  # of the records and one of the highest possible number
 
 
 def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
     """Means of these records with random weights, for intervals of measures and of functions of measures.
 
     The weights depend on the seed and the number of records only, so that measures and methods on the same records are
-    weighted alike. A function f that grows with every mean has the ends `ends(f(low), f(high), f(means))`.
-
-    Args:
-        values: (R, M), records by measures; NaN where a record has no number. All others lie within the range.
-        seed: Of the weights.
-        within: The range.
+    weighted alike. A function f that grows with every mean has the ends `ends(f(low), f(high), f(means))`. Values are
+    (R, M), records by measures: within the range, NaN where a record has no number.
     """
     records, width = values.shape
     present = np.isfinite(values)
@@ -116,18 +107,12 @@ def of_items(mean: float, error: float, n: int, within: Range | None) -> Floats:
 
 
 def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Range | None) -> Floats:
-    """Ends (2, ...) for the means of S ≥ 2 runs of different seeds, from each run's own figure and ends.
+    """Ends (2, ...) for the means (S, ...) of S ≥ 2 runs of different seeds, from each run's own ends (S, ...).
 
     The runs may be of the same records. So the mean over seeds is taken to be as uncertain as one run is over its
     records, and the variance between the runs is added, for each end apart, with the degrees of freedom of
     Satterthwaite (1946). Source: Zou and Donner 2008, "Construction of confidence limits about effect measures",
-    Statistics in Medicine 27.
-
-    Args:
-        means: (S, ...).
-        lows: (S, ...), NaN where a run has no interval: the mean has none then.
-        highs: Likewise.
-        within: The range of the figure; None if there is none.
+    Statistics in Medicine 27. A run without an interval has NaN ends, and then so has the mean.
     """
     figures = np.asarray(means, dtype=np.float64)
     runs = len(figures)
@@ -136,14 +121,9 @@ def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Rang
 
 
 def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: float, within: Range | None) -> Floats:
-    """The ends (2, ...) of a figure's interval with an additional variance.
+    """The ends (2, ...) of a figure's interval (2, ...) with an additional variance (...).
 
-    Args:
-        figure: (...).
-        interval: The ends without the variance, (2, ...).
-        variance: The additional variance, estimated.
-        freedom: Degrees of freedom of the estimate.
-        within: The range of the figure; None if there is none.
+    ``freedom`` are the degrees of freedom of the variance, ``within`` is the range of the figure (None: unknown).
     """
     own = ((interval - figure) / t_quantile(np.inf)) ** 2
     total = own + variance

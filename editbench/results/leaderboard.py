@@ -42,12 +42,7 @@ def collect(*roots: str | Path) -> list[Row]:
 
 
 def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[Path, Row]:
-    """The rows of `collect` by run folder.
-
-    Args:
-        roots: Results folders.
-        conditions: Only the runs that meet all of them; see `where`.
-    """
+    """The rows of `collect` by run folder, of the runs that meet all conditions (see `where`)."""
     found: dict[tuple[Cell, Cell], tuple[Path, Row]] = {}
     for root in map(Path, roots):
         if not root.is_dir():
@@ -167,10 +162,7 @@ def _coverage(row: Row) -> float | None:
 
 
 def _penalised(row: Row, coverage: float | None) -> float | None:
-    """The score with reliability and generality 0 for every record that was not edited; locality as measured.
-
-    With none edited it is 0, whatever the model's own locality.
-    """
+    """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
     if coverage == 0:
         return 0.0
     reliability, generality, locality = (number(row, name) for name in HEADLINES)

@@ -22,27 +22,16 @@ _ROUNDING = 1e-9  # 0.98 - 0.96 is a little more than 0.02
 
 
 class Difference(TypedDict):
-    """One figure of one run beside its reference.
-
-    Attributes:
-        run: The run's id.
-        key: The values of `KEY`.
-        measure: The leaderboard column.
-        measured: The run's value; None if it has none.
-        reference: The committed value; None if there is none.
-        difference: measured - reference, divided by the reference where the column's tolerance is relative.
-        verdict: "same", "differs", "not measured" (only the reference has a value), "no reference", or "refused".
-        reason: Why a run is refused: it was not made as its reference was. Its one `Difference` is of no measure.
-    """
+    """One figure of one run beside its reference."""
 
     run: Cell
-    key: dict[str, str]
-    measure: str
+    key: dict[str, str]  # the values of `KEY`
+    measure: str  # the leaderboard column; empty for a refused run
     measured: float | None
     reference: float | None
-    difference: float | None
-    verdict: str
-    reason: str
+    difference: float | None  # measured - reference, divided by the reference where the column's tolerance is relative
+    verdict: str  # "same", "differs", "not measured" (only the reference has a value), "no reference", or "refused"
+    reason: str  # of a refusal: the run was not made as its reference was
 
 
 def compare(
@@ -53,17 +42,10 @@ def compare(
 ) -> list[Difference]:
     """Compare each run's columns that have a tolerance with the row of a leaderboard CSV that has the same `KEY`.
 
-    Args:
-        rows: Rows of `collect`.
-        reference_csv: A file of `write_csv`; of its columns, `KEY` and the compared ones are needed.
-        tolerance: Largest absolute difference that counts as the same; None: the columns' own.
-        perplexity_tolerance: Likewise, of columns with a relative tolerance.
-
-    Returns:
-        One `Difference` for each run and column that either side has; a run without a reference row has "no reference"
-        for each of its values. A run whose reference was made with another schema, other versions of formulas, or
-        anything else but the machine and its libraries, is "refused", by name. Reference rows that were not run are
-        not listed.
+    There is a `Difference` for each run and column that either side has; a run without a reference row has "no
+    reference" for each of its values. A run whose reference was made with another schema, other versions of formulas,
+    or anything else but the machine and its libraries, is "refused", by name. Reference rows that were not run are not
+    listed. ``tolerance`` replaces the columns' absolute tolerances, ``perplexity_tolerance`` the relative ones.
     """
     references: dict[tuple[str, ...], Row] = {}
     for reference in read_csv(reference_csv):

@@ -40,13 +40,13 @@ def summarise(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
 ) -> Summary:
-    """Average a run's rows, stage by stage.
+    """Average a run's `RecordRow`s and `ModelRow`s, stage by stage.
 
     Args:
-        rows: `RecordRow`s and `ModelRow`s, as stored or before.
-        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. One
-            that is not named has no mean, and without all three there is no score.
-        seed: Seed of the intervals' weights.
+        rows: As stored, or before.
+        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. Without all three
+            there is no score.
+        seed: Of the intervals' weights.
         ranges: Smallest and largest possible number by measure ("edit.value_found") or metric ("exact_match").
             Headline measures are shares.
     """

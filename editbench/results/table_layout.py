@@ -54,31 +54,19 @@ class TableCell(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Results of the significance tests between rows; made by `compare.marks`.
+    """Results of the significance tests between rows; made by `compare.marks`."""
 
-    Attributes:
-        worse: (content hash, column) of each figure that is worse than the best beside it by more than chance.
-        untested: Comparisons that could not be made, and why.
-    """
-
-    worse: frozenset[tuple[Cell, str]] = frozenset()
-    untested: tuple[str, ...] = ()
+    worse: frozenset[tuple[Cell, str]] = frozenset()  # content hash and column of each figure worse than the best
+    untested: tuple[str, ...] = ()  # sentences on comparisons that could not be made
 
 
 class Layout(NamedTuple):
-    """A table's content in any format.
+    """A table's content in any format."""
 
-    Attributes:
-        titles: Of the columns: facts, figures, and the note.
-        figures: Titles of the columns of figures.
-        groups: Groups of comparable rows; a row has one cell a column.
-        legend: Meaning of intervals, bold and †, where the table has them.
-    """
-
-    titles: tuple[str, ...]
-    figures: tuple[str, ...]
-    groups: list[list[list[TableCell]]]
-    legend: list[str]
+    titles: tuple[str, ...]  # of all columns: facts, figures, and the note
+    figures: tuple[str, ...]  # of the columns of figures
+    groups: list[list[list[TableCell]]]  # comparable rows; a row has one cell a column
+    legend: list[str]  # sentences on intervals, bold and †, where the table has them
 
     @property
     def lines(self) -> list[list[TableCell]]:
@@ -89,13 +77,9 @@ class Layout(NamedTuple):
 def layout(
     rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, intervals: bool = True
 ) -> Layout:
-    """Lay the rows out in groups of comparable ones.
+    """Lay out rows, of runs or of groups over seeds, with further columns ``by``.
 
-    Args:
-        rows: Of runs, or of runs grouped over seeds.
-        by: Further columns to show.
-        marks: `compare.marks` of these rows; without them no figure has a dagger.
-        intervals: Whether a figure has its interval beside it.
+    Without ``marks`` (of `compare.marks`) no figure has a dagger; with ``intervals`` a figure has its interval.
     """
     grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
     seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []

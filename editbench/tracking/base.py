@@ -16,24 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run's description for a tracker.
+    """A run's description for a tracker."""
 
-    Attributes:
-        name: The run's folder name.
-        key: The same in every process that continues this run, and different for every other run.
-        folder: The run's folder.
-        config: The resolved config.
-        provenance: Versions, hashes, machine: a :class:`~editbench.results.schema.Provenance`.
-        group: Name that the runs of a sweep share.
-        tags: Short labels.
-    """
-
-    name: str
-    key: str
+    name: str  # of the run's folder
+    key: str  # the same in every process that continues this run, and different for every other run
     folder: Path
-    config: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    group: str
+    config: Mapping[str, Any]  # resolved
+    provenance: Mapping[str, Any]  # a `Provenance` of results/schema.py
+    group: str  # name that the runs of a sweep share
     tags: tuple[str, ...]
 
     @classmethod

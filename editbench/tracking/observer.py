@@ -49,10 +49,10 @@ class RunObserver:
             observer.edit(row)
             observer.done(summary, costs)
 
-    No call raises: an error is logged once, and the run goes on.
+    No call raises: an error is logged once, and the run goes on. Without tracker and view every call is free.
 
     Args:
-        tracker: None: without a view too, every call is free.
+        tracker: Of `open_tracker`.
         headline: The measures of reliability, generality and locality.
         memory: Gives peak bytes by name; called after each batch.
         tables: Also send one row a record at the end.

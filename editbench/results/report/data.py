@@ -40,19 +40,12 @@ SHOWN = (
 
 
 class Run(NamedTuple):
-    """A run in the report.
+    """A run in the report."""
 
-    Attributes:
-        shown: Its data in the page: table row, curves, final measures, heat map, provenance, config.
-        rows: The rows of scores.jsonl; none of a run that cannot be trusted.
-        headline: The measures of reliability, generality and locality.
-        facts: Of its metrics, by name.
-    """
-
-    shown: dict[str, Any]
-    rows: list[dict[str, Any]]
-    headline: Mapping[str, str]
-    facts: Mapping[str, Mapping[str, Any]]
+    shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, provenance, config
+    rows: list[dict[str, Any]]  # of scores.jsonl; none of a run that cannot be trusted
+    headline: Mapping[str, str]  # the measures of reliability, generality and locality
+    facts: Mapping[str, Mapping[str, Any]]  # of its metrics, by name
 
 
 def read_run(folder: Path, row: Row) -> Run:
@@ -163,17 +156,11 @@ class _Texts:
 
 
 def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: int = RECORD_BYTES) -> dict[str, Any]:
-    """The record browser's data.
+    """The record browser's data, of at most `limit` bytes.
 
-    Args:
-        runs: Each run's rows.
-        headlines: The measure of each of `HEADLINES`, run by run.
-        limit: Most bytes of the data.
-
-    Returns:
-        "texts", named by index everywhere else (-1: none); "stride", the distance of the records shown; and "runs": for
-        each "total" and "rows": [position, id, status, reason, headline values right after, and at the end, probes]. A
-        probe is [kind, prompt, target, answer before, answer right after, 1 if right, at the end, 1 if right].
+    "texts" are named by index everywhere else (-1: none); "stride" is the distance of the records shown; "runs" have
+    "total" and "rows": [position, id, status, reason, headline values right after, and at the end, probes]. A probe is
+    [kind, prompt, target, answer before, answer right after, 1 if right, at the end, 1 if right].
     """
     found = [_records(rows) for rows in runs]
     longest = max((len(records) for records in found), default=0)

@@ -33,15 +33,8 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
     """Write the report of these runs; the old file is replaced whole or not at all.
 
     A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many
-    records as fit into its share of the page, and says so.
-
-    Args:
-        runs: The rows of `collect_folders`.
-        path: The HTML file.
-        title: Its heading.
-
-    Returns:
-        The file's size in bytes.
+    records as fit into its share of the page, and says so. ``runs`` are the rows of `collect_folders`; returned is the
+    file's size in bytes.
     """
     if not runs:
         raise ResultsError("there is no run to report on; run something first, or name other results folders")

@@ -19,7 +19,7 @@ from editbench.results import ResultsError, RunFolder
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.intervals import t_quantile
 from editbench.results.leaderboard import collect, group, missing_in, read_row, where
-from editbench.results.schema import RUN_FILE, SCHEMA, SCORES_FILE
+from editbench.results.schema import FORMAT, RUN_FILE, SCHEMA, SCORES_FILE
 from editbench.results.summary import summarise
 from editbench.results.table_layout import layout
 from editbench.results.tables import print_table, to_markdown
@@ -65,7 +65,7 @@ def test_runs_that_did_not_end_well_are_listed_and_sink_nobody(tmp_path):
     write_fixed_run(tmp_path, "done")
     write_fixed_run(tmp_path, "failed", status="failed", reason="CUDA out of memory\nTraceback")
     write_fixed_run(tmp_path, "killed", status="running")
-    for name, content in {"scores": None, "empty": "", "foreign": '{"format": 2}', "shape": "..."}.items():
+    for name, content in {"scores": None, "empty": "", "foreign": '{"format": 99}', "shape": "..."}.items():
         path = write_fixed_run(tmp_path, name)
         if name == "scores":
             (path / SCORES_FILE).write_bytes((path / SCORES_FILE).read_bytes().replace(b"0.5", b"0.9"))
@@ -97,6 +97,17 @@ def test_runs_that_did_not_end_well_are_listed_and_sink_nobody(tmp_path):
         assert "killed: interrupted: the process that wrote it has gone" in text
     write_csv(list(rows.values()), tmp_path / "all.csv")
     assert {row["run"]: row["status"] for row in read_csv(tmp_path / "all.csv")} == statuses
+
+
+def test_a_run_of_another_format_is_one_line_with_the_reason(tmp_path):
+    path = write_fixed_run(tmp_path, "old")
+    info = json.loads((path / RUN_FILE).read_text())
+    (path / RUN_FILE).write_text(json.dumps({**info, "format": FORMAT - 1}))
+    (row,) = collect(tmp_path)
+    assert row["status"] == "damaged" and f"format {FORMAT - 1}" in row["reason"]
+    (line,) = layout([row]).lines
+    assert line[-1].text.startswith("old: damaged: ") and line[-1].text.count("\n") == 0
+    assert plain([row]).count("old: damaged: ") == 1
 
 
 def test_a_folder_that_may_not_be_read_is_listed_as_damaged(tmp_path, monkeypatch):
@@ -144,6 +155,7 @@ def _write_slowly(root, index):
         store.set_status("done", summary=summarise(store.scores(), HEADLINE))
 
 
+@pytest.mark.slow
 def test_runs_can_be_written_at_once_while_the_leaderboard_is_built(tmp_path):
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write_slowly, args=(tmp_path, index)) for index in range(20)]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -229,6 +230,29 @@ def test_a_missing_package_names_the_extra(monkeypatch, name):
     monkeypatch.setattr("editbench.tracking.background.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"pip install 'editbench\[{name}\]'"):
         open_tracker(TrackerConfig(name=name))
+
+
+def test_a_tracker_of_another_package_is_found_with_its_own_settings(monkeypatch):
+    class Aim(Recorder):
+        @dataclass
+        class Settings:
+            repo: str = "."
+
+        def __init__(self, config, settings):
+            super().__init__()
+            self.settings = settings
+
+    class Point:
+        value = "aim:Aim"
+
+        def load(self):
+            return Aim
+
+    monkeypatch.setattr("editbench.plugins.entry_points", lambda group: {"aim": Point()})
+    tracker = open_tracker(TrackerConfig(name="aim", settings={"repo": "here"}))
+    assert tracker._backend.settings == Aim.Settings("here")
+    with pytest.raises(ValueError, match="unknown setting of tracker=aim 'repa'; did you mean 'repo'"):
+        open_tracker(TrackerConfig(name="aim", settings={"repa": "here"}))
 
 
 def test_none_is_free():

@@ -21,6 +21,7 @@ from tests.test_session import records
 from tests.tracking.test_observer import HEADLINE, score, texts, tracked
 from tests.zoo import LINES, tiny_lm
 
+pytestmark = pytest.mark.slow
 RELIABILITY = [(1, 1.0), (2, 0.5), (3, 0.5)]
 
 

@@ -172,6 +172,7 @@ KINDS = {
     "locality": "locality",
     "subject_fact": "other facts",
     "unrelated": "unrelated",
+    "free_text": "free text",
 }
 """Titles of probe kinds, in the order of charts."""
 

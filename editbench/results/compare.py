@@ -40,7 +40,7 @@ LEVEL = 0.05
 
 _EXACT = 12  # records that differ: 4,096 swaps
 _SWAPS = 10_000
-_BLOCK = 2**22  # numbers held at once
+_BLOCK = 2**22  # numbers in memory at once
 
 
 class Comparison(TypedDict):

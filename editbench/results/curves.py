@@ -159,7 +159,6 @@ def _latest(stages: Mapping[str, Means]) -> dict[str, float]:
 
 
 def _scores(row: Row) -> dict[str, Any]:
-    """A row's scores by measure."""
     if "of" not in row:
         return dict(row["scores"])
     of = row["of"].removeprefix("perplexity.")
@@ -233,7 +232,6 @@ def _mean(rows: Rows, measure: str | None) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    """The value with the digits that a chart can show."""
     return float(f"{value:.{_DIGITS}g}")
 
 

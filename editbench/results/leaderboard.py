@@ -121,13 +121,11 @@ def _of_model(info: Mapping[str, Any], stage: str) -> Row:
 
 
 def _estimate(info: Mapping[str, Any], name: str, *path: str) -> Row:
-    """The `Estimate` at this path as four columns."""
     endings = {"mean": "", "n": "_n", "low": "_low", "high": "_high"}
     return {f"{name}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
 
 
 def _computed(row: Row, info: Mapping[str, Any]) -> Row:
-    """The columns that follow from others."""
     before = _perplexity_before(info)
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
@@ -179,7 +177,6 @@ def _ratio(above: Cell, below: Cell) -> Cell:
 
 
 def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """The mapping at this path, or an empty one."""
     for key in path:
         found = tree.get(key)
         if not isinstance(found, dict):

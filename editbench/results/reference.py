@@ -79,7 +79,6 @@ def _unlike(row: Row, reference: Row) -> str:
 
 
 def _about(row: Row, name: str, verdict: str, reason: str = "") -> Difference:
-    """A difference without figures."""
     return {
         "run": row["run"],
         "key": dict(zip(KEY, _key(row), strict=True)),

@@ -101,7 +101,6 @@ def layout(
 
 
 def _shown_figures(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The columns of figures that some of these rows have."""
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
     uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
     return (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))

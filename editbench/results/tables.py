@@ -72,7 +72,6 @@ def _table(content: Layout) -> Table:
 
 
 def _upright(content: Layout) -> Table:
-    """One row, a line a column."""
     from rich.table import Table
     from rich.text import Text
 

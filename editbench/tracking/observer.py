@@ -75,14 +75,14 @@ class RunObserver:
     def of(
         cls,
         settings: TrackerConfig,
-        store: RunFolder,
+        folder: RunFolder,
         config: Mapping[str, Any],
         headline: Mapping[str, str],
         memory: Callable[[], Mapping[str, int]],
     ) -> RunObserver:
-        """Open the configured tracker for the run in ``store``, and start it."""
+        """Open the configured tracker for the run in ``folder``, and start it."""
         observer = cls(open_tracker(settings), headline, memory, settings.tables)
-        observer.start(TrackedRun.of(store.path, store.info, config, settings.group, settings.tags))
+        observer.start(TrackedRun.of(folder.path, folder.info, config, settings.group, settings.tags))
         return observer
 
     @_safe

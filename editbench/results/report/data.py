@@ -249,7 +249,6 @@ def _settings(row: Row) -> dict[str, Any]:
 
 
 def _shown_values(name: str, values: dict[int, Any]) -> dict[int, tuple[str, float | str]]:
-    """Name and value of a setting by run."""
     if all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in values.values()):
         counts = {_json(value): len(value) for value in values.values()}
         if len(set(counts.values())) == len(counts):

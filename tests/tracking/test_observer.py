@@ -120,13 +120,6 @@ def test_the_summary_is_flat_and_holds_numbers_only():
     assert all(isinstance(value, float) for value in flat.values())
 
 
-def test_a_run_has_one_key_for_life_and_a_group_that_seeds_share(tmp_path):
-    run, other = tracked(tmp_path), tracked(tmp_path, started="2030-01-02T00:00:00+00:00")
-    assert run.key == tracked(tmp_path).key != other.key
-    assert run.group == "counterfact-pocket-rome-e4-b2-0a1b2c3d"
-    assert run.tags == ("counterfact", "pocket", "rome", "mine")
-
-
 # -- the observer -----------------------------------------------------------------------------------------------------
 
 

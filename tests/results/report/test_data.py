@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import random
 
-from editbench.results.report.data import TEXT_LENGTH, browse, clip, settings_that_vary
-from tests.results.runs import HEADLINE, plain_probe, record
+from editbench.results.leaderboard import collect_folders
+from editbench.results.report.data import TEXT_LENGTH, browse, clip, measures_of, read_run, settings_that_vary
+from editbench.results.schema import RUN_FILE
+from editbench.results.table_layout import layout
+from tests.results.runs import HEADLINE, plain_probe, record, write_run
 
 # --- studies ---
 
@@ -88,3 +91,25 @@ def test_long_texts_are_cut_and_say_so():
     longest = max(browse([rows], [HEADLINE])["texts"], key=len)
     assert longest == f"{'x' * TEXT_LENGTH}… ({100_000 - TEXT_LENGTH} more characters)"
     assert clip("short") == "short"
+
+
+# --- facts ---
+
+
+def test_titles_ranges_and_bold_follow_from_the_facts_in_run_json(tmp_path):
+    facts = {"title": "as before", "range": [0, 1], "higher_is_better": True, "digits": 2}
+    for name, method in (("a", "rome"), ("b", "memit")):
+        path = write_run(tmp_path, name, method=method) / RUN_FILE
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"agreement": facts}}))
+    folders = collect_folders(tmp_path)
+    measures = measures_of([read_run(folder, row) for folder, row in folders.items()])
+    one = measures["locality.agreement"]
+    assert (one["title"], one["metric_title"], one["range"]) == ("locality: as before", "as before", (0, 1))
+    assert measures["plain.perplexity"]["log"] and measures["rewrite.activation"]["title"] == "rewrite.activation"
+    rows = [{**row, "final.subject_fact.agreement": 0.5 + i / 8} for i, row in enumerate(folders.values())]
+    table = layout(rows)
+    column = table.titles.index("other facts")
+    assert {line[0].text: (line[column].text, line[column].bold) for line in table.lines} == {
+        "rome": ("0.50", False),
+        "memit": ("0.62", True),
+    }

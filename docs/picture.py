@@ -10,9 +10,8 @@ from pathlib import Path
 
 from plotly.subplots import make_subplots
 
-from editbench.results.leaderboard import collect, where
+from editbench.results.leaderboard import collect, group, where
 from editbench.results.schema import HEADLINES
-from editbench.results.seeds import group
 
 METHODS = ("scen", "rome", "memit", "nse", "finetune", "unedited")
 DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination (token measures)"}

@@ -139,22 +139,22 @@ def _roots(options: argparse.Namespace) -> list[Path]:
 def _leaderboard(options: argparse.Namespace) -> int:
     from contextlib import redirect_stdout
 
-    from editbench.results import compare, leaderboard, seeds
-    from editbench.results.leaderboard import row_as_json
+    from editbench.results import compare, leaderboard
+    from editbench.results.csv_files import write_csv
     from editbench.results.tables import show, show_comparison
 
     roots = _roots(options)
     runs = leaderboard.collect_folders(*roots, conditions=options.where)
     rows, by = list(runs.values()), [name for name in options.by.split(",") if name]
     if by:
-        rows = seeds.group(rows, by)
+        rows = leaderboard.group(rows, by)
     marks = compare.marks(rows, runs) if options.significance else None
     target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
-    leaderboard.write_csv(rows, target)
+    write_csv(rows, target)
     folders = {id(row): str(folder.resolve()) for folder, row in runs.items()}
     if options.json:
         for row in rows:
-            print(row_as_json(row, folder=folders.get(id(row))))
+            print(leaderboard.row_as_json(row, folder=folders.get(id(row))))
     else:
         show(rows, style=options.format, by=by, marks=marks)
     alone = options.json or options.format != "table"  # what scripts read

@@ -33,6 +33,7 @@ class TrackerConfig:
         start_seconds: The service has this long to start; wandb takes half of it and then goes on offline.
         finish_seconds: The run's end waits at most this long for the service.
         queue: Calls that may wait for the service; further ones are dropped.
+        settings: The tracker's own settings.
     """
 
     name: str = "none"
@@ -45,6 +46,7 @@ class TrackerConfig:
     start_seconds: float = 60.0
     finish_seconds: float = 10.0
     queue: int = 1000
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from editbench import compose, registry, single_run
 from editbench.console import quiet_libraries, report_failure
 from editbench.progress import watching
 from editbench.results import leaderboard
+from editbench.results.csv_files import write_csv
 from editbench.results.tables import show, show_comparison
 
 NEED_A_PATH = ("external_weights",)
@@ -47,7 +48,7 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
         print(f"{title}: {taken}", flush=True)
     rows = [leaderboard.read_row(folder) for folder in folders]
     show(rows)
-    leaderboard.write_csv(leaderboard.collect(results), results / "leaderboard.csv")
+    write_csv(leaderboard.collect(results), results / "leaderboard.csv")
     print(f"all runs in one table: {results / 'leaderboard.csv'}   ({time.monotonic() - begun:.0f} s in all)")
     if REFERENCE.is_file():
         show_comparison(rows, REFERENCE)

@@ -31,7 +31,8 @@ from editbench.compose import (
 from editbench.config import folder_of, model_name
 from editbench.console import json_lines, quiet_libraries, report_failure
 from editbench.progress import watching
-from editbench.results.leaderboard import COLUMNS, read_row, row_as_json
+from editbench.results.columns import COLUMNS
+from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 

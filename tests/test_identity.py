@@ -19,9 +19,8 @@ from editbench.digests import file_digests
 from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
 from editbench.results import RunFolder
 from editbench.results.compare import compare_runs
-from editbench.results.identity import differences, identify, part, told_apart
-from editbench.results.leaderboard import collect, read_row
-from editbench.results.seeds import group
+from editbench.results.identity import differences, identify, look_alikes, part
+from editbench.results.leaderboard import collect, group, read_row
 from tests.test_editing_loop import records
 from tests.tiny_models import LINES, tiny_lm
 
@@ -88,7 +87,7 @@ def test_all_that_decides_the_numbers_is_in_it(places, override, name, comparabl
     parts = [json.loads(row["parts"]) for row in rows]
     assert any(text.startswith(f"{name} is ") for text in differences(*parts))
     if not comparable:
-        assert f"{name} is " in " ".join(told_apart(rows))
+        assert f"{name} is " in " ".join(look_alikes(rows))
 
 
 @pytest.mark.parametrize("override", ["stream.evaluate_at=[2]", "protocol.tokens_per_batch=500", "protocol.name=mine"])

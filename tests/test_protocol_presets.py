@@ -14,7 +14,7 @@ from editbench.evaluation.metrics import get_metric
 from editbench.evaluation.protocol import final_first_of, headline_of
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
-from editbench.results.tables import layout
+from editbench.results.table_layout import layout
 from tests.tiny_models import tiny_lm
 
 PRESETS = conf_names("protocol")

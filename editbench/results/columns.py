@@ -1,141 +1,270 @@
-"""What is stored and what is tabulated: the rows of a run's files and the columns of the leaderboard.
+"""Columns of the leaderboard: title, meaning, digits, direction, aggregation over seeds, tolerance and range.
 
-These types say what the other files read and write; the evaluation and the session fill them in. A run folder holds
-
-    config.yaml     the resolved config, as text
-    run.json        `RunInfo`
-    scores.jsonl    one `ScoreRow`, `TextRow` or `AbilityRow` a line
-    edits.jsonl     one `EditRow` a line
-    ledger/         the edits themselves; another room's business
-    run.lock        locked while a process writes the run
+`COLUMNS` declares what every run has. The columns of a metric ("final.rewrite.exact_match") follow from the facts that
+run.json and the column `metrics` hold of it (`MetricFacts`); a metric without facts has the defaults of `Column`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from editbench.results.schema import SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from editbench.results.schema import Range, Row
+
+    Facts = Mapping[str, Mapping[str, Any]]
 
 
-class Column(NamedTuple):
-    """A leaderboard column: its meaning, and where in run.json its value stands (empty: it is computed)."""
+@dataclass(frozen=True)
+class Column:
+    """One column: its facts."""
 
-    meaning: str
-    path: tuple[str, ...] = ()
+    meaning: str = ""  # description in `results/README.md`
+    path: str = ""  # keys of the value in run.json, "/" between them; empty: computed
+    title: str = ""  # heading in tables and charts; by default the column's name
+    digits: int | None = 3  # behind the point; None: a text, whatever it looks like (version 3.10, hash 12e45)
+    higher_is_better: bool | None = None  # None where neither direction is good
+    seeds: str = "mean"  # over seeds: "mean" (with "interval"), "sum", "min", "max", or "list" of distinct values
+    tolerance: float | None = None  # largest difference from a reference that counts as the same; None: not compared
+    relative: bool = False  # whether the tolerance is a share of the reference
+    range: Range | None = None  # smallest and largest possible value; None: unknown
+    log: bool = False  # whether charts have a logarithmic axis
+    is_json: bool = False  # whether the text is JSON
 
 
-def _headline_columns(name: str, meaning: str) -> dict[str, Column]:
-    path = ("summary", "final", "headline", name)
+def _text(meaning: str, path: str = "", *, is_json: bool = False) -> Column:
+    return Column(meaning, path, digits=None, seeds="list", is_json=is_json)
+
+
+def _whole(meaning: str, path: str = "", seeds: str = "list") -> Column:
+    return Column(meaning, path, digits=0, seeds=seeds)
+
+
+def _share(meaning: str, path: str = "", title: str = "", digits: int = 3, tolerance: float | None = None) -> Column:
+    return Column(meaning, path, title, digits, higher_is_better=True, tolerance=tolerance, range=SHARE)
+
+
+def _cost(meaning: str, path: str = "", title: str = "", digits: int = 0, seeds: str = "mean") -> Column:
+    return Column(meaning, path, title, digits, higher_is_better=False, seeds=seeds)
+
+
+def _perplexity(meaning: str = "", path: str = "", title: str = "", tolerance: float | None = None) -> Column:
+    return Column(meaning, path, title, higher_is_better=False, tolerance=tolerance, relative=True, log=True)
+
+
+def _with_interval(name: str, figure: Column, counted: str, ends: str) -> dict[str, Column]:
+    """A figure, the count behind it and the ends of its interval, at the paths that begin with `ends`."""
+    end = replace(figure, **_END)
     return {
-        name: Column(meaning, (*path, "mean")),
-        f"{name}_n": Column(f"records behind `{name}`", (*path, "n")),
-        f"{name}_low": Column(f"lower end of the 95 % interval of `{name}`", (*path, "low")),
-        f"{name}_high": Column(f"upper end of the 95 % interval of `{name}`", (*path, "high")),
+        name: figure,
+        f"{name}_n": _whole(counted, f"{ends}n", "min"),
+        f"{name}_low": replace(end, meaning=f"lower end of the 95 % interval of `{name}`", path=f"{ends}low"),
+        f"{name}_high": replace(end, meaning=f"upper end of the 95 % interval of `{name}`", path=f"{ends}high"),
     }
 
 
-_FINAL = ("summary", "final")
+def _headline(name: str, meaning: str) -> dict[str, Column]:
+    path = f"summary/final/headline/{name}/"
+    return _with_interval(name, _share(meaning, f"{path}mean", tolerance=_TOLERANCE), f"records behind `{name}`", path)
 
-TEXT_COLUMNS = frozenset(
-    (
-        *("run", "status", "method", "hparams", "model", "dataset", "protocol", "method_config"),
-        *("python", "torch", "transformers", "editbench", "platform", "cpu", "gpu", "commit", "cached"),
-        *("model_hash", "data_hash", "stream_hash", "content_hash", "shares", "started", "ended", "reason"),
-        *("identity", "comparable_group", "parts", "missing"),
+
+def _peaks(memory: str, meaning: str) -> dict[str, Column]:
+    stages = {"": f"{meaning} during the run, bytes", "_edit": "the same while editing"}
+    stages["_evaluation"] = "the same while evaluating"
+    names = {f"peak_{memory}{stage}_bytes": about for stage, about in stages.items()}
+    return {name: _cost(about, f"costs/{name}", seeds="max") for name, about in names.items()}
+
+
+_TOLERANCE = 0.02
+_RECORDS = "summary/final/records/"
+_END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
+
+HEAD_COLUMNS = {
+    "run": _text("the run's id: the name of its folder"),
+    "status": _text("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
+    "method": _text("editing method", "provenance/method/name"),
+    "hparams": _text("origin of the hyperparameters: tuned to the model, published, …", "provenance/method/hparams"),
+    "model": _text("edited model", "provenance/model/name"),
+    "dataset": _text("dataset", "provenance/dataset/name"),
+    "protocol": _text("protocol: which metrics, on which probes", "provenance/protocol/name"),
+    "edits": _whole("edits in the stream", "provenance/stream/edits"),
+    "batch_size": _whole("edits in a batch", "provenance/stream/batch_size"),
+    "seed": _whole("the run's seed", "provenance/seed"),
+    "seeds": _whole("seeds that the row is a mean over: 1, unless runs were grouped"),
+    **_with_interval(
+        "score",
+        _share("harmonic mean of reliability, generality and locality", "summary/final/score", tolerance=_TOLERANCE),
+        "smallest count of records behind the three",
+        "summary/final/score_",
+    ),
+    **_headline("reliability", "the edit's own prompt gives the new target, after the last edit"),
+    **_headline("generality", "rephrased prompts give the new target, after the last edit"),
+    **_headline("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
+    "score_arithmetic": _share("arithmetic mean of the three", "summary/final/score_arithmetic"),
+    "scored": _whole("records scored after the last edit", f"{_RECORDS}scored", "min"),
+    "unsupported": _whole("records unsupported by the method: in no average", f"{_RECORDS}unsupported", "max"),
+    "failed": _whole("records whose edit or scoring failed: in no average", f"{_RECORDS}failed", "max"),
+    "skipped": _whole("records left out for a reason in the data: in no average", f"{_RECORDS}skipped", "max"),
+    "coverage": _share("scored / (scored + unsupported + failed)", digits=2),
+    "score_penalised": _share(
+        "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
+    ),
+}
+"""First columns of the CSV; the metrics' columns follow, then `TAIL_COLUMNS`."""
+
+TAIL_COLUMNS = {
+    "perplexity_before": _perplexity("perplexity of the plain texts before the first edit", tolerance=_TOLERANCE),
+    "perplexity_after": _perplexity(
+        "the same after the last edit", "summary/final/model/perplexity.plain/perplexity/mean", tolerance=_TOLERANCE
+    ),
+    "perplexity_ratio": _perplexity("after / before"),
+    "prepare_seconds": _cost("wall seconds of computing covariance and templates", "costs/prepare_seconds", digits=2),
+    "edit_seconds": _cost("wall seconds of editing, precomputed values included", "costs/edit_seconds", digits=2),
+    "evaluation_seconds": _cost(
+        "wall seconds of evaluating, also before editing", "costs/evaluation_seconds", digits=2
+    ),
+    "cached": _text("kinds of values read from a cache; the seconds hold what computing them took"),
+    "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
+    "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
+    **_peaks("rss", "peak memory of the process"),
+    **_peaks("cuda", "peak memory on all GPUs together"),
+    "footprint_device_bytes": _cost("bytes that the method keeps on the device", "costs/footprint/device"),
+    "footprint_host_bytes": _cost("bytes that the method keeps in main memory", "costs/footprint/host"),
+    "footprint_disk_bytes": _cost("bytes that the method keeps on disk", "costs/footprint/disk"),
+    "bytes_per_edit": _cost("the three together / `edits_made`", title="bytes/edit"),
+    "method_config": _text("the method's settings, as JSON", "provenance/method/config", is_json=True),
+    "missing": _text("figures that some seeds of a grouped row lack, with the number of seeds, as JSON", is_json=True),
+    "schema": _whole("version of these columns and their formulas; runs of another schema are never compared"),
+    "identity": _text("digest of the parts that runs must share to be averaged", "provenance/identity"),
+    "comparable_group": _text("digest of the parts that rows must share to be compared", "provenance/comparable"),
+    "parts": _text("everything that decides the numbers, except the seed, as JSON", "provenance/parts", is_json=True),
+    "python": _text("Python version", "provenance/python"),
+    **{name: _text(f"{name} version", f"provenance/{name}") for name in ("torch", "transformers", "editbench")},
+    "platform": _text("operating system", "provenance/platform"),
+    "cpu": _text("processor", "provenance/cpu"),
+    "gpu": _text("graphics processor", "provenance/gpu"),
+    "commit": _text("editbench's git commit", "provenance/commit"),
+    "model_hash": _text("hash of the model's weights", "provenance/model/hash"),
+    "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
+    "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
+    "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
+    "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),
+    "started": _text("start, UTC", "started"),
+    "ended": _text("end, UTC", "ended"),
+    "reason": _text("why the run failed, was interrupted or counts as damaged", "reason"),
+}
+"""Last columns of the CSV."""
+
+COLUMNS = {
+    name: replace(one, title=one.title or name.replace("_", " "))
+    for name, one in {**HEAD_COLUMNS, **TAIL_COLUMNS}.items()
+}
+
+KINDS = {
+    "rewrite": "edits",
+    "paraphrase": "paraphrases",
+    "locality": "locality",
+    "subject_fact": "other facts",
+    "unrelated": "unrelated",
+    "free_text": "free text",
+}
+"""Titles of probe kinds, in the order of charts."""
+
+COUNTS = ("texts", "tokens", "questions", "left_out")
+"""Scores of the model as a whole that no edit changes: how many texts or questions there are."""
+
+_OF_TEXTS = {
+    "perplexity": _perplexity(title="PPL"),
+    **{f"perplexity_{mean}": _perplexity(title=f"PPL, {mean}") for mean in ("mean", "median", "clipped")},
+}
+"""Perplexities of a set of texts, by name."""
+
+_ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "high": _END}
+
+
+def column(name: str, facts: Facts | None = None) -> Column:
+    """The column "score", "final.rewrite.exact_match", "final.rewrite.exact_match_low", …
+
+    ``facts`` are by metric ("exact_match") or measure ("ability.sst2.acc"), as in the column `metrics`.
+    """
+    if name in COLUMNS:
+        return COLUMNS[name]
+    figure, end = split(name, facts)
+    return replace(measure(measure_of(figure), facts), **_ENDS.get(end, {}))
+
+
+def split(name: str, facts: Facts | None = None) -> tuple[str, str]:
+    """The figure's column of a measure's column, and "n", "low" or "high" for a count or an end of an interval."""
+    figure, _, end = name.rpartition("_")
+    return (figure, end) if end in _ENDS and _facts_of(measure_of(name), facts or {}) is None else (name, "")
+
+
+def measure_of(name: str) -> str:
+    """A column's measure: "rewrite.exact_match" of "final.rewrite.exact_match"."""
+    return name.partition(".")[2].removeprefix("texts.")
+
+
+def measure(name: str, facts: Facts | None = None) -> Column:
+    """The column of a measure: "rewrite.exact_match", "plain.perplexity", "ability.sst2.acc", or a headline measure."""
+    if name in COLUMNS:
+        return COLUMNS[name]
+    kind, _, metric = name.partition(".")
+    if metric in _OF_TEXTS:
+        return replace(_OF_TEXTS[metric], title=f"{kind} {_OF_TEXTS[metric].title}")
+    known = _facts_of(name, facts or {})
+    title = f"{KINDS.get(kind, kind)}: {known['title']}" if known and "title" in known else name
+    title = KINDS[kind] if name == _OTHER_FACTS else title
+    if known is None:
+        return Column(title=title)
+    limits = known.get("range")
+    return Column(
+        title=title,
+        digits=known.get("digits", 3),
+        higher_is_better=known.get("higher_is_better"),
+        seeds=known.get("seeds", "mean"),
+        tolerance=known.get("tolerance"),
+        range=None if limits is None else (limits[0], limits[1]),
     )
-)
-"""Columns whose values are never numbers, whatever they look like: version 3.10, hash 12e45."""
 
-HEAD_COLUMNS: dict[str, Column] = {
-    "run": Column("the run's id: the name of its folder"),
-    "status": Column("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
-    "method": Column("editing method", ("provenance", "method", "name")),
-    "hparams": Column(
-        "the set of constants that the method's settings start from: tuned to the model, published, or a variant",
-        ("provenance", "method", "hparams"),
-    ),
-    "model": Column("edited model", ("provenance", "model", "name")),
-    "dataset": Column("dataset", ("provenance", "dataset", "name")),
-    "protocol": Column("protocol: which metrics, on which probes", ("provenance", "protocol", "name")),
-    "edits": Column("edits in the stream", ("provenance", "stream", "edits")),
-    "batch_size": Column("edits in a batch", ("provenance", "stream", "batch_size")),
-    "seed": Column("the run's seed", ("provenance", "seed")),
-    "seeds": Column("seeds that the row is a mean over: 1, unless runs were grouped"),
-    "score": Column("harmonic mean of reliability, generality and locality", (*_FINAL, "score")),
-    "score_n": Column("smallest count of records behind the three", (*_FINAL, "score_n")),
-    "score_low": Column("lower end of the 95 % interval of `score`", (*_FINAL, "score_low")),
-    "score_high": Column("upper end of the 95 % interval of `score`", (*_FINAL, "score_high")),
-    **_headline_columns("reliability", "the edit's own prompt gives the new target, after the last edit"),
-    **_headline_columns("generality", "rephrased prompts give the new target, after the last edit"),
-    **_headline_columns("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
-    "score_arithmetic": Column("arithmetic mean of the three", (*_FINAL, "score_arithmetic")),
-    "scored": Column("records scored after the last edit", (*_FINAL, "records", "scored")),
-    "unsupported": Column("records the method does not support: in no average", (*_FINAL, "records", "unsupported")),
-    "failed": Column("records whose edit or scoring failed: in no average", (*_FINAL, "records", "failed")),
-    "skipped": Column(
-        "records left out for a reason in the data, whatever the method: in no average",
-        (*_FINAL, "records", "skipped"),
-    ),
-    "coverage": Column(
-        "share of the records that could be scored which were: scored / (scored + unsupported + failed)"
-    ),
-    "score_penalised": Column(
-        "harmonic mean of reliability × coverage, generality × coverage, and locality: what was not edited counts 0"
-    ),
-}
 
-TAIL_COLUMNS: dict[str, Column] = {
-    "perplexity_before": Column("perplexity of the plain texts before the first edit"),
-    "perplexity_after": Column(
-        "the same after the last edit", (*_FINAL, "model", "perplexity.plain", "perplexity", "mean")
-    ),
-    "perplexity_ratio": Column("after / before"),
-    "prepare_seconds": Column(
-        "wall seconds of what is computed once for a stream (covariance and their factors, templates)",
-        ("costs", "prepare_seconds"),
-    ),
-    "edit_seconds": Column("wall seconds of editing, values found ahead included", ("costs", "edit_seconds")),
-    "evaluation_seconds": Column(
-        "wall seconds of evaluating, the unedited model included", ("costs", "evaluation_seconds")
-    ),
-    "cached": Column("what was read from a cache; the seconds hold what it took when it was computed"),
-    "edits_made": Column("edits that the method made: neither unsupported nor failed", ("costs", "edits_made")),
-    "seconds_per_edit": Column("`edit_seconds` / `edits_made`"),
-    "peak_rss_bytes": Column("peak memory of the process during the run, bytes", ("costs", "peak_rss_bytes")),
-    "peak_rss_edit_bytes": Column("the same while editing", ("costs", "peak_rss_edit_bytes")),
-    "peak_rss_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_rss_evaluation_bytes")),
-    "peak_cuda_bytes": Column("peak memory on all GPUs together during the run, bytes", ("costs", "peak_cuda_bytes")),
-    "peak_cuda_edit_bytes": Column("the same while editing", ("costs", "peak_cuda_edit_bytes")),
-    "peak_cuda_evaluation_bytes": Column("the same while evaluating", ("costs", "peak_cuda_evaluation_bytes")),
-    "footprint_device_bytes": Column("what the method keeps on the device, bytes", ("costs", "footprint", "device")),
-    "footprint_host_bytes": Column("what the method keeps in main memory, bytes", ("costs", "footprint", "host")),
-    "footprint_disk_bytes": Column("what the method keeps on disk, bytes", ("costs", "footprint", "disk")),
-    "bytes_per_edit": Column("the three together / `edits_made`"),
-    "method_config": Column("the method's settings, as JSON"),
-    "missing": Column(
-        "figures that some seeds of a grouped row lack, as JSON: in how many; the mean is over the others"
-    ),
-    "schema": Column("version of these columns and their formulas; runs of another schema are never compared"),
-    "identity": Column(
-        "digest of all that decides the numbers but for the seed: runs that agree in it are averaged",
-        ("provenance", "identity"),
-    ),
-    "comparable_group": Column(
-        "digest of what rows must share to be compared, whatever the method", ("provenance", "comparable")
-    ),
-    "parts": Column("what the two are digests of, as JSON"),
-    "python": Column("Python version", ("provenance", "python")),
-    "torch": Column("torch version", ("provenance", "torch")),
-    "transformers": Column("transformers version", ("provenance", "transformers")),
-    "editbench": Column("editbench version", ("provenance", "editbench")),
-    "platform": Column("operating system", ("provenance", "platform")),
-    "cpu": Column("processor", ("provenance", "cpu")),
-    "gpu": Column("graphics processor", ("provenance", "gpu")),
-    "commit": Column("editbench's git commit", ("provenance", "commit")),
-    "model_hash": Column("hash of the model's weights", ("provenance", "model", "hash")),
-    "data_hash": Column("hash of the dataset", ("provenance", "dataset", "hash")),
-    "stream_hash": Column("hash of the stream: records, order, batches", ("provenance", "stream", "hash")),
-    "content_hash": Column("hash of the run's own files; the same run in two places is listed once"),
-    "shares": Column("metrics and tests whose numbers lie in [0, 1]; so do the intervals of their columns"),
-    "started": Column("start, UTC", ("started",)),
-    "ended": Column("end, UTC", ("ended",)),
-    "reason": Column("why the run failed, was interrupted or counts as damaged", ("reason",)),
-}
+_OTHER_FACTS = "subject_fact.agreement"
+"""The measure that stands for its probe kind in tables."""
+
+
+def _facts_of(name: str, facts: Facts) -> Mapping[str, Any] | None:
+    return facts.get(name) or facts.get(name.partition(".")[2])
+
+
+def facts_in(row: Row) -> dict[str, dict[str, Any]]:
+    """The facts of its metrics that a row holds."""
+    return mapping_in(row, "metrics")
+
+
+def mapping_in(row: Row, name: str) -> dict[str, Any]:
+    """The object in a column of JSON; an empty one if there is none."""
+    text = row.get(name)
+    found = json.loads(text) if isinstance(text, str) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """All columns of these rows in the order of the CSV: first columns, measures by name, last columns."""
+    measures = {name for row in rows for name in row} - COLUMNS.keys()
+    return [*HEAD_COLUMNS, *sorted(measures), *TAIL_COLUMNS]
+
+
+def number(row: Row, name: str) -> float | None:
+    """A cell's number; None of a text or an empty cell."""
+    value = row.get(name)
+    return value if isinstance(value, (int, float)) else None
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float; None if it is no number, NaN or infinite."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

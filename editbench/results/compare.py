@@ -1,10 +1,10 @@
-"""Two methods on the same records: is the difference more than chance?
+"""Paired comparison of two methods on the same records: difference, 95 % interval and p-value.
 
-Everything is paired by record. The p-value is that of a permutation test: were the two methods alike, a record's two
-values could as well be swapped (all swaps of up to 12 records that differ are tried, 10,000 random ones of more). The
-interval of the difference is Gaffke's over records (:mod:`editbench.results.intervals`): the record more is one that
-the first method has wholly wrong and the second wholly right, and the reverse; with several seeds their spread comes on
-top. Both treat a record as one piece, so the score is tested like any mean.
+The p-value is that of a permutation test: were the two methods alike, a record's two values could be swapped (all swaps
+of up to 12 records that differ are tried, 10,000 random ones of more). The interval of the difference is Gaffke's over
+records (:mod:`editbench.results.intervals`): the additional record is one that the first method has wholly wrong and
+the second wholly right, and the reverse; several seeds add their spread. Both treat a record as one piece, so the score
+is tested like any mean.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from editbench.files import ResultsError
 from editbench.json_lines import read_lines
 from editbench.results import identity
 from editbench.results.intervals import drawn_means, ends, with_spread
+from editbench.results.leaderboard import SEPARATOR
 from editbench.results.run_folder import read_info
 from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE
-from editbench.results.seeds import SEPARATOR
 from editbench.results.summary import harmonic_mean
-from editbench.results.tables import TESTED, Marks, best_row, comparable
+from editbench.results.table_layout import TESTED, Marks, best_row, comparable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,32 +39,20 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 
 _EXACT = 12  # records that differ: 4,096 swaps
-
 _SWAPS = 10_000
-
-_BLOCK = 2**22  # numbers held at once
+_BLOCK = 2**22  # numbers in memory at once
 
 
 class Comparison(TypedDict):
-    """One measure of two methods, over the records that both have a number for.
+    """One measure of two methods, over the records that both have a number for."""
 
-    Attributes:
-        a: Mean of the first.
-        b: Mean of the second.
-        difference: a - b.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        p_value: Of the permutation test, two-sided.
-        pairs: Records behind it.
-    """
-
-    a: float
-    b: float
-    difference: float
-    low: float
+    a: float  # mean of the first
+    b: float  # mean of the second
+    difference: float  # a - b
+    low: float  # ends of its 95 % interval
     high: float
-    p_value: float
-    pairs: int
+    p_value: float  # of the permutation test, two-sided
+    pairs: int  # records behind it
 
 
 class _Side(NamedTuple):
@@ -80,21 +68,16 @@ def compare_runs(
 ) -> dict[str, Comparison]:
     """Compare two methods after the last edit, headline measure by headline measure and by score.
 
+    Two methods that were not measured alike (model, data, stream, formulas, seeds) are refused by the name of what
+    differs. A measure that no record has on both sides is missing, and so is a score without all three.
+
     Args:
         a: Run folder; or run folders of several seeds, where a record's value is its mean over them. Several runs of
             one seed count as that seed, by their mean.
         b: Likewise.
-        force: Compare whatever records the two have in common, though seeds, records, or parts of what they were made
-            with differ (:data:`editbench.results.identity.OWN` may anyway).
+        force: Compare the records that the two have in common, even if seeds, records or parts differ
+            (:data:`editbench.results.identity.OWN` may anyway).
         seed: Of the random swaps and of the interval.
-
-    Returns:
-        A `Comparison` by measure. One that no record has on both sides is missing, and so is a score without all three.
-
-    Raises:
-        ResultsError: If the two were not measured alike on the same model, data and stream, with the same formulas and
-            seeds (names what differs); nothing can be compared; the runs of a side are no seeds of one thing; or a run
-            cannot be read.
     """
     sides = [_read_side([one] if isinstance(one, (str, Path)) else one) for one in (a, b)]
     if not force:
@@ -113,13 +96,9 @@ def compare_runs(
 
 
 def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
-    """Which figures are worse than the best one beside them by more than chance, for the tables.
+    """Find the figures that are worse than the best one beside them, at 0.05 with Holm's correction in each column.
 
-    The level is 0.05, with Holm's correction for the comparisons in a column of a group.
-
-    Args:
-        rows: Rows of these runs, grouped over seeds or not.
-        folders: What `collect_folders` returned.
+    ``rows`` are rows of `collect_folders`'s ``folders``, grouped over seeds or not.
     """
     by_hash = {row["content_hash"]: folder for folder, row in folders.items()}
     tests: dict[tuple[Cell, Cell], dict[str, Comparison]] = {}  # by content hashes: the best and the other
@@ -148,7 +127,7 @@ def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
 
 
 def holm(p_values: Mapping[Cell, float], level: float = LEVEL) -> set[Cell]:
-    """The tests that Holm's step-down procedure (1979) rejects at this level."""
+    """Names of the tests that Holm's step-down procedure (1979) rejects at this level."""
     rejected: set[Cell] = set()
     for index, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         if p_value > level / (len(p_values) - index):
@@ -158,7 +137,6 @@ def holm(p_values: Mapping[Cell, float], level: float = LEVEL) -> set[Cell]:
 
 
 def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
-    """The run folders behind a row."""
     found = [by_hash.get(one) for one in str(hashes).split(SEPARATOR)]
     if missing := [one for one in found if one is None]:
         raise ResultsError(f"{len(missing)} of its runs are not in these results folders")
@@ -166,7 +144,6 @@ def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
 
 
 def _read_side(folders: Sequence[str | Path]) -> _Side:
-    """What is compared of one or several runs of one method."""
     values: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     described: dict[Path, identity.Parts] = {}
     means: dict[int, list[list[float]]] = defaultdict(list)
@@ -198,10 +175,7 @@ def _mean(column: Floats) -> float:
 
 
 def _mean_over_seeds(seen: Mapping[int, list[list[float]]]) -> list[float]:
-    """Of one record, the mean over each seed's mean.
-
-    A value is NaN if it is in any seed: else the two sides would be means over different seeds.
-    """
+    """Mean over the means of a record's seeds; NaN if any is, or the two sides would be means over different seeds."""
     return [float(value) for value in np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0)]
 
 
@@ -226,7 +200,7 @@ def _refuse_difference(a: _Side, b: _Side) -> None:
 def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: int) -> dict[str, Comparison]:
     """Compare values (R, M) of two methods: records by measures, NaN on both sides where one has no number.
 
-    The interval takes in how the figures of each one's runs (S, M) spread over seeds, where there are several.
+    The interval includes the spread of each method's runs (S, M) over seeds, where there are several.
     """
     scored = tuple(names) == HEADLINES
     means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
@@ -257,7 +231,7 @@ def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: i
 
 
 def _swapped(a: Floats, b: Floats, scored: bool, seed: int) -> Iterator[Floats]:
-    """Differences of the means, of a by b, with records swapped, the actual ones first: blocks of (swaps, measures)."""
+    """Differences of the means, a - b, with records swapped, the actual ones first: blocks of (swaps, measures)."""
     count = np.isfinite(a).sum(axis=0)
     middle = np.nanmean((a + b) / 2, axis=0)
     half = np.nan_to_num((a - b) / 2)
@@ -269,7 +243,7 @@ def _swapped(a: Floats, b: Floats, scored: bool, seed: int) -> Iterator[Floats]:
 
 
 def _signs(records: int, seed: int) -> Iterator[Floats]:
-    """Which records are swapped, as blocks of (swaps, records), 1 or -1; the first row swaps none."""
+    """Signs of the records, -1 where swapped, as blocks of (swaps, records); the first row swaps none."""
     if records <= _EXACT:
         bits = np.arange(2**records)[:, None] >> np.arange(records) & 1
         yield np.where(bits, -1.0, 1.0)

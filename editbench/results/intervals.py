@@ -1,18 +1,18 @@
-"""95 % intervals of means over records: of shares, of what is made of several shares, of anything else, over seeds.
+"""95 % confidence intervals of means over records: of shares, functions of shares and other numbers, and over seeds.
 
 A share (a measure whose numbers lie in [0, 1]) has Gaffke's interval. The mean is taken 2,000 times with random weights
-(Dirichlet, all ones) over the records and one record more: the worst that could be, 0, for the lower end, and the best,
-1, for the upper one. The ends are the 2.5 and 97.5 percentiles. Records are weighted as a whole, which keeps whatever
-is correlated in them: probes, measures, two methods.
+(Dirichlet, all ones) over the records and one additional record: the worst possible, 0, for the lower end, and the
+best, 1, for the upper one. The ends are the 2.5 and 97.5 percentiles. Records are weighted as a whole, which keeps the
+correlation between their probes, their measures and two methods.
 
-Where all numbers are 0 or 1 this is the interval of Clopper and Pearson (1934), for then the weighted means are Beta
+Where all numbers are 0 or 1 this is the interval of Clopper and Pearson (1934): the weighted means are then Beta
 variables. It never leaves [0, 1], and has a width even if all records are equal. For numbers in between its coverage is
-a conjecture, which holds in simulations: theirs, and those of `tests/coverage.py`.
+a conjecture, which holds in the authors' simulations and in those of `tests/coverage.py`.
 
 Sources: Gaffke 2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable", Mathematical Methods of Statistics 14; Learned-Miller and Thomas 2019, "A new confidence interval for the
-mean of a bounded random variable", arXiv:1905.06208. Without the record more: Rubin 1981, "The Bayesian bootstrap",
-Annals of Statistics 9.
+mean of a bounded random variable", arXiv:1905.06208. Without the additional record: Rubin 1981, "The Bayesian
+bootstrap", Annals of Statistics 9.
 """
 
 from __future__ import annotations
@@ -32,33 +32,23 @@ if TYPE_CHECKING:
 
 VERSION = 2
 DRAWS = 2000
-TAIL = 0.025
-"""Outside each end."""
+TAIL = 0.025  # outside each end
 _BLOCK = 2**22  # numbers drawn at once: bounds the memory
 
 
 class Drawn(NamedTuple):
-    """Means of M measures with random weights, (M, DRAWS) each; NaN where a measure has no number.
+    """Means of M measures with random weights, (M, DRAWS) each; NaN where a measure has no number."""
 
-    Attributes:
-        low: Of the records and the lowest that could be.
-        high: Of the records and the highest that could be.
-    """
-
-    low: Floats
-    high: Floats
+    low: Floats  # of the records and one of the lowest possible number
+    high: Floats  # of the records and one of the highest possible number
 
 
 def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
-    """Means of these records with random weights: what intervals of measures, and of functions of them, are made of.
+    """Means of these records with random weights, for intervals of measures and of functions of measures.
 
     The weights depend on the seed and the number of records only, so that measures and methods on the same records are
-    weighted alike. What grows with every mean, f, has the ends `ends(f(low), f(high), f(means))`.
-
-    Args:
-        values: (R, M), records by measures; NaN where a record has no number. All others lie within the range.
-        seed: Of the weights.
-        within: The range.
+    weighted alike. A function f that grows with every mean has the ends `ends(f(low), f(high), f(means))`. Values are
+    (R, M), records by measures: within the range, NaN where a record has no number.
     """
     records, width = values.shape
     present = np.isfinite(values)
@@ -81,27 +71,26 @@ def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
 
 
 def ends(low: Floats, high: Floats, figure: ArrayLike) -> Floats:
-    """Lower and upper ends, (2, ...), from what figures are with random weights, (..., DRAWS) each; NaN stays NaN."""
+    """Lower and upper ends, (2, ...), from a figure's values with random weights, (..., DRAWS); NaN stays NaN."""
     below, above = np.quantile(low, TAIL, axis=-1), np.quantile(high, 1 - TAIL, axis=-1)
     return np.stack([np.minimum(below, figure), np.maximum(above, figure)])  # rounding: the figure lies within
 
 
 def unbounded(values: Floats) -> Floats:
-    """Student's t interval, (2, M), of means of numbers (R, M) of any size; NaN where all are equal, or but one is."""
+    """Student's t interval, (2, M), of means of numbers (R, M) of any size; NaN of equal or single numbers."""
     count = np.isfinite(values).sum(axis=0)
-    write_layers = np.full(values.shape[1], np.nan)
-    write_layers[count > 1] = np.nanstd(values[:, count > 1], axis=0, ddof=1)
+    spread = np.full(values.shape[1], np.nan)
+    spread[count > 1] = np.nanstd(values[:, count > 1], axis=0, ddof=1)
     mean = np.nansum(values, axis=0) / np.maximum(count, 1)
-    return _around(mean, write_layers / np.sqrt(np.maximum(count, 1)), count - 1)
+    return _around(mean, spread / np.sqrt(np.maximum(count, 1)), count - 1)
 
 
 def of_items(mean: float, error: float, n: int, within: Range | None) -> Floats:
-    """Ends (2,) for a mean over n items of which only mean and standard error are known.
+    """Ends (2,) for a mean over n items from its standard error.
 
-    With a range it is Korn and Graubard's interval: that of Clopper and Pearson for as many items as would have this
-    standard error by themselves, but for no more than there are. Without one it is Student's. Source: Korn and Graubard
-    1998, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-    data", Survey Methodology 24.
+    With a range: the interval of Clopper and Pearson for as many items as would have this standard error by themselves,
+    but at most n. Source: Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", Survey Methodology 24. Without a range: Student's.
     """
     if within is None:
         return _around(np.array(mean), np.array(error), n - 1)
@@ -118,18 +107,12 @@ def of_items(mean: float, error: float, n: int, within: Range | None) -> Floats:
 
 
 def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Range | None) -> Floats:
-    """Ends (2, ...) for the means of S runs of different seeds, S two or more, from each one's own figure and ends.
+    """Ends (2, ...) for the means (S, ...) of S ≥ 2 runs of different seeds, from each run's own ends (S, ...).
 
     The runs may be of the same records. So the mean over seeds is taken to be as uncertain as one run is over its
-    records, and the spread between the runs comes on top: the two variances are added, side by side, with the degrees
-    of freedom of Satterthwaite (1946). The ends' own distances are kept apart, as by Zou and Donner 2008, "Construction
-    of confidence limits about effect measures", Statistics in Medicine 27.
-
-    Args:
-        means: (S, ...).
-        lows: (S, ...), NaN where a run has no interval: the mean has none then.
-        highs: Likewise.
-        within: The range of the figure; None if there is none.
+    records, and the variance between the runs is added, for each end apart, with the degrees of freedom of
+    Satterthwaite (1946). Source: Zou and Donner 2008, "Construction of confidence limits about effect measures",
+    Statistics in Medicine 27. A run without an interval has NaN ends, and then so has the mean.
     """
     figures = np.asarray(means, dtype=np.float64)
     runs = len(figures)
@@ -138,14 +121,9 @@ def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Rang
 
 
 def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: float, within: Range | None) -> Floats:
-    """The ends (2, ...) that a figure's interval has when something else makes it uncertain too.
+    """The ends (2, ...) of a figure's interval (2, ...) with an additional variance (...).
 
-    Args:
-        figure: (...).
-        interval: Its ends without, (2, ...).
-        variance: What the figure varies by besides, estimated.
-        freedom: Degrees of freedom of the estimate.
-        within: The range of the figure; None if there is none.
+    ``freedom`` are the degrees of freedom of the variance, ``within`` is the range of the figure (None: unknown).
     """
     own = ((interval - figure) / t_quantile(np.inf)) ** 2
     total = own + variance
@@ -157,14 +135,14 @@ def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: flo
 
 
 def t_quantile(freedom: ArrayLike) -> Floats:
-    """The 0.975 quantile of Student's t with these degrees of freedom; with infinitely many, that of the normal."""
+    """The 0.975 quantile of Student's t with these degrees of freedom; with infinitely many, of the normal."""
     from scipy.special import stdtrit
 
     return np.asarray(stdtrit(np.minimum(freedom, 1e9), 1 - TAIL), dtype=np.float64)
 
 
 def _around(mean: Floats, error: Floats, freedom: ArrayLike) -> Floats:
-    """Student's interval, (2, ...); NaN where there is no standard error, or one of 0: then nothing is known."""
+    """Student's interval, (2, ...); NaN where there is no standard error, or one of 0."""
     error = np.where((error > 0) & (np.asarray(freedom) > 0), error, np.nan)
     half = t_quantile(np.maximum(freedom, 1)) * error
     return np.stack([mean - half, mean + half])

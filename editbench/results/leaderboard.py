@@ -1,63 +1,48 @@
-"""From run folders to one table: a row for each run, whatever became of it; and the CSV, safe for spreadsheets."""
+"""The leaderboard: a row for each run folder, whatever became of the run, and one row for runs of several seeds.
+
+A run's own interval is over records. The interval of a mean over seeds adds the spread between the seeds
+(:func:`editbench.results.intervals.over_seeds`). One seed shows no spread: its interval is over records.
+"""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
-import re
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from editbench.files import ResultsError, explained, write_atomic
-from editbench.results.columns import HEAD_COLUMNS, TAIL_COLUMNS, TEXT_COLUMNS
+from editbench.files import ResultsError
+from editbench.results.columns import COLUMNS, column, columns_of, facts_in, mapping_in, number
+from editbench.results.csv_files import text_of, value_of
+from editbench.results.identity import LABELS, METHOD, digest_or_own
 from editbench.results.run_folder import digest, is_run, read_run
-from editbench.results.schema import (
-    CONFIG_FILE,
-    EDITS_FILE,
-    HEADLINES,
-    RUN_FILE,
-    SCORES_FILE,
-    SHARE,
-    Cell,
-    Row,
-)
+from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
 
-COLUMNS = {**HEAD_COLUMNS, **TAIL_COLUMNS}
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-_NUMBER = re.compile(r"-?[0-9]+(?P<fraction>\.[0-9]*)?(?P<exponent>[eE][+-]?[0-9]+)?")
+SAME = (*METHOD, *LABELS, "schema")
+"""Columns in which the runs behind one row agree, besides their identity."""
+SEPARATOR = ", "
+"""Between the texts of a grouped row: its runs, seeds, content hashes."""
+_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "sum": sum, "min": min, "max": max}
 
 
 def collect(*roots: str | Path) -> list[Row]:
     """One row for each run in these results folders, by folder and name; a run that lies in two of them is listed once.
 
     A run that failed, still runs, or is damaged has a row too, with its status and reason.
-
-    Raises:
-        ResultsError: If a root is not a folder.
     """
     return list(collect_folders(*roots).values())
 
 
 def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[Path, Row]:
-    """What `collect` returns, by run folder, for those who need more of a run than its row.
-
-    Args:
-        roots: Results folders.
-        conditions: Only the runs that meet all of them; see `where`.
-
-    Raises:
-        ResultsError: If a root is not a folder, or a condition is not understood.
-    """
+    """The rows of `collect` by run folder, of the runs that meet all conditions (see `where`)."""
     found: dict[tuple[Cell, Cell], tuple[Path, Row]] = {}
     for root in map(Path, roots):
         if not root.is_dir():
@@ -70,7 +55,7 @@ def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[
 
 
 def read_row(folder: Path) -> Row:
-    """The leaderboard row of one run; of a damaged run, only what can be trusted."""
+    """The row of one run; of a damaged run, only what can be trusted."""
     row: Row = dict.fromkeys(COLUMNS)
     row["run"] = folder.name
     try:
@@ -83,57 +68,65 @@ def read_row(folder: Path) -> Row:
     except ResultsError as error:
         info = {**info, "status": "damaged", "summary": None, "costs": None, "reason": str(error)}
     row["status"] = info["status"]
-    row.update({name: _cell(info, *column.path) for name, column in COLUMNS.items() if column.path})
+    for name, declared in COLUMNS.items():
+        if declared.path:
+            path = declared.path.split("/")
+            row[name] = _json(_mapping(info, *path)) if declared.is_json else _cell(info, *path)
     row["seeds"] = 1
     row["schema"] = _cell(info, "provenance", "schema") or 1
-    for name, path in {"method_config": ("method", "config"), "parts": ("parts",)}.items():
-        if found := _mapping(info, "provenance", *path):
-            row[name] = json.dumps(found, sort_keys=True)
-    ranges = _mapping(info, "summary", "ranges")
-    row["shares"] = ", ".join(sorted(name for name, within in ranges.items() if tuple(within) == SHARE)) or None
-    row.update(_measures(info, "immediate") | _measures(info, "final"))
-    row.update(_model_columns(info, "before") | _model_columns(info, "immediate") | _model_columns(info, "final"))
-    row["perplexity_before"] = _perplexity_before(info)
-    row["perplexity_ratio"] = _ratio(row["perplexity_after"], row["perplexity_before"])
-    row["coverage"] = _coverage(row)
-    row["score_penalised"] = _penalised(row)
-    cached = _mapping(info, "costs").get("cached")
-    row["cached"] = ", ".join(map(str, cached)) or None if isinstance(cached, list) else None
-    row["seconds_per_edit"] = _ratio(row["edit_seconds"], row["edits_made"])
-    kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
-    row["bytes_per_edit"] = _ratio(sum(kept), row["edits_made"]) if kept else None
-    return row
+    row["metrics"] = _json(_facts(info))
+    for stage in ("immediate", "final"):
+        for name in _mapping(info, "summary", stage, "measures"):
+            row.update(_estimate(info, f"{stage}.{name}", "summary", stage, "measures", name))
+    for stage in ("before", "immediate", "final"):
+        row.update(_of_model(info, stage))
+    return {**row, **_computed(row, info)}
 
 
-def _measures(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns for all measures of a stage: "final.rewrite.exact_match", "..._n", "..._low", "..._high"."""
-    row: Row = {}
-    for name in _mapping(info, "summary", stage, "measures"):
-        row.update(_measure(info, f"{stage}.{name}", "summary", stage, "measures", name))
-    return row
+def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the run's metrics; where a measure's metric has none ("ability.sst2.acc"), the measure's range."""
+    facts: dict[str, Any] = {name: _mapping(info, "metrics", name) for name in _mapping(info, "metrics")}
+    ranges = _mapping(info, "summary", "ranges").items()
+    own = {name: {"range": list(limits)} for name, limits in ranges if name.rpartition(".")[2] not in facts}
+    return {**own, **facts}
 
 
-def _model_columns(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns of what the model as a whole scored: "final.texts.plain.perplexity", "final.ability.sst2.acc"."""
+def _of_model(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns of the model's scores: "final.texts.plain.perplexity", "final.ability.sst2.acc", …"""
     row: Row = {}
     for of in _mapping(info, "summary", stage, "model"):
         for name in _mapping(info, "summary", stage, "model", of):
             path = ("summary", stage, "model", of, name)
             if of.startswith("ability."):
-                row.update(_measure(info, f"{stage}.{of}.{name}", *path))
+                row.update(_estimate(info, f"{stage}.{of}.{name}", *path))
             elif stage != "before":
                 row[f"{stage}.texts.{of.removeprefix('perplexity.')}.{name}"] = _cell(info, *path, "mean")
     return row
 
 
-def _measure(info: Mapping[str, Any], column: str, *path: str) -> Row:
-    """The `Measure` at this path as four columns."""
+def _estimate(info: Mapping[str, Any], name: str, *path: str) -> Row:
     endings = {"mean": "", "n": "_n", "low": "_low", "high": "_high"}
-    return {f"{column}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
+    return {f"{name}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
+
+
+def _computed(row: Row, info: Mapping[str, Any]) -> Row:
+    before = _perplexity_before(info)
+    cached = _mapping(info, "costs").get("cached")
+    kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
+    coverage = _coverage(row)
+    return {
+        "perplexity_before": before,
+        "perplexity_ratio": _ratio(row["perplexity_after"], before),
+        "coverage": coverage,
+        "score_penalised": _penalised(row, coverage),
+        "cached": SEPARATOR.join(map(str, cached)) or None if isinstance(cached, list) else None,
+        "seconds_per_edit": _ratio(row["edit_seconds"], row["edits_made"]),
+        "bytes_per_edit": _ratio(sum(kept), row["edits_made"]) if kept else None,
+    }
 
 
 def _perplexity_before(info: Mapping[str, Any]) -> Cell:
-    """Of the plain texts, from the baseline, or from a checkpoint at zero edits."""
+    """Perplexity of the plain texts at zero edits."""
     summary = _mapping(info, "summary")
     interim = summary.get("interim")
     for part in (summary.get("before"), *(interim if isinstance(interim, list) else ())):
@@ -143,27 +136,21 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
 
 
 def _coverage(row: Row) -> float | None:
-    """Share of the records that a method could have edited, and was scored on; None where nothing was scored yet."""
-    scored, *others = (row[status] for status in ("scored", "unsupported", "failed"))
-    if not isinstance(scored, (int, float)):
+    """Share of the editable records that were scored; None where nothing was scored yet."""
+    if (scored := number(row, "scored")) is None:
         return None
-    asked = scored + sum(count for count in others if isinstance(count, (int, float)))
+    asked = scored + sum(number(row, status) or 0 for status in ("unsupported", "failed"))
     return scored / asked if asked else None
 
 
-def _penalised(row: Row) -> float | None:
-    """The score, had every record that was not edited a reliability and a generality of 0; locality as measured.
-
-    With none edited it is 0, the model's own locality left aside.
-    """
-    if row["coverage"] == 0:
+def _penalised(row: Row, coverage: float | None) -> float | None:
+    """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
+    if coverage == 0:
         return 0.0
-    three = [row[name] for name in HEADLINES]
-    numbers = [float(value) for value in (row["coverage"], *three) if isinstance(value, (int, float))]
-    if len(numbers) < 1 + len(three):
+    reliability, generality, locality = (number(row, name) for name in HEADLINES)
+    if coverage is None or reliability is None or generality is None or locality is None:
         return None
-    share, reliability, generality, locality = numbers
-    factors = (reliability * share, generality * share, locality)
+    factors = (float(reliability) * float(coverage), float(generality) * float(coverage), float(locality))
     return len(factors) / sum(1 / one for one in factors) if all(factors) else 0.0
 
 
@@ -174,7 +161,6 @@ def _ratio(above: Cell, below: Cell) -> Cell:
 
 
 def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """The mapping at this path, or an empty one."""
     for key in path:
         found = tree.get(key)
         if not isinstance(found, dict):
@@ -184,35 +170,28 @@ def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 
 def _cell(tree: Mapping[str, Any], *path: str) -> Cell:
-    """The value at this path, or None."""
     value = _mapping(tree, *path[:-1]).get(path[-1])
     return value if isinstance(value, (str, int, float)) else None
 
 
-def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
-    """The rows that meet all conditions, each "column=value". Numbers are compared as numbers.
+def _json(value: Mapping[str, Any]) -> str | None:
+    return json.dumps(value, sort_keys=True) if value else None
 
-    Raises:
-        ResultsError: If a condition has another form or names an unknown column.
-    """
+
+def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
+    """The rows that meet all conditions, each "column=value". Numbers are compared as numbers."""
     rows = list(rows)
     known = columns_of(rows)
     for condition in conditions:
-        name, equals, wanted = condition.partition("=")
+        name, equals, text = condition.partition("=")
         if not equals:
             raise ResultsError(f"condition {condition!r} is not of the form column=value")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise ResultsError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        value = _value(name, wanted)
-        rows = [row for row in rows if _value(name, _text(row.get(name))) == value]
+        value = value_of(name, text)
+        rows = [row for row in rows if value_of(name, text_of(row.get(name))) == value]
     return rows
-
-
-def columns_of(rows: Iterable[Row]) -> list[str]:
-    """All columns of these rows in the order of the CSV: head, further measures by name, tail."""
-    measures = {name for row in rows for name in row} - COLUMNS.keys()
-    return [*HEAD_COLUMNS, *sorted(measures), *TAIL_COLUMNS]
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -222,75 +201,98 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns_of(rows)))
 
 
-def write_csv(rows: Sequence[Row], path: str | Path) -> None:
-    """Write the leaderboard as CSV, UTF-8, replaced whole or not at all. No value is an empty cell.
-
-    A text that a spreadsheet would run as a formula gets a leading apostrophe; `read_csv` takes it away again.
-
-    Raises:
-        ResultsError: If the file cannot be written; its old content is intact.
-    """
-    columns = columns_of(rows)
-    lines = [_line(columns), *(_line([_text(row.get(name)) for name in columns]) for row in rows)]
-    write_atomic(Path(path), "".join(lines).encode("utf-8", "backslashreplace"))
-
-
-def read_csv(path: str | Path) -> list[Row]:
-    """Read what `write_csv` wrote; cells that are numbers come back as numbers, empty ones as None.
-
-    Raises:
-        ResultsError: If the file cannot be read or is not such a CSV.
-    """
-    path = Path(path)
-    with explained("read", path, "correct the path"):
-        data = path.read_bytes()
-    try:
-        header, *lines = csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True)
-    except (ValueError, csv.Error) as error:
-        raise ResultsError(f"{path} is not a CSV in UTF-8 with a header line ({error})") from error
-    for line in lines:
-        if len(line) != len(header):
-            raise ResultsError(f"{path}: a row has {len(line)} cells where the header has {len(header)}: {line}")
-    names = [_bare(name) for name in header]
-    return [{name: _value(name, _bare(cell)) for name, cell in zip(names, line, strict=True)} for line in lines]
-
-
-def _text(value: Cell) -> str:
-    return "" if value is None else str(value)
-
-
-def _value(column: str, text: str) -> Cell:
-    """What a cell's text stands for in this column."""
-    match = _NUMBER.fullmatch(text)
-    if column in TEXT_COLUMNS or not match:
-        return text or None
-    return float(text) if match["fraction"] or match["exponent"] else int(text)
-
-
-def _line(cells: Sequence[str]) -> str:
-    """One line of CSV. The csv module quotes a carriage return in a cell only if its line end has one, as here."""
-    line = io.StringIO(newline="")
-    csv.writer(line).writerow([_guarded(cell) for cell in cells])
-    return line.getvalue().removesuffix("\r\n") + "\n"
-
-
-def _guarded(text: str) -> str:
-    """`text` with an apostrophe in front if it looks like a formula, or like a text that has one in front already."""
-    dangerous = text.startswith((*_FORMULA_STARTS, "'"))
-    return f"'{text}" if dangerous and not _NUMBER.fullmatch(text) else text
-
-
-def _bare(text: str) -> str:
-    return text[1:] if text.startswith("'") else text
-
-
 def row_as_json(row: Row, **facts: Any) -> str:
-    """A row of the leaderboard as one line of strict JSON, further facts first; what is JSON in it is an object."""
+    """A row as one line of strict JSON, further facts first; JSON in it becomes objects."""
     from editbench.json_lines import encode
-    from editbench.results.leaderboard import columns_of
 
     values: dict[str, Any] = {name: row.get(name) for name in columns_of([row])}
-    for name in ("method_config", "parts", "missing"):
-        if isinstance(values[name], str):
-            values[name] = json.loads(values[name])
+    for name, value in values.items():
+        if column(name).is_json and isinstance(value, str):
+            values[name] = json.loads(value)
     return encode({**facts, **values})
+
+
+def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
+    """One row for all finished runs of one identity that agree in the columns `by`, in the order of these columns.
+
+    A column says how its values are aggregated (`Column.seeds`). Means are over the seeds that have a value; `missing`
+    counts the others. Several runs of one seed count as that seed, by their mean. `_low` and `_high` are the interval
+    over records and seeds. Counts are those of the worst seed. A run that is not finished, or has no identity, keeps
+    its own row.
+    """
+    by = list(by)
+    if unknown := sorted(set(by) - set(columns_of(rows))):
+        raise ResultsError(f"no column {unknown[0]!r} to group by; choose among {', '.join(SAME)}, ...")
+    key = [*by, *(name for name in SAME if name not in by)]
+    groups: dict[tuple[Cell, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "done":
+            groups[(*(row.get(name) for name in key), digest_or_own(row, "identity"))].append(row)
+    finished = [_merge(groups[values]) for values in sorted(groups, key=lambda values: [_rank(v) for v in values])]
+    return [*finished, *(row for row in rows if row["status"] != "done")]
+
+
+def _merge(runs: list[Row]) -> Row:
+    """One row for runs that differ in their seed, or in nothing that matters."""
+    seeds: dict[Cell, list[Row]] = defaultdict(list)
+    for row in sorted(runs, key=lambda row: (_rank(row["seed"]), str(row["run"]))):
+        seeds[row["seed"]].append(row)
+    ordered = [row for rows in seeds.values() for row in rows]
+    facts = facts_in(ordered[0])
+    columns = {name: column(name, facts) for name in columns_of(runs)}
+    merged: Row = {name: _merge_cells([row.get(name) for row in ordered], one.seeds) for name, one in columns.items()}
+    merged |= {"seeds": len(seeds), "metrics": ordered[0].get("metrics")}
+    missing = {}
+    for name in [name for name, one in columns.items() if one.seeds == "mean"]:
+        figures = [_mean([row.get(name) for row in rows]) for rows in seeds.values()]
+        present = [figure for figure in figures if figure is not None]
+        merged[name] = fmean(present) if present else None
+        if 0 < len(present) < len(figures):
+            missing[name] = len(figures) - len(present)
+        if f"{name}_low" in merged:
+            there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
+            low, high = _interval(name, there, columns[name].range) if there else (None, None)
+            merged[f"{name}_low"], merged[f"{name}_high"] = low, high
+    return {**merged, "missing": _json(missing)}
+
+
+def _interval(
+    name: str, seeds: list[list[Row]], within: tuple[float, float] | None
+) -> tuple[float | None, float | None]:
+    """Of a mean over seeds; of one seed its own; none if a run has none. Runs of one seed count as that seed."""
+    from editbench.results.intervals import over_seeds
+
+    cells = [[_mean([row.get(one) for row in rows]) for rows in seeds] for one in (name, f"{name}_low", f"{name}_high")]
+    found = [[one for one in ones if one is not None] for ones in cells]
+    if found != cells:
+        return None, None
+    if len(seeds) == 1:
+        return found[1][0], found[2][0]
+    low, high = over_seeds(found[0], found[1], found[2], within)
+    return float(low), float(high)
+
+
+def _merge_cells(values: list[Cell], how: str) -> Cell:
+    """The cells of several runs as one; None of a mean and of its interval."""
+    if how == "list":
+        distinct = list(dict.fromkeys(value for value in values if value is not None))
+        return distinct[0] if len(distinct) == 1 else SEPARATOR.join(map(str, distinct)) or None
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    return _OVER_SEEDS[how](numbers) if numbers and how in ("sum", "min", "max") else None
+
+
+def missing_in(row: Row) -> dict[str, int]:
+    """In how many of a grouped row's seeds each of its figures is missing."""
+    return mapping_in(row, "missing")
+
+
+def _mean(values: list[Cell]) -> float | None:
+    numbers = [float(value) for value in values if isinstance(value, (int, float))]
+    return fmean(numbers) if numbers else None
+
+
+def _rank(value: Cell) -> tuple[bool, float, str]:
+    """For sorting cells of any kind: numbers by size, then texts."""
+    if isinstance(value, (int, float)):
+        return (False, float(value), "")
+    return (True, 0.0, value or "")

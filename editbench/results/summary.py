@@ -1,8 +1,8 @@
-"""From rows to numbers: means over records, their intervals, the score.
+"""Summary of a run's rows: means over records, their intervals, the score.
 
 A row holds the averages within one record; here they are averaged over records. Records that are unsupported, failed or
-skipped enter no average and are counted beside it. A value that was NaN or infinite enters no average either and is
-counted as `nonfinite`.
+skipped enter no average and are counted apart. A value that was NaN or infinite enters no average and is counted as
+`nonfinite`.
 
 Intervals are 95 % intervals over records (:mod:`editbench.results.intervals`): of shares and of the score Gaffke's,
 with the same weights for all measures, so that the score's keeps their correlation; of other measures Student's.
@@ -10,13 +10,13 @@ with the same weights for all measures, so that the score's keeps their correlat
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from editbench.files import ResultsError
+from editbench.results.columns import finite
 from editbench.results.intervals import DRAWS, Drawn, drawn_means, ends, of_items, unbounded
 from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Estimate, Score, StageSummary, Summary
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Rows = Sequence[Mapping[str, Any]]
 
 
-_ROUNDING = 1e-9  # by so much a number may lie outside its range
+_ROUNDING = 1e-9  # distance outside its range that a number may have
 
 
 def summarise(
@@ -40,19 +40,15 @@ def summarise(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
 ) -> Summary:
-    """Average a run's rows, stage by stage.
+    """Average a run's `RecordRow`s and `ModelRow`s, stage by stage.
 
     Args:
-        rows: `RecordRow`s and `ModelRow`s, as stored or before.
-        headline: Which measure stands for each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. One
-            that is not named has no mean, and without all three there is no score.
-        seed: Seed of the intervals' weights.
-        ranges: Between which values the numbers of measures lie, by the measure's name ("edit.value_found") or its
-            metric's ("exact_match"). Headline measures are shares; of all others that are not named nothing is known.
-
-    Raises:
-        ResultsError: If a headline name is unknown, a headline mean is negative, a number lies outside its range, or a
-            record was scored twice at the same stage.
+        rows: As stored, or before.
+        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. Without all three
+            there is no score.
+        seed: Of the intervals' weights.
+        ranges: Smallest and largest possible number by measure ("edit.value_found") or metric ("exact_match").
+            Headline measures are shares.
     """
     if unknown := sorted(set(headline) - set(HEADLINES)):
         raise ResultsError(f"unknown headline {unknown}; choose among {HEADLINES}")
@@ -87,7 +83,7 @@ def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges:
     _refuse_repeats(rows[0]["stage"], [f"{row['of']} (edits {row['edits']})" for row in models])
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
-    values = np.array([[_finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
+    values = np.array([[finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
     values = values.reshape(len(scored), len(names))  # (R, M): records by measures; NaN where there is no number
     intervals, of_shares = _intervals(names, values, ranges, seed)
     measures = {name: _measure(values[:, m], intervals[:, m], _nonfinite(name, scored)) for m, name in enumerate(names)}
@@ -106,16 +102,12 @@ def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges:
 
 
 def range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:
-    """The range of a measure, by its own name or by its metric's; None if there is none."""
+    """The range of a measure, by its own name or its metric's; None if unknown."""
     return ranges.get(name) or ranges.get(name.partition(".")[2])
 
 
 def _intervals(names: list[str], values: Floats, ranges: Mapping[str, Range], seed: int) -> tuple[Floats, Drawn]:
-    """The measures' ends (2, M), and what those of functions of them are made of: NaN where there is no range.
-
-    Raises:
-        ResultsError: If a number lies outside its measure's range.
-    """
+    """The measures' ends (2, M), and their drawn means, for functions of measures: NaN without a range."""
     found, drawn = unbounded(values), Drawn(*np.full((2, len(names), DRAWS), np.nan))
     columns: dict[Range, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
@@ -139,11 +131,7 @@ def _refuse_outside(name: str, column: Floats, within: Range) -> None:
 
 
 def harmonic_mean(means: Floats) -> Floats:
-    """Harmonic mean over the last axis; 0 where any is 0, NaN where any is NaN.
-
-    Raises:
-        ResultsError: If any is negative.
-    """
+    """Harmonic mean over the last axis; 0 where any is 0, NaN where any is NaN."""
     if np.any(means < 0):
         raise ResultsError("a headline mean is negative; choose measures between 0 and 1 as headline measures")
     with np.errstate(divide="ignore", over="ignore"):
@@ -152,24 +140,24 @@ def harmonic_mean(means: Floats) -> Floats:
 
 def _measure(column: Floats, interval: Floats, nonfinite: int) -> Estimate:
     numbers = column[np.isfinite(column)]
-    low, high = map(_finite, interval)
-    mean = _finite(np.mean(numbers)) if len(numbers) else None
+    low, high = map(finite, interval)
+    mean = finite(np.mean(numbers)) if len(numbers) else None
     return {"mean": mean, "low": low, "high": high, "n": len(numbers), "nonfinite": nonfinite}
 
 
 def _of_model(row: Mapping[str, Any], name: str) -> Estimate:
-    """One of a `ModelRow`'s scores, with its 95 % interval over the items where it has a standard error."""
-    mean, n = _finite(row["scores"].get(name)), int(row.get("n", 0))
-    error = _finite(row.get("stderr", {}).get(name))
+    """One score of a `ModelRow`, with a 95 % interval over the items if it has a standard error."""
+    mean, n = finite(row["scores"].get(name)), int(row.get("n", 0))
+    error = finite(row.get("stderr", {}).get(name))
     low, high = None, None
     if mean is not None and error is not None:
         within = row.get("ranges", {}).get(name)
-        low, high = map(_finite, of_items(mean, error, n, None if within is None else tuple(within)))
+        low, high = map(finite, of_items(mean, error, n, None if within is None else tuple(within)))
     return {"mean": mean, "low": low, "high": high, "n": n, "nonfinite": _nonfinite(name, [row])}
 
 
 def _score(columns: list[int], values: Floats, drawn: Drawn) -> Score:
-    """The score of the three headline measures, which stand in these columns; nothing if one of them has no number."""
+    """The score of the three headline measures in these columns; no value if one of them has no number."""
     counts = np.isfinite(values[:, columns]).sum(axis=0)
     if len(columns) < len(HEADLINES) or not counts.all():
         return {"score": None, "score_n": 0, "score_low": None, "score_high": None, "score_arithmetic": None}
@@ -177,27 +165,23 @@ def _score(columns: list[int], values: Floats, drawn: Drawn) -> Score:
     score = harmonic_mean(means)
     low, high = ends(harmonic_mean(drawn.low[columns].T), harmonic_mean(drawn.high[columns].T), score)
     return {
-        "score": _finite(score),
+        "score": finite(float(score)),
         "score_n": int(counts.min()),
-        "score_low": _finite(low),
-        "score_high": _finite(high),
-        "score_arithmetic": _finite(means.mean()),
+        "score_low": finite(low),
+        "score_high": finite(high),
+        "score_arithmetic": finite(means.mean()),
     }
 
 
 def _nonfinite(name: str, scored: Rows) -> int:
-    """In how many rows this measure was NaN or infinite: as such, or as the null that is stored for it."""
-    raw = sum(row["scores"].get(name) is not None and _finite(row["scores"][name]) is None for row in scored)
+    """The number of rows in which this measure was NaN or infinite: as such, or as the null stored for it."""
+    raw = sum(row["scores"].get(name) is not None and finite(row["scores"][name]) is None for row in scored)
     return raw + sum(name in row.get("nonfinite", ()) for row in scored)
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _refuse_repeats(stage: str, keys: list[str]) -> None:
     if repeated := [key for key, times in Counter(keys).items() if times > 1]:
         raise ResultsError(
-            f"{repeated[0]} was scored more than once at the moment {stage!r}; "
+            f"{repeated[0]} was scored more than once at the stage {stage!r}; "
             "a resumed run drops what it will score again with RunFolder.truncate_after"
         )

@@ -1,7 +1,7 @@
-"""A tracker that can neither slow a run down nor end it.
+"""Background thread for a tracker, which can then neither slow a run down nor end it; opens trackers by name.
 
-The service's calls are made by a thread of their own, from a bounded queue. What fails is said once, what the queue
-cannot hold is dropped and said once, and the end of the run waits for a bounded time only.
+The service's calls come from a bounded queue. Errors are caught here only. An error is logged once, calls that the
+queue cannot hold are dropped and logged once, and the end of the run waits for a bounded time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from importlib import import_module, util
+from dataclasses import fields
+from importlib import util
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from editbench.checks import unknown
-from editbench.tracking.base import NoTracker, Tracker
+from editbench import plugins
+from editbench.checks import above_zero, unknown
+from editbench.tracking.base import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,42 +28,44 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Call = tuple[str, tuple[Any, ...]]
+MODES = ("online", "offline", "disabled")
+NONE = "none"
 
 
 class Warner:
-    """Says each kind of trouble once."""
+    """Logs each kind of trouble once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
-    def say(self, kind: str, message: str) -> None:
-        """Warn, unless this kind of trouble has been said before."""
-        if kind not in self._said:
-            self._said.add(kind)
+    def warn(self, kind: str, message: str) -> None:
+        """Log a warning, unless this kind of trouble was logged before."""
+        if kind not in self._logged:
+            self._logged.add(kind)
             logger.warning("tracker %s: %s. The run goes on; its own files hold everything.", self._name, message)
 
     @contextmanager
-    def catching(self, doing: str) -> Iterator[None]:
-        """Let no error of the block out; say the first one."""
+    def catching(self, action: str) -> Iterator[None]:
+        """Catch every error of the block, and log the first one."""
         try:
             yield
-        except Exception as error:  # whatever a service raises must not end a run
+        except Exception as error:  # no error of a service may end a run
             first_line = (str(error).strip() or "no message").splitlines()[0]
-            self.say("error", f"{doing} failed ({type(error).__name__}: {first_line}); further errors are not shown")
+            self.warn("error", f"{action} failed ({type(error).__name__}: {first_line}); further errors are not shown")
 
 
 class BackgroundTracker(Tracker):
-    """Passes calls on to ``backend`` in the background."""
+    """Passes calls on to ``backend`` in a thread."""
 
-    def __init__(self, backend: Tracker, settings: TrackerConfig) -> None:
-        self.warner = Warner(settings.name)
-        self._backend, self._settings = backend, settings
-        self._calls: Queue[Call] = Queue(maxsize=settings.queue)
+    def __init__(self, backend: Tracker, config: TrackerConfig) -> None:
+        super().__init__(config)
+        self.warner = Warner(config.name)
+        self._backend = backend
+        self._calls: Queue[tuple[str, tuple[Any, ...]]] = Queue(maxsize=config.queue)
         self._begun = time.monotonic()
         self._tried_to_start, self._started = threading.Event(), False
-        self._thread = threading.Thread(target=self._work, name=f"tracker-{settings.name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"tracker-{config.name}", daemon=True)
 
     def start(self, run: TrackedRun) -> None:
         """Start the thread, and the backend in it."""
@@ -81,22 +85,22 @@ class BackgroundTracker(Tracker):
         """Pass on and wait: until the backend had its time to start, and then ``finish_seconds`` at most."""
         if not self._thread.ident:
             return
-        self._tried_to_start.wait(max(0.0, self._begun + self._settings.start_seconds - time.monotonic()))
-        deadline = time.monotonic() + self._settings.finish_seconds
+        self._tried_to_start.wait(max(0.0, self._begun + self.config.start_seconds - time.monotonic()))
+        deadline = time.monotonic() + self.config.finish_seconds
         try:
-            self._calls.put(("finish", (summary, status)), timeout=self._settings.finish_seconds)
+            self._calls.put(("finish", (summary, status)), timeout=self.config.finish_seconds)
         except Full:
-            self._drop_all()  # a service that hangs: should it wake up, it closes the run and no more
+            self._drop_all()  # a service that hangs: should it wake up, it only closes the run
             self._calls.put_nowait(("finish", (summary, status)))
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self.warner.say("late", f"not finished within {self._settings.finish_seconds:g} s; not waiting any longer")
+            self.warner.warn("late", f"not finished within {self.config.finish_seconds:g} s; not waiting any longer")
 
     def _submit(self, name: str, *arguments: Any) -> None:
         try:
             self._calls.put_nowait((name, arguments))
         except Full:
-            self.warner.say("full", f"{self._settings.queue} calls are waiting, further ones are dropped")
+            self.warner.warn("full", f"{self.config.queue} calls are waiting, further ones are dropped")
 
     def _drop_all(self) -> None:
         try:
@@ -106,7 +110,7 @@ class BackgroundTracker(Tracker):
             return
 
     def _work(self) -> None:
-        """The thread: one call after the other, until "finish"; none but "start" where that failed."""
+        """Call after call, until "finish"; none after a "start" that failed."""
         while True:
             name, arguments = self._calls.get()
             if name == "start" or self._started:
@@ -119,49 +123,27 @@ class BackgroundTracker(Tracker):
                 return
 
 
-MODES = ("online", "offline", "disabled")
+def open_tracker(config: TrackerConfig) -> BackgroundTracker | None:
+    """The tracker of this name, in the background: none of its calls blocks or raises. None of "none".
 
-
-class Service(NamedTuple):
-    """Where a tracker's class is, which package it needs, and what installs that."""
-
-    module: str
-    tracker: str
-    package: str
-    install: str
-
-
-SERVICES = {
-    "wandb": Service("editbench.tracking.wandb", "WandbTracker", "wandb", "wandb"),
-    "tensorboard": Service(
-        "editbench.tracking.tensorboard", "TensorBoardTracker", "tensorboard", "editbench[tensorboard]"
-    ),
-    "trackio": Service("editbench.tracking.trackio", "TrackioTracker", "trackio", "editbench[trackio]"),
-}
-
-NAMES = ("none", *SERVICES)
-
-
-def open_tracker(settings: TrackerConfig) -> Tracker:
-    """The tracker that the settings name, guarded: none of its calls blocks or raises.
-
-    Raises:
-        ValueError: Unknown name or mode, a bound that is not positive, or the service's package is not installed.
+    Raises ValueError for an unknown name, mode or setting, a bound that is not positive, or a missing package.
     """
-    if settings.name not in NAMES:
-        raise unknown("tracker", settings.name, NAMES)
-    if settings.mode is not None and settings.mode not in MODES:
-        raise unknown("tracker mode", settings.mode, MODES)
-    for bound in ("start_seconds", "finish_seconds", "queue"):
-        if getattr(settings, bound) <= 0:
-            raise ValueError(f"tracker.{bound} is {getattr(settings, bound)}; it must be positive")
-    if settings.name == "none":
-        return NoTracker()
-    service = SERVICES[settings.name]
-    if util.find_spec(service.package) is None:
+    points = plugins.entry_points(plugins.TRACKERS)
+    if config.name not in (NONE, *points):
+        raise unknown("tracker", config.name, (NONE, *points))
+    if config.mode is not None and config.mode not in MODES:
+        raise unknown("tracker mode", config.mode, MODES)
+    above_zero(**{f"tracker.{bound}": getattr(config, bound) for bound in ("start_seconds", "finish_seconds", "queue")})
+    if config.name == NONE:
+        return None
+    kind: type[Tracker] = points[config.name].load()
+    if kind.package is not None and util.find_spec(kind.package) is None:
         raise ValueError(
-            f"tracker={settings.name} needs the package {service.package}, which is not installed: "
-            f"pip install '{service.install}'"
+            f"tracker={config.name} needs the package {kind.package}, which is not installed: "
+            f"pip install '{kind.install}'"
         )
-    backend: Tracker = getattr(import_module(service.module), service.tracker)(settings)
-    return BackgroundTracker(backend, settings)
+    known = [field.name for field in fields(kind.Settings)]
+    for name in config.settings:
+        if name not in known:
+            raise unknown(f"setting of tracker={config.name}", name, known)
+    return BackgroundTracker(kind(config, kind.Settings(**config.settings)), config)

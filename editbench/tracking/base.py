@@ -1,37 +1,29 @@
-"""The interface that all trackers share."""
+"""Interface of a tracker, and the description of a run that a tracker gets."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from editbench.config import TrackerConfig
+
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told about a run.
+    """A run's description for a tracker."""
 
-    Attributes:
-        name: The run's folder name.
-        key: The same each time that this run is taken up again, and no other run's.
-        folder: The run's folder.
-        config: The resolved config.
-        provenance: Versions, hashes, machine: a :class:`~editbench.results.schema.Provenance`.
-        group: Name that the runs of a sweep share.
-        tags: Short labels.
-    """
-
-    name: str
-    key: str
+    name: str  # of the run's folder
+    key: str  # the same in every process that continues this run, and different for every other run
     folder: Path
-    config: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    group: str
+    config: Mapping[str, Any]  # resolved
+    provenance: Mapping[str, Any]  # a `Provenance` of results/schema.py
+    group: str  # name that the runs of a sweep share
     tags: tuple[str, ...]
 
     @classmethod
@@ -40,7 +32,7 @@ class TrackedRun:
     ) -> TrackedRun:
         """Describe a run by its folder, run.json and config; ``group`` and ``tags`` are the user's."""
         provenance = info["provenance"]
-        what = [str(provenance[key]["name"]) for key in ("dataset", "model", "method")]
+        names = [str(provenance[key]["name"]) for key in ("dataset", "model", "method")]
         stream, identity = provenance["stream"], provenance["identity"][:8]
         return cls(
             name=str(info["run"]),
@@ -48,17 +40,36 @@ class TrackedRun:
             folder=folder,
             config=config,
             provenance=provenance,
-            group=group or "-".join([*what, f"e{stream['edits']}", f"b{stream['batch_size']}", identity]),
-            tags=tuple(dict.fromkeys([*what, *tags])),
+            group=group or "-".join([*names, f"e{stream['edits']}", f"b{stream['batch_size']}", identity]),
+            tags=tuple(dict.fromkeys([*names, *tags])),
         )
 
 
 class Tracker(ABC):
-    """Shows a run in some service. Calls come in the order `start`, any of the others, `finish`."""
+    """Shows a run in a service. Calls come in the order `start`, any of the others, `finish`.
+
+    A package registers its trackers as entry points of the group ``editbench.trackers``.
+
+    Attributes:
+        package: Package of the service's client; None if the tracker needs none.
+        install: Argument of ``pip install`` that installs it.
+        Settings: Dataclass of the tracker's own settings, ``tracker.settings`` in the config.
+    """
+
+    @dataclass
+    class Settings:
+        """No settings besides `TrackerConfig`'s."""
+
+    package: ClassVar[str | None] = None
+    install: ClassVar[str] = ""
+
+    def __init__(self, config: TrackerConfig, settings: Any = None) -> None:
+        """Keep the config and an instance of `Settings`; the service is not touched yet."""
+        self.config, self.settings = config, settings
 
     @abstractmethod
     def start(self, run: TrackedRun) -> None:
-        """Open the run, or take it up again."""
+        """Open the run in the service, or continue it."""
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -71,19 +82,3 @@ class Tracker(ABC):
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Close the run with its summary and its status: "done", "failed" or "interrupted"."""
-
-
-class NoTracker(Tracker):
-    """Shows nothing."""
-
-    def start(self, run: TrackedRun) -> None:
-        """Nothing."""
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing."""
-
-    def finish(self, summary: Mapping[str, Any], status: str) -> None:
-        """Nothing."""

@@ -1,13 +1,15 @@
-"""What the session hands its rows to, as it writes them."""
+"""Observer of a run: shows every row that the editing loop writes in a tracker and in the terminal's live view."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from editbench import progress
-from editbench.results.curves import Curves, finite, named, of_model
-from editbench.tracking.background import Warner, open_tracker
-from editbench.tracking.base import NoTracker, TrackedRun, Tracker
+from editbench.results.columns import finite
+from editbench.results.curves import LiveCurves, named, of_model
+from editbench.tracking.background import NONE, Warner, open_tracker
+from editbench.tracking.base import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,23 +20,40 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
+_Arguments = ParamSpec("_Arguments")
+_TABLED = ("immediate", "final")
+
+
+def _safe(
+    method: Callable[Concatenate[RunObserver, _Arguments], None],
+) -> Callable[Concatenate[RunObserver, _Arguments], None]:
+    """Skip the call where nothing is shown; log its error and go on."""
+
+    @wraps(method)
+    def call(self: RunObserver, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        if self.tracker is not None or self.view is not None:
+            with self.warner.catching(method.__name__):
+                method(self, *args, **kwargs)
+
+    return call
+
 
 class RunObserver:
-    """Shows a run in a tracker, and in the view of a terminal if there is one when it is made.
+    """Shows a run in a tracker, and in the terminal's view if there is one when it is made.
 
-    As a context manager it closes the run with the status that the block's end means.
+    As a context manager it closes the run with the status that follows from the block's end.
 
-        with Observer(open_tracker(settings), headline) as observer:
+        with RunObserver(open_tracker(config), headline) as observer:
             observer.start(run)
             observer.rows(rows)
             observer.edit(row)
             observer.done(summary, costs)
 
-    No call raises: an error is said once, and the run goes on.
+    No call raises: an error is logged once, and the run goes on. Without tracker and view every call is free.
 
     Args:
-        tracker: Where to show it; without one, and without a view, every call is free.
-        headline: Which measure stands for reliability, generality and locality.
+        tracker: Of `open_tracker`.
+        headline: The measures of reliability, generality and locality.
         memory: Gives peak bytes by name; called after each batch.
         tables: Also send one row a record at the end.
     """
@@ -46,89 +65,80 @@ class RunObserver:
         memory: Callable[[], Mapping[str, int]] = dict,
         tables: bool = True,
     ) -> None:
-        self._tracker = tracker or NoTracker()
-        self._view = progress.display()
-        self._tracked = not isinstance(self._tracker, NoTracker)
-        self._idle = not self._tracked and self._view is None
-        self._curves, self._records = Curves(headline or {}), RecordTable()
-        self._memory, self._tables = memory, tables and self._tracked
+        self.tracker, self.view = tracker, progress.display()
+        self.warner = Warner(NONE if tracker is None else type(tracker).__name__)
+        self._curves, self._records = LiveCurves(headline or {}), RecordTable()
+        self._memory, self._tables = memory, tables and tracker is not None
         self._summary: dict[str, Any] = {}
-        self._warner = Warner(type(self._tracker).__name__)
 
     @classmethod
     def of(
         cls,
         settings: TrackerConfig,
-        store: RunFolder,
+        folder: RunFolder,
         config: Mapping[str, Any],
         headline: Mapping[str, str],
         memory: Callable[[], Mapping[str, int]],
     ) -> RunObserver:
-        """Open the tracker that the settings name, for the run in ``store``, and start it.
-
-        Raises:
-            ValueError: As :func:`~editbench.tracking.background.open_tracker`.
-        """
+        """Open the configured tracker for the run in ``folder``, and start it."""
         observer = cls(open_tracker(settings), headline, memory, settings.tables)
-        observer.start(TrackedRun.of(store.path, store.info, config, settings.group, settings.tags))
+        observer.start(TrackedRun.of(folder.path, folder.info, config, settings.group, settings.tags))
         return observer
 
+    @_safe
     def start(self, run: TrackedRun) -> None:
         """Open the run in the tracker."""
-        with self._warner.catching("start"):
-            self._tracker.start(run)
+        if self.tracker is not None:
+            self.tracker.start(run)
 
-    def resume(self, edits: Iterable[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> None:
-        """Take in what an earlier process wrote, and showed, so that running means go on from there."""
-        if self._idle:
-            return
-        with self._warner.catching("resume"):
-            for row in edits:
-                self._curves.edit(row)
-            self._curves.rows(scores)
-            if self._tables:
-                self._records.add(scores)
-            self._stand()
+    @_safe
+    def resume(self, edits: Iterable[Row], scores: Sequence[Row]) -> None:
+        """Continue the running means of an earlier process from its rows, which it has shown."""
+        for row in edits:
+            self._curves.edit(row)
+        self._curves.rows(scores)
+        self._changed(scores)
 
-    def edit(self, row: Mapping[str, Any]) -> None:
+    @_safe
+    def edit(self, row: Row) -> None:
         """Show an edit row: one batch that was edited."""
-        if self._idle:
-            return
-        with self._warner.catching("edit"):
-            points = self._curves.edit(row)
-            self._stand()
-            memory = {f"cost/{name}": float(value) for name, value in self._memory().items() if value}
-            for step, values in points.items():
-                self._tracker.log(step, {**values, **memory})
+        points = self._curves.edit(row)
+        self._changed()
+        memory = {f"cost/{name}": float(value) for name, value in self._memory().items() if value}
+        self._log({step: {**values, **memory} for step, values in points.items()})
 
-    def rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show score rows and text rows."""
-        if self._idle:
-            return
-        with self._warner.catching("rows"):
-            points = self._curves.rows(rows)
-            self._stand()
-            if self._tables:
-                self._records.add(rows)
-            for step, values in points.items():
-                self._tracker.log(step, values)
+    @_safe
+    def rows(self, rows: Sequence[Row]) -> None:
+        """Show record and model rows."""
+        points = self._curves.rows(rows)
+        self._changed(rows)
+        self._log(points)
 
+    @_safe
     def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any]) -> None:
         """Keep the run's summary and costs for the end."""
-        with self._warner.catching("summary"):
-            self._summary = dict(flat_summary(summary, costs))
+        self._summary = dict(flat_summary(summary, costs))
 
+    @_safe
     def finish(self, status: str, reason: str | None = None) -> None:
         """Send the table of records and the summary, and close the run. Waits a bounded time."""
-        with self._warner.catching("finish"):
-            if self._tables and (records := self._records.rows()):
-                self._tracker.table("records", records)
-            self._tracker.finish({**self._summary, "status": status, **({"reason": reason} if reason else {})}, status)
+        if self.tracker is None:
+            return
+        if self._tables and (records := self._records.rows()):
+            self.tracker.table("records", records)
+        self.tracker.finish({**self._summary, "status": status, **({"reason": reason} if reason else {})}, status)
 
-    def _stand(self) -> None:
-        if self._view is not None:
-            self._view.status = self._curves.status()
-            self._view.changed()
+    def _log(self, points: Mapping[int, Mapping[str, float]]) -> None:
+        if self.tracker is not None:
+            for step, values in points.items():
+                self.tracker.log(step, values)
+
+    def _changed(self, rows: Sequence[Row] = ()) -> None:
+        if self.view is not None:
+            self.view.status = self._curves.status()
+            self.view.changed()
+        if self._tables:
+            self._records.add(rows)
 
     def __enter__(self) -> RunObserver:
         return self
@@ -144,17 +154,14 @@ class RunObserver:
             self.finish("interrupted", kind.__name__)
 
 
-_TABLED = ("immediate", "final")
-
-
 class RecordTable:
-    """One row a record: what it scored right after its own batch, and at the end."""
+    """One row a record: its scores right after its own batch, and at the end."""
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[str, Any]] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take in score rows; those of other stages, and text rows, are passed over."""
+        """Add the record rows of these stages; other rows are ignored."""
         for row in rows:
             if row.get("stage") in _TABLED and "record" in row:
                 at = {"position": row["position"], "record": row["record"]}

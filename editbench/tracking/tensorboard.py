@@ -10,26 +10,24 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
-ROWS = 1000
-"""Rows shown of a table: it is one piece of text."""
+MAX_ROWS = 1000
+"""Of a table, which is one text."""
 
 
 class TensorBoardTracker(Tracker):
     """Writes scalars; config, provenance, tables and summary as text."""
 
-    def __init__(self, settings: TrackerConfig) -> None:
-        self._writer: Any = None
+    package, install = "tensorboard", "editbench[tensorboard]"
 
     def start(self, run: TrackedRun) -> None:
         """Open an event file; a resumed run gets another one beside the first."""
         from torch.utils import tensorboard
 
         writer: Any = tensorboard.writer.SummaryWriter
-        self._writer = writer(log_dir=str(run.folder / "tensorboard"), flush_secs=10)
+        self._writer: Any = writer(log_dir=str(run.folder / "tensorboard"), flush_secs=10)
         about = {"name": run.name, "group": run.group, "tags": list(run.tags)}
         for name, content in (("run", about), ("config", run.config), ("provenance", run.provenance)):
             self._writer.add_text(name, _code(content))
@@ -41,9 +39,9 @@ class TensorBoardTracker(Tracker):
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """A Markdown table."""
-        lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows[:ROWS])]
+        lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows[:MAX_ROWS])]
         text = "\n".join("|" + "|".join(_cell(value) for value in line) + "|" for line in lines)
-        left = f"\n\nand {len(rows) - ROWS} more" if len(rows) > ROWS else ""
+        left = f"\n\nand {len(rows) - MAX_ROWS} more" if len(rows) > MAX_ROWS else ""
         self._writer.add_text(name, text + left)
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:

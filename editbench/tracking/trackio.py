@@ -10,24 +10,21 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
 class TrackioTracker(Tracker):
     """Logs to Trackio; its ``TRACKIO_*`` variables hold, ``TRACKIO_DIR`` among them."""
 
-    def __init__(self, settings: TrackerConfig) -> None:
-        self._settings = settings
-        self._run: Any = None
+    package, install = "trackio", "editbench[trackio]"
 
     def start(self, run: TrackedRun) -> None:
-        """Open the run, or append to it where it was interrupted."""
+        """Open the run, or continue an interrupted one."""
         os.environ.setdefault("TRACKIO_DIR", str(run.folder.parent / "trackio"))  # read when it is imported
         import trackio
 
-        self._run = trackio.init(
-            project=self._settings.project or "editbench",
+        self._run: Any = trackio.init(
+            project=self.config.project or "editbench",
             name=f"{run.name}-{run.key[:6]}",
             group=run.group,
             config={**run.config, "tags": list(run.tags), "provenance": dict(run.provenance)},

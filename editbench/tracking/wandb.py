@@ -13,19 +13,15 @@ from editbench.tracking.base import Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from editbench.config import TrackerConfig
     from editbench.tracking.base import TrackedRun
 
 
 logger = logging.getLogger(__name__)
 
 STEP = "edits"
-
-_TAG_LENGTH = 64  # the service's limit
-
+_MAX_TAG = 64  # the service's limit
 _ONLINE_SHARE = 0.5  # of the time to start; the rest is for starting offline where that fails
-
-_FINISH_SHARE = 0.8  # of the time that the run's end waits, so that wandb itself gives up first
+_FINISH_SHARE = 0.8  # of the time that the run's end waits, so that wandb stops waiting first
 
 
 class WandbTracker(Tracker):
@@ -34,14 +30,12 @@ class WandbTracker(Tracker):
     Where the service cannot be reached, or refuses the key, the run is written offline, to be synced later.
     """
 
-    def __init__(self, settings: TrackerConfig) -> None:
-        self._settings = settings
-        self._run: Any = None
+    package = install = "wandb"
 
     def start(self, run: TrackedRun) -> None:
-        """Open the run, or append to it where it was interrupted."""
-        mode = self._settings.mode or os.environ.get("WANDB_MODE") or "online"
-        self._run = self._online_or_offline(run) if mode == "online" else self._init(run, mode)
+        """Open the run, or continue an interrupted one."""
+        mode = self.config.mode or os.environ.get("WANDB_MODE") or "online"
+        self._run: Any = self._online_or_offline(run) if mode == "online" else self._init(run, mode)
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
 
@@ -78,10 +72,10 @@ class WandbTracker(Tracker):
         return opened
 
     def _check_service(self) -> None:
-        """Raise unless the service can be reached and knows the key, or where there is none.
+        """Raise without a key, or where the service cannot be reached or refuses the key.
 
-        wandb would ask for a key on the terminal, in the middle of a run; and a run that it could not start keeps it
-        busy for long.
+        wandb would ask for a key on the terminal, in the middle of a run; and a run that it could not start blocks it
+        for long.
         """
         import wandb
 
@@ -92,8 +86,8 @@ class WandbTracker(Tracker):
     def _init(self, run: TrackedRun, mode: Any) -> Any:
         import wandb
 
-        settings = self._settings
-        tags = [tag[:_TAG_LENGTH] for tag in run.tags]
+        settings = self.config
+        tags = [tag[:_MAX_TAG] for tag in run.tags]
         return wandb.init(
             mode=mode,
             config={**run.config, "provenance": dict(run.provenance)},
@@ -118,7 +112,7 @@ class WandbTracker(Tracker):
 
 
 def _chosen(variable: str, default: Any = None, **argument: Any) -> dict[str, Any]:
-    """An argument of wandb.init: what the settings say, else left to the variable, else the default."""
+    """An argument of wandb.init: the setting, else left to the environment variable, else the default."""
     [(name, value)] = argument.items()
     if value is None and not os.environ.get(variable):
         value = default

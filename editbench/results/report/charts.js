@@ -1,6 +1,6 @@
 // The charts, drawn by plotly. Its texts know some markup, so data is escaped with `plain`.
 
-const SIZES = [["seconds_per_edit", "seconds per edit"], ["bytes_per_edit", "bytes per edit"]];
+const SIZES = ["seconds_per_edit", "bytes_per_edit"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const CLEAR = "rgba(0,0,0,0)";
@@ -14,19 +14,17 @@ const LABEL = "%{text}<extra></extra>";
 const CAPTIONS = {
   nothing: "Nothing of this run was scored.",
   age: "A column follows the edits of one part of the stream as they grow older, upwards: right after they were made, "
-    + "and at the checkpoints.",
-  moment: "This run has no checkpoints: each edit was scored right after it was made, and at the end of the stream.",
+    + "and at the evaluation points.",
+  stage: "This run has no evaluation points: each edit was scored right after it was made, and at the end.",
 };
 
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** A run's colour and symbol go by its method and settings: the same in all charts, whatever the filter shows. */
+/** A run's colour and symbol follow from its method and settings: the same in all charts, whatever the filter. */
 class Charts {
-  /** `quantiles`: of Student's t, as `quantile` reads them. */
-  constructor(runs, quantiles) {
+  constructor(runs) {
     this.variants = distinct(runs.map((run) => run.variant));
-    this.quantiles = quantiles;
   }
 
   look(run) {
@@ -51,7 +49,7 @@ class Charts {
       : runs.map((run) => ({ run, measure: first, name: run.label, look: this.look(run) }));
     const traces = lines.flatMap((line) => this.curve(line));
     const xaxis = { title: "edits", rangemode: "tozero" };
-    this.draw("curves-chart", traces, { xaxis, yaxis: valueAxis(view, traces) });
+    this.draw("curves-chart", traces, { xaxis, yaxis: valueAxis(view) });
   }
 
   /** A run's measure right after each edit, and later. */
@@ -71,24 +69,24 @@ class Charts {
     ].filter(({ y }) => y.some((value) => value != null)).map((one, i) => ({ ...one, showlegend: i === 0 }));
   }
 
-  /** Measures after the last edit over a setting; a line for each measure and all that runs differ in otherwise. */
+  /** Measures after the last edit over a setting; a line for each measure and each combination of other settings. */
   study(runs, setting, view) {
     const lines = studyLines(runs, setting);
     const several = view.parts.length > 1;
     const traces = lines.flatMap((line) => view.parts.map(([measure, part]) => {
       const name = [variant(line[0], lines.flat(), ["seed", setting]), ...several ? [part] : []].join(" · ");
-      return { name, points: studyPoints(line, setting, measure, this.quantiles) };
+      return { name, points: studyPoints(line, setting, measure) };
     })).filter(({ points }) => points.length).map((line, i) => this.studied(line, setting, this.pen(i)));
     const xaxis = settingAxis(setting, lines.flat().map((run) => run.settings[setting]));
     if (xaxis.type === "category") for (const trace of traces) trace.x = trace.x.map(plain);
-    this.draw("study-chart", traces, { xaxis, yaxis: valueAxis(view, traces) });
+    this.draw("study-chart", traces, { xaxis, yaxis: valueAxis(view) });
   }
 
   studied({ name, points }, setting, { color, symbol, dash }) {
     const text = points.map(({ x, value, interval, seeds, of }) => {
       const count = seeds < of ? `, ${seeds} of ${of} seeds` : of > 1 ? `, ${of} seeds` : "";
-      const told = (interval ? ` ${bracketed(interval, 3)}` : "") + count;
-      return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${told}`;
+      const more = (interval ? ` ${bracketed(interval, 3)}` : "") + count;
+      return `${plain(name)}<br>${plain(`${setting} ${x}`)}: ${figure(value, 3)}${more}`;
     });
     const y = points.map(({ value }) => value);
     return {
@@ -106,13 +104,13 @@ class Charts {
       const { color, symbol } = this.look(run);
       const share = largest > 0 ? Math.sqrt((cells[size] ?? 0) / largest) : 0;
       const bar = (name) => errorBars([cells[name]], [intervals[name]], { color, thickness: 1, width: 0 });
-      const facts = ["reliability", "generality", "locality"].map((name) => `${name} ${figure(cells[name], 3)}`);
-      const costs = SIZES.map(([name, title], i) => `${title} ${figure(cells[name], i ? 0 : 2)}`);
+      const facts = [...HEADLINES, ...SIZES].map(columnOf)
+        .map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
       return {
         x: [cells.locality], y: [cells.reliability], mode: "markers", name: plain(run.label),
         error_x: bar("locality"), error_y: bar("reliability"),
         marker: { color, symbol, size: 9 + 25 * share, opacity: 0.8, line: { color: style("--card"), width: 1 } },
-        text: [[plain(run.label), ...facts, ...costs].join("<br>")], hovertemplate: LABEL,
+        text: [[plain(run.label), ...facts].join("<br>")], hovertemplate: LABEL,
       };
     });
     const range = [-0.06, 1.06];

@@ -1,4 +1,4 @@
-"""One run for the report: its row in the table, its provenance, and the rows that curves and records are made from."""
+"""Data of the report's page: table rows, curves, settings that vary, provenance, and records within a byte limit."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.files import ResultsError, explained
 from editbench.json_lines import read_lines
-from editbench.results.curves import COUNTS, curves, finite, heat_map
+from editbench.results.columns import COUNTS, KINDS, column, facts_in, finite, mapping_in, measure, measure_of, split
+from editbench.results.curves import curves, heat_map
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE
-from editbench.results.seeds import SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from editbench.results.schema import Cell, Row
@@ -23,56 +23,33 @@ if TYPE_CHECKING:
     Rows = Sequence[Mapping[str, Any]]
 
 
-_TEXT_LENGTH = 4000
+RECORD_BYTES = 700_000
+"""Bytes of all records together; plotly takes 4.8 MB, and the page should stay below 6 MB."""
+TEXT_LENGTH = 400
+"""Characters of a prompt or answer; more are cut off, and counted."""
+_MAX_TEXT = 4000
+_MAX_SETTING = 60
+_NOTHING = -1
 
-
-class Column(NamedTuple):
-    """A column of the report's table: leaderboard column, heading, and the digits of a figure (None: a fact)."""
-
-    name: str
-    title: str
-    digits: int | None = None
-
-
-COLUMNS = (
-    Column("run", "run"),
-    Column("status", "status"),
-    Column("method", "method"),
-    Column("hparams", "hparams"),
-    Column("model", "model"),
-    Column("dataset", "dataset"),
-    Column("protocol", "protocol"),
-    Column("edits", "edits", 0),
-    Column("batch_size", "batch size", 0),
-    Column("seed", "seed", 0),
-    Column("score", "score", 3),
-    Column("reliability", "reliability", 3),
-    Column("generality", "generality", 3),
-    Column("locality", "locality", 3),
-    Column("coverage", "coverage", 2),
-    Column("score_penalised", "penalised score", 3),
-    Column("perplexity_ratio", "perplexity ratio", 3),
-    Column("seconds_per_edit", "seconds per edit", 2),
-    Column("bytes_per_edit", "bytes per edit", 0),
+SHOWN = (
+    *("run", "status", "method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed", "score"),
+    *HEADLINES,
+    *("coverage", "score_penalised", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
 )
+"""Columns of the page's table."""
 
 
 class Run(NamedTuple):
-    """A run as the report needs it.
+    """A run in the report."""
 
-    Attributes:
-        shown: What the page gets: table row, curves, final measures, heat map, provenance, config.
-        rows: The rows of scores.jsonl; none of a run that cannot be trusted.
-        headline: Which measure stands for reliability, generality and locality.
-    """
-
-    shown: dict[str, Any]
-    rows: list[dict[str, Any]]
-    headline: Mapping[str, str]
+    shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, provenance, config
+    rows: list[dict[str, Any]]  # of scores.jsonl; none of a run that cannot be trusted
+    headline: Mapping[str, str]  # the measures of reliability, generality and locality
+    facts: Mapping[str, Mapping[str, Any]]  # of its metrics, by name
 
 
 def read_run(folder: Path, row: Row) -> Run:
-    """Read what the report shows of one run; of a damaged one only its row."""
+    """Read the data of one run; of a damaged one only its row."""
     if row["status"] == "damaged":
         return _run(row, {}, "", [])
     try:
@@ -89,9 +66,8 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
-        "cells": {column.name: _cell(row.get(column.name)) for column in COLUMNS},
+        "cells": {name: _cell(row.get(name)) for name in SHOWN},
         "intervals": _intervals(row),
-        "shares": str(row.get("shares") or "").split(SEPARATOR),
         "reason": clip(str(row["reason"] or "")),
         "headline": headline,
         "curves": curves(rows),
@@ -100,34 +76,59 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
     }
-    return Run(shown, rows, headline)
+    return Run(shown, rows, headline, facts_in(row))
 
 
-def clip(text: str, length: int = _TEXT_LENGTH) -> str:
-    """`text`, cut to this length; says how much is missing."""
+def clip(text: str, length: int = _MAX_TEXT) -> str:
+    """`text`, cut to this length, with the number of missing characters."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text) - length} more characters)"
 
 
 def _final(row: Row) -> dict[str, float]:
     """All measures after the last edit, by their names in curves."""
-    found = {}
-    for column, value in row.items():
-        stage, _, name = column.partition(".")
-        of_interval = name.endswith(("_n", "_low", "_high")) and column.rpartition("_")[0] in row
-        counted = name.startswith("texts.") and name.endswith(tuple(f".{count}" for count in COUNTS))
-        if stage == "final" and not (of_interval or counted) and (number := finite(value)) is not None:
-            found[name.removeprefix("texts.")] = number
+    facts, found = facts_in(row), {}
+    for name, value in row.items():
+        counted = name.startswith("final.texts.") and name.rpartition(".")[2] in COUNTS
+        figure = name.startswith("final.") and not counted and not split(name, facts)[1]
+        if figure and (number := finite(value)) is not None:
+            found[measure_of(name)] = number
     return found
 
 
 def _intervals(row: Row) -> dict[str, list[float]]:
     """The ends of the intervals of the table's columns and of all measures after the last edit, by their names."""
     found = {}
-    for column in (*(column.name for column in COLUMNS), *(name for name in row if name.startswith("final."))):
-        low, high = (finite(row.get(f"{column}_{end}")) for end in ("low", "high"))
+    for name in (*SHOWN, *(name for name in row if name.startswith("final."))):
+        low, high = (finite(row.get(f"{name}_{end}")) for end in ("low", "high"))
         if low is not None and high is not None:
-            found[column.removeprefix("final.")] = [low, high]
+            found[name.removeprefix("final.")] = [low, high]
     return found
+
+
+def columns_shown() -> list[dict[str, Any]]:
+    """Name, title and digits (null: a text) of the table's columns."""
+    return [{"name": name, "title": (one := column(name)).title, "digits": one.digits} for name in SHOWN]
+
+
+def measures_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
+    """The measures that charts can draw, with titles, range and kind of axis, by probe kind in the order of `KINDS`."""
+    known: dict[str, Mapping[str, Mapping[str, Any]]] = {name: {} for name in ("score", *HEADLINES)}
+    for run in runs:
+        parts = (*run.shown["curves"].values(), run.shown["final"])
+        known |= {name: run.facts for part in parts for name in part if "." in name and name not in known}
+    kinds = [*KINDS, *(name.partition(".")[0] for name in known)]
+    return {
+        name: _described(name, facts)
+        for name, facts in sorted(known.items(), key=lambda item: kinds.index(item[0].partition(".")[0]))
+    }
+
+
+def _described(name: str, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    (kind, _, metric), one = name.partition("."), measure(name, facts)
+    return {
+        **{"kind": kind, "kind_title": KINDS.get(kind, kind), "metric": metric, "title": one.title},
+        **{"metric_title": facts.get(metric, {}).get("title", metric), "range": one.range, "log": one.log},
+    }
 
 
 def _cell(value: Cell) -> Cell:
@@ -143,15 +144,6 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-RECORD_BYTES = 700_000
-"""Bytes of all records together; plotly takes 4.8 MB, and the page should stay below 6 MB."""
-
-TEXT_LENGTH = 400
-"""Characters of a prompt or answer; more are cut off, and counted."""
-
-_NOTHING = -1
-
-
 class _Texts:
     """Texts, each stored once."""
 
@@ -164,17 +156,11 @@ class _Texts:
 
 
 def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: int = RECORD_BYTES) -> dict[str, Any]:
-    """The record browser's data.
+    """The record browser's data, of at most `limit` bytes.
 
-    Args:
-        runs: Each run's rows.
-        headlines: Which measure stands for each of `HEADLINES`, run by run.
-        limit: Bytes that it may take.
-
-    Returns:
-        "texts", which all else names by index (-1: none); "stride", the distance of the records shown; and "runs": for
-        each "total" and "rows": [position, id, status, reason, headline values right after, and at the end, probes]. A
-        probe is [kind, prompt, wanted, answer before, right after, whether that is right, at the end, whether that is].
+    "texts" are named by index everywhere else (-1: none); "stride" is the distance of the records shown; "runs" have
+    "total" and "rows": [position, id, status, reason, headline values right after, and at the end, probes]. A probe is
+    [kind, prompt, target, answer before, answer right after, 1 if right, at the end, 1 if right].
     """
     found = [_records(rows) for rows in runs]
     longest = max((len(records) for records in found), default=0)
@@ -236,14 +222,11 @@ def _right(probe: Mapping[str, Any]) -> int:
     return int(all(correct)) if isinstance(correct, list) and correct else _NOTHING
 
 
-_SETTING_LENGTH = 60
-
-
 def settings_that_vary(rows: Sequence[Row]) -> list[dict[str, float | str]]:
     """For each run the settings in which runs of its method differ, by their names on the command line.
 
-    A number stays one. Lists of texts are told by their lengths if these tell them apart ("method.negatives (count)"),
-    and everything else by its JSON, with a digest if it is long.
+    Numbers are kept. A list of strings is shown as its length if the lengths differ between runs ("method.negatives
+    (count)"), everything else as its JSON, with a digest if it is long.
     """
     methods: dict[Cell, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -254,19 +237,18 @@ def settings_that_vary(rows: Sequence[Row]) -> list[dict[str, float | str]]:
         for name in sorted({name for one in settings.values() for name in one}):
             values = {index: one[name] for index, one in settings.items() if name in one}
             if len(set(map(_json, values.values()))) > 1:
-                for index, (label, value) in _told(name, values).items():
+                for index, (label, value) in _shown_values(name, values).items():
                     found[index][label] = value
     return found
 
 
 def _settings(row: Row) -> dict[str, Any]:
-    method = json.loads(str(row["method_config"])) if row["method_config"] else {}
+    method = mapping_in(row, "method_config")
     stream = {f"stream.{name}": row[name] for name in ("edits", "batch_size") if row[name] is not None}
     return {**{f"method.{name}": value for name, value in method.items()}, **stream}
 
 
-def _told(name: str, values: dict[int, Any]) -> dict[int, tuple[str, float | str]]:
-    """Name and value of a setting, run by run."""
+def _shown_values(name: str, values: dict[int, Any]) -> dict[int, tuple[str, float | str]]:
     if all(isinstance(value, list) and all(isinstance(one, str) for one in value) for value in values.values()):
         counts = {_json(value): len(value) for value in values.values()}
         if len(set(counts.values())) == len(counts):
@@ -279,7 +261,7 @@ def _number_or_text(value: Any) -> float | str:
         return value
     text = value if isinstance(value, str) and value else _json(value)
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:4]
-    return text if len(text) <= _SETTING_LENGTH else f"{text[:_SETTING_LENGTH]}… ({digest})"
+    return text if len(text) <= _MAX_SETTING else f"{text[:_MAX_SETTING]}… ({digest})"
 
 
 def _json(value: Any) -> str:

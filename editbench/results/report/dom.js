@@ -1,6 +1,7 @@
-// Building blocks. Data enters the page here, as text nodes and attribute values only.
+// Elements of the page. Data enters it here, as text nodes and attribute values only.
 
 const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
 
 /** An element with these attributes ("onclick" and the like: listeners) and children (texts, elements, or null). */
 function element(tag, attributes, ...children) {
@@ -13,13 +14,13 @@ function element(tag, attributes, ...children) {
   return made;
 }
 
-/** Text from the data, kept apart from its surroundings: marks that turn the writing direction end with it. */
+/** Text from the data, isolated: marks that turn the writing direction end with it. */
 const isolated = (text) => element("bdi", { dir: "auto" }, String(text));
 
-/** Text that only screen readers say. */
+/** Text for screen readers only. */
 const spoken = (text) => element("span", { class: "hidden" }, text);
 
-/** A number for people; NaN and null as a dash. */
+/** A number as text; NaN and null as a dash. */
 function figure(value, digits) {
   if (typeof value !== "number") return "—";
   if (digits === 0) return value.toLocaleString("en", { maximumFractionDigits: value < 10 && value % 1 ? 1 : 0 });
@@ -33,5 +34,5 @@ function fill(select, pairs) {
   if (pairs.some(([value]) => String(value) === before)) select.value = before;
 }
 
-/** What differs between things: the values in order, each once. */
+/** The values in order, each once. */
 const distinct = (values) => [...new Set(values)];

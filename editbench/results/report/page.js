@@ -1,9 +1,8 @@
 // The start: reads the data and puts the parts together.
 
-const data = JSON.parse(byId("data").textContent);
 const runs = data.runs;
 
-/** Names for runs in charts and selects, and what their looks go by. */
+/** Give runs their names in charts and selects, and the variants that decide their colours. */
 function label(runs) {
   for (const run of runs) {
     run.variant = variant(run, runs, FACTS);
@@ -28,7 +27,7 @@ const count = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
 byId("about").textContent = `${count}, written ${data.written}. Everything is in this file; it works offline.`;
 byId("provenance-list").append(...runs.map(provenance));
 
-const charts = new Charts(runs, data.quantiles);
+const charts = new Charts(runs);
 const browser = new RecordBrowser(runs, data.records);
 const names = runs.map((run, index) => [index, run.label]);
 const measures = (part) => distinct(runs.flatMap((run) => Object.keys(part(run))));
@@ -36,7 +35,7 @@ const curveViews = views(distinct(["immediate", "interim"].flatMap((when) => mea
 const studyViews = views(measures((run) => run.final));
 const settings = studySettings(runs);
 let shown = runs;
-let ready = false; // plotly stands behind this script, so that the table need not wait for it
+let ready = false; // plotly is behind this script, so that the table need not wait for it
 
 function drawCurves() {
   const view = curveViews[byId("curves-measure").value];
@@ -67,7 +66,7 @@ fill(byId("study-setting"), settings.map((name, index) => [index, name]));
 fillViews(byId("study-measure"), studyViews);
 byId("study-measure").value = studyViews.findIndex(({ heading }) => heading === TOGETHER);
 for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidden = !settings.length;
-fill(byId("tradeoff-size"), SIZES);
+fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
 for (const id of ["curves-measure", "curves-run"]) byId(id).addEventListener("change", drawCurves);
@@ -76,5 +75,5 @@ byId("tradeoff-size").addEventListener("change", drawTradeoff);
 for (const id of ["ages-run", "ages-measure"]) byId(id).addEventListener("change", drawHeat);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);
 
-new RunTable(data.columns, runs, (now) => { shown = now; drawCurves(); drawStudy(); drawTradeoff(); }, openRun);
+new RunTable(runs, (now) => { shown = now; drawCurves(); drawStudy(); drawTradeoff(); }, openRun);
 document.addEventListener("DOMContentLoaded", () => { ready = true; drawAll(); });

@@ -1,4 +1,4 @@
-"""Data, style, scripts and plotly to one self-contained page."""
+"""Page of the report: data, style, scripts and plotly in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, write_atomic
-from editbench.results.curves import thin
+from editbench.results.curves import reduce_points
 from editbench.results.intervals import t_quantile
-from editbench.results.report.data import COLUMNS, browse, read_run, settings_that_vary
+from editbench.results.report.data import browse, columns_shown, measures_of, read_run, settings_that_vary
+from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from editbench.results.schema import Row
 
-_SCRIPTS = ("dom.js", "table.js", "measures.js", "study.js", "charts.js", "records.js", "page.js")
-_STEPS = 100
-"""Of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1."""
+_SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "charts.js", "records.js", "page.js")
+_STEPS = 100  # of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1
 _IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
@@ -33,27 +33,19 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
     """Write the report of these runs; the old file is replaced whole or not at all.
 
     A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many
-    records as fit into its share of the page, and says so.
-
-    Args:
-        runs: What `collect_folders` returned.
-        path: The HTML file.
-        title: Its heading.
-
-    Returns:
-        The file's size in bytes.
-
-    Raises:
-        ResultsError: If there is no run, plotly is not installed, or the file cannot be written.
+    records as fit into its share of the page, and says so. ``runs`` are the rows of `collect_folders`; returned is the
+    file's size in bytes.
     """
     if not runs:
         raise ResultsError("there is no run to report on; run something first, or name other results folders")
     read = [read_run(folder, row) for folder, row in runs.items()]
-    thin(run.shown["curves"] for run in read)
+    reduce_points(run.shown["curves"] for run in read)
     varying = settings_that_vary(list(runs.values()))
     data = {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "columns": [column._asdict() for column in COLUMNS],
+        "headlines": HEADLINES,
+        "columns": columns_shown(),
+        "measures": measures_of(read),
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
         "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),
         "records": browse([run.rows for run in read], [run.headline for run in read]),
@@ -64,11 +56,7 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
 
 
 def render(data: Mapping[str, Any], title: str) -> str:
-    """The page with this data. Its content security policy names the scripts by their hash.
-
-    Raises:
-        ResultsError: If plotly is not installed.
-    """
+    """The page with this data. Its content security policy names the scripts by their hash."""
     folder = resources.files(__package__)
     own = "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     scripts = {"plotly": _plotly_js(), "script": f'"use strict";\n(() => {{\n{own}}})();\n'}

@@ -1,4 +1,4 @@
-// The record browser: what was asked, and what the model said before and after.
+// Browser of records: prompts, and the model's answers before and after.
 
 const LISTED = 200;
 const KINDS = [
@@ -11,8 +11,8 @@ const KINDS = [
 /** The arrays of the page's data, by name. */
 function readRecord([position, id, status, reason, after, end, probes], texts) {
   const text = (index) => (index < 0 ? null : texts[index]);
-  const named = ([kind, prompt, wanted, before, answer, right, last, lastRight]) => ({
-    kind: text(kind), prompt: text(prompt), wanted: text(wanted), before: text(before),
+  const named = ([kind, prompt, target, before, answer, right, last, lastRight]) => ({
+    kind: text(kind), prompt: text(prompt), target: text(target), before: text(before),
     after: { answer: text(answer), right }, end: { answer: text(last), right: lastRight },
   });
   return { position, id: text(id), status: text(status), reason: text(reason), after, end, probes: probes.map(named) };
@@ -43,8 +43,8 @@ class RecordBrowser {
       if (kind === "lost" && !(record.end[0] < 1 && record.end[0] != null)) return false;
       if (kind === "changed" && !record.probes.some((probe) => changed(probe, probe.end))) return false;
       if (kind === "unscored" && record.status === "scored") return false;
-      const said = record.probes.flatMap((p) => [p.prompt, p.wanted, p.before, p.after.answer, p.end.answer]);
-      return words.every((word) => [record.id, ...said].join("\n").toLowerCase().includes(word));
+      const texts = record.probes.flatMap((p) => [p.prompt, p.target, p.before, p.after.answer, p.end.answer]);
+      return words.every((word) => [record.id, ...texts].join("\n").toLowerCase().includes(word));
     });
   }
 
@@ -71,7 +71,7 @@ class RecordBrowser {
 
   button(record) {
     const rates = record.end.some((value) => value != null) ? record.end : record.after;
-    const figures = ["rel", "gen", "loc"].map((name, i) => `${name} ${figure(rates[i], 2)}`).join(" · ");
+    const figures = HEADLINES.map((name, i) => `${name.slice(0, 3)} ${figure(rates[i], 2)}`).join(" · ");
     const small = element("small", {}, record.status === "scored" ? figures : record.status);
     const choose = { type: "button", onclick: () => this.choose(record) };
     return element("button", choose, `${record.position + 1}. `, isolated(record.id), small);
@@ -98,15 +98,15 @@ class RecordBrowser {
   }
 }
 
-/** Whether an answer is another one than before editing, where that is known. */
+/** Whether an answer differs from a known answer before editing. */
 const changed = (probe, { answer }) => probe.before != null && answer != null && probe.before !== answer;
 
 function details(record) {
   const { position, id, status, reason, probes } = record;
-  const headings = ["kind", "prompt", "wanted", "before editing", "right after", "at the end"];
+  const headings = ["kind", "prompt", "target", "before editing", "right after", "at the end"];
   const lines = probes.map((probe) => {
-    const told = [probe.kind, probe.prompt, probe.wanted, probe.before].map((text) => [isolated(text ?? "—")]);
-    const cells = [...told, answer(probe, probe.after), answer(probe, probe.end)];
+    const texts = [probe.kind, probe.prompt, probe.target, probe.before].map((text) => [isolated(text ?? "—")]);
+    const cells = [...texts, answer(probe, probe.after), answer(probe, probe.end)];
     return element("tr", {}, ...cells.map((content) => element("td", {}, ...content)));
   });
   const table = element("table", {},
@@ -124,15 +124,14 @@ function details(record) {
 
 /** Headline values right after the edit, and at the end. */
 function rates({ after, end }) {
-  const names = ["reliability", "generality", "locality"];
-  return names.map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
+  return HEADLINES.map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
 }
 
-/** An answer with a tick if it is the wanted one. */
-function answer(probe, said) {
-  if (said.answer == null) return ["—"];
-  const [look, sign, words] = said.right ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
+/** An answer with a tick if it is the target. */
+function answer(probe, given) {
+  if (given.answer == null) return ["—"];
+  const [look, sign, words] = given.right ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
   const mark = [element("span", { class: look, "aria-hidden": "true" }, sign), spoken(words)];
-  const change = changed(probe, said) ? element("span", { class: "bad" }, " changed") : null;
-  return [isolated(said.answer), ...(said.right < 0 ? [] : mark), change];
+  const change = changed(probe, given) ? element("span", { class: "bad" }, " changed") : null;
+  return [isolated(given.answer), ...(given.right < 0 ? [] : mark), change];
 }

@@ -1,7 +1,7 @@
-// A study: runs that differ in one setting, put in order along it.
+// A study: runs that differ in one setting, in its order.
 
 const EDITS = "stream.edits";
-const PARTS = "parts."; // in a run's provenance: what decides its numbers; a run of schema 1 has none, and stands alone
+const PARTS = "parts."; // of a run's provenance: they decide its numbers; a run of schema 1 has none, and is alone
 const COUNTED = / \(count\)$/;
 const WIDE = 50;
 const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
@@ -12,7 +12,7 @@ function variant(run, runs, but = []) {
   const differs = (name) => runs.some((other) => (other.cells[name] ?? run.cells[name]) !== run.cells[name]);
   const facts = FACTS.filter((name) => !but.includes(name) && !but.includes(`stream.${name}`))
     .filter((name) => run.cells[name] != null && differs(name))
-    .map((name) => (typeof run.cells[name] === "number" ? `${name.replace("_", " ")} ` : "") + run.cells[name]);
+    .map((name) => (typeof run.cells[name] === "number" ? `${columnOf(name).title} ` : "") + run.cells[name]);
   const settings = Object.entries(run.settings)
     .filter(([name]) => name.startsWith("method.") && !but.includes(name))
     .map(([name, value]) => `${name.slice("method.".length)} ${value}`).join(" · ");
@@ -27,13 +27,6 @@ function place(run, setting) {
   if (setting === EDITS) studied.push(`${PARTS}dataset.hash`); // more edits read more of the same file
   const parts = run.provenance.filter(([part]) => part.startsWith(PARTS) && !studied.includes(part)).sort();
   return JSON.stringify(parts.length ? [method, hparams, model, dataset, protocol, ...parts] : [name]);
-}
-
-/** Lists of things that agree in `key(thing)`, in the order in which they came. */
-function grouped(things, key) {
-  const groups = new Map();
-  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
-  return [...groups.values()];
 }
 
 /** The finished runs that have this setting, by line. */
@@ -51,8 +44,8 @@ function studySettings(runs) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** A measure's mean over those of these runs' seeds that have it, of how many, with its 95 % interval where it has one. */
-function overSeeds(runs, measure, quantiles) {
+/** A measure's mean over the seeds that have it, their number, and its 95 % interval if there is one. */
+function overSeeds(runs, measure) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
   const having = grouped(runs, (run) => run.cells.seed).map((same) => same.filter((run) => final(run) != null));
   const seeds = having.filter((same) => same.length);
@@ -61,11 +54,12 @@ function overSeeds(runs, measure, quantiles) {
   const point = { value: mean(values), interval: null, seeds: values.length, of: having.length };
   if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
   const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
-  return { ...point, interval: intervalOverSeeds(values, ends, isShare(runs[0], measure), quantiles) };
+  return { ...point, interval: intervalOverSeeds(values, ends, data.measures[measure].range) };
 }
 
-/** As `over_seeds` in intervals.py: what the records make uncertain in one run, and the spread between the runs. */
-function intervalOverSeeds(values, ends, share, quantiles) {
+/** `over_seeds` of intervals.py: the uncertainty over records in one run, and the variance between the runs. */
+function intervalOverSeeds(values, ends, range) {
+  const { quantiles } = data;
   const centre = mean(values);
   const freedom = values.length - 1;
   const between = values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / freedom / values.length;
@@ -74,7 +68,7 @@ function intervalOverSeeds(values, ends, share, quantiles) {
     const t = quantile(quantiles, between / (records + between || 1) / Math.sqrt(freedom));
     return centre + (side ? 1 : -1) * t * Math.sqrt(records + between);
   });
-  return share ? found.map((end) => Math.min(Math.max(end, 0), 1)) : found;
+  return range ? found.map((end) => Math.min(Math.max(end, range[0]), range[1])) : found;
 }
 
 /** Student's quantile by 1 / √(degrees of freedom), between those of a table with steps of the same size from 0 to 1. */
@@ -85,10 +79,10 @@ function quantile(table, inverse) {
 }
 
 /** The points of a line; runs on other data are points of their own. */
-function studyPoints(line, setting, measure, quantiles) {
+function studyPoints(line, setting, measure) {
   const key = (run) => JSON.stringify([run.settings[setting], new Map(run.provenance).get("dataset.hash")]);
   return grouped(line, key)
-    .map((runs) => ({ x: runs[0].settings[setting], ...overSeeds(runs, measure, quantiles) }))
+    .map((runs) => ({ x: runs[0].settings[setting], ...overSeeds(runs, measure) }))
     .filter(({ value }) => value != null)
     .sort((a, b) => compare(a.x, b.x, false));
 }

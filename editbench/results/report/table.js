@@ -1,19 +1,22 @@
 // The table of runs: sorting, filtering, and which runs the charts show.
 
 const CHOICES = ["status", "method", "hparams", "model", "dataset"];
-const TOLD_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed", "coverage"];
+const SHOWN_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed", "coverage"];
+
+const columnOf = (wanted) => data.columns.find(({ name }) => name === wanted);
 
 class RunTable {
   /** `changed(runs)` is called with the runs shown whenever they change; `open(run)` when one is chosen. */
-  constructor(columns, runs, changed, open) {
+  constructor(runs, changed, open) {
+    const { columns } = data;
     const penalised = runs.some(({ cells }) => cells.score_penalised !== cells.score);
-    const first = penalised ? "score_penalised" : "score"; // few records that suit a method are no reason to stand first
+    const first = penalised ? "score_penalised" : "score"; // few records that suit a method are no reason to be first
     Object.assign(this, { runs, changed, open, sort: { name: first, descending: true } });
-    const same = ({ name }) => runs.length > 1 && TOLD_ONCE.includes(name) && this.values(name).length === 1;
+    const same = ({ name }) => runs.length > 1 && SHOWN_ONCE.includes(name) && this.values(name).length === 1;
     const empty = ({ name }) => (name === "score_penalised" && !penalised)
       || this.values(name).every((value) => value == null);
     this.columns = columns.filter((column) => !same(column) && !empty(column));
-    this.tellOnce(columns.filter((column) => same(column) && !empty(column)));
+    this.showOnce(columns.filter((column) => same(column) && !empty(column)));
     this.choices = CHOICES.filter((name) => this.values(name).length > 1).map((name) => this.choice(name));
     byId("filter").addEventListener("input", () => this.draw());
     this.headings = new Map(this.columns.map((column) => [column.name, this.heading(column)]));
@@ -26,8 +29,8 @@ class RunTable {
     this.draw();
   }
 
-  /** In a sentence above the table: what is the same in all runs. */
-  tellOnce(columns) {
+  /** A sentence above the table with the values that are the same in all runs. */
+  showOnce(columns) {
     const facts = columns.flatMap(({ name, title }, i) => [i ? ", " : "", `${title} `, isolated(this.values(name)[0])]);
     if (facts.length) byId("common").append("All runs: ", ...facts, ".");
   }
@@ -39,7 +42,7 @@ class RunTable {
   choice(name) {
     const select = element("select", { "data-column": name, onchange: () => this.draw() });
     fill(select, [["", "all"], ...this.values(name).map((value) => [`=${value}`, value ?? "—"])]);
-    byId("choices").append(element("label", {}, `${name} `, select));
+    byId("choices").append(element("label", {}, `${columnOf(name).title} `, select));
     return select;
   }
 

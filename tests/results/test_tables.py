@@ -1,4 +1,4 @@
-r"""The leaderboard in LaTeX: every text is set as it is, and the table is one that booktabs understands."""
+"""The leaderboard in LaTeX: every text is set as it is, and the table is one that booktabs understands."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from editbench.results.latex import escape, to_latex
 from editbench.results.leaderboard import collect
-from editbench.results.tables import Marks
-from tests.test_report import write_run
+from editbench.results.table_layout import Marks
+from editbench.results.tables import escape, to_latex
+from tests.results.runs import write_run
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import pytest
 
 from editbench.tracking import RunObserver, Tracker, TrackerConfig
 from editbench.tracking.background import BackgroundTracker
-from tests.test_tracking import HEADLINE, Recorder, score, tracked
+from tests.tracking.test_observer import HEADLINE, Recorder, score, tracked
 
 
 class Broken(Tracker):
     """Raises on every call, or from some call on."""
 
     def __init__(self, start_works=True):
+        super().__init__(TrackerConfig())
         self.start_works = start_works
         self.calls = 0
 

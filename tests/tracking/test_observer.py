@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
-from editbench.results.curves import Curves
+from editbench.results.curves import LiveCurves
 from editbench.tracking import RunObserver, TrackedRun, Tracker, TrackerConfig, open_tracker
-from editbench.tracking.base import NoTracker
 from editbench.tracking.observer import RecordTable, flat_summary
 
 HEADLINE = {"reliability": "rewrite.exact", "generality": "paraphrase.exact", "locality": "locality.same"}
@@ -49,7 +49,7 @@ def tracked(folder, **info):
 
 
 def test_immediate_curves_are_running_means_over_all_records_so_far():
-    curves = Curves(HEADLINE)
+    curves = LiveCurves(HEADLINE)
     assert curves.rows([score(0, 2, r=1.0, l=0.5), score(1, 2, r=0.0)]) == {
         2: {"immediate/reliability": 0.5, "immediate/locality": 0.5}
     }
@@ -60,12 +60,12 @@ def test_immediate_curves_are_running_means_over_all_records_so_far():
 
 
 def test_values_that_are_no_numbers_enter_no_mean():
-    points = Curves(HEADLINE).rows([score(0, 2, r=float("nan")), score(1, 2, r=0.25)])
+    points = LiveCurves(HEADLINE).rows([score(0, 2, r=float("nan")), score(1, 2, r=0.25)])
     assert points == {2: {"immediate/reliability": 0.25}}
 
 
 def test_edit_rows_give_seconds_an_edit_and_count_what_was_not_edited():
-    curves = Curves(HEADLINE)
+    curves = LiveCurves(HEADLINE)
     first = {"batch": 0, "ids": ["a", "b"], "seconds": 3.0, "skipped": {"b": "why"}, "failed": {}}
     second = {"batch": 1, "ids": ["c"], "seconds": 2.0}
     assert curves.edit(first) == {2: {"cost/seconds_per_edit": 1.5, "cost/edit_seconds": 3.0, "unedited": 1.0}}
@@ -73,7 +73,7 @@ def test_edit_rows_give_seconds_an_edit_and_count_what_was_not_edited():
 
 
 def test_a_look_back_in_several_parts_is_one_point_with_texts_and_drift():
-    curves = Curves(HEADLINE)
+    curves = LiveCurves(HEADLINE)
     assert curves.rows([score(0, 4, "interim", r=1.0)]) == {}
     assert curves.rows([score(1, 4, "interim", r=0.5)]) == {}
     rows = [
@@ -120,13 +120,6 @@ def test_the_summary_is_flat_and_holds_numbers_only():
     assert all(isinstance(value, float) for value in flat.values())
 
 
-def test_a_run_has_one_key_for_life_and_a_group_that_seeds_share(tmp_path):
-    run, other = tracked(tmp_path), tracked(tmp_path, started="2030-01-02T00:00:00+00:00")
-    assert run.key == tracked(tmp_path).key != other.key
-    assert run.group == "counterfact-pocket-rome-e4-b2-0a1b2c3d"
-    assert run.tags == ("counterfact", "pocket", "rome", "mine")
-
-
 # -- the observer -----------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +127,7 @@ class Recorder(Tracker):
     """Keeps its calls."""
 
     def __init__(self):
+        super().__init__(TrackerConfig())
         self.calls = []
 
     def start(self, run):
@@ -231,5 +225,28 @@ def test_a_missing_package_names_the_extra(monkeypatch, name):
         open_tracker(TrackerConfig(name=name))
 
 
+def test_a_tracker_of_another_package_is_found_with_its_own_settings(monkeypatch):
+    class Aim(Recorder):
+        @dataclass
+        class Settings:
+            repo: str = "."
+
+        def __init__(self, config, settings):
+            super().__init__()
+            self.settings = settings
+
+    class Point:
+        value = "aim:Aim"
+
+        def load(self):
+            return Aim
+
+    monkeypatch.setattr("editbench.plugins.entry_points", lambda group: {"aim": Point()})
+    tracker = open_tracker(TrackerConfig(name="aim", settings={"repo": "here"}))
+    assert tracker._backend.settings == Aim.Settings("here")
+    with pytest.raises(ValueError, match="unknown setting of tracker=aim 'repa'; did you mean 'repo'"):
+        open_tracker(TrackerConfig(name="aim", settings={"repa": "here"}))
+
+
 def test_none_is_free():
-    assert isinstance(open_tracker(TrackerConfig()), NoTracker)
+    assert open_tracker(TrackerConfig()) is None

@@ -1,4 +1,4 @@
-"""The real clients, offline: what they wrote is read back.
+"""Weights & Biases' real client, offline: what it wrote is read back.
 
 wandb 0.31 ships no reader of its offline transaction log in Python, so `wandb_records` reads the file itself (LevelDB's
 log format: blocks of 32 KiB, records in parts) and wandb's own protocol classes parse the records.
@@ -6,51 +6,24 @@ log format: blocks of 32 KiB, records in parts) and wandb's own protocol classes
 
 import json
 import logging
-import os
 import struct
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
 from editbench import compose as composing_module
 from editbench import single_run
-from editbench.tracking import RunObserver, TrackerConfig, open_tracker
 from tests.test_editing_loop import records
-from tests.test_tracking import HEADLINE, score, texts, tracked
 from tests.tiny_models import LINES, tiny_lm
+from tests.tracking.test_observer import tracked
+from tests.tracking.three_edits import RELIABILITY, show_three_edits
 
-RELIABILITY = [(1, 1.0), (2, 0.5), (3, 0.5)]
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("WANDB_", "TRACKIO_"))]:
-        monkeypatch.delenv(name)
-    yield
-    if "wandb" in sys.modules:
-        import wandb
-
-        wandb.teardown()  # it reads its variables when it starts
+pytestmark = pytest.mark.slow
 
 
 def warnings(caplog):
     """What the run's user was warned of; wandb has a log of its own."""
     found = [record for record in caplog.records if record.name.startswith("editbench")]
     return [record.getMessage() for record in found if record.levelno >= logging.WARNING]
-
-
-def show_three_edits(folder, **settings):
-    """Three edits with reliability 1, 0 and a half, shown by the real client."""
-    settings = TrackerConfig(**{"finish_seconds": 60.0, "tags": ["mine"], **settings})
-    with RunObserver(open_tracker(settings), HEADLINE, memory=lambda: {"peak_rss_bytes": 9}) as observer:
-        observer.start(tracked(folder))
-        observer.rows([texts("plain", 0, "before", perplexity=3.0)])
-        for i, value in enumerate((1.0, 0.0, 0.5)):
-            observer.edit({"batch": i, "ids": [f"id{i}"], "seconds": 0.5})
-            observer.rows([score(i, i + 1, r=value)])
-        observer.done({"final": None}, {"edit_seconds": 1.5})
 
 
 # -- Weights & Biases -------------------------------------------------------------------------------------------------
@@ -188,50 +161,3 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     assert [step for step, _ in synced.curve("cost/seconds_per_edit")] == [2, 4]
     assert synced.run.run_group == "sweep"
     assert warnings(caplog) == []
-
-
-# -- TensorBoard and Trackio ------------------------------------------------------------------------------------------
-
-
-def test_tensorboard_holds_curves_and_text(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    show_three_edits(tmp_path, name="tensorboard")
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    scalars = events.Scalars("immediate/reliability")
-    assert [(s.step, s.value) for s in scalars] == RELIABILITY
-
-    def text(name):
-        [event] = events.Tensors(f"{name}/text_summary")
-        return event.tensor_proto.string_val[0].decode()
-
-    assert '"seed": 3' in text("config")
-    assert '"status": "done"' in text("summary")
-    assert "|1|id1|scored|" in text("records")
-
-
-def test_trackio_holds_curves_and_config(tmp_path):
-    pytest.importorskip("trackio")
-    script = """
-        import json, sys
-        from pathlib import Path
-        from tests.test_tracking_services import show_three_edits
-        show_three_edits(Path(sys.argv[1]) / "run", name="trackio")
-        import trackio
-        from trackio.sqlite_storage import SQLiteStorage
-        [run] = trackio.Api().runs("editbench")
-        logs = SQLiteStorage.get_logs("editbench", run.name)
-        curve = [(log["step"], log["immediate/reliability"]) for log in logs if "immediate/reliability" in log]
-        last = [log["summary/status"] for log in logs if "summary/status" in log]
-        print(json.dumps([curve, last, run.config["seed"], run.config["_Group"]]))
-    """
-    (tmp_path / "run").mkdir()
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path / "home")})
-    assert done.returncode == 0, done.stderr
-    curve, last, seed, group = json.loads(done.stdout.splitlines()[-1])
-    assert [tuple(point) for point in curve] == RELIABILITY
-    assert (last, seed, group) == (["done"], 3, tracked(tmp_path).group)
-    assert (tmp_path / "trackio").is_dir()
-    assert not (tmp_path / "home").exists()

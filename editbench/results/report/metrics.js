@@ -1,36 +1,34 @@
-// Measures: which there are, one by one and several together, and their values.
+// Measures: the choices of charts, one measure or several together, their values and axes.
 
-const HEADLINES = ["reliability", "generality", "locality"];
+const HEADLINES = data.headlines;
 const MEASURES = ["score", ...HEADLINES];
 const TOGETHER = "Together";
-/** What was asked, as readers say it, in the order of charts; other kinds come last, under their own names. */
-const ASKED = {
-  rewrite: "edits", paraphrase: "paraphrases", locality: "locality", subject_fact: "other facts",
-  unrelated: "unrelated",
-};
 
 /** An object's own value of this name; names come from the data. */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
-/** What charts can draw: { heading, title, axis, parts: [[measure, its name there], …] }. A measure: "kind.metric". */
+/** The choices of a chart: { heading, title, axis, parts: [[measure, its name in the chart], …] }. */
 function views(names) {
   const view = (heading, title, axis, ...parts) => ({ heading, title, axis, parts });
-  const ranks = [...Object.keys(ASKED), ...names.map((name) => name.split(".", 1)[0])];
-  const sorted = names.filter((name) => name.includes("."))
-    .map((name) => ({ name, kind: name.split(".", 1)[0], metric: name.slice(name.indexOf(".") + 1) }))
-    .sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind));
-  const together = distinct(sorted.map((one) => one.metric))
-    .map((metric) => [metric, sorted.filter((one) => one.metric === metric)])
-    .filter(([, same]) => same.length > 1)
-    .map(([metric, same]) => [metric, same.map(({ name, kind }) => [name, own(ASKED, kind) ?? kind])]);
+  const chosen = Object.entries(data.measures).filter(([name]) => name.includes(".") && names.includes(name));
+  const together = grouped(chosen, ([, one]) => one.metric).filter((same) => same.length > 1).map((same) => {
+    const { metric_title: title } = same[0][1];
+    const parts = same.map(([name, one]) => [name, one.kind_title]);
+    return view(TOGETHER, `${title}: ${parts.map(([, kind]) => kind).join(", ")}`, title, ...parts);
+  });
   return [
     ...MEASURES.map((name) => view("Headline", name, name, [name, name])),
     view(TOGETHER, HEADLINES.join(", "), "", ...HEADLINES.map((name) => [name, name])),
-    ...together.map(([metric, parts]) => {
-      return view(TOGETHER, `${metric}: ${parts.map(([, kind]) => kind).join(", ")}`, metric, ...parts);
-    }),
-    ...sorted.map(({ name, kind }) => view(kind, name, name, [name, name])),
+    ...together,
+    ...chosen.map(([name, { kind, title }]) => view(kind, title, title, [name, title])),
   ];
+}
+
+/** Lists of things that agree in `key(thing)`, in the order in which they came. */
+function grouped(things, key) {
+  const groups = new Map();
+  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
+  return [...groups.values()];
 }
 
 /** Fill a select with views, under their headings; its value is a view's index. */
@@ -43,17 +41,12 @@ function fillViews(select, views) {
   select.replaceChildren(...groups);
 }
 
-/** Whether a measure's numbers lie in [0, 1]. */
-function isShare(run, name) {
-  return MEASURES.includes(name) || run.shares.includes(name) || run.shares.includes(name.slice(name.indexOf(".") + 1));
-}
-
 /** An interval as text. */
 function bracketed(ends, digits) {
   return `[${ends.map((end) => figure(end, digits)).join(", ")}]`;
 }
 
-/** For plotly: how far a value's interval reaches up and down; nothing where it has none. */
+/** For plotly: the distances of a value's interval up and down; 0 without an interval. */
 function errorBars(values, intervals, style) {
   const reach = (side) => values.map((value, i) => (intervals[i] ? Math.abs(intervals[i][side] - value) : 0));
   return { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), ...style };
@@ -78,11 +71,11 @@ function grid(heat, measure) {
   return heat.n.map((line, y) => line.map((_, x) => harmonic(HEADLINES.map((name) => heat[name][y][x]))));
 }
 
-/** The axis of a view: perplexities on a log scale, shares from 0 to 1, and what is no share as it comes. */
-function valueAxis({ axis, parts }, traces) {
+/** The axis of a view: logarithmic for perplexities, from 0 to 1 for shares. */
+function valueAxis({ axis, parts }) {
+  const measures = parts.map(([name]) => data.measures[name]);
   const title = plain(axis);
-  if (parts.every(([name]) => /(^|\.)perplexity/.test(name))) return { title, type: "log" };
-  const share = ([name]) => !/^(drift|footprint|ability)\./.test(name); // a correlation may be negative
-  const within = traces.flatMap(({ y }) => y).every((value) => value == null || (value >= 0 && value <= 1));
-  return parts.every(share) && within ? { title, range: [-0.03, 1.03] } : { title, rangemode: "tozero" };
+  if (measures.every(({ log }) => log)) return { title, type: "log" };
+  const shares = measures.every(({ range }) => range && range[0] === 0 && range[1] === 1);
+  return shares ? { title, range: [-0.03, 1.03] } : { title, rangemode: "tozero" };
 }

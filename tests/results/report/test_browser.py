@@ -14,10 +14,11 @@ from editbench.results.intervals import over_seeds
 from editbench.results.leaderboard import collect_folders
 from editbench.results.report import write_report
 from editbench.results.schema import SHARE
-from tests.test_report import plain_probe, write_run
+from tests.results.runs import plain_probe, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'editbench[dev]'")
 pytest.importorskip("plotly", reason="the report needs plotly: pip install 'editbench[plots]'")
+pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
@@ -242,8 +243,8 @@ def test_what_all_runs_share_is_told_once(page):
 def test_hovering_shows_a_label(page):
     page.one("#filter").send_keys("rome-0")
     label = page.hover(page.all("#tradeoff-chart .points path")[0])
-    assert "rome · edits 8 · seed 0" in label and "seconds per edit 2.50" in label and "bytes per edit 4,096" in label
-    page.choose("#curves-measure", "plain.perplexity")
+    assert "rome · edits 8 · seed 0" in label and "s/edit 2.50" in label and "bytes/edit 4,096" in label
+    page.choose("#curves-measure", "plain PPL")
     label = page.hover(page.all("#curves-chart .points path")[1])
     assert "scored after, 2 edits: 4.040" in label
 
@@ -255,7 +256,7 @@ def test_the_heat_map_follows_its_selects(page):
     assert "edits at" in label and "score" in label
     page.choose("#ages-run", "memit · edits 12 · seed 0")
     page.choose("#ages-measure", "locality")
-    assert "at the end" in page.one("#ages-chart").text and "no checkpoints" in page.one("#ages-caption").text
+    assert "at the end" in page.one("#ages-chart").text and "no evaluation points" in page.one("#ages-caption").text
 
 
 def test_no_button_sends_a_chart_anywhere(page):

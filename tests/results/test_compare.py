@@ -9,13 +9,11 @@ import pytest
 from editbench.results import ResultsError, RunFolder
 from editbench.results.compare import compare_runs, holm, marks
 from editbench.results.identity import identify
-from editbench.results.leaderboard import collect, collect_folders
-from editbench.results.seeds import group
+from editbench.results.leaderboard import collect, collect_folders, group
 from editbench.results.summary import summarise
-from editbench.results.tables import Marks, layout, to_markdown
-from tests.test_report import HEADLINE
-
-NO_PARTS = {"of": "runs of schema 1"}
+from editbench.results.table_layout import Marks, layout
+from editbench.results.tables import to_markdown
+from tests.results.runs import HEADLINE, NO_PARTS
 
 
 def run(root, name, values, *, seed=0, data="d", parts=None):

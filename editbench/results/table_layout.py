@@ -1,0 +1,254 @@
+"""Layout of the leaderboard's table: headline columns, groups of comparable rows, notes and legend, in no format yet.
+
+A figure has its 95 % interval behind it, "0.985 [.952, .997]". The best of each column is bold among finished runs that
+are comparable (`editbench.results.identity`), have the same seeds, and were scored on nearly all of their records. Rows
+are in the order of the penalised score. A run that did not finish is listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from editbench.results.columns import column, facts_in, mapping_in, number
+from editbench.results.identity import LABELS, digest_or_own, look_alikes, schema_of
+from editbench.results.leaderboard import missing_in
+from editbench.results.schema import HEADLINES, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from editbench.results.columns import Column
+    from editbench.results.schema import Cell, Row
+
+
+NO_VALUE = "—"
+DAGGER = "†"
+FROM_CACHE = "°"
+VALUES = "values"
+"""Values of single edits, in the column `cached`."""
+_MAX_REASON = 90
+_MAX_SETTINGS = 60
+
+LABELLED = ("method", "model", "dataset", "edits")
+FIGURES = (*HEADLINES, "final.subject_fact.agreement", "perplexity_ratio", "score", "seconds_per_edit")
+OF_EDITED = tuple(f"final.texts.edited.perplexity_{name}" for name in ("mean", "median", "clipped"))
+"""Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
+OF_COVERAGE = ("coverage", "score_penalised")
+"""Shown where a method could not edit all records."""
+
+MIN_COVERAGE = 0.95
+"""Of a row that may be the best: a mean over the records that suit a method is no comparison."""
+CONTROL = "unedited"
+"""The method that is never the best."""
+TESTED = (*HEADLINES, "score")
+"""Columns whose differences are tested."""
+
+
+class TableCell(NamedTuple):
+    """One cell of a table."""
+
+    text: str
+    bold: bool = False
+    worse: bool = False
+
+
+class Marks(NamedTuple):
+    """Results of the significance tests between rows; made by `compare.marks`."""
+
+    worse: frozenset[tuple[Cell, str]] = frozenset()  # content hash and column of each figure worse than the best
+    untested: tuple[str, ...] = ()  # sentences on comparisons that could not be made
+
+
+class Layout(NamedTuple):
+    """A table's content in any format."""
+
+    titles: tuple[str, ...]  # of all columns: facts, figures, and the note
+    figures: tuple[str, ...]  # of the columns of figures
+    groups: list[list[list[TableCell]]]  # comparable rows; a row has one cell a column
+    legend: list[str]  # sentences on intervals, bold and †, where the table has them
+
+    @property
+    def lines(self) -> list[list[TableCell]]:
+        """All rows."""
+        return [line for group in self.groups for line in group]
+
+
+def layout(
+    rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, intervals: bool = True
+) -> Layout:
+    """Lay out rows, of runs or of groups over seeds, with further columns ``by``.
+
+    Without ``marks`` (of `compare.marks`) no figure has a dagger; with ``intervals`` a figure has its interval.
+    """
+    grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
+    seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
+    labels = dict.fromkeys([*LABELLED, *by, *seeds])
+    names = _method_names(rows)
+    facts = {name: about for row in rows for name, about in facts_in(row).items()}
+    shown = {name: column(name, facts) for name in _shown_figures(rows)}
+    groups = []
+    for group in comparable(rows):
+        best = {name: best_row(group, name) for name in shown}
+        lines = []
+        for row in group:
+            texts = [names[id(row)] if label == "method" else _text(row.get(label)) for label in labels]
+            figures = [_figure(row, name, one, best[name], marks or Marks(), intervals) for name, one in shown.items()]
+            lines.append([*map(TableCell, texts), *figures, TableCell(_note(row))])
+        groups.append(lines)
+    titles = tuple(one.title for one in shown.values())
+    return Layout((*labels, *titles, "note"), titles, groups, _legend(rows, grouped, intervals, marks))
+
+
+def _shown_figures(rows: Sequence[Row]) -> tuple[str, ...]:
+    edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
+    uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
+    return (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))
+
+
+def comparable(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows in comparable groups, best penalised score first; groups by labels and seeds, 100 edits before 1000."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[(*_labels(row), _text(row.get("seed")), digest_or_own(row, "comparable_group"))].append(row)
+
+    def order(key: tuple[str, ...]) -> tuple[object, ...]:
+        *labels, edits, seeds, group = key
+        return (*labels, len(edits), edits, len(seeds), seeds, group)
+
+    return [sorted(groups[key], key=_rank) for key in sorted(groups, key=order)]
+
+
+def best_row(group: Sequence[Row], name: str) -> Row | None:
+    """The first of the rows that compete with the best value of a column; None with fewer than two rows."""
+    values = [(row, value) for row in group if _competes(row, name) and (value := _value(row, name)) is not None]
+    higher = column(name, facts_in(values[0][0])).higher_is_better if values else None
+    if len(values) < 2 or higher is None:
+        return None
+    best = (max if higher else min)(value for _, value in values)
+    return next(row for row, value in values if value == best)
+
+
+def _competes(row: Row, name: str) -> bool:
+    """Whether a row may be the best of a column: finished, of known parts, and of nearly all records in all its seeds.
+
+    The unedited control does not compete: nothing keeps other answers so well as doing nothing.
+    """
+    known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
+    coverage = number(row, "coverage")
+    return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in missing_in(row)
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    return tuple(_text(row.get(name)) for name in LABELS)
+
+
+def _rank(row: Row) -> tuple[object, ...]:
+    """The best penalised score first; of equal ones the highest coverage."""
+    values = (number(row, name) for name in ("score_penalised", "coverage", "score"))
+    return (*(-(-1.0 if value is None else value) for value in values), str(row["run"]))
+
+
+def _text(value: Cell) -> str:
+    return NO_VALUE if value is None else str(value)
+
+
+def _value(row: Row, name: str) -> float | None:
+    if name in OF_EDITED and (row.get("protocol"), row.get("dataset")) != ("wise", "hallucination"):
+        return None
+    return number(row, name)
+
+
+def _figure(row: Row, name: str, one: Column, best: Row | None, marks: Marks, interval: bool) -> TableCell:
+    value, digits = _value(row, name), one.digits or 0
+    if value is None:
+        return TableCell(NO_VALUE)
+    bold = best is not None and _competes(row, name) and value == number(best, name)
+    worse = (row.get("content_hash"), name) in marks.worse
+    low, high = number(row, f"{name}_low"), number(row, f"{name}_high")
+    cached = name == "seconds_per_edit" and VALUES in str(row.get("cached") or "").split(", ")
+    text = f"{value:.{digits}f}{FROM_CACHE if cached else ''}"
+    if low is not None and high is not None and interval:
+        text = f"{text} [{_end(low, digits)}, {_end(high, digits)}]"
+    if missing := missing_in(row).get(name):
+        seeds = number(row, "seeds") or 0
+        text = f"{text} ({seeds - missing:.0f} of {seeds:.0f} seeds)"
+    return TableCell(text, bold, worse)
+
+
+def _end(value: float, digits: int) -> str:
+    """An interval's end, short: ".952", "1"."""
+    text = f"{value:.{digits}f}"
+    return f"{float(text):.0f}" if float(text).is_integer() else text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def _method_names(rows: Iterable[Row]) -> dict[int, str]:
+    """Each row's method by the row's `id`, with the settings in which it differs from rows of the same name."""
+    names: dict[int, str] = {}
+    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[(*_labels(row), _text(_name(row)))].append(row)
+    for (*_, name), same in alike.items():
+        settings = [mapping_in(row, "method_config") for row in same]
+        differ = Counter(key for one in settings for key in one if any(one[key] != o.get(key) for o in settings))
+        for row, one in zip(same, settings, strict=True):
+            text = ", ".join(f"{key}={one[key]}" for key in sorted(differ) if key in one)
+            names[id(row)] = f"{name} ({_cut(text, _MAX_SETTINGS)})" if text else name
+    return names
+
+
+def _name(row: Row) -> Cell:
+    """The method, and the origin of its hyperparameters unless they are tuned to the model."""
+    hparams = row.get("hparams")
+    return row.get("method") if hparams in (None, "tuned") else f"{row.get('method')}, {hparams}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _note(row: Row) -> str:
+    """Why a run did not finish; of a finished one, the records in no average, and why it does not compete."""
+    counts = ((number(row, status), status) for status in ("unsupported", "failed", "skipped"))
+    parts = [f"{count:.0f} {status}" for count, status in counts if count]
+    if (coverage := number(row, "coverage")) is not None and coverage < MIN_COVERAGE:
+        parts.append(f"never the best: coverage is below {MIN_COVERAGE}")
+    if schema_of(row) < SCHEMA:
+        parts.append(f"made before schema {SCHEMA} and not compared; run it again")
+    if row["status"] != "done":
+        reason = _cut(str(row["reason"] or "").strip().partition("\n")[0], _MAX_REASON)
+        parts = [": ".join(filter(None, (str(row["status"]), reason)))]
+    return f"{row['run']}: {', '.join(parts)}" if parts else ""
+
+
+def _legend(rows: Sequence[Row], grouped: bool, intervals: bool, marks: Marks | None) -> list[str]:
+    legend = look_alikes(rows)
+    legend += _other_seeds([row for row in rows if row["status"] == "done" and row.get("comparable_group")])
+    if any(VALUES in str(row.get("cached") or "") for row in rows):
+        legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
+    if grouped:
+        legend.append("Means over seeds; [95 % interval] over records and seeds, of one seed over records alone.")
+    if not intervals and any(number(row, "reliability_low") is not None for row in rows):
+        legend.append("Too narrow for the 95 % intervals: --format markdown, the CSV and a wider terminal have them.")
+    if marks is not None:
+        test = "p < 0.05, paired permutation test over records, Holm's correction"
+        legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")
+        legend += marks.untested
+    return legend
+
+
+def _other_seeds(rows: Sequence[Row]) -> list[str]:
+    """Sentences on rows that are not compared since they have other seeds."""
+    by_group: dict[Cell, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_group[row.get("comparable_group")][_text(row.get("seed"))].append(str(row.get("method")))
+    several = [seeds for seeds in by_group.values() if len(seeds) > 1]
+    if all(number(row, "seeds") in (None, 1) for row in rows):
+        return (
+            ["Only runs of one seed are compared; --by method,dataset makes one row of all seeds."] if several else []
+        )
+    found = (
+        "; ".join(f"{seeds} of {', '.join(dict.fromkeys(methods))}" for seeds, methods in sorted(one.items()))
+        for one in several
+    )
+    return [f"Rows with other seeds are not compared: {text}." for text in found]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from editbench import pocket, registry
 from editbench.digests import file_digests
-from editbench.evaluation.protocol import final_first_of, headline_of
+
 from editbench.results.identity import Parts, part
 
 if TYPE_CHECKING:

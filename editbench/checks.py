@@ -18,6 +18,13 @@ def at_least(bound: float, **values: float | None) -> None:
             raise ValueError(f"{name} is {value}; it must be at least {bound}")
 
 
+def whole_number(least: int, **values: object) -> None:
+    """Every value must be a whole number, ``least`` or more."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from {least}")
+
+
 def above_zero(**values: float) -> None:
     """Every value given must be positive."""
     for name, value in values.items():

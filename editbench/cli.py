@@ -213,9 +213,9 @@ def _listed(what: str) -> list[dict[str, str]]:
 
         return [{"name": name} for name in conf_names("model")]
     if what == "datasets":
-        from editbench.datasets import DATASETS
+        from editbench import plugins
 
-        return [{"name": name} for name in DATASETS]
+        return [{"name": name} for name in plugins.entry_points(plugins.DATASETS)]
     from editbench.evaluation.metrics import list_metrics
 
     return [

@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from editbench.checks import at_least, unknown
+from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
 NOT_DECIDING = ("results", "cache", "tracker", "precompute")
 """Parts of a config that change no number of the run."""
-
-_RULE = re.compile(r"powers|every:[1-9]\d*")
 
 
 @dataclass
@@ -82,7 +80,7 @@ class ModelConfig:
         templates: Context templates with one "{}" each; null samples them from the model.
     """
 
-    path: str = ""
+    path: str = "???"  # must be given
     name: str | None = None
     dtype: str = "float32"
     device: str = "auto"
@@ -147,7 +145,7 @@ class StreamConfig:
             "every:K" for K, 2 K, 3 K, …, as far as there are edits.
     """
 
-    edits: int | None = None
+    edits: int | None = 50
     batch_size: int = 1
     seed: int = 0
     sample: str = "first"
@@ -158,16 +156,17 @@ class StreamConfig:
         if not isinstance(self.evaluate_at, str):
             self.evaluate_at = tuple(self.evaluate_at)
             for count in self.evaluate_at:
-                _whole("evaluate_at", count, 1)
-        elif not _RULE.fullmatch(self.evaluate_at):
-            raise ValueError(f"stream: evaluate_at={self.evaluate_at!r} is no list of counts, 'powers' or 'every:K'")
+                whole_number(1, **{"stream.evaluate_at": count})
+        elif not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
+            raise ValueError(
+                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
+            )
         if self.edits is not None:
-            _whole("edits", self.edits, 1)
-        _whole("batch_size", self.batch_size, 1)
-        _whole("seed", self.seed, 0)
-        for name, choices in (("sample", ("first", "random")), ("order", ("shuffled", "file"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"stream: {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+            whole_number(1, **{"stream.edits": self.edits})
+        whole_number(1, **{"stream.batch_size": self.batch_size})
+        whole_number(0, **{"stream.seed": self.seed})
+        one_of(("first", "random"), **{"stream.sample": self.sample})
+        one_of(("shuffled", "file"), **{"stream.order": self.order})
 
 
 @dataclass
@@ -321,8 +320,3 @@ class RunConfig:
         parts = [self.dataset.name, self.model.name, self.method.name]
         parts += [f"e{edits}", f"b{stream.batch_size}", f"s{stream.seed}", digest]
         return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"stream: {name}={value!r} must be a whole number from {least}")

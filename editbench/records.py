@@ -1,8 +1,7 @@
-"""What flows through the house: edit requests, the probes that test them, and sets of records.
+"""Edit requests, the probes that test them, and sets of records: frozen plain data, without torch.
 
-Everything here is frozen plain data without torch. Prompts, subjects and targets are brought into Unicode's composed
-form (NFC), so that a subject is found in a prompt that is written the same. An editor only ever sees
-:class:`EditRequest`; the probes stay with the evaluation, so an editor cannot look at what it will be tested on.
+Prompts, subjects and targets are in Unicode's composed form (NFC), so that a subject is found in its prompt. An editor
+sees :class:`EditRequest` only; probes stay with the evaluation, so that no editor can look at its test.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ REWRITE = "rewrite"
 PARAPHRASE = "paraphrase"
 """The same question in other words; the new target is right."""
 LOCALITY = "locality"
-"""Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question); nothing should change."""
+"""Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question): the answer should not change."""
 SUBJECT_FACT = "subject_fact"
 """Another fact about the edited subject: the hardest locality probe, kept apart from the others."""
 UNRELATED = "unrelated"
-"""A question that belongs to no record (SCEN's forget set, GRACE's upstream questions); nothing should change."""
+"""A question of no record (SCEN's forget set, GRACE's upstream questions): the answer should not change."""
 PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, UNRELATED)
 
 
@@ -35,16 +34,16 @@ class RecordError(ValueError):
 
 NOT_FINITE = "NaN"
 OUT_OF_MEMORY = "out of memory"
-"""Kinds of failed edits that are told apart in the results."""
+"""Kinds of failed edits that the results count apart."""
 
 
 class EditError(RuntimeError):
     """An edit that could not be made; the model is as it was before.
 
     Attributes:
-        ids: The requests concerned.
-        reason: What went wrong.
-        kind: :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for all else.
+        ids: Ids of the requests.
+        reason: Cause, in words.
+        kind: :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for any other.
     """
 
     def __init__(self, ids: Sequence[str], reason: str, kind: str = "") -> None:
@@ -60,10 +59,10 @@ class EditRequest:
 
     Attributes:
         id: Unique within its dataset.
-        prompt: The full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
-        subject: The subject as it stands in the prompt, or None where the data has none.
-        target: The new answer, without the space that separates it from the prompt.
-        target_true: The answer the unedited model is expected to give, if the data has it.
+        prompt: Full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
+        subject: Subject as written in the prompt; None if the data has none.
+        target: New answer, without the space that separates it from the prompt.
+        target_true: Old answer; None if the data has none.
     """
 
     id: str
@@ -87,12 +86,12 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question put to the edited model.
+    """A question that tests an edit.
 
     Attributes:
         kind: One of :data:`PROBE_KINDS`.
-        prompt: The text to complete.
-        target: The right answer after the edit, if the data has one.
+        prompt: Text to complete.
+        target: Right answer after the edit; None if the data has none.
     """
 
     kind: str
@@ -105,11 +104,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a method that keeps its edits beside the weights sees in a prompt.
+    """The edit to which a method with edits beside the weights routes a prompt.
 
     Attributes:
-        id: The edit that answers; None where the model answers by itself.
-        activation: How strongly the prompt is taken for that of an edit, of the strongest; the method's own measure.
+        id: Id of the edit that answers; None if the model answers by itself.
+        activation: Strength of the best match between prompt and edits, in the method's own measure.
     """
 
     id: str | None
@@ -117,16 +116,16 @@ class Route:
 
 
 class Routing(Protocol):
-    """Which edits answer the prompts of one batch, of a method that keeps its edits beside the weights."""
+    """The edits that answer the prompts of a batch, for methods with edits beside the weights."""
 
     @property
     def answered_by(self) -> Sequence[str | None]:
-        """For each prompt the id of the edit that answers, or None; known after the batch's first forward pass."""
+        """By prompt: id of the edit that answers, or None. Known after the batch's first forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationPrompts:
-    """Prompts for free text about the edited subject, and texts about the new answer that it should resemble."""
+    """Prompts for free text about the edited subject, and texts about the new answer that the text should resemble."""
 
     prompts: tuple[str, ...]
     references: tuple[str, ...] = ()
@@ -138,6 +137,13 @@ class PromptFormat:
 
     prefix: str = ""
     suffix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> PromptFormat:
+        """The format that a setting like "[INST]{}[/INST]" names, with "{}" where the prompt goes."""
+        if text.count("{}") != 1:
+            raise ValueError(f"prompt_format={text!r} must have one {{}} where the prompt goes")
+        return cls(*text.split("{}"))
 
     def apply(self, prompt: str) -> str:
         """The plain prompt in this format."""
@@ -152,13 +158,13 @@ class PromptFormat:
 
 @dataclass(frozen=True, slots=True)
 class EditRecord:
-    """An edit request with the probes that test it, and what free text is asked for, if any.
+    """An edit request with the probes that test it.
 
     Attributes:
         request: The edit.
-        probes: Questions that test it.
-        free text: Prompts for free text.
-        left_out: For each question of the data that is not asked, its kind and why: "paraphrase: is the edited prompt".
+        probes: Questions that test the edit.
+        free_text: Prompts for free text; None if the data has none.
+        left_out: Kind and reason of each question of the data that is not asked ("paraphrase: is the edited prompt").
     """
 
     request: EditRequest
@@ -168,13 +174,13 @@ class EditRecord:
 
     @property
     def id(self) -> str:
-        """The request's id."""
+        """Id of the request."""
         return self.request.id
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text whose likelihood is measured, given the text before it (perplexity). ``prompt`` may be empty."""
+    """A text whose likelihood is measured given the text before it (perplexity). ``prompt`` may be empty."""
 
     prompt: str
     text: str
@@ -182,7 +188,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRecord:
-    """A record of the file that was left out, and why: it says no edit, or cannot be used under ``on_error=skip``."""
+    """Place and reason of a record that was left out: nothing to edit, or not usable under ``on_error=skip``."""
 
     where: str
     reason: str
@@ -195,12 +201,12 @@ class RecordSet:
     Attributes:
         name: Dataset name as registered ("counterfact").
         records: In file order, ids unique.
-        texts: Named text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should
-            stay likely, given their passage).
-        unrelated: Questions of no record, each with its right answer, asked of the model as a whole.
-        skipped: Records left out, in file order; see :class:`SkippedRecord`.
-        fingerprint: Hex digest of the content, recorded with each run.
-        prompt_format: What stands around all these prompts already, with "{}" where a plain one goes.
+        texts: Text collections for perplexity by name: "plain" (ordinary text), "accurate" (sentences that should stay
+            likely given their passage).
+        skipped: Records left out, in file order.
+        fingerprint: Hex digest of the content.
+        unrelated: Questions of no record, each with its right answer.
+        prompt_format: Format that all prompts of the set are in.
     """
 
     name: str
@@ -209,7 +215,7 @@ class RecordSet:
     skipped: tuple[SkippedRecord, ...] = ()
     fingerprint: str = ""
     unrelated: tuple[Probe, ...] = ()
-    prompt_format: str = "{}"
+    prompt_format: PromptFormat = PromptFormat()
 
     def __len__(self) -> int:
         return len(self.records)

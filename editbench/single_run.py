@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 from editbench import datasets, registry
 from editbench import provenance as identity
 from editbench.compose import check_hparams
-from editbench.config import NOT_DECIDING, folder_of, model_name, settings_of
+from editbench.config import NOT_DECIDING, StreamConfig, folder_of, model_name, settings_of
 from editbench.evaluation.protocol import _check_kinds, _check_protocol, final_first_of, headline_of
 from editbench.model import language_model
 from editbench.progress import phase
@@ -23,7 +22,7 @@ from editbench.resources import LazyTexts
 from editbench.results import RunFolder
 from editbench.results.identity import differences, identify, listed
 from editbench.results.schema import SCHEMA
-from editbench.stream import Stream, StreamSettings
+from editbench.stream import Stream
 from editbench.tracking import RunObserver, open_tracker
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def _load(config: Any) -> tuple[tuple[str, Any], RecordSet, Stream]:
     if records.skipped:
         first = records.skipped[0]
         _log.warning("%d of %s left out; the first, %s: %s", len(records.skipped), dataset, first.where, first.reason)
-    stream = Stream.build(records, _stream_settings(config.stream))
+    stream = Stream.build(records, StreamConfig(**_plain(config.stream)))
     _check_kinds(headline_of(config.protocol, dataset), stream)
     return (method, method_config), records, stream
 
@@ -284,7 +283,6 @@ def _make_editor(
     ledger: Path | None,
     costs: CachedCosts | None = None,
 ) -> Editor[Any]:
-    from editbench.datasets.loading import in_format
     from editbench.ledger import Ledger
     from editbench.resources import Resources
 
@@ -295,7 +293,7 @@ def _make_editor(
         covariance=model.covariance,
         cache=Path(config.cache),
         seed=config.stream.seed,
-        apply_format=partial(in_format, records.prompt_format),
+        apply_format=records.prompt_format.apply,
         **({"costs": costs} if costs is not None else {}),
     )
     return registry.load_method(method[0])(lm, Ledger(lm, ledger), method[1], resources)
@@ -381,10 +379,6 @@ def _settings_of_protocol(protocol: Any, dataset: str, given: dict[str, Any]) ->
                 f"was asked for; leave it out, or change it with protocol.data.{dataset}.{name}"
             )
     return wanted
-
-
-def _stream_settings(node: Any) -> StreamSettings:
-    return StreamSettings(**_plain(node))
 
 
 def _plain(node: Any) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""Texts as words, in any script: which texts are spelt alike, and where a phrase stands as words of its own."""
+"""Words of a text in any script; texts that are spelt alike; phrases and names found as whole words."""
 
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 import regex
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _HYPHENS = "-‐‑"
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-"""Scripts that put no spaces between words, and Hangul, which writes particles onto them."""
+"""Scripts without spaces between words, and Hangul, which writes particles onto words."""
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}]]"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 _WORD = regex.compile(
@@ -29,20 +33,20 @@ _WORD = regex.compile(
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in NFC, case kept, without punctuation.
+    """Words of a text in NFC, case kept, without punctuation.
 
-    Hyphens, apostrophes and all other punctuation separate words, except for what says something: the sign, decimal
-    point and thousands' commas of a number ("-5", "3.5", "10,000"), the full stops of an abbreviation ("U.S."), the
-    "&" of "AT&T", and the end of "C#" and "C++". Commas of numbers and stops of abbreviations are then taken out, and
-    every minus is "-". Symbols ("$", "°") are words of their own, and so is each letter of a script without spaces.
+    Punctuation separates words, with these exceptions: the sign, decimal point and thousands' commas of a number ("-5",
+    "3.5", "10,000"), the full stops of an abbreviation ("U.S."), the "&" of "AT&T", and the end of "C#" and "C++".
+    Commas of numbers and stops of abbreviations are removed, and every minus is "-". Symbols ("$", "°") are words, and
+    so is each letter of a script without spaces.
     """
     return [_plain(word) for word in _WORD.findall(nfc(text))]
 
 
 def place(text: str, phrase: str) -> int:
-    """Where ``phrase`` first stands in ``text`` as words of its own, else where it first stands at all; -1 if nowhere.
+    """Index at which ``phrase`` first occurs in ``text`` as whole words, else at which it occurs at all, else -1.
 
-    "Iran" in "The Iranian president of Iran" is the last word, and "Ann" in "Mary-Ann and Ann", too: a hyphen binds.
+    "Iran" in "The Iranian president of Iran" is the last word, and so is "Ann" in "Mary-Ann and Ann": a hyphen binds.
     """
     inside = {at for word in _WORD.finditer(text) for at in range(word.start() + 1, word.end())}
     starts = [at for at in range(len(text)) if text.startswith(phrase, at)]
@@ -52,7 +56,7 @@ def place(text: str, phrase: str) -> int:
 
 
 def folded(text: str) -> str:
-    """What texts that are spelt alike have in common, whatever their case, white space and Unicode form."""
+    """The text without differences of case, white space and Unicode form: equal for texts that are spelt alike."""
     return nfc(" ".join(nfc(text).casefold().split()))
 
 
@@ -64,3 +68,52 @@ def nfc(text: str) -> str:
 def _plain(word: str) -> str:
     number = any(c.isdigit() for c in word)
     return word.replace(",", "").replace("−", "-").replace("–", "-") if number else word.replace(".", "")
+
+
+_NO_NAMES = frozenset(
+    words(
+        "a all am an and any are as at be been but by can could did do does down first for from had has have he her "
+        "here him his how i if in is it its last may me might more most must my new no not now of off old on one only "
+        "or other our out over shall she should so some than that the their them then there these they this those "
+        "three to two under up us was we were what when where which who whom whose why will with would yes you your"
+    )
+)
+"""English words that are no names in a text without capitals, though works and bands have such titles."""
+
+
+class NameFinder:
+    """Finds any of many names in a text, as whole words.
+
+    Case counts for names of one word ("It", "May"), unless the name is written without capitals. In a text all in small
+    letters, or all in capitals, case does not count, and words like "it" and "may" are no names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        every = list(names)
+        self._cased = _PhraseFinder(every)
+        self._uncased = _PhraseFinder(name.casefold() for name in every if len(words(name)) > 1 or name.islower())
+        self._caseless = _PhraseFinder(name.casefold() for name in every if name.casefold() not in _NO_NAMES)
+
+    def found_in(self, text: str) -> bool:
+        """Whether the text has any of the names."""
+        small = text.casefold()
+        caseless = text in (text.lower(), text.upper())
+        return (
+            self._cased.found_in(text) or self._uncased.found_in(small) or (caseless and self._caseless.found_in(small))
+        )
+
+
+class _PhraseFinder:
+    """Finds any of many phrases in a text, as whole words, in time that does not grow with the number of phrases."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        split = [(phrase, tuple(words(phrase))) for phrase in phrases]
+        self._phrases = frozenset(several for _, several in split if several)
+        self._lengths = sorted({len(several) for several in self._phrases})
+        self._wordless = [phrase for phrase, several in split if not several]  # "!!!" is searched as text
+
+    def found_in(self, text: str) -> bool:
+        found = tuple(words(text))
+        return any(
+            found[start : start + length] in self._phrases for length in self._lengths for start in range(len(found))
+        ) or any(phrase in text for phrase in self._wordless)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from editbench.config import StreamConfig
 from editbench.records import EditRecord, EditRequest, Probe, RecordSet
-from editbench.stream import EvaluationPoint, Stream, StreamSettings
+from editbench.stream import EvaluationPoint, Stream
 
 
 def record(id, prompt=None, subject=None, target="Rome"):
@@ -22,7 +23,7 @@ def record_set(count, name="custom"):
 
 
 def build(count, **options):
-    return Stream.build(record_set(count), StreamSettings(**options))
+    return Stream.build(record_set(count), StreamConfig(**{"edits": None, **options}))
 
 
 def ids(stream):
@@ -65,18 +66,18 @@ def test_batches_partition_a_permutation(count, options, data):
 
 @settings(max_examples=60, deadline=None)
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 12), data=st.data())
-def test_checkpoints_are_rounded_up_to_batch_ends(count, batch_size, data):
+def test_evaluation_points_are_rounded_up_to_batch_ends(count, batch_size, data):
     asked = data.draw(st.lists(st.integers(1, count), max_size=6))
     stream = build(count, batch_size=batch_size, evaluate_at=asked)
     ends = [stream.edits_after(index) for index in range(stream.batch_count)]
-    for checkpoint in stream.evaluation_points:
-        assert checkpoint.edits == ends[checkpoint.batch] == min(e for e in ends if e >= checkpoint.asked[-1])
-        assert stream.evaluation_point_after(checkpoint.batch) == checkpoint
-    assert [count for checkpoint in stream.evaluation_points for count in checkpoint.asked] == sorted(set(asked))
+    for point in stream.evaluation_points:
+        assert point.edits == ends[point.batch] == min(e for e in ends if e >= point.asked[-1])
+        assert stream.evaluation_point_after(point.batch) == point
+    assert [count for point in stream.evaluation_points for count in point.asked] == sorted(set(asked))
     assert [c.edits for c in stream.evaluation_points] == sorted({c.edits for c in stream.evaluation_points})
 
 
-def test_checkpoints_of_one_batch_are_one():
+def test_evaluation_points_of_one_batch_are_one():
     stream = build(25, batch_size=10, evaluate_at=(25, 1, 7, 11))
     assert stream.evaluation_points == (
         EvaluationPoint(0, 10, (1, 7)),
@@ -94,9 +95,9 @@ def test_order_is_fixed_for_good():
 
 def test_order_is_the_same_in_other_processes():
     code = (
-        "from editbench.records import *; from editbench.stream import *;"
+        "from editbench.records import *; from editbench.stream import *; from editbench.config import StreamConfig;"
         "r = RecordSet('x', tuple(EditRecord(EditRequest(str(i), 'p', None, 't')) for i in range(50)));"
-        "s = Stream.build(r, StreamSettings(seed=3, sample='random', edits=30, batch_size=7));"
+        "s = Stream.build(r, StreamConfig(seed=3, sample='random', edits=30, batch_size=7));"
         "print(s.fingerprint, [r.id for r in s.records])"
     )
     outputs = [
@@ -118,16 +119,55 @@ def test_fingerprint_covers_order_batches_and_data():
     base = build(10)
     other_data = RecordSet("custom", record_set(10).records, fingerprint="g")
     streams = [build(10, seed=1), build(10, batch_size=2), build(10, edits=9)]
-    streams.append(Stream.build(other_data, StreamSettings()))
+    streams.append(Stream.build(other_data, StreamConfig(edits=None)))
     assert len({base.fingerprint, *(stream.fingerprint for stream in streams)}) == 5
     assert base.fingerprint == build(10, evaluate_at=(5,)).fingerprint  # looking does not change what is edited
+
+
+@pytest.mark.parametrize(
+    ("count", "rule", "edits"),
+    [
+        (9, "powers", [1]),
+        (10, "powers", [1, 10]),
+        (250, "powers", [1, 10, 100]),
+        (10, "every:4", [4, 8]),
+        (8, "every:4", [4, 8]),
+        (3, "every:4", []),
+    ],
+)
+def test_rules_of_evaluation_points(count, rule, edits):
+    assert [c.edits for c in build(count, evaluate_at=rule).evaluation_points] == edits
+
+
+def test_rules_with_batches():
+    assert [c.edits for c in build(25, evaluate_at="every:5", batch_size=10).evaluation_points] == [10, 20, 25]
+
+
+@pytest.mark.parametrize("rule", ["power", "every:0", "every:", "every:x", ""])
+def test_wrong_rules_of_evaluation_points(rule):
+    with pytest.raises(ValueError, match="it must be a list of counts, 'powers' or 'every:K'"):
+        StreamConfig(evaluate_at=rule)
+
+
+def test_a_sample_is_seeded_in_stream_order_and_keeps_its_records():
+    stream = build(200)
+    early, late = stream.sample(100, 20, seed=0), stream.sample(110, 20, seed=0)
+    assert len(early) == 20 and set(early) <= set(stream.records[:100])
+    assert [stream.records.index(r) for r in early] == sorted(stream.records.index(r) for r in early)
+    assert len(set(early) & set(late)) >= 10
+    assert early == stream.sample(100, 20, seed=0) != stream.sample(100, 20, seed=1)
+
+
+def test_a_sample_of_all():
+    stream = build(5)
+    assert stream.sample(3, None, 0) == stream.sample(3, 3, 0) == stream.sample(3, 9, 0) == stream.records[:3]
 
 
 # -- conflicts and touched probes --------------------------------------------------------------------------------
 
 
 def stream_of(*records):
-    return Stream.build(RecordSet("custom", records), StreamSettings(order="file"))
+    return Stream.build(RecordSet("custom", records), StreamConfig(edits=None, order="file"))
 
 
 def test_conflicts():
@@ -222,9 +262,9 @@ def test_what_says_nothing_in_a_stream(kind, prompt, reason):
         ("St. Louis", "St Louis lies in", True),
     ],
 )
-def test_questions_about_an_edited_subject_in_any_writing(subject, prompt, changed_weights):
+def test_questions_about_an_edited_subject_in_any_writing(subject, prompt, touched):
     stream = stream_of(record(1, f"It is {subject}, they say,", subject))
-    assert stream.touched_by_stream(Probe("locality", prompt)) is changed_weights
+    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
 
 
 def test_edited_subjects():
@@ -255,7 +295,7 @@ def test_edited_subjects():
         ("", False),
     ],
 )
-def test_touched_by_stream(prompt, changed_weights):
+def test_touched_by_stream(prompt, touched):
     stream = stream_of(
         record(1, "Ann Lee lives in", "Ann Lee"),
         record(2, "It was directed by", "It"),
@@ -264,7 +304,7 @@ def test_touched_by_stream(prompt, changed_weights):
         record(5, "Jürgen Müller was", "Jürgen Müller"),
         record(6, "What is no subject at all?"),
     )
-    assert stream.touched_by_stream(Probe("locality", prompt)) is changed_weights
+    assert stream.touched_by_stream(Probe("locality", prompt)) is touched
 
 
 WORDS = ["Aa", "Bb", "Cc", "Dd", "Ee"]
@@ -296,17 +336,17 @@ def test_touched_is_fast():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"edits": 0}, "edits=0 must be a whole number from 1"),
-        ({"edits": True}, "edits=True must be a whole number"),
-        ({"edits": 2.0}, r"edits=2\.0 must be a whole number"),
-        ({"batch_size": 0}, "batch_size=0 must be a whole number from 1"),
-        ({"seed": -1}, "seed=-1 must be a whole number from 0"),
-        ({"evaluate_at": (0, 3)}, "evaluate_at=0 must be a whole number from 1"),
-        ({"evaluate_at": ("3",)}, "checkpoints='3' must be a whole number"),
-        ({"sample": "last"}, "sample='last' is none of first, random"),
-        ({"order": "random"}, "order='random' is none of shuffled, file"),
+        ({"edits": 0}, "stream.edits is 0; it must be a whole number from 1"),
+        ({"edits": True}, "stream.edits is True; it must be a whole number"),
+        ({"edits": 2.0}, r"stream\.edits is 2\.0; it must be a whole number"),
+        ({"batch_size": 0}, "stream.batch_size is 0; it must be a whole number from 1"),
+        ({"seed": -1}, "stream.seed is -1; it must be a whole number from 0"),
+        ({"evaluate_at": (0, 3)}, "stream.evaluate_at is 0; it must be a whole number from 1"),
+        ({"evaluate_at": ("3",)}, "stream.evaluate_at is '3'; it must be a whole number"),
+        ({"sample": "last"}, "stream.sample is 'last'; it must be one of 'first', 'random'"),
+        ({"order": "random"}, "stream.order is 'random'; it must be one of 'shuffled', 'file'"),
         ({"edits": 11}, "edits=11, but custom has only 10 records; ask for at most 10, or load more"),
-        ({"edits": 5, "interim": (1, 6)}, "checkpoint 6 lies beyond the last of 5 edits"),
+        ({"edits": 5, "evaluate_at": (1, 6)}, "evaluate_at: 6 lies beyond the last of 5 edits"),
     ],
 )
 def test_wrong_settings(wrong, message):

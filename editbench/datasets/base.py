@@ -1,10 +1,11 @@
-"""Schemas: which fields a raw record must have, and how it becomes an edit record."""
+"""Datasets and their layouts: rows of raw fields, parsed to edit records with the probes to ask."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from editbench.checks import at_least
 from editbench.datasets.files import Row, RowError
 from editbench.records import (
     LOCALITY,
@@ -15,6 +16,7 @@ from editbench.records import (
     GenerationPrompts,
     Passage,
     Probe,
+    PromptFormat,
     RecordError,
     SkippedRecord,
 )
@@ -25,21 +27,22 @@ if TYPE_CHECKING:
 
 
 Item = EditRecord | Passage | Probe | SkippedRecord
-"""What a raw record yields. Passages go to the dataset's accurate sentences, probes are questions of no record."""
+"""Result of parsing a row. Passages are the dataset's accurate sentences, probes are questions of no record."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that every dataset takes.
+    """Settings of every dataset.
 
     Attributes:
         plain_path: Ordinary text for perplexity: rows with a field ``text``, or a ``.txt`` file, one text a line.
         unrelated_path: Questions of no record, with their answers: rows with ``prompt`` and ``target``, ``question``
             and ``answer``, ``src`` and ``answers`` (the first is right), or ``text`` and ``labels``; or "pocket".
-        pocket_seed: Seed of the embedded world, where the path is "pocket".
-        prompt_format: Put around every prompt, with "{}" where the prompt goes: "[INST]{}[/INST]". Those of edits and
-            all probes, unrelated questions, free text, and texts that follow a prompt; methods pose their own likewise.
-        paraphrases: Only the first so many paraphrases of each record; None for all.
+        pocket_seed: Seed of the embedded world, where a path is "pocket".
+        prompt_format: Text around every prompt, with "{}" where the prompt goes ("[INST]{}[/INST]"): prompts of edits
+            and probes, unrelated questions, prompts for free text, the text before an accurate sentence, and the
+            methods' own prompts.
+        paraphrases: Ask this many paraphrases of each record; None asks all.
     """
 
     plain_path: str | None = None
@@ -49,23 +52,21 @@ class Settings:
     paraphrases: int | None = None
 
     def __post_init__(self) -> None:
-        if self.prompt_format.count("{}") != 1:
-            raise ValueError(f"prompt_format={self.prompt_format!r} must have one {{}} where the prompt goes")
-        if self.paraphrases is not None and self.paraphrases < 0:
-            raise ValueError(f"paraphrases={self.paraphrases} must be at least 0, or null for all")
+        PromptFormat.parse(self.prompt_format)
+        at_least(0, paraphrases=self.paraphrases)
 
 
 S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
-class Schema(Generic[S]):
-    """One layout of a dataset's records.
+class Layout(Generic[S]):
+    """A layout in which a dataset's records are published.
 
     Attributes:
-        title: Whose layout it is, for errors ("CounterFact, EasyEdit").
+        title: Name in errors ("CounterFact, EasyEdit").
         fields: Fields that a record must have; they tell the layouts of a dataset apart.
-        parse: Makes what one record yields; raises :class:`RecordError`.
+        parse: Items of a row; raises :class:`RowError`.
     """
 
     title: str
@@ -75,94 +76,89 @@ class Schema(Generic[S]):
 
 @dataclass(frozen=True)
 class Dataset(Generic[S]):
-    """A dataset: its settings and the layouts it is found in.
+    """A dataset.
 
     Attributes:
-        name: As registered ("counterfact").
-        settings: Settings class.
-        schemas: Layouts, told apart by their fields.
-        has_pocket_version: Whether the embedded world has it.
+        name: Name as registered ("counterfact").
+        settings: Settings dataclass.
+        layouts: Layouts of its records.
+        has_pocket_version: Whether the embedded world has such records.
     """
 
     name: str
     settings: type[S]
-    schemas: tuple[Schema[S], ...]
+    layouts: tuple[Layout[S], ...]
     has_pocket_version: bool = True
 
 
 @dataclass
 class ParsedRows:
-    """What the rows of one file yielded, in file order."""
+    """Items of a file's rows by kind, in file order."""
 
     records: list[EditRecord] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     skipped: list[SkippedRecord] = field(default_factory=list)
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Put each item where it belongs."""
-        for item in items:
-            if isinstance(item, EditRecord):
-                self.records.append(item)
-            elif isinstance(item, Passage):
-                self.passages.append(item)
-            elif isinstance(item, Probe):
-                self.probes.append(item)
-            else:
-                self.skipped.append(item)
+    def add(self, item: Item) -> None:
+        """Append an item to the list of its kind."""
+        if isinstance(item, EditRecord):
+            self.records.append(item)
+        elif isinstance(item, Passage):
+            self.passages.append(item)
+        elif isinstance(item, Probe):
+            self.probes.append(item)
+        else:
+            self.skipped.append(item)
 
 
 def parse_rows(
-    rows: Iterable[Row | RowError], schemas: Sequence[Schema[S]], settings: S, on_error: str, limit: int | None = None
+    rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S, on_error: str, limit: int | None = None
 ) -> ParsedRows:
     """Parse rows until they end, or until there are ``limit`` edit records.
 
-    Records that are none (:class:`SkippedRecord`) are listed whatever ``on_error`` is.
-
-    Raises:
-        RowError: Under ``on_error="raise"``, at the first record that cannot be used.
-        RecordError: If the file as a whole cannot be read.
+    A row that cannot be used raises a :class:`RowError`, or is listed as skipped under ``on_error="skip"``.
     """
-    gathered = ParsedRows()
-    seen: dict[str, str] = {}  # id -> where
+    parsed = ParsedRows()
+    seen: dict[str, str] = {}  # id -> place
     for row in rows:
         try:
-            gathered.add(_parse(row, schemas, settings, seen))
+            for item in _parse(row, layouts, settings, seen):
+                parsed.add(item)
         except RowError as error:
             if on_error == "raise":
                 hint = "correct the record, or leave it out with on_error=skip"
                 raise RowError(error.where, f"{error.reason}; {hint}") from None
-            gathered.skipped.append(SkippedRecord(error.where, error.reason))
-        if limit is not None and len(gathered.records) >= limit:
-            del gathered.records[limit:]
+            parsed.skipped.append(SkippedRecord(error.where, error.reason))
+        if limit is not None and len(parsed.records) >= limit:
+            del parsed.records[limit:]
             break
-    return gathered
+    return parsed
 
 
-def _parse(row: Row | RowError, schemas: Sequence[Schema[S]], settings: S, seen: dict[str, str]) -> list[Item]:
+def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen: dict[str, str]) -> list[Item]:
     if isinstance(row, RowError):
         raise row
-    items = list(_schema_of(row, schemas).parse(row, settings))
+    items = list(_layout_of(row, layouts).parse(row, settings))
     for item in items:
         if isinstance(item, EditRecord):
             if item.id in seen:
-                reason = f"record {item.id!r}, field 'id': already used at {seen[item.id]}"
-                raise RowError(row.where, reason)
+                raise RowError(row.where, f"record {item.id!r}, field 'id': already used at {seen[item.id]}")
             seen[item.id] = row.where
     return items
 
 
-def _schema_of(row: Row, schemas: Sequence[Schema[S]]) -> Schema[S]:
-    """The schema that has the greatest share of its fields in the row; the first of equals."""
+def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
+    """The layout with the greatest share of its fields in the row; the first of equals."""
 
-    def missing(schema: Schema[S]) -> list[str]:
-        return [name for name in schema.fields if not row.has(name)]
+    def missing(layout: Layout[S]) -> list[str]:
+        return [name for name in layout.fields if not row.has(name)]
 
-    best = min(schemas, key=lambda schema: len(missing(schema)) / len(schema.fields))
+    best = min(layouts, key=lambda layout: len(missing(layout)) / len(layout.fields))
     lacking = missing(best)
     if not lacking:
         return best
-    known = "; ".join(f"{schema.title}: {', '.join(schema.fields)}" for schema in schemas)
+    known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)
     reason = f"is missing; the record has {', '.join(row.fields) or 'no fields'}. Layouts that can be read: {known}"
     raise row.error(lacking[0], reason)
 
@@ -180,57 +176,43 @@ def edit_record(
     also_true: Iterable[str] = (),
     id: str | None = None,
 ) -> EditRecord | SkippedRecord:
-    """An edit record from the parts of a row; or, where its new answer is a true one already, that it is skipped.
+    """The edit record of a row, or a skipped record if the new answer is true already.
 
-    A row's ``subject_fact_prompts`` become probes of their own kind, its ``generation_prompts`` (with ``snippets``,
-    what it should resemble) ask for free text.
-
-    Prompts lose the space at their end; targets and subject lose it at both ends. A "{}" in a prompt that does not have
-    the subject in it is where the subject goes. What :func:`~editbench.datasets.base.sift` leaves out is noted.
+    Prompts lose trailing space, targets and subject also leading space. A "{}" in a prompt without the subject is where
+    the subject goes. The row's ``subject_fact_prompts`` and ``generation_prompts`` (with ``snippets``) are read here.
 
     Args:
-        row: The row that it comes from.
-        prompt: Full prompt, subject filled in.
-        target: The new answer.
-        subject: The subject, if the data has one.
-        target_true: The old answer, if the data has one.
+        row: Source of the record.
+        prompt: Full prompt.
+        target: New answer.
+        subject: Subject, if the data has one.
+        target_true: Old answer, if the data has one.
         paraphrases: Prompts to which the new answer is right, too.
-        locality: Prompts that the edit should leave alone, with their answers.
+        locality: Prompts whose answer should not change, with their answers.
         subject_facts: Prompts about other facts of the subject, with their answers.
         also_true: Other spellings of the old answer, and other old answers.
-        id: Where a row has several records; otherwise the row's id.
-
-    Raises:
-        RowError: If the subject is not in the prompt, or one of these fields is malformed.
+        id: Id of the record, if the row yields several; None takes the row's.
     """
-    target = target.strip()
     facts = [*subject_facts, *pairs(row.children("subject_fact_prompts"))]
-    probes = (
-        *(Probe(PARAPHRASE, text.rstrip(), target) for text in paraphrases),
-        *(Probe(LOCALITY, text.rstrip(), answer and answer.strip()) for text, answer in locality),
-        *(Probe(SUBJECT_FACT, text.rstrip(), answer and answer.strip()) for text, answer in facts),
-    )
     subject = subject and subject.strip()
     if subject and nfc(subject) not in nfc(prompt):
         prompt = prompt.replace("{}", subject, 1)
+    target, target_true = target.strip(), target_true and target_true.strip()
     try:
-        request = EditRequest(
-            id=id or row.id,
-            prompt=prompt.rstrip(),
-            subject=subject,
-            target=target,
-            target_true=target_true and target_true.strip(),
-        )
+        request = EditRequest(id or row.id, prompt.rstrip(), subject, target, target_true)
     except RecordError as error:
         raise RowError(row.where, str(error)) from None
-    if states_a_truth(target, (target_true, *also_true)):
+    if folded(target) in {folded(answer) for answer in (target_true, *also_true) if answer is not None}:
         reason = f"record {request.id!r}: the new answer {target!r} is a true one already, there is nothing to edit"
         return SkippedRecord(row.where, reason)
-    asked, left_out = sift(request, probes)
-    return EditRecord(request, asked, _free_text(row), left_out)
+    asked = [(PARAPHRASE, text, target) for text in paraphrases]
+    asked += [(LOCALITY, *pair) for pair in locality] + [(SUBJECT_FACT, *pair) for pair in facts]
+    probes = [Probe(kind, text.rstrip(), answer and answer.strip()) for kind, text, answer in asked]
+    selected, left_out = select_probes(request, probes)
+    return EditRecord(request, selected, _generation_prompts(row), left_out)
 
 
-def _free_text(row: Row) -> GenerationPrompts | None:
+def _generation_prompts(row: Row) -> GenerationPrompts | None:
     prompts = row.texts("generation_prompts") if row.has("generation_prompts") else []
     if not prompts:
         return None
@@ -238,42 +220,22 @@ def _free_text(row: Row) -> GenerationPrompts | None:
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:
-    """Objects ``{prompt, target?}`` as pairs.
-
-    Raises:
-        RowError: If an object has no prompt, or either field is no text.
-    """
+    """Objects ``{prompt, target?}`` as pairs."""
     return [(row.text("prompt"), row.text("target") if row.has("target") else None) for row in rows]
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices.
+def select_probes(request: EditRequest, probes: Iterable[Probe]) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
+    """The probes to ask, and the reasons to leave out the others ("paraphrase: is the edited prompt").
 
-    Raises:
-        ValueError: If it is not.
-    """
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}")
-
-
-def states_a_truth(target: str, true_answers: Iterable[str | None]) -> bool:
-    """Whether the new answer is a true one already, spelt alike: such an edit changes nothing and always succeeds."""
-    return folded(target) in {folded(answer) for answer in true_answers if answer is not None}
-
-
-def sift(request: EditRequest, probes: Iterable[Probe]) -> tuple[tuple[Probe, ...], tuple[str, ...]]:
-    """The probes to ask, and why the others are not ("paraphrase: is the edited prompt").
-
-    A paraphrase that is the edited prompt (but for white space) tests no generality; one in other letters does. A
-    question whose answer should stay is not asked if it is the edited prompt, whatever its case. One of two equal
-    questions is enough.
+    Left out are paraphrases that equal the edited prompt but for white space (case counts: another case tests
+    generality), other probes that equal it but for case and white space, and repetitions.
     """
     kept: dict[tuple[str, str, str | None], Probe] = {}
     left_out = []
     for probe in probes:
-        written_alike = _written(probe.prompt) == _written(request.prompt)
-        key = probe.kind, _written(probe.prompt), probe.target
-        if written_alike or (probe.kind != PARAPHRASE and folded(probe.prompt) == folded(request.prompt)):
+        same_text = _spaced(probe.prompt) == _spaced(request.prompt)
+        key = probe.kind, _spaced(probe.prompt), probe.target
+        if same_text or (probe.kind != PARAPHRASE and folded(probe.prompt) == folded(request.prompt)):
             left_out.append(f"{probe.kind}: is the edited prompt")
         elif key in kept:
             left_out.append(f"{probe.kind}: is asked already")
@@ -282,5 +244,26 @@ def sift(request: EditRequest, probes: Iterable[Probe]) -> tuple[tuple[Probe, ..
     return tuple(kept.values()), tuple(left_out)
 
 
-def _written(text: str) -> str:
+def _spaced(text: str) -> str:
     return nfc(" ".join(text.split()))
+
+
+def apply_format(record: EditRecord, prompt_format: PromptFormat, paraphrases: int | None = None) -> EditRecord:
+    """The record with all its prompts in the format, and at most ``paraphrases`` paraphrases (None: all)."""
+    probes, count = [], 0
+    for probe in record.probes:
+        count += probe.kind == PARAPHRASE
+        if probe.kind != PARAPHRASE or paraphrases is None or count <= paraphrases:
+            probes.append(formatted(probe, prompt_format))
+    free_text = record.free_text
+    if free_text is not None:
+        free_text = replace(free_text, prompts=tuple(map(prompt_format.apply, free_text.prompts)))
+    return replace(record, request=formatted(record.request, prompt_format), probes=tuple(probes), free_text=free_text)
+
+
+Asked = TypeVar("Asked", EditRequest, Probe, Passage)
+
+
+def formatted(asked: Asked, prompt_format: PromptFormat) -> Asked:
+    """The same with its prompt in the format; a passage without a prompt stays as it is."""
+    return replace(asked, prompt=prompt_format.apply(asked.prompt)) if asked.prompt else asked

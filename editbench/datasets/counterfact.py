@@ -1,13 +1,13 @@
-"""CounterFact (Meng et al., 2022, arXiv:2202.05262), as EasyEdit ships it and as ROME and MEMIT ship it.
+"""CounterFact (Meng et al., 2022, arXiv:2202.05262), in the layouts of EasyEdit and of ROME and MEMIT.
 
-Neighbours are locality probes; their label is the true answer of the edited relation. Attribute prompts are not read.
+Neighbours are locality probes; their answer is the old answer of the edit. Attribute prompts are not read.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Schema, Settings, edit_record
+from editbench.datasets.base import Dataset, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
     from editbench.datasets.base import Item
@@ -50,20 +50,15 @@ def _rome(row: Row, settings: Settings) -> list[Item]:
 COUNTERFACT = Dataset(
     name="counterfact",
     settings=Settings,
-    schemas=(
-        Schema(
+    layouts=(
+        Layout(
             "CounterFact, EasyEdit",
             (
-                "prompt",
-                "target_new",
-                "subject",
-                "ground_truth",
-                "rephrase_prompt",
-                "locality_prompt",
-                "locality_ground_truth",
+                *("prompt", "target_new", "subject", "ground_truth", "rephrase_prompt"),
+                *("locality_prompt", "locality_ground_truth"),
             ),
             _easyedit,
         ),
-        Schema("CounterFact, ROME", ("requested_rewrite", "paraphrase_prompts", "neighborhood_prompts"), _rome),
+        Layout("CounterFact, ROME", ("requested_rewrite", "paraphrase_prompts", "neighborhood_prompts"), _rome),
     ),
 )

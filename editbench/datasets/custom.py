@@ -1,9 +1,9 @@
-"""Bring your own records: "custom", in JSON Lines or a JSON array.
+"""Custom records: a user's own data, in JSON Lines or a JSON array.
 
 Fields: ``prompt`` (with the subject, or "{}", in it) and ``target``; optional ``subject``, ``target_true``, ``id``,
 ``paraphrases`` (texts), ``locality`` or ``neighbours`` and ``subject_facts`` (objects ``{prompt, target}``),
-``generation_prompts`` and ``snippets`` (texts: prompts for free text, and what it should resemble). Other fields are
-left alone, unless they look like one of these misspelt.
+``generation_prompts`` (prompts for free text) and ``snippets`` (texts that it should resemble). Other fields are
+ignored, unless they resemble a known field.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Schema, Settings, edit_record, pairs
+from editbench.datasets.base import Dataset, Layout, Settings, edit_record, pairs
 
 if TYPE_CHECKING:
     from editbench.datasets.base import Item
@@ -19,18 +19,8 @@ if TYPE_CHECKING:
 
 
 _FIELDS = (
-    "prompt",
-    "target",
-    "subject",
-    "target_true",
-    "id",
-    "paraphrases",
-    "locality",
-    "neighbours",
-    "subject_facts",
-    "subject_fact_prompts",
-    "generation_prompts",
-    "snippets",
+    *("prompt", "target", "subject", "target_true", "id", "paraphrases", "locality", "neighbours"),
+    *("subject_facts", "subject_fact_prompts", "generation_prompts", "snippets"),
 )
 
 
@@ -56,6 +46,6 @@ def _custom(row: Row, settings: Settings) -> list[Item]:
 CUSTOM = Dataset(
     name="custom",
     settings=Settings,
-    schemas=(Schema("custom records", ("prompt", "target"), _custom),),
+    layouts=(Layout("custom records", ("prompt", "target"), _custom),),
     has_pocket_version=False,
 )

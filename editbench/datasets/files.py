@@ -1,8 +1,8 @@
-"""Raw files to rows, each with the line it starts on: JSON arrays, JSON Lines, plain text.
+"""Raw rows with file and line: JSON arrays, JSON Lines, plain text, dataset folders and the hub.
 
-Whether a file is an array or JSON Lines is read from its content. A bad record among good ones is yielded as a
-:class:`RowError`, so that the caller may raise or skip it. A broken file (cut off, wrong encoding, an array whose
-syntax breaks) always raises: how much of it is lost cannot be known.
+Content tells a JSON array from JSON Lines. A bad record among good ones is yielded as a :class:`RowError`, which the
+caller raises or skips. A broken file (cut off, wrong encoding, an array with broken syntax) always raises a
+:class:`~editbench.records.RecordError`, since the number of lost records is unknown.
 """
 
 from __future__ import annotations
@@ -20,20 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-_SPACE = re.compile(r"[ \t\r\n]*")  # what JSON calls white space; str.isspace takes more
+_SPACE = re.compile(r"[ \t\r\n]*")  # white space of JSON; str.isspace accepts more
 
 
 def read_rows(path: str | Path) -> Iterator[Row | RowError]:
-    """The rows of a JSON or JSON Lines file, of a dataset folder, or of a dataset on the hub, in order.
+    """Rows, and errors in the place of bad rows, in order.
 
     Args:
-        path: A file; a folder that ``datasets.load_dataset`` can read; or "hub:NAME[:CONFIG][@SPLIT]".
-
-    Yields:
-        Rows, and errors in the place of rows that are none.
-
-    Raises:
-        RecordError: If there is no such file, or the file as a whole cannot be read.
+        path: A JSON or JSON Lines file; a folder that ``datasets.load_dataset`` can read; or
+            "hub:NAME[:CONFIG][@SPLIT]".
     """
     name = str(path)
     file = Path(name).expanduser()
@@ -43,11 +38,7 @@ def read_rows(path: str | Path) -> Iterator[Row | RowError]:
 
 
 def read_texts(path: str | Path) -> Iterator[Row | RowError]:
-    """Like :func:`read_rows`; the lines of a ``.txt`` file become rows with the field "text" (blank lines: none).
-
-    Raises:
-        RecordError: As :func:`read_rows`.
-    """
+    """Like :func:`read_rows`; the lines of a ``.txt`` file that are not blank are rows with the field "text"."""
     file = Path(path).expanduser()
     if file.suffix.lower() != ".txt":
         yield from read_rows(path)
@@ -58,11 +49,7 @@ def read_texts(path: str | Path) -> Iterator[Row | RowError]:
 
 
 def read_json(file: Path) -> Iterator[Row | RowError]:
-    """The rows of a JSON array or of JSON Lines.
-
-    Raises:
-        RecordError: If the file is missing, is not UTF-8, is neither of the two, or is cut off.
-    """
+    """Rows of a JSON array or of JSON Lines."""
     text = _decode(file)
     start = _skip_space(text, 0)
     opening = text[start : start + 1]
@@ -168,7 +155,7 @@ def _no_such_file(file: Path) -> str:
 
 
 class RowError(RecordError):
-    """A raw record that cannot be used, and where it stands."""
+    """A raw record that cannot be used, with its place ("FILE:LINE") and the reason."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
@@ -178,15 +165,13 @@ class RowError(RecordError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A raw record as the file has it.
-
-    A field whose value is null counts as absent: tables fill the gaps of uneven records with it.
+    """A raw record. A field with the value null counts as absent: tables fill uneven records with nulls.
 
     Attributes:
         where: "FILE:LINE" of the record's first line.
         id: The record's own id, or its index in the file.
-        fields: The raw fields.
-        path: Prefix of the field names in errors ("requested_rewrite." inside a nested object).
+        fields: Raw fields.
+        path: Prefix of field names in errors ("requested_rewrite." inside a nested object).
     """
 
     where: str
@@ -195,52 +180,32 @@ class Row:
     path: str = ""
 
     def error(self, name: str, reason: str) -> RowError:
-        """The error that says what is wrong with field ``name``."""
+        """An error about field ``name``."""
         return RowError(self.where, f"record {self.id!r}, field {self.path + name!r}: {reason}")
 
     def has(self, name: str) -> bool:
-        """Whether the field is there, and not null."""
+        """Whether the field is present and not null."""
         return self.fields.get(name) is not None
 
     def text(self, name: str) -> str:
-        """The field as non-empty text.
-
-        Raises:
-            RowError: If it is missing, no string, empty, or no valid Unicode.
-        """
+        """The field as non-empty text of valid Unicode."""
         return self._text(name, self._value(name))
 
     def label(self, name: str) -> str | None:
-        """The field as a probe's answer: text, or None where it is empty (some published records have no answer).
-
-        Raises:
-            RowError: If it is missing, or no text.
-        """
+        """The field as a probe's answer: text, or None if it is empty (some published records have no answer)."""
         value = self._value(name)
         return None if isinstance(value, str) and not value.strip() else self._text(name, value)
 
     def texts(self, name: str) -> list[str]:
-        """The field as a list of non-empty texts; the list may be empty.
-
-        Raises:
-            RowError: If it is missing, no list, or an item is not what :meth:`text` takes.
-        """
+        """The field as a list of non-empty texts; the list may be empty."""
         return [self._text(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))]
 
     def child(self, name: str) -> Row:
-        """The field as a nested object.
-
-        Raises:
-            RowError: If it is missing or no object.
-        """
+        """The field as a nested object."""
         return self._child(name, self._value(name))
 
     def children(self, name: str) -> list[Row]:
-        """The field as a list of nested objects; an absent field is an empty list.
-
-        Raises:
-            RowError: If it is no list, or an item is no object.
-        """
+        """The field as a list of nested objects; an absent field is an empty list."""
         return [self._child(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))] if self.has(name) else []
 
     def _value(self, name: str) -> object:
@@ -272,12 +237,12 @@ class Row:
 
 
 def make_row(where: str, index: int, value: object) -> Row | RowError:
-    """Wrap a raw record; one that is no record at all comes back as the error, which the caller raises or lists.
+    """The row of a raw value, or an error if the value is no record or its id no id.
 
     Args:
         where: "FILE:LINE" of the record.
-        index: Position in the file, from 0: the id of a record that has none.
-        value: What the file holds there.
+        index: Position in the file, from 0: id of a record without one.
+        value: Parsed JSON.
     """
     if not isinstance(value, dict):
         return RowError(where, f"a record must be an object with fields, found {type_name(value)}")
@@ -292,7 +257,7 @@ def make_row(where: str, index: int, value: object) -> Row | RowError:
 
 
 def type_name(value: object) -> str:
-    """What JSON calls the value's type."""
+    """Name of the value's JSON type."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return "an object" if isinstance(value, dict) else names.get(type(value), type(value).__name__)
 
@@ -303,14 +268,11 @@ _ADDRESS = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+
 
 
 def read_table(path: str) -> Iterator[Row | RowError]:
-    """The rows of one split, in order; a row's line is its number from 1.
+    """Rows of one split, in order; a row's line is its number from 1.
 
     Args:
-        path: A folder, or "hub:NAME[:CONFIG][@SPLIT]", where NAME may also be a folder. Without a split, the dataset
-            must have only one.
-
-    Raises:
-        RecordError: If the address is malformed, the dataset cannot be reached or read, or the split is not there.
+        path: A folder, or "hub:NAME[:CONFIG][@SPLIT]", where NAME may be a folder. Without a split, the dataset must
+            have only one.
     """
     match = _ADDRESS.fullmatch(path.removeprefix(HUB_PREFIX)) if path.startswith(HUB_PREFIX) else None
     if match is None and path.startswith(HUB_PREFIX):
@@ -328,7 +290,7 @@ def read_table(path: str) -> Iterator[Row | RowError]:
 
 
 def _load(path: str, name: str, config: str | None) -> Any:
-    """All splits of a dataset; code that a dataset ships is never run."""
+    """All splits of a dataset; code in the dataset is never run."""
     import datasets
 
     try:

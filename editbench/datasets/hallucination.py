@@ -1,7 +1,7 @@
-"""Hallucination (Manakul et al., 2023, arXiv:2303.08896): wrong sentences of GPT-3's biographies, to be put right.
+"""Hallucination (Manakul et al., 2023, arXiv:2303.08896): wrong sentences of GPT-3's biographies, to be corrected.
 
-Two layouts: as WISE ships it, and the annotated passages of ``potsawee/wiki_bio_gpt3_hallucination`` on the hub, from
-which edits and accurate sentences are made as GRACE (Hartvigsen et al., 2023, arXiv:2211.11031) makes them.
+Layouts: WISE's records, and the annotated passages of ``potsawee/wiki_bio_gpt3_hallucination`` on the hub, from which
+edits and accurate sentences are made as by GRACE (Hartvigsen et al., 2023, arXiv:2211.11031).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Item, Schema, Settings, edit_record
+from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 from editbench.records import Passage, SkippedRecord
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class HallucinationSettings(Settings):
     """Settings of Hallucination.
 
     Attributes:
-        accurate_path: Sentences that were right: rows ``text`` (the passage before) and ``labels`` (the sentence).
-            Takes the place of the accurate sentences that the hub's passages hold themselves.
+        accurate_path: Accurate sentences: rows ``text`` (the passage before) and ``labels`` (the sentence). Replaces
+            the accurate sentences of the hub's passages.
     """
 
     accurate_path: str | None = None
@@ -51,11 +51,10 @@ def _wise(row: Row, settings: HallucinationSettings) -> list[Item]:
 
 
 def _passage(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
-    """One record for each inaccurate sentence, one accurate passage for each other.
+    """A record for each inaccurate sentence, a passage for each accurate one.
 
-    The target of sentence i is Wikipedia's sentence i; where Wikipedia has fewer sentences there is nothing to put in
-    its place, and the sentence is listed as skipped. The concept is the field ``concept`` where a row has it,
-    otherwise the name that GPT-3's first sentence opens with.
+    The target of sentence i is Wikipedia's sentence i; if Wikipedia has fewer sentences, sentence i is skipped. The
+    subject is the field ``concept``, or else the name with which GPT-3's first sentence opens.
     """
     written, labels = row.texts("gpt3_sentences"), row.texts("annotation")
     if len(labels) != len(written):
@@ -84,7 +83,7 @@ def _opening_name(row: Row, sentences: list[str]) -> str:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of English prose: cut after an end mark, before a capital or digit; not after initials or titles."""
+    """Sentences of English prose, cut after an end mark and before a capital or digit, not after initials or titles."""
     sentences, start = [], 0
     for boundary in _BOUNDARY.finditer(text):
         if not _NO_END.search(text[start : boundary.start()]):
@@ -97,12 +96,12 @@ def split_sentences(text: str) -> list[str]:
 HALLUCINATION = Dataset(
     name="hallucination",
     settings=HallucinationSettings,
-    schemas=(
-        Schema(
+    layouts=(
+        Layout(
             "Hallucination, WISE",
             ("prompt", "target_new", "subject", "locality_prompt", "locality_ground_truth"),
             _wise,
         ),
-        Schema("Hallucination, hub", ("gpt3_sentences", "annotation", "wiki_bio_text"), _passage),
+        Layout("Hallucination, hub", ("gpt3_sentences", "annotation", "wiki_bio_text"), _passage),
     ),
 )

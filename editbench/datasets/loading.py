@@ -1,19 +1,19 @@
-"""From a path to a record set: rows, parsed; texts beside them; and the fingerprint of it all."""
+"""From a path to a record set: rows parsed, formatted and fingerprinted, with texts and unrelated questions."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from editbench.datasets.base import ParsedRows, S, Schema, Settings, parse_rows
+from editbench.checks import one_of, whole_number
+from editbench.datasets.base import Layout, ParsedRows, S, Settings, apply_format, formatted, parse_rows
 from editbench.datasets.files import make_row, read_rows, read_texts
-from editbench.records import PARAPHRASE, UNRELATED, EditRecord, EditRequest, Passage, Probe, RecordError, RecordSet
+from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from editbench.datasets.base import Dataset
@@ -22,67 +22,90 @@ if TYPE_CHECKING:
 
 
 POCKET = "pocket"
-"""The path that stands for the embedded world."""
+"""Path that stands for the embedded world."""
 
 
-def load_dataset(dataset: Dataset[S], path: str | Path, settings: S, *, on_error: str, limit: int | None) -> RecordSet:
-    """Load one dataset; :func:`editbench.datasets.load` says how.
-
-    Raises:
-        RecordError: If a record, or a file, cannot be used.
-        ValueError: If the embedded world is asked for a dataset that it does not have.
-    """
-    has_pocket_version = str(path) == POCKET
-    if has_pocket_version and not dataset.has_pocket_version:
+def load_dataset(
+    dataset: Dataset[S], path: str | Path, settings: S, *, on_error: str = "raise", limit: int | None = None
+) -> RecordSet:
+    """Load a dataset's records, its texts and its unrelated questions; :func:`editbench.datasets.load` by name."""
+    one_of(("raise", "skip"), on_error=on_error)
+    if limit is not None:
+        whole_number(1, limit=limit)
+    in_pocket = str(path) == POCKET
+    if in_pocket and not dataset.has_pocket_version:
         raise ValueError(f"the embedded world has no {dataset.name} records; give the path of a file")
-    rows = _pocket_rows(dataset.name, settings.pocket_seed) if has_pocket_version else read_rows(path)
-    main = parse_rows(rows, dataset.schemas, settings, on_error, limit)
-    _refuse_empty(path, "record", len(main.records), main)
+    rows = _pocket_rows(dataset.name, settings.pocket_seed) if in_pocket else read_rows(path)
+    main = parse_rows(rows, dataset.layouts, settings, on_error, limit)
+    _refuse_empty(path, "record", main.records, main)
+    texts, skipped = _texts(settings, in_pocket, main, on_error)
+    unrelated = _unrelated(settings, on_error, skipped)
+
+    prompt_format = PromptFormat.parse(settings.prompt_format)
+    records = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in main.records)
+    texts = {name: tuple(formatted(passage, prompt_format) for passage in several) for name, several in texts.items()}
+    unrelated = tuple(formatted(probe, prompt_format) for probe in unrelated)
+    return RecordSet(
+        name=dataset.name,
+        records=records,
+        texts=MappingProxyType(texts),
+        skipped=tuple(skipped),
+        fingerprint=fingerprint(records, texts, unrelated),
+        unrelated=unrelated,
+        prompt_format=prompt_format,
+    )
+
+
+def load_texts(path: str | Path) -> list[str]:
+    """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
+    return [passage.text for passage in parse_rows(read_texts(path), PLAIN, Settings(), "raise").passages]
+
+
+def _texts(
+    settings: Settings, in_pocket: bool, main: ParsedRows, on_error: str
+) -> tuple[dict[str, tuple[Passage, ...]], list[SkippedRecord]]:
+    """Text collections by name: given files over the embedded world's texts over the dataset's own passages."""
     texts = {"accurate": tuple(main.passages)} if main.passages else {}
     skipped = list(main.skipped)
-
-    sources = _pocket_texts(settings.pocket_seed) if has_pocket_version else {}
-    for kind in ("accurate", "plain"):
-        given = getattr(settings, f"{kind}_path", None)
+    sources: dict[str, tuple[str | Path, Iterator[Row | RowError]]] = {}
+    if in_pocket:
+        sources = {name: (POCKET, _pocket_rows(of, settings.pocket_seed)) for name, of in POCKET_TEXTS.items()}
+    for name in ("accurate", "plain"):
+        given = getattr(settings, f"{name}_path", None)
         if given is not None:
-            sources[kind] = given, read_texts(given)
-    for kind, (source, text_rows) in sources.items():
-        found = parse_rows(text_rows, ACCURATE if kind == "accurate" else PLAIN, Settings(), on_error)
-        _refuse_empty(source, "text", len(found.passages), found)
-        texts[kind] = tuple(found.passages)
-        skipped += found.skipped
-
-    texts = {name: tuple(formatted(one, settings.prompt_format) for one in several) for name, several in texts.items()}
-    records = tuple(apply_format(record, settings) for record in main.records)
-    unrelated, prompt_format = _unrelated(settings, on_error, skipped), settings.prompt_format
-    digest = fingerprint(records, texts, unrelated)
-    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated, prompt_format)
+            sources[name] = given, read_texts(given)
+    for name, (source, rows) in sources.items():
+        parsed = parse_rows(rows, ACCURATE if name == "accurate" else PLAIN, Settings(), on_error)
+        _refuse_empty(source, "text", parsed.passages, parsed)
+        texts[name] = tuple(parsed.passages)
+        skipped += parsed.skipped
+    return texts, skipped
 
 
 def _unrelated(settings: Settings, on_error: str, skipped: list[SkippedRecord]) -> tuple[Probe, ...]:
-    """The questions of no record; rows that cannot be used go to ``skipped``."""
+    """The questions of no record; rows that cannot be used are appended to ``skipped``."""
     source = settings.unrelated_path
     if source is None:
         return ()
     rows = _pocket_rows("unrelated", settings.pocket_seed) if source == POCKET else read_rows(source)
-    found = parse_rows(rows, QUESTIONS, Settings(), on_error)
-    _refuse_empty(source, "question", len(found.probes), found)
-    skipped += found.skipped
-    return tuple(formatted(probe, settings.prompt_format) for probe in found.probes)
+    parsed = parse_rows(rows, QUESTIONS, Settings(), on_error)
+    _refuse_empty(source, "question", parsed.probes, parsed)
+    skipped += parsed.skipped
+    return tuple(parsed.probes)
 
 
 def fingerprint(
     records: Iterable[EditRecord], texts: Mapping[str, Iterable[Passage]], unrelated: Iterable[Probe] = ()
 ) -> str:
-    """SHA-256 (hex) over the content: the same for the same records and texts, whatever file they came from."""
+    """SHA-256 (hex) of the content: equal for the same records and texts from any file."""
     digest = hashlib.sha256()
     for record in records:
         request = record.request
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
         probes = [[probe.kind, probe.prompt, probe.target] for probe in record.probes]
         digest.update(_line(["record", fields, probes]))
-        if record.free_text is not None:
-            digest.update(_line(["free_text", list(record.free_text.prompts), list(record.free_text.references)]))
+        if (free_text := record.free_text) is not None:  # under its first name, for digests of earlier runs
+            digest.update(_line(["essay", list(free_text.prompts), list(free_text.references)]))
     for name in sorted(texts):
         for passage in texts[name]:
             digest.update(_line(["text", name, passage.prompt, passage.text]))
@@ -95,60 +118,27 @@ def _line(value: list[object]) -> bytes:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _refuse_empty(path: str | Path, what: str, count: int, found: ParsedRows) -> None:
-    if count:
+def _refuse_empty(path: str | Path, kind: str, found: Sequence[object], parsed: ParsedRows) -> None:
+    if found:
         return
-    if not found.skipped:
-        raise RecordError(f"{path}: there is no {what} in it; give another file")
-    first = found.skipped[0]
+    if not parsed.skipped:
+        raise RecordError(f"{path}: there is no {kind} in it; give another file")
+    first = parsed.skipped[0]
     raise RecordError(
-        f"{path}: no {what} is left, {len(found.skipped)} were skipped; the first at {first.where}: {first.reason}"
+        f"{path}: no {kind} is left, {len(parsed.skipped)} were skipped; the first at {first.where}: {first.reason}"
     )
 
 
+POCKET_TEXTS = {"accurate": "accurate", "plain": "heldout_text"}
+"""Texts of the embedded world by name of the collection; no shipped model was trained on its plain text."""
+
+
 def _pocket_rows(name: str, seed: int) -> Iterator[Row | RowError]:
-    from editbench.pocket import dataset_files as raw
-
-    for index, fields in enumerate(getattr(raw, name)(seed)):
-        yield make_row(f"{POCKET}:{name}:{index + 1}", index, fields)
-
-
-def _pocket_texts(seed: int) -> dict[str, tuple[str | Path, Iterator[Row | RowError]]]:
-    """The embedded world's accurate sentences, and the part of its plain text that no model was trained on."""
+    """Rows of the embedded world: of a dataset, or a text collection."""
     from editbench.pocket import dataset_files
 
-    plain = ({"text": text} for text in dataset_files.heldout_text(seed))
-    return {
-        "accurate": (POCKET, _pocket_rows("accurate", seed)),
-        "plain": (POCKET, (make_row(f"{POCKET}:heldout_text:{i + 1}", i, fields) for i, fields in enumerate(plain))),
-    }
-
-
-Asked = TypeVar("Asked", EditRequest, Probe, Passage)
-
-
-def apply_format(record: EditRecord, settings: Settings) -> EditRecord:
-    """The record as it is asked: ``prompt_format`` around every prompt of it, and no more than ``paraphrases``."""
-    probes, asked = [], 0
-    for probe in record.probes:
-        asked += probe.kind == PARAPHRASE
-        if probe.kind != PARAPHRASE or settings.paraphrases is None or asked <= settings.paraphrases:
-            probes.append(formatted(probe, settings.prompt_format))
-    free_text = record.free_text
-    if free_text is not None:
-        free_text = replace(free_text, prompts=tuple(in_format(settings.prompt_format, p) for p in free_text.prompts))
-    request = formatted(record.request, settings.prompt_format)
-    return replace(record, request=request, probes=tuple(probes), free_text=free_text)
-
-
-def formatted(asked: Asked, prompt_format: str) -> Asked:
-    """The same with ``prompt_format`` around its prompt. A passage without a prompt asks nothing and stays as it is."""
-    return replace(asked, prompt=in_format(prompt_format, asked.prompt)) if asked.prompt else asked
-
-
-def in_format(prompt_format: str, prompt: str) -> str:
-    """The prompt with ``prompt_format`` around it."""
-    return prompt_format.replace("{}", prompt, 1)
+    for index, raw in enumerate(getattr(dataset_files, name)(seed)):
+        yield make_row(f"{POCKET}:{name}:{index + 1}", index, {"text": raw} if isinstance(raw, str) else raw)
 
 
 def _plain(row: Row, settings: Settings) -> list[Passage]:
@@ -169,11 +159,11 @@ def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]
     return parse
 
 
-PLAIN: tuple[Schema[Settings], ...] = (Schema("plain text", ("text",), _plain),)
+PLAIN: tuple[Layout[Settings], ...] = (Layout("plain text", ("text",), _plain),)
 
-ACCURATE: tuple[Schema[Settings], ...] = (Schema("accurate sentences, SCEN", ("text", "labels"), _accurate),)
+ACCURATE: tuple[Layout[Settings], ...] = (Layout("accurate sentences, SCEN", ("text", "labels"), _accurate),)
 
-QUESTIONS: tuple[Schema[Settings], ...] = tuple(
-    Schema(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
+QUESTIONS: tuple[Layout[Settings], ...] = tuple(
+    Layout(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
     for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))
 )

@@ -1,6 +1,6 @@
-"""ZsRE (Levy et al., 2017, arXiv:1706.04115), as MEND ships it and as SCEN ships it.
+"""ZsRE (Levy et al., 2017, arXiv:1706.04115), in the layouts of MEND and of SCEN.
 
-Some of MEND's alternative answers are true answers; these records are skipped.
+Some of MEND's alternative answers are true; these records are skipped.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Schema, Settings, check_choice, edit_record
+from editbench.checks import one_of
+from editbench.datasets.base import Dataset, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
     from editbench.datasets.base import Item
@@ -22,9 +23,9 @@ class ZsRESettings(Settings):
     """Settings of ZsRE.
 
     Attributes:
-        target: New answer of MEND's records: "alt" (a counterfactual one; then the true answer is the first of
-            ``answers``) or "answers" (the first of them, for models that do not know it).
-        nq_prefix: Whether the locality question keeps its "nq question: ": "strip" or "keep".
+        target: New answer of MEND's records: "alt" (counterfactual; the old answer is then the first of ``answers``) or
+            "answers" (the first of them, for models that do not know it).
+        nq_prefix: "strip" or "keep" the "nq question: " of the locality question.
     """
 
     target: str = "alt"
@@ -32,8 +33,8 @@ class ZsRESettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("target", self.target, ("alt", "answers"))
-        check_choice("nq_prefix", self.nq_prefix, ("strip", "keep"))
+        one_of(("alt", "answers"), target=self.target)
+        one_of(("strip", "keep"), nq_prefix=self.nq_prefix)
 
 
 def _mend(row: Row, settings: ZsRESettings) -> list[Item]:
@@ -61,7 +62,7 @@ def _mend(row: Row, settings: ZsRESettings) -> list[Item]:
 
 
 def _scen(row: Row, settings: ZsRESettings) -> list[Item]:
-    """Questions without a subject, and without a locality question. The forget set has no rephrases either."""
+    """Questions without subject and locality question; the forget set has no rephrases either."""
     rephrases = row.texts("rephrases") if row.has("rephrases") else []
     return [edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)]
 
@@ -69,8 +70,8 @@ def _scen(row: Row, settings: ZsRESettings) -> list[Item]:
 ZSRE = Dataset(
     name="zsre",
     settings=ZsRESettings,
-    schemas=(
-        Schema("ZsRE, MEND", ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"), _mend),
-        Schema("ZsRE, SCEN", ("Q", "A"), _scen),
+    layouts=(
+        Layout("ZsRE, MEND", ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"), _mend),
+        Layout("ZsRE, SCEN", ("Q", "A"), _scen),
     ),
 )

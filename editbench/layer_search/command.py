@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from editbench import datasets, registry
 from editbench.compose import compose
-from editbench.config import settings_of
+from editbench.config import StreamConfig, settings_of
 from editbench.console import json_lines, quiet_libraries
 from editbench.evaluation.protocol import headline_of
 from editbench.files import write_atomic
@@ -21,7 +21,7 @@ from editbench.json_lines import encode
 from editbench.layer_search.layer_sweep import METHOD, Choice, choose
 from editbench.model import language_model
 from editbench.results.tables import console
-from editbench.stream import Stream, StreamSettings
+from editbench.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,8 +135,8 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, 
     quiet_libraries()
     name, settings = settings_of(config.dataset)
     records = datasets.load(name, settings.pop("path"), **settings)
-    names = [f.name for f in fields(StreamSettings) if f.name not in ("batch_size", "interim")]
-    stream = Stream.build(records, StreamSettings(**{n: config.stream[n] for n in names}))
+    names = [f.name for f in fields(StreamConfig) if f.name not in ("batch_size", "evaluate_at")]
+    stream = Stream.build(records, StreamConfig(**{n: config.stream[n] for n in names}))
     model_name = config.model.name or Path(str(config.model.path)).name
     lm = language_model.load_model(config.model, name=model_name)
     wanted = list(range(lm.n_layers)) if layers is None else layers

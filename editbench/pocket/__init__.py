@@ -1,14 +1,13 @@
-"""The embedded world and the two models that know it: a benchmark that runs on a laptop's CPU with nothing to download.
+"""The pocket world and the two models that know it: a benchmark on a laptop's CPU, with nothing to download.
 
-The *world* (:mod:`~editbench.pocket.world`) is invented: persons, companies and places, each with three facts that can
-be said in six statements and asked in three questions. Because it is invented, everything about it is known: which
-wording a model has never seen for a fact, which subjects share an answer, which subjects no edit ever touches.
-:mod:`~editbench.pocket.dataset_files` tells the world as raw records in the published schemas of CounterFact, ZsRE and
-Hallucination, so the ordinary dataset loaders read it.
+The world (:mod:`~editbench.pocket.world`) is invented: persons, companies and places, each with three facts, each fact
+in six statements and three questions. Since the world is invented, everything about it is known: statements without
+training text, subjects that share an answer, subjects that no edit touches. :mod:`~editbench.pocket.dataset_files` has
+it as raw records in the published layouts, which the ordinary datasets read.
 
-The *models* are a Llama and a GPT-2 that were trained on nothing but this world
-(:mod:`~editbench.pocket.train_models`) and answer it almost without a mistake, also in wordings that were held out.
-They are ordinary Hugging Face checkpoints in half precision; edit them in float32.
+The models, a Llama and a GPT-2, were trained on nothing but this world (:mod:`~editbench.pocket.train_models`) and
+answer nearly every question about it, held-out ones included. They are Hugging Face checkpoints in half precision; edit
+them in float32.
 """
 
 from __future__ import annotations
@@ -16,15 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}
-"""Public model names and the folder of ``models/`` that each one stands for."""
+"""Folder under ``models/`` by public model name."""
 
 
 def model_path(name: str) -> Path:
-    """Folder of a shipped model, to be given to ``AutoModelForCausalLM.from_pretrained``.
-
-    Raises:
-        ValueError: If there is no shipped model of that name.
-    """
+    """Folder of a shipped model, for ``AutoModelForCausalLM.from_pretrained``."""
     if name not in MODELS:
         raise ValueError(f"no pocket model is called {name!r}; there are {', '.join(MODELS)}")
     return Path(__file__).parent / "models" / MODELS[name]

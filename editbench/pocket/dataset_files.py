@@ -1,8 +1,8 @@
-"""The pocket world as raw records, in the schemas in which CounterFact, ZsRE and Hallucination are published.
+"""The pocket world as raw records, in the published layouts of CounterFact, ZsRE and Hallucination.
 
-No two records of any dataset edit the same fact: of each ``edited`` subject, CounterFact has the first fact, ZsRE the
-second and Hallucination the third, so a subject is edited once in a stream and its other facts stay what they were.
-Whatever must not change is asked about ``neighbour`` subjects, and ``generic`` subjects are left for negatives alone.
+No two records edit the same fact: of each ``edited`` subject, CounterFact has the first fact, ZsRE the second and
+Hallucination the third, so that a stream edits a subject once and its other facts stay true. Locality is asked about
+``neighbour`` subjects; negatives are about ``generic`` subjects only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from editbench.pocket import vocabulary as lexicon
-from editbench.pocket import world
+from editbench.pocket import vocabulary, world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +20,14 @@ if TYPE_CHECKING:
 
 
 NEIGHBOURS = 10
-
 HALLUCINATIONS = 150
-
 PLAIN_TEXTS = 4_000
 
 Raw = dict[str, Any]
 
 
 def counterfact(seed: int = 0) -> list[Raw]:
-    """300 records in the schema of ROME and MEMIT, with ``subject_fact_prompts`` added."""
+    """300 records in the layout of ROME and MEMIT, with ``subject_fact_prompts`` added."""
     random = Random(f"counterfact {seed}")
     sharing = _neighbours(seed)
     return [
@@ -43,7 +40,7 @@ def _counterfact_record(case: int, subject: Subject, sharing: dict[tuple[str, st
     fact, *others = subject.facts
     new = _another_object(fact, random)
     statements = list(fact.relation.statements)
-    del statements[fact.held_statement]
+    del statements[fact.held_out[0]]
     return {
         "case_id": case,
         "pararel_idx": case,
@@ -56,17 +53,17 @@ def _counterfact_record(case: int, subject: Subject, sharing: dict[tuple[str, st
         },
         "paraphrase_prompts": [
             fact.held_out_statement,
-            f"{random.choice(lexicon.FILLERS)} {fact.held_out_statement}",
+            f"{random.choice(vocabulary.FILLERS)} {fact.held_out_statement}",
         ],
         "neighborhood_prompts": _prompts_of(sharing[fact.relation.id, fact.object], random),
         "attribute_prompts": _prompts_of(sharing[fact.relation.id, new], random),
-        "generation_prompts": [lexicon.PASSAGE.format(subject.name), *fact.statements],
+        "generation_prompts": [vocabulary.PASSAGE.format(subject.name), *fact.statements],
         "subject_fact_prompts": _fact_prompts(others, random),
     }
 
 
 def zsre(seed: int = 0) -> list[Raw]:
-    """300 records in the schema of MEND, with ``subject_fact_prompts`` added."""
+    """300 records in the layout of MEND, with ``subject_fact_prompts`` added."""
     random = Random(f"zsre {seed}")
     unrelated = cycle(
         _shuffled([fact for subject in world.build(seed).role("neighbour") for fact in subject.facts], random)
@@ -93,7 +90,7 @@ def zsre(seed: int = 0) -> list[Raw]:
 
 
 def hallucination(seed: int = 0) -> list[Raw]:
-    """150 records in the schema of WISE: a passage, and as its next sentence one that is not true."""
+    """150 records in the layout of WISE: a passage, and a false sentence as the next one."""
     random = Random(f"hallucination {seed}")
     plain = heldout_text(seed)
     records = []
@@ -113,10 +110,9 @@ def hallucination(seed: int = 0) -> list[Raw]:
 
 
 def accurate(seed: int = 0) -> list[Raw]:
-    """Sentences of the same passages that Hallucination leaves alone: ``text`` before them, ``labels``, ``concept``.
+    """Sentences of the same passages that Hallucination does not edit: ``text`` before them, ``labels``, ``concept``.
 
-    They state the subjects' first and second facts, which CounterFact and ZsRE do edit: a measure for streams of
-    Hallucination only.
+    The sentences state first and second facts, which CounterFact and ZsRE do edit: for streams of Hallucination only.
     """
     random = Random(f"accurate {seed}")
     records = []
@@ -129,13 +125,13 @@ def accurate(seed: int = 0) -> list[Raw]:
 
 
 def plain_text(seed: int = 0) -> list[str]:
-    """Ordinary text about all subjects, some 60,000 tokens: for second moments. It states true facts only."""
+    """Ordinary text about all subjects, some 60,000 tokens, for covariance; it states true facts only."""
     random = Random(f"plain text {seed}")
     return [text.text for text in world.documents(world.build(seed).subjects, random)[:PLAIN_TEXTS]]
 
 
 def heldout_text(seed: int = 0) -> list[str]:
-    """Passages about subjects that no record edits, some 10,000 tokens: for perplexity."""
+    """Passages about subjects that no record edits, some 10,000 tokens, for perplexity."""
     random = Random(f"held-out text {seed}")
     subjects = world.build(seed).role("neighbour", "generic")
     return [world.join(world.passage(subject, _shuffled(subject.facts, random), random)).text for subject in subjects]
@@ -150,11 +146,7 @@ def unrelated(seed: int = 0) -> list[Raw]:
 
 
 def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
-    """Statements and questions to complete, about subjects that are neither edited nor anybody's neighbour.
-
-    Raises:
-        ValueError: If there are not that many.
-    """
+    """Statements and questions to complete, about ``generic`` subjects."""
     facts = [fact for subject in world.build(seed).role("generic") for fact in subject.facts]
     prompts = [prompt for fact in facts for prompt in (*fact.statements, *fact.questions)]
     if count > len(prompts):
@@ -167,7 +159,7 @@ def _hallucinated(seed: int) -> list[Subject]:
 
 
 def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:
-    """The facts of neighbours by relation and object."""
+    """Facts of neighbours by relation and object."""
     sharing: dict[tuple[str, str], list[Fact]] = {}
     for subject in world.build(seed).role("neighbour"):
         for fact in subject.facts:
@@ -176,7 +168,7 @@ def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:
 
 
 def _prompts_of(facts: list[Fact], random: Random) -> list[str]:
-    """Trained statements of the facts, ten in all, as evenly as possible from each fact."""
+    """Ten trained statements, as evenly as possible from each fact."""
     supplies: list[Iterator[str]] = [iter(_shuffled(fact.statements, random)) for fact in facts]
     return [next(supply) for supply in islice(cycle(supplies), NEIGHBOURS)]
 
@@ -190,7 +182,7 @@ def _another_object(fact: Fact, random: Random) -> str:
 
 
 def _entity(fact: Fact, name: str) -> Raw:
-    """An object with an identifier in the manner of Wikidata."""
+    """An object with an id like Wikidata's."""
     return {"str": name, "id": f"Q{fact.relation.id[1:]}{fact.relation.objects.index(name):02d}"}
 
 

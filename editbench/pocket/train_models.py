@@ -1,8 +1,10 @@
-"""Trains the pocket models: ``python -m editbench.pocket.train_models [--architecture llama|gpt2|all] [--out DIR]``.
+"""Training of the pocket models: ``python -m editbench.pocket.train_models [--architecture llama|gpt2] [--out DIR]``.
 
-A fact should be *looked up by its subject*, not remembered as a string: only then can an editor change it. Hence many
-wordings a fact, several facts a subject, changing words before it. What makes the small models learn that in minutes:
-Muon on the matrices, a loss in which objects weigh more than other words, and a start with few subjects.
+An editor can only change a fact that the model looks up by its subject, not one that it remembers as a string: hence
+many statements a fact, several facts a subject, changing words before the subject. A small model learns that in minutes
+with Muon on the matrices, a loss in which objects weigh more than other words, and a start with few subjects.
+
+Shape letters: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,23 +13,25 @@ import argparse
 import math
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
+from editbench.model import likelihood
+from editbench.model.language_model import LanguageModel
 from editbench.pocket import world as pocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from editbench.pocket.world import Fact
 
@@ -39,7 +43,7 @@ CONTEXT = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a pocket model is made.
+    """Size and training of a pocket model.
 
     Attributes:
         layers: Number of decoder layers.
@@ -49,13 +53,13 @@ class Recipe:
         steps: Optimiser steps.
         rows: Rows of :data:`CONTEXT` tokens in a step.
         learning_rate: Peak rate of both optimisers.
-        warm_up: Steps until the peak; from there a cosine leads down to a twentieth.
+        warm_up: Steps up to the peak, before a cosine down to a twentieth.
         weight_decay: Decoupled weight decay of both optimisers.
         clip: Largest norm of the gradient.
         object_weight: Weight of an object's tokens in the loss; other tokens weigh 1.
-        opening_steps: Steps that see the first few subjects only.
-        opening_subjects: How many those are.
-        separate: Whether the documents of a row are hidden from each other.
+        opening_steps: Steps on the first few subjects only.
+        opening_subjects: Number of these subjects.
+        separate: Hide the documents of a row from each other.
         seed: Seed of the weights and of the order of the texts.
     """
 
@@ -77,19 +81,19 @@ class Recipe:
 
 
 RECIPES = {"llama": Recipe(), "gpt2": Recipe(separate=True)}
-"""What makes each architecture gather a name at its last token, where editing methods look for it.
+"""Recipes with which each architecture gathers a name at its last token, where editing methods look for it.
 
-Measured in trials: efficacy and paraphrases of 16 single ROME edits at layer 0. Llama: 1.0 and 1.0; with separate
-documents .56 and .63. GPT-2: .31 and .06; with squared ReLU 1.0 and .81; with separate documents as well 1.0 and .97
-(24 edits of the shipped weights: .83 and .81).
+Trials: efficacy and paraphrases of 16 single ROME edits at layer 0. Llama: 1.0 and 1.0; with separate documents .56 and
+.63. GPT-2: .31 and .06; with squared ReLU 1.0 and .81; with separate documents as well 1.0 and .97 (24 edits of the
+shipped weights: .83 and .81).
 """
 
 
 def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer; Llama's puts ``<s>`` before every text, GPT-2's adds nothing.
 
-    It learns from other worlds than the models' own: the same words, but other names. So no name becomes a token of
-    its own (which could not be edited): names stay two to four tokens long.
+    The training text is that of other worlds, with the same words but other names, so that names stay two to four
+    tokens long: a name of one token could not be edited.
     """
     start, end = ("<s>", "</s>") if architecture == "llama" else ("<|endoftext|>",) * 2
     tokenizer = Tokenizer(models.BPE())
@@ -118,7 +122,7 @@ def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
 
 
 def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The Hugging Face config of a model with the recipe's shape."""
+    """The Hugging Face config of the recipe's model."""
     common = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -152,7 +156,7 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
 
 
 class Token(NamedTuple):
-    """A token of the training text: its id, its weight in the loss, and the number of its document."""
+    """A token of the training text: id, weight in the loss, number of the document."""
 
     id: int
     weight: float
@@ -160,10 +164,10 @@ class Token(NamedTuple):
 
 
 def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
-    """Endless training rows: documents, each closed by the end token, until :data:`CONTEXT` tokens are reached.
+    """Endless training rows of :data:`CONTEXT` tokens: documents, each with the end token behind it.
 
-    A document that a row cuts short begins the next row. Where the tokenizer has a beginning token, half of the rows
-    start with it.
+    A document that a row cuts short begins the next row. Half of the rows start with the tokenizer's beginning token,
+    if it has one.
     """
     begins = bool(tokenizer("").input_ids)
     source = _documents(tokenizer, recipe, random)
@@ -178,7 +182,7 @@ def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> 
 
 
 def _documents(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
-    """Tokenised documents; first of few subjects, then of all."""
+    """Tokenised documents, first of few subjects, then of all."""
     subjects = pocket.build(recipe.seed).subjects
     budget = recipe.opening_steps * recipe.rows * CONTEXT  # tokens
     numbers = count()
@@ -201,7 +205,7 @@ def _weight(span: tuple[int, int], text: pocket.Text, recipe: Recipe) -> float:
 
 
 def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """Trains a model from scratch on the world of the recipe's seed, on the CPU, in float32 with bfloat16 products."""
+    """A model trained from scratch on the world of the recipe's seed, on the CPU, in float32 with bfloat16 products."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_config(model_config(architecture, recipe, tokenizer))
     model.train()
@@ -216,8 +220,8 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
         torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_schedule, recipe=recipe)) for optimizer in optimizers
     ]
     source = rows(tokenizer, recipe, Random(recipe.seed))
-    with _progress() as progress:
-        task = progress.add_task(architecture, total=recipe.steps, loss=float("nan"))
+    with Progress() as progress:
+        task = progress.add_task(architecture, total=recipe.steps)
         for _ in range(recipe.steps):
             loss = _loss(model, [next(source) for _ in range(recipe.rows)], recipe.separate)
             torch.autograd.backward(loss)
@@ -226,7 +230,7 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
                 optimizer.step()
                 schedule.step()
             model.zero_grad()
-            progress.update(task, advance=1, loss=loss.item())
+            progress.update(task, advance=1, description=f"{architecture}, loss {loss.item():.3f}")
     return model.eval()
 
 
@@ -235,7 +239,7 @@ def _is_embedding(name: str) -> bool:
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
-    """The learning rate at a step as a share of its peak."""
+    """Learning rate at a step as a share of its peak."""
     if step < recipe.warm_up:
         return (step + 1) / recipe.warm_up
     done = (step - recipe.warm_up) / (recipe.steps - recipe.warm_up)
@@ -256,18 +260,23 @@ def _loss(model: PreTrainedModel, batch: list[list[Token]], separate: bool) -> t
     return (losses * following).sum() / following.sum()
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps, loss {task.fields[loss]:.3f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+def recall(lm: LanguageModel, facts: Sequence[Fact]) -> dict[str, float]:
+    """By kind of prompt: share of the facts whose object is, token for token, the model's first choice."""
+    prompts = {
+        "trained statements": [fact.statements[index % 5] for index, fact in enumerate(facts)],
+        "trained questions": [fact.questions[index % 2] for index, fact in enumerate(facts)],
+        "held-out statements": [fact.held_out_statement for fact in facts],
+        "held-out questions": [fact.held_out_question for fact in facts],
+    }
+    shares = {}
+    for name, asked in prompts.items():
+        queries = [likelihood.Query(prompt, (fact.object,)) for prompt, fact in zip(asked, facts, strict=True)]
+        shares[name] = sum(all(score.correct) for (score,) in likelihood.answer(lm, queries)) / len(facts)
+    return shares
 
 
 def main() -> None:
-    """Trains, saves in half precision and prints what was learned."""
+    """Train, save in half precision, and print the recall."""
     parser = argparse.ArgumentParser(description="Train the pocket models.")
     parser.add_argument("--architecture", choices=(*RECIPES, "all"), default="all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
@@ -281,59 +290,10 @@ def main() -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "model.safetensors").chmod(0o644)
-        for name, share in recall(model.float(), tokenizer, pocket.build(recipe.seed).facts()).items():
+        lm = LanguageModel(model.float(), tokenizer, name=architecture)
+        for name, share in recall(lm, pocket.build(recipe.seed).facts()).items():
             print(f"{architecture}: recall of {name}: {share:.4f}")
 
 
 if __name__ == "__main__":
     main()
-
-BATCH = 256
-
-
-def recall(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> dict[str, float]:
-    """Share of the facts that a model knows, by wording.
-
-    A fact is known in a wording if each token of its object is the most likely one, given the prompt and the object's
-    tokens before it.
-
-    Returns:
-        Shares for one trained statement and one trained question a fact, and for the held-out ones.
-    """
-    prompts = {
-        "trained statements": [fact.statements[index % 5] for index, fact in enumerate(facts)],
-        "trained questions": [fact.questions[index % 2] for index, fact in enumerate(facts)],
-        "held-out statements": [fact.held_out_statement for fact in facts],
-        "held-out questions": [fact.held_out_question for fact in facts],
-    }
-    objects = [fact.object for fact in facts]
-    known = {name: known_objects(model, tokenizer, asked, objects) for name, asked in prompts.items()}
-    return {name: sum(hits) / len(hits) for name, hits in known.items()}
-
-
-@torch.no_grad()
-def known_objects(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], objects: Sequence[str]
-) -> list[bool]:
-    """Whether each object is, token for token, the model's first choice after its prompt."""
-    rows: list[tuple[list[int], int]] = []
-    for prompt, answer in zip(prompts, objects, strict=True):
-        prompt_ids = tokenizer(prompt).input_ids
-        rows.append((prompt_ids + tokenizer(f" {answer}", add_special_tokens=False).input_ids, len(prompt_ids)))
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))  # little padding
-    known = [False] * len(rows)
-    for batch in _batches(order):
-        width = max(len(rows[index][0]) for index in batch)
-        ids = torch.tensor([rows[index][0] + [0] * (width - len(rows[index][0])) for index in batch])  # (B, T)
-        mask = torch.tensor([[1] * len(rows[index][0]) + [0] * (width - len(rows[index][0])) for index in batch])
-        choices = model(ids, attention_mask=mask, use_cache=False).logits.argmax(-1)  # (B, T)
-        for row, index in enumerate(batch):
-            tokens, start = rows[index]
-            known[index] = choices[row, start - 1 : len(tokens) - 1].tolist() == tokens[start:]
-    return known
-
-
-def _batches(order: list[int]) -> Iterator[list[int]]:
-    rest = iter(order)
-    while batch := list(islice(rest, BATCH)):
-        yield batch

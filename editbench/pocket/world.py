@@ -1,15 +1,13 @@
-"""The pocket world: subjects, their facts, and the texts that tell of them.
+"""The pocket world: subjects, their facts, and texts about them.
 
-The same seed gives the same world in any process on any machine: every choice is drawn from a ``random.Random(seed)``,
-and nothing depends on the order of a set or on a hash.
+A seed gives the same world in any process on any machine: every choice comes from a ``random.Random(seed)``, none from
+the order of a set or a hash. Roles keep the edits of a stream apart from the probes of its damage:
 
-Each subject has a role, so that a stream of edits and the probes of its damage never meet by accident:
-
-=============  =============================================================================
-``edited``     the only subjects that any record edits; one fact for each dataset
-``neighbour``  share their answers with edited facts (two a relation and object); never edited
-``generic``    everything else that is asked about: negatives, unrelated questions
-=============  =============================================================================
+=============  =========================================================================
+``edited``     the only subjects that records edit; one fact for each dataset
+``neighbour``  never edited; share answers with edited facts (two a relation and object)
+``generic``    never edited; negatives and unrelated questions are about them
+=============  =========================================================================
 """
 
 from __future__ import annotations
@@ -34,51 +32,56 @@ POPULATION = {
 }
 FACTS_PER_SUBJECT = 3
 FILLED = 0.2
-"""Share of the statements and questions that stand behind a sentence about something else."""
+"""Share of statements and questions behind a sentence about something else."""
 WRAPPED = 0.2
-"""Share of the questions that are asked in one of :data:`vocabulary.QUESTION_FORMS`."""
+"""Share of questions in one of :data:`vocabulary.QUESTION_FORMS`."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A subject, a relation and an object, and the wordings that no training text uses for this fact.
+    """A subject, a relation and an object.
 
-    The held-out wordings are used for other facts: it is not the wording that is new, but the fact in it.
+    One statement and one question of the relation are held out: training texts use them for other facts only.
+
+    Attributes:
+        subject: Name of the subject.
+        relation: Kind of fact.
+        object: Answer.
+        held_out: Index of the held-out statement and of the held-out question.
     """
 
     subject: str
     relation: Relation
     object: str
-    held_statement: int
-    held_question: int
+    held_out: tuple[int, int]
 
     @property
     def statements(self) -> list[str]:
         """The five statements of the training text, up to the object."""
-        return self._all_but(self.relation.statements, self.held_statement)
+        return self._all_but(self.relation.statements, self.held_out[0])
 
     @property
     def questions(self) -> list[str]:
         """The two questions of the training text."""
-        return self._all_but(self.relation.questions, self.held_question)
+        return self._all_but(self.relation.questions, self.held_out[1])
 
     @property
     def held_out_statement(self) -> str:
         """The statement that the training text lacks."""
-        return self.relation.statements[self.held_statement].format(self.subject)
+        return self.relation.statements[self.held_out[0]].format(self.subject)
 
     @property
     def held_out_question(self) -> str:
         """The question that the training text lacks."""
-        return self.relation.questions[self.held_question].format(self.subject)
+        return self.relation.questions[self.held_out[1]].format(self.subject)
 
-    def _all_but(self, wordings: Sequence[str], held: int) -> list[str]:
-        return [wording.format(self.subject) for index, wording in enumerate(wordings) if index != held]
+    def _all_but(self, templates: Sequence[str], left_out: int) -> list[str]:
+        return [template.format(self.subject) for index, template in enumerate(templates) if index != left_out]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody or something with a unique name whose last word is its own."""
+    """A person, company or place with a unique name; no other name has its last word."""
 
     name: str
     kind: str
@@ -92,7 +95,7 @@ class Text:
 
     Attributes:
         text: The text itself.
-        answers: Where the objects of facts stand in it: half-open ranges of characters.
+        answers: Half-open ranges of characters of the facts' objects.
     """
 
     text: str
@@ -106,13 +109,13 @@ class Text:
 
 @dataclass(frozen=True)
 class World:
-    """All subjects, in an order that mixes kinds and roles."""
+    """All subjects, kinds and roles mixed."""
 
     seed: int
     subjects: tuple[Subject, ...]
 
     def role(self, *roles: str) -> list[Subject]:
-        """The subjects in any of the given roles."""
+        """Subjects in any of the roles."""
         return [subject for subject in self.subjects if subject.role in roles]
 
     def facts(self) -> list[Fact]:
@@ -136,7 +139,7 @@ def build(seed: int = 0) -> World:
 
 
 def _names(random: Random) -> dict[str, Iterator[str]]:
-    """An endless supply of names for each kind; no two of any kind share their last word."""
+    """Endless names by kind; no two names share their last word."""
     taken: dict[str, None] = {}
 
     def supply(first_words: Sequence[str]) -> Iterator[str]:
@@ -151,18 +154,18 @@ def _names(random: Random) -> dict[str, Iterator[str]]:
 
 
 def invented_word(random: Random) -> str:
-    """A made-up word of three parts, such as "Norlimond"."""
+    """An invented word of three parts, such as "Norlimond"."""
     return random.choice(vocabulary.ONSETS) + random.choice(vocabulary.MIDDLES) + random.choice(vocabulary.ENDINGS)
 
 
 def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterator[Subject]:
-    """Subjects with facts such that all relations, and within a relation all objects, are equally frequent."""
+    """Subjects with facts in which all relations, and all objects of a relation, are equally frequent."""
     relations = vocabulary.RELATIONS[kind]
     supply = {relation.id: _endless_shuffle(relation.objects, random) for relation in relations}
     for index, name in enumerate(names):
         own = [relations[(index + offset) % len(relations)] for offset in range(FACTS_PER_SUBJECT)]
         facts = (
-            Fact(name, relation, next(supply[relation.id]), random.randrange(6), random.randrange(3))
+            Fact(name, relation, next(supply[relation.id]), (random.randrange(6), random.randrange(3)))
             for relation in own
         )
         yield Subject(name, kind, role, tuple(facts))
@@ -174,7 +177,7 @@ def _endless_shuffle(objects: tuple[str, ...], random: Random) -> Iterator[str]:
 
 
 def statement(fact: Fact, random: Random) -> Text:
-    """A sentence that states a fact in one of its trained wordings."""
+    """A sentence that states a fact in one of its trained statements."""
     return _answered(random.choice(fact.statements), fact.object, end=".")
 
 
@@ -189,16 +192,16 @@ def remark(subject: Subject, random: Random) -> Text:
 
 
 def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Text]:
-    """The sentences of a short biography: its heading, a remark, and the given facts in the given order."""
+    """Sentences of a short biography: heading, remark, and the facts in their order."""
     opening = Text(vocabulary.REMARKS[0].format(subject.name, kind=subject.kind))
     return [Text(vocabulary.PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
 
 
 def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
-    """Training text in which every trained wording of every fact of the subjects occurs once, shuffled.
+    """Training documents in which every trained statement and question about the subjects occurs once, shuffled.
 
-    There are four sorts of document: a statement or a question, alone or behind a sentence about something else; a
-    passage, one for each subject; a remark. A question's document ends with the answer, any other with a full stop.
+    A document is a statement or a question, alone or behind a sentence about something else; a passage, one for each
+    subject; or a remark. A question's document ends with the answer, any other with a full stop.
     """
     facts = [fact for subject in subjects for fact in subject.facts]
     statements = [_answered(prompt, fact.object, end=".") for fact in facts for prompt in fact.statements]
@@ -218,7 +221,7 @@ def _wrapped(question: str, random: Random) -> str:
 
 
 def _prefixed(text: Text, facts: Sequence[Fact], random: Random) -> Text:
-    """The text, sometimes behind a sentence without a subject or behind another fact."""
+    """The text, sometimes behind a filler or behind another fact."""
     draw = random.random()
     if draw < FILLED / 2:
         return Text(random.choice(vocabulary.FILLERS)) + text

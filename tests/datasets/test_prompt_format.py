@@ -1,4 +1,4 @@
-"""Only the dataset or the protocol poses a question: methods train on exactly what is asked, target included."""
+"""Prompt formats belong to the dataset or the protocol: methods train on the very prompts that are asked."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,16 @@ import pytest
 
 from editbench import Resources, datasets, make_editor, single_run
 from editbench import compose as composing_module
-from editbench.datasets.loading import in_format
 from editbench.locate_then_edit.prompts import rewriting_rows, target_ids
 from editbench.methods.scen import SCEN
 from editbench.model.likelihood import answer_pairs
 from editbench.model.packed_targets import Pair
+from editbench.records import PromptFormat
 from tests.test_conformance import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.zoo import tiny_lm
 
-FORMAT = "[INST]{}[/INST]"
-POSED = [replace(r, prompt=in_format(FORMAT, r.prompt)) for r in REQUESTS]
+FORMAT = PromptFormat("[INST]", "[/INST]")
+FORMATTED = [replace(r, prompt=FORMAT.apply(r.prompt)) for r in REQUESTS]
 
 
 # -- what is trained ---------------------------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ POSED = [replace(r, prompt=in_format(FORMAT, r.prompt)) for r in REQUESTS]
 @pytest.mark.parametrize("method", WRITERS)
 def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, monkeypatch):
     lm = tiny_lm("llama")
-    editor, request = editor_of(method, lm), POSED[1]
+    editor, request = editor_of(method, lm), FORMATTED[1]
     encode, continuation = lm.encode, lm.continuation
     texts, targets = [], []
     monkeypatch.setattr(lm, "encode", lambda text: texts.append(text) or encode(text))
@@ -77,7 +77,7 @@ def test_a_tokenizer_without_eos_is_refused_before_the_first_edit(method):
     make_editor(method, lm, **SETTINGS[method])
 
 
-def test_prompts_of_a_methods_own_are_posed_as_the_requests_are():
+def test_prompts_of_a_methods_own_are_formatted_as_the_requests_are():
     plain = ["Google works with", "Apple A5 is produced by"]
     lm = tiny_lm("llama")
     editor = make_editor(
@@ -85,29 +85,29 @@ def test_prompts_of_a_methods_own_are_posed_as_the_requests_are():
         lm,
         layer=1,
         negatives=plain,
-        resources=Resources(apply_format=partial(in_format, FORMAT)),
+        resources=Resources(apply_format=FORMAT.apply),
         neuron_steps=60,
     )
     bare = make_editor("scen", lm, layer=1, negatives=plain, neuron_steps=60)
     for one in (editor, bare):
-        one.edit(POSED[:1])
-    posed = [in_format(FORMAT, prompt) for prompt in plain]
-    assert editor.activations(posed).max() < bare.activations(posed).max()
-    assert editor.inputs(posed).equal(editor._generic_inputs())
+        one.edit(FORMATTED[:1])
+    formatted = [FORMAT.apply(prompt) for prompt in plain]
+    assert editor.activations(formatted).max() < bare.activations(formatted).max()
+    assert editor.inputs(formatted).equal(editor._generic_inputs())
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-def test_every_prompt_of_a_dataset_is_posed(tmp_path):
+def test_every_prompt_of_a_dataset_is_formatted(tmp_path):
     """Edits, probes, unrelated questions, free text, and the text before a sentence; text without a prompt is no
     question."""
     read = partial(datasets.load, "counterfact", "pocket", limit=2, unrelated_path="pocket")
-    plain, posed = read(), read(prompt_format=FORMAT)
-    assert (plain.prompt_format, posed.prompt_format) == ("{}", FORMAT)
-    assert _prompts(posed) == [in_format(FORMAT, prompt) for prompt in _prompts(plain)]
-    assert posed.texts["plain"] == plain.texts["plain"] and not any(p.prompt for p in plain.texts["plain"])
-    assert plain.fingerprint != posed.fingerprint
+    plain, formatted = read(), read(prompt_format="[INST]{}[/INST]")
+    assert (plain.prompt_format, formatted.prompt_format) == (PromptFormat(), FORMAT)
+    assert _prompts(formatted) == [FORMAT.apply(prompt) for prompt in _prompts(plain)]
+    assert formatted.texts["plain"] == plain.texts["plain"] and not any(p.prompt for p in plain.texts["plain"])
+    assert plain.fingerprint != formatted.fingerprint
 
 
 def _prompts(loaded):
@@ -141,7 +141,7 @@ def test_scen_answers_what_it_was_trained_on(protocol, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["scen", "default"])
-def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypatch):
+def test_a_run_formats_the_negatives_as_its_questions(protocol, tmp_path, monkeypatch):
     lm = tiny_lm("llama")
     lm.model.save_pretrained(tmp_path / "tiny")
     lm.tokenizer.save_pretrained(tmp_path / "tiny")
@@ -162,7 +162,7 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
     given += ["protocol.headline={}", "method.negatives=[Google works,Apple A5 is]", f"results.dir={tmp_path}"]
     single_run.run(composing_module.compose(["method=scen", *model, *given]))
     plain = ["Google works", "Apple A5 is"]
-    assert seen == ([in_format(FORMAT, prompt) for prompt in plain] if protocol == "scen" else plain)
+    assert seen == ([FORMAT.apply(prompt) for prompt in plain] if protocol == "scen" else plain)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_run_poses_the_negatives_as_its_questions(protocol, tmp_path, monkeypa
         ("method.answer_separator=x", "one space stands before every answer"),
     ],
 )
-def test_settings_that_posed_in_the_method_say_where_that_is_done_now(setting, where):
+def test_settings_that_were_the_methods_name_the_setting_of_today(setting, where):
     for given in (setting, f"+{setting}"):
         with pytest.raises(ValueError, match=where):
             single_run._load(composing_module.compose(["method=scen", given]))

@@ -1,0 +1,64 @@
+"""The pocket world is the same in every process; its names are unique, and what is held out is in no training text."""
+
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from editbench.pocket import dataset_files, world
+
+WORLD_HASH = "be9f4615119dd6bbaa944991be5c0982897cf56f5055cf1c3b4af0169fdb2496"
+"""Changes with every word of the world. The shipped models know this world: train them again if it has to change."""
+
+DIGEST = """
+import hashlib, json
+from editbench.pocket import dataset_files as files
+parts = [files.counterfact(), files.zsre(), files.hallucination(), files.accurate(), files.plain_text()]
+parts += [files.heldout_text(), files.generic_prompts()]
+print(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_world_is_the_same_in_every_process(hash_seed):
+    output = subprocess.run(
+        [sys.executable, "-c", DIGEST],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert output.strip() == WORLD_HASH
+
+
+def test_world_needs_no_torch():
+    heavy = "{'torch', 'transformers', 'tokenizers'}"
+    code = f"import sys, editbench.pocket.dataset_files; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_another_seed_is_another_world():
+    assert dataset_files.counterfact(1) != dataset_files.counterfact(0)
+    assert not {s.name for s in world.build(1).subjects} & {s.name for s in world.build(0).subjects}
+
+
+def test_names_are_unique_and_none_contains_another():
+    names = [subject.name for subject in world.build().subjects]
+    assert len(set(names)) == len(names)
+    last_words = [name.split()[-1] for name in names]
+    assert len(set(last_words)) == len(last_words)
+    assert all([other for other in names if other in name] == [name] for name in names)
+
+
+def test_held_out_statements_and_questions_are_in_no_training_text():
+    subjects = world.build().subjects
+    held_out = [
+        f"{prompt} {fact.object}"
+        for fact in world.build().facts()
+        for prompt in (fact.held_out_statement, fact.held_out_question)
+    ]
+    text = "\n".join(text.text for text in world.documents(subjects, Random(0)))
+    trained = "\n".join([text, *dataset_files.plain_text(), *dataset_files.heldout_text()])
+    assert not [prompt for prompt in held_out if prompt in trained]

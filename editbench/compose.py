@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench import config, datasets, plugins, registry
+from editbench import config, plugins, registry
 from editbench.checks import suggestion, unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 
@@ -127,25 +127,15 @@ def parse(node: DictConfig) -> RunConfig:
 
 
 def register(methods: Sequence[str]) -> None:
-    """Store the schema, the choices that stand in no YAML file, and the defaults of datasets and ``methods``."""
+    """Store the schema, the choices without a YAML file, and the defaults of ``methods`` and of all datasets."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=SCHEMA)
-    names = plugins.entry_points(plugins.METHODS)
-    for name in {hparams for method in names for hparams in registry.hparams_names(method)}:
+    for name in choices("hparams"):
         store.store(group="hparams", name=name, node={"hparams": name}, package="_global_")
     for name in methods:
-        defaults = OmegaConf.to_container(OmegaConf.structured(registry.load_method(name).config_class))
-        store.store(group="method_config", name=name, node={"name": name, **dict(defaults)})  # type: ignore[arg-type]
-        _store_hparams(name)
-        if name not in conf_names("method"):
-            own = {f"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
-            store.store(group="method", name=name, node={"defaults": [{"/method_config@_here_": name}, own]})
+        _store_method(name)
     for name in plugins.entry_points(plugins.DATASETS):
-        defaults = OmegaConf.to_container(OmegaConf.structured(datasets.find(name).settings))
-        node = {"name": name, "path": MISSING, "limit": None, "on_error": "raise", **dict(defaults)}  # type: ignore[arg-type]
-        store.store(group="dataset_config", name=name, node=node)
-        if name not in conf_names("dataset"):
-            store.store(group="dataset", name=name, node={"defaults": [{"/dataset_config@_here_": name}]})
+        _store_dataset(name)
 
 
 def conf_names(group: str) -> list[str]:
@@ -177,17 +167,35 @@ def values(override: Any) -> list[Any]:
 def _hparams_label(method: str, model: str, dataset: str, wanted: str | None) -> str:
     """Name in the group ``method_hparams`` of the settings that fit: ``${hparams:METHOD,MODEL,DATASET,WANTED}``."""
     origin, files = registry.find_hparams(method, model, dataset, wanted)
-    return "+".join([method, origin, *(f"{file.parent.name}.{file.stem}" for file in files)])
+    return "+".join([method, str(origin), *(f"{file.parent.name}.{file.stem}" for file in files)])
 
 
-def _store_hparams(method: str) -> None:
-    """Store all settings that :func:`_hparams_label` may name, each with its origin."""
-    stems = {file.stem for file in registry.hparams_folder(method).rglob("*.yaml")} | {""}
-    wanted = (None, *registry.hparams_names(method))
-    fitting = {_hparams_label(*key): registry.find_hparams(*key) for key in product([method], stems, choices("dataset"), wanted)}
-    for label, (origin, files) in fitting.items():
+@cache
+def _store_method(name: str) -> None:
+    """Store a method's defaults, and all settings that :func:`_hparams_label` may name, each with its origin."""
+    store, defaults = ConfigStore.instance(), OmegaConf.structured(registry.load_method(name).config_class)
+    store.store(group="method_config", name=name, node=OmegaConf.merge({"name": name}, _plain(defaults)))
+    if name not in conf_names("method"):
+        own = {"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
+        store.store(group="method", name=name, node={"defaults": [{"/method_config@_here_": name}, own]})
+    models = {file.stem for file in registry.hparams_folder(name).rglob("*.yaml")} | {""}
+    for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
+        origin, files = registry.find_hparams(*key)
         node = OmegaConf.merge({"hparams": origin}, *map(_load_yaml, files))
-        ConfigStore.instance().store(group="method_hparams", name=label, node=node)
+        store.store(group="method_hparams", name=_hparams_label(*key), node=node)
+
+
+@cache
+def _store_dataset(name: str) -> None:
+    store, settings = ConfigStore.instance(), OmegaConf.structured(_dataset_settings(name))
+    own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise"}
+    store.store(group="dataset_config", name=name, node=OmegaConf.merge(own, _plain(settings)))
+    if name not in conf_names("dataset"):
+        store.store(group="dataset", name=name, node={"defaults": [{"/dataset_config@_here_": name}]})
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node)
 
 
 @cache
@@ -207,16 +215,16 @@ OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
 OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
 
 
-def _origin(node: DictConfig) -> str:
+def _origin(node: DictConfig) -> str | None:
     """Origin of the method's settings.
 
     Raises ValueError if ``hparams=NAME`` has nothing for this method and model.
     """
-    method, wanted, origin = str(node.method.name), node.hparams, str(node.method.hparams)
+    method, wanted, origin = str(node.method.name), node.hparams, node.method.hparams
     if wanted not in (None, origin):
         known = ", ".join(registry.hparams_names(method)) or "none"
-        raise ValueError(f"hparams={wanted}: none are known for {method} with this model; leave it out (known: {known})")
-    return origin
+        raise ValueError(f"hparams={wanted}: none are known for {method} with this model; known: {known}")
+    return str(origin) if origin else None
 
 
 def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: config.StreamConfig) -> DatasetConfig:
@@ -225,7 +233,7 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     Raises ValueError if the user asked for another value than the protocol's.
     """
     name, path, limit, on_error = (plain.pop(key) for key in ("name", "path", "limit", "on_error"))
-    settings = datasets.find(name).settings
+    settings = _dataset_settings(name)
     defaults = {f.name: f.default for f in fields(settings)}
     for key, value in protocol.data.items():
         if key in plain and plain[key] not in (value, defaults.get(key)):
@@ -240,6 +248,11 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     if stream.sample == "first" and limit is None:
         limit = stream.edits  # records beyond need not be read
     return DatasetConfig(name, path, limit, on_error, settings(**plain))
+
+
+def _dataset_settings(name: str) -> type:
+    settings: type = plugins.load(plugins.DATASETS, name, "dataset").settings
+    return settings
 
 
 def _check_choice(group: str, choice: Any) -> None:
@@ -307,7 +320,7 @@ def _chosen(arguments: Sequence[str], group: str) -> list[str]:
 
 
 def _methods(arguments: Sequence[str]) -> list[str]:
-    """Methods that the jobs may name: an experiment may name any, the help names all, a sweep's base has the default."""
+    """Methods that the jobs may name: with an experiment or the help all, else the default and those chosen."""
     if _chosen(arguments, "+experiment") or {"--help", "-h"} & set(arguments):
         return list(plugins.entry_points(plugins.METHODS))
     return [name for name in ("rome", *_chosen(arguments, "method")) if name in plugins.entry_points(plugins.METHODS)]

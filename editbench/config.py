@@ -122,12 +122,12 @@ class MethodConfig:
     Attributes:
         name: Registered name ("rome").
         hparams: Origin of the settings that fit the model ("tuned"), or name of the set that was asked for; "defaults"
-            where only the dataclass's defaults hold.
+            where only the dataclass's defaults hold; None for a method without hparams.
         settings: Instance of the method's own config dataclass.
     """
 
     name: str
-    hparams: str
+    hparams: str | None
     settings: Any
 
 

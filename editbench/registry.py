@@ -99,19 +99,23 @@ def hparams_names(method: str) -> list[str]:
     return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
 
 
-def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str, list[Path]]:
+def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:
     """Origin and YAML files of the settings for a model, later files on top of earlier ones.
 
     Without ``wanted`` these are the model's files of the first origin of :data:`ORIGINS` that has any. A set that has
     no file for the model may hold for any model (``published/any.yaml``, ``all_neurons.yaml``), on top of the model's
-    own. A set without such files is not used: the origin returned is then another than ``wanted``.
+    own. A set without such files is not used: the origin returned is then another than ``wanted``. None is the origin of
+    a method without hparams.
     """
     folder = hparams_folder(method)
 
     def files(origin: str, name: str) -> list[Path]:
-        return [f for f in (folder / origin / f"{name}.yaml", folder / origin / f"{name}-{dataset}.yaml") if f.is_file()]
+        return [
+            f for f in (folder / origin / f"{name}.yaml", folder / origin / f"{name}-{dataset}.yaml") if f.is_file()
+        ]
 
-    best = next(((origin, found) for origin in ORIGINS if (found := files(origin, model))), (DEFAULTS, []))
+    none: tuple[str | None, list[Path]] = (DEFAULTS if folder.is_dir() else None, [])
+    best = next(((origin, found) for origin in ORIGINS if (found := files(origin, model))), none)
     if wanted is None:
         return best
     if own := files(wanted, model):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editbench import compose as composing_module
-from editbench import registry, single_run
+from editbench import single_run
 from editbench.editor import Editor
 from editbench.ledger import Ledger
 from editbench.methods.external_weights import ExternalWeights, ExternalWeightsConfig
@@ -118,11 +118,6 @@ def test_own_records_and_an_own_checkpoint_through_everything(tmp_path, monkeypa
     ]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "plain.txt").write_text("Toko Yasuda plays the guitar.\nGoogle works with Microsoft.")
-    points = registry.method_entry_points
-    point = type(
-        "Point", (), {"name": "external_weights", "value": "here", "load": staticmethod(lambda: ExternalWeights)}
-    )
-    monkeypatch.setattr(registry, "method_entry_points", lambda: {**points(), "external_weights": point})
     config = composing_module.compose(
         [
             *("method=external_weights", f"method.path={tmp_path / 'edited'}", f"model.path={tmp_path / 'base'}"),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from editbench import EditRequest, Ledger, Resources, make_editor
+from editbench import EditRequest, Ledger, Resources, make_editor, plugins
 from editbench.records import NOT_FINITE, EditError
-from editbench.registry import load_method, method_entry_points
+from editbench.registry import load_method
 from tests.zoo import LINES, POSITIONS, tiny_lm
 
 VALUE = {"steps": 4, "learning_rate": 0.3, "ridge": 0.05}
@@ -28,7 +28,7 @@ APART = {"external_weights"}
 """Methods that make no edits of their own; they have tests of their own."""
 METHODS = [
     name
-    for name in method_entry_points()
+    for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
 WRITERS = [m for m in METHODS if m != "unedited"]

@@ -11,11 +11,11 @@ import time
 import pytest
 from rich.console import Console
 
-from editbench import cli, launch, progress
+from editbench import cli, progress
 from editbench.progress import Bar, Display, LiveDisplay, LiveStatus, PlainDisplay, phase, shown_in
 from editbench.results.leaderboard import COLUMNS
 from editbench.tracking import RunObserver
-from tests.test_cli import editbench, place, run_arguments  # noqa: F401
+from tests.commands.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_tracking import HEADLINE, score, texts
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
@@ -194,38 +194,6 @@ def test_the_observer_tells_the_view_where_the_run_stands():
         assert view.standing.perplexity == {"plain": (2.0, 2.5)}
         observer.rows([score(0, 3, "final", r=0.0)])
         assert list(view.standing.means) == ["so far", "at the end"]
-
-
-# -- jobs -------------------------------------------------------------------------------------------------------------
-
-
-def result(status, folder="f", **cells):
-    row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
-    return launch.JobResult(row, folder, ["stream.seed=0"])
-
-
-@pytest.mark.parametrize(
-    ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
-)
-def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
-    reporter = launch.JobReporter(io.StringIO())
-    for status in statuses:
-        reporter.take(result(status))
-    assert reporter.exit_status == code
-
-
-def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
-    lines = io.StringIO()
-    reporter = launch.JobReporter(lines, jobs=3)
-    here, elsewhere = result("done", "a"), result("failed", "b", settings='{"layer": 1}')
-    reporter.take(here)
-    reporter.take_returned([here, elsewhere, None])
-    assert [(strict(line)["folder"], strict(line)["method_config"]) for line in lines.getvalue().splitlines()] == [
-        ("a", None),
-        ("b", {"layer": 1}),
-    ]
-    assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
-    assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -497,8 +497,9 @@ def load_model(settings: Any, name: str | None = None) -> LanguageModel:
             "device": settings.device,
             "attention": settings.attention,
             "revision": settings.revision,
-            "architecture": settings.architecture,
+            "architecture": asdict(settings.architecture),
         }
+        name = name or settings.name
     shown = name or Path(str(path)).name
     if str(path) in pocket.MODELS:
         path = pocket.model_path(str(path))

@@ -158,7 +158,9 @@ class SCEN(Editor[SCENConfig]):
     def _generic_inputs(self) -> Tensor:
         """(G, d_ff) what neurons see of the config's negatives; computed once, the base model never changes."""
         if self._negatives is None:
-            self._negatives = self.inputs([self.resources.apply_format(prompt) for prompt in self.config.negatives])
+            self._negatives = self.inputs(
+                [self.resources.prompt_format.apply(prompt) for prompt in self.config.negatives]
+            )
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:

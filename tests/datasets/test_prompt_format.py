@@ -85,7 +85,7 @@ def test_prompts_of_a_methods_own_are_formatted_as_the_requests_are():
         lm,
         layer=1,
         negatives=plain,
-        resources=Resources(apply_format=FORMAT.apply),
+        resources=Resources(prompt_format=FORMAT),
         neuron_steps=60,
     )
     bare = make_editor("scen", lm, layer=1, negatives=plain, neuron_steps=60)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="make test-ray installs it")
 
 

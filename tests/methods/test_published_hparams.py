@@ -1,4 +1,4 @@
-"""Every preset that claims the papers' constants holds them: each is compared, field by field, with its source.
+"""Every hparams file that claims the papers' constants holds them: each is compared, field by field, with its source.
 
 ``data/published_constants.json`` has, by method and model, the settings that ship with the published code, under the
 names they have there. A field that a preset does not share must stand in :data:`DIFFERENCES`, with its reason.
@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 
 from editbench import compose as composing_module
-from editbench import registry
-from editbench.compose import PAPERS_MODELS, conf_names
-from editbench.config import settings_of
+from editbench import plugins, registry
 from tests.composing import compose
 from tests.golden_edits import SETTINGS
 
-ROOT = Path(__file__).parent.parent
-PUBLISHED = json.loads((Path(__file__).parent / "data" / "published_constants.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[2]
+PUBLISHED = json.loads((ROOT / "tests" / "data" / "published_constants.json").read_text(encoding="utf-8"))
 """By method and model (and dataset, "model, dataset"): files, each with repository, commit, path and values."""
 LAST_LAYERS = {"gpt2-xl": 47, "gpt-j-6b": 27, "llama-2-7b": 31, "llama-3-8b": 31}
 NAMES = SETTINGS | {
@@ -104,22 +102,22 @@ def unexplained(method, model, published, settings, leave_out=()):
 
 @pytest.fixture(scope="module", autouse=True)
 def methods():
-    composing_module.register_methods(list(registry.method_entry_points()))
+    composing_module.register(list(plugins.entry_points(plugins.METHODS)))
 
 
 def composed(*overrides):
-    return settings_of(compose([*overrides, "model.path=somewhere"], hydra=False).method)[1]
+    return asdict(composing_module.parse(compose([*overrides, "model.path=somewhere"], hydra=False)).method.settings)
 
 
-def papers_cells():
-    """(method, model) of every cell of a paper's model."""
-    for cell in conf_names("method_model"):
-        for model in PAPERS_MODELS:
-            if cell.endswith(f"-{model}"):
-                yield cell.removesuffix(f"-{model}"), model
+def published_files():
+    """(method, model) of every published file of a model; those for any model and for one dataset are apart."""
+    datasets = plugins.entry_points(plugins.DATASETS)
+    for file in sorted((ROOT / "methods").glob("*/hparams/published/*.yaml")):
+        if file.stem.partition("-")[0] != "any" and not file.stem.endswith(tuple(f"-{d}" for d in datasets)):
+            yield file.parts[-4], file.stem
 
 
-@pytest.mark.parametrize(("method", "model"), list(papers_cells()))
+@pytest.mark.parametrize(("method", "model"), list(published_files()))
 def test_a_papers_model_has_the_published_constants(method, model):
     presets = list(files_of(method, model))
     assert presets, f"no published file is known for {method} on {model}"
@@ -130,17 +128,17 @@ def test_a_papers_model_has_the_published_constants(method, model):
 
 def test_every_published_file_has_its_preset():
     files = {(method, preset.partition(", ")[0]) for method, presets in PUBLISHED.items() for preset in presets}
-    assert files == set(papers_cells())
+    assert files == set(published_files())
 
 
-@pytest.mark.parametrize(("method", "model"), list(papers_cells()))
+@pytest.mark.parametrize(("method", "model"), list(published_files()))
 def test_a_preset_names_the_files_that_it_comes_from(method, model):
-    cells = (ROOT / "conf" / "method_model").glob(f"{method}-{model}*.yaml")  # a dataset may have its own
+    cells = (ROOT / "methods" / method / "hparams" / "published").glob(f"{model}*.yaml")  # a dataset may have its own
     comments = "".join(cell.read_text(encoding="utf-8") for cell in cells)
     for _, files in files_of(method, model):
         for file in files:
             assert file["file"] in comments
-            assert file["repository"] in comments or method == "scen"  # which has but one
+            assert file["repository"] in comments
 
 
 @pytest.mark.parametrize(

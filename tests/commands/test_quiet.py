@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.test_cli import place, run_arguments
+from tests.commands.test_cli import place, run_arguments
 
 __all__ = ["place"]
 
@@ -16,12 +16,15 @@ def without_layer(arguments):
 
 
 SHORT_DEMO = """
-from editbench import cli, demo, setup
-run, demo.NEED_A_PATH = setup.run, ("interim", "memit", "nse", "rome", "unedited")  # finetune and scen are left
-def short(config):
+from editbench import cli, compose, demo, single_run
+
+pytestmark = pytest.mark.slow
+run, demo.NEED_A_PATH = single_run.run, ("external_weights", "memit", "nse", "rome", "unedited")  # two are left
+def short(overrides):
+    config = compose.compose(overrides)
     config.protocol.max_tokens, config.protocol.metrics = 16, ["exact_match", "agreement"]
     return run(config)
-setup.run = short
+single_run.run = short
 raise SystemExit(cli.main(["demo", "--edits=2", "--results=demo"]))
 """
 EDITS = ("stream.edits=2", "method.layer=1")

@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TOPS = {"editbench": "editbench", "methods": "editbench.methods", "conf": "editbench.conf"}
 RUN = ("run", "model=pocket", "dataset=counterfact", "protocol.max_tokens=16", "protocol.stages=[immediate]")
 

@@ -11,13 +11,14 @@ import yaml
 from hydra.types import RunMode
 
 from editbench import compose as composing_module
-from editbench import launch, registry
+from editbench import launch, plugins
 from editbench.compose import conf_names
-from editbench.config import settings_of
 from editbench.model import language_model
 from tests.composing import compose, enough_of, jobs_of, need_launcher
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 JOBS = {
     "paper/nse_table1": 10,
     "paper/nse_batch_size": 10,
@@ -33,7 +34,7 @@ JOBS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def methods():
-    composing_module.register_methods(list(registry.method_entry_points()))
+    composing_module.register(list(plugins.entry_points(plugins.METHODS)))
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
@@ -49,31 +50,31 @@ def test_an_experiment_composes_and_has_its_jobs(name):
     assert len(jobs) == JOBS[name]
     for job in enough_of(jobs):
         config = compose(job)
-        method, settings = settings_of(config.method)
-        registry.make_config(method, registry.load_method(method).config_class, settings)
+        composing_module.parse(compose(job, hydra=False))
         assert (config.model.path, config.tracker.group, config.hydra.mode) == ("pocket", name, RunMode.MULTIRUN)
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert head[0] == "# @package _global_"
     assert head[1].startswith("# ")
 
 
-def test_an_experiment_takes_the_cell_of_its_method_and_model():
-    cell = yaml.safe_load((ROOT / "conf" / "method_model" / "scen-pocket.yaml").read_text())
-    assert composing_module.compose(["+experiment=paper/scen_theta"]).method.expert_steps == cell["expert_steps"]
+def test_an_experiment_takes_the_hparams_of_its_method_and_model():
+    own = yaml.safe_load((ROOT / "methods" / "scen" / "hparams" / "tuned" / "pocket.yaml").read_text())
+    method = composing_module.compose(["+experiment=paper/scen_theta"]).method
+    assert (method.settings.expert_steps, method.hparams) == (own["expert_steps"], "tuned")
     given = composing_module.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
-    assert given.method.layer == 20
+    assert given.method.settings.layer == 20
 
 
 @pytest.mark.parametrize("name", ["scen_theta", "scen_layers", "scen_edits"])
 def test_the_studies_of_scen_ask_its_neurons(name):
-    """The metrics are one list for two protocols: the default's, and those of the headline that SCEN's has."""
+    """One list of metrics on top of two protocols: the default's, and those of the headline that SCEN's has."""
     default, studied = composing_module.compose([]).protocol, composing_module.compose([f"+experiment=paper/{name}"])
     scen = composing_module.compose(
         [f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]
     ).protocol
-    assert studied.dataset.unrelated_path == "pocket" and studied.protocol.metrics == scen.metrics
+    assert studied.dataset.settings.unrelated_path == "pocket" and studied.protocol.metrics == scen.metrics
     assert set(studied.protocol.metrics) == {*default.metrics, "generation_exact", "activation", "routing"}
-    assert {measure.partition(".")[2] for of in scen.headline.values() for measure in of.values()} <= set(scen.metrics)
+    assert {measure.partition(".")[2] for measure in scen.headline.values()} <= set(scen.metrics)
 
 
 def test_the_command_line_narrows_a_sweep():
@@ -135,11 +136,11 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch):
-    monkeypatch.setattr(launch, "find_spec", lambda name: None)
-    for name, (_, extra) in compose.LAUNCHER_PLUGINS.items():
+    monkeypatch.setattr(composing_module, "find_spec", lambda name: None)
+    for name, (_, extra) in composing_module.LAUNCHER_PLUGINS.items():
         with pytest.raises(ValueError, match=rf"launcher={name} .* pip install 'editbench\[{extra}\]'"):
             composing_module.compose([f"launcher={name}"])
-    assert {*compose.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
+    assert {*composing_module.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
 
 
 # -- docs -------------------------------------------------------------------------------------------------------------
@@ -157,10 +158,10 @@ def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
     places = [f"cache={tmp_path / 'cache'}", f"results.dir={tmp_path / 'results'}"]
     common = ["method=nse", "stream.edits=3", "method.steps=2", "protocol.metrics=[exact_match,agreement]", *places]
     assert launch.main(["method=nse", "precompute.find_values=false", *places], precompute=True) == 0
-    assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "stages").exists()
+    assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "covariance").exists()
     assert launch.main(["-m", *common, "precompute.parts=2", "precompute.part=0,1"], precompute=True) == 0
     said = capsys.readouterr().out
-    assert re.findall(r"prepared: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
+    assert re.findall(r"precomputed: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
     kept = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     before = [(f, f.stat().st_mtime_ns) for f in kept]
     assert len(kept) == 3 and not list((tmp_path / "results").glob("*/run.json"))
@@ -179,7 +180,7 @@ def test_a_part_that_there_is_not_is_refused(capsys):
 def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
     monkeypatch.setattr(language_model, "load_model", None)
     assert launch.main(["method=finetune", "stream.edits=2"], precompute=True) == 0
-    assert capsys.readouterr().out == "nothing to precompute: finetune needs nothing ahead\n"
+    assert capsys.readouterr().out == "nothing to precompute: finetune needs nothing in the cache\n"
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):

@@ -13,6 +13,8 @@ import pytest
 from tests.test_session import records
 from tests.zoo import LINES, tiny_lm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -62,7 +64,7 @@ def test_a_run_prints_its_table_and_where_its_files_are_then_the_leaderboard(pla
     assert "leaderboard.csv" in board.stdout
     header, row = (place / "ok" / "leaderboard.csv").read_text().splitlines()[:2]
     assert header.startswith("run,status,method")
-    assert ",done,finetune,tuned,tiny,counterfact," in row
+    assert ",done,finetune,defaults,tiny,counterfact," in row
 
 
 def test_a_sweep_runs_every_job_and_one_failure_does_not_sink_the_others(place):
@@ -79,6 +81,8 @@ def test_a_sweep_runs_every_job_and_one_failure_does_not_sink_the_others(place):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
+        (["method=checkpoint"], ["unknown method 'checkpoint'", "did you mean 'external_weights'"]),
+        (["protocol.scorers=[exact_match]"], ["unknown key 'protocol.scorers'", "did you mean 'protocol.metrics'"]),
         (["method=romee"], ["unknown method 'romee'", "did you mean 'rome'"]),
         (["dataset=conterfact"], ["unknown dataset", "did you mean 'counterfact'"]),
         (["stream.edit=3"], ["unknown key 'stream.edit'", "did you mean 'stream.edits'"]),
@@ -103,6 +107,21 @@ def test_mistakes_get_one_clear_line(place, arguments, parts, monkeypatch, capsy
     assert "Traceback" not in errors
     assert len(errors.strip().splitlines()) <= 3
     assert not (place / "runner.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "method=nse"], "unknown command 'prepare'; did you mean 'precompute'?"),
+        (["list", "scorers"], "unknown list 'scorers'; did you mean 'metrics'?"),
+        (["leaderbord"], "unknown command 'leaderbord'; did you mean 'leaderboard'?"),
+    ],
+)
+def test_an_old_or_wrong_command_names_the_right_one(arguments, message, capsys):
+    from editbench import cli
+
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_a_bad_record_is_named_and_can_be_skipped(place):

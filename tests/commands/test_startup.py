@@ -9,6 +9,8 @@ HEAVY = {"accelerate", "datasets", "hydra", "pandas", "scipy", "torch", "transfo
 
 HELP = """
 import runpy
+
+pytestmark = pytest.mark.slow
 sys.argv = ["editbench", "--help"]
 try:
     runpy.run_module("editbench.cli", run_name="__main__")
@@ -28,5 +30,5 @@ def test_nothing_heavy_is_imported(code: str) -> None:
 def test_help_names_the_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "editbench.cli", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "leaderboard", "list", "demo"):
+    for command in ("run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"):
         assert command in done.stdout

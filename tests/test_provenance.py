@@ -205,13 +205,13 @@ def test_a_run_does_not_go_on_with_other_formulas(places, monkeypatch):
 def test_a_checkpoint_that_was_edited_again_is_noticed(places):
     shutil.copytree(places / "tiny", places / "edited")
     path = f"method.path={places / 'edited'}"
-    first = run(places, path, method="interim")
+    first = run(places, path, method="external_weights")
     lm = tiny_lm("gpt2")
     lm.weight(lm.mlp_out_name(0))[0, 0] += 1.0
     lm.model.save_pretrained(places / "edited")
     with pytest.raises(ValueError, match="method.path/model.safetensors is"):
-        run(places, path, method="interim")
-    second = run(places, path, "results.name=again", method="interim")
+        run(places, path, method="external_weights")
+    second = run(places, path, "results.name=again", method="external_weights")
     assert read_row(first)["identity"] != read_row(second)["identity"]
     assert read_row(first)["comparable_group"] == read_row(second)["comparable_group"]
 
@@ -225,17 +225,22 @@ class Paths:
 
 
 def test_all_paths_of_a_configuration_are_inputs_but_those_that_are_written(places):
-    for name in ("stages.safetensors", "texts.txt", "mine.txt", "bank/0.safetensors", "tasks/task.yaml"):
+    for name in ("covariance.safetensors", "texts.txt", "mine.txt", "bank/0.safetensors", "tasks/task.yaml"):
         (places / name).parent.mkdir(exist_ok=True)
         (places / name).write_text(name)
-    ability = [f"protocol.ability.include_path={places / 'tasks'}", f"model.covariance={places / 'stages.safetensors'}"]
+    ability = [
+        f"protocol.ability.include_path={places / 'tasks'}",
+        f"model.covariance={places / 'covariance.safetensors'}",
+    ]
     texts = [f"model.texts={places / 'texts.txt'}", f"cache={places / 'cache'}"]
     config = composing_module.compose(["method=unedited", f"model.path={places / 'tiny'}", *ability, *texts])
-    found = inputs(config, Paths(str(places / "mine.txt"), str(places / "bank")))
+    config.method.settings = Paths(str(places / "mine.txt"), str(places / "bank"))
+    found = inputs(config)
     assert {name for name in found if not name.startswith("model.path/")} == {
         *("model.covariance", "model.texts", "protocol.ability.include_path/task.yaml", "method.reads")
     }
-    assert inputs(config, Paths("no/such-model")).keys() == found.keys() - {"method.reads"}
+    config.method.settings = Paths("no/such-model")
+    assert inputs(config).keys() == found.keys() - {"method.reads"}
 
 
 # --- digests of files ---
@@ -279,8 +284,8 @@ def test_of_a_model_what_transformers_reads_counts(tmp_path):
 def test_every_module_with_a_version_is_in_the_table():
     """Whoever gives a formula a version need not think of the results."""
     found = set()
-    for room in ("evaluation", "results", "locate"):
-        for file in (ROOT / room).rglob("*.py"):
+    for package in ("evaluation", "results", "locate_then_edit", "model", "resources.py"):
+        for file in sorted((ROOT / package).rglob("*.py")) or [ROOT / package]:
             names = [t.id for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)
                      for t in node.targets if isinstance(t, ast.Name)]  # fmt: skip
             if "VERSION" in names:
@@ -303,7 +308,7 @@ def test_versions_are_of_the_formulas_that_are_used():
 
 def test_versions_of_what_methods_share_are_compared_and_the_methods_own_is_its_own(places):
     made = provenance(run(places))
-    assert made["parts"]["versions.stages"] == made["versions"]["stages"]
+    assert made["parts"]["versions.covariance"] == made["versions"]["covariance"]
     assert made["parts"]["method.version"] == made["versions"]["method"] == 1
     assert made["parts"]["versions.likelihood"] == made["versions"]["likelihood"]
 

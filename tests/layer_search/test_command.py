@@ -29,8 +29,8 @@ def test_it_measures_prints_writes_and_draws(locate, capsys):
     said = capsys.readouterr().out
     assert "causal tracing: indirect effect by layer, 2 records" in said and "2 single edits" in said
     assert "by the score of the sweep: layer 0 for ROME, [0] for MEMIT and NSE" in said
-    assert "# @package method\n# conf/method_model/rome-pocket.yaml\nlayer: 0\nsteps: 8\n" in said
-    assert "# @package method\n# conf/method_model/memit-pocket.yaml, nse-pocket.yaml\nlayers: [0]\n" in said
+    assert "# methods/rome/hparams/tuned/pocket.yaml\nlayer: 0\nsteps: 8\n" in said
+    assert "# methods/memit/hparams/tuned/pocket.yaml, methods/nse/hparams/tuned/pocket.yaml\nlayers: [0]\n" in said
     last = said.strip().splitlines()[-1]
     assert last.startswith("editbench run method=rome method.layer=0 model=pocket model.texts=")
     assert "method.steps=8" in last and "stream.edits" not in last

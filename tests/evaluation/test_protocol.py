@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -11,7 +12,6 @@ from editbench import compose as composing_module
 from editbench import datasets, single_run
 from editbench.compose import conf_names
 from editbench.evaluation.metrics import get_metric
-from editbench.evaluation.protocol import final_first_of, headline_of
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
 from editbench.results.tables import layout
@@ -29,7 +29,7 @@ def test_they_are_all_there():
 def test_headlines_are_measured(preset, dataset):
     protocol = composing_module.compose([f"protocol={preset}", f"dataset={dataset}"]).protocol
     assert protocol.name == preset
-    headline = headline_of(protocol, dataset)
+    headline = protocol.headline
     assert set(headline) == {"reliability", "generality", "locality"}
     for measure in headline.values():
         kind, metric = measure.split(".")
@@ -39,14 +39,17 @@ def test_headlines_are_measured(preset, dataset):
 
 def test_only_scens_hallucination_scores_the_first_edits_alone():
     for preset in PRESETS:
-        protocol = composing_module.compose([f"protocol={preset}"]).protocol
-        found = {name: final_first_of(protocol, name) for name in ("counterfact", "zsre", "hallucination")}
+        names = ("counterfact", "zsre", "hallucination")
+        found = {
+            name: composing_module.compose([f"protocol={preset}", f"dataset={name}"]).protocol.final_first
+            for name in names
+        }
         assert found == {**dict.fromkeys(found), **({"hallucination": 200} if preset == "scen" else {})}
 
 
 def test_nse_is_memit_by_another_name():
     memit, nse = (composing_module.compose([f"protocol={name}"]).protocol for name in ("memit", "nse"))
-    assert {**nse, "name": "memit"} == dict(memit)
+    assert replace(nse, name="memit") == memit
 
 
 # -- how the data is read ---------------------------------------------------------------------------------------------
@@ -108,9 +111,8 @@ def test_presets_run_on_zsre(preset, tiny_folder, tmp_path):
 
 
 def test_a_setting_against_the_protocol_is_refused(tiny_folder, tmp_path):
-    config = compose(tiny_folder, tmp_path, "protocol=wise", "dataset=zsre", "dataset.target=answers")
     with pytest.raises(ValueError, match=r"protocol=wise reads zsre with target='alt'.*protocol\.data\.zsre\.target"):
-        single_run.run(config)
+        compose(tiny_folder, tmp_path, "protocol=wise", "dataset=zsre", "dataset.target=answers")
     single_run.run(
         compose(
             tiny_folder,
@@ -181,9 +183,8 @@ def test_a_headline_measure_that_cannot_be_is_refused_before_the_run(
         "editbench.model.language_model.load_model", lambda *a, **k: pytest.fail("the model was loaded")
     )
     name, _, measure = override.partition("=")
-    config = compose(tiny_folder, tmp_path, "dataset=zsre", f"+protocol.headline.zsre={{{name}:{measure}}}")
     with pytest.raises(ValueError, match=message):
-        single_run.run(config)
+        single_run.run(compose(tiny_folder, tmp_path, "dataset=zsre", f"+protocol.headline.zsre={{{name}:{measure}}}"))
     assert not (tmp_path / "results").exists()
 
 

@@ -308,6 +308,11 @@ class RunConfig:
         return {name: part for name, part in self.as_dict().items() if name not in NOT_DECIDING}
 
     @property
+    def names(self) -> list[str | None]:
+        """Method, model, dataset and seed, for titles."""
+        return [self.method.name, self.model.name, self.dataset.name, f"seed {self.stream.seed}"]
+
+    @property
     def folder(self) -> Path:
         """Folder of the run."""
         return Path(self.results.dir) / (self.results.name or self._run_name())

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from editbench.config import RunConfig
     from editbench.progress import Display
     from editbench.results.schema import Row
 
@@ -185,7 +184,7 @@ def run_job(node: DictConfig, overrides: Sequence[str] = (), *, number: str = ""
     try:
         config = compose.parse(node)
         folder = config.folder.resolve()
-        with _shown(config, number, live):
+        with _shown([*config.names, number], live):
             outcome = single_run.run(config)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
         return _undone(error, folder, overrides)
@@ -200,7 +199,7 @@ def precompute_job(
 
     try:
         config = compose.parse(node)
-        with _shown(config, number, live):
+        with _shown([*config.names, number], live):
             found = single_run.precompute(config)
     except (KeyboardInterrupt, Exception) as error:
         return _undone(error, None, overrides)
@@ -209,10 +208,9 @@ def precompute_job(
     return JobResult(row, None, overrides)
 
 
-def _shown(config: RunConfig, number: str, live: bool) -> AbstractContextManager[Display]:
+def _shown(title: Sequence[str | None], live: bool) -> AbstractContextManager[Display]:
     quiet_libraries()
-    parts = [config.method.name, config.model.name, config.dataset.name, f"seed {config.stream.seed}", number]
-    return watching(", ".join(filter(None, parts)), live=live)
+    return watching(", ".join(filter(None, title)), live=live)
 
 
 def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:

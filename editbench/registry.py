@@ -104,8 +104,8 @@ def find_hparams(method: str, model: str, dataset: str, wanted: str | None = Non
 
     Without ``wanted`` these are the model's files of the first origin of :data:`ORIGINS` that has any. A set that has
     no file for the model may hold for any model (``published/any.yaml``, ``all_neurons.yaml``), on top of the model's
-    own. A set without such files is not used: the origin returned is then another than ``wanted``. None is the origin of
-    a method without hparams.
+    own. A set without such files is not used: the origin returned is then another than ``wanted``. A method without
+    hparams has the origin None.
     """
     folder = hparams_folder(method)
 

@@ -4,7 +4,8 @@ A call *holds the layers* if one of its arguments is, or is a list or dict with,
 row's ``method_config``), Hydra's node, or a typed config: the run's, the method's part, or the method's settings.
 A *stay* is a longest run of such calls, in the order in which they begin, in one product file; a *climb* is a stay in a
 file that the walk has left before. The walk ends where the row enters ``tables.py``. Not counted are a config's
-own methods (it goes nowhere), objects that keep the settings (an editor), comprehensions, and files that anybody may import.
+own methods (it goes nowhere), objects that keep the settings (an editor), comprehensions, and files that anybody may
+import.
 """
 
 import sys

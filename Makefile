@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-ray compat lint types bench bench-edit pocket docs clean
+.PHONY: help setup environment demo test test-fast test-slow test-ray compat lint types bench bench-edit pocket docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,12 +27,17 @@ setup: ## Install editbench and its dependencies (nothing to do until pyproject.
 demo: setup ## Run every method on the embedded world and model, and show the leaderboard
 	@$(PY) -m editbench.cli demo
 
-test: setup lint types ## Run lint, type checks and all tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+test: setup lint types test-fast ## Run lint, type checks and all tests but the slow ones
+
+test-fast: setup ## Run the tests that take no process, browser or build: under a minute
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-slow: setup ## Run the slow tests: commands, docs, wheels, browser
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 test-ray: setup ## Run a sweep on a real Ray of two workers (installs Ray)
 	$(PY) -m pip install --quiet -e ".[ray]"
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_launcher_ray.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/commands/test_launcher_ray.py
 
 compat: setup ## Run what depends on transformers with the oldest versions allowed, and with the newest
 	OMP_NUM_THREADS=1 $(PY) -m tests.compat

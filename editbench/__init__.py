@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
     from editbench.registry import make_editor
     from editbench.resources import Resources
+    from editbench.results.compare import compare_runs as compare
+    from editbench.results.leaderboard import collect as leaderboard
+    from editbench.results.report import write_report as report
+    from editbench.single_run import run
 
 __version__ = "0.2.0.dev0"
 
@@ -27,35 +31,44 @@ if (_root / "methods").is_dir() and (_root / "conf").is_dir() and str(_root) not
     __path__.append(str(_root))
 
 _PUBLIC = {
-    "EditResult": "editbench.editor",
     "EditRecord": "editbench.records",
     "EditRequest": "editbench.records",
+    "EditResult": "editbench.editor",
     "Editor": "editbench.editor",
     "LanguageModel": "editbench.model.language_model",
     "Ledger": "editbench.ledger",
-    "Resources": "editbench.resources",
     "Passage": "editbench.records",
     "Probe": "editbench.records",
     "RecordSet": "editbench.records",
+    "Resources": "editbench.resources",
+    "compare": "editbench.results.compare:compare_runs",
+    "leaderboard": "editbench.results.leaderboard:collect",
     "load_model": "editbench.model.language_model",
     "load_records": "editbench.datasets:load",
     "make_editor": "editbench.registry",
+    "report": "editbench.results.report:write_report",
+    "run": "editbench.single_run",
 }
+"""By public name: its module, and its name there if it has another."""
 __all__ = [
-    "EditResult",
     "EditRecord",
     "EditRequest",
+    "EditResult",
     "Editor",
     "LanguageModel",
     "Ledger",
-    "Resources",
     "Passage",
     "Probe",
     "RecordSet",
+    "Resources",
     "__version__",
+    "compare",
+    "leaderboard",
     "load_model",
     "load_records",
     "make_editor",
+    "report",
+    "run",
 ]
 
 

@@ -1,7 +1,4 @@
-"""The command line: ``editbench run | precompute | locate | demo | leaderboard | report | compare | list``.
-
-Heavy packages are imported where they are used.
-"""
+"""The command line: ``editbench run | precompute | locate | demo | leaderboard | report | compare | list``."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editbench import __version__
+from editbench.checks import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,36 +25,47 @@ EPILOG = """examples:
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
+COMMANDS = ("run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list")
+LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command, others = arguments[:1], arguments[1:]
     try:
-        if arguments[:1] == ["run"]:
-            # Hydra reads the rest, its own flags (-m, --cfg, --help) included.
+        if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
             from editbench import launch
 
-            return launch.main(arguments[1:])
-        if arguments[:1] == ["precompute"]:
-            from editbench import launch
+            return launch.main(others, precompute=command == ["precompute"])
+        if command == ["locate"]:
+            from editbench.layer_search import command as locate
 
-            return launch.main(arguments[1:], precompute=True)
-        if arguments[:1] == ["locate"]:
-            from editbench.layer_search import command
-
-            return command.main(arguments[1:])
+            return locate.main(others)
+        if mistake := _unknown(arguments):
+            print(f"error: {mistake}", file=sys.stderr)
+            return 2
         options = _parser().parse_args(arguments)
         return int(options.handler(options))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at exit
         return 141
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _unknown(arguments: Sequence[str]) -> ValueError | None:
+    """The error for an unknown command, or an unknown kind of names to list."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    if names and names[0] not in COMMANDS:
+        return unknown("command", names[0], COMMANDS)
+    if names[:1] == ["list"] and len(names) > 1 and names[1] not in LISTS:
+        return unknown("list", names[1], LISTS)
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
-    commands.add_parser("precompute", help="compute ahead, in parts, what runs will find in the cache", add_help=False)
-    commands.add_parser("locate", help="which layers to edit in a model: causal tracing and a sweep", add_help=False)
+    commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
+    commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
     demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
     demo.add_argument("--results", default="results", metavar="DIR", help="results folder")
@@ -99,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 
-    names = commands.add_parser("list", help="what is there: methods, models, datasets, metrics")
-    names.add_argument("what", choices=["methods", "models", "datasets", "metrics"])
+    names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
+    names.add_argument("kind", choices=LISTS)
     _add_json(names, "one line of JSON a name")
     names.set_defaults(handler=_list)
     return parser
@@ -193,7 +202,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from editbench.json_lines import encode
 
-    for facts in _listed(options.what):
+    for facts in _listed(options.kind):
         if options.json:
             print(encode(facts))
         else:
@@ -202,26 +211,27 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(what: str) -> list[dict[str, str]]:
+def _listed(kind: str) -> list[dict[str, str]]:
     """Facts of each thing of this kind, its name first."""
-    if what == "methods":
-        from editbench.registry import method_entry_points
+    from editbench import compose, plugins, registry
 
-        return [{"name": name, "class": point.value} for name, point in method_entry_points().items()]
-    if what == "models":
-        from editbench.compose import conf_names
+    if kind == "methods":
+        methods = {name: registry.load_method(name) for name in plugins.entry_points(plugins.METHODS)}
+        facts = {
+            name: {key: getattr(cls, key, "") for key in ("title", "kind", "paper")} for name, cls in methods.items()
+        }
+        return [
+            {"name": name, **of, "class": f"{methods[name].__module__}:{methods[name].__name__}"}
+            for name, of in facts.items()
+        ]
+    if kind == "metrics":
+        from editbench.evaluation.metrics import list_metrics
 
-        return [{"name": name} for name in conf_names("model")]
-    if what == "datasets":
-        from editbench import plugins
-
-        return [{"name": name} for name in plugins.entry_points(plugins.DATASETS)]
-    from editbench.evaluation.metrics import list_metrics
-
-    return [
-        {"name": metric.name, "version": f"v{metric.version}", "description": metric.description.splitlines()[0]}
-        for metric in list_metrics()
-    ]
+        return [
+            {"name": metric.name, "version": f"v{metric.version}", "description": metric.description.splitlines()[0]}
+            for metric in list_metrics()
+        ]
+    return [{"name": name} for name in compose.choices(kind.removesuffix("s"))]
 
 
 if __name__ == "__main__":

@@ -1,42 +1,31 @@
-"""``editbench run``: Hydra composes the configuration, this module checks names first and reports errors last."""
+"""Overrides to a typed :class:`RunConfig`, checked with did-you-means: the only file that knows OmegaConf and Hydra."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+from dataclasses import fields
+from functools import cache
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench import registry
+from editbench import config, plugins, registry
 from editbench.checks import suggestion, unknown
-from editbench.config import RunConfig, model_name
+from editbench.config import DatasetConfig, MethodConfig, RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-
-GROUPS = (
-    "method",
-    "model",
-    "dataset",
-    "stream",
-    "protocol",
-    "ability",
-    "tracker",
-    "launcher",
-    "experiment",
-    "hparams",
-)
+    from collections.abc import Iterator, Mapping, Sequence
 
 CONF = "editbench.conf"
-
+GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")
 LAUNCHER_PLUGINS = {
     "joblib": ("hydra_joblib_launcher", "launchers"),
     "submitit_local": ("hydra_submitit_launcher", "launchers"),
@@ -44,90 +33,248 @@ LAUNCHER_PLUGINS = {
     "ray": ("hydra_ray_launcher", "ray"),
 }
 """By launcher: Hydra's plugin, and the extra that installs it."""
+SCHEMA = {
+    "method": MISSING,
+    "model": config.ModelConfig,
+    "dataset": MISSING,
+    "stream": config.StreamConfig,
+    "protocol": config.ProtocolConfig,
+    "tracker": config.TrackerConfig,
+    "results": config.ResultsConfig,
+    "precompute": config.PrecomputeConfig,
+    "hparams": None,
+    "cache": MISSING,
+}
 
 
-def compose(overrides: Sequence[str]) -> Any:
-    """The configuration that ``editbench run`` would use for these overrides.
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """The config that ``editbench run`` would use for these overrides.
 
     Raises:
         ValueError: An unknown name or key, or a value of the wrong type.
     """
-    given = _with_model_group(list(overrides))
-    register_methods(_methods(given))
-    check_overrides(given)
-    _say_when_settings_are_for_another_model(given)
-    return _compose(given)
+    return parse(compose_node(check(overrides)))
 
 
-def register_methods(names: Sequence[str]) -> None:
-    """Make every method of ``names`` a choice of the group ``method``, with its config dataclass's defaults.
+def check(overrides: Sequence[str]) -> list[str]:
+    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts. Returns the overrides for Hydra.
 
     Raises:
-        ValueError: One of them is not registered.
+        ValueError: The first mistake.
     """
-    store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
-    for name in names:
-        defaults = OmegaConf.create({"name": name})
-        config = OmegaConf.merge(
-            defaults, OmegaConf.to_container(OmegaConf.structured(registry.load_method(name).config_class))
-        )
-        store.store(group="method", name=name, node=config)
-
-
-def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts.
-
-    Raises:
-        ValueError: The first thing that is wrong.
-    """
-    from editbench.compose import check_hparams
-
-    parsed = [o for o in OverridesParser.create().parse_overrides(_without_flags(overrides))]
+    given = _with_model_group(overrides)
+    register(_methods(given))
+    parsed = OverridesParser.create().parse_overrides([o for o in given if "=" in o and not o.startswith("-")])
     groups = {}
     for override in parsed:
         key = override.key_or_group
         if key in GROUPS:
-            known = list(registry.method_entry_points()) if key == "method" else conf_names(key)
-            for choice in _values(override):
-                if str(choice) not in known:
-                    raise unknown(key, str(choice), known)
-                if key == "launcher":
-                    _check_launcher(str(choice))
-            groups["+experiment" if key == "experiment" else key] = str(_values(override)[0])
-    config = _compose([f"{k}={v}" for k, v in groups.items()])
-    keys, method_class = _keys(config), registry.load_method(config.method.name).config_class
+            for choice in values(override):
+                _check_choice(key, choice)
+            groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
+    keys = _keys(compose_node([f"{k}={v}" for k, v in groups.items()]))
     for override in parsed:
         key = override.key_or_group
-        prefixed = override.is_add() or override.is_force_add() or override.is_delete()
-        if key in GROUPS or prefixed or key.split(".")[0] == "hydra" or "@" in key or key in ("method_model",):
-            continue
-        if key not in keys:
-            hint = registry.moved(method_class, key.removeprefix("method.")) or _nearest(key, keys)
-            raise ValueError(f"unknown key {key!r}; {hint}")
+        added = override.is_add() or override.is_force_add() or override.is_delete()
+        if key not in {*keys, *GROUPS} and not added and key.split(".")[0] != "hydra" and "@" not in key:
+            raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
     for job in _one_job_a_value(parsed):
-        check_hparams(_compose(job))
+        _origin(compose_node(job))
+    _note_unknown_pairs(given)
+    return given
 
 
-def _check_launcher(name: str) -> None:
-    """Refuse a launcher whose plugin is not installed."""
-    plugin, extra = LAUNCHER_PLUGINS.get(name, ("", ""))
+def compose_node(overrides: Sequence[str]) -> DictConfig:
+    """Hydra's node for these overrides, without the checks of :func:`check`. Methods must be registered."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+
+    with initialize_config_module(version_base="1.3", config_module=CONF):
+        try:
+            node: DictConfig = hydra_compose("config", overrides=list(overrides))
+            return node
+        except (HydraException, OmegaConfBaseException) as error:
+            cause = str(error.__cause__ or "").split("\n")[0]
+            raise ValueError(": ".join(filter(None, [str(error).split("\n")[0], cause]))) from error
+
+
+def parse(node: DictConfig) -> RunConfig:
+    """The typed config of Hydra's node, the protocol resolved for the dataset, the method's and the dataset's settings
+    made and checked.
+
+    Raises:
+        ValueError: A value is missing, of the wrong type, or refused by its dataclass.
+    """
+    if missing := sorted(OmegaConf.missing_keys(node)):
+        raise ValueError(f"{missing[0]} is not set; give {missing[0]}=VALUE")
+    try:
+        plain: Any = OmegaConf.to_object(OmegaConf.masked_copy(node, list(SCHEMA)))
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).split("\n")[0]) from error
+    method, origin = plain["method"]["name"], _origin(node)
+    own = {key: value for key, value in plain["method"].items() if key not in ("name", "hparams")}
+    settings = registry.make_config(method, registry.load_method(method).config_class, own)
+    protocol = plain["protocol"].for_dataset(plain["dataset"]["name"])
+    del plain["hparams"]
+    return RunConfig(
+        **{
+            **plain,
+            "method": MethodConfig(method, origin, settings),
+            "dataset": _dataset(plain["dataset"], protocol, plain["stream"]),
+            "protocol": protocol,
+            "cache": Path(plain["cache"]),
+        }
+    )
+
+
+def register(methods: Sequence[str]) -> None:
+    """Store the schema, the choices without a YAML file, and the defaults of ``methods`` and of all datasets."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=SCHEMA)
+    for name in choices("hparams"):
+        store.store(group="hparams", name=name, node={"hparams": name}, package="_global_")
+    for name in methods:
+        _store_method(name)
+    for name in plugins.entry_points(plugins.DATASETS):
+        _store_dataset(name)
+
+
+def conf_names(group: str) -> list[str]:
+    """Names of the YAML files of a config group."""
+    import editbench.conf
+
+    folders = [Path(p) / group for p in editbench.conf.__path__]
+    files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
+
+
+def choices(group: str) -> list[str]:
+    """Names that ``group=`` takes: YAML files, and what installed packages register."""
+    found = set(conf_names(group))
+    if group == "method":
+        found |= set(plugins.entry_points(plugins.METHODS))
+    elif group == "dataset":
+        found |= set(plugins.entry_points(plugins.DATASETS))
+    elif group == "hparams":
+        found |= {name for method in plugins.entry_points(plugins.METHODS) for name in registry.hparams_names(method)}
+    return sorted(found)
+
+
+def values(override: Any) -> list[Any]:
+    """Values that an override takes in turn: several in a sweep."""
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+
+
+def _hparams_label(method: str, model: str, dataset: str, wanted: str | None) -> str:
+    """Name in the group ``method_hparams`` of the settings that fit: ``${hparams:METHOD,MODEL,DATASET,WANTED}``."""
+    origin, files = registry.find_hparams(method, model, dataset, wanted)
+    return "+".join([method, str(origin), *(f"{file.parent.name}.{file.stem}" for file in files)])
+
+
+@cache
+def _store_method(name: str) -> None:
+    """Store a method's defaults, and all settings that :func:`_hparams_label` may name, each with its origin."""
+    store, defaults = ConfigStore.instance(), OmegaConf.structured(registry.load_method(name).config_class)
+    store.store(group="method_config", name=name, node=OmegaConf.merge({"name": name}, _plain(defaults)))
+    if name not in conf_names("method"):
+        own = {"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
+        store.store(group="method", name=name, node={"defaults": [{"/method_config@_here_": name}, own]})
+    models = {file.stem for file in registry.hparams_folder(name).rglob("*.yaml")} | {""}
+    for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
+        origin, files = registry.find_hparams(*key)
+        node = OmegaConf.merge({"hparams": origin}, *map(_load_yaml, files))
+        store.store(group="method_hparams", name=_hparams_label(*key), node=node)
+
+
+@cache
+def _store_dataset(name: str) -> None:
+    store, settings = ConfigStore.instance(), OmegaConf.structured(_dataset_settings(name))
+    own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise"}
+    store.store(group="dataset_config", name=name, node=OmegaConf.merge(own, _plain(settings)))
+    if name not in conf_names("dataset"):
+        store.store(group="dataset", name=name, node={"defaults": [{"/dataset_config@_here_": name}]})
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node)
+
+
+@cache
+def _load_yaml(file: Path) -> Any:
+    return OmegaConf.load(file)
+
+
+def _pocket_prompts(count: int) -> list[str]:
+    """Prompts about subjects of the embedded world in no record: ``${pocket_prompts:100}``."""
+    from editbench.pocket import dataset_files
+
+    return list(dataset_files.generic_prompts(0, count))
+
+
+# At import, so that workers of a launcher know them too.
+OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
+OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
+
+
+def _origin(node: DictConfig) -> str | None:
+    """Origin of the method's settings.
+
+    Raises ValueError if ``hparams=NAME`` has nothing for this method and model.
+    """
+    method, wanted, origin = str(node.method.name), node.hparams, node.method.hparams
+    if wanted not in (None, origin):
+        known = ", ".join(registry.hparams_names(method)) or "none"
+        raise ValueError(f"hparams={wanted}: none are known for {method} with this model; known: {known}")
+    return str(origin) if origin else None
+
+
+def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: config.StreamConfig) -> DatasetConfig:
+    """The dataset's config, with the settings that belong to the protocol.
+
+    Raises ValueError if the user asked for another value than the protocol's.
+    """
+    name, path, limit, on_error = (plain.pop(key) for key in ("name", "path", "limit", "on_error"))
+    settings = _dataset_settings(name)
+    defaults = {f.name: f.default for f in fields(settings)}
+    for key, value in protocol.data.items():
+        if key in plain and plain[key] not in (value, defaults.get(key)):
+            raise ValueError(
+                f"protocol={protocol.name} reads {name} with {key}={value!r}, but dataset.{key}={plain[key]!r} "
+                f"was asked for; leave it out, or change it with protocol.data.{name}.{key}"
+            )
+    plain |= protocol.data
+    for key in plain:
+        if key not in defaults:
+            raise unknown(f"setting of {name}", key, defaults)
+    if stream.sample == "first" and limit is None:
+        limit = stream.edits  # records beyond need not be read
+    return DatasetConfig(name, path, limit, on_error, settings(**plain))
+
+
+def _dataset_settings(name: str) -> type:
+    settings: type = plugins.load(plugins.DATASETS, name, "dataset").settings
+    return settings
+
+
+def _check_choice(group: str, choice: Any) -> None:
+    known = choices(group)
+    if str(choice) not in known and not (group == "hparams" and choice is None):
+        raise unknown(group, str(choice), known)
+    plugin, extra = LAUNCHER_PLUGINS.get(str(choice), ("", "")) if group == "launcher" else ("", "")
     if plugin and (find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin}") is None):
         raise ValueError(
-            f"launcher={name} needs the package {plugin.replace('_', '-')}, which is not installed: "
+            f"launcher={choice} needs the package {plugin.replace('_', '-')}, which is not installed: "
             f"pip install 'editbench[{extra}]'"
         )
 
 
-def _say_when_settings_are_for_another_model(arguments: Sequence[str]) -> None:
-    """Warn where a method would run on its defaults, which are another model's, because no cell fits the pair."""
-    cells = conf_names("method_model")
+def _note_unknown_pairs(arguments: Sequence[str]) -> None:
+    """Print a note where a method would run on its defaults, which are another model's."""
     if any(a.startswith("method.layer") for a in arguments):
         return
     for method in _chosen(arguments, "method") or ["rome"]:
         for model in _chosen(arguments, "model") or ["pocket"]:
-            layered = any(cell.startswith(f"{method}-") for cell in cells)
-            if layered and f"{method}-{model}" not in cells:
+            if registry.hparams_names(method) and registry.find_hparams(method, model, "")[0] == registry.DEFAULTS:
                 print(
                     f"note: no settings of {method} for {model} are known; its defaults were made for another model. "
                     "Set at least method.layer or method.layers",
@@ -145,39 +292,25 @@ def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
             yield [*first[:place], f"{override.key_or_group}={value}", *first[place + 1 :]]
 
 
-def _pocket_prompts(count: int) -> list[str]:
-    """Prompts about subjects of the embedded world that no record edits or asks about: ``${pocket_prompts:100}``."""
-    from editbench.pocket import dataset_files
-
-    return list(dataset_files.generic_prompts(0, count))
-
-
-OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)  # at import: in workers too
-
-
-def _compose(overrides: Sequence[str]) -> Any:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-
-    with initialize_config_module(version_base="1.3", config_module="editbench.conf"):
-        try:
-            return hydra_compose("config", overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            cause = str(error.__cause__ or "").split("\n")[0]
-            raise ValueError(": ".join(filter(None, [str(error).split("\n")[0], cause]))) from error
-
-
-def _with_model_group(arguments: list[str]) -> list[str]:
-    """``model.path=X`` alone means the config named like X, or else the empty one: never pocket's settings."""
+def _with_model_group(arguments: Sequence[str]) -> list[str]:
+    """Replace ``model=pocket-llama`` by its full name, and ``model.path=X`` alone by the config named like X, or add
+    the empty one: never pocket's settings.
+    """
     from editbench.pocket import MODELS
 
-    paths = [a.partition("=")[2].strip("'\"") for a in arguments if a.startswith("model.path=")]
-    if not paths or any(a.startswith("model=") for a in arguments):
-        return arguments
-    if paths[0] in MODELS:
-        return [f"model={paths[0]}" if a.startswith("model.path=") else a for a in arguments]
-    name = Path(paths[0]).name.lower()
-    return [*arguments, f"model={name if name in conf_names('model') else 'custom'}"]
+    given = list(arguments)
+    paths = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("model.path=")]
+    if paths and not any(a.startswith("model=") for a in given):
+        if paths[0] in MODELS:
+            given = [f"model={paths[0]}" if a.startswith("model.path=") else a for a in given]
+        else:
+            name = Path(paths[0]).name.lower()
+            given.append(f"model={name if name in conf_names('model') else 'custom'}")
+    if "model=pocket-llama" in given:
+        given[given.index("model=pocket-llama")] = "model=pocket"
+        if not any(a.startswith("model.name=") for a in given):
+            given.append("model.name=pocket-llama")
+    return given
 
 
 def _chosen(arguments: Sequence[str], group: str) -> list[str]:
@@ -188,73 +321,35 @@ def _chosen(arguments: Sequence[str], group: str) -> list[str]:
 
 
 def _methods(arguments: Sequence[str]) -> list[str]:
-    """Methods that the jobs may name; an experiment may name any, the help names all.
-
-    Hydra composes a sweep's base with the default.
-    """
+    """Methods that the jobs may name: with an experiment or the help all, else the default and those chosen."""
     if _chosen(arguments, "+experiment") or {"--help", "-h"} & set(arguments):
-        return list(registry.method_entry_points())
-    return ["rome", *_chosen(arguments, "method")]
-
-
-def _values(override: Any) -> list[Any]:
-    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        return list(plugins.entry_points(plugins.METHODS))
+    return [name for name in ("rome", *_chosen(arguments, "method")) if name in plugins.entry_points(plugins.METHODS)]
 
 
 def _texts(override: Any) -> list[str]:
     return [str(t) for t in override.sweep_string_iterator()] if override.is_sweep_override() else []
 
 
-def _without_flags(arguments: Sequence[str]) -> list[str]:
-    return [a for a in arguments if "=" in a and not a.startswith("-")]
+def _keys(node: DictConfig) -> list[str]:
+    def walk(plain: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+        for key, value in plain.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
 
-
-def _keys(config: Any, prefix: str = "") -> list[str]:
-    found = []
-    for key in config:
-        name = f"{prefix}{key}"
-        found.append(name)
-        value = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
-        if isinstance(value, dict):
-            found += _keys(config[key], f"{name}.")
-    return found
+    plain: Any = OmegaConf.to_container(node, resolve=False)
+    return [key for key in walk(plain, "") if key != "method.hparams"]
 
 
 def _nearest(key: str, keys: Sequence[str]) -> str:
     """Nearest key; the last part of a key counts most (``edits`` for ``stream.edits``)."""
-    same_leaf = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if same_leaf:
-        return f"did you mean {same_leaf[0]!r}?"
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    if near:
+    if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
+        return renamed
+    if same := [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]:
+        return f"did you mean {same[0]!r}?"
+    if near := difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     section = key.rpartition(".")[0]
     inside = [k for k in keys if k.startswith(f"{section}.")] if section in keys else [k for k in keys if "." not in k]
     return suggestion(key, inside)
-
-
-def conf_names(group: str) -> list[str]:
-    """Names of the YAML files of a config group."""
-    import editbench.conf
-
-    folders = [Path(p) / group for p in editbench.conf.__path__]
-    files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
-    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
-
-
-PAPERS_MODELS = ("gpt2-xl", "gpt-j-6b", "llama-2-7b", "llama-2-13b", "llama-3-8b")
-
-
-def check_hparams(config: Any) -> None:
-    """Refuse a set of constants that the method has not, and "published" where the model's own settings are these.
-
-    Raises:
-        ValueError: So it is.
-    """
-    constants, method, model = config.hparams, config.method.name, model_name(config)
-    if constants == "tuned":
-        return
-    if constants == "published" and model in PAPERS_MODELS and f"{method}-{model}" in conf_names("method_model"):
-        raise ValueError(f"hparams={constants}: the settings for {model} are the published ones; leave it out")
-    if f"{method}-{constants}" not in conf_names("method_constants"):
-        raise ValueError(f"hparams={constants}: none are known for {method}; leave it out")

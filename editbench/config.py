@@ -1,7 +1,6 @@
-"""The shape of a run's configuration, typed, so that a wrong type or unknown key fails before any model is loaded.
+"""Config dataclasses with their checks, from the YAML files in ``conf/`` and the command line.
 
-The values come from the YAML files in ``conf/`` and from the command line; a method's own settings are its config
-dataclass, a dataset's own settings its settings dataclass.
+A method's own settings are its config dataclass, a dataset's own settings its settings dataclass.
 """
 
 from __future__ import annotations
@@ -9,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from editbench.checks import at_least, one_of, unknown, whole_number
 
-from editbench.checks import one_of, whole_number
+HEADLINE = ("reliability", "generality", "locality")
+STAGES = ("immediate", "final")
+NOT_DECIDING = ("results", "cache", "tracker", "precompute")
+"""Parts of a config that change no number of the run."""
 
 
 @dataclass
@@ -23,15 +25,15 @@ class TrackerConfig:
     """Settings of a tracker; none of them changes a run's numbers.
 
     Attributes:
-        name: "none", "wandb", "tensorboard" or "trackio".
-        mode: "online", "offline" or "disabled", for wandb; null is what ``WANDB_MODE`` says, or else online.
-        project: Project of the service; null is what its environment variable says, or else "editbench".
+        name: "none", "wandb", "tensorboard", "trackio", or a registered one.
+        mode: wandb: "online", "offline" or "disabled"; null takes ``WANDB_MODE``, or else "online".
+        project: Project of the service; null takes the service's environment variable, or else "editbench".
         entity: User or team, for wandb.
-        group: Runs of a sweep under one name; null is dataset, model, method, stream and identity: what seeds share.
+        group: Name that the runs of a sweep share; null is dataset, model, method, stream and identity.
         tags: Tags beside dataset, model and method.
-        tables: Also send one row a record, when the run ends.
-        start_seconds: The service has this long to start; wandb takes half of it and then goes on offline.
-        finish_seconds: The run's end waits at most this long for the service.
+        tables: Also send one row a record at the end of the run.
+        start_seconds: Time for the service to start; wandb takes half of it and then continues offline.
+        finish_seconds: Longest wait for the service at the end of the run.
         queue: Calls that may wait for the service; further ones are dropped.
         settings: The tracker's own settings.
     """
@@ -51,9 +53,7 @@ class TrackerConfig:
 
 @dataclass
 class ArchitectureConfig:
-    """Module paths for an architecture that is not known: the fields of
-    :class:`editbench.model.architectures.Architecture`.
-    """
+    """Module paths for an unknown architecture: fields of :class:`editbench.model.architectures.Architecture`."""
 
     decoder: str | None = None
     layers: str | None = None
@@ -65,24 +65,24 @@ class ArchitectureConfig:
 
 @dataclass
 class ModelConfig:
-    """Which model, and what editors may use with it.
+    """The model, and what editors may use with it.
 
     Attributes:
-        path: "pocket", "pocket-llama", "pocket-gpt2", a folder, or a hub id.
+        path: "pocket", "pocket-gpt2", a folder, or a hub id.
         name: Name in results; the last part of the path by default.
         dtype: "float32", "float64", "bfloat16" or "float16".
         device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
-        architecture: Module paths, for an architecture that is not known; null leaves the known one.
+        architecture: Module paths for an unknown architecture; null leaves the known one.
         texts: Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited
             model with the run's seed), or a file (rows with ``text``, or one text a line).
         texts_tokens: Tokens to sample where texts is "self".
-        stages: Safetensors file with covariance by layer number; null computes them from texts.
+        covariance: Safetensors file with covariance by layer number; null computes it from texts.
         templates: Context templates with one "{}" each; null samples them from the model.
     """
 
-    path: str = MISSING
+    path: str = "???"  # must be given
     name: str | None = None
     dtype: str = "float32"
     device: str = "auto"
@@ -94,19 +94,57 @@ class ModelConfig:
     covariance: str | None = None
     templates: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        self.name = self.name or Path(self.path).name
+
+
+@dataclass
+class DatasetConfig:
+    """Records to edit.
+
+    Attributes:
+        name: Registered name ("counterfact").
+        path: JSON or JSON Lines file, folder, "hub:NAME[:CONFIG][@SPLIT]", or "pocket", the embedded world.
+        limit: Number of records read from the start of the file; null reads all.
+        on_error: "raise" for a record that cannot be used, or "skip".
+        settings: Instance of the dataset's own settings dataclass; None takes its defaults.
+    """
+
+    name: str
+    path: str
+    limit: int | None = None
+    on_error: str = "raise"
+    settings: Any = None
+
+
+@dataclass
+class MethodConfig:
+    """The method with its settings.
+
+    Attributes:
+        name: Registered name ("rome").
+        hparams: Origin of the settings that fit the model ("tuned"), or name of the set that was asked for; "defaults"
+            where only the dataclass's defaults hold; None for a method without hparams.
+        settings: Instance of the method's own config dataclass.
+    """
+
+    name: str
+    hparams: str | None
+    settings: Any
+
 
 @dataclass
 class StreamConfig:
-    """The stream: records, order, batches, evaluation points.
+    """Choice, order and batches of the records.
 
     Attributes:
         edits: Number of edits; null edits all records.
-        batch_size: Edits written at once.
-        seed: Seed of the sample and of the order.
-        sample: "first" takes the first ``edits`` records of the file, "random" samples from all.
-        order: "shuffled", or "file" for the order of the file.
-        evaluate_at: Numbers of edits after which the edits so far are evaluated, rounded up to ends of batches: a list,
-            "powers" (1, 10, 100, …) or "every:K" (K, 2 K, 3 K, …), as far as there are edits.
+        batch_size: Edits that are written at once.
+        seed: Seed of the draw and of the order; also of context templates, sampled texts and samples of records.
+        sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
+        order: "shuffled" or "file".
+        evaluate_at: Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …,
+            "every:K" for K, 2 K, 3 K, …, as far as there are edits.
     """
 
     edits: int | None = 50
@@ -114,17 +152,17 @@ class StreamConfig:
     seed: int = 0
     sample: str = "first"
     order: str = "shuffled"
-    evaluate_at: Any = field(default_factory=list)
+    evaluate_at: Any = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.evaluate_at, str):
-            if not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
-                raise ValueError(
-                    f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
-                )
-        else:
+        if not isinstance(self.evaluate_at, str):
+            self.evaluate_at = tuple(self.evaluate_at)
             for count in self.evaluate_at:
                 whole_number(1, **{"stream.evaluate_at": count})
+        elif not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
+            raise ValueError(
+                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
+            )
         if self.edits is not None:
             whole_number(1, **{"stream.edits": self.edits})
         whole_number(1, **{"stream.batch_size": self.batch_size})
@@ -140,9 +178,9 @@ class AbilityConfig:
     Attributes:
         tasks: "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by
             default. ``ability=nse`` names the six of the NSE paper.
-        limit: lm-eval: the first so many documents of each task; null: all.
-        num_fewshot: lm-eval: solved examples before each question; null: what the task says, or else none.
-        include_path: lm-eval: a folder with task files of one's own.
+        limit: lm-eval: number of documents of each task; null takes all.
+        num_fewshot: lm-eval: solved examples before each question; null is the task's own number, or else none.
+        include_path: lm-eval: folder with further task files.
         batch_size: lm-eval: rows at once in tasks that generate; given answers go by ``protocol.tokens_per_batch``.
     """
 
@@ -155,30 +193,30 @@ class AbilityConfig:
 
 @dataclass
 class ProtocolConfig:
-    """What is measured, and when.
+    """Metrics, stages and headline. Three fields are by dataset name or "default" until :meth:`for_dataset`.
 
     Attributes:
         name: Name in results.
         metrics: Metrics to apply (``editbench list metrics``).
         stages: "immediate" (a batch's own records right after it), "final" (all records at the end).
-        retention_sample: At a checkpoint, this many of the records so far are scored, drawn with the seed; null: all.
-        final_first: By dataset name, or "default": at the end only this many of the stream's first edits are scored;
-            null: all.
-        headline: By dataset name, or "default": which measure stands for reliability, generality and locality.
+        retention_sample: Number of the records so far that are scored at ``stream.evaluate_at``, drawn with the seed;
+            null scores all.
+        final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
+        headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
         max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
-        beams: Beams of that search; 1 is greedy.
-        repetition_penalty: Penalty on tokens that were there before; 1 is none.
-        data: By dataset name: settings of the dataset that are part of the protocol ("zsre: {target: answers}").
-        ability: Tests of what the model can do besides.
+        beams: Beams of the generation; 1 is greedy.
+        repetition_penalty: Penalty on tokens that occurred before; 1 is none.
+        data: Settings of the dataset that belong to the protocol. By dataset in YAML ("zsre: {target: answers}").
+        ability: Tests of general ability.
     """
 
     name: str = "default"
     metrics: list[str] = field(default_factory=list)
-    stages: list[str] = field(default_factory=lambda: ["immediate", "final"])
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
     retention_sample: int | None = None
-    final_first: dict[str, int | None] = field(default_factory=lambda: {"default": None})
+    final_first: Any = None
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
     max_tokens: int = 512
@@ -188,15 +226,34 @@ class ProtocolConfig:
     data: dict[str, Any] = field(default_factory=dict)
     ability: AbilityConfig = field(default_factory=AbilityConfig)
 
+    def __post_init__(self) -> None:
+        at_least(1, **{"protocol.retention_sample": self.retention_sample})
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise unknown("stage", stage, STAGES)
+
+    def for_dataset(self, dataset: str) -> ProtocolConfig:
+        """The protocol with ``final_first``, ``headline`` and ``data`` of one dataset."""
+        first = self.final_first or {}
+        count = first.get(dataset, first.get("default"))
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ValueError(f"protocol.final_first is {count} for {dataset}; it must be at least 1, or null for all")
+        headline = self.headline.get(dataset) or self.headline.get("default") or {}
+        for name in headline:
+            if name not in HEADLINE:
+                raise unknown("headline measure", name, HEADLINE)
+        texts = {name: str(measure) for name, measure in headline.items()}
+        return replace(self, final_first=count, headline=texts, data=dict(self.data.get(dataset) or {}))
+
 
 @dataclass
 class ResultsConfig:
-    """Where a run's files go.
+    """Place of a run's files.
 
     Attributes:
         dir: Folder of all runs.
-        name: The run's folder; made from the configuration by default, so that the same command finds its run again.
-        rerun: Do a finished run again from the start.
+        name: The run's folder; made from the config by default, so that the same command finds its run again.
+        rerun: Repeat a finished run from the start.
     """
 
     dir: str = "results"
@@ -206,76 +263,67 @@ class ResultsConfig:
 
 @dataclass
 class PrecomputeConfig:
-    """What ``editbench precompute`` computes ahead of the runs that share a cache; ``editbench run`` takes no notice.
+    """Work of ``editbench precompute`` for the runs that share a cache; ``editbench run`` ignores it.
 
     Attributes:
-        find_values: The stream's values too, for methods whose values do not depend on earlier edits (NSE); else second
-            stages alone.
-        part: Which part of the stream's values, from 0.
-        parts: How many parts there are: sweep over ``part`` to compute them side by side.
+        find_values: Also find the stream's values, for methods whose values do not depend on earlier edits (NSE);
+            false computes covariance alone.
+        part: Index of the part of the stream whose values are found.
+        parts: Number of parts: sweep over ``part`` to compute them side by side.
     """
 
     find_values: bool = True
     part: int = 0
     parts: int = 1
 
+    def __post_init__(self) -> None:
+        at_least(1, **{"precompute.parts": self.parts})
+        if not 0 <= self.part < self.parts:
+            raise ValueError(
+                f"precompute.part is {self.part}; it must be from 0 to precompute.parts - 1, {self.parts - 1}"
+            )
+
 
 @dataclass
 class RunConfig:
-    """Everything that ``editbench run`` needs. ``method`` and ``dataset`` hold a name and their own settings.
+    """Config of one run, as :func:`editbench.compose.parse` makes it. The protocol is resolved for the dataset."""
 
-    ``constants`` is the name of the set of constants that the method's settings start from: "tuned", "published", or
-    another of ``conf/constants/``.
-    """
-
-    method: Any = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-    dataset: Any = MISSING
-    stream: StreamConfig = field(default_factory=StreamConfig)
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    method: MethodConfig
+    model: ModelConfig
+    dataset: DatasetConfig
+    stream: StreamConfig
+    protocol: ProtocolConfig
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     results: ResultsConfig = field(default_factory=ResultsConfig)
     precompute: PrecomputeConfig = field(default_factory=PrecomputeConfig)
-    hparams: str = "tuned"
-    cache: str = MISSING
+    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "editbench")
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, laid out as in YAML: a method's and a dataset's own settings beside their names."""
+        plain = {**asdict(self), "cache": str(self.cache)}
+        for part in ("method", "dataset"):
+            plain[part] |= plain[part].pop("settings")
+        return plain
 
-NOT_DECIDING = ("results", "cache", "tracker", "ahead")
-"""Parts of the configuration that do not change a run's numbers."""
+    def deciding(self) -> dict[str, Any]:
+        """The parts of :meth:`as_dict` that change numbers."""
+        return {name: part for name, part in self.as_dict().items() if name not in NOT_DECIDING}
 
+    @property
+    def names(self) -> list[str | None]:
+        """Method, model, dataset and seed, for titles."""
+        return [self.method.name, self.model.name, self.dataset.name, f"seed {self.stream.seed}"]
 
-def settings_of(node: Any) -> tuple[str, dict[str, Any]]:
-    """Name and own settings of a ``method`` or ``dataset`` node."""
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    assert isinstance(plain, dict)
-    values = {str(k): v for k, v in plain.items()}
-    return str(values.pop("name")), values
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return Path(self.results.dir) / (self.results.name or self._run_name())
 
-
-def run_name(config: Any, model_name: str) -> str:
-    """A folder name that says what the run is, and ends in a digest of everything that decides its numbers."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    decides = {k: v for k, v in plain.items() if k not in NOT_DECIDING}
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    stream = config.stream
-    parts = [
-        config.dataset.name,
-        model_name,
-        config.method.name,
-        f"e{stream.edits if stream.edits is not None else 'all'}",
-        f"b{stream.batch_size}",
-        f"s{stream.seed}",
-        digest,
-    ]
-    return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
-
-
-def folder_of(config: Any) -> Path:
-    """Where the run of this configuration is, or will be."""
-    return Path(config.results.dir) / (config.results.name or run_name(config, model_name(config)))
-
-
-def model_name(config: Any) -> str:
-    """The model's name in results."""
-    return str(config.model.name or Path(str(config.model.path)).name)
+    def _run_name(self) -> str:
+        """Readable parts, and a digest of every setting that decides numbers."""
+        digest = hashlib.sha256(json.dumps(self.deciding(), sort_keys=True, default=str).encode()).hexdigest()[:8]
+        stream = self.stream
+        edits = "all" if stream.edits is None else stream.edits
+        parts = [self.dataset.name, self.model.name, self.method.name]
+        parts += [f"e{edits}", f"b{stream.batch_size}", f"s{stream.seed}", digest]
+        return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)

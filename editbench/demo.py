@@ -1,11 +1,11 @@
-"""``editbench demo``: the main job on the embedded world and model, with every method, in three minutes on a laptop."""
+"""``editbench demo``: every method on the embedded world and model, in three minutes on a laptop."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from editbench import compose, registry, single_run
+from editbench import plugins, single_run
 from editbench.console import quiet_libraries, report_failure
 from editbench.progress import watching
 from editbench.results import leaderboard
@@ -13,31 +13,31 @@ from editbench.results.csv_files import write_csv
 from editbench.results.tables import show, show_comparison
 
 NEED_A_PATH = ("external_weights",)
-"""Methods that score what a user has already, and have nothing to do here."""
+"""Methods that score the user's own weights."""
 REFERENCE = Path("results") / "reference" / "demo.csv"
 
 
 def main(edits: int = 50, results: Path = Path("results"), again: bool = False) -> int:
-    """Run every registered method over the same stream, then show the leaderboard and compare with the reference.
+    """Run every registered method over the same stream, show the leaderboard and compare it with the reference.
 
     Args:
         edits: Length of the stream.
         results: Results folder.
-        again: Do finished runs again.
+        again: Repeat finished runs.
 
     Returns:
         Exit status: 1 if a run failed.
     """
     quiet_libraries()
     begun, folders, failures = time.monotonic(), [], 0
-    methods = [name for name in registry.method_entry_points() if name not in NEED_A_PATH]
+    methods = [name for name in plugins.entry_points(plugins.METHODS) if name not in NEED_A_PATH]
     for number, method in enumerate(methods, start=1):
         started, title = time.monotonic(), f"[{number}/{len(methods)}] {method}: {edits} sequential edits"
         overrides = [f"method={method}", f"stream.edits={edits}", "stream.sample=random", f"results.dir={results}"]
         overrides.append("protocol.stages=[final]")  # the table shows the end of the stream
         try:
             with watching(title):
-                outcome = single_run.run(compose.compose([*overrides, f"results.rerun={str(again).lower()}"]))
+                outcome = single_run.run([*overrides, f"results.rerun={str(again).lower()}"])
         except Exception as error:  # the others are still worth seeing
             failures += 1
             print(f"{title}: failed", flush=True)

@@ -1,4 +1,4 @@
-"""``editbench run``: Hydra composes the configuration, this module checks names first and reports errors last."""
+"""``editbench run`` and ``precompute``: one job or a sweep, on any launcher, with reports and exit status."""
 
 from __future__ import annotations
 
@@ -19,16 +19,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench.compose import (
-    CONF,
-    _methods,
-    _say_when_settings_are_for_another_model,
-    _values,
-    _with_model_group,
-    check_overrides,
-    register_methods,
-)
-from editbench.config import folder_of, model_name
+from editbench import compose
 from editbench.console import json_lines, quiet_libraries, report_failure
 from editbench.progress import watching
 from editbench.results.columns import COLUMNS
@@ -48,32 +39,30 @@ if TYPE_CHECKING:
 
 
 SWEEP_FLAGS = ("-m", "--multirun")
-
 JSON_FLAG = "--json"
+INTERRUPTED = 130
+"""Exit status."""
 
 _reporter: JobReporter | None = None
-"""In the process that was called, while it runs jobs; in those that a launcher starts there is none."""
+"""Set in the process that the user called, while it runs jobs; processes of a launcher have none."""
 
 
 def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
-    """Run what ``arguments`` ask for, or precompute what it needs. Returns the exit status."""
+    """Run the jobs of ``arguments``, or precompute for them. Returns the exit status."""
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
     try:
-        given = _with_model_group(list(arguments))
-        register_methods(_methods(given))
-        check_overrides(given)
-        _say_when_settings_are_for_another_model(given)
+        given = compose.check(arguments)
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
     _keep_ray_out_of_home(given)
     with json_lines() if as_json else nullcontext() as lines:
-        return _launch(_precompute if precompute else _job, given, JobReporter(lines))
+        return _launch(_precompute_job if precompute else _run_job, given, JobReporter(lines))
 
 
 def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], reporter: JobReporter) -> int:
-    """Have Hydra run the jobs where its launcher puts them. Returns the exit status."""
+    """Start the jobs through Hydra and its launcher. Returns the exit status."""
     global _reporter
     _reporter = reporter
     try:
@@ -83,7 +72,7 @@ def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str],
         else:  # --help, --cfg job and the like are Hydra's own, which wants them first
             arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
             sys.argv = ["editbench run", *arguments]
-            hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name="config")(job)()
+            hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -98,7 +87,7 @@ def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str],
 def _run_jobs(
     job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, reporter: JobReporter
 ) -> None:
-    with hydra.initialize_config_module(CONF, job_name="editbench", version_base="1.3"):
+    with hydra.initialize_config_module(compose.CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
         if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
             reporter.jobs = 1
@@ -106,32 +95,31 @@ def _run_jobs(
             return
         reporter.jobs = _count_jobs(overrides)  # -m, or an experiment
         batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN"])
-        reporter.take_returned([done.return_value for batch in batches for done in batch])
+        reporter.add_returned([done.return_value for batch in batches for done in batch])
 
 
-def _job(config: DictConfig) -> JobResult | None:
-    """One run, wherever it runs: returns what became of it, or None after an interruption."""
-    return _here_or_elsewhere(run_job, config)
+def _run_job(node: DictConfig) -> JobResult | None:
+    return _job(run_job, node)
 
 
-def _precompute(config: DictConfig) -> JobResult | None:
-    """The same for ``editbench precompute``."""
-    return _here_or_elsewhere(precompute, config)
+def _precompute_job(node: DictConfig) -> JobResult | None:
+    return _job(precompute_job, node)
 
 
-def _here_or_elsewhere(work: Callable[..., JobResult], config: DictConfig) -> JobResult | None:
-    asked, place = HydraConfig.get().overrides.task, HydraConfig.get().job.get("num") or 0
+def _job(work: Callable[..., JobResult], node: DictConfig) -> JobResult | None:
+    """One job in this process, the user's or a launcher's; None after an interruption."""
+    overrides, place = list(HydraConfig.get().overrides.task), HydraConfig.get().job.get("num") or 0
     if _reporter is None:
-        return work(config, list(asked), number=f"job {place + 1}")
-    if _reporter.exit_status == 130:
+        return work(node, overrides, number=f"job {place + 1}")
+    if _reporter.exit_status == INTERRUPTED:
         return None
-    result = work(config, list(asked), number=_reporter.number(place), live=True)
+    result = work(node, overrides, number=_reporter.number(place), live=True)
     if result.status == "interrupted":
         print(
             "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
             file=sys.stderr,
         )
-    _reporter.take(result)
+    _reporter.add(result)
     return result
 
 
@@ -142,12 +130,11 @@ def _count_jobs(overrides: Sequence[str]) -> int:
     single = [str(o.input_line) for o in given if not o.is_sweep_override()]
     swept = hydra.compose("config", single, return_hydra_config=True).hydra.sweeper.get("params") or {}
     own = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
-    values = {o.key_or_group: len(_values(o)) for o in (*own, *given)}
-    return prod(values.values())
+    return prod({o.key_or_group: len(compose.values(o)) for o in (*own, *given)}.values())
 
 
 def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:
-    """Give a Ray that is started here its token, which it would else make and leave in the home directory."""
+    """Set a token for a Ray that is started here; it would write one to the home directory otherwise."""
     if "launcher=ray" in arguments and not any("launcher.ray.init.address" in a for a in arguments):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
@@ -158,13 +145,13 @@ def _stop(signum: int, frame: Any) -> None:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job.
+    """Result of a job.
 
     Attributes:
-        row: The run's row in the leaderboard; of a job that came to no run, only status and reason.
-        folder: The run's folder, if there is one.
-        overrides: What was asked for.
-        done_before: Whether the run was there already, done.
+        row: The run's row in the leaderboard; only status and reason for a job without a run.
+        folder: The run's folder; None for a job without a run.
+        overrides: Overrides of the job.
+        done_before: Whether the run was done before.
     """
 
     row: Row
@@ -183,48 +170,52 @@ class JobResult:
         return row_as_json(self.row, **facts)
 
 
-def run_job(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
-    """Do one run. Errors are said on standard error and in the result, and do not go on up.
+def run_job(node: DictConfig, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
+    """Do one run. Errors are printed to standard error and kept in the result, and end no other job.
 
     Args:
-        config: Of the run.
-        overrides: What of it was asked for.
-        number: Which job of how many, in words.
+        node: Hydra's node of the run.
+        overrides: Overrides of the job.
+        number: Number of the job and of all jobs, in words.
         live: Whether this process may draw on the terminal.
     """
     from editbench import single_run
 
     folder: Path | None = None
     try:
-        folder = folder_of(config).resolve()
-        with _shown(config, number, live):
+        config = compose.parse(node)
+        folder = config.folder.resolve()
+        with _shown([*config.names, number], live):
             outcome = single_run.run(config)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
         return _undone(error, folder, overrides)
     return JobResult(read_row(outcome.folder), str(outcome.folder.resolve()), overrides, outcome.already_done)
 
 
-def precompute(config: Any, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
-    """Like :func:`run_job`, for what is computed ahead of runs; the result has no folder."""
+def precompute_job(
+    node: DictConfig, overrides: Sequence[str] = (), *, number: str = "", live: bool = False
+) -> JobResult:
+    """Precompute for one run, as :func:`run_job` does it; the result has no folder."""
     from editbench import single_run
 
     try:
-        with _shown(config, number, live):
+        config = compose.parse(node)
+        with _shown([*config.names, number], live):
             found = single_run.precompute(config)
     except (KeyboardInterrupt, Exception) as error:
         return _undone(error, None, overrides)
-    facts = {"method": config.method.name, "model": model_name(config), "dataset": config.dataset.name}
+    facts = {"method": config.method.name, "model": config.model.name, "dataset": config.dataset.name}
     row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "prepare_seconds": found.seconds}
     return JobResult(row, None, overrides)
 
 
-def _shown(config: Any, number: str, live: bool) -> AbstractContextManager[Display]:
+def _shown(title: Sequence[str | None], live: bool) -> AbstractContextManager[Display]:
     quiet_libraries()
-    return watching(_title(config, number), live=live)
+    return watching(", ".join(filter(None, title)), live=live)
 
 
 def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:
-    """The result of a job that did not end well; its folder may be missing, or another's that is done."""
+    """Result of a job that failed or was stopped; its folder may be missing, or hold another run that is done."""
     if isinstance(error, Exception):
         report_failure(error)
         status, reason = "failed", f"{type(error).__name__}: {error}"
@@ -237,24 +228,19 @@ def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str])
     return JobResult({**dict.fromkeys(COLUMNS), "status": status, "reason": reason}, None, overrides)
 
 
-def _title(config: Any, number: str) -> str:
-    what = [config.method.name, model_name(config), config.dataset.name, f"seed {config.stream.seed}", number]
-    return ", ".join(filter(None, what))
-
-
 def _precomputed_line(row: Row) -> str:
     if row["edits"] is None:
-        return f"nothing to precompute: {row['method']} needs nothing ahead"
+        return f"nothing to precompute: {row['method']} needs nothing in the cache"
     seconds = float(row["prepare_seconds"] or 0)
     return f"precomputed: {row['method']} on {row['model']}, {row['edits']} edits of {row['dataset']}, {seconds:.1f} s"
 
 
 class JobReporter:
-    """Takes the results of jobs, shows each when it comes, and knows the exit status.
+    """Prints the results of jobs and keeps the exit status.
 
     Args:
-        lines: Where one line of JSON a job goes; None prints tables for people instead.
-        jobs: How many jobs there are, where it is known.
+        lines: Takes one line of JSON a job; None prints tables instead.
+        jobs: Number of jobs; None where it is unknown.
     """
 
     def __init__(self, lines: IO[str] | None = None, jobs: int | None = None) -> None:
@@ -262,41 +248,44 @@ class JobReporter:
         self.results: list[JobResult] = []
 
     def number(self, job: int) -> str:
-        """Which job of how many, in words; nothing where there is one."""
+        """Number of the job and of all jobs, in words; empty for a single job."""
         return "" if self.jobs == 1 else f"job {job + 1}" + (f" of {self.jobs}" if self.jobs else "")
 
-    def take(self, result: JobResult) -> None:
-        """Take the result of a job that ran here."""
+    def add(self, result: JobResult) -> None:
+        """Add the result of a job that ran in this process, and print it."""
         self.results.append(result)
-        if self._lines is not None:
-            print(result.as_json(), file=self._lines, flush=True)
-        elif result.status == "done" and result.folder is None:
-            print(_precomputed_line(result.row), flush=True)
-        elif result.status == "done":
+        if not self._printed(result) and result.status == "done":
             show([result.row])
             note = " (done before; results.rerun=true does it again)" if result.done_before else ""
             print(f"files: {result.folder}{note}", flush=True)
 
-    def take_returned(self, results: Sequence[JobResult | None]) -> None:
-        """Take what all jobs of a sweep have come to, of which those that ran elsewhere are new, and end with a table.
+    def add_returned(self, results: Sequence[JobResult | None]) -> None:
+        """Add all results of a sweep, print those of other processes, and the table of all.
 
         None stands for a job that was not begun, after an interruption.
         """
         new = [r for r in results if r is not None and not any(r is known for known in self.results)]
         self.results += new
         for result in new:
-            if self._lines is not None:
-                print(result.as_json(), file=self._lines, flush=True)
-            elif result.status == "done" and result.folder is None:
-                print(_precomputed_line(result.row), flush=True)
+            self._printed(result)
             if result.status != "done":
                 print(f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}", file=sys.stderr)
         rows = [result.row for result in self.results if result.folder is not None]
         if self._lines is None and (len(rows) > 1 or (rows and new)):
             show(rows)
 
+    def _printed(self, result: JobResult) -> bool:
+        """Print a result that is one line, and say whether it is."""
+        if self._lines is not None:
+            print(result.as_json(), file=self._lines, flush=True)
+        elif result.status == "done" and result.folder is None:
+            print(_precomputed_line(result.row), flush=True)
+        else:
+            return False
+        return True
+
     @property
     def exit_status(self) -> int:
         """0: all done; 130: interrupted; 1: a job failed."""
         found = {result.status for result in self.results}
-        return 130 if "interrupted" in found else 1 if found - {"done"} else 0
+        return INTERRUPTED if "interrupted" in found else 1 if found - {"done"} else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -20,6 +22,12 @@ def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
     Raises:
         ValueError: Two packages register different things under one name.
     """
+    return dict(_entry_points(group, tuple(sys.path)))
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
+    """``path`` is the part of the cache's key that changes with the packages that can be imported."""
     found: dict[str, metadata.EntryPoint] = {}
     for point in metadata.entry_points(group=group):
         other = found.setdefault(point.name, point)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit, machine."""
+"""Provenance of a run: versions, files, commit and machine that it was made with, and the parts of its identity."""
 
 from __future__ import annotations
 
@@ -9,24 +9,129 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from editbench import pocket, registry
 from editbench.digests import file_digests
-from editbench.evaluation.protocol import final_first_of, headline_of
-from editbench.results.identity import Parts, part
+from editbench.results.identity import Parts, identify, part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from editbench.config import AbilityConfig, ModelConfig, ProtocolConfig, RunConfig
     from editbench.evaluation.general_ability.base import AbilityTest
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
     from editbench.stream import Stream
 
+FORMULAS = {
+    "drift": "editbench.evaluation.drift",
+    "interval": "editbench.results.intervals",
+    "likelihood": "editbench.model.likelihood",
+    "perplexity": "editbench.evaluation.perplexity",
+    "questions": "editbench.evaluation.questions",
+}
+"""By name: the module whose ``VERSION`` changes with its numbers. The next three tables are of the same kind."""
+OF_GENERATING = {
+    "generating": "editbench.model.generation",
+    "answer_matching": "editbench.evaluation.answer_matching",
+}
+"""For metrics of generated text."""
+OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
+"""For tasks of lm-eval."""
+OF_METHODS = {
+    "covariance": "editbench.locate_then_edit.covariance",
+    "prompts": "editbench.locate_then_edit.prompts",
+    "sampled_texts": "editbench.resources",
+    "multi_layer": "editbench.locate_then_edit.multi_layer",
+    "templates": "editbench.locate_then_edit.templates",
+    "values": "editbench.locate_then_edit.value_cache",
+}
+"""For code that methods share; a method's own version is :attr:`editbench.editor.Editor.version`."""
+HUB = "hub:"
+_NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
+"""Settings of a protocol that change no score, or that other parts stand for (metrics: versions, data: its hash)."""
+_WRITTEN = "written"
+
+
+def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str, Any]:
+    """Provenance that needs no model."""
+    skipped = [asdict(one) for one in records.skipped]
+    data = {"name": records.name, "path": config.dataset.path, "hash": records.fingerprint, "skipped": skipped}
+    method = {"name": config.method.name, "hparams": config.method.hparams, "config": asdict(config.method.settings)}
+    return {
+        "dataset": data,
+        "stream": {
+            "hash": stream.fingerprint,
+            "edits": len(stream),
+            "batch_size": stream.batch_size,
+            "conflicts": [list(pair) for pair in stream.conflicts],
+            "records_in_dataset": len(records),
+            "seed": config.stream.seed,
+        },
+        "method": method,
+        "protocol": asdict(config.protocol),
+        "seed": config.stream.seed,
+        "versions": versions(config.protocol, config.method.name),
+        "inputs": inputs(config),
+    }
+
+
+def of_model(
+    config: RunConfig, lm: LanguageModel, records: RecordSet, stream: Stream, ability: Iterable[AbilityTest]
+) -> dict[str, Any]:
+    """The rest of the provenance, and the run's identity. ``lm`` is unedited, the tests of ``ability`` are loaded."""
+    files = inputs(config)  # again: a model of the hub has its commit once it was loaded
+    about = {name: fact for test in ability for name, fact in test.about().items()}
+    decides: Parts = {
+        "method": config.method.name,
+        **_method_parts(config.method.settings, files),
+        **_model_parts(config.model, lm, files),
+        "dataset.hash": records.fingerprint,
+        "stream.edits": len(stream),
+        "stream.batch_size": stream.batch_size,
+        "stream.sample": config.stream.sample,
+        "stream.order": config.stream.order,
+        **_protocol_parts(config.protocol),
+        **_ability_parts(config.protocol.ability, about, files),
+        **{_of_version(name): number for name, number in versions(config.protocol, config.method.name).items()},
+        **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
+    }
+    model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
+    return {**environment(), **identify(decides), "inputs": files, "model": model, "ability": about}
+
+
+def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
+    """Version of every formula that a run's numbers come from, by name; the method's own as "method"."""
+    from editbench.evaluation.general_ability.base import POCKET
+    from editbench.evaluation.metrics import get_metric
+
+    chosen = [get_metric(name) for name in protocol.metrics]
+    modules = {**FORMULAS, **OF_METHODS}
+    if any(metric.needs in ("generation", "free_text") for metric in chosen):
+        modules |= OF_GENERATING
+    if set(protocol.ability.tasks) - {POCKET}:
+        modules |= OF_LM_EVAL
+    found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
+    found["method"] = registry.load_method(method).version
+    return dict(sorted({**found, **{metric.name: metric.version for metric in chosen}}.items()))
+
+
+def inputs(config: RunConfig) -> dict[str, str]:
+    """SHA-256 of every file that the config names by path, as "model.path/config.json"; not of the dataset's.
+
+    A model of the hub counts by its commit, once it is in the hub's cache.
+    """
+    found: dict[str, str] = {}
+    for name, path, revision in _paths(config):
+        place = pocket.model_path(path) if path in pocket.MODELS else Path(path).expanduser()
+        for file, digest in file_digests(place, config.cache).items():
+            found[f"{name}/{file}" if file else name] = digest
+        if not place.exists() and (commit := _commit(path, revision)):
+            found[f"{name}@commit"] = commit
+    return found
+
 
 def environment() -> dict[str, Any]:
-    """Versions of what decides numbers, the checkout's commit if there is one, and the machine."""
+    """Versions of the libraries that decide numbers, commit of the checkout, and machine."""
     import torch
 
     found: dict[str, Any] = {
@@ -41,7 +146,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "+" if files differ from it; None outside one."""
+    """Commit of the checkout that this package runs from, with "+" if files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -73,134 +178,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-FORMULAS = {
-    "drift": "editbench.evaluation.drift",
-    "interval": "editbench.results.intervals",
-    "likelihood": "editbench.model.likelihood",
-    "perplexity": "editbench.evaluation.perplexity",
-    "questions": "editbench.evaluation.questions",
-}
-"""By name: the module whose ``VERSION`` changes with the numbers that it gives."""
-
-OF_GENERATING = {
-    "generation": "editbench.model.generation",
-    "answer_matching": "editbench.evaluation.answer_matching",
-}
-"""Likewise, where a metric looks at generated text."""
-
-OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
-"""Likewise, where there are tasks of lm-eval."""
-
-OF_METHODS = {
-    "stages": "editbench.locate_then_edit.covariance",
-    "prompts": "editbench.locate_then_edit.prompts",
-    "sampled_texts": "editbench.resources",
-    "multi_layer": "editbench.locate_then_edit.multi_layer",
-    "templates": "editbench.locate_then_edit.templates",
-    "values": "editbench.locate_then_edit.value_cache",
-}
-"""Likewise, of what methods share: a method's own is :attr:`editbench.editor.Editor.version`."""
-
-HUB = "hub:"
-
-_NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
-"""Of a protocol: what changes no score, and what other parts say (metrics by their versions, data by their hash)."""
-
-_WRITTEN = "written"
-
-
-def versions(protocol: Any, method: str) -> dict[str, int]:
-    """The version of every formula that a run's numbers come from, by name; the method's own as "method"."""
-    from editbench.evaluation.general_ability.base import POCKET
-    from editbench.evaluation.metrics import get_metric
-
-    chosen = [get_metric(name) for name in protocol.metrics]
-    modules = {**FORMULAS, **OF_METHODS}
-    if any(metric.needs in ("generation", "free_text") for metric in chosen):
-        modules |= OF_GENERATING
-    if set(protocol.ability.tasks) - {POCKET}:
-        modules |= OF_LM_EVAL
-    found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
-    found["method"] = registry.load_method(method).version
-    return dict(sorted({**found, **{metric.name: metric.version for metric in chosen}}.items()))
-
-
-def inputs(config: Any, method: Any) -> dict[str, str]:
-    """SHA-256 of every file that the configuration names by path, as "model.path/config.json"; but for the dataset's.
-
-    What comes from the hub stands for itself by its commit, once it is in the hub's cache.
-
-    Args:
-        config: Of the run.
-        method: The method's settings, an instance of its dataclass.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    found: dict[str, str] = {}
-    for name, path, revision in _paths(config, method):
-        cache = Path(config.cache)
-        place = pocket.model_path(path) if path in pocket.MODELS else Path(path).expanduser()
-        for file, digest in file_digests(place, cache).items():
-            found[f"{name}/{file}" if file else name] = digest
-        if not place.exists() and (commit := _commit(path, revision)):
-            found[f"{name}@commit"] = commit
-    return found
-
-
-def parts(
-    config: Any,
-    method: tuple[str, Any],
-    lm: LanguageModel,
-    records: RecordSet,
-    stream: Stream,
-    ability: Iterable[AbilityTest],
-    inputs: Mapping[str, str],
-) -> Parts:
-    """Everything that decides a run's numbers, but for the seed.
-
-    Args:
-        config: Of the run.
-        method: The method's name and settings.
-        lm: The unedited model.
-        records: Posed, with their texts.
-        stream: What is edited.
-        ability: Tests of general ability, loaded.
-        inputs: What :func:`inputs` says.
-    """
-    protocol = config.protocol
-    return {
-        "method": method[0],
-        **_method_parts(method[1], inputs),
-        **_model_parts(config.model, lm, inputs),
-        "dataset.hash": records.fingerprint,
-        "stream.edits": len(stream),
-        "stream.batch_size": stream.batch_size,
-        "stream.sample": config.stream.sample,
-        "stream.order": config.stream.order,
-        **_protocol_parts(protocol, records.name),
-        **_ability_parts(protocol.ability, ability, inputs),
-        **{_of_version(name): number for name, number in versions(protocol, method[0]).items()},
-        **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
+def _paths(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
+    """Name of each setting that is a path to read, the path, and its revision."""
+    model, settings = config.model, config.method.settings
+    texts = None if model.texts in ("self", "pocket") or model.texts.startswith(HUB) else model.texts
+    found = {
+        "model.path": model.path,
+        "model.covariance": model.covariance,
+        "model.texts": texts,
+        "protocol.ability.include_path": config.protocol.ability.include_path,
     }
-
-
-def _paths(config: Any, method: Any) -> list[tuple[str, str, str | None]]:
-    """Name of the setting, what it names, and the revision of it."""
-    model = config.model
-    found = [("model.path", model.path, model.revision), ("model.covariance", model.covariance, None)]
-    if model.texts not in ("self", "pocket") and not str(model.texts).startswith(HUB):
-        found.append(("model.texts", model.texts, None))
-    found.append(("protocol.ability.include_path", config.protocol.ability.include_path, None))
-    found += [
-        (f"method.{one.name}", getattr(method, one.name), None) for one in fields(method) if "path" in one.metadata
-    ]
-    written = {f"method.{one.name}" for one in fields(method) if one.metadata.get("path") == _WRITTEN}
-    return [(name, str(path), revision) for name, path, revision in found if path is not None and name not in written]
+    for one in fields(settings):
+        if one.metadata.get("path", _WRITTEN) != _WRITTEN:
+            found[f"method.{one.name}"] = getattr(settings, one.name)
+    for name, path in found.items():
+        if path is not None:
+            yield name, str(path), model.revision if name == "model.path" else None
 
 
 def _commit(name: str, revision: str | None) -> str | None:
-    """The commit of a model of the hub that is in the hub's cache."""
+    """Commit of a model in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -215,17 +212,14 @@ def _commit(name: str, revision: str | None) -> str | None:
 
 
 def _content(name: str, named: Any, inputs: Mapping[str, str]) -> Any:
-    """The digests of all files that a setting names, as one part; without any, what it names."""
-    own = (name, f"{name}/", f"{name}@")
-    files = {
-        file.removeprefix(name): digest for file, digest in inputs.items() if file == name or file.startswith(own[1:])
-    }
-    return part(files or str(named))
+    """Digests of all files of a setting as one part, or its value where it names no file."""
+    own = {file.removeprefix(name): digest for file, digest in inputs.items() if file == name
+           or file.startswith((f"{name}/", f"{name}@"))}  # fmt: skip
+    return part(own or str(named))
 
 
 def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
-    found = {}
-    values = asdict(settings)
+    found, values = {}, asdict(settings)
     for one in fields(settings):
         name, path = f"method.{one.name}", one.metadata.get("path")
         if path != _WRITTEN:
@@ -233,7 +227,7 @@ def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
     return found
 
 
-def _model_parts(model: Any, lm: LanguageModel, inputs: Mapping[str, str]) -> Parts:
+def _model_parts(model: ModelConfig, lm: LanguageModel, inputs: Mapping[str, str]) -> Parts:
     tokenizer = lm.tokenizer
     spaces = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
     found: Parts = {
@@ -243,36 +237,34 @@ def _model_parts(model: Any, lm: LanguageModel, inputs: Mapping[str, str]) -> Pa
         "model.device": lm.device.type,
         "model.end_ids": sorted(lm.end_ids),  # of generation settings nothing else reaches a number
         "model.tokenizer.clean_up_tokenization_spaces": spaces,
-        "model.templates": part(list(model.templates)) if model.templates is not None else "sampled",
+        "model.templates": part(model.templates) if model.templates is not None else "sampled",
     }
-    if any(path is not None for path in model.architecture.values()):
-        found["model.architecture"] = part(OmegaConf.to_container(model.architecture))
-    if model.covariance is not None:  # texts are then of no use
+    if any(path is not None for path in asdict(model.architecture).values()):
+        found["model.architecture"] = part(asdict(model.architecture))
+    if model.covariance is not None:  # texts are then unused
         return {**found, "model.covariance": _content("model.covariance", model.covariance, inputs)}
     found["model.texts"] = _content("model.texts", model.texts, inputs)
     return {**found, "model.texts_tokens": model.texts_tokens} if model.texts == "self" else found
 
 
 def _of_version(name: str) -> str:
-    """The part that is a formula's version: the method's own is a part of the method, in which rivals may differ."""
+    """Part of a formula's version; the method's own belongs to the method, in which compared runs may differ."""
     return "method.version" if name == "method" else f"versions.{name}"
 
 
-def _protocol_parts(protocol: Any, dataset: str) -> Parts:
-    settings: Any = OmegaConf.to_container(protocol, resolve=True)
+def _protocol_parts(protocol: ProtocolConfig) -> Parts:
     return {
-        **{f"protocol.{name}": part(value) for name, value in settings.items() if name not in _NO_SCORE},
-        "protocol.final_first": final_first_of(protocol, dataset),
-        **{f"protocol.headline.{name}": measure for name, measure in headline_of(protocol, dataset).items()},
+        **{f"protocol.{name}": part(value) for name, value in asdict(protocol).items() if name not in _NO_SCORE},
+        "protocol.final_first": protocol.final_first,
+        **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
     }
 
 
-def _ability_parts(settings: Any, ability: Iterable[AbilityTest], inputs: Mapping[str, str]) -> Parts:
-    about = {name: fact for test in ability for name, fact in test.about().items()}
-    found: Parts = {"ability.tasks": part(sorted(settings.tasks))}
-    if not settings.tasks:
+def _ability_parts(ability: AbilityConfig, about: Mapping[str, Any], inputs: Mapping[str, str]) -> Parts:
+    found: Parts = {"ability.tasks": part(sorted(ability.tasks))}
+    if not ability.tasks:
         return found
-    found |= {"ability.limit": settings.limit, "ability.num_fewshot": settings.num_fewshot}
-    if settings.include_path is not None:
-        found["ability.include_path"] = _content("protocol.ability.include_path", settings.include_path, inputs)
+    found |= {"ability.limit": ability.limit, "ability.num_fewshot": ability.num_fewshot}
+    if ability.include_path is not None:
+        found["ability.include_path"] = _content("protocol.ability.include_path", ability.include_path, inputs)
     return {**found, **{f"versions.ability.{name}": part(fact) for name, fact in about.items()}}

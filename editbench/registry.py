@@ -1,12 +1,14 @@
-"""Finds methods, models and datasets by name. Nothing heavy is imported before it is asked for."""
+"""Methods by name: their classes, their configs, their hparams files, and an editor from all of them."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench.checks import suggestion, unknown
+from editbench import plugins
+from editbench.checks import suggestion
 from editbench.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -16,26 +18,10 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
-
-METHOD_GROUP = "editbench.methods"
-"""Entry-point group: any installed package can add a method by declaring one there."""
-
-
-def method_entry_points() -> dict[str, metadata.EntryPoint]:
-    """Registered methods by name, sorted.
-
-    Raises:
-        ValueError: Two packages register the same name.
-    """
-    found: dict[str, metadata.EntryPoint] = {}
-    for point in metadata.entry_points(group=METHOD_GROUP):
-        if point.name in found and found[point.name].value != point.value:
-            raise ValueError(
-                f"two packages register the method {point.name!r}: {found[point.name].value} and {point.value}; "
-                "uninstall one of them"
-            )
-        found[point.name] = point
-    return dict(sorted(found.items()))
+ORIGINS = ("tuned", "published", "by_hand")
+"""Folders of ``methods/<name>/hparams/``, the preferred one first."""
+DEFAULTS = "defaults"
+"""Origin of settings where no file fits."""
 
 
 def load_method(name: str) -> type[Editor[Any]]:
@@ -46,12 +32,10 @@ def load_method(name: str) -> type[Editor[Any]]:
     """
     from editbench.editor import Editor
 
-    points = method_entry_points()
-    if name not in points:
-        raise unknown("method", name, points)
-    cls = points[name].load()
+    cls = plugins.load(plugins.METHODS, name, "method")
     if not (isinstance(cls, type) and issubclass(cls, Editor)):
-        raise ValueError(f"method {name!r} ({points[name].value}) is not a subclass of editbench.Editor")
+        point = plugins.entry_points(plugins.METHODS)[name]
+        raise ValueError(f"method {name!r} ({point.value}) is not a subclass of editbench.Editor")
     return cls
 
 
@@ -67,20 +51,11 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
     known = [f.name for f in fields(config_class)]
     for key in settings:
         if key not in known:
-            raise ValueError(
-                f"method {method} has no setting {key!r}; {moved(config_class, key) or suggestion(key, known)}"
-            )
+            raise ValueError(f"method {method} has no setting {key!r}; {suggestion(key, known, 'setting')}")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_class), dict(settings))
-        return OmegaConf.to_object(merged)
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_class), dict(settings)))
     except OmegaConfBaseException as error:
         raise ValueError(f"method {method}: {str(error).splitlines()[0]}") from error
-
-
-def moved(config_class: type, key: str) -> str | None:
-    """Where a setting is set now that a method once had: what its config class says in ``MOVED``."""
-    known: Mapping[str, str] = getattr(config_class, "MOVED", {})
-    return known.get(key)
 
 
 def make_editor(
@@ -96,15 +71,54 @@ def make_editor(
     Args:
         method: Registered name ("rome").
         lm: The model to edit.
-        ledger: Where its changes go.
+        ledger: Takes the editor's changes.
         resources: Context templates, covariance, texts, seed.
         settings: Fields of the method's config.
 
     Raises:
         ValueError: Unknown method or setting (with a did-you-mean).
     """
-    from editbench.registry import load_method, make_config
-
     cls = load_method(method)
     config = make_config(method, cls.config_class, settings)
     return cls(lm, ledger if ledger is not None else Ledger(lm), config, resources)
+
+
+def hparams_folder(method: str) -> Path:
+    """``hparams/`` in the package of a registered method; the folder may be missing."""
+    module = plugins.entry_points(plugins.METHODS)[method].module
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"method {method!r}: its module {module} is not installed; install it or remove its package")
+    return Path(spec.origin).parent / "hparams"
+
+
+def hparams_names(method: str) -> list[str]:
+    """Sets of hparams of a method: origins, and files directly in its folder ("all_neurons")."""
+    folder = hparams_folder(method)
+    origins = [origin for origin in ORIGINS if (folder / origin).is_dir()]
+    return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
+
+
+def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:
+    """Origin and YAML files of the settings for a model, later files on top of earlier ones.
+
+    Without ``wanted`` these are the model's files of the first origin of :data:`ORIGINS` that has any. A set that has
+    no file for the model may hold for any model (``published/any.yaml``, ``all_neurons.yaml``), on top of the model's
+    own. A set without such files is not used: the origin returned is then another than ``wanted``. A method without
+    hparams has the origin None.
+    """
+    folder = hparams_folder(method)
+
+    def files(origin: str, name: str) -> list[Path]:
+        return [
+            f for f in (folder / origin / f"{name}.yaml", folder / origin / f"{name}-{dataset}.yaml") if f.is_file()
+        ]
+
+    none: tuple[str | None, list[Path]] = (DEFAULTS if folder.is_dir() else None, [])
+    best = next(((origin, found) for origin in ORIGINS if (found := files(origin, model))), none)
+    if wanted is None:
+        return best
+    if own := files(wanted, model):
+        return wanted, own
+    general = [*files(wanted, "any"), *files("", wanted)]
+    return (wanted, [*best[1], *general]) if general else best

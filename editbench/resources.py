@@ -1,4 +1,4 @@
-"""Plain text of the model's own, for covariance where the user has none."""
+"""Resources of an editor besides model and requests: texts for covariance, templates, cache, seed, prompt format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from editbench.config import ModelConfig
     from editbench.model.language_model import LanguageModel
+
+VERSION = 2
+"""Changes with the texts that are sampled from the same model and seed."""
+BATCH, LENGTH = 64, 64
+"""Texts that are sampled at once, and tokens of each."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,13 @@ class Resources:
 
     Attributes:
         texts: Plain texts for covariance, in order.
-        templates: Context templates with one "{}" each, or None to generate them from the seed.
-        stages: Covariance by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
+        templates: Context templates with one "{}" each; None generates them from the seed.
+        covariance: Covariance by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
             numbers); None computes them from ``texts``.
-        cache: Folder of the content-addressed cache, or None for none.
+        cache: Folder of the content-addressed cache; None for none.
         seed: Seed of everything random.
-        costs: Where to note seconds of what is computed for the cache, or read from it.
-        prompt_format: Text around every prompt. Requests come in it; a method applies it to prompts of its own.
+        costs: Takes the seconds of what is computed for the cache, or read from it.
+        prompt_format: Format of the requests' prompts, for a method's own prompts.
     """
 
     texts: Sequence[str] = ()
@@ -42,11 +48,32 @@ class Resources:
     cache: Path | None = None
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts)
-    prompt_format: PromptFormat = PromptFormat()
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)
+
+    @classmethod
+    def build(
+        cls,
+        lm: LanguageModel,
+        model: ModelConfig,
+        cache: Path,
+        seed: int,
+        prompt_format: PromptFormat | None = None,
+        costs: CachedCosts | None = None,
+    ) -> Resources:
+        """The resources that a config describes; texts are made when an editor first reads them."""
+        return cls(
+            texts=LazyTexts(lm, model.texts, model.texts_tokens, seed),
+            templates=model.templates,
+            covariance=model.covariance,
+            cache=cache,
+            seed=seed,
+            costs=costs or CachedCosts(),
+            prompt_format=prompt_format or PromptFormat(),
+        )
 
 
 class LazyTexts(Sequence[str]):
-    """Plain text for covariance, made when a method first asks for it: many methods never do."""
+    """Plain texts for covariance, made on the first use: many methods never read them."""
 
     def __init__(self, lm: LanguageModel, source: str, tokens: int, seed: int) -> None:
         self._lm, self._source, self._tokens, self._seed = lm, source, tokens, seed
@@ -69,8 +96,6 @@ class LazyTexts(Sequence[str]):
 
                 self._texts = dataset_files.plain_text(0)
             elif self._source == "self":
-                from editbench.resources import sample_texts
-
                 self._texts = sample_texts(self._lm, self._tokens, self._seed)
             else:
                 from editbench import datasets
@@ -79,20 +104,14 @@ class LazyTexts(Sequence[str]):
         return self._texts
 
 
-VERSION = 2
-"""Changes with the texts that are sampled from the same model and seed."""
-
-ROWS, LENGTH = 64, 64
-
-
 @torch.no_grad()
 def sample_texts(lm: LanguageModel, tokens: int, seed: int) -> list[str]:
     """About ``tokens`` tokens of text sampled from the unedited model, from BOS alone, temperature 1, seeded."""
     tokenizer = lm.tokenizer
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    inputs = torch.full((ROWS, 1), start if start is not None else lm.pad_id, device=lm.device)
+    inputs = torch.full((BATCH, 1), start if start is not None else lm.pad_id, device=lm.device)
     texts: list[str] = []
-    rounds = max(1, -(-tokens // (ROWS * LENGTH)))
+    rounds = max(1, -(-tokens // (BATCH * LENGTH)))
     devices = [lm.device.index or 0] if lm.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),

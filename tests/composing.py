@@ -1,4 +1,4 @@
-"""What the command line's overrides stand for, without the command line's checks, which cost a second."""
+"""Hydra's node for overrides, without the command line's checks, which cost a second."""
 
 import pytest
 from hydra import compose as hydra_compose

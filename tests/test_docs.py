@@ -14,15 +14,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
-from editbench import cli, datasets, registry, single_run
+from editbench import cli, plugins, single_run
 from editbench import compose as composing_module
 from editbench.compose import conf_names
-from editbench.config import settings_of
 from editbench.evaluation import protocol
 from editbench.layer_search import command as locate
 from editbench.pocket import MODELS, dataset_files
@@ -110,7 +110,7 @@ def place(tmp_path_factory):
             patch.setattr(raw, name, cut_short(getattr(raw, name), count))
         install(folder)
         patch.syspath_prepend(str(folder))
-        composing_module.register_methods(list(registry.method_entry_points()))
+        composing_module.register(list(plugins.entry_points(plugins.METHODS)))
         yield folder
 
 
@@ -134,7 +134,8 @@ def install(folder):
 def two_runs(place):
     """Two finished runs of one stream in ``results/``, for the commands that look at runs."""
     return [
-        single_run.run(composing.compose([f"method={m}", *SMALL], hydra=False)).folder for m in ("rome", "unedited")
+        single_run.run(composing_module.parse(composing.compose([f"method={m}", *SMALL], hydra=False))).folder
+        for m in ("rome", "unedited")
     ]
 
 
@@ -144,9 +145,8 @@ def two_runs(place):
 def parts(command):
     """Flags and overrides of an ``editbench run``, as the command line takes them."""
     arguments = shlex.split(command)[2:]
-    return [a for a in arguments if a[0] == "-"], composing_module._with_model_group(
-        composing_module._without_flags(arguments)
-    )
+    flags = [a for a in arguments if a[0] == "-"]
+    return flags, composing_module._with_model_group([a for a in arguments if "=" in a and a not in flags])
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -158,12 +158,8 @@ def test_a_run_composes(place, command):
     jobs = jobs_of(overrides)
     assert (len(jobs) > 1) == ("-m" in flags or "+experiment" in command)
     config = composing.compose([f"results.dir={place}", *jobs[-1]])
-    method, settings = settings_of(config.method)
-    registry.make_config(method, registry.load_method(method).config_class, settings)
-    dataset, settings = settings_of(config.dataset)
-    single_run._settings_of_protocol(config.protocol, dataset, settings)
-    protocol._check_protocol(config.protocol, dataset)
-    assert datasets.find(dataset)
+    parsed = composing_module.parse(config)
+    protocol.check_headline(parsed.protocol.headline, parsed.protocol.metrics)
 
 
 def runnable():
@@ -189,8 +185,7 @@ def runnable():
 def test_a_run_runs(place, job):
     own = any(override.startswith("protocol=") for override in job)  # whose headline needs its own metrics
     small = [override for override in SMALL if not (own and override.startswith("protocol.metrics"))]
-    config = composing.compose([*job, *small], hydra=False)
-    outcome = single_run.run(config)
+    outcome = single_run.run(composing_module.parse(composing.compose([*job, *small], hydra=False)))
     assert (outcome.folder / "scores.jsonl").stat().st_size > 0
 
 
@@ -308,7 +303,7 @@ def test_the_fragment_of_a_method_runs(place, method):
     requests = [r.request for r in editbench.load_records("counterfact", "pocket", limit=2).records]
     requests[1] = editbench.EditRequest("edit-17", *[getattr(requests[1], n) for n in ("prompt", "subject", "target")])
     ids = torch.tensor([lm.encode(requests[0].prompt).ids])
-    tuned = settings_of(composing.compose([f"method={method}"], hydra=False).method)[1]
+    tuned = asdict(composing_module.parse(composing.compose([f"method={method}"], hydra=False)).method.settings)
     names = {
         "make_editor": lambda *a, **given: editbench.make_editor(*a, **{**given, **tuned}),
         "Resources": lambda **given: editbench.Resources(**given, templates=["{}"]),
@@ -352,7 +347,7 @@ def test_every_page_is_in_the_menu_once():
 
 
 def test_every_method_has_a_page():
-    for name, point in registry.method_entry_points().items():
+    for name, point in plugins.entry_points(plugins.METHODS).items():
         if point.value.startswith("editbench.methods."):
             assert f"methods/{name}.md" in pages_in_nav()
             assert f'--8<-- "methods/{name}/README.md"' in TEXTS[f"docs/methods/{name}.md"]

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"records", "config", "pocket"},
     "ledger_files": set(),
     "ledger": {"model", "ledger_files"},
-    "resources": {"records", "model", "datasets", "pocket"},
+    "resources": {"records", "config", "model", "datasets", "pocket"},
     "editor": {"records", "model", "ledger", "resources"},
     "registry": {"editor", "ledger", "model", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},

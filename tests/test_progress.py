@@ -11,7 +11,7 @@ from rich.console import Console
 from editbench import progress
 from editbench.progress import Bar, Display, LiveDisplay, LiveStatus, PlainDisplay, phase, shown_in
 from editbench.tracking import RunObserver
-from tests.test_cli import editbench, place, run_arguments  # noqa: F401
+from tests.commands.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.tracking.test_observer import HEADLINE, score, texts
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

@@ -1,4 +1,4 @@
-"""``editbench locate``: which layers to edit in this model? Composes like ``editbench run``, measures, tells."""
+"""``editbench locate``: causal tracing and a sweep of single edits, to choose the layers to edit in a model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from editbench import datasets, registry
+from editbench import datasets
 from editbench.compose import compose
-from editbench.config import StreamConfig, settings_of
 from editbench.console import json_lines, quiet_libraries
-from editbench.evaluation.protocol import headline_of
 from editbench.files import write_atomic
 from editbench.json_lines import encode
 from editbench.layer_search.layer_sweep import METHOD, Choice, choose_layers
@@ -26,6 +24,7 @@ from editbench.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from editbench.config import RunConfig
     from editbench.layer_search.causal_tracing import Trace
     from editbench.layer_search.layer_sweep import LayerScore
     from editbench.model.language_model import LanguageModel
@@ -42,7 +41,7 @@ EPILOG = """examples:
 
 @dataclass
 class Findings:
-    """What was measured, and how long it took in seconds. Empty where it was not asked for."""
+    """Measurements, and the seconds of each; empty for a part that was not asked for."""
 
     trace: Trace | None
     scores: list[LayerScore]
@@ -51,7 +50,7 @@ class Findings:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what ``arguments`` ask for. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    """Search for layers. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     options = _parser().parse_intermixed_args(list(arguments))
     try:
         config = _compose(options.overrides)
@@ -94,29 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compose(overrides: Sequence[str]) -> Any:
-    """The run's configuration, with ROME and a short stream.
+def _compose(overrides: Sequence[str]) -> RunConfig:
+    """The run's config, with ROME and a short stream.
 
-    Raises:
-        ValueError: An unknown key or name, another method, or a layer (all layers are tried).
+    Raises ValueError for an unknown key or name, another method, or a layer (all layers are tried).
     """
     keys = [override.partition("=")[0] for override in overrides]
     if bad := [o for o in overrides if "=" not in o]:
         raise ValueError(f"{bad[0]!r} is not understood; give settings as KEY=VALUE")
     if "method.layer" in keys:
-        raise ValueError("method.layer is what is looked for; choose the layers to try with --layers 0,1,2")
+        raise ValueError("method.layer is the result of the search; choose the layers to try with --layers 0,1,2")
     if other := [o for o in overrides if o.startswith("method=") and o != f"method={METHOD}"]:
         raise ValueError(f"layers are tried with {METHOD}, not with {other[0]}; leave it out")
     added = [] if "stream.edits" in keys else [f"stream.edits={EDITS}"]
-    return compose([*overrides, *added, "method.layer=0"])
+    return compose([*overrides, *added, "method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]"])
 
 
 def _layers(text: str | None) -> list[int] | None:
-    """Layer numbers from "0,1,2" or "4-8,12", ascending; None for all.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """Layer numbers from "0,1,2" or "4-8,12", ascending; None for all."""
     if text is None:
         return None
     found: set[int] = set()
@@ -130,19 +124,16 @@ def _layers(text: str | None) -> list[int] | None:
     return sorted(found)
 
 
-def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
-    """Load, measure, write and tell."""
+def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
+    """Load, measure, write and print."""
     quiet_libraries()
-    name, settings = settings_of(config.dataset)
-    records = datasets.load(name, settings.pop("path"), **settings)
-    names = [f.name for f in fields(StreamConfig) if f.name not in ("batch_size", "evaluate_at")]
-    stream = Stream.build(records, StreamConfig(**{n: config.stream[n] for n in names}))
-    model_name = config.model.name or Path(str(config.model.path)).name
-    lm = language_model.load_model(config.model, name=model_name)
+    records = datasets.from_config(config.dataset)
+    stream = Stream.build(records, config.stream)
+    lm = language_model.load_model(config.model)
     wanted = list(range(lm.n_layers)) if layers is None else layers
     for layer in wanted:
         lm.mlp_out(layer)  # refuses a layer that does not exist
-    folder = options.out or Path(f"locate-{model_name}")
+    folder = options.out or Path(f"locate-{lm.name}")
     folder.mkdir(parents=True, exist_ok=True)
     findings = _measure(lm, records, stream, wanted, config, options)
     choice = _choice(findings, lm.n_layers)
@@ -151,17 +142,22 @@ def _locate(config: Any, layers: list[int] | None, options: argparse.Namespace, 
     if lines is not None:
         print(encode(facts), file=lines)
     _show(findings)
-    _draw(folder / "locate.html", f"{model_name}: which layers to edit", findings)
+    _draw(folder / "locate.html", f"{lm.name}: which layers to edit", findings)
     print(f"files: {folder}")
-    _advise(choice, model_name, config, options.overrides)
+    _advise(choice, config, options.overrides)
 
 
 def _measure(
-    lm: LanguageModel, records: RecordSet, stream: Stream, layers: list[int], config: Any, options: argparse.Namespace
+    lm: LanguageModel,
+    records: RecordSet,
+    stream: Stream,
+    layers: list[int],
+    config: RunConfig,
+    options: argparse.Namespace,
 ) -> Findings:
     from editbench.layer_search.causal_tracing import NothingToTrace, TraceConfig, trace
 
-    found = Findings(None, [], headline_of(config.protocol, records.name), {})
+    found = Findings(None, [], config.protocol.headline, {})
     if not options.sweep_only:
         begun = time.perf_counter()
         tracing = TraceConfig(samples=options.samples, window=options.window, seed=config.stream.seed)
@@ -174,36 +170,28 @@ def _measure(
         found.seconds["trace"] = time.perf_counter() - begun
     if not options.trace_only:
         begun = time.perf_counter()
-        found.scores = _sweep(lm, stream, layers, config, found.headline)
+        found.scores = _sweep(lm, records, stream, layers, config)
         found.seconds["sweep"] = time.perf_counter() - begun
     return found
 
 
 def _sweep(
-    lm: LanguageModel, stream: Stream, layers: list[int], config: Any, headline: dict[str, str]
+    lm: LanguageModel, records: RecordSet, stream: Stream, layers: list[int], config: RunConfig
 ) -> list[LayerScore]:
     from editbench.evaluation.evaluator import Evaluator
     from editbench.evaluation.protocol import check_headline
     from editbench.evaluation.unedited import ask_unedited
     from editbench.layer_search.layer_sweep import CONTRAST, sweep_layers
-    from editbench.resources import LazyTexts, Resources
+    from editbench.resources import Resources
 
-    model, cache, seed = config.model, Path(config.cache), config.stream.seed
-    resources = Resources(
-        texts=LazyTexts(lm, str(model.texts), model.texts_tokens, seed),
-        templates=list(model.templates) if model.templates is not None else None,
-        covariance=model.covariance,
-        cache=cache,
-        seed=seed,
-    )
-    tokens = config.protocol.tokens_per_batch
-    unedited = ask_unedited(
-        lm, stream.records, model_fingerprint=lm.fingerprint, cache=cache / "unedited", tokens_per_batch=tokens
-    )
+    headline, tokens = config.protocol.headline, config.protocol.tokens_per_batch
     metrics = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
     check_headline(headline, metrics)
+    resources = Resources.build(lm, config.model, config.cache, config.stream.seed, records.prompt_format)
+    folder = config.cache / "unedited"
+    unedited = ask_unedited(lm, stream.records, model_fingerprint=lm.fingerprint, cache=folder, tokens_per_batch=tokens)
     evaluator = Evaluator(lm, unedited=unedited, metrics=metrics, tokens_per_batch=tokens)
-    return sweep_layers(lm, stream.records, layers, evaluator, headline, resources, settings_of(config.method)[1])
+    return sweep_layers(lm, stream.records, layers, evaluator, headline, resources, asdict(config.method.settings))
 
 
 def _choice(findings: Findings, n_layers: int) -> Choice | None:
@@ -218,15 +206,15 @@ def _choice(findings: Findings, n_layers: int) -> Choice | None:
 
 
 def _facts(
-    lm: LanguageModel, records: RecordSet, stream: Stream, config: Any, findings: Findings, choice: Choice | None
+    lm: LanguageModel, records: RecordSet, stream: Stream, config: RunConfig, findings: Findings, choice: Choice | None
 ) -> dict[str, Any]:
     from editbench.provenance import environment
 
     return {
-        "model": {"name": lm.name, "path": str(config.model.path), "hash": lm.fingerprint},
-        "dataset": {"name": records.name, "path": str(config.dataset.path), "hash": records.fingerprint},
+        "model": {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint},
+        "dataset": {"name": records.name, "path": config.dataset.path, "hash": records.fingerprint},
         "stream": {"hash": stream.fingerprint, "edits": len(stream), "seed": config.stream.seed},
-        "settings": {k: v for k, v in settings_of(config.method)[1].items() if k != "layer"},
+        "settings": {k: v for k, v in asdict(config.method.settings).items() if k != "layer"},
         "choice": asdict(choice) if choice is not None else None,
         **asdict(findings),
         "environment": environment(),
@@ -254,20 +242,19 @@ def _draw(file: Path, title: str, findings: Findings) -> None:
         print("no plot: plotly is not installed (pip install 'editbench[plots]')", file=sys.stderr)
 
 
-def _advise(choice: Choice | None, model_name: str, config: Any, overrides: Sequence[str]) -> None:
-    """What to do with it: settings to keep, and a command to copy."""
+def _advise(choice: Choice | None, config: RunConfig, overrides: Sequence[str]) -> None:
+    """Print settings to keep, and a command to copy."""
     if choice is None:
         print("no layer can be recommended: no number is above zero. Look at values found, then at method.steps and")
         print("method.learning_rate; and whether the model knows these records (the clean p of the trace)")
         return
-    method = registry.load_method(METHOD).config_class
-    defaults = {f.name: getattr(method(), f.name) for f in fields(method)}
-    used = settings_of(config.method)[1]
-    changed = {k: v for k, v in used.items() if k != "layer" and v != defaults[k]}
+    used, default = config.method.settings, type(config.method.settings)()
+    values = {f.name: getattr(used, f.name) for f in fields(used) if f.name != "layer"}
+    changed = {name: value for name, value in values.items() if value != getattr(default, name)}
     rome = "\n".join(f"{k}: {v}" for k, v in {"layer": choice.layer, **changed}.items())
-    layers = list(choice.layers)
+    layers, file = list(choice.layers), f"hparams/tuned/{config.model.name}.yaml"
     print(f"\nby the {choice.by}: layer {choice.layer} for ROME, {layers} for MEMIT and NSE. To keep it:\n")
-    print(f"# @package method\n# conf/method_model/{METHOD}-{model_name}.yaml\n{rome}\n")
-    print(f"# @package method\n# conf/method_model/memit-{model_name}.yaml, nse-{model_name}.yaml\nlayers: {layers}\n")
+    print(f"# methods/{METHOD}/{file}\n{rome}\n")
+    print(f"# methods/memit/{file}, methods/nse/{file}\nlayers: {layers}\n")
     kept = [o for o in overrides if not o.startswith(("stream.", "method="))]
     print(shlex.join(["editbench", "run", f"method={METHOD}", f"method.layer={choice.layer}", *kept]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -90,7 +91,7 @@ def clean_run(lm: LanguageModel, prompt: Prompt) -> Clean:
 
     with ExitStack() as stack:
         for kind, layer, module in _places(lm):
-            stack.enter_context(hooked(module, lambda t, kind=kind, layer=layer: keep(kind, layer, t)))
+            stack.enter_context(hooked(module, partial(keep, kind, layer)))
         final = run_layers(lm, _columns(lm, prompt, 1))  # (1, T, d)
     p = lm.logits(final[0, -1]).softmax(-1)
     return Clean(float(p[prompt.answer]), int(p.argmax()), states)
@@ -136,7 +137,7 @@ def _run_restored(
         out[:, :, list(prompt.subject)] += noise
         return out.reshape(embeddings.shape)
 
-    def restore(tensor: Tensor, rows: list[int], state: Tensor) -> Tensor:
+    def restore(rows: list[int], state: Tensor, tensor: Tensor) -> Tensor:
         out = tensor.clone().reshape(shape)
         columns = [restorations[row].column for row in rows]
         out[rows, :, columns] = state[columns][:, None]  # (rows, 1, d)
@@ -148,7 +149,7 @@ def _run_restored(
             rows = [i for i, r in enumerate(restorations) if r.kind == kind and layer in r.layers]
             if rows:
                 state = clean.states[kind, layer]
-                stack.enter_context(hooked(module, lambda t, rows=rows, state=state: restore(t, rows, state)))
+                stack.enter_context(hooked(module, partial(restore, rows, state)))
         final = run_layers(lm, _columns(lm, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
     p = lm.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
     return p.reshape(shape[:2]).cpu()

@@ -11,7 +11,7 @@ import pytest
 
 from editbench import cli, launch
 from editbench.results.leaderboard import COLUMNS
-from tests.test_cli import editbench, place, run_arguments  # noqa: F401
+from tests.commands.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_progress import HIDE, SHOW
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,205 @@
+"""Every shipped YAML composes with every method, and hparams files name settings that their method has."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from editbench import compose as composing_module
+from editbench import launch, plugins, registry
+from editbench.compose import choices, conf_names, register
+from editbench.config import RunConfig
+from tests.composing import compose as node_of
+
+ROOT = Path(__file__).parent.parent
+METHODS = tuple(name for name in plugins.entry_points(plugins.METHODS) if name != "external_weights")  # needs a path
+FILES = sorted((ROOT / "methods").glob("*/hparams/**/*.yaml"))
+MODELS = conf_names("model")
+
+
+def split(file):
+    """Method, set, model ("any" for all; None for a set of one file) and dataset (or None) of an hparams file."""
+    method, _, *origin, name = file.relative_to(ROOT / "methods").with_suffix("").parts
+    if not origin:
+        return method, name, None, None
+    dataset = next((d for d in conf_names("dataset") if name.endswith(f"-{d}")), None)
+    return method, origin[0], name.removesuffix(f"-{dataset}"), dataset
+
+
+def compose(*overrides):
+    paths = [] if any("pocket" in o for o in overrides if o.startswith("model=")) else ["model.path=somewhere"]
+    return composing_module.compose([*overrides, *paths])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    register(list(plugins.entry_points(plugins.METHODS)))
+
+
+# -- hparams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(filter(None, split(file))))
+def test_an_hparams_file_is_of_a_known_method_and_model_and_is_used_and_typed(file):
+    method, origin, model, dataset = split(file)
+    assert method in METHODS and (model is None or model in [*MODELS, "any"])
+    assert model is None or origin in registry.ORIGINS
+    own = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    assert set(own) <= {f.name for f in fields(registry.load_method(method).config_class)}
+    assert file.read_text(encoding="utf-8").startswith("# ")  # its source
+    forced = [f"hparams={origin}"] if model in ("any", None) else []
+    overrides = [f"method={method}", *forced, *([f"dataset={dataset}"] if dataset else [])]
+    chosen = "pocket" if model in ("any", None) else model
+    config = composing_module.parse(node_of([*overrides, f"model={chosen}", "model.path=somewhere"], hydra=False))
+    assert (config.method.name, config.method.hparams) == (method, origin)
+    settings = asdict(config.method.settings)
+    assert {k: settings[k] for k in own} == own
+
+
+def test_the_command_line_has_the_last_word():
+    for forced in ([], ["hparams=published"]):
+        config = composing_module.compose(["method=rome", "method.layer=3", "method.steps=7", *forced])
+        assert (config.method.settings.layer, config.method.settings.steps) == (3, 7)
+
+
+@pytest.mark.parametrize("model", ["gpt2-xl", "gpt-j-6b", "llama-3-8b", "pocket"])
+def test_nse_writes_all_neurons_or_selected_ones_and_keeps_its_other_settings(model):
+    plain = asdict(compose("method=nse", f"model={model}").method.settings)
+    for name, threshold in (("all_neurons", 1.0), ("selected_neurons", 0.8)):
+        method = compose("method=nse", f"model={model}", f"hparams={name}").method
+        assert (asdict(method.settings), method.hparams) == ({**plain, "neuron_threshold": threshold}, name)
+
+
+def test_without_a_set_the_best_there_is_for_the_model_is_used_and_recorded():
+    found = {
+        model: compose("method=rome", f"model={model}").method.hparams for model in ("pocket", "llama-3-8b", "custom")
+    }
+    assert found == {"pocket": "tuned", "llama-3-8b": "published", "custom": "defaults"}
+    assert compose("method=rome", "model=real-pocket", "model.path=x").method.hparams == "by_hand"
+    assert composing_module.compose(["method=unedited"]).method.hparams is None
+
+
+def test_published_settings_of_a_papers_model_are_the_default_and_can_be_asked_for():
+    plain, forced = (compose("method=memit", "model=llama-3-8b", *more).method for more in ([], ["hparams=published"]))
+    assert plain == forced and plain.hparams == "published"
+    assert compose("method=nse", "model=llama-2-7b", "hparams=published").method.hparams == "published"  # for any model
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["method=rome", "hparams=all_neurons"],
+        ["method=finetune", "hparams=published"],
+        ["method=unedited", "hparams=tuned"],
+    ],
+)
+def test_hparams_that_a_method_has_not_are_refused(overrides, capsys):
+    message = f"{overrides[1]}: none are known for {overrides[0][7:]}"
+    with pytest.raises(ValueError, match=message):
+        composing_module.compose(overrides)
+    result = launch.run_job(node_of(overrides, hydra=False))  # a job of a sweep that was not looked at before
+    assert result.status == "failed" and message in result.row["reason"]
+    assert message in capsys.readouterr().err
+
+
+def test_settings_of_a_dataset_come_on_top_of_the_models():
+    published = {"layer": 20, "expert_steps": 10, "learning_rate": 1e-4}
+    zsre = {**published, "neuron_steps": 20, "theta": 0.65, "theta_texts": None, "train_eos": True}
+    hallucination = {**published, "neuron_steps": 30, "theta": 0.6, "theta_texts": 0.6, "train_eos": False}
+    for dataset, wanted in {"zsre": zsre, "counterfact": zsre, "hallucination": hallucination}.items():
+        settings = compose("method=scen", "model=llama-2-7b", f"dataset={dataset}").method.settings
+        assert {name: getattr(settings, name) for name in wanted} == wanted
+    given = compose("method=scen", "model=llama-2-7b", "dataset=hallucination", "method.theta=0.9")
+    assert given.method.settings.theta == 0.9  # the command line has the last word
+
+
+def test_the_pocket_llama_is_the_pocket_model_by_another_name():
+    one, other = (composing_module.compose(["method=nse", f"model={name}"]) for name in ("pocket", "pocket-llama"))
+    assert other.model.name == "pocket-llama"
+    other.model.name = "pocket"
+    assert one == other
+    assert composing_module.compose(["model.path=pocket-llama"]).model.name == "pocket-llama"
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "hparams"])
+def test_every_choice_of_a_group_composes(group):
+    for name in choices(group):
+        extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []
+        if group == "model" and name == "real-pocket":
+            extra = ["model.path=somewhere"]
+        extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
+        extra += ["method=nse"] if group == "hparams" else []  # which has every set
+        extra += ["model=real-pocket", "model.path=somewhere"] if name == "by_hand" else []
+        composing_module.compose([f"{group}={name}", *extra])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_with_the_default_model(method):
+    config = composing_module.compose([f"method={method}"])
+    assert config.method.name == method
+
+
+def test_a_path_alone_takes_the_config_of_its_name_or_the_empty_one():
+    assert composing_module.compose(["model.path=some/where/real-pocket"]).model.name == "real-pocket"
+    elsewhere = composing_module.compose(["method=unedited", "model.path=some/where/else"]).model
+    assert (elsewhere.name, elsewhere.texts) == ("else", "self")
+    assert composing_module.compose(["model.path=pocket-gpt2"]).model.texts == "pocket"
+
+
+def test_a_model_without_known_settings_is_said(capsys):
+    composing_module.compose(["method=rome", "model.path=some/where/else"])
+    assert "no settings of rome for custom are known" in capsys.readouterr().err
+    composing_module.compose(["method=rome", "model.path=some/where/else", "method.layer=2"])
+    assert not capsys.readouterr().err
+
+
+# -- what parse makes -------------------------------------------------------------------------------------------------
+
+
+def test_a_parsed_config_is_typed_and_resolved_for_its_dataset():
+    config = composing_module.compose(["dataset=zsre", "protocol=scen", "stream.edits=3"])
+    assert isinstance(config, RunConfig) and config.dataset.limit == 3
+    assert set(config.protocol.headline) == {"reliability", "generality", "locality"}
+    assert config.protocol.final_first is None and config.dataset.settings.prompt_format == "[INST]{}[/INST]"
+    plain = config.as_dict()
+    assert plain["method"]["name"] == "rome" and plain["dataset"]["target"] == "alt"
+    assert json.loads(json.dumps(plain)) and "tracker" not in config.deciding()
+
+
+def test_a_value_that_is_missing_is_named():
+    with pytest.raises(ValueError, match="model.path is not set; give model.path=VALUE"):
+        composing_module.compose(["model=real-pocket"])
+
+
+# -- old names --------------------------------------------------------------------------------------------------------
+
+RENAMED = json.loads((ROOT / "editbench" / "renamed.json").read_text())
+
+
+@pytest.mark.parametrize("old", RENAMED["key"])
+def test_an_old_key_names_the_new_one(old):
+    new = RENAMED["key"][old]
+    with pytest.raises(ValueError) as caught:
+        composing_module.check([f"{old}=1", "method=scen"])
+    assert (new if " " in new else f"did you mean {new!r}") in str(caught.value)
+    keys = composing_module._keys(node_of(["method=memit"], hydra=False)) + ["method.covariance_adjustment"]  # ROME's
+    assert " " in new or new in keys
+
+
+@pytest.mark.parametrize("old", RENAMED["method"])
+def test_an_old_choice_names_the_new_one(old):
+    with pytest.raises(ValueError, match=f"unknown method '{old}'; did you mean '{RENAMED['method'][old]}'"):
+        composing_module.check([f"method={old}"])
+    assert RENAMED["method"][old] in choices("method")
+
+
+@pytest.mark.parametrize("old", RENAMED["setting"])
+def test_an_old_setting_names_the_new_one(old):
+    with pytest.raises(ValueError) as caught:
+        registry.make_config("memit", registry.load_method("memit").config_class, {old: 1})
+    assert RENAMED["setting"][old] in str(caught.value)

@@ -31,7 +31,7 @@ FORMULAS = {
 }
 """By name: the module whose ``VERSION`` changes with its numbers. The next three tables are of the same kind."""
 OF_GENERATING = {
-    "generating": "editbench.model.generation",
+    "generating": "editbench.model.generation",  # "generation" is a metric
     "answer_matching": "editbench.evaluation.answer_matching",
 }
 """For metrics of generated text."""

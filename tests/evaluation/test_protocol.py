@@ -171,7 +171,7 @@ def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(
         ("reliability=unrelated.exact_match", "unknown kind of question"),
         ("reliability=exact_match", "unknown kind of question"),
         ("reliability=rewrite.generation_f1", "is not scored: add generation_f1 to protocol.metrics"),
-        ("reliability=free_text.exact_match", "does not exist: exact_match scores no free text"),
+        ("reliability=free_text.exact_match", "does not exist: exact_match scores no free_text"),
         ("reliability=rewrite.consistency", "does not exist: consistency scores no rewrite"),
         ("relability=rewrite.exact_match", "unknown headline measure 'relability'"),
     ],

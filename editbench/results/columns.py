@@ -179,20 +179,17 @@ KINDS = {
 COUNTS = ("texts", "tokens", "questions", "left_out")
 """Scores of the model as a whole that no edit changes: how many texts or questions there are."""
 
-_OF_TEXTS = {
-    "perplexity": _perplexity(title="PPL"),
-    **{f"perplexity_{mean}": _perplexity(title=f"PPL, {mean}") for mean in ("mean", "median", "clipped")},
-}
-"""Perplexities of a set of texts, by name."""
+_OF_TEXTS = {f"perplexity_{mean}": _perplexity(title=f"PPL, {mean}") for mean in ("mean", "median", "clipped")}
+_OF_TEXTS["perplexity"] = _perplexity(title="PPL")
+
+_OF_FACTS = ("digits", "higher_is_better", "seeds", "tolerance", "range")
+"""Fields of a column that a metric's facts declare."""
 
 _ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "high": _END}
 
 
 def column(name: str, facts: Facts | None = None) -> Column:
-    """The column "score", "final.rewrite.exact_match", "final.rewrite.exact_match_low", …
-
-    ``facts`` are by metric ("exact_match") or measure ("ability.sst2.acc"), as in the column `metrics`.
-    """
+    """The column of this name; ``facts`` are by metric ("exact_match") or measure ("ability.sst2.acc")."""
     if name in COLUMNS:
         return COLUMNS[name]
     figure, end = split(name, facts)
@@ -206,7 +203,7 @@ def split(name: str, facts: Facts | None = None) -> tuple[str, str]:
 
 
 def measure_of(name: str) -> str:
-    """A column's measure: "rewrite.exact_match" of "final.rewrite.exact_match"."""
+    """The measure "rewrite.exact_match" of the column "final.rewrite.exact_match"."""
     return name.partition(".")[2].removeprefix("texts.")
 
 
@@ -219,22 +216,11 @@ def measure(name: str, facts: Facts | None = None) -> Column:
         return replace(_OF_TEXTS[metric], title=f"{kind} {_OF_TEXTS[metric].title}")
     known = _facts_of(name, facts or {})
     title = f"{KINDS.get(kind, kind)}: {known['title']}" if known and "title" in known else name
-    title = KINDS[kind] if name == _OTHER_FACTS else title
-    if known is None:
-        return Column(title=title)
-    limits = known.get("range")
-    return Column(
-        title=title,
-        digits=known.get("digits", 3),
-        higher_is_better=known.get("higher_is_better"),
-        seeds=known.get("seeds", "mean"),
-        tolerance=known.get("tolerance"),
-        range=None if limits is None else (limits[0], limits[1]),
-    )
-
-
-_OTHER_FACTS = "subject_fact.agreement"
-"""The measure that stands for its probe kind in tables."""
+    title = KINDS[kind] if name == "subject_fact.agreement" else title  # stands for its probe kind
+    declared = {key: value for key, value in (known or {}).items() if key in _OF_FACTS}
+    if declared.get("range") is not None:
+        declared["range"] = tuple(declared["range"])
+    return Column(title=title, **declared)
 
 
 def _facts_of(name: str, facts: Facts) -> Mapping[str, Any] | None:
@@ -242,7 +228,7 @@ def _facts_of(name: str, facts: Facts) -> Mapping[str, Any] | None:
 
 
 def facts_in(row: Row) -> dict[str, dict[str, Any]]:
-    """The facts of its metrics that a row holds."""
+    """The facts of a row's metrics."""
     return mapping_in(row, "metrics")
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 
-_EXACT = 12  # records that differ: 4,096 swaps
+_EXACT = 12  # differing records of which all swaps, 4,096, are tried
 _SWAPS = 10_000
 _BLOCK = 2**22  # numbers in memory at once
 
@@ -66,15 +66,15 @@ class _Side(NamedTuple):
 def compare_runs(
     a: str | Path | Sequence[str | Path], b: str | Path | Sequence[str | Path], *, force: bool = False, seed: int = 0
 ) -> dict[str, Comparison]:
-    """Compare two methods after the last edit, headline measure by headline measure and by score.
+    """Compare two methods after the last edit, by each headline measure and by score.
 
     Two methods that were not measured alike (model, data, stream, formulas, seeds) are refused by the name of what
     differs. A measure that no record has on both sides is missing, and so is a score without all three.
 
     Args:
-        a: Run folder; or run folders of several seeds, where a record's value is its mean over them. Several runs of
-            one seed count as that seed, by their mean.
-        b: Likewise.
+        a: Run folder; or run folders of several seeds, where a record's value is its mean over the seeds, and a seed's
+            the mean of its runs.
+        b: As ``a``.
         force: Compare the records that the two have in common, even if seeds, records or parts differ
             (:data:`editbench.results.identity.OWN` may anyway).
         seed: Of the random swaps and of the interval.
@@ -165,7 +165,11 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
         if found := identity.differences(parts, other):
             raise ResultsError(f"{name} are no seeds of one method: {identity.listed(found)}")
     seeds = tuple(sorted(means))
-    by_record = {record: _mean_over_seeds(seen) for record, seen in values.items()}
+    # Mean over the means of a record's seeds; NaN if any is, or the two sides would be means over different seeds.
+    by_record = {
+        record: np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0).tolist()
+        for record, seen in values.items()
+    }
     return _Side(name, parts, seeds, by_record, np.array([np.mean(means[seed], axis=0) for seed in seeds]))
 
 
@@ -174,19 +178,12 @@ def _mean(column: Floats) -> float:
     return float(np.mean(numbers)) if len(numbers) else math.nan
 
 
-def _mean_over_seeds(seen: Mapping[int, list[list[float]]]) -> list[float]:
-    """Mean over the means of a record's seeds; NaN if any is, or the two sides would be means over different seeds."""
-    return [float(value) for value in np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0)]
-
-
 def _refuse_difference(a: _Side, b: _Side) -> None:
     remedy = "compare runs that agree in it, or force the comparison"
     for side in (a, b):
         if not side.parts:
-            raise ResultsError(
-                f"{side.name} was made before schema {SCHEMA} and does not say with what; run it again, or force the "
-                "comparison"
-            )
+            unknown = f"{side.name} was made before schema {SCHEMA} and does not say with what"
+            raise ResultsError(f"{unknown}; run it again, or force the comparison")
     if found := identity.differences(*(identity.without(side.parts, identity.OWN) for side in (a, b))):
         raise ResultsError(f"the two were not measured alike: {identity.listed(found)}; {remedy}")
     if a.seeds != b.seeds:
@@ -205,7 +202,6 @@ def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: i
     scored = tuple(names) == HEADLINES
     means_a, means_b = (_with_score(np.nanmean(one, axis=0)[None], scored)[0] for one in (a, b))
     observed = means_a - means_b
-    width = len(names)
     of_a, of_b = ([_with_score(means.T, scored).T for means in drawn_means(one, seed)] for one in (a, b))
     intervals = ends(of_a[0] - of_b[1], of_a[1] - of_b[0], observed)
     if several := [_with_score(side, scored) for side in runs if len(side) > 1]:
@@ -216,18 +212,14 @@ def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: i
         extreme += (np.abs(differences) >= np.abs(observed) - 1e-12).sum(axis=0)
         swaps += len(differences)
     pairs = np.isfinite(a).sum(axis=0)
-    result: dict[str, Comparison] = {}
-    for index, name in enumerate([*names, "score"][: len(observed)]):
-        result[name] = {
-            "a": float(means_a[index]),
-            "b": float(means_b[index]),
-            "difference": float(observed[index]),
-            "low": float(intervals[0, index]),
-            "high": float(intervals[1, index]),
-            "p_value": float(extreme[index] / swaps),
-            "pairs": int(pairs[index] if index < width else pairs.min()),
-        }
-    return result
+    columns = np.stack([means_a, means_b, observed, *intervals, extreme / swaps], axis=1).tolist()
+    counts = [*pairs.tolist(), int(pairs.min())]
+    return {
+        name: Comparison(a=first, b=second, difference=difference, low=low, high=high, p_value=p_value, pairs=count)
+        for name, (first, second, difference, low, high, p_value), count in zip(
+            [*names, "score"], columns, counts, strict=False
+        )
+    }
 
 
 def _swapped(a: Floats, b: Floats, scored: bool, seed: int) -> Iterator[Floats]:

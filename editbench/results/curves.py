@@ -51,10 +51,7 @@ class Means:
 
 
 class LiveCurves:
-    """Points of a run's curves from its rows, in the order in which the editing loop writes them.
-
-    ``headline`` is the measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}.
-    """
+    """Points of a run's curves from its rows, in the order of writing; ``headline`` has the headline measures."""
 
     def __init__(self, headline: Mapping[str, str]) -> None:
         self._headline = {kind: headline[kind] for kind in HEADLINES if kind in headline}
@@ -77,8 +74,7 @@ class LiveCurves:
     def rows(self, rows: Iterable[Row]) -> Points:
         """The points of record and model rows.
 
-        The records of an evaluation point may come in several parts; their means follow with the first `ModelRow` of
-        the same point.
+        Records of an evaluation point may come in parts; their means follow with the first `ModelRow` of that point.
         """
         points: Points = defaultdict(dict)
         for row in rows:
@@ -134,8 +130,7 @@ def curves(rows: Rows) -> dict[str, Curve]:
     """Every measure over the number of edits.
 
     "immediate": the mean over all records so far, each scored right after its own edit. "interim": the mean over the
-    records scored at an evaluation point, or at the end; and scores of the model ("plain.perplexity",
-    "drift.hidden_change", "ability.<test>.<metric>"), also before the first edit.
+    records scored at an evaluation point, or at the end; and scores of the model, also before the first edit.
     """
     scored = [row for row in rows if row.get("status", "scored") == "scored"]  # only a record may be anything else
     running, immediate = Means(), {}
@@ -186,8 +181,8 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     """Headline measures by an edit's position in the stream and by its age, the number of edits made since.
 
     There are as many ages as evaluation points, so that evenly spaced ones leave no gaps; without any there is only the
-    end. The result has "by" ("age" or "stage"), the labels "x" (positions) and "y", and for each measure a matrix of
-    means, one row a label of y, None without a record; "n" is the matrix of the numbers of records.
+    end. The result has "by" ("age" or "stage"), the labels "x" (positions) and "y", a matrix (y, x) of means for each
+    measure, None without a record, and "n", the numbers of records.
     """
     scored = [row for row in rows if row.get("status") == "scored" and row["stage"] != "before"]
     if not scored:

@@ -1,8 +1,8 @@
-"""Identity of a run: the named parts that decide its numbers, and which runs are seeds of one thing or comparable.
+"""Identity of a run: the named parts that decide its numbers, and two digests of them in run.json.
 
-Two digests of the parts are in run.json. Runs of one *identity* differ in their seed alone, and only they are
-averaged. *Comparable* runs were measured alike on the same model, data and stream, whatever the method; only they
-compete in tables and are tested against each other. A run of schema 1 has no parts, and neither digest.
+Runs of one *identity* differ in their seed alone, and only they are averaged. *Comparable* runs were measured alike on
+the same model, data and stream, whatever the method; only they compete in tables and are tested against each other. A
+run of schema 1 has no parts, and neither digest.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ OWN = ("method", "stream.batch_size", "editbench", "torch", "transformers")
 """Parts, or prefixes of their names, in which comparable runs may differ."""
 MACHINE = ("model.attention", "model.device", "editbench", "torch", "transformers")
 """Parts in which a run and its reference may differ: a reference checks that another machine gives the same."""
-LABELS = ("model", "dataset", "protocol", "edits")
-"""Columns of the task."""
-METHOD = ("method", "hparams", "batch_size", "method_config")
-"""Columns of the editing."""
+LABELS = ("model", "dataset", "protocol", "edits")  # columns of the task
+METHOD = ("method", "hparams", "batch_size", "method_config")  # columns of the editing
 _MAX_VALUE = 80  # characters of a part's value
 _MAX_SHOWN = 24  # characters of a value in a message: enough to tell digests apart
 _MAX_NAMED = 5  # differences named in a message

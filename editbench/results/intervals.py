@@ -39,16 +39,15 @@ _BLOCK = 2**22  # numbers drawn at once: bounds the memory
 class Drawn(NamedTuple):
     """Means of M measures with random weights, (M, DRAWS) each; NaN where a measure has no number."""
 
-    low: Floats  # of the records and one of the lowest possible number
-    high: Floats  # of the records and one of the highest possible number
+    low: Floats  # with the lowest possible number as an additional record
+    high: Floats  # with the highest possible number
 
 
 def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
-    """Means of these records with random weights, for intervals of measures and of functions of measures.
+    """Means of values (R, M), records by measures, with random weights; NaN where a record has no number.
 
     The weights depend on the seed and the number of records only, so that measures and methods on the same records are
-    weighted alike. A function f that grows with every mean has the ends `ends(f(low), f(high), f(means))`. Values are
-    (R, M), records by measures: within the range, NaN where a record has no number.
+    weighted alike. A function f that grows with every mean has the ends `ends(f(low), f(high), f(means))`.
     """
     records, width = values.shape
     present = np.isfinite(values)
@@ -121,10 +120,7 @@ def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Rang
 
 
 def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: float, within: Range | None) -> Floats:
-    """The ends (2, ...) of a figure's interval (2, ...) with an additional variance (...).
-
-    ``freedom`` are the degrees of freedom of the variance, ``within`` is the range of the figure (None: unknown).
-    """
+    """The ends (2, ...) of a figure's interval (2, ...) with an additional variance (...) of these degrees of freedom."""
     own = ((interval - figure) / t_quantile(np.inf)) ** 2
     total = own + variance
     with np.errstate(divide="ignore", invalid="ignore"):

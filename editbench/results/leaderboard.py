@@ -1,23 +1,20 @@
-"""The leaderboard: a row for each run folder, whatever became of the run, and one row for runs of several seeds.
-
-A run's own interval is over records. The interval of a mean over seeds adds the spread between the seeds
-(:func:`editbench.results.intervals.over_seeds`). One seed shows no spread: its interval is over records.
-"""
+"""The leaderboard: a row for each run folder, whatever became of the run, and one row for runs of several seeds."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections import defaultdict
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from editbench.files import ResultsError
+from editbench.files import ResultsError, read_bytes
 from editbench.results.columns import COLUMNS, column, columns_of, facts_in, mapping_in, number
 from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, digest_or_own
-from editbench.results.run_folder import digest, is_run, read_run
+from editbench.results.run_folder import is_run, read_run
 from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Row
 
 if TYPE_CHECKING:
@@ -25,11 +22,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from editbench.results.schema import Range
 
-SAME = (*METHOD, *LABELS, "schema")
-"""Columns in which the runs behind one row agree, besides their identity."""
-SEPARATOR = ", "
-"""Between the texts of a grouped row: its runs, seeds, content hashes."""
+
+SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity
+SEPARATOR = ", "  # between the texts of a grouped row: its runs, seeds, content hashes
 _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "sum": sum, "min": min, "max": max}
 
 
@@ -64,7 +61,7 @@ def read_row(folder: Path) -> Row:
         return {**row, "status": "damaged", "reason": str(error)}
     try:
         files = (RUN_FILE, CONFIG_FILE, SCORES_FILE, EDITS_FILE)
-        row["content_hash"] = digest(*(folder / name for name in files))
+        row["content_hash"] = sha256(b"".join(read_bytes(folder / name) for name in files)).hexdigest()
     except ResultsError as error:
         info = {**info, "status": "damaged", "summary": None, "costs": None, "reason": str(error)}
     row["status"] = info["status"]
@@ -72,9 +69,7 @@ def read_row(folder: Path) -> Row:
         if declared.path:
             path = declared.path.split("/")
             row[name] = _json(_mapping(info, *path)) if declared.is_json else _cell(info, *path)
-    row["seeds"] = 1
-    row["schema"] = _cell(info, "provenance", "schema") or 1
-    row["metrics"] = _json(_facts(info))
+    row |= {"seeds": 1, "schema": _cell(info, "provenance", "schema") or 1, "metrics": _json(_facts(info))}
     for stage in ("immediate", "final"):
         for name in _mapping(info, "summary", stage, "measures"):
             row.update(_estimate(info, f"{stage}.{name}", "summary", stage, "measures", name))
@@ -113,7 +108,8 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     before = _perplexity_before(info)
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
-    coverage = _coverage(row)
+    asked = sum(number(row, status) or 0 for status in ("scored", "unsupported", "failed"))
+    coverage = _ratio(row["scored"], asked)
     return {
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),
@@ -135,14 +131,6 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
     return None
 
 
-def _coverage(row: Row) -> float | None:
-    """Share of the editable records that were scored; None where nothing was scored yet."""
-    if (scored := number(row, "scored")) is None:
-        return None
-    asked = scored + sum(number(row, status) or 0 for status in ("unsupported", "failed"))
-    return scored / asked if asked else None
-
-
 def _penalised(row: Row, coverage: float | None) -> float | None:
     """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
     if coverage == 0:
@@ -150,11 +138,11 @@ def _penalised(row: Row, coverage: float | None) -> float | None:
     reliability, generality, locality = (number(row, name) for name in HEADLINES)
     if coverage is None or reliability is None or generality is None or locality is None:
         return None
-    factors = (float(reliability) * float(coverage), float(generality) * float(coverage), float(locality))
+    factors = (reliability * coverage, generality * coverage, locality)
     return len(factors) / sum(1 / one for one in factors) if all(factors) else 0.0
 
 
-def _ratio(above: Cell, below: Cell) -> Cell:
+def _ratio(above: Cell, below: Cell) -> float | None:
     if isinstance(above, (int, float)) and isinstance(below, (int, float)) and below > 0:
         return above / below
     return None
@@ -215,10 +203,9 @@ def row_as_json(row: Row, **facts: Any) -> str:
 def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     """One row for all finished runs of one identity that agree in the columns `by`, in the order of these columns.
 
-    A column says how its values are aggregated (`Column.seeds`). Means are over the seeds that have a value; `missing`
+    Values are aggregated as their column declares (`Column.seeds`), means over the seeds that have a value; `missing`
     counts the others. Several runs of one seed count as that seed, by their mean. `_low` and `_high` are the interval
-    over records and seeds. Counts are those of the worst seed. A run that is not finished, or has no identity, keeps
-    its own row.
+    over records and seeds. A run that is not finished, or has no identity, keeps its own row.
     """
     by = list(by)
     if unknown := sorted(set(by) - set(columns_of(rows))):
@@ -251,25 +238,20 @@ def _merge(runs: list[Row]) -> Row:
             missing[name] = len(figures) - len(present)
         if f"{name}_low" in merged:
             there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
-            low, high = _interval(name, there, columns[name].range) if there else (None, None)
-            merged[f"{name}_low"], merged[f"{name}_high"] = low, high
+            ends = _interval(name, there, columns[name].range) if there else [None, None]
+            merged[f"{name}_low"], merged[f"{name}_high"] = ends
     return {**merged, "missing": _json(missing)}
 
 
-def _interval(
-    name: str, seeds: list[list[Row]], within: tuple[float, float] | None
-) -> tuple[float | None, float | None]:
-    """Of a mean over seeds; of one seed its own; none if a run has none. Runs of one seed count as that seed."""
+def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[float] | list[None]:
+    """The ends of the interval of a mean over seeds; of one seed its own over records; none if a run has none."""
     from editbench.results.intervals import over_seeds
 
     cells = [[_mean([row.get(one) for row in rows]) for rows in seeds] for one in (name, f"{name}_low", f"{name}_high")]
-    found = [[one for one in ones if one is not None] for ones in cells]
-    if found != cells:
-        return None, None
-    if len(seeds) == 1:
-        return found[1][0], found[2][0]
-    low, high = over_seeds(found[0], found[1], found[2], within)
-    return float(low), float(high)
+    means, lows, highs = ([one for one in ones if one is not None] for ones in cells)
+    if [means, lows, highs] != cells:
+        return [None, None]
+    return [lows[0], highs[0]] if len(seeds) == 1 else over_seeds(means, lows, highs, within).tolist()
 
 
 def _merge_cells(values: list[Cell], how: str) -> Cell:

@@ -42,10 +42,9 @@ def compare(
 ) -> list[Difference]:
     """Compare each run's columns that have a tolerance with the row of a leaderboard CSV that has the same `KEY`.
 
-    There is a `Difference` for each run and column that either side has; a run without a reference row has "no
-    reference" for each of its values. A run whose reference was made with another schema, other versions of formulas,
-    or anything else but the machine and its libraries, is "refused", by name. Reference rows that were not run are not
-    listed. ``tolerance`` replaces the columns' absolute tolerances, ``perplexity_tolerance`` the relative ones.
+    There is a `Difference` for each run and column that either side has. A run whose reference was made with anything
+    else but another machine and its libraries is "refused", by name. Reference rows that were not run are not listed.
+    ``tolerance`` replaces the columns' absolute tolerances, ``perplexity_tolerance`` the relative ones.
     """
     references: dict[tuple[str, ...], Row] = {}
     for reference in read_csv(reference_csv):
@@ -96,14 +95,11 @@ def _difference(row: Row, reference: Row, name: str, one: Column, limit: float) 
     measured, expected = number(row, name), number(reference, name)
     if measured is None and expected is None:
         return None
-    if measured is None or expected is None:
-        verdict = "not measured" if measured is None else "no reference"
-        off = None
-    else:
+    off, verdict = None, "not measured" if measured is None else "no reference"
+    if measured is not None and expected is not None:
         off = (measured - expected) / (expected if one.relative else 1.0)
         verdict = "same" if abs(off) <= limit + _ROUNDING else "differs"
-    about = _about(row, name, verdict)
-    return {**about, "measured": measured, "reference": expected, "difference": off}
+    return {**_about(row, name, verdict), "measured": measured, "reference": expected, "difference": off}
 
 
 def _key(row: Row) -> tuple[str, ...]:

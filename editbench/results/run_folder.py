@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import shutil
@@ -14,25 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from editbench.files import ResultsError, explained, is_locked, lock, make_folder, read_bytes, write_atomic
 from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines
-from editbench.results.schema import (
-    CHAIN_FILE,
-    CONFIG_FILE,
-    EDITS_FILE,
-    FORMAT,
-    INDEX_FILE,
-    LAST_READER,
-    LEDGER_FOLDER,
-    LOCK_FILE,
-    MANIFEST_FILE,
-    RECORD_STATUSES,
-    RUN_FILE,
-    RUN_STATUSES,
-    SCHEMA,
-    SCORES_FILE,
-    STAGES,
-    RunInfo,
-)
-from editbench.results.seal import Chain, check_run, facts_of, write_manifest
+from editbench.results import schema
+from editbench.results.schema import RunInfo
+from editbench.results.seal import CHAINED, Chain, check_run, facts_of, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,12 +32,8 @@ class RunFolder:
     """The writer of one run folder. Make one with `create` or `open`, and close it: it holds the run's lock.
 
     Every method raises a `ResultsError` if a file cannot be written or is damaged (named, with its line), if a row does
-    not fit the schema, or if the run has ended.
-
-    Attributes:
-        path: The run folder.
-        info: The content of run.json; changed by `set_status` and `add_provenance` only.
-        repairs: Repairs that `open` made after a crash, in words; empty as a rule.
+    not fit the schema, or if the run has ended. `info` is the content of run.json, changed by `set_status` and
+    `add_provenance` only; `repairs` are sentences on the repairs that `open` made after a crash.
     """
 
     def __init__(self, path: Path, acquired: BaseFileLock, info: RunInfo, chain: Chain, repairs: Sequence[str]) -> None:
@@ -63,10 +42,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: str | Path, run_id: str, config_text: str, provenance: Row | None = None) -> RunFolder:
-        """Make the run folder `root/run_id`, with status "running". Call it before any work is done: it writes.
+        """Make the run folder `root/run_id`, with status "running"; the results folder too, if its parent is there.
 
         Args:
-            root: The results folder; made if its parent is there.
             config_text: The resolved config, YAML.
 
         Raises:
@@ -76,14 +54,14 @@ class RunFolder:
         path = Path(root).absolute() / run_id
         make_folder(path.parent)
         make_folder(path)
-        acquired = lock(path / LOCK_FILE)
+        acquired = lock(path / schema.LOCK_FILE)
         try:
             if is_run(path):
                 raise ResultsError(f"{path} holds a run already; resume it, delete it, or choose another name")
-            write_atomic(path / CONFIG_FILE, config_text.encode("utf-8"))
-            for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE):
+            write_atomic(path / schema.CONFIG_FILE, config_text.encode("utf-8"))
+            for name in (schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE):
                 write_atomic(path / name, b"")
-            make_folder(path / LEDGER_FOLDER)
+            make_folder(path / schema.LEDGER_FOLDER)
             run_folder = cls(path, acquired, _new_info(run_id, provenance or {}), Chain(path), ())
             run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
@@ -103,10 +81,10 @@ class RunFolder:
         path = Path(path).absolute()
         if not is_run(path):
             raise ResultsError(f"{path} holds no run; correct the path, or start a new run")
-        acquired = lock(path / LOCK_FILE)
+        acquired = lock(path / schema.LOCK_FILE)
         try:
             info = read_info(path)
-            lines = (path / name for name in (SCORES_FILE, EDITS_FILE, CHAIN_FILE, INDEX_FILE))
+            lines = (path / name for name in (*CHAINED, schema.CHAIN_FILE))
             repairs = tuple(filter(None, map(_repair, lines))) if info["status"] == "running" else ()
             return cls(path, acquired, info, check_run(path, info), repairs)
         except BaseException:
@@ -116,7 +94,7 @@ class RunFolder:
     @staticmethod
     def remove(path: Path) -> None:
         """Delete a run that no process writes, be it a damaged one; under a hidden name, so that a kill halves none."""
-        lock(path / LOCK_FILE).release()
+        lock(path / schema.LOCK_FILE).release()
         with explained("delete", path, "correct its permissions, or delete it by hand"):
             hidden = path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.deleted"))
             shutil.rmtree(hidden)
@@ -134,7 +112,7 @@ class RunFolder:
     @property
     def ledger(self) -> Path:
         """The folder for the edits themselves."""
-        return self.path / LEDGER_FOLDER
+        return self.path / schema.LEDGER_FOLDER
 
     @property
     def head(self) -> str:
@@ -146,12 +124,12 @@ class RunFolder:
         rows = list(rows)
         for row in rows:
             _check_score_row(row)
-        self._append(SCORES_FILE, rows)
+        self._append(schema.SCORES_FILE, rows)
 
     def append_edit(self, row: Row) -> None:
         """Append the `EditRow` of one batch."""
         _check(row, "an edit row", batch=Integral, ids=Sequence, seconds=Real)
-        self._append(EDITS_FILE, [row])
+        self._append(schema.EDITS_FILE, [row])
 
     def seal(self, batch: int, tensors: Sequence[str] = (), cached: Mapping[str, str] | None = None) -> str:
         """Add a line to the chain that seals all rows since the last one; return its digest, the new head.
@@ -159,7 +137,7 @@ class RunFolder:
         Args:
             batch: Index of the batch that has been edited and scored; -1 for the unedited model.
             tensors: Content digests of the batch's tensors in the ledger.
-            cached: Content digests of cached files used since the last line, by name.
+            cached: Content digests of the cached files used since then, by name.
         """
         self._check_running()
         facts = {} if self._chain.links else facts_of(self.path, self.info)
@@ -173,37 +151,28 @@ class RunFolder:
     def set_status(
         self, status: str, reason: str | None = None, *, summary: Row | None = None, costs: Row | None = None
     ) -> None:
-        """Write the run's status, with the time and the manifest if it has ended.
+        """Write the run's status, one of `RUN_STATUSES`, with the time and the manifest if it has ended.
 
-        Args:
-            status: One of `RUN_STATUSES`.
-            reason: Why it failed or was interrupted.
-            summary: As of `summarise`. Without one the last stays, unless the status is "running".
-            costs: `Costs`; without them, those written before stay.
+        Without ``costs`` the last ones stay; so does the summary, unless the status is "running".
         """
-        if status not in RUN_STATUSES:
-            raise ResultsError(f"unknown run status {status!r}; choose one of {', '.join(RUN_STATUSES)}")
+        if status not in schema.RUN_STATUSES:
+            raise ResultsError(f"unknown run status {status!r}; choose one of {', '.join(schema.RUN_STATUSES)}")
         ended, last = (_now(), self.info["summary"]) if status != "running" else (None, None)
         summary, costs = last if summary is None else summary, self.info["costs"] if costs is None else costs
         self._write_info(status=status, reason=reason, ended=ended, summary=summary, costs=costs)
 
     def add_provenance(self, provenance: Row, metrics: Mapping[str, Row] | None = None) -> None:
-        """Add what became known later, such as the model's hash; a key that is there already is replaced.
-
-        Args:
-            provenance: Keys of a `Provenance`.
-            metrics: `MetricFacts` by metric name; without them, those written before stay.
-        """
+        """Add or replace keys of the `Provenance`, and replace the `MetricFacts` by metric name if there are any."""
         known = self.info["metrics"] if metrics is None else dict(metrics)
         self._write_info(provenance={**self.info["provenance"], **provenance}, metrics=known)
 
     def scores(self) -> list[dict[str, Any]]:
         """All rows of scores.jsonl, in the order of writing."""
-        return read_lines(self.path / SCORES_FILE)[0]
+        return read_lines(self.path / schema.SCORES_FILE)[0]
 
     def edits(self) -> list[dict[str, Any]]:
         """All rows of edits.jsonl, in the order of writing."""
-        return read_lines(self.path / EDITS_FILE)[0]
+        return read_lines(self.path / schema.EDITS_FILE)[0]
 
     def _append(self, name: str, rows: list[Row]) -> None:
         self._check_running()
@@ -218,17 +187,17 @@ class RunFolder:
         info = cast("RunInfo", decode(data))  # as a reader sees it
         if info["status"] != "running":  # before the status: a run that has ended always has a manifest that fits
             write_manifest(self.path, self._chain.head, data)
-        write_atomic(self.path / RUN_FILE, data)
+        write_atomic(self.path / schema.RUN_FILE, data)
         self.info = info
         if info["status"] == "running":
-            (self.path / MANIFEST_FILE).unlink(missing_ok=True)
+            (self.path / schema.MANIFEST_FILE).unlink(missing_ok=True)
 
 
 def is_run(path: Path) -> bool:
     """Whether this folder holds a run, be it a damaged one; hidden folders hold none."""
-    scores = path / SCORES_FILE
+    scores = path / schema.SCORES_FILE
     try:
-        found = (path / RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)
+        found = (path / schema.RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)
         return found and not path.name.startswith(".")
     except PermissionError:
         return True  # it may be one; reading it names the reason
@@ -238,19 +207,16 @@ def read_run(path: Path) -> RunInfo:
     """run.json with the status that its files and its lock prove; needs no lock.
 
     The status is "interrupted" where the writer has gone, and "damaged", with the reason and without summary and costs,
-    where a file is not what the run wrote.
-
-    Raises:
-        ResultsError: As `read_info`.
+    where a file is not what the run wrote. Raises as `read_info`.
     """
     info = read_info(path)
-    if info["status"] == "running" and is_locked(path / LOCK_FILE):
+    if info["status"] == "running" and is_locked(path / schema.LOCK_FILE):
         return info
     info = read_info(path)  # again: it may have ended just now
     try:
         check_run(path, info)
     except (ResultsError, OSError) as error:
-        if is_locked(path / LOCK_FILE):  # resumed just now: its files change
+        if is_locked(path / schema.LOCK_FILE):  # resumed just now: its files change
             return read_info(path)
         return {**info, "status": "damaged", "reason": str(error), "summary": None, "costs": None}
     if info["status"] == "running":
@@ -259,49 +225,36 @@ def read_run(path: Path) -> RunInfo:
 
 
 def read_info(path: Path) -> RunInfo:
-    """The content of run.json; needs no lock.
-
-    Raises:
-        ResultsError: If it is missing, is damaged, or has another format.
-    """
-    file = path / RUN_FILE
+    """The content of run.json; needs no lock. A `ResultsError` if it is missing, is damaged, or has another format."""
+    file = path / schema.RUN_FILE
     try:
         info = decode(read_bytes(file))
     except (ValueError, RecursionError) as error:
         if isinstance(error, ResultsError):
             raise
         raise ResultsError(f"{file}: damaged ({error}); restore it from a copy, or delete the run") from error
-    if (found := info.get("format")) != FORMAT:
-        reader = LAST_READER.get(found, "a later version") if isinstance(found, int) else "another version"
-        raise ResultsError(
-            f"{file}: format {found!r}, this editbench reads {FORMAT}; read it with {reader}, or do the run again"
-        )
+    if (found := info.get("format")) != schema.FORMAT:
+        reader = schema.LAST_READER.get(found, "a later version") if isinstance(found, int) else "another version"
+        known = f"this editbench reads {schema.FORMAT}"
+        raise ResultsError(f"{file}: format {found!r}, {known}; read it with {reader}, or do the run again")
     missing = sorted(RunInfo.__required_keys__ - info.keys())
     mappings = all(isinstance(info.get(name), dict) for name in ("provenance", "metrics"))
-    if missing or info["status"] not in RUN_STATUSES or not mappings:
+    if missing or info["status"] not in schema.RUN_STATUSES or not mappings:
         raise ResultsError(
             f"{file}: damaged (missing: {missing}, status {info.get('status')!r}); restore it from a copy"
         )
     return cast("RunInfo", info)
 
 
-def digest(*paths: Path) -> str:
-    """SHA-256 of the files' content, one after the other."""
-    sha = hashlib.sha256()
-    for path in paths:
-        sha.update(read_bytes(path))
-    return sha.hexdigest()
-
-
 def _new_info(run_id: str, provenance: Row) -> RunInfo:
     return {
-        "format": FORMAT,
+        "format": schema.FORMAT,
         "run": run_id,
         "status": "running",
         "reason": None,
         "started": _now(),
         "ended": None,
-        "provenance": {"schema": SCHEMA, **provenance},
+        "provenance": {"schema": schema.SCHEMA, **provenance},
         "costs": None,
         "summary": None,
         "metrics": {},
@@ -328,18 +281,19 @@ def _check_run_id(run_id: str) -> None:
 
 
 def _check_score_row(row: Row) -> None:
-    """Raise unless `row` is a `RecordRow` or a `ModelRow`."""
     _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
-    if row["stage"] not in STAGES:
-        raise ResultsError(f"a score row's stage {row['stage']!r} is none of {STAGES}")
+    if row["stage"] not in schema.STAGES:
+        raise ResultsError(f"a score row's stage {row['stage']!r} is none of {schema.STAGES}")
     if "of" in row:
         _check(row, "a model row", of=str)
         if row["of"].startswith("ability."):
             _check(row, "a row of general ability", stderr=Mapping, n=Integral)
         return
     _check(row, "a score row", record=str, position=Integral, status=str)
-    if row["status"] not in RECORD_STATUSES:
-        raise ResultsError(f"record {row['record']!r} has the status {row['status']!r}, none of {RECORD_STATUSES}")
+    if row["status"] not in schema.RECORD_STATUSES:
+        raise ResultsError(
+            f"record {row['record']!r} has the status {row['status']!r}, none of {schema.RECORD_STATUSES}"
+        )
 
 
 def _check(row: Row, what: str, **fields: type) -> None:

@@ -6,9 +6,7 @@ from typing import Any, TypedDict
 
 from typing_extensions import NotRequired
 
-FORMAT = 2
-"""Version of the run folder's layout, stored in run.json."""
-
+FORMAT = 2  # of the run folder's layout, stored in run.json
 LAST_READER = {1: "editbench 0.1, or 0.2.0.dev0 before format 2"}
 """Versions that read earlier layouts."""
 
@@ -19,13 +17,10 @@ SCHEMA = 2
 """
 
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
-
 CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
-
 INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
-
 RECORD_STATUSES = ("scored", "unsupported", "failed", "skipped")
 
 STAGES = ("before", "immediate", "interim", "final")
@@ -35,114 +30,68 @@ HEADLINES = ("reliability", "generality", "locality")
 """The three measures of which the score is made; a protocol names the metric of each."""
 
 Range = tuple[float, float]
-"""Between which values all numbers of a measure lie."""
-
+"""Smallest and largest possible value of a measure."""
 SHARE: Range = (0.0, 1.0)
+DIFFERENCE: Range = (-1.0, 1.0)  # of two shares
 
-DIFFERENCE: Range = (-1.0, 1.0)
-"""Of two shares."""
+Cell = str | int | float | None
+Row = dict[str, Cell]
+"""One run in the leaderboard: the columns of `columns.py`, and one column for each further measure."""
 
 
 class RecordRow(TypedDict):
-    """One record, scored at one stage.
+    """One record, scored at one stage."""
 
-    Attributes:
-        stage: One of `STAGES`.
-        edits: Number of edits in the model.
-        batch: Index of the last batch edited by then; -1 before the first.
-        record: The record's id.
-        position: The edit's position in the stream.
-        status: One of `RECORD_STATUSES`; only "scored" rows enter an average.
-        scores: "<probe kind>.<metric>" to its average within the record; null where it was not finite.
-        reason: Why the record was not scored.
-        left_out: Probe kind and reason ("locality: is itself edited") to the number of its probes that were not asked.
-        probes: Details per probe, for those who want to look closer.
-        nonfinite: Names of the values that were NaN or infinite and are null here.
-    """
-
-    stage: str
-    edits: int
-    batch: int
-    record: str
-    position: int
-    status: str
-    scores: dict[str, float | None]
-    reason: NotRequired[str | None]
-    left_out: NotRequired[dict[str, int]]
+    stage: str  # one of `STAGES`
+    edits: int  # in the model
+    batch: int  # last batch edited by then; -1 before the first
+    record: str  # the record's id
+    position: int  # in the stream
+    status: str  # one of `RECORD_STATUSES`; only "scored" rows enter an average
+    scores: dict[str, float | None]  # "<probe kind>.<metric>" to its average in the record; null where it is not finite
+    reason: NotRequired[str | None]  # why the record was not scored
+    left_out: NotRequired[dict[str, int]]  # "locality: is itself edited" to the number of probes that were not asked
     probes: NotRequired[list[dict[str, Any]]]
-    nonfinite: NotRequired[list[str]]
+    nonfinite: NotRequired[list[str]]  # names of the values that were NaN or infinite and are null here
 
 
 class ModelRow(TypedDict):
-    """The model as a whole at one stage: perplexity of texts, unrelated questions, drift, footprint, general ability.
-
-    Attributes:
-        stage: One of `STAGES`.
-        edits: Number of edits in the model.
-        batch: Index of the last batch edited by then; -1 before the first.
-        of: What was scored: "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>".
-        scores: By name; null where it was not finite.
-        stderr: Standard errors by name, where there are any.
-        n: Items (facts, documents) behind the scores of a test of general ability.
-        ranges: Between which values a score lies, where that is known.
-        nonfinite: Names of the values that were NaN or infinite and are null here.
-    """
+    """The model as a whole at one stage: texts' perplexity, unrelated questions, drift, footprint, general ability."""
 
     stage: str
     edits: int
     batch: int
-    of: str
+    of: str  # "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>"
     scores: dict[str, float | None]
     stderr: NotRequired[dict[str, float | None]]
-    n: NotRequired[int]
+    n: NotRequired[int]  # items (facts, documents) behind the scores of a test of general ability
     ranges: NotRequired[dict[str, Range]]
     nonfinite: NotRequired[list[str]]
 
 
 class EditRow(TypedDict):
-    """One batch of edits.
-
-    Attributes:
-        batch: Index of the batch in the stream, from 0.
-        ids: The batch's records.
-        seconds: Wall seconds of the editing alone.
-        skipped: Id to the reason why the method does not support this record.
-        failed: Id to the reason why the edit failed.
-        losses: What the method's optimisation reports.
-        nonfinite: Names of the values that were NaN or infinite and are null here.
-    """
+    """One batch of edits."""
 
     batch: int
     ids: list[str]
-    seconds: float
-    skipped: NotRequired[dict[str, str]]
-    failed: NotRequired[dict[str, str]]
-    losses: NotRequired[Any]
+    seconds: float  # wall time of the editing alone
+    skipped: NotRequired[dict[str, str]]  # id to the reason why the method does not support this record
+    failed: NotRequired[dict[str, str]]  # id to the reason why the edit failed
+    losses: NotRequired[Any]  # as the method reports them
     nonfinite: NotRequired[list[str]]
 
 
 class MetricFacts(TypedDict):
-    """Everything that a reader of a metric's numbers must know; `run.json` holds it by metric name.
+    """Facts that a reader of a metric's numbers must know; `run.json` holds them by metric name."""
 
-    Attributes:
-        title: Short name in tables and charts.
-        version: Another number for another formula.
-        range: Between which values all its numbers lie; None if unknown.
-        higher_is_better: None where neither direction is good.
-        digits: Digits behind the point.
-        seeds: Aggregation over seeds: "mean", "sum", "max" or "list".
-        tolerance: Largest absolute difference from a reference that counts as the same; None: not compared.
-        source: Paper, equation, or the code that the formula follows.
-    """
-
-    title: str
-    version: int
+    title: str  # in tables and charts
+    version: int  # another number for another formula
     range: Range | None
-    higher_is_better: bool | None
-    digits: int
-    seeds: str
-    tolerance: float | None
-    source: str
+    higher_is_better: bool | None  # None where neither direction is good
+    digits: int  # behind the point
+    seeds: str  # aggregation over seeds: "mean", "sum", "max" or "list"
+    tolerance: float | None  # largest absolute difference from a reference that counts as the same; None: not compared
+    source: str  # paper, equation, or the code that the formula follows
 
 
 class Provenance(TypedDict, total=False):
@@ -185,34 +134,30 @@ class Costs(TypedDict, total=False):
 
 
 class Estimate(TypedDict):
-    """A mean over records, or over the items of a test of ability.
+    """A mean over records, or over the items of a test of ability."""
 
-    Without any, or where it is not finite, mean, low and high are None: never 0. The ends alone are None where the
-    numbers do not determine them: all alike, of a measure that has no range.
-    """
-
-    mean: float | None
-    low: float | None
+    mean: float | None  # None, never 0, without any finite number
+    low: float | None  # None also where the numbers do not determine it: all alike, of a measure that has no range
     high: float | None
     n: int
     nonfinite: int
 
 
 class Score(TypedDict):
-    """The score with its interval, and the smallest count of records behind the three headline measures."""
+    """The score with its interval."""
 
     score: float | None
-    score_n: int
+    score_n: int  # the smallest count of records behind the three headline measures
     score_low: float | None
     score_high: float | None
     score_arithmetic: float | None
 
 
 class StageSummary(Score):
-    """Everything averaged at one stage; `edits` is the largest edit count among its rows."""
+    """Averages of one stage."""
 
     stage: str
-    edits: int
+    edits: int  # the largest count among its rows
     records: dict[str, int]
     left_out: dict[str, int]
     measures: dict[str, Estimate]
@@ -221,15 +166,12 @@ class StageSummary(Score):
 
 
 class Summary(TypedDict):
-    """All stages of a run; a stage without rows is None.
-
-    `ranges` has the lowest and highest possible value, by measure ("ability.sst2.acc") or metric.
-    """
+    """All stages of a run; a stage without rows is None."""
 
     headline: dict[str, str]
     seed: int
     resamples: int
-    ranges: dict[str, Range]
+    ranges: dict[str, Range]  # by measure ("ability.sst2.acc") or metric
     before: StageSummary | None
     immediate: StageSummary | None
     final: StageSummary | None
@@ -249,9 +191,3 @@ class RunInfo(TypedDict):
     costs: dict[str, Any] | None  # `Costs`
     summary: dict[str, Any] | None  # a `Summary`
     metrics: dict[str, MetricFacts]  # by metric name
-
-
-Cell = str | int | float | None
-
-Row = dict[str, Cell]
-"""One run in the leaderboard: the columns below, and one column for each further measure."""

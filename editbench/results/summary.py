@@ -1,11 +1,8 @@
-"""Summary of a run's rows: means over records, their intervals, the score.
+"""Summary of a run's rows: means over records, their 95 % intervals, the score.
 
-A row holds the averages within one record; here they are averaged over records. Records that are unsupported, failed or
-skipped enter no average and are counted apart. A value that was NaN or infinite enters no average and is counted as
-`nonfinite`.
-
-Intervals are 95 % intervals over records (:mod:`editbench.results.intervals`): of shares and of the score Gaffke's,
-with the same weights for all measures, so that the score's keeps their correlation; of other measures Student's.
+Records that are unsupported, failed or skipped enter no average and are counted apart; so is, as `nonfinite`, a value
+that was NaN or infinite. Intervals (:mod:`editbench.results.intervals`) are over records: Gaffke's of shares and of the
+score, with the same weights for all measures, so that the score's keeps their correlation; Student's of the others.
 """
 
 from __future__ import annotations
@@ -53,17 +50,12 @@ def summarise(
     if unknown := sorted(set(headline) - set(HEADLINES)):
         raise ResultsError(f"unknown headline {unknown}; choose among {HEADLINES}")
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
+    of_ability: dict[str, Range] = {}
     for row in rows:
         groups[row["stage"], row["edits"] if row["stage"] == "interim" else 0].append(row)
-    known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
+        of_ability |= {f"{row['of']}.{name}": within for name, within in row.get("ranges", {}).items()}
     parts = {key: _summarise_stage(groups[key], headline, seed, known) for key in sorted(groups)}
-    of_ability = {
-        f"{row['of']}.{name}": within
-        for group in groups.values()
-        for row in group
-        if "of" in row
-        for name, within in row.get("ranges", {}).items()
-    }
     return {
         "headline": dict(headline),
         "seed": seed,
@@ -107,7 +99,7 @@ def range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:
 
 
 def _intervals(names: list[str], values: Floats, ranges: Mapping[str, Range], seed: int) -> tuple[Floats, Drawn]:
-    """The measures' ends (2, M), and their drawn means, for functions of measures: NaN without a range."""
+    """The measures' ends (2, M), and their drawn means: NaN without a range."""
     found, drawn = unbounded(values), Drawn(*np.full((2, len(names), DRAWS), np.nan))
     columns: dict[Range, list[int]] = defaultdict(list)
     for index, name in enumerate(names):

@@ -1,8 +1,7 @@
-"""Layout of the leaderboard's table: headline columns, groups of comparable rows, notes and legend, in no format yet.
+"""Layout of the leaderboard's table: figures with intervals, groups of comparable rows, notes and legend, in no format.
 
-A figure has its 95 % interval behind it, "0.985 [.952, .997]". The best of each column is bold among finished runs that
-are comparable (`editbench.results.identity`), have the same seeds, and were scored on nearly all of their records. Rows
-are in the order of the penalised score. A run that did not finish is listed with the reason.
+The best of each column is bold among finished runs that are comparable (`editbench.results.identity`), have the same
+seeds, and were scored on nearly all of their records.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 NO_VALUE = "—"
 DAGGER = "†"
 FROM_CACHE = "°"
-VALUES = "values"
-"""Values of single edits, in the column `cached`."""
+VALUES = "values"  # of single edits, in the column `cached`
 _MAX_REASON = 90
 _MAX_SETTINGS = 60
 
@@ -34,19 +32,17 @@ LABELLED = ("method", "model", "dataset", "edits")
 FIGURES = (*HEADLINES, "final.subject_fact.agreement", "perplexity_ratio", "score", "seconds_per_edit")
 OF_EDITED = tuple(f"final.texts.edited.perplexity_{name}" for name in ("mean", "median", "clipped"))
 """Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
-OF_COVERAGE = ("coverage", "score_penalised")
-"""Shown where a method could not edit all records."""
+OF_COVERAGE = ("coverage", "score_penalised")  # shown where a method could not edit all records
+TESTED = (*HEADLINES, "score")  # columns whose differences are tested
 
 MIN_COVERAGE = 0.95
 """Of a row that may be the best: a mean over the records that suit a method is no comparison."""
 CONTROL = "unedited"
-"""The method that is never the best."""
-TESTED = (*HEADLINES, "score")
-"""Columns whose differences are tested."""
+"""The method that is never the best: nothing keeps other answers so well as doing nothing."""
 
 
 class TableCell(NamedTuple):
-    """One cell of a table."""
+    """A cell's text and look."""
 
     text: str
     bold: bool = False
@@ -130,10 +126,7 @@ def best_row(group: Sequence[Row], name: str) -> Row | None:
 
 
 def _competes(row: Row, name: str) -> bool:
-    """Whether a row may be the best of a column: finished, of known parts, and of nearly all records in all its seeds.
-
-    The unedited control does not compete: nothing keeps other answers so well as doing nothing.
-    """
+    """Whether a row may be the best of a column: finished, of known parts, of nearly all records in all its seeds."""
     known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
     coverage = number(row, "coverage")
     return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in missing_in(row)
@@ -243,12 +236,10 @@ def _other_seeds(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         by_group[row.get("comparable_group")][_text(row.get("seed"))].append(str(row.get("method")))
     several = [seeds for seeds in by_group.values() if len(seeds) > 1]
-    if all(number(row, "seeds") in (None, 1) for row in rows):
-        return (
-            ["Only runs of one seed are compared; --by method,dataset makes one row of all seeds."] if several else []
-        )
-    found = (
-        "; ".join(f"{seeds} of {', '.join(dict.fromkeys(methods))}" for seeds, methods in sorted(one.items()))
-        for one in several
-    )
-    return [f"Rows with other seeds are not compared: {text}." for text in found]
+    if several and all(number(row, "seeds") in (None, 1) for row in rows):
+        return ["Only runs of one seed are compared; --by method,dataset makes one row of all seeds."]
+    found = []
+    for one in several:
+        parts = [f"{seeds} of {', '.join(dict.fromkeys(methods))}" for seeds, methods in sorted(one.items())]
+        found.append(f"Rows with other seeds are not compared: {'; '.join(parts)}.")
+    return found

@@ -1,7 +1,7 @@
 """Background thread for a tracker, which can then neither slow a run down nor end it; opens trackers by name.
 
-The service's calls come from a bounded queue. Errors are caught here only. An error is logged once, calls that the
-queue cannot hold are dropped and logged once, and the end of the run waits for a bounded time.
+An error is logged once, calls that the bounded queue cannot hold are dropped and logged once, and the end of the run
+waits for a bounded time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib import util
 from queue import Empty, Full, Queue
@@ -33,14 +33,14 @@ NONE = "none"
 
 
 class Warner:
-    """Logs each kind of trouble once."""
+    """Logs each kind of problem once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._logged: set[str] = set()
 
     def warn(self, kind: str, message: str) -> None:
-        """Log a warning, unless this kind of trouble was logged before."""
+        """Log a warning, unless this kind of problem was logged before."""
         if kind not in self._logged:
             self._logged.add(kind)
             logger.warning("tracker %s: %s. The run goes on; its own files hold everything.", self._name, message)
@@ -74,15 +74,15 @@ class BackgroundTracker(Tracker):
         self._submit("start", run)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass on, later."""
+        """Queue the call."""
         self._submit("log", step, values)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Pass on, later."""
+        """Queue the call."""
         self._submit("table", name, rows)
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
-        """Pass on and wait: until the backend had its time to start, and then ``finish_seconds`` at most."""
+        """Queue the call and wait: for the time that the start may take, and then ``finish_seconds`` at most."""
         if not self._thread.ident:
             return
         self._tried_to_start.wait(max(0.0, self._begun + self.config.start_seconds - time.monotonic()))
@@ -90,7 +90,9 @@ class BackgroundTracker(Tracker):
         try:
             self._calls.put(("finish", (summary, status)), timeout=self.config.finish_seconds)
         except Full:
-            self._drop_all()  # a service that hangs: should it wake up, it only closes the run
+            with suppress(Empty):  # drop all calls: a service that hangs only closes the run, should it wake up
+                while True:
+                    self._calls.get_nowait()
             self._calls.put_nowait(("finish", (summary, status)))
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
@@ -101,13 +103,6 @@ class BackgroundTracker(Tracker):
             self._calls.put_nowait((name, arguments))
         except Full:
             self.warner.warn("full", f"{self.config.queue} calls are waiting, further ones are dropped")
-
-    def _drop_all(self) -> None:
-        try:
-            while True:
-                self._calls.get_nowait()
-        except Empty:
-            return
 
     def _work(self) -> None:
         """Call after call, until "finish"; none after a "start" that failed."""

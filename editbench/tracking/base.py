@@ -30,7 +30,7 @@ class TrackedRun:
     def of(
         cls, folder: Path, info: Mapping[str, Any], config: Mapping[str, Any], group: str | None, tags: Sequence[str]
     ) -> TrackedRun:
-        """Describe a run by its folder, run.json and config; ``group`` and ``tags`` are the user's."""
+        """The description of the run in ``folder``; ``info`` is its run.json, ``group`` and ``tags`` are the user's."""
         provenance = info["provenance"]
         names = [str(provenance[key]["name"]) for key in ("dataset", "model", "method")]
         stream, identity = provenance["stream"], provenance["identity"][:8]
@@ -49,22 +49,16 @@ class Tracker(ABC):
     """Shows a run in a service. Calls come in the order `start`, any of the others, `finish`.
 
     A package registers its trackers as entry points of the group ``editbench.trackers``.
-
-    Attributes:
-        package: Package of the service's client; None if the tracker needs none.
-        install: Argument of ``pip install`` that installs it.
-        Settings: Dataclass of the tracker's own settings, ``tracker.settings`` in the config.
     """
 
     @dataclass
     class Settings:
-        """No settings besides `TrackerConfig`'s."""
+        """The tracker's own settings, ``tracker.settings`` in the config; none by default."""
 
-    package: ClassVar[str | None] = None
-    install: ClassVar[str] = ""
+    package: ClassVar[str | None] = None  # of the service's client; None if the tracker needs none
+    install: ClassVar[str] = ""  # argument of `pip install` for it
 
     def __init__(self, config: TrackerConfig, settings: Any = None) -> None:
-        """Keep the config and an instance of `Settings`; the service is not touched yet."""
         self.config, self.settings = config, settings
 
     @abstractmethod

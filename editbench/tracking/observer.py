@@ -39,9 +39,7 @@ def _safe(
 
 
 class RunObserver:
-    """Shows a run in a tracker, and in the terminal's view if there is one when it is made.
-
-    As a context manager it closes the run with the status that follows from the block's end.
+    """Shows a run in a tracker, and in the terminal's view if there is one when the observer is made.
 
         with RunObserver(open_tracker(config), headline) as observer:
             observer.start(run)
@@ -49,10 +47,9 @@ class RunObserver:
             observer.edit(row)
             observer.done(summary, costs)
 
-    No call raises: an error is logged once, and the run goes on. Without tracker and view every call is free.
+    The end of the block closes the run with its status. No call raises: an error is logged once, and the run goes on.
 
     Args:
-        tracker: Of `open_tracker`.
         headline: The measures of reliability, generality and locality.
         memory: Gives peak bytes by name; called after each batch.
         tables: Also send one row a record at the end.
@@ -93,7 +90,7 @@ class RunObserver:
 
     @_safe
     def resume(self, edits: Iterable[Row], scores: Sequence[Row]) -> None:
-        """Continue the running means of an earlier process from its rows, which it has shown."""
+        """Continue the running means of an earlier process from its rows; the tracker has their points already."""
         for row in edits:
             self._curves.edit(row)
         self._curves.rows(scores)
@@ -180,16 +177,13 @@ class RecordTable:
 def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, float]:
     """A run's `Summary` and `Costs` as single numbers: "final/score", "final/reliability/mean", "cost/edit_seconds"."""
     flat: dict[str, float] = {}
-    for stage in ("before", "immediate", "final"):
-        part = summary.get(stage)
-        if not part:
-            continue
+    stages = {stage: part for stage in ("before", "immediate", "final") if (part := summary.get(stage))}
+    for stage, part in stages.items():
         flat |= named(stage, {"score": part["score"], "score_arithmetic": part["score_arithmetic"]})
         for kind, measure in part["headline"].items():
             flat |= named(f"{stage}/{kind}", {key: measure[key] for key in ("mean", "low", "high", "n")})
         flat |= named(f"{stage}/records", part["records"])
         for of, scores in part["model"].items():
-            for name, value in of_model(of, {name: one["mean"] for name, one in scores.items()}).items():
-                flat[f"{stage}/{name}"] = value
+            flat |= named(stage, of_model(of, {name: one["mean"] for name, one in scores.items()}))
     flat |= named("cost", {name: value for name, value in costs.items() if name != "footprint"})
     return flat | named("footprint", costs.get("footprint") or {})

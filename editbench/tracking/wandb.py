@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 STEP = "edits"
 _MAX_TAG = 64  # the service's limit
-_ONLINE_SHARE = 0.5  # of the time to start; the rest is for starting offline where that fails
-_FINISH_SHARE = 0.8  # of the time that the run's end waits, so that wandb stops waiting first
+_ONLINE_SHARE = 0.5  # of `start_seconds`; the rest is for starting offline if that fails
+_FINISH_SHARE = 0.8  # of `finish_seconds`, so that wandb stops waiting first
 
 
 class WandbTracker(Tracker):
@@ -72,11 +72,7 @@ class WandbTracker(Tracker):
         return opened
 
     def _check_service(self) -> None:
-        """Raise without a key, or where the service cannot be reached or refuses the key.
-
-        wandb would ask for a key on the terminal, in the middle of a run; and a run that it could not start blocks it
-        for long.
-        """
+        """Raise without a key, for which wandb would ask on the terminal, and where the service refuses it or is away."""
         import wandb
 
         wandb.setup(settings=wandb.Settings(silent=True))

@@ -86,16 +86,15 @@ class LiveCurves:
                 points[at[1]].update(of_model(row["of"], row["scores"]))
                 self._note_perplexity(row)
             elif row["status"] == "scored":
-                self._add_record(row, at)
+                scores = {kind: row["scores"].get(measure) for kind, measure in self._headline.items()}
                 if at[0] == "immediate":
+                    self._immediate.add(scores)
                     points[at[1]].update(self._immediate.means("immediate/"))
+                    continue
+                if not (self._pending and at == self._stage):
+                    self._stage, self._retained, self._pending = at, Means(), True
+                self._retained.add(scores)
         return {edits: values for edits, values in sorted(points.items()) if values}
-
-    def _add_record(self, row: Row, at: tuple[str, int]) -> None:
-        if at[0] != "immediate" and not (self._pending and at == self._stage):
-            self._stage, self._retained, self._pending = at, Means(), True
-        means = self._immediate if at[0] == "immediate" else self._retained
-        means.add({kind: row["scores"].get(measure) for kind, measure in self._headline.items()})
 
     def _note_perplexity(self, row: Row) -> None:
         if (now := finite(row["scores"].get("perplexity"))) is not None:
@@ -173,7 +172,12 @@ def reduce_points(all_curves: Iterable[dict[str, Curve]], limit: int = VALUES) -
     while points > 2 and sum(len(curve) * min(points, len(curve["edits"])) for curve in every) > limit:
         points = points * 9 // 10
     for curve in every:
-        kept = _evenly(len(curve["edits"]), points)
+        count = len(curve["edits"])
+        if count <= points:
+            continue
+        kept = [
+            round(index * (count - 1) / (points - 1)) for index in range(points)
+        ]  # the first and the last among them
         curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
 
 
@@ -195,7 +199,8 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
     ages = min(BINS, len({row["edits"] for row in scored if row["stage"] != "immediate"})) if by_age else 1
     cells: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in scored:
-        y = 0 if row["stage"] == "immediate" else 1 + _age(row) * ages // length
+        age = max(0, int(row["edits"]) - int(row["position"]) - 1)
+        y = 0 if row["stage"] == "immediate" else 1 + age * ages // length
         cells[y, row["position"] * columns // length].append(row)
     grid: list[list[Rows]] = [[cells.get((y, x), []) for x in range(columns)] for y in range(1 + ages)]
     return {
@@ -205,17 +210,6 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
         "n": [[len(cell) for cell in line] for line in grid],
         **{kind: [[_mean(cell, headline.get(kind)) for cell in line] for line in grid] for kind in HEADLINES},
     }
-
-
-def _evenly(count: int, points: int) -> list[int]:
-    """At most this many evenly spaced indices, the first and the last among them."""
-    if count <= points:
-        return list(range(count))
-    return [round(index * (count - 1) / (points - 1)) for index in range(points)]
-
-
-def _age(row: Mapping[str, Any]) -> int:
-    return max(0, int(row["edits"]) - int(row["position"]) - 1)
 
 
 def _mean(rows: Rows, measure: str | None) -> float | None:

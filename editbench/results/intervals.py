@@ -120,7 +120,7 @@ def over_seeds(means: ArrayLike, lows: ArrayLike, highs: ArrayLike, within: Rang
 
 
 def with_spread(figure: Floats, interval: Floats, variance: Floats, freedom: float, within: Range | None) -> Floats:
-    """The ends (2, ...) of a figure's interval (2, ...) with an additional variance (...) of these degrees of freedom."""
+    """The ends (2, ...) of a figure's interval (2, ...) with more variance (...), of these degrees of freedom."""
     own = ((interval - figure) / t_quantile(np.inf)) ** 2
     total = own + variance
     with np.errstate(divide="ignore", invalid="ignore"):

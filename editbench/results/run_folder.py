@@ -50,7 +50,8 @@ class RunFolder:
         Raises:
             ResultsError: The name is not a file name, or the run is there already.
         """
-        _check_run_id(run_id)
+        if not run_id or run_id.startswith(".") or not run_id.isprintable() or set(run_id) & set("\\/:"):
+            raise ResultsError(f"run id {run_id!r} is not a folder name; use letters, digits and - _ . = +")
         path = Path(root).absolute() / run_id
         make_folder(path.parent)
         make_folder(path)
@@ -240,9 +241,8 @@ def read_info(path: Path) -> RunInfo:
     missing = sorted(RunInfo.__required_keys__ - info.keys())
     mappings = all(isinstance(info.get(name), dict) for name in ("provenance", "metrics"))
     if missing or info["status"] not in schema.RUN_STATUSES or not mappings:
-        raise ResultsError(
-            f"{file}: damaged (missing: {missing}, status {info.get('status')!r}); restore it from a copy"
-        )
+        found = f"missing: {missing}, status {info.get('status')!r}"
+        raise ResultsError(f"{file}: damaged ({found}); restore it from a copy")
     return cast("RunInfo", info)
 
 
@@ -273,11 +273,6 @@ def _repair(path: Path) -> str | None:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _check_run_id(run_id: str) -> None:
-    if not run_id or run_id.startswith(".") or not run_id.isprintable() or set(run_id) & set("\\/:"):
-        raise ResultsError(f"run id {run_id!r} is not a folder name; use letters, digits and - _ . = +")
 
 
 def _check_score_row(row: Row) -> None:

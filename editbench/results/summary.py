@@ -93,17 +93,12 @@ def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges:
     }
 
 
-def range_of(name: str, ranges: Mapping[str, Range]) -> Range | None:
-    """The range of a measure, by its own name or its metric's; None if unknown."""
-    return ranges.get(name) or ranges.get(name.partition(".")[2])
-
-
 def _intervals(names: list[str], values: Floats, ranges: Mapping[str, Range], seed: int) -> tuple[Floats, Drawn]:
     """The measures' ends (2, M), and their drawn means: NaN without a range."""
     found, drawn = unbounded(values), Drawn(*np.full((2, len(names), DRAWS), np.nan))
     columns: dict[Range, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
-        if (within := range_of(name, ranges)) is not None:
+        if within := ranges.get(name) or ranges.get(name.partition(".")[2]):
             _refuse_outside(name, values[:, index], within)
             columns[within].append(index)
     for within, at in columns.items():

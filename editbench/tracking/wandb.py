@@ -72,7 +72,7 @@ class WandbTracker(Tracker):
         return opened
 
     def _check_service(self) -> None:
-        """Raise without a key, for which wandb would ask on the terminal, and where the service refuses it or is away."""
+        """Raise without a key (wandb would ask on the terminal), and where the service refuses it or is not reached."""
         import wandb
 
         wandb.setup(settings=wandb.Settings(silent=True))

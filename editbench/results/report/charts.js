@@ -27,9 +27,7 @@ class Charts {
     this.variants = distinct(runs.map((run) => run.variant));
   }
 
-  look(run) {
-    return this.pen(this.variants.indexOf(run.variant));
-  }
+  look(run) { return this.pen(this.variants.indexOf(run.variant)); }
 
   /** The looks of the line with this number: 64 that differ. */
   pen(index) {

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     Rows = Sequence[Mapping[str, Any]]
 
 
-RECORD_BYTES = 700_000
-"""Bytes of all records together; plotly takes 4.8 MB, and the page should stay below 6 MB."""
-TEXT_LENGTH = 400
-"""Characters of a prompt or answer; more are cut off, and counted."""
+RECORD_BYTES = 700_000  # of all records together; plotly takes 4.8 MB, and the page should stay below 6 MB
+TEXT_LENGTH = 400  # characters of a prompt or answer; more are cut off, and counted
 _MAX_TEXT = 4000
 _MAX_SETTING = 60
 _NOTHING = -1
@@ -66,7 +64,7 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
-        "cells": {name: _cell(row.get(name)) for name in SHOWN},
+        "cells": {name: finite(cell) if isinstance(cell := row.get(name), float) else cell for name in SHOWN},
         "intervals": _intervals(row),
         "reason": clip(str(row["reason"] or "")),
         "headline": headline,
@@ -117,22 +115,13 @@ def measures_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
         parts = (*run.shown["curves"].values(), run.shown["final"])
         known |= {name: run.facts for part in parts for name in part if "." in name and name not in known}
     kinds = [*KINDS, *(name.partition(".")[0] for name in known)]
-    return {
-        name: _described(name, facts)
-        for name, facts in sorted(known.items(), key=lambda item: kinds.index(item[0].partition(".")[0]))
-    }
-
-
-def _described(name: str, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    (kind, _, metric), one = name.partition("."), measure(name, facts)
-    return {
-        **{"kind": kind, "kind_title": KINDS.get(kind, kind), "metric": metric, "title": one.title},
-        **{"metric_title": facts.get(metric, {}).get("title", metric), "range": one.range, "log": one.log},
-    }
-
-
-def _cell(value: Cell) -> Cell:
-    return finite(value) if isinstance(value, float) else value
+    found = {}
+    for name in sorted(known, key=lambda name: kinds.index(name.partition(".")[0])):
+        (kind, _, metric), one = name.partition("."), measure(name, known[name])
+        titles = {"kind": kind, "kind_title": KINDS.get(kind, kind), "metric": metric, "title": one.title}
+        metric_title = known[name].get(metric, {}).get("title", metric)
+        found[name] = {**titles, "metric_title": metric_title, "range": one.range, "log": one.log}
+    return found
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -144,23 +133,19 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-class _Texts:
-    """Texts, each stored once."""
-
-    def __init__(self) -> None:
-        self.index: dict[str, int] = {}
+class _Texts(dict[str, int]):
+    """Texts, each stored once, with their indices."""
 
     def __call__(self, text: Any) -> int:
         """The index of this text; -1 of None."""
-        return _NOTHING if text is None else self.index.setdefault(clip(str(text), TEXT_LENGTH), len(self.index))
+        return _NOTHING if text is None else self.setdefault(clip(str(text), TEXT_LENGTH), len(self))
 
 
 def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: int = RECORD_BYTES) -> dict[str, Any]:
     """The record browser's data, of at most `limit` bytes.
 
     "texts" are named by index everywhere else (-1: none); "stride" is the distance of the records shown; "runs" have
-    "total" and "rows": [position, id, status, reason, headline values right after, and at the end, probes]. A probe is
-    [kind, prompt, target, answer before, answer right after, 1 if right, at the end, 1 if right].
+    "total" and "rows", which `readRecord` of records.js unpacks.
     """
     found = [_records(rows) for rows in runs]
     longest = max((len(records) for records in found), default=0)
@@ -172,7 +157,7 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
             for records, headline in zip(found, headlines, strict=True)
         ]
         counted = [{"total": len(records), "rows": rows} for records, rows in zip(found, shown, strict=True)]
-        data = {"stride": stride, "texts": list(texts.index), "runs": counted}
+        data = {"stride": stride, "texts": list(texts), "runs": counted}
         if len(json.dumps(data, separators=(",", ":"))) <= limit:
             return data
         if stride >= longest:
@@ -198,7 +183,10 @@ def _record(stages: Mapping[str, Mapping[str, Any]], headline: Mapping[str, str]
         texts(last["record"]),
         texts(last["status"]),
         texts(last.get("reason")),
-        *([_rate(row.get("scores", {}).get(headline.get(kind))) for kind in HEADLINES] for row in (immediate, final)),
+        *(
+            [_rounded(row.get("scores", {}).get(headline.get(kind))) for kind in HEADLINES]
+            for row in (immediate, final)
+        ),
         [_probe(after.get(key, {}), end.get(key, {}), texts) for key in {**after, **end}],
     ]
 
@@ -211,9 +199,8 @@ def _probe(after: Mapping[str, Any], end: Mapping[str, Any], texts: _Texts) -> l
     ]
 
 
-def _rate(value: Any) -> float | None:
-    number = finite(value)
-    return None if number is None else round(number, 3)
+def _rounded(value: Any) -> float | None:
+    return None if (number := finite(value)) is None else round(number, 3)
 
 
 def _right(probe: Mapping[str, Any]) -> int:

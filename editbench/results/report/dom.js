@@ -27,12 +27,22 @@ function figure(value, digits) {
   return value.toFixed(digits);
 }
 
-/** Fill a select with [value, label] pairs; its value stays if it is still there. */
-function fill(select, pairs) {
+/** Fill a select with [value, label, heading of the group, if any]; its value stays if it is still there. */
+function fill(select, choices) {
   const before = select.value;
-  select.replaceChildren(...pairs.map(([value, label]) => element("option", { value }, label)));
-  if (pairs.some(([value]) => String(value) === before)) select.value = before;
+  select.replaceChildren(...grouped(choices, ([, , heading]) => heading).flatMap((same) => {
+    const options = same.map(([value, label]) => element("option", { value }, label));
+    return same[0][2] ? element("optgroup", { label: same[0][2] }, ...options) : options;
+  }));
+  if (choices.some(([value]) => String(value) === before)) select.value = before;
 }
 
 /** The values in order, each once. */
 const distinct = (values) => [...new Set(values)];
+
+/** Lists of things that agree in `key(thing)`, in the order in which they came. */
+function grouped(things, key) {
+  const groups = new Map();
+  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
+  return [...groups.values()];
+}

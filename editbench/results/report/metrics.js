@@ -7,7 +7,7 @@ const TOGETHER = "Together";
 /** An object's own value of this name; names come from the data. */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
-/** The choices of a chart: { heading, title, axis, parts: [[measure, its name in the chart], …] }. */
+/** Choices of a chart: { heading, title, axis, parts: [[measure, its name in the chart], …] }. */
 function views(names) {
   const view = (heading, title, axis, ...parts) => ({ heading, title, axis, parts });
   const chosen = Object.entries(data.measures).filter(([name]) => name.includes(".") && names.includes(name));
@@ -24,27 +24,8 @@ function views(names) {
   ];
 }
 
-/** Lists of things that agree in `key(thing)`, in the order in which they came. */
-function grouped(things, key) {
-  const groups = new Map();
-  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
-  return [...groups.values()];
-}
-
-/** Fill a select with views, under their headings; its value is a view's index. */
-function fillViews(select, views) {
-  const groups = distinct(views.map(({ heading }) => heading)).map((heading) => {
-    const members = views.map((view, i) => [i, view]).filter(([, view]) => view.heading === heading);
-    const options = members.map(([value, { title }]) => element("option", { value }, title));
-    return element("optgroup", { label: heading }, ...options);
-  });
-  select.replaceChildren(...groups);
-}
-
 /** An interval as text. */
-function bracketed(ends, digits) {
-  return `[${ends.map((end) => figure(end, digits)).join(", ")}]`;
-}
+const bracketed = (ends, digits) => `[${ends.map((end) => figure(end, digits)).join(", ")}]`;
 
 /** For plotly: the distances of a value's interval up and down; 0 without an interval. */
 function errorBars(values, intervals, style) {

@@ -8,10 +8,8 @@ function label(runs) {
     run.variant = variant(run, runs, FACTS);
     run.label = variant(run, runs);
   }
-  for (const run of runs) {
-    if (runs.filter((other) => other.label === run.label).length > 1) run.twins = true;
-  }
-  for (const run of runs) if (run.twins) run.label += ` · ${run.cells.run}`;
+  const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
+  for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
 }
 
 function provenance(run) {
@@ -60,10 +58,11 @@ function openRun(run) {
   byId("records-run").focus({ preventScroll: true });
 }
 
-fillViews(byId("curves-measure"), curveViews);
+const choices = (views) => views.map(({ title, heading }, index) => [index, title, heading]);
+fill(byId("curves-measure"), choices(curveViews));
 fill(byId("curves-run"), names);
 fill(byId("study-setting"), settings.map((name, index) => [index, name]));
-fillViews(byId("study-measure"), studyViews);
+fill(byId("study-measure"), choices(studyViews));
 byId("study-measure").value = studyViews.findIndex(({ heading }) => heading === TOGETHER);
 for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidden = !settings.length;
 fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));

@@ -30,11 +30,10 @@ _IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "editbench report") -> int:
-    """Write the report of these runs; the old file is replaced whole or not at all.
+    """Write the report of these runs, rows of `collect_folders`, and return its size in bytes.
 
     A run that failed, still runs or is damaged is in the table with its reason. The record browser holds as many
-    records as fit into its share of the page, and says so. ``runs`` are the rows of `collect_folders`; returned is the
-    file's size in bytes.
+    records as fit into its share of the page, and says so.
     """
     if not runs:
         raise ResultsError("there is no run to report on; run something first, or name other results folders")
@@ -56,13 +55,14 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
 
 
 def render(data: Mapping[str, Any], title: str) -> str:
-    """The page with this data. Its content security policy names the scripts by their hash."""
+    """The page with this data; its content security policy names the scripts by their hash."""
     folder = resources.files(__package__)
     own = "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     scripts = {"plotly": _plotly_js(), "script": f'"use strict";\n(() => {{\n{own}}})();\n'}
     for script in scripts.values():
         assert "</script" not in script and "\r" not in script, "a browser would read another text than was hashed"
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values())
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts.values())
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         scripts,
         title=html.escape(title),
@@ -87,7 +87,3 @@ def _plotly_js() -> str:
     except ImportError as error:
         raise ResultsError("the report needs plotly: pip install 'editbench[plots]'") from error
     return str(get_plotlyjs())
-
-
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

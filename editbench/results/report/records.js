@@ -1,12 +1,12 @@
 // Browser of records: prompts, and the model's answers before and after.
 
 const LISTED = 200;
-const KINDS = [
-  ["all", "all records"],
-  ["lost", "edit does not hold at the end"],
-  ["changed", "other answers changed"],
-  ["unscored", "not scored"],
-];
+const KINDS = {
+  "all records": () => true,
+  "edit does not hold at the end": ({ end }) => end[0] != null && end[0] < 1,
+  "other answers changed": ({ probes }) => probes.some((probe) => changed(probe, probe.end)),
+  "not scored": ({ status }) => status !== "scored",
+};
 
 /** The arrays of the page's data, by name. */
 function readRecord([position, id, status, reason, after, end, probes], texts) {
@@ -24,7 +24,7 @@ class RecordBrowser {
     this.records = shown.map(({ rows }) => rows.map((row) => readRecord(row, texts)));
     this.totals = shown.map(({ total }) => total);
     fill(byId("records-run"), runs.map((run, index) => [index, run.label]));
-    fill(byId("records-kind"), KINDS);
+    fill(byId("records-kind"), Object.keys(KINDS).map((kind) => [kind, kind]));
     for (const id of ["records-run", "records-kind"]) byId(id).addEventListener("change", () => this.draw());
     byId("records-filter").addEventListener("input", () => this.draw());
     byId("records-list").addEventListener("keydown", (event) => this.step(event));
@@ -38,11 +38,7 @@ class RecordBrowser {
 
   matching(records) {
     const words = byId("records-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const kind = byId("records-kind").value;
-    return records.filter((record) => {
-      if (kind === "lost" && !(record.end[0] < 1 && record.end[0] != null)) return false;
-      if (kind === "changed" && !record.probes.some((probe) => changed(probe, probe.end))) return false;
-      if (kind === "unscored" && record.status === "scored") return false;
+    return records.filter(KINDS[byId("records-kind").value]).filter((record) => {
       const texts = record.probes.flatMap((p) => [p.prompt, p.target, p.before, p.after.answer, p.end.answer]);
       return words.every((word) => [record.id, ...texts].join("\n").toLowerCase().includes(word));
     });
@@ -83,8 +79,7 @@ class RecordBrowser {
       else button.removeAttribute("aria-current");
     });
     this.chosen = record?.id ?? this.chosen;
-    const nothing = [element("p", { class: "quiet" }, "No record matches.")];
-    byId("record").replaceChildren(...(record ? details(record) : nothing));
+    byId("record").replaceChildren(...(record ? details(record) : [quiet("No record matches.")]));
   }
 
   /** Arrow keys move through the list. */
@@ -101,6 +96,8 @@ class RecordBrowser {
 /** Whether an answer differs from a known answer before editing. */
 const changed = (probe, { answer }) => probe.before != null && answer != null && probe.before !== answer;
 
+const quiet = (text) => element("p", { class: "quiet" }, text);
+
 function details(record) {
   const { position, id, status, reason, probes } = record;
   const headings = ["kind", "prompt", "target", "before editing", "right after", "at the end"];
@@ -116,16 +113,15 @@ function details(record) {
   return [
     element("h3", {}, `Edit ${position + 1}, record `, isolated(id)),
     status === "scored"
-      ? element("p", { class: "quiet" }, rates(record))
+      ? quiet(rates(record))
       : element("p", { class: "bad" }, `${status}: `, isolated(reason ?? "no reason given")),
-    probes.length ? table : element("p", { class: "quiet" }, "No prompts were kept."),
+    probes.length ? table : quiet("No prompts were kept."),
   ];
 }
 
 /** Headline values right after the edit, and at the end. */
-function rates({ after, end }) {
-  return HEADLINES.map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
-}
+const rates = ({ after, end }) => HEADLINES
+  .map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
 
 /** An answer with a tick if it is the target. */
 function answer(probe, given) {

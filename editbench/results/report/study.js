@@ -37,9 +37,9 @@ function studyLines(runs, setting) {
 
 /** The settings over which at least one line has two points. */
 function studySettings(runs) {
-  const names = distinct(runs.flatMap((run) => Object.keys(run.settings)));
-  const values = (line, name) => distinct(line.map((run) => run.settings[name]));
-  return names.filter((name) => studyLines(runs, name).some((line) => values(line, name).length > 1));
+  const several = (line, name) => distinct(line.map((run) => run.settings[name])).length > 1;
+  return distinct(runs.flatMap((run) => Object.keys(run.settings)))
+    .filter((name) => studyLines(runs, name).some((line) => several(line, name)));
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -47,11 +47,11 @@ const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.
 /** A measure's mean over the seeds that have it, their number, and its 95 % interval if there is one. */
 function overSeeds(runs, measure) {
   const final = (run) => run.cells[measure] ?? own(run.final, measure);
-  const having = grouped(runs, (run) => run.cells.seed).map((same) => same.filter((run) => final(run) != null));
-  const seeds = having.filter((same) => same.length);
+  const seeds = grouped(runs.filter((run) => final(run) != null), (run) => run.cells.seed);
   if (!seeds.length) return null;
   const values = seeds.map((same) => mean(same.map(final)));
-  const point = { value: mean(values), interval: null, seeds: values.length, of: having.length };
+  const of = distinct(runs.map((run) => run.cells.seed)).length;
+  const point = { value: mean(values), interval: null, seeds: values.length, of };
   if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
   const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
   return { ...point, interval: intervalOverSeeds(values, ends, data.measures[measure].range) };

@@ -74,13 +74,10 @@ class RunTable {
       else heading.removeAttribute("aria-sort");
     }
     const none = element("tr", {}, element("td", { colspan: this.columns.length }, "No run matches the filter."));
-    this.body.replaceChildren(...(shown.length ? shown.map((run) => this.line(run)) : [none]));
+    const line = (run) => element("tr", {}, ...this.columns.map((column) => this.cell(run, column)));
+    this.body.replaceChildren(...(shown.length ? shown.map(line) : [none]));
     byId("count").textContent = `${shown.length} of ${this.runs.length} runs`;
     this.changed(shown);
-  }
-
-  line(run) {
-    return element("tr", {}, ...this.columns.map((column) => this.cell(run, column)));
   }
 
   cell(run, { name, digits }) {

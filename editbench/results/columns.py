@@ -115,8 +115,7 @@ HEAD_COLUMNS = {
     "score_penalised": _share(
         "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
     ),
-}
-"""First columns of the CSV; the metrics' columns follow, then `TAIL_COLUMNS`."""
+}  # the columns of metrics follow in the CSV, then these:
 
 TAIL_COLUMNS = {
     "perplexity_before": _perplexity("perplexity of the plain texts before the first edit", tolerance=_TOLERANCE),
@@ -159,14 +158,13 @@ TAIL_COLUMNS = {
     "ended": _text("end, UTC", "ended"),
     "reason": _text("why the run failed, was interrupted or counts as damaged", "reason"),
 }
-"""Last columns of the CSV."""
 
 COLUMNS = {
     name: replace(one, title=one.title or name.replace("_", " "))
     for name, one in {**HEAD_COLUMNS, **TAIL_COLUMNS}.items()
 }
 
-KINDS = {
+KINDS = {  # titles of probe kinds, in the order of charts
     "rewrite": "edits",
     "paraphrase": "paraphrases",
     "locality": "locality",
@@ -174,17 +172,13 @@ KINDS = {
     "unrelated": "unrelated",
     "free_text": "free text",
 }
-"""Titles of probe kinds, in the order of charts."""
 
-COUNTS = ("texts", "tokens", "questions", "left_out")
-"""Scores of the model as a whole that no edit changes: how many texts or questions there are."""
+COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 
 _OF_TEXTS = {f"perplexity_{mean}": _perplexity(title=f"PPL, {mean}") for mean in ("mean", "median", "clipped")}
 _OF_TEXTS["perplexity"] = _perplexity(title="PPL")
 
-_OF_FACTS = ("digits", "higher_is_better", "seeds", "tolerance", "range")
-"""Fields of a column that a metric's facts declare."""
-
+_OF_FACTS = ("digits", "higher_is_better", "seeds", "tolerance", "range")  # fields that a metric's facts declare
 _ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "high": _END}
 
 
@@ -197,7 +191,7 @@ def column(name: str, facts: Facts | None = None) -> Column:
 
 
 def split(name: str, facts: Facts | None = None) -> tuple[str, str]:
-    """The figure's column of a measure's column, and "n", "low" or "high" for a count or an end of an interval."""
+    """A column's figure, and "n", "low" or "high" if the column is a count or an end of an interval."""
     figure, _, end = name.rpartition("_")
     return (figure, end) if end in _ENDS and _facts_of(measure_of(name), facts or {}) is None else (name, "")
 
@@ -227,13 +221,8 @@ def _facts_of(name: str, facts: Facts) -> Mapping[str, Any] | None:
     return facts.get(name) or facts.get(name.partition(".")[2])
 
 
-def facts_in(row: Row) -> dict[str, dict[str, Any]]:
-    """The facts of a row's metrics."""
-    return mapping_in(row, "metrics")
-
-
 def mapping_in(row: Row, name: str) -> dict[str, Any]:
-    """The object in a column of JSON; an empty one if there is none."""
+    """The object in a row's column of JSON ("metrics", "parts", "missing"); an empty one if there is none."""
     text = row.get(name)
     found = json.loads(text) if isinstance(text, str) else {}
     return found if isinstance(found, dict) else {}

@@ -137,10 +137,10 @@ def holm(p_values: Mapping[Cell, float], level: float = LEVEL) -> set[Cell]:
 
 
 def _folders(hashes: Cell, by_hash: Mapping[Cell, Path]) -> list[Path]:
-    found = [by_hash.get(one) for one in str(hashes).split(SEPARATOR)]
-    if missing := [one for one in found if one is None]:
+    wanted = str(hashes).split(SEPARATOR)
+    if missing := [one for one in wanted if one not in by_hash]:
         raise ResultsError(f"{len(missing)} of its runs are not in these results folders")
-    return [folder for folder in found if folder is not None]
+    return [by_hash[one] for one in wanted]
 
 
 def _read_side(folders: Sequence[str | Path]) -> _Side:

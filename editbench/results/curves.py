@@ -21,10 +21,8 @@ VALUES = 40_000  # of all curves together at most
 BINS = 20  # of a heat map's axis
 _DIGITS = 5
 
-Curve = dict[str, list[float | None]]
-"""Numbers of edits, as "edits", and a list for each measure, as long."""
-Points = dict[int, dict[str, float]]
-"""Number of edits to the values there, by the name of the curve."""
+Curve = dict[str, list[float | None]]  # numbers of edits, as "edits", and as many values of each measure
+Points = dict[int, dict[str, float]]  # number of edits to the values there, by the name of the curve
 
 
 class Means:
@@ -114,7 +112,7 @@ class LiveCurves:
 
 
 def of_model(of: str, scores: Row) -> dict[str, float]:
-    """Of texts their perplexity, of all else every number: "perplexity/plain", "ability/sst2/acc", "drift/…"."""
+    """The perplexity of texts, or every number of anything else: "perplexity/plain", "ability/sst2/acc", "drift/…"."""
     if of.startswith("perplexity."):
         return named("perplexity", {of.removeprefix("perplexity."): scores["perplexity"]})
     return named(of.replace(".", "/", 1), scores)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from editbench.results.schema import Cell, Row
 
-Parts = dict[str, Any]
-"""By name ("stream.order", "versions.exact_match"): a JSON value, or the digest of a long one."""
+Parts = dict[str, Any]  # by name ("stream.order"): a JSON value, or the digest of a long one
 
 OWN = ("method", "stream.batch_size", "editbench", "torch", "transformers")
 """Parts, or prefixes of their names, in which comparable runs may differ."""
@@ -58,14 +57,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def listed(differences: list[str]) -> str:
-    """The first few differences in one clause."""
+    """The first differences in one clause."""
     more = len(differences) - _MAX_NAMED
     return "; ".join([*differences[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])])
-
-
-def parts_of(row: Row) -> Parts:
-    """The parts in a row of the leaderboard; none of a run of schema 1."""
-    return mapping_in(row, "parts")
 
 
 def schema_of(row: Row) -> int:
@@ -88,7 +82,7 @@ def look_alikes(rows: Iterable[Row]) -> list[str]:
 
 
 def _sentences(rows: list[Row]) -> list[str]:
-    """One on each row that looks like an earlier one."""
+    """A sentence on each row that looks like an earlier one."""
     found, named = [], set()
     for index, row in enumerate(rows):
         before = rows[:index]
@@ -100,7 +94,7 @@ def _sentences(rows: list[Row]) -> list[str]:
         compared = digest_or_own(other, "comparable_group") == group
         verdict = "not averaged" if compared else "neither averaged nor compared" if namesake else "not compared"
         ignored = () if namesake else OWN
-        reasons = differences(without(parts_of(other), ignored), without(parts_of(row), ignored))
+        reasons = differences(*(without(mapping_in(one, "parts"), ignored) for one in (other, row)))
         found.append(f"{other['run']} and {row['run']} are {verdict}: {listed(reasons)}.")
         named |= {group, digest_or_own(other, "comparable_group")}
     return found

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, read_bytes
-from editbench.results.columns import COLUMNS, column, columns_of, facts_in, mapping_in, number
+from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, number
 from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, digest_or_own
 from editbench.results.run_folder import is_run, read_run
@@ -225,7 +225,7 @@ def _merge(runs: list[Row]) -> Row:
     for row in sorted(runs, key=lambda row: (_rank(row["seed"]), str(row["run"]))):
         seeds[row["seed"]].append(row)
     ordered = [row for rows in seeds.values() for row in rows]
-    facts = facts_in(ordered[0])
+    facts = mapping_in(ordered[0], "metrics")
     columns = {name: column(name, facts) for name in columns_of(runs)}
     merged: Row = {name: _merge_cells([row.get(name) for row in ordered], one.seeds) for name, one in columns.items()}
     merged |= {"seeds": len(seeds), "metrics": ordered[0].get("metrics")}
@@ -261,11 +261,6 @@ def _merge_cells(values: list[Cell], how: str) -> Cell:
         return distinct[0] if len(distinct) == 1 else SEPARATOR.join(map(str, distinct)) or None
     numbers = [value for value in values if isinstance(value, (int, float))]
     return _OVER_SEEDS[how](numbers) if numbers and how in ("sum", "min", "max") else None
-
-
-def missing_in(row: Row) -> dict[str, int]:
-    """In how many of a grouped row's seeds each of its figures is missing."""
-    return mapping_in(row, "missing")
 
 
 def _mean(values: list[Cell]) -> float | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from editbench.files import ResultsError
-from editbench.results.columns import column, columns_of, facts_in, number
+from editbench.results.columns import column, columns_of, mapping_in, number
 from editbench.results.csv_files import read_csv
-from editbench.results.identity import MACHINE, differences, listed, parts_of, schema_of, without
+from editbench.results.identity import MACHINE, differences, listed, schema_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from editbench.results.columns import Column
     from editbench.results.schema import Cell, Row
 
-KEY = ("method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed")
-"""The columns in which a run and its reference agree."""
+KEY = ("method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed")  # of run and reference
 _ROUNDING = 1e-9  # 0.98 - 0.96 is a little more than 0.02
 
 
@@ -58,7 +57,7 @@ def compare(
         if reference and (reason := _unlike(row, reference)):
             found.append(_about(row, "", "refused", reason))
             continue
-        facts = facts_in(row)
+        facts = mapping_in(row, "metrics")
         for name in columns_of([row]):
             one = column(name, facts)
             if one.tolerance is None or name.startswith("immediate."):  # references are of the end
@@ -70,11 +69,11 @@ def compare(
 
 
 def _unlike(row: Row, reference: Row) -> str:
-    """In what a run and its reference were made differently; empty where they were made alike."""
+    """The differences in how a run and its reference were made, in words; empty if there are none."""
     schemas = schema_of(row), schema_of(reference)
     if schemas[0] != schemas[1]:
         return f"it has schema {schemas[0]}, the reference has schema {schemas[1]}; make the older one again"
-    return listed(differences(*(without(parts_of(one), MACHINE) for one in (row, reference))))
+    return listed(differences(*(without(mapping_in(one, "parts"), MACHINE) for one in (row, reference))))
 
 
 def _about(row: Row, name: str, verdict: str, reason: str = "") -> Difference:

@@ -94,7 +94,7 @@ class RunFolder:
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Delete a run that no process writes, be it a damaged one; under a hidden name, so that a kill halves none."""
+        """Delete a run that no process writes, even a damaged one; hide it first, so that a kill leaves no part."""
         lock(path / schema.LOCK_FILE).release()
         with explained("delete", path, "correct its permissions, or delete it by hand"):
             hidden = path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.deleted"))
@@ -195,7 +195,7 @@ class RunFolder:
 
 
 def is_run(path: Path) -> bool:
-    """Whether this folder holds a run, be it a damaged one; hidden folders hold none."""
+    """Whether this folder holds a run, even a damaged one; hidden folders hold none."""
     scores = path / schema.SCORES_FILE
     try:
         found = (path / schema.RUN_FILE).is_file() or (scores.is_file() and scores.stat().st_size > 0)

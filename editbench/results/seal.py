@@ -18,15 +18,11 @@ if TYPE_CHECKING:
     from editbench.results.schema import RunInfo
 
 
-CHAINED = (schema.EDITS_FILE, schema.SCORES_FILE, schema.INDEX_FILE)
-"""Files to which every batch appends lines."""
-
+CHAINED = (schema.EDITS_FILE, schema.SCORES_FILE, schema.INDEX_FILE)  # every batch appends lines to them
 FILES = (schema.CONFIG_FILE, schema.RUN_FILE, schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE)
 """Files outside the ledger that every ended run has."""
-
 UNSEALED_BATCHES = 2
-"""Largest number of batches without a line in a sound run: one under way, and one that a resume is cutting off."""
-
+"""Largest number of batches without a line in a sound run: one in work, and one that a resume is cutting off."""
 REMEDY = "restore it from a copy, or start the run again with results.rerun=true"
 
 
@@ -102,7 +98,7 @@ class Chain:
                 cut_to(self._folder / name, size)
 
     def check_open_end(self) -> None:
-        """Check that a run stopped without a manifest lost no lines, tensors or saved state, and has its own."""
+        """Check that a run stopped without a manifest has all its lines, tensors and its own saved state."""
         for name in (schema.EDITS_FILE, schema.SCORES_FILE):
             rows, _ = read_lines(self._folder / name)
             if rows and rows[-1].get("batch", 0) > self._last.batch + UNSEALED_BATCHES:

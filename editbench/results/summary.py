@@ -41,11 +41,10 @@ def summarise(
 
     Args:
         rows: As stored, or before.
-        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}. Without all three
+        headline: The measure of each of `HEADLINES`, as {"reliability": "rewrite.exact_match", ...}; without all three
             there is no score.
         seed: Of the intervals' weights.
-        ranges: Smallest and largest possible number by measure ("edit.value_found") or metric ("exact_match").
-            Headline measures are shares.
+        ranges: By measure ("edit.value_found") or metric ("exact_match"); headline measures are shares.
     """
     if unknown := sorted(set(headline) - set(HEADLINES)):
         raise ResultsError(f"unknown headline {unknown}; choose among {HEADLINES}")

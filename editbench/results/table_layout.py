@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from editbench.results.columns import column, facts_in, mapping_in, number
+from editbench.results.columns import column, mapping_in, number
 from editbench.results.identity import LABELS, digest_or_own, look_alikes, schema_of
-from editbench.results.leaderboard import missing_in
 from editbench.results.schema import HEADLINES, SCHEMA
 
 if TYPE_CHECKING:
@@ -69,19 +68,21 @@ class Layout(NamedTuple):
         """All rows."""
         return [line for group in self.groups for line in group]
 
+    @property
+    def notes(self) -> list[str]:
+        """All notes that are not empty."""
+        return [note.text for *_, note in self.lines if note.text]
+
 
 def layout(
     rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, intervals: bool = True
 ) -> Layout:
-    """Lay out rows, of runs or of groups over seeds, with further columns ``by``.
-
-    Without ``marks`` (of `compare.marks`) no figure has a dagger; with ``intervals`` a figure has its interval.
-    """
+    """Lay out rows, of runs or of groups over seeds, with further columns ``by``; ``marks`` set daggers."""
     grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
     seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
     labels = dict.fromkeys([*LABELLED, *by, *seeds])
     names = _method_names(rows)
-    facts = {name: about for row in rows for name, about in facts_in(row).items()}
+    facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
     shown = {name: column(name, facts) for name in _shown_figures(rows)}
     groups = []
     for group in comparable(rows):
@@ -118,7 +119,7 @@ def comparable(rows: Iterable[Row]) -> list[list[Row]]:
 def best_row(group: Sequence[Row], name: str) -> Row | None:
     """The first of the rows that compete with the best value of a column; None with fewer than two rows."""
     values = [(row, value) for row in group if _competes(row, name) and (value := _value(row, name)) is not None]
-    higher = column(name, facts_in(values[0][0])).higher_is_better if values else None
+    higher = column(name, mapping_in(values[0][0], "metrics")).higher_is_better if values else None
     if len(values) < 2 or higher is None:
         return None
     best = (max if higher else min)(value for _, value in values)
@@ -129,7 +130,7 @@ def _competes(row: Row, name: str) -> bool:
     """Whether a row may be the best of a column: finished, of known parts, of nearly all records in all its seeds."""
     known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
     coverage = number(row, "coverage")
-    return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in missing_in(row)
+    return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in mapping_in(row, "missing")
 
 
 def _labels(row: Row) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _figure(row: Row, name: str, one: Column, best: Row | None, marks: Marks, in
     text = f"{value:.{digits}f}{FROM_CACHE if cached else ''}"
     if low is not None and high is not None and interval:
         text = f"{text} [{_end(low, digits)}, {_end(high, digits)}]"
-    if missing := missing_in(row).get(name):
+    if missing := mapping_in(row, "missing").get(name):
         seeds = number(row, "seeds") or 0
         text = f"{text} ({seeds - missing:.0f} of {seeds:.0f} seeds)"
     return TableCell(text, bold, worse)

@@ -53,7 +53,7 @@ def print_table(
         without = layout(rows, by=by, marks=marks, intervals=False)
         table, legend = (_upright(full), legend) if len(rows) == 1 else (_table(without), without.legend)
     console.print(table)
-    for text in (*_notes(full), *legend):
+    for text in (*full.notes, *legend):
         console.print(Text(text))
 
 
@@ -79,10 +79,6 @@ def _upright(content: Layout) -> Table:
     for title, cell in zip(content.titles[:-1], content.lines[0], strict=False):
         table.add_row(Text(title, style="bold"), Text(cell.text))
     return table
-
-
-def _notes(content: Layout) -> list[str]:
-    return [note.text for *_, note in content.lines if note.text]
 
 
 def _with_dagger(cell: TableCell) -> str:
@@ -127,7 +123,7 @@ _ESCAPES = {
 def to_latex(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:
     r"""The rows as a `tabular`, with a final newline; it needs \usepackage{booktabs}.
 
-    Notes and legend follow as comments, for the caption. Arguments as in `layout`.
+    Notes and legend follow as comments, for the caption.
     """
     content = layout(rows, by=by, marks=marks)
     titles = content.titles[:-1]
@@ -139,7 +135,7 @@ def to_latex(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None
         f"{_latex_line([TableCell(title) for title in titles])}"
         f"\\midrule\n{groups}\\bottomrule\n"
         "\\end{tabular}\n"
-    ) + "".join(f"% {' '.join(escape(text).split())}\n" for text in (*_notes(content), *content.legend))
+    ) + "".join(f"% {' '.join(escape(text).split())}\n" for text in (*content.notes, *content.legend))
 
 
 def escape(text: str) -> str:

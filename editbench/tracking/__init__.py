@@ -1,7 +1,6 @@
 """Trackers: a run's curves, summary and records, live in Weights & Biases, TensorBoard, Trackio or another service.
 
-The run's own files stay the truth: a tracker shows what follows from them. Only the chosen service's package is
-imported, when the run starts.
+A tracker shows what follows from the run's own files. Only the chosen service's package is imported.
 """
 
 from editbench.config import TrackerConfig

@@ -105,7 +105,7 @@ class BackgroundTracker(Tracker):
             self.warner.warn("full", f"{self.config.queue} calls are waiting, further ones are dropped")
 
     def _work(self) -> None:
-        """Call after call, until "finish"; none after a "start" that failed."""
+        """Make calls until "finish"; none after a "start" that failed."""
         while True:
             name, arguments = self._calls.get()
             if name == "start" or self._started:
@@ -119,10 +119,7 @@ class BackgroundTracker(Tracker):
 
 
 def open_tracker(config: TrackerConfig) -> BackgroundTracker | None:
-    """The tracker of this name, in the background: none of its calls blocks or raises. None of "none".
-
-    Raises ValueError for an unknown name, mode or setting, a bound that is not positive, or a missing package.
-    """
+    """The configured tracker in the background, where no call blocks or raises; None for "none"."""
     points = plugins.entry_points(plugins.TRACKERS)
     if config.name not in (NONE, *points):
         raise unknown("tracker", config.name, (NONE, *points))
@@ -133,10 +130,8 @@ def open_tracker(config: TrackerConfig) -> BackgroundTracker | None:
         return None
     kind: type[Tracker] = points[config.name].load()
     if kind.package is not None and util.find_spec(kind.package) is None:
-        raise ValueError(
-            f"tracker={config.name} needs the package {kind.package}, which is not installed: "
-            f"pip install '{kind.install}'"
-        )
+        needs = f"tracker={config.name} needs the package {kind.package}"
+        raise ValueError(f"{needs}, which is not installed: pip install '{kind.install}'")
     known = [field.name for field in fields(kind.Settings)]
     for name in config.settings:
         if name not in known:

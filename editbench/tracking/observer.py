@@ -13,7 +13,6 @@ from editbench.tracking.base import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from editbench.config import TrackerConfig
     from editbench.results import RunFolder
@@ -27,7 +26,7 @@ _TABLED = ("immediate", "final")
 def _safe(
     method: Callable[Concatenate[RunObserver, _Arguments], None],
 ) -> Callable[Concatenate[RunObserver, _Arguments], None]:
-    """Skip the call where nothing is shown; log its error and go on."""
+    """Skip the call where nothing is shown; log its error and continue."""
 
     @wraps(method)
     def call(self: RunObserver, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
@@ -140,9 +139,7 @@ class RunObserver:
     def __enter__(self) -> RunObserver:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is None:
             self.finish("done")
         elif issubclass(kind, Exception):

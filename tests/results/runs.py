@@ -59,6 +59,7 @@ def write_fixed_run(
         rows.append({"stage": "final", "edits": edits, "batch": edits - 1, **common})
     with RunFolder.create(root, run, "seed: 0\n", provenance) as store:
         store.append_scores(rows)
+        store.seal(edits - 1)
         if status != "running":
             costs = {"edit_seconds": 3.0, "edits_made": 1, "cached": ["covariance"], "peak_rss_bytes": 10}
             costs["footprint"] = {"device": 7, "host": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from editbench.results.columns import mapping_in
 from editbench.results.identity import (
     OWN,
     differences,
@@ -12,7 +13,6 @@ from editbench.results.identity import (
     listed,
     look_alikes,
     part,
-    parts_of,
     schema_of,
     without,
 )
@@ -51,7 +51,7 @@ def test_a_long_value_is_a_part_by_its_digest():
 
 def test_a_run_without_parts_is_alone():
     old = {"run": "a", "content_hash": "h", "identity": None, "parts": None, "schema": None}
-    assert digest_or_own(old, "identity") == "alone: a h" and parts_of(old) == {} and schema_of(old) == 1
+    assert digest_or_own(old, "identity") == "alone: a h" and mapping_in(old, "parts") == {} and schema_of(old) == 1
 
 
 def test_look_alikes_are_told_with_the_reason():

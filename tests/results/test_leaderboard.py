@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console
 
 from editbench.results import ResultsError, RunFolder
+from editbench.results.columns import mapping_in
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.intervals import t_quantile
-from editbench.results.leaderboard import collect, group, missing_in, read_row, where
+from editbench.results.leaderboard import collect, group, read_row, where
 from editbench.results.schema import FORMAT, RUN_FILE, SCHEMA, SCORES_FILE
 from editbench.results.summary import summarise
 from editbench.results.table_layout import layout
@@ -83,7 +84,7 @@ def test_runs_that_did_not_end_well_are_listed_and_sink_nobody(tmp_path):
     statuses = {run: row["status"] for run, row in rows.items()}
     assert statuses == {
         "done": "done", "failed": "failed", "killed": "interrupted", "running": "running", "scores": "damaged",
-        "empty": "damaged", "foreign": "damaged", "headless": "damaged", "shape": "done",
+        "empty": "damaged", "foreign": "damaged", "headless": "damaged", "shape": "damaged",
     }  # fmt: skip
     assert rows["done"]["score"] == 0.5
     assert rows["failed"]["reason"] == "CUDA out of memory\nTraceback" and rows["failed"]["method"] == "rome"
@@ -291,7 +292,8 @@ def test_a_figure_that_a_seed_lacks_is_a_mean_over_the_others_and_says_so():
             for seed in range(3)]  # fmt: skip
     rows[0]["perplexity_ratio"] = None
     lacking, complete = group(rows)
-    assert lacking["perplexity_ratio"] == pytest.approx(2.5) and missing_in(lacking) == {"perplexity_ratio": 1}
+    assert lacking["perplexity_ratio"] == pytest.approx(2.5)
+    assert mapping_in(lacking, "missing") == {"perplexity_ratio": 1}
     assert complete["perplexity_ratio"] == pytest.approx(2.0) and complete["missing"] is None
     complete["perplexity_ratio"] = 3.0
     table = layout([lacking, complete])
@@ -301,7 +303,7 @@ def test_a_figure_that_a_seed_lacks_is_a_mean_over_the_others_and_says_so():
         ("b", "3.000", False),
     ]
     nowhere = group([row("a", 0, 0.5, perplexity_ratio=None), row("b", 1, 0.7, perplexity_ratio=None)])
-    assert nowhere[0]["perplexity_ratio"] is None and missing_in(nowhere[0]) == {}
+    assert nowhere[0]["perplexity_ratio"] is None and mapping_in(nowhere[0], "missing") == {}
 
 
 def test_counts_are_of_one_seed_and_peaks_are_the_highest():

@@ -1,7 +1,6 @@
 """Report: one HTML file about some runs, which works without a network.
 
-In the browser, data becomes text nodes and nothing else, and the page's content security policy allows these scripts
-only, and no request. `page.js` starts the other scripts.
+In the browser, data becomes text nodes only; the page's content security policy allows these scripts and no request.
 """
 
 from editbench.results.report.page import write_report

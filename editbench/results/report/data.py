@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.files import ResultsError, explained
 from editbench.json_lines import read_lines
-from editbench.results.columns import COUNTS, KINDS, column, facts_in, finite, mapping_in, measure, measure_of, split
+from editbench.results.columns import COUNTS, KINDS, column, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE
@@ -74,7 +74,7 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
     }
-    return Run(shown, rows, headline, facts_in(row))
+    return Run(shown, rows, headline, mapping_in(row, "metrics"))
 
 
 def clip(text: str, length: int = _MAX_TEXT) -> str:
@@ -84,7 +84,7 @@ def clip(text: str, length: int = _MAX_TEXT) -> str:
 
 def _final(row: Row) -> dict[str, float]:
     """All measures after the last edit, by their names in curves."""
-    facts, found = facts_in(row), {}
+    facts, found = mapping_in(row, "metrics"), {}
     for name, value in row.items():
         counted = name.startswith("final.texts.") and name.rpartition(".")[2] in COUNTS
         figure = name.startswith("final.") and not counted and not split(name, facts)[1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 
+from editbench.results import RunFolder
 from editbench.results.leaderboard import collect_folders
 from editbench.results.report.data import TEXT_LENGTH, browse, clip, measures_of, read_run, settings_that_vary
-from editbench.results.schema import RUN_FILE
 from editbench.results.table_layout import layout
 from tests.results.runs import HEADLINE, plain_probe, record, write_run
 
@@ -99,8 +99,8 @@ def test_long_texts_are_cut_and_say_so():
 def test_titles_ranges_and_bold_follow_from_the_facts_in_run_json(tmp_path):
     facts = {"title": "as before", "range": [0, 1], "higher_is_better": True, "digits": 2}
     for name, method in (("a", "rome"), ("b", "memit")):
-        path = write_run(tmp_path, name, method=method) / RUN_FILE
-        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"agreement": facts}}))
+        with RunFolder.open(write_run(tmp_path, name, method=method)) as store:
+            store.add_provenance({}, {"agreement": facts})
     folders = collect_folders(tmp_path)
     measures = measures_of([read_run(folder, row) for folder, row in folders.items()])
     one = measures["locality.agreement"]

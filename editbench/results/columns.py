@@ -115,7 +115,7 @@ HEAD_COLUMNS = {
     "score_penalised": _share(
         "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
     ),
-}  # the columns of metrics follow in the CSV, then these:
+}  # the columns of metrics follow in the CSV
 
 TAIL_COLUMNS = {
     "perplexity_before": _perplexity("perplexity of the plain texts before the first edit", tolerance=_TOLERANCE),

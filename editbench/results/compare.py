@@ -1,10 +1,9 @@
 """Paired comparison of two methods on the same records: difference, 95 % interval and p-value.
 
 The p-value is that of a permutation test: were the two methods alike, a record's two values could be swapped (all swaps
-of up to 12 records that differ are tried, 10,000 random ones of more). The interval of the difference is Gaffke's over
-records (:mod:`editbench.results.intervals`): the additional record is one that the first method has wholly wrong and
-the second wholly right, and the reverse; several seeds add their spread. Both treat a record as one piece, so the score
-is tested like any mean.
+of up to 12 differing records are tried, 10,000 random ones of more). The interval of the difference is Gaffke's over
+records (:mod:`editbench.results.intervals`), with one more record that one method has wholly wrong and the other wholly
+right; several seeds add their spread. Both keep a record's values together, so the score is tested like any mean.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ _BLOCK = 2**22  # numbers in memory at once
 
 
 class Comparison(TypedDict):
-    """One measure of two methods, over the records that both have a number for."""
+    """Means a and b of one measure of two methods, over the records that both have a number for."""
 
-    a: float  # mean of the first
-    b: float  # mean of the second
+    a: float
+    b: float
     difference: float  # a - b
     low: float  # ends of its 95 % interval
     high: float
@@ -57,7 +56,7 @@ class Comparison(TypedDict):
 
 class _Side(NamedTuple):
     name: str
-    parts: identity.Parts  # of all its runs; empty where they do not say
+    parts: identity.Parts  # of all its runs; empty of schema 1
     seeds: tuple[int, ...]
     records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
     runs: Floats  # (seeds, 3): each run's means of the headline measures

@@ -211,11 +211,8 @@ def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _mean(rows: Rows, measure: str | None) -> float | None:
-    means = Means()
-    for row in rows:
-        means.add({"mean": row["scores"].get(measure)})
-    found = means.means().get("mean")
-    return None if found is None else _rounded(found)
+    numbers = [number for row in rows if (number := finite(row["scores"].get(measure))) is not None]
+    return _rounded(sum(numbers) / len(numbers)) if numbers else None
 
 
 def _rounded(value: float) -> float:

@@ -1,13 +1,12 @@
 """95 % confidence intervals of means over records: of shares, functions of shares and other numbers, and over seeds.
 
-A share (a measure whose numbers lie in [0, 1]) has Gaffke's interval. The mean is taken 2,000 times with random weights
-(Dirichlet, all ones) over the records and one additional record: the worst possible, 0, for the lower end, and the
-best, 1, for the upper one. The ends are the 2.5 and 97.5 percentiles. Records are weighted as a whole, which keeps the
-correlation between their probes, their measures and two methods.
+A share (a measure whose numbers lie in [0, 1]) has Gaffke's interval: the 2.5 and 97.5 percentiles of 2,000 means with
+random weights (Dirichlet, all ones) over the records and one additional record, the worst possible, 0, for the lower
+end, and the best, 1, for the upper one. Records are weighted as a whole, which keeps the correlation between their
+probes, their measures and two methods. It never leaves [0, 1], and has a width even if all records are equal.
 
 Where all numbers are 0 or 1 this is the interval of Clopper and Pearson (1934): the weighted means are then Beta
-variables. It never leaves [0, 1], and has a width even if all records are equal. For numbers in between its coverage is
-a conjecture, which holds in the authors' simulations and in those of `tests/coverage.py`.
+variables. For numbers in between its coverage is a conjecture, which holds in simulations (`tests/coverage.py`).
 
 Sources: Gaffke 2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable", Mathematical Methods of Statistics 14; Learned-Miller and Thomas 2019, "A new confidence interval for the

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity
 SEPARATOR = ", "  # between the texts of a grouped row: its runs, seeds, content hashes
-_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "sum": sum, "min": min, "max": max}
+_OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
 
 
 def collect(*roots: str | Path) -> list[Row]:
@@ -260,7 +260,7 @@ def _merge_cells(values: list[Cell], how: str) -> Cell:
         distinct = list(dict.fromkeys(value for value in values if value is not None))
         return distinct[0] if len(distinct) == 1 else SEPARATOR.join(map(str, distinct)) or None
     numbers = [value for value in values if isinstance(value, (int, float))]
-    return _OVER_SEEDS[how](numbers) if numbers and how in ("sum", "min", "max") else None
+    return _OVER_SEEDS[how](numbers) if numbers and how in _OVER_SEEDS else None
 
 
 def _mean(values: list[Cell]) -> float | None:

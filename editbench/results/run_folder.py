@@ -63,7 +63,19 @@ class RunFolder:
             for name in (schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE):
                 write_atomic(path / name, b"")
             make_folder(path / schema.LEDGER_FOLDER)
-            run_folder = cls(path, acquired, _new_info(run_id, provenance or {}), Chain(path), ())
+            info: RunInfo = {
+                "format": schema.FORMAT,
+                "run": run_id,
+                "status": "running",
+                "reason": None,
+                "started": _now(),
+                "ended": None,
+                "provenance": {"schema": schema.SCHEMA, **(provenance or {})},
+                "costs": None,
+                "summary": None,
+                "metrics": {},
+            }
+            run_folder = cls(path, acquired, info, Chain(path), ())
             run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
             acquired.release()
@@ -244,21 +256,6 @@ def read_info(path: Path) -> RunInfo:
         found = f"missing: {missing}, status {info.get('status')!r}"
         raise ResultsError(f"{file}: damaged ({found}); restore it from a copy")
     return cast("RunInfo", info)
-
-
-def _new_info(run_id: str, provenance: Row) -> RunInfo:
-    return {
-        "format": schema.FORMAT,
-        "run": run_id,
-        "status": "running",
-        "reason": None,
-        "started": _now(),
-        "ended": None,
-        "provenance": {"schema": schema.SCHEMA, **provenance},
-        "costs": None,
-        "summary": None,
-        "metrics": {},
-    }
 
 
 def _repair(path: Path) -> str | None:

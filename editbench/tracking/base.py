@@ -71,7 +71,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show rows that all have the same keys; values are strings, numbers or None."""
+        """Show rows that all have the same keys in the same order; values are strings, numbers or None."""
 
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], status: str) -> None:

@@ -42,8 +42,7 @@ class TrackioTracker(Tracker):
         """A table."""
         import trackio
 
-        columns = list(rows[0])
-        self._run.log({name: trackio.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+        self._run.log({name: trackio.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Write the summary as a last point and close the run."""

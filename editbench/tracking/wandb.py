@@ -47,9 +47,8 @@ class WandbTracker(Tracker):
         """A table panel."""
         import wandb
 
-        columns = list(rows[0])
-        data = [[row[column] for column in columns] for row in rows]
-        self._run.log({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+        data = [list(row.values()) for row in rows]
+        self._run.log({name: wandb.Table(columns=list(rows[0]), data=data, allow_mixed_types=True)})
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Write the summary and close the run; it counts as failed unless it is done."""

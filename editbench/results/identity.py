@@ -101,9 +101,7 @@ def _sentences(rows: list[Row]) -> list[str]:
 
 
 def _value_text(parts: Mapping[str, Any], name: str) -> str:
-    if name not in parts:
-        return "missing"
-    text = json.dumps(parts[name], ensure_ascii=False)
+    text = json.dumps(parts[name], ensure_ascii=False) if name in parts else "missing"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 

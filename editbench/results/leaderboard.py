@@ -108,8 +108,7 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     before = _perplexity_before(info)
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
-    asked = sum(number(row, status) or 0 for status in ("scored", "unsupported", "failed"))
-    coverage = _ratio(row["scored"], asked)
+    coverage = _ratio(row["scored"], sum(number(row, name) or 0 for name in ("scored", "unsupported", "failed")))
     return {
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),

@@ -83,7 +83,9 @@ def layout(
     labels = dict.fromkeys([*LABELLED, *by, *seeds])
     names = _method_names(rows)
     facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
-    shown = {name: column(name, facts) for name in _shown_figures(rows)}
+    edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
+    uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
+    shown = {name: column(name, facts) for name in (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))}
     groups = []
     for group in comparable(rows):
         best = {name: best_row(group, name) for name in shown}
@@ -95,12 +97,6 @@ def layout(
         groups.append(lines)
     titles = tuple(one.title for one in shown.values())
     return Layout((*labels, *titles, "note"), titles, groups, _legend(rows, grouped, intervals, marks))
-
-
-def _shown_figures(rows: Sequence[Row]) -> tuple[str, ...]:
-    edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
-    uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
-    return (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))
 
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
@@ -177,11 +173,12 @@ def _end(value: float, digits: int) -> str:
 
 
 def _method_names(rows: Iterable[Row]) -> dict[int, str]:
-    """Each row's method by the row's `id`, with the settings in which it differs from rows of the same name."""
+    """Each row's method by the row's `id`, with the hparams' origin and the settings that differ from like rows."""
     names: dict[int, str] = {}
     alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        alike[(*_labels(row), _text(_name(row)))].append(row)
+        origin = "" if row.get("hparams") in (None, "tuned") else f", {row['hparams']}"
+        alike[(*_labels(row), f"{_text(row.get('method'))}{origin}")].append(row)
     for (*_, name), same in alike.items():
         settings = [mapping_in(row, "method_config") for row in same]
         differ = Counter(key for one in settings for key in one if any(one[key] != o.get(key) for o in settings))
@@ -189,12 +186,6 @@ def _method_names(rows: Iterable[Row]) -> dict[int, str]:
             text = ", ".join(f"{key}={one[key]}" for key in sorted(differ) if key in one)
             names[id(row)] = f"{name} ({_cut(text, _MAX_SETTINGS)})" if text else name
     return names
-
-
-def _name(row: Row) -> Cell:
-    """The method, and the origin of its hyperparameters unless they are tuned to the model."""
-    hparams = row.get("hparams")
-    return row.get("method") if hparams in (None, "tuned") else f"{row.get('method')}, {hparams}"
 
 
 def _cut(text: str, length: int) -> str:

@@ -6,17 +6,15 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from editbench.results.reference import compare
 from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, TableCell, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
 
     from editbench.results.schema import Row
     from editbench.results.table_layout import Marks
@@ -34,6 +32,8 @@ def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), m
 
 def console() -> Console:
     """Standard output; wide enough for the leaderboard where it is not a terminal."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=220)
 
 
@@ -44,6 +44,9 @@ def print_table(
 
     On a narrow terminal one row stands upright, and several have no intervals.
     """
+    from rich.console import Console
+    from rich.text import Text
+
     console, by = console or Console(), list(by)
     full = layout(rows, by=by, marks=marks)
     table, legend = _table(full), full.legend
@@ -57,6 +60,10 @@ def print_table(
 
 def _table(content: Layout) -> Table:
     """All columns but the notes, as `Text`, so that brackets in a name are no markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for title in content.titles[:-1]:
         table.add_column(title, justify="right" if title in content.figures else "left", overflow="fold")
@@ -66,6 +73,9 @@ def _table(content: Layout) -> Table:
 
 
 def _upright(content: Layout) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     for title, cell in zip(content.titles[:-1], content.lines[0], strict=False):
         table.add_row(Text(title, style="bold"), Text(cell.text))
@@ -147,6 +157,8 @@ def _latex_cell(cell: TableCell) -> str:
 
 def show_comparison(rows: Sequence[Row], reference: Path) -> int:
     """Print how `rows` differ from a CSV of reference figures; return the number of differences and refusals."""
+    from rich.table import Table
+
     differences = compare(rows, reference)
     if not differences:
         print(f"{reference}: no row of it matches a run here")
@@ -168,6 +180,8 @@ def show_comparison(rows: Sequence[Row], reference: Path) -> int:
 
 def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a paired comparison of two runs."""
+    from rich.table import Table
+
     table = Table("measure", "a", "b", "a - b", "95 %", "p", "records", caption=f"a: {a}\nb: {b}")
     for measure, d in differences.items():
         interval = f"{_four_digits(d['low'])} … {_four_digits(d['high'])}"

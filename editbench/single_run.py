@@ -95,18 +95,7 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
                 lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
             )
         with RunObserver.of(config.tracker, folder, config.as_dict(), protocol.headline, meter.peak_bytes) as observer:
-            loop = EditingLoop(
-                stream,
-                editor,
-                evaluator,
-                folder,
-                protocol.stages,
-                retention_sample=protocol.retention_sample,
-                final_first=protocol.final_first,
-                seed=seed,
-                observer=observer,
-                meter=meter,
-            )
+            loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter)
             loop.run()
             ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
             summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()

@@ -11,6 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -80,9 +82,6 @@ def check(overrides: Sequence[str]) -> list[str]:
 
 def compose_node(overrides: Sequence[str]) -> DictConfig:
     """Hydra's node for these overrides, without the checks of :func:`check`. Methods must be registered."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-
     with initialize_config_module(version_base="1.3", config_module=CONF):
         try:
             node: DictConfig = hydra_compose("config", overrides=list(overrides))
@@ -157,16 +156,17 @@ def _store_method(name: str) -> None:
     own = {"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
     _store("method", name, {"name": name}, registry.load_method(name).config_class, own)
     models = {file.stem for file in registry.hparams_folder(name).rglob("*.yaml")} | {""}
+    load_yaml = cache(OmegaConf.load)
     for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
         origin, files = registry.find_hparams(*key)
-        node = OmegaConf.merge({"hparams": origin}, *map(_load_yaml, files))
+        node = OmegaConf.merge({"hparams": origin}, *map(load_yaml, files))
         ConfigStore.instance().store(group="method_hparams", name=_hparams_label(*key), node=node)
 
 
 @cache
 def _store_dataset(name: str) -> None:
     own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise"}
-    _store("dataset", name, own, _dataset_settings(name))
+    _store("dataset", name, own, plugins.load(plugins.DATASETS, name, "dataset").settings)
 
 
 def _store(group: str, name: str, own: dict[str, Any], settings: type, *more: dict[str, str]) -> None:
@@ -175,11 +175,6 @@ def _store(group: str, name: str, own: dict[str, Any], settings: type, *more: di
     store.store(group=f"{group}_config", name=name, node=OmegaConf.merge(own, defaults))
     if name not in conf_names(group):
         store.store(group=group, name=name, node={"defaults": [{f"/{group}_config@_here_": name}, *more]})
-
-
-@cache
-def _load_yaml(file: Path) -> Any:
-    return OmegaConf.load(file)
 
 
 def _pocket_prompts(count: int) -> list[str]:
@@ -206,7 +201,7 @@ def _origin(node: DictConfig) -> str | None:
 def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: config.StreamConfig) -> DatasetConfig:
     """The dataset's config with the protocol's settings; a ValueError if the user asked for other values."""
     name, path, limit, on_error = (plain.pop(key) for key in ("name", "path", "limit", "on_error"))
-    settings = _dataset_settings(name)
+    settings = plugins.load(plugins.DATASETS, name, "dataset").settings
     defaults = {f.name: f.default for f in fields(settings)}
     for key, value in protocol.data.items():
         if key in plain and plain[key] not in (value, defaults.get(key)):
@@ -221,11 +216,6 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     if stream.sample == "first" and limit is None:
         limit = stream.edits  # records beyond need not be read
     return DatasetConfig(name, path, limit, on_error, settings(**plain))
-
-
-def _dataset_settings(name: str) -> type:
-    settings: type = plugins.load(plugins.DATASETS, name, "dataset").settings
-    return settings
 
 
 def _check_choice(group: str, choice: Any) -> None:

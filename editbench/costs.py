@@ -50,13 +50,12 @@ class Meter:
 
     Attributes:
         seconds: Wall seconds by stage; accelerators are waited for at both ends of a stage.
-        peaks: Peak bytes of the process ("rss") and of all GPUs' allocators together ("cuda"), by stage, and by "run"
-            for everything since the start.
+        peaks: Peak bytes by stage, and by "run" since the start: of the process ("rss"), of all GPUs together ("cuda").
         cached: Kinds of things that were read from a cache.
     """
 
-    def __init__(self, costs: CachedCosts | None = None) -> None:
-        self.costs = costs or CachedCosts()
+    def __init__(self) -> None:
+        self.costs = CachedCosts()
         self.seconds: dict[str, float] = dict.fromkeys((PREPARE, EDIT, EVALUATION), 0.0)
         self.peaks: dict[str, dict[str, int]] = {}
         self.cached: set[str] = set()

@@ -167,13 +167,9 @@ class JobResult:
 
 
 def run_job(node: DictConfig, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
-    """Do one run. Errors are printed to standard error and kept in the result, and end no other job.
+    """Do the run of Hydra's node. Errors are printed to standard error and kept in the result, and end no other job.
 
-    Args:
-        node: Hydra's node of the run.
-        overrides: Overrides of the job, for the result.
-        number: Number of the job and of all jobs, in words.
-        live: Whether this process may draw on the terminal.
+    ``overrides`` are for the result, ``number`` ("job 2 of 3") is shown; ``live`` allows to draw on the terminal.
     """
     from editbench import single_run
 
@@ -232,12 +228,7 @@ def _precomputed_line(row: Row) -> str:
 
 
 class JobReporter:
-    """Prints the results of jobs and keeps the exit status.
-
-    Args:
-        lines: Takes one line of JSON a job; None prints tables instead.
-        jobs: Number of jobs; None where it is unknown.
-    """
+    """Prints the results of jobs, as ``lines`` of JSON or as tables, and keeps the exit status."""
 
     def __init__(self, lines: IO[str] | None = None, jobs: int | None = None) -> None:
         self._lines, self.jobs = lines, jobs

@@ -108,10 +108,7 @@ class Stream:
 
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
-        """Ids (earlier, later) of edits of one prompt to different targets; the later edit wins.
-
-        Prompts and targets are compared by :func:`editbench.words.folded`.
-        """
+        """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
         pairs = []
         for several in self._contested:
             for place, (_, record) in enumerate(several):
@@ -121,11 +118,9 @@ class Stream:
         return tuple(sorted(pairs, key=lambda pair: (position[pair[1]], position[pair[0]])))
 
     def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
-        """By id of an edit: id of the later edit that replaced its target.
+        """Id of the later edit that replaced an edit's target, by id of the edit.
 
-        Args:
-            edits: Number of edits tried.
-            not_edited: Ids of edits among them that are not in the model.
+        Of the first ``edits`` edits those with an id in ``not_edited`` are not in the model.
         """
         found = {}
         for several in self._contested:

@@ -131,7 +131,7 @@ def conf_names(group: str) -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Names that ``group=`` takes: YAML files, and what installed packages register."""
+    """Choices of a config group: YAML files, and names that installed packages register."""
     registered = {"method": plugins.METHODS, "dataset": plugins.DATASETS}
     found = {*conf_names(group), *(plugins.entry_points(registered[group]) if group in registered else ())}
     if group == "hparams":

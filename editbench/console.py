@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def json_lines() -> Iterator[IO[str]]:
-    """Standard output for lines of JSON alone; in the block all other output, of child processes too, is an error's."""
+    """Standard output for JSON alone: other output of the block, of child processes too, goes to standard error."""
     sys.stdout.flush()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as lines:
         os.dup2(2, 1)

@@ -60,7 +60,7 @@ class EditingLoop:
         self.evaluator.remember_hidden()
         fresh = not self._checkpoint.exists
         if fresh:
-            self._resume(self._unedited_rows())  # on disk before what may take long
+            self._resume(self._unedited_rows())  # on disk before long computations
         phase("preparing")
         with self.meter.stage(PREPARE):
             self.editor.prepare([record.request for record in self.stream.records])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 
-# In a checkout, `methods/` and `conf/` stand beside this package; installed, they are inside it. With the repository
+# In a checkout, `methods/` and `conf/` are beside this package; installed, they are inside it. With the repository
 # root on the package path, `editbench.methods` is found in both cases.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "methods").is_dir() and (_root / "conf").is_dir() and str(_root) not in __path__:

@@ -1,4 +1,4 @@
-"""A run's checkpoint, ``ledger/state.safetensors``: what a stopped run needs to go on, besides ledger and rows."""
+"""A run's checkpoint, ``ledger/state.safetensors``: with the ledger and the rows, enough to resume the run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 
     from editbench.editor import Editor
 
-
 MIN_INTERVAL = 5.0
 """Seconds between two savings, at least."""
-
 MAX_SHARE = 1 / 20
 """Saving takes at most this share of the run's time."""
 
 
 class RunCheckpoint:
-    """Saves and restores batches done, weights (through the ledger), the method's memory, and costs so far."""
+    """Saves and restores the batches done, the weights (by the ledger), the method's memory, and the costs so far."""
 
     def __init__(self, ledger_folder: Path) -> None:
         self.file = ledger_folder / STATE_FILE.rpartition("/")[2]
@@ -32,16 +30,12 @@ class RunCheckpoint:
 
     @property
     def exists(self) -> bool:
-        """Whether a state was saved; the first is saved behind the rows of the unedited model."""
+        """Whether a state was saved; the first is saved after the rows of the unedited model."""
         return self.file.is_file()
 
     @property
     def head(self) -> str:
-        """Head of the run's chain when the state was saved; empty if none was.
-
-        Raises:
-            DamagedFile: As `restore`.
-        """
+        """Head of the run's chain when the state was saved; empty if none was."""
         return str(check_tensors(read_bytes(self.file), str(self.file))[0].get("head", "")) if self.exists else ""
 
     def save_if_due(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
@@ -50,14 +44,7 @@ class RunCheckpoint:
             self.save(batches, head, editor, measured)
 
     def save(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
-        """Replace the state atomically.
-
-        Args:
-            batches: Number of batches of the stream that are done.
-            head: Head of the chain that seals them.
-            editor: The method, after these batches.
-            measured: Costs so far, as JSON values.
-        """
+        """Replace the state atomically by that after ``batches`` batches, with the head of their chain."""
         begun = time.monotonic()
         metadata = {
             "batches": batches,
@@ -70,11 +57,9 @@ class RunCheckpoint:
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
-        """Bring the unedited model and a fresh editor to the saved state; (0, {}) where nothing was saved.
+        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved.
 
-        Raises:
-            DamagedFile: The state or the ledger is damaged; the message names the file.
-            LedgerError: Replaying the ledger gives other weights than the run had.
+        A `DamagedFile` names the state or a batch; a `LedgerError` says that a replay gives other weights.
         """
         if not self.exists:
             editor.ledger.replay(keep=0)

@@ -49,10 +49,7 @@ def rising(**values: Sequence[int]) -> None:
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
     """A sentence for an unknown name: its new name if it was renamed, else the nearest known one, else all of them.
 
-    Args:
-        name: The unknown name.
-        known: Names that exist.
-        kind: Section of ``renamed.json`` ("key", "method", "command").
+    ``kind`` is a section of ``renamed.json`` ("key", "method", "command").
     """
     if renamed := json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name):
         return renamed if " " in renamed else f"did you mean {renamed!r}?"

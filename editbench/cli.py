@@ -137,11 +137,8 @@ def _roots(options: argparse.Namespace) -> list[Path]:
         if equals and key != "results.dir":
             raise ValueError(f"{setting!r} is not understood; give results folders as DIR or results.dir=DIR")
         roots.append(Path(value if equals else key))
-    missing = [str(root) for root in roots if not root.is_dir()]
-    if missing:
-        raise FileNotFoundError(
-            f"no results folder at {', '.join(missing)}; run something first, or give results.dir=DIR"
-        )
+    if missing := ", ".join(str(root) for root in roots if not root.is_dir()):
+        raise FileNotFoundError(f"no results folder at {missing}; run something first, or give results.dir=DIR")
     return roots
 
 
@@ -158,7 +155,7 @@ def _leaderboard(options: argparse.Namespace) -> int:
     if by:
         rows = leaderboard.group(rows, by)
     marks = compare.marks(rows, runs) if options.significance else None
-    target = Path(options.csv) if options.csv else roots[0] / "leaderboard.csv"
+    target = Path(options.csv or roots[0] / "leaderboard.csv")
     write_csv(rows, target)
     folders = {id(row): str(folder.resolve()) for folder, row in runs.items()}
     if options.json:
@@ -179,7 +176,7 @@ def _report(options: argparse.Namespace) -> int:
     from editbench.results.report import write_report
 
     roots = _roots(options)
-    target = Path(options.out) if options.out else roots[0] / "report.html"
+    target = Path(options.out or roots[0] / "report.html")
     runs = leaderboard.collect_folders(*roots, conditions=options.where)
     size = write_report(runs, target)
     print(f"{len(runs)} runs: {target} ({size / 1e6:.1f} MB)")
@@ -217,12 +214,15 @@ def _listed(kind: str) -> list[dict[str, str]]:
 
     if kind == "methods":
         methods = {name: registry.load_method(name) for name in plugins.entry_points(plugins.METHODS)}
-        facts = {
-            name: {key: getattr(cls, key, "") for key in ("title", "kind", "paper")} for name, cls in methods.items()
-        }
         return [
-            {"name": name, **of, "class": f"{methods[name].__module__}:{methods[name].__name__}"}
-            for name, of in facts.items()
+            {
+                "name": name,
+                "title": of.title,
+                "kind": of.kind,
+                "paper": of.paper,
+                "class": f"{of.__module__}:{of.__name__}",
+            }
+            for name, of in methods.items()
         ]
     if kind == "metrics":
         from editbench.evaluation.metrics import list_metrics

@@ -1,4 +1,4 @@
-"""What commands print, and what they can choose from."""
+"""Output of commands: JSON alone, quiet libraries, errors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def json_lines() -> Iterator[IO[str]]:
-    """Standard output for lines of JSON alone: in the block, whatever else prints, prints to standard error.
-
-    The file descriptors are changed, so that this holds for other processes too.
-    """
+    """Standard output for JSON alone: other output of the block, of child processes too, goes to standard error."""
     sys.stdout.flush()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as lines:
         os.dup2(2, 1)
@@ -30,14 +27,14 @@ def json_lines() -> Iterator[IO[str]]:
 
 
 def quiet_libraries() -> None:
-    """Our own progress bars are enough. Warnings stay: a user gets none from us (a test sees to it), or needs them."""
+    """Turn off the progress bars of transformers, beside ours; warnings stay."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
 
 
 def report_failure(error: Exception) -> None:
-    """One line for what users can mend; the traceback too for what only we can."""
+    """Print an error in one line, and the traceback of errors that are ours to mend."""
     if not isinstance(error, (ValueError, OSError, RuntimeError)):
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)

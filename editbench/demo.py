@@ -18,15 +18,9 @@ REFERENCE = Path("results") / "reference" / "demo.csv"
 
 
 def main(edits: int = 50, results: Path = Path("results"), again: bool = False) -> int:
-    """Run every registered method over the same stream, show the leaderboard and compare it with the reference.
+    """Run every method over the same stream, show all runs and compare them with the reference.
 
-    Args:
-        edits: Length of the stream.
-        results: Results folder.
-        again: Repeat finished runs.
-
-    Returns:
-        Exit status: 1 if a run failed.
+    Returns the exit status: 1 if a run failed.
     """
     quiet_libraries()
     begun, folders, failures = time.monotonic(), [], 0
@@ -38,7 +32,7 @@ def main(edits: int = 50, results: Path = Path("results"), again: bool = False) 
         try:
             with watching(title):
                 outcome = single_run.run([*overrides, f"results.rerun={str(again).lower()}"])
-        except Exception as error:  # the others are still worth seeing
+        except Exception as error:  # the other methods still run
             failures += 1
             print(f"{title}: failed", flush=True)
             report_failure(error)

@@ -1,4 +1,4 @@
-"""Digests of files, each read once: what was read is remembered until the file changes."""
+"""Digests of files; each file is read once until it changes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ if TYPE_CHECKING:
 
 _MODEL = ("config.json", "adapter_config.json")
 _OF_MODELS = (".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_SETTLED = 2.0  # seconds: a file changed so recently may change again and keep its time
+_SETTLED = 2.0  # seconds: a file that was changed later may change again and keep its time
 _BLOCK = 1 << 22
 
 
 def file_digests(path: Path, cache: Path | None = None) -> dict[str, str]:
-    """SHA-256 of a file, or of every file that matters in a folder, by their names from there ("" for a file itself).
+    """SHA-256 of a file ("") or of the files in a folder, by path from there; a missing path has none.
 
-    Of a folder with a model these are what transformers reads: configuration, tokenizer, generation settings, weights.
-    Of any other they are all files but hidden ones.
-
-    Args:
-        path: File or folder; what is not there has no files.
-        cache: Where digests are remembered, under the file's path, size, times and inode; None remembers none.
-
-    Raises:
-        OSError: A file cannot be read.
+    Of a model's folder only the files that transformers reads count (configuration, tokenizer, generation settings,
+    weights), of another all but hidden ones. ``cache`` keeps digests by a file's path, size, times and inode.
     """
     if path.is_file():
         return {"": _digest(path, cache)}

@@ -1,7 +1,7 @@
-"""The editing loop: a stream of edits goes through a method into a model, is scored, and becomes rows of a run folder.
+"""The editing loop: a method writes a stream of edits into a model; edits and scores become rows of a run folder.
 
-Everything written is on disk batch by batch. A stopped run goes on from its checkpoint: unedited model, ledger replayed
-(checked by a digest of the changed weights), the method's memory restored.
+All rows of a batch are on disk before the next one. A stopped run resumes from its checkpoint: the ledger is replayed
+into the unedited model (checked by a digest of the changed weights), the method's memory restored.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from editbench.editor import EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError
-from editbench.tracking import RunObserver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from editbench.config import ProtocolConfig
     from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
     from editbench.records import EditRecord, EditRequest
     from editbench.results import RunFolder
     from editbench.stream import Stream
-
+    from editbench.tracking import RunObserver
 
 UNEDITED_BATCH = -1
 """Batch index of rows scored before the first edit."""
-
 RECORDS_TOGETHER = 256
 """Records scored and written together: bounds the memory of evaluating a long stream."""
 
@@ -44,29 +43,13 @@ class EditingLoop:
         editor: Editor[Any],
         evaluator: Evaluator,
         run_folder: RunFolder,
-        stages: Sequence[str],
-        *,
-        retention_sample: int | None = None,
-        final_first: int | None = None,
-        seed: int = 0,
-        observer: RunObserver | None = None,
-        meter: Meter | None = None,
+        protocol: ProtocolConfig,
+        seed: int,
+        observer: RunObserver,
+        meter: Meter,
     ) -> None:
-        """Keep the parts.
-
-        Args:
-            stages: "immediate", "final".
-            retention_sample: At an evaluation point, score this many of the records so far; None for all.
-            final_first: At the end, score this many of the first records; None for all.
-            seed: Seed of that sample.
-            meter: Measures the stages; in a run that goes on, from its checkpoint on.
-        """
         self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder
-        self.stages = tuple(stages)
-        self._retention = (retention_sample, seed)
-        self._final_first = final_first
-        self._observer = observer or RunObserver()
-        self.meter = meter or Meter(editor.resources.costs)
+        self.protocol, self.seed, self.meter, self._observer = protocol, seed, meter, observer
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._checkpoint = RunCheckpoint(run_folder.ledger)
@@ -77,7 +60,7 @@ class EditingLoop:
         self.evaluator.remember_hidden()
         fresh = not self._checkpoint.exists
         if fresh:
-            self._resume(self._unedited_rows())  # on disk before what may take long
+            self._resume(self._unedited_rows())  # on disk before long computations
         phase("preparing")
         with self.meter.stage(PREPARE):
             self.editor.prepare([record.request for record in self.stream.records])
@@ -87,25 +70,25 @@ class EditingLoop:
             for index, batch in self.stream.batches(start):
                 self._edit(index, batch)
                 edits = self.stream.edits_after(index)
-                if "immediate" in self.stages:
+                if "immediate" in self.protocol.stages:
                     self._score(batch, "immediate", edits, index)
                 if self.stream.evaluation_point_after(index) is not None:
-                    self._score_all(self.stream.sample(edits, *self._retention), "interim", edits, index)
+                    sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
+                    self._score_all(sample, "interim", edits, index)
                 head = self._seal(index)
                 self._checkpoint.save_if_due(index + 1, head, self.editor, self.meter.state())
                 advance(len(batch))
         last = self.stream.batch_count - 1
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
-        if "final" in self.stages:
-            self._score_all(self.stream.records[: self._final_first], "final", len(self.stream), last)
+        if "final" in self.protocol.stages:
+            self._score_all(self.stream.records[: self.protocol.final_first], "final", len(self.stream), last)
             self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
-        """Number of batches done, by the checkpoint; what was written later is dropped.
+        """Number of batches done, by the checkpoint; later rows are dropped.
 
-        Args:
-            unedited: Rows of the unedited model, where nothing was saved before.
+        Without a checkpoint the rows of the unedited model are written, and the first one is saved.
         """
         fresh = not self._checkpoint.exists
         self.run_folder.truncate_after(self._checkpoint.head)
@@ -133,7 +116,7 @@ class EditingLoop:
         return head
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
-        """Edit one batch. Records whose edit fails are named and left out, the others are edited again without them."""
+        """Edit one batch, and write its row."""
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
             result, failed = self._edit_possible(batch)
@@ -152,7 +135,7 @@ class EditingLoop:
         self._observer.edit(row)
 
     def _edit_possible(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
-        """The result, and why edits failed, by id."""
+        """Edit a batch, again without records whose edit fails; the result, and the reasons of failed edits by id."""
         wanted, failed = [record.request for record in batch], dict[str, str]()
         while wanted:
             try:
@@ -171,7 +154,7 @@ class EditingLoop:
         self._observer.rows(rows)
 
     def _attempt(self, wanted: Sequence[EditRequest]) -> EditResult:
-        """Edit; too little memory makes an edit fail, like other reasons."""
+        """Edit; too little memory is an :class:`EditError` too."""
         import torch
 
         try:
@@ -183,22 +166,14 @@ class EditingLoop:
             raise EditError([request.id for request in wanted], reason, OUT_OF_MEMORY) from error
 
     def _score(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
+        stamp = {"stage": stage, "edits": edits, "batch": batch}
         placed = [(record, self._positions[record.id]) for record in records]
         overwritten = self.stream.overwritten(edits, self.not_edited)
         reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), RECORDS_TOGETHER):
                 part = placed[start : start + RECORDS_TOGETHER]
-                rows = self._timed(
-                    self.evaluator.score,
-                    part,
-                    stage=stage,
-                    edits=edits,
-                    batch=batch,
-                    editor=self.editor,
-                    unsupported=reasons,
-                )
-                self._write(rows)
+                self._write(self._timed(self.evaluator.score, part, **stamp, editor=self.editor, unsupported=reasons))
                 advance(len(part))
 
     def _score_all(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
@@ -235,9 +210,8 @@ class EditingLoop:
         return rows
 
     def _note_not_edited(self, skipped: Mapping[str, str], failed: Mapping[str, str]) -> None:
-        """A record that the method skips counts as unsupported: only the data can be a reason to skip."""
-        passed_over = {i: reason.removeprefix("unsupported: ") for i, reason in skipped.items()}
-        self.not_edited.update({i: f"unsupported: {reason}" for i, reason in passed_over.items()})
+        """Note reasons by id. A skipped record is unsupported: only the data can be a reason to skip."""
+        self.not_edited.update({i: f"unsupported: {of.removeprefix('unsupported: ')}" for i, of in skipped.items()})
         self.not_edited.update({i: f"failed: {reason}" for i, reason in failed.items()})
 
     def _timed(self, call: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest, Route, Routing
 
-
 C = TypeVar("C")
 
 
@@ -30,8 +29,8 @@ class Capabilities:
     """Requests that a method can edit.
 
     Attributes:
-        needs_subject: Requests without a subject are refused, with the reason, and not scored as failures.
-        max_batch: Largest number of requests edited at once; None for any. Larger batches are cut.
+        needs_subject: Refuse requests without a subject; they are not scored as failures.
+        max_batch: Largest number of requests edited at once; larger batches are cut. None for any.
     """
 
     needs_subject: bool = False
@@ -45,9 +44,8 @@ class EditResult:
     Attributes:
         applied: Ids of the requests that are now in the model.
         skipped: Reasons by id for the others ("unsupported: …", or the method's own reason).
-        seconds: Wall time.
         losses: Training loss at each step, by id, where the method has one.
-        details: Other facts for the run's record (JSON types).
+        details: Other facts for the run's record, as JSON values.
     """
 
     applied: list[str] = field(default_factory=list)
@@ -67,15 +65,10 @@ class Footprint:
 
     @classmethod
     def of(cls, tensors: Iterable[Tensor], disk: int = 0) -> Footprint:
-        """Bytes of ``tensors``, each counted where it lies."""
-        device = host = 0
-        for tensor in tensors:
-            size = tensor.numel() * tensor.element_size()
-            if tensor.device.type == "cpu":
-                host += size
-            else:
-                device += size
-        return cls(device, host, disk)
+        """Bytes of tensors by their devices."""
+        sizes = [(tensor.device.type == "cpu", tensor.numel() * tensor.element_size()) for tensor in tensors]
+        host = sum(size for on_cpu, size in sizes if on_cpu)
+        return cls(sum(size for _, size in sizes) - host, host, disk)
 
 
 class Editor(ABC, Generic[C]):
@@ -83,16 +76,15 @@ class Editor(ABC, Generic[C]):
 
     A subclass sets the class attributes and implements :meth:`write`. Editors never see probes.
 
-    A request's prompt is the text that the model will be asked, and its target the text that is scored behind it: a
-    method adds no format around the prompt and no separator before the target. A method that trains the closing EOS
-    token has the setting ``train_eos``.
+    A request's prompt is the text that the model gets, and its target the text that is scored after it: a method adds
+    no format around the prompt and no separator before the target. A method that trains the closing EOS token has the
+    setting ``train_eos``.
 
     Attributes:
         title: Name in tables.
         paper: Authors, venue and year.
         kind: Place of the edits: "weights", "memory" (beside the weights), "prompt" (before the prompt), or "none".
-        version: Number of the method's formula: runs of different versions are not averaged. The formulas that methods
-            share have their own versions.
+        version: Version of the method's own formula; runs of different versions are not averaged.
     """
 
     title: ClassVar[str] = ""
@@ -103,7 +95,7 @@ class Editor(ABC, Generic[C]):
     version: ClassVar[int] = 1
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
-        """Keep the parts as attributes.
+        """Keep the parts.
 
         Raises:
             ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
@@ -119,23 +111,23 @@ class Editor(ABC, Generic[C]):
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Compute the changes for ``batch``, apply them to ``transaction``, and add losses and details to ``result``.
+        """Compute the changes for a batch, apply them to the transaction, and add losses and details to the result.
 
         Raises:
             EditError: The edit cannot be made (NaN, out of range, …); the base class restores the model.
         """
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Computations before the first edit; ``requests`` are those of the whole stream. Optional."""
+        """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
 
     def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
-        """Token ids of other rows that the method runs than prompt and answer; too long ones are refused."""
+        """Token ids of the rows that the method runs besides prompt and answer; too long ones are refused."""
         return ()
 
     def answering(self, last_prompt_columns: Sequence[int]) -> AbstractContextManager[Routing | None]:
         """Context manager around any forward pass or generation on the edited model.
 
-        It yields the routing, which names the edit that answers each prompt after the first forward pass; None for
+        It yields the routing, which after the first forward pass names the edit that answers each prompt; None for
         methods that change weights which all prompts share.
 
         Args:
@@ -144,7 +136,7 @@ class Editor(ABC, Generic[C]):
         return nullcontext()
 
     def transform_prompt(self, prompt: str) -> str:
-        """The plain prompt behind text, for in-context and retrieval editing; it must end with ``prompt``."""
+        """The plain prompt with text before it, for in-context and retrieval editing; it must end with ``prompt``."""
         return prompt
 
     def for_texts(self) -> Editor[C]:
@@ -167,7 +159,7 @@ class Editor(ABC, Generic[C]):
         """Replace the memory by one saved by :meth:`state`.
 
         Raises:
-            ValueError: It is another method's.
+            ValueError: The state is another method's.
         """
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
@@ -176,7 +168,7 @@ class Editor(ABC, Generic[C]):
 
     @final
     def asked(self, prompt: str) -> str:
-        """The text that the edited model gets for ``prompt``: transformed inside the prompt format.
+        """The text that the edited model gets for a prompt: transformed inside the prompt format.
 
         Raises:
             ValueError: The transformed prompt does not end with the plain one.
@@ -192,22 +184,14 @@ class Editor(ABC, Generic[C]):
         return text
 
     def edit(self, batch: Sequence[EditRequest]) -> EditResult:
-        """Write ``batch`` into the model.
-
-        Requests that the method cannot handle are skipped with a reason.
+        """Write a batch into the model; requests that the method cannot handle are skipped with a reason.
 
         Raises:
             EditError: The edit failed; the model and the ledger are as they were.
         """
         begun = time.perf_counter()
-        result = EditResult()
-        wanted = []
-        for request in batch:
-            reason = self.refusal(request)
-            if reason is None:
-                wanted.append(request)
-            else:
-                result.skipped[request.id] = reason
+        refusals = {request.id: reason for request in batch if (reason := self.refusal(request)) is not None}
+        result, wanted = EditResult(skipped=refusals), [request for request in batch if request.id not in refusals]
         size = self.capabilities.max_batch or max(1, len(wanted))
         part = wanted
         try:
@@ -216,7 +200,7 @@ class Editor(ABC, Generic[C]):
                     part = wanted[start : start + size]
                     self.write(part, transaction, result)
                 part = wanted
-        except LedgerError as error:  # while a part is written only its requests have failed
+        except LedgerError as error:  # only the requests of the part that is written have failed
             kind = NOT_FINITE if isinstance(error, NotFiniteError) else ""
             raise EditError([r.id for r in part], str(error), kind) from error
         result.applied = [r.id for r in wanted if r.id not in result.skipped]
@@ -224,11 +208,9 @@ class Editor(ABC, Generic[C]):
         return result
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
-        """Continuations by the edited model, for every kind of method.
+        """Continuations by the edited model of prompts in their prompt format, for every kind of method.
 
-        Args:
-            prompts: Prompts in their prompt format.
-            options: Those of :meth:`editbench.model.language_model.LanguageModel.generate`.
+        Options are those of :meth:`editbench.model.language_model.LanguageModel.generate`.
         """
         texts = [self.asked(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         width = max(len(self.lm.encode(text).ids) for text in texts)  # rows are padded on the left
@@ -236,10 +218,10 @@ class Editor(ABC, Generic[C]):
             return self.lm.generate(texts, **options)
 
     def refusal(self, request: EditRequest) -> str | None:
-        """Reason why ``request`` cannot be edited, or None.
+        """Reason why a request cannot be edited, or None.
 
-        A request whose prompt and answers are too long for the model is refused by every method, also by one that could
-        edit it, so that all methods are compared on the same records.
+        Every method refuses a request whose prompt and answers are too long for the model, also one that could edit it,
+        so that all methods are compared on the same records.
         """
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"

@@ -19,17 +19,12 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
     from torch import Tensor
 
-
-LOCK_TIMEOUT = 0.5
-"""Seconds to wait for a lock: a reader that tests it holds it for an instant."""
-
-TEST_TIMEOUT = 0.1
-
+LOCK_TIMEOUT, TEST_TIMEOUT = 0.5, 0.1
+"""Seconds to wait for a lock that a test may hold for an instant, and for a test."""
 HOLDER_OFFSET = 1
-"""Where the holder's name begins in a lock file: Windows locks the first byte against reading too."""
-
+"""Offset of the holder's name in a lock file: Windows locks the first byte against reading too."""
 SEAL_KEY = "editbench"
-"""The one key of a tensor file's header metadata; with several, safetensors would write them in random order."""
+"""The only key of a tensor file's header metadata: safetensors writes several in random order."""
 
 
 class ResultsError(ValueError):
@@ -62,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(path: Path) -> None:
-    """Make new and renamed files of this folder durable; Windows can neither do this nor needs it."""
+    """Make new and renamed files of a folder durable; Windows cannot, and need not."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -82,7 +77,7 @@ def explained(action: str, path: Path, remedy: str) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make `path` unless it is there; its parent must be a folder."""
+    """Make a folder unless it is there; its parent must be a folder."""
     if path.is_dir():
         return
     if not path.parent.is_dir():
@@ -101,11 +96,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a file that must be there.
-
-    Raises:
-        DamagedFile: The file is missing, or cannot be read.
-    """
+    """All bytes of a file that must be there."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -118,11 +109,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def lock(path: Path) -> BaseFileLock:
-    """Lock a file exclusively, until `release` or the end of this process, however it ends.
-
-    Raises:
-        ResultsError: Another process, or this one, holds the lock already; the message names the holder.
-    """
+    """Lock a file exclusively until `release` or the end of this process; a `ResultsError` names another holder."""
     from filelock import FileLock, Timeout
 
     acquired = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
@@ -147,7 +134,7 @@ def lock(path: Path) -> BaseFileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock; also True where that cannot be found out."""
+    """Whether a process holds this lock; True also if that is unknown."""
     from filelock import FileLock, Timeout
 
     if not path.exists():
@@ -162,12 +149,10 @@ def is_locked(path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(HOLDER_OFFSET)
-            return file.read(200).decode("utf-8", "replace") or "another process"
-    except OSError:
-        return "another process"
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(HOLDER_OFFSET)
+        return file.read(200).decode("utf-8", "replace") or "another process"
+    return "another process"
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
@@ -184,14 +169,9 @@ def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[bytes, memoryview, str]:
-    """Tensors as a safetensors file: equal content gives equal bytes.
+    """Header, body and content digest of a safetensors file; equal content gives equal bytes.
 
-    Args:
-        tensors: On any device, with any strides.
-        metadata: JSON values; kept as one string, beside the content digest.
-
-    Returns:
-        The file's header, the rest of it, and the content digest.
+    Tensors may be on any device and have any strides; metadata are JSON values.
     """
     from safetensors.torch import save
 
@@ -200,7 +180,7 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
-        plain[name] = tensor.clone() if storage in storages else tensor  # safetensors takes no two views of one
+        plain[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses two views of one storage
         storages.add(storage)
     data = save(plain)
     entries, body = _split(memoryview(data))
@@ -209,15 +189,7 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
 
 
 def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Tensors, metadata and content digest of what `encode_tensors` made.
-
-    Args:
-        data: All bytes.
-        source: File, and part of it, for messages.
-
-    Raises:
-        DamagedFile: The bytes are truncated or altered.
-    """
+    """Tensors, metadata and content digest of bytes of `encode_tensors`; ``source`` names them in messages."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -229,11 +201,7 @@ def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[st
 
 
 def check_tensors(data: bytes, source: str) -> tuple[dict[str, Any], str]:
-    """Metadata and content digest of what `encode_tensors` made, after comparing every byte with the digest.
-
-    Raises:
-        DamagedFile: As `decode_tensors`.
-    """
+    """Metadata and content digest of bytes of `encode_tensors`; a `DamagedFile` if a byte does not fit the digest."""
     try:
         entries, body = _split(memoryview(data))
         seal = json.loads(entries.pop("__metadata__")[SEAL_KEY])
@@ -259,16 +227,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file of `write_tensors`.
-
-    Raises:
-        DamagedFile: The file is missing, truncated or altered.
-    """
+    """Tensors and metadata of a file of `write_tensors`."""
     return decode_tensors(read_bytes(path), str(path))[:2]
 
 
 def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """The header of a safetensors file as JSON, and the tensors' bytes."""
+    """Header of a safetensors file, decoded, and the tensors' bytes."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("truncated in its header")

@@ -1,8 +1,7 @@
 """Rows as strict JSON, one a line: encoding, appending, reading.
 
-JSON knows no NaN and no infinity, and many readers refuse Python's spelling of them. Such a value becomes null, and the
-row names it under "nonfinite": the metric's name for a score ("rewrite.nll"), the dotted path for anything else
-("losses.3"). Characters outside ASCII are written as escapes, so that any string survives, half a surrogate pair too.
+Strict JSON has no NaN and no infinity: such a value becomes null, and its row names it under "nonfinite", by metric for
+a score ("rewrite.nll"), else by its dotted path ("losses.3"). All is ASCII, so that half a surrogate pair survives.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
-    """One row as strict JSON, without a final newline. Encoding what was decoded gives the same text again."""
+    """One row as strict JSON, without a final newline; a decoded row gives the same text again."""
     nonfinite: list[str] = []
     plain = {_key(key, "row"): _plain(value, key, nonfinite) for key, value in row.items()}
     if nonfinite:
@@ -32,7 +31,7 @@ def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def decode(text: bytes) -> dict[str, Any]:
-    """The row that `text` holds; a ValueError if it is not one strict JSON object in UTF-8."""
+    """The row of a line; a ValueError if it is not one strict JSON object in UTF-8."""
     row = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is wanted, not {type(row).__name__}")
@@ -40,7 +39,7 @@ def decode(text: bytes) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, nonfinite: list[str]) -> Any:
-    """`value` as JSON's own types; the places of NaN and infinity are added to `nonfinite`."""
+    """A value in JSON's own types; adds the places of NaN and infinity to `nonfinite`."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, Integral):  # numpy's scalars register themselves as these
@@ -69,7 +68,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def append_lines(path: Path, lines: str) -> None:
-    """Append whole lines to a file in one write; if that fails midway, the file is as it was."""
+    """Append whole lines to a file in one write; after a failure the file is as it was."""
     data = lines.encode("utf-8")
     with explained("append to", path, "free some space or correct its permissions, then resume the run"):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -87,11 +86,7 @@ def append_lines(path: Path, lines: str) -> None:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Rows of all whole lines, and the size of a torn last line (of a crash, or while it is written).
-
-    Raises:
-        DamagedFile: The file is missing, cannot be read, or a whole line is damaged; names file and line.
-    """
+    """Rows of all whole lines, and the size of a torn last line (of a crash, or while it is written)."""
     lines, torn = split_lines(path)
     return decode_lines(lines, path), torn
 
@@ -103,7 +98,7 @@ def split_lines(path: Path) -> tuple[list[bytes], int]:
 
 
 def decode_lines(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
-    """The rows of a file's lines; damage is named with file and line."""
+    """The rows of a file's lines; a `DamagedFile` names file and line."""
     rows = []
     for number, line in enumerate(lines, 1):
         try:

@@ -1,8 +1,8 @@
 """The ledger: every change made to a model's weights, as data.
 
 Editors do not write into weights. They hand changes to the ledger, which applies and keeps them (in memory, or on disk
-by `editbench.ledger_files`), and can take them back: a rollback restores earlier weights and replays what stays, bit
-for bit. Subtracting a change would not give the same bits.
+by `editbench.ledger_files`). A rollback restores earlier weights and replays the remaining changes, bit for bit;
+subtracting a change would not give the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.files import DamagedFile
-from editbench.ledger_files import IndexedBatch, LedgerFiles
+from editbench.ledger_files import EditBatch, LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 22
-"""Numbers of a low-rank change's product that are formed at once: bounds the memory of an edit."""
-
+"""Numbers of a low-rank change's product formed at once: bounds the memory of an edit."""
 RERUN = "start the run again with results.rerun=true"
 SNAPSHOT_EVERY = 64
-"""Batches between two copies of the changed weights in memory: a failed edit replays no more than these."""
+"""Batches between two copies of the changed weights in memory: at most so many are replayed after a failed edit."""
 
 
 class LedgerError(RuntimeError):
@@ -37,7 +36,7 @@ class LedgerError(RuntimeError):
 
 
 class NotFiniteError(LedgerError):
-    """A change that holds NaN or infinite values, or after which its weight does."""
+    """A change with NaN or infinite values, or after which its weight has some."""
 
 
 @dataclass(frozen=True)
@@ -66,27 +65,19 @@ class Dense:
 Change = LowRank | Dense
 
 
-@dataclass
-class EditBatch(IndexedBatch):
-    """One edit batch, with its changes if they are in memory."""
-
-    changes: tuple[Change, ...] | None = None
-
-
 class Ledger:
     """Applies and remembers the changes made to one language model.
 
     Attributes:
         entries: The edit batches in the model, in order.
-        before_rollback: Called with the number of batches that will stay, for methods that keep edits beside the
-            weights; one that raises stops the rollback.
+        before_rollback: Called with the number of batches that stay, for methods that keep edits beside the weights;
+            an error stops the rollback.
     """
 
     def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int | None = None) -> None:
         """Start an empty ledger.
 
         Args:
-            lm: The model to change.
             directory: Folder for the batches; None keeps them in memory.
             keyframe_every: Batches between two keyframes, from which a replay can start; None writes none.
         """
@@ -104,19 +95,19 @@ class Ledger:
 
     @property
     def edited_ids(self) -> list[str]:
-        """Ids of the requests that the model holds, in the order in which they were written."""
+        """Ids of the requests in the model, in the order of their edits."""
         return [i for entry in self.entries for i in entry.ids]
 
     @property
     def changed_weights(self) -> list[str]:
-        """Names of the weights that the edits change, in the order of their first change."""
+        """Names of the changed weights, in the order of their first change."""
         return list(dict.fromkeys(name for entry in self.entries for name in entry.weights))
 
     @contextmanager
     def transaction(self, ids: Sequence[str]) -> Iterator[Transaction]:
         """Collect the changes of one edit batch; they are in the model at once and in the ledger when the block ends.
 
-        If the block raises, the weights are put back to what they were before it, and nothing is recorded.
+        If the block raises, the weights are restored, and nothing is recorded.
         """
         if self._files is not None and (found := self._files.batches) != len(self.entries):
             raise LedgerError(f"{self._files.path} holds {found} edit batches: replay them first")
@@ -139,7 +130,7 @@ class Ledger:
         zero = torch.zeros((), dtype=target.dtype, device=target.device)
         for part, added in _in_chunks(change, target):
             zero += (part.add_(added) * 0).sum()  # NaN where a number is not finite; several times faster than isfinite
-        if not bool(zero == 0):  # asked once: on a GPU every answer waits for the device
+        if not bool(zero == 0):  # once: a GPU must finish its work for each such comparison
             dtype = str(target.dtype).removeprefix("torch.")
             raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 
@@ -161,7 +152,7 @@ class Ledger:
             self._take_snapshot()
 
     def _take_snapshot(self) -> None:
-        """Copy the changed weights, into the last copies where there are any: large memory stays in place."""
+        """Copy the changed weights, into the memory of the last copies where there are any."""
         copies = self._snapshot[1]
         for name in self._pristine:
             weight = self.lm.weight(name).detach()
@@ -169,7 +160,7 @@ class Ledger:
         self._snapshot = len(self.entries), copies
 
     def rollback(self, keep: int = 0) -> None:
-        """Restore the model to what it was after its first ``keep`` edit batches (0: pristine), bit for bit.
+        """Restore the model to that after its first ``keep`` edit batches (0: pristine), bit for bit.
 
         Raises:
             ValueError: ``keep`` is not between 0 and the number of batches, or a method cannot go back there.
@@ -187,7 +178,7 @@ class Ledger:
 
     def forget_id(self, id: str) -> None:
         """Remove an id from its batch. For methods that undo an edit themselves; weights stay."""
-        if self._transaction is not None:  # when the batch is in the ledger
+        if self._transaction is not None:  # done by _commit, when the batch is in the ledger
             self._transaction.forgotten.append(id)
             return
         having = [entry for entry in self.entries if id in entry.ids]
@@ -197,7 +188,7 @@ class Ledger:
             entry.forgotten[id] = len(self.entries)
 
     def _restore(self, keep: int) -> None:
-        """Set the weights to those after ``keep`` batches, from the latest copies that are not later."""
+        """Set the weights to those after ``keep`` batches, from the last copies before."""
         start, copies = self._snapshot
         if start > keep:
             start, copies = self._snapshot = 0, {}
@@ -219,7 +210,7 @@ class Ledger:
 
     @contextmanager
     def pristine(self) -> Iterator[None]:
-        """Within the block the model has its original weights; afterwards its edited ones again, bit for bit."""
+        """Give the model its original weights within the block; afterwards its edited ones again, bit for bit."""
         edited = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
         try:
             self._set(self._pristine)
@@ -231,7 +222,7 @@ class Ledger:
         """Apply the batches that an earlier process left in ``directory`` to the unedited model.
 
         Args:
-            keep: How many batches to apply; later ones are deleted. None applies all.
+            keep: Number of batches to apply; later ones are deleted. None applies all.
 
         Raises:
             LedgerError: The ledger already holds edits, or a weight overflows.
@@ -244,7 +235,7 @@ class Ledger:
         if keep > len(found):
             raise DamagedFile(f"{self._files.path} holds {len(found)} edit batches, {keep} are needed")
         try:
-            self.entries = [EditBatch(**vars(batch)) for batch in found[:keep]]
+            self.entries = found[:keep]
             start, weights = self._files.keyframe(keep)
             self._pristine = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in weights}
             self._set(weights)
@@ -262,12 +253,12 @@ class Ledger:
             self._take_snapshot()
 
     def delta(self, name: str) -> Tensor:
-        """The change of weight ``name`` since the start, (out, in), float64, on the CPU."""
+        """Change of a weight since the start, (out, in), float64, on the CPU."""
         current = self.lm.weight(name).detach().cpu().double()
         return current - self._pristine[name].double() if name in self._pristine else torch.zeros_like(current)
 
     def digest(self) -> str:
-        """Hex digest of the changed weights as they are now; equal digests mean equal bits."""
+        """Hex digest of the changed weights now; equal digests mean equal bits."""
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(self.changed_weights):
             digest.update(name.encode())
@@ -279,7 +270,7 @@ class Transaction:
     """Hands the changes of one edit batch to the ledger as they are computed.
 
     Attributes:
-        memory: Content digests of what the method keeps beside the weights for this batch, by name; sealed with it.
+        memory: Content digests by name of the method's own memory for this batch; sealed with it.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -288,10 +279,10 @@ class Transaction:
         self._ledger = ledger
 
     def apply(self, change: Change) -> None:
-        """Put ``change`` into the model now and keep it.
+        """Apply a change to the model now, and keep it.
 
         Raises:
-            LedgerError: It does not fit its weight, it holds NaN or infinite values, or the weight does after it.
+            LedgerError: It does not fit its weight, or it or the changed weight has NaN or infinite values.
         """
         self.changes.append(change)
         self._ledger._apply(change)
@@ -306,7 +297,7 @@ def _to_cpu(change: Change) -> Change:
 
 
 def _to_tensors(changes: Sequence[Change]) -> tuple[dict[str, Tensor], list[dict[str, str]]]:
-    """The changes' tensors by number and part, and the kind and weight of each change."""
+    """Tensors of the changes by number and part, and kind and weight of each change."""
     tensors = {f"{i:04d}.{name}": part for i, change in enumerate(changes) for name, part in _parts(change).items()}
     return tensors, [{"kind": type(change).__name__, "weight": change.weight} for change in changes]
 
@@ -318,7 +309,7 @@ def _from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) ->
 
 
 def _check(change: Change, target: Tensor) -> None:
-    """Refuse what does not fit ``target`` (out, in), or holds values that are no numbers."""
+    """Refuse a change that does not fit ``target`` (out, in), or has values that are not finite."""
     parts = list(_parts(change).values())
     if isinstance(change, Dense):
         fits = change.delta.shape == target.shape
@@ -338,7 +329,7 @@ def _check(change: Change, target: Tensor) -> None:
 
 
 def _in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of ``target`` (views of it), and what ``change`` adds to each, in the target's dtype and on its device."""
+    """Views of ``target`` part by part, and the addition to each, in the target's dtype and on its device."""
     if isinstance(change, Dense):
         yield target, change.delta.to(target)
         return

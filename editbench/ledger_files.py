@@ -1,6 +1,6 @@
 """The ledger on disk: one tensor blob an edit batch in append-only segments, an index of them, and keyframes.
 
-`docs/run-format.md` describes the files. This module knows batches as tensors with metadata, not what they change.
+`docs/run-format.md` describes the files. Here a batch is tensors with metadata; their meaning is the ledger's.
 """
 
 from __future__ import annotations
@@ -29,12 +29,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-
 INDEX_FILE = "index.jsonl"
-
 SEGMENT_BYTES = 64 << 20
-"""A segment that has reached this size takes no further batch."""
-
+"""Size from which a segment takes no further batch."""
 logger = logging.getLogger(__name__)
 
 
@@ -49,24 +46,26 @@ class Blob:
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind the blob."""
+        """Offset of the first byte after the blob."""
         return self.offset + self.bytes
 
 
 @dataclass
-class IndexedBatch:
-    """One batch as the index has it.
+class EditBatch:
+    """One edit batch, on disk or in memory.
 
     Attributes:
         written: Ids of its requests.
         weights: Names of the weights that it changes.
-        blob: Where its tensors are; None: in memory.
-        forgotten: Ids taken off since, and the number of batches in the ledger then.
+        blob: Place of its tensors on disk; None: they are in memory.
+        changes: Its changes in memory; None: they are on disk.
+        forgotten: Ids removed since, and the number of batches in the ledger then.
     """
 
     written: tuple[str, ...]
     weights: tuple[str, ...]
     blob: Blob | None = None
+    changes: tuple[Any, ...] | None = None
     forgotten: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -76,12 +75,7 @@ class IndexedBatch:
 
 
 class LedgerFiles:
-    """Reads and writes the files of one ledger.
-
-    Attributes:
-        path: The ledger's folder.
-        batches: Number of batches in the index.
-    """
+    """Reads and writes the files of one ledger, in the folder ``path``; ``batches`` counts those in the index."""
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
@@ -96,31 +90,21 @@ class LedgerFiles:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def append(
-        self,
-        ids: Sequence[str],
-        weights: Sequence[str],
-        tensors: Mapping[str, Tensor],
-        metadata: Mapping[str, Any],
+        self, ids: Sequence[str], weights: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> Blob:
         """Append one batch: complete and on disk, or the files are as they were.
 
-        Args:
-            ids: The batch's requests.
-            weights: Names of the weights that it changes.
-            tensors: Its changes.
-            metadata: JSON values that describe the tensors.
+        ``metadata`` are JSON values that describe the tensors.
         """
-        number = self.batches
+        number, last = self.batches, self._end
         header, body, digest = encode_tensors(tensors, {**metadata, "batch": number, "ids": list(ids)})
-        last = self._end
-        if last is None or last.end >= SEGMENT_BYTES:
-            blob = Blob(f"segment-{number:06d}.bin", 0, len(header) + len(body), digest)
-        else:
-            blob = Blob(last.segment, last.end, len(header) + len(body), digest)
-        self._write(blob, (header, body))
-        line = {"batch": number, "ids": list(ids), "weights": list(weights), **vars(blob)}
+        segment, offset = f"segment-{number:06d}.bin", 0
+        if last is not None and last.end < SEGMENT_BYTES:
+            segment, offset = last.segment, last.end
+        blob = Blob(segment, offset, len(header) + len(body), digest)
         try:
-            self._add(line)
+            self._write(blob, (header, body))
+            self._add({"batch": number, "ids": list(ids), "weights": list(weights), **vars(blob)})
         except BaseException:
             self._cut(blob.segment, blob.offset)
             raise
@@ -128,22 +112,17 @@ class LedgerFiles:
         return blob
 
     def _write(self, blob: Blob, parts: Sequence[bytes | memoryview]) -> None:
-        path = self.path / blob.segment
-        try:
-            with open(path, "ab") as file:
-                file.truncate(blob.offset)  # a batch whose process ended before its line was written
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            if blob.offset == 0:
-                sync_folder(self.path)
-        except BaseException:
-            self._cut(blob.segment, blob.offset)
-            raise
+        with open(self.path / blob.segment, "ab") as file:
+            file.truncate(blob.offset)  # a batch whose process ended before its line was written
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        if blob.offset == 0:
+            sync_folder(self.path)
 
     def _cut(self, segment: str, size: int) -> None:
-        """Cut a segment to this size; an empty one is deleted."""
+        """Cut a segment to this size; delete an empty one."""
         path = self.path / segment
         if size == 0:
             path.unlink(missing_ok=True)
@@ -157,17 +136,17 @@ class LedgerFiles:
         append_lines(self._index, f"{encode(line)}\n")
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Take ids off their batches; what the batches change stays."""
+        """Remove ids from their batches; the changes stay."""
         self._add({"after": self.batches, "forgotten": list(ids)})
 
     def add_keyframe(self, weights: Mapping[str, Tensor]) -> None:
-        """Store the changed weights as they are after the last batch."""
+        """Store the changed weights after the last batch."""
         file = f"keyframe-{self.batches:06d}.safetensors"
         digest = write_tensors(self.path / file, weights, {"after": self.batches})
         self._add({"after": self.batches, "keyframe": file, "digest": digest})
 
     def truncate(self, keep: int) -> None:
-        """Make the files what they were after the first ``keep`` batches."""
+        """Restore the files to those after the first ``keep`` batches."""
         size, segments, keyframes = 0, dict[str, int](), set[str]()
         for raw, line in self._lines():
             if line.get("batch", line.get("after", 0) - 1) >= keep:
@@ -188,10 +167,10 @@ class LedgerFiles:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def index(self) -> list[IndexedBatch]:
+    def index(self) -> list[EditBatch]:
         """All batches in order."""
-        found: list[IndexedBatch] = []
-        having: dict[str, list[IndexedBatch]] = defaultdict(list)
+        found: list[EditBatch] = []
+        having: dict[str, list[EditBatch]] = defaultdict(list)
         for _, line in self._lines():
             for id in line.get("forgotten", ()):
                 for batch in having.pop(id, ()):
@@ -199,25 +178,21 @@ class LedgerFiles:
             if "batch" in line:
                 if line["batch"] != len(found):
                     raise DamagedFile(f"{self._index}: batch {len(found)} is missing (found {line['batch']})")
-                found.append(IndexedBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line)))
+                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line)))
                 for id in line["ids"]:
                     having[id].append(found[-1])
         return found
 
-    def load(self, number: int, batch: IndexedBatch) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata of one batch.
-
-        Raises:
-            DamagedFile: They are missing or altered; the message names batch and file.
-        """
-        source = self._source(number, batch)
-        tensors, metadata, digest = decode_tensors(self._read(source, batch), source)
+    def load(self, number: int, batch: EditBatch) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of one batch; a `DamagedFile` names batch and file."""
+        data, source = self._read(number, batch)
+        tensors, metadata, digest = decode_tensors(data, source)
         return tensors, _fitting(number, batch, metadata, digest, source)
 
-    def check(self, number: int, batch: IndexedBatch) -> dict[str, Any]:
+    def check(self, number: int, batch: EditBatch) -> dict[str, Any]:
         """Metadata of one batch, whose bytes must fit the index; errors as those of `load`."""
-        source = self._source(number, batch)
-        return _fitting(number, batch, *check_tensors(self._read(source, batch), source), source)
+        data, source = self._read(number, batch)
+        return _fitting(number, batch, *check_tensors(data, source), source)
 
     def keyframe(self, keep: int) -> tuple[int, dict[str, Tensor]]:
         """The last usable keyframe of at most ``keep`` batches: their number, and the changed weights after them."""
@@ -233,21 +208,20 @@ class LedgerFiles:
                 return line["after"], tensors
         return 0, {}
 
-    def _read(self, source: str, batch: IndexedBatch) -> bytes:
-        assert batch.blob is not None
+    def _read(self, number: int, batch: EditBatch) -> tuple[bytes, str]:
+        """Bytes of one batch, and their place for messages."""
+        blob = batch.blob
+        assert blob is not None
+        source = f"{self.path / blob.segment}, batch {number} (bytes {blob.offset} to {blob.end})"
         try:
-            with open(self.path / batch.blob.segment, "rb") as file:
-                file.seek(batch.blob.offset)
-                return file.read(batch.blob.bytes)
+            with open(self.path / blob.segment, "rb") as file:
+                file.seek(blob.offset)
+                return file.read(blob.bytes), source
         except OSError as error:
             raise DamagedFile(f"{source} cannot be read: {error.strerror or error}") from error
 
-    def _source(self, number: int, batch: IndexedBatch) -> str:
-        assert batch.blob is not None
-        return f"{self.path / batch.blob.segment}, batch {number} (bytes {batch.blob.offset} to {batch.blob.end})"
-
     def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
-        """Lines of the index, as bytes and decoded; a torn last one is left out."""
+        """Whole lines of the index, as bytes and decoded."""
         if not self._index.exists():
             return []
         lines, _ = split_lines(self._index)
@@ -258,7 +232,7 @@ def _blob(line: Mapping[str, Any]) -> Blob:
     return Blob(line["segment"], line["offset"], line["bytes"], line["digest"])
 
 
-def _fitting(number: int, batch: IndexedBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
+def _fitting(number: int, batch: EditBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
     found = (digest, metadata.get("batch"), metadata.get("ids"))
     if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
         raise DamagedFile(f"{source} is damaged: it is not the batch of the index")

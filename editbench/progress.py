@@ -1,15 +1,11 @@
 """Progress while work goes on: bars, and of a run its phase and live status, on a terminal or as lines of a log.
 
-Code that works reports here and does not ask where it is shown:
-
     with progress("values", total=50) as advance:
         advance(10)
 
-Within :func:`shown_in` a display shows everything. Elsewhere a bar is shown by itself on a terminal, once the work has
-lasted two seconds; not on a terminal, nothing is.
-
-Rate and time left are computed here: rich's estimate does not count down between steps, and forgets steps that are
-slower than its window.
+Within :func:`shown_in` its display shows everything. Elsewhere a bar is shown on a terminal after two seconds of work,
+and nothing without a terminal. Rate and time left are computed here: rich's estimate does not count down between steps,
+and forgets steps slower than its window.
 """
 
 from __future__ import annotations
@@ -17,9 +13,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,25 +23,22 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 30.0
-"""Age from which a bar is shown by itself or within another; between two lines where there is no terminal."""
-
+"""Age from which a bar without a run, or within another, is shown; time between two lines of a log."""
 FRAMES_A_SECOND = 4
-
 MIN_BAR_WIDTH, MAX_BAR_WIDTH = 8, 40
 
 
 class Advance(Protocol):
-    """Reports progress: call with the number of steps done since the last call, and an optional note."""
+    """Reports progress."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
-        """Add ``steps`` to those done."""
+        """Add the steps since the last call, with an optional note."""
 
 
 @dataclass
 class Bar:
-    """Work of ``total`` steps, of which an earlier process has done ``before``; times are of the monotonic clock."""
+    """Work of ``total`` steps, ``before`` of them by an earlier process; times are of the monotonic clock."""
 
     description: str
     total: int
@@ -67,7 +60,7 @@ class Bar:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest will take at this rate; None before the first step."""
+        """Seconds that the rest takes at this rate; None before the first step."""
         if self.rate is None:
             return None
         return max(0.0, (self.total - self.done) / self.rate - (time.monotonic() - self.moved))
@@ -87,10 +80,10 @@ class LiveStatus:
     """Scores of a run so far.
 
     Attributes:
-        edits: Edits made.
-        unedited: Those among them that the method does not support or failed on.
-        means: By occasion ("so far", "after 20 edits"), by headline measure: the mean and the records behind it.
-        perplexity: By texts: before the first edit, and the last value.
+        edits: Edits tried.
+        unedited: Edits among them that are unsupported or failed.
+        means: Mean and number of records, by occasion ("so far", "after 20 edits") and headline measure.
+        perplexity: Values before the first edit and now, by texts.
     """
 
     edits: int
@@ -111,11 +104,11 @@ class LiveStatus:
 
 
 class Display:
-    """Gets all progress of a block. This one shows nothing; others show it on a change, or by the clock.
+    """Gets all progress of a block, and shows nothing; subclasses show it on a change, or by the clock.
 
     Attributes:
-        bars: Those of the work that is going on, the outermost first.
-        phase: Phase of a run; empty outside of one.
+        bars: Bars of the work that goes on, the outermost first.
+        phase: Phase of a run; empty without a run.
         status: Status of a run, once it has begun.
     """
 
@@ -142,8 +135,6 @@ class Display:
         return [*(self.status.lines() if self.status is not None else ()), footer]
 
 
-AnyDisplay = TypeVar("AnyDisplay", bound=Display)
-
 _display: Display | None = None
 
 
@@ -153,8 +144,8 @@ def display() -> Display | None:
 
 
 @contextmanager
-def shown_in(new: AnyDisplay) -> Iterator[AnyDisplay]:
-    """Show all progress of the block in ``new``, and close it then, however the block ends."""
+def shown_in(new: Display) -> Iterator[Display]:
+    """Show all progress of the block in a new display, and close it, however the block ends."""
     global _display
     outer, _display = _display, new
     try:
@@ -173,7 +164,7 @@ def phase(name: str) -> None:
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Yield an :class:`Advance` for work of ``total`` steps, ``done`` of which an earlier process has done."""
+    """Show a bar for work of ``total`` steps, ``done`` of which an earlier process has done."""
     alone = LiveDisplay() if _display is None and is_terminal() else Display()
     with nullcontext(_display) if _display is not None else shown_in(alone) as shown:
         bar = Bar(description, total, done, done)
@@ -190,17 +181,12 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 def watching(title: str, *, live: bool = True) -> AbstractContextManager[Display]:
-    """Show the run of the block.
-
-    Args:
-        title: Method, model, dataset and seed of the run.
-        live: Whether this process may draw on the terminal; several at once would spoil each other's frames.
-    """
+    """Show the run of the block; ``live`` if no other process draws on the terminal at the same time."""
     return shown_in(LiveDisplay(title) if live and is_terminal() else PlainDisplay(title))
 
 
 def is_terminal() -> bool:
-    """Whether standard error is a terminal that can be drawn on; one that calls itself dumb cannot."""
+    """Whether standard error is a terminal, and not a dumb one, so that it can be drawn on."""
     if not sys.stderr.isatty():
         return False
     from rich.console import Console
@@ -210,7 +196,7 @@ def is_terminal() -> bool:
 
 
 class LiveDisplay(Display):
-    """Frames on a terminal. Of a run they begin with its first phase; without a title, after two seconds."""
+    """Frames on a terminal: of a run from its first phase on, else after two seconds."""
 
     def __init__(self, title: str = "", console: Console | None = None) -> None:
         from rich.console import Console
@@ -223,7 +209,7 @@ class LiveDisplay(Display):
         )
 
     def changed(self) -> None:
-        """Begin to draw when it is time to."""
+        """Begin to draw when it is time."""
         if not self.live.is_started and (self.phase or time.monotonic() - self.begun > QUIET_SECONDS):
             self.live.start()
 
@@ -232,7 +218,7 @@ class LiveDisplay(Display):
         self.live.stop()
 
     def frame(self) -> RenderableType:
-        """All lines as of now; they wrap where the terminal is narrow."""
+        """All lines as they are now; long ones wrap."""
         from rich.console import Group
         from rich.text import Text
 
@@ -241,7 +227,7 @@ class LiveDisplay(Display):
         if not bars and self.phase:
             lines.append(Text(f"{self.phase} …"))
         for i, bar in enumerate(bars):
-            if i == 0 or (now - bar.begun > QUIET_SECONDS and bar.total > 1):  # inner bars only if they are long
+            if i == 0 or (now - bar.begun > QUIET_SECONDS and bar.total > 1):  # of inner bars only long ones
                 lines.append(self._row(bar, self.label(bar) if i == 0 else bar.description))
         lines += [Text(line) for line in self.status_lines()] if self.title else []
         return Group(*lines)
@@ -277,7 +263,7 @@ class PlainDisplay(Display):
 
 
 class Messages(logging.Handler):
-    """Log messages to what standard error is at the moment: above the live display while that is drawn."""
+    """Log messages to the current standard error: above the live display while it is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message."""
@@ -285,15 +271,12 @@ class Messages(logging.Handler):
 
 
 def memory() -> dict[str, int]:
-    """Bytes in use now: resident memory of this process where that can be read, and of each allocator that runs."""
+    """Bytes in use: resident memory of this process where that can be read, and allocated memory of GPUs in use."""
     found = {}
-    try:
-        with open("/proc/self/statm") as file:
-            import resource
+    with suppress(OSError), open("/proc/self/statm") as file:
+        import resource
 
-            found["memory"] = int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        pass
+        found["memory"] = int(file.read().split()[1]) * resource.getpagesize()
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         found["GPU"] = sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count()))

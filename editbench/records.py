@@ -1,7 +1,7 @@
 """Edit requests, the probes that test them, and sets of records: frozen plain data, without torch.
 
 Prompts, subjects and targets are in Unicode's composed form (NFC), so that a subject is found in its prompt. An editor
-sees :class:`EditRequest` only; probes stay with the evaluation, so that no editor can look at its test.
+sees requests only, never the probes that test it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,12 @@ class RecordError(ValueError):
     """A record that cannot be used; the message names file, line, id and field."""
 
 
-NOT_FINITE = "NaN"
-OUT_OF_MEMORY = "out of memory"
+NOT_FINITE, OUT_OF_MEMORY = "NaN", "out of memory"
 """Kinds of failed edits that the results count apart."""
 
 
 class EditError(RuntimeError):
-    """An edit that could not be made; the model is as before.
-
-    ``kind`` is :data:`NOT_FINITE`, :data:`OUT_OF_MEMORY`, or empty for any other reason.
-    """
+    """An edit that could not be made; the model is as before. ``kind`` is empty for reasons not counted apart."""
 
     def __init__(self, ids: Sequence[str], reason: str, kind: str = "") -> None:
         self.ids, self.reason, self.kind = tuple(ids), reason, kind
@@ -55,7 +51,7 @@ class EditRequest:
     Attributes:
         id: Unique within its dataset.
         prompt: Full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
-        subject: Subject as written in the prompt; None if the data has none.
+        subject: As written in the prompt; None if the data has none.
         target: New answer, without the space that separates it from the prompt.
         target_true: Old answer; None if the data has none.
     """
@@ -96,7 +92,7 @@ class Route:
     """The edit to which a method with edits beside the weights routes a prompt.
 
     Attributes:
-        id: Id of the edit that answers; None if the model answers by itself.
+        id: Id of the edit that answers; None if the unedited model does.
         activation: Strength of the best match between prompt and edits, in the method's own measure.
     """
 
@@ -109,12 +105,12 @@ class Routing(Protocol):
 
     @property
     def answered_by(self) -> Sequence[str | None]:
-        """By prompt: id of the edit that answers, or None. Known after the batch's first forward pass."""
+        """Id of the edit that answers each prompt, or None; known after the batch's first forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationPrompts:
-    """Prompts for free text about the edited subject, and texts about the new answer that the text should resemble."""
+    """Prompts for free text about the edited subject, and texts about the new answer to compare it with."""
 
     prompts: tuple[str, ...]
     references: tuple[str, ...] = ()
@@ -122,14 +118,14 @@ class GenerationPrompts:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """Text around every prompt: "[INST] " before and " [/INST]" behind it, or nothing."""
+    """Text around every prompt: "[INST] " before and " [/INST]" after it, or nothing."""
 
     prefix: str = ""
     suffix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> PromptFormat:
-        """The format that a setting like "[INST]{}[/INST]" names, with "{}" where the prompt goes."""
+        """The format of a setting like "[INST]{}[/INST]", with "{}" in place of the prompt."""
         if text.count("{}") != 1:
             raise ValueError(f"prompt_format={text!r} must have one {{}} where the prompt goes")
         return cls(*text.split("{}"))
@@ -150,9 +146,7 @@ class EditRecord:
     """An edit request with the probes that test it.
 
     Attributes:
-        request: The edit.
-        probes: Questions that test the edit.
-        free_text: Prompts for free text; None if the data has none.
+        free_text: None if the data has none.
         left_out: Kind and reason of each question of the data that is not asked ("paraphrase: is the edited prompt").
     """
 
@@ -169,7 +163,7 @@ class EditRecord:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text whose likelihood is measured given the text before it (perplexity). ``prompt`` may be empty."""
+    """A text whose perplexity is measured, given the text before it. ``prompt`` may be empty."""
 
     prompt: str
     text: str
@@ -177,7 +171,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRecord:
-    """Place and reason of a record that was left out: nothing to edit, or not usable under ``on_error=skip``."""
+    """A record that was left out: with nothing to edit, or not usable under ``on_error=skip``."""
 
     where: str
     reason: str
@@ -190,12 +184,12 @@ class RecordSet:
     Attributes:
         name: Dataset name as registered ("counterfact").
         records: In file order, ids unique.
-        texts: Text collections for perplexity by name: "plain" (ordinary text), "accurate" (sentences that should stay
-            likely given their passage).
-        skipped: Records left out, in file order.
+        texts: Text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should stay likely
+            given their passage).
+        skipped: In file order.
         fingerprint: Hex digest of the content.
         unrelated: Questions of no record, each with its right answer.
-        prompt_format: Format that all prompts of the set are in.
+        prompt_format: Format of all prompts of the set.
     """
 
     name: str

@@ -59,20 +59,12 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
 
 
 def make_editor(
-    method: str,
-    lm: LanguageModel,
-    *,
-    ledger: Ledger | None = None,
-    resources: Resources | None = None,
-    **settings: Any,
+    method: str, lm: LanguageModel, *, ledger: Ledger | None = None, resources: Resources | None = None, **settings: Any
 ) -> Editor[Any]:
     """An editor by its registered name, with a ledger of its own unless one is given.
 
     Args:
-        method: Registered name ("rome").
-        lm: The model to edit.
         ledger: Takes the editor's changes.
-        resources: Context templates, covariance, texts, seed.
         settings: Fields of the method's config.
 
     Raises:
@@ -102,17 +94,14 @@ def hparams_names(method: str) -> list[str]:
 def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:
     """Origin and YAML files of the settings for a model, later files on top of earlier ones.
 
-    Without ``wanted`` these are the model's files of the first origin of :data:`ORIGINS` that has any. A set that has
-    no file for the model may hold for any model (``published/any.yaml``, ``all_neurons.yaml``), on top of the model's
-    own. A set without such files is not used: the origin returned is then another than ``wanted``. A method without
-    hparams has the origin None.
+    Without ``wanted`` these are the model's files of the first origin of :data:`ORIGINS` that has any. A set without a
+    file for the model may hold for any model (``published/any.yaml``, ``all_neurons.yaml``), on top of the model's own;
+    else another origin than ``wanted`` is returned. A method without hparams has the origin None.
     """
     folder = hparams_folder(method)
 
     def files(origin: str, name: str) -> list[Path]:
-        return [
-            f for f in (folder / origin / f"{name}.yaml", folder / origin / f"{name}-{dataset}.yaml") if f.is_file()
-        ]
+        return [f for end in ("", f"-{dataset}") if (f := folder / origin / f"{name}{end}.yaml").is_file()]
 
     none: tuple[str | None, list[Path]] = (DEFAULTS if folder.is_dir() else None, [])
     best = next(((origin, found) for origin in ORIGINS if (found := files(origin, model))), none)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
 VERSION = 2
 """Changes with the texts that are sampled from the same model and seed."""
 BATCH, LENGTH = 64, 64
-"""Texts that are sampled at once, and tokens of each."""
+"""Texts sampled at once, and tokens of each."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What an editor may use besides the model and the requests. Never the probes.
+    """Resources of an editor; the probes are none of them.
 
     Attributes:
         texts: Plain texts for covariance, in order.
-        templates: Context templates with one "{}" each; None generates them from the seed.
-        covariance: Covariance by layer, (d_ff, d_ff) each, or a safetensors file that holds them (keys: layer
-            numbers); None computes them from ``texts``.
-        cache: Folder of the content-addressed cache; None for none.
-        seed: Seed of everything random.
-        costs: Takes the seconds of what is computed for the cache, or read from it.
+        templates: Context templates with one "{}" each; None samples them with the seed.
+        covariance: Covariance by layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None
+            computes them from ``texts``.
+        cache: Folder of the cache; None for none.
+        costs: Takes the seconds of things that are computed for the cache, or read from it.
         prompt_format: Format of the requests' prompts, for a method's own prompts.
     """
 
@@ -57,10 +57,10 @@ class Resources:
         model: ModelConfig,
         cache: Path,
         seed: int,
-        prompt_format: PromptFormat | None = None,
+        prompt_format: PromptFormat,
         costs: CachedCosts | None = None,
     ) -> Resources:
-        """The resources that a config describes; texts are made when an editor first reads them."""
+        """The resources of a config; texts are made when an editor first reads them."""
         return cls(
             texts=LazyTexts(lm, model.texts, model.texts_tokens, seed),
             templates=model.templates,
@@ -68,7 +68,7 @@ class Resources:
             cache=cache,
             seed=seed,
             costs=costs or CachedCosts(),
-            prompt_format=prompt_format or PromptFormat(),
+            prompt_format=prompt_format,
         )
 
 
@@ -77,36 +77,30 @@ class LazyTexts(Sequence[str]):
 
     def __init__(self, lm: LanguageModel, source: str, tokens: int, seed: int) -> None:
         self._lm, self._source, self._tokens, self._seed = lm, source, tokens, seed
-        self._texts: list[str] | None = None
 
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        return self._load()[index]
+        return self._texts[index]
 
     def __len__(self) -> int:
-        return len(self._load())
+        return len(self._texts)
 
-    def _load(self) -> list[str]:
-        if self._texts is None:
-            if self._source == "pocket":
-                from editbench.pocket import dataset_files
+    @cached_property
+    def _texts(self) -> list[str]:
+        if self._source == "self":
+            return sample_texts(self._lm, self._tokens, self._seed)
+        from editbench import datasets
+        from editbench.pocket import dataset_files
 
-                self._texts = dataset_files.plain_text(0)
-            elif self._source == "self":
-                self._texts = sample_texts(self._lm, self._tokens, self._seed)
-            else:
-                from editbench import datasets
-
-                self._texts = datasets.load_texts(self._source)
-        return self._texts
+        return dataset_files.plain_text(0) if self._source == "pocket" else datasets.load_texts(self._source)
 
 
 @torch.no_grad()
 def sample_texts(lm: LanguageModel, tokens: int, seed: int) -> list[str]:
-    """About ``tokens`` tokens of text sampled from the unedited model, from BOS alone, temperature 1, seeded."""
+    """About ``tokens`` tokens of text, sampled from the unedited model after BOS at temperature 1."""
     tokenizer = lm.tokenizer
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     inputs = torch.full((BATCH, 1), start if start is not None else lm.pad_id, device=lm.device)

@@ -24,8 +24,8 @@ class EvaluationPoint:
     """A batch after which the edits so far are evaluated.
 
     Attributes:
-        batch: Index of the batch, from 0.
-        edits: Number of edits by then: a requested count, rounded up to the end of its batch.
+        batch: Index from 0.
+        edits: Number of edits after the batch: a requested count, rounded up to the end of its batch.
         asked: Requested counts that fall on this batch, ascending.
     """
 
@@ -52,11 +52,7 @@ class Stream:
 
     @classmethod
     def build(cls, record_set: RecordSet, config: StreamConfig) -> Stream:
-        """The stream of a dataset's records, the same in every process and Python version.
-
-        Raises:
-            ValueError: Fewer records than edits, or an evaluation point beyond the last edit.
-        """
+        """The stream of a dataset's records, the same in every process and Python version."""
         records = _choose(record_set, config)
         content = [[record.id for record in records], config.batch_size, record_set.fingerprint]
         return cls(
@@ -79,23 +75,19 @@ class Stream:
         """Index and records of each batch from batch ``start`` on; none if ``start`` is ``batch_count``."""
         if not 0 <= start <= self.batch_count:
             raise ValueError(f"stream: cannot start at batch {start}; there are {self.batch_count}, counted from 0")
-        return self._batches(start)
-
-    def _batches(self, start: int) -> Iterator[tuple[int, tuple[EditRecord, ...]]]:
-        for index in range(start, self.batch_count):
-            yield index, self.records[index * self.batch_size : self.edits_after(index)]
+        size, rest = self.batch_size, range(start, self.batch_count)
+        return ((index, self.records[index * size : self.edits_after(index)]) for index in rest)
 
     def edits_after(self, batch_index: int) -> int:
-        """Number of edits once that batch is written; ``records[:edits_after(i)]`` are these edits."""
+        """Number of edits after a batch; ``records[:edits_after(i)]`` are these edits."""
         if not 0 <= batch_index < self.batch_count:
             raise ValueError(f"stream: there is no batch {batch_index}; there are {self.batch_count}, counted from 0")
         return min((batch_index + 1) * self.batch_size, len(self.records))
 
     def sample(self, edits: int, count: int | None, seed: int) -> tuple[EditRecord, ...]:
-        """``count`` of the first ``edits`` records (None: all), in stream order.
+        """``count`` of the first ``edits`` records (None: all), in stream order: the lowest hashes of seed and id.
 
-        Samples of one seed at later points of the stream share many records: each takes the lowest hashes of seed and
-        id.
+        So samples of one seed at later points of the stream share many records.
         """
         so_far = self.records[:edits]
         if count is None or count >= len(so_far):
@@ -116,10 +108,7 @@ class Stream:
 
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
-        """Ids (earlier, later) of edits of one prompt to different targets; the later edit wins.
-
-        Prompts and targets are compared by :func:`editbench.words.folded`.
-        """
+        """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
         pairs = []
         for several in self._contested:
             for place, (_, record) in enumerate(several):
@@ -129,11 +118,9 @@ class Stream:
         return tuple(sorted(pairs, key=lambda pair: (position[pair[1]], position[pair[0]])))
 
     def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
-        """By id of an edit: id of the later edit that replaced its target.
+        """Id of the later edit that replaced an edit's target, by id of the edit.
 
-        Args:
-            edits: Number of edits tried.
-            not_edited: Ids of edits among them that are not in the model.
+        Of the first ``edits`` edits those with an id in ``not_edited`` are not in the model.
         """
         found = {}
         for several in self._contested:
@@ -144,9 +131,9 @@ class Stream:
     def left_out(self, probe: Probe) -> str | None:
         """Reason to leave a probe out of this stream's scores; None if it is scored.
 
-        An edited question has no answer that should stay; neither has a neighbouring or unrelated question about an
-        edited subject (:meth:`touched_by_stream`). A paraphrase to which two edits give different answers has no single
-        right answer.
+        Neither an edited question nor a neighbouring or unrelated one about an edited subject
+        (:meth:`touched_by_stream`) has an answer that should stay. A paraphrase of two edits with different answers has
+        no single right answer.
         """
         key = folded(probe.prompt)
         if probe.kind == PARAPHRASE:
@@ -158,10 +145,7 @@ class Stream:
         return None
 
     def touched_by_stream(self, probe: Probe) -> bool:
-        """Whether the probe's prompt is edited anywhere in this stream, or has an edited subject in it.
-
-        Subjects are found as in :class:`editbench.words.NameFinder`.
-        """
+        """Whether the probe's prompt is edited in this stream, or :class:`NameFinder` finds an edited subject in it."""
         return folded(probe.prompt) in self._answers[REWRITE] or self._subjects.found_in(probe.prompt)
 
     @cached_property
@@ -174,7 +158,7 @@ class Stream:
 
     @cached_property
     def _answers(self) -> dict[str, dict[str, set[str]]]:
-        """By kind: the targets of each edited prompt, and of each edited or paraphrased prompt."""
+        """Targets of each edited prompt (REWRITE), and of each edited or paraphrased prompt (PARAPHRASE)."""
         found: dict[str, dict[str, set[str]]] = {REWRITE: {}, PARAPHRASE: {}}
         for record in self.records:
             paraphrases = [probe.prompt for probe in record.probes if probe.kind == PARAPHRASE]
@@ -230,7 +214,7 @@ def _evaluation_points(config: StreamConfig, edits: int) -> tuple[EvaluationPoin
 
 
 def _counts(rule: Sequence[int] | str, edits: int) -> Sequence[int]:
-    """The counts that a list, "powers" or "every:K" stands for."""
+    """Counts of a list, of "powers", or of "every:K"."""
     if not isinstance(rule, str):
         return rule
     if rule == "powers":

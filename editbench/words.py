@@ -35,16 +35,16 @@ _WORD = regex.compile(
 def words(text: str) -> list[str]:
     """Words of a text in NFC, case kept, without punctuation.
 
-    Punctuation separates words, with these exceptions: the sign, decimal point and thousands' commas of a number ("-5",
-    "3.5", "10,000"), the full stops of an abbreviation ("U.S."), the "&" of "AT&T", and the end of "C#" and "C++".
-    Commas of numbers and stops of abbreviations are removed, and every minus is "-". Symbols ("$", "°") are words, and
-    so is each letter of a script without spaces.
+    Punctuation separates words, but not the sign, decimal point and thousands' commas of a number ("-5", "3.5",
+    "10,000"), the full stops of an abbreviation ("U.S."), the "&" of "AT&T", and the end of "C#" and "C++". Commas of
+    numbers and stops of abbreviations are removed, and every minus is "-". Symbols ("$", "°") are words, and so is each
+    letter of a script without spaces.
     """
     return [_plain(word) for word in _WORD.findall(nfc(text))]
 
 
 def place(text: str, phrase: str) -> int:
-    """Index at which ``phrase`` first occurs in ``text`` as whole words, else at which it occurs at all, else -1.
+    """Index at which a phrase first occurs in a text as whole words, else at all, else -1.
 
     "Iran" in "The Iranian president of Iran" is the last word, and so is "Ann" in "Mary-Ann and Ann": a hyphen binds.
     """

@@ -196,10 +196,3 @@ def test_an_old_choice_names_the_new_one(old):
     with pytest.raises(ValueError, match=f"unknown method '{old}'; did you mean '{RENAMED['method'][old]}'"):
         composing_module.check([f"method={old}"])
     assert RENAMED["method"][old] in choices("method")
-
-
-@pytest.mark.parametrize("old", RENAMED["setting"])
-def test_an_old_setting_names_the_new_one(old):
-    with pytest.raises(ValueError) as caught:
-        registry.make_config("memit", registry.load_method("memit").config_class, {old: 1})
-    assert RENAMED["setting"][old] in str(caught.value)

@@ -114,8 +114,8 @@ def test_seconds_are_divided_by_the_edits_that_were_made(make, monkeypatch):  # 
 
 
 def test_a_resumed_run_adds_up(make, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MAX_SHARE", float("inf"))
     edit, calls = Editor.edit, []
 
     def stop_at(self, batch):

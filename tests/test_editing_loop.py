@@ -107,17 +107,6 @@ def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(mak
         single_run.run(make("protocol.final_first.default=0"))
 
 
-def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):
-    first = single_run.run(make())
-    again = single_run.run(make())
-    assert again.already_done
-    assert again.folder == first.folder
-    before = comparable(first.folder)
-    redone = single_run.run(make("results.rerun=true"))
-    assert not redone.already_done
-    assert comparable(redone.folder) == before  # same seed, same machine: same numbers to the bit
-
-
 @pytest.mark.parametrize("method", [ROME_SETTINGS, ["method=finetune"]], ids=["rome", "finetune"])
 @pytest.mark.parametrize("crash_at", [0, 3, 5])
 def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):

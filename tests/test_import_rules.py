@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry"},
     "checkpoint": {"ledger", "editor", "results"},
     "editing_loop": {
+        "config",
         "records",
         "stream",
         "model",

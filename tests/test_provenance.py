@@ -1,11 +1,10 @@
-"""What decides a run's numbers is in its identity, and a run that is found again was made with the same."""
+"""What decides a run's numbers is in its identity."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import json
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,7 @@ import pytest
 import editbench
 from editbench import compose as composing_module
 from editbench import single_run
-from editbench.digests import file_digests
 from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
-from editbench.results import RunFolder
 from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, look_alikes, part
 from editbench.results.leaderboard import collect, group, read_row
@@ -134,85 +131,7 @@ def test_a_run_of_another_schema_is_listed_and_stands_alone(places):
         run(places)
 
 
-# --- a run that is found again ---
-
-
-def change_weights(places):
-    lm = tiny_lm("gpt2")
-    lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0
-    lm.model.save_pretrained(places / "tiny")
-
-
-def change_generation_settings(places):
-    file = places / "tiny" / "generation_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [0, 5]}))
-
-
-def change_tokenizer(places):
-    file = places / "tiny" / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "clean_up_tokenization_spaces": True}))
-
-
-def change_texts(places):
-    (places / "texts.txt").write_text("Other words.")
-
-
-def change_records(places):
-    rows = list(records())
-    rows[1]["target_new"] = "Latin"
-    (places / "data.json").write_text(json.dumps(rows))
-
-
-@pytest.mark.parametrize("done", [True, False])
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (change_weights, "model.path/model.safetensors is"),
-        (change_generation_settings, "model.path/generation_config.json is"),
-        (change_tokenizer, "model.path/tokenizer_config.json is"),
-        (
-            lambda places: (places / "tiny" / "chat_template.jinja").write_text("x"),
-            "chat_template.jinja is missing and",
-        ),
-        (lambda places: shutil.rmtree(places / "tiny"), "config.json is .* and missing"),
-        (change_texts, "model.texts is"),
-        (change_records, "the dataset has changed"),
-    ],
-)
-def test_a_run_is_not_found_again_where_its_inputs_have_changed(places, change, named, done):
-    (places / "texts.txt").write_text("Some words.")
-    texts = f"model.texts={places / 'texts.txt'}"
-    folder = run(places, texts)
-    assert run(places, texts) == folder  # nothing has changed
-    if not done:
-        with RunFolder.open(folder) as store:
-            store.set_status("running")
-    change(places)
-    with pytest.raises(ValueError, match=f"{named}.*results.rerun=true, or give it a results.name"):
-        run(places, texts)
-
-
-def test_a_run_does_not_go_on_with_other_formulas(places, monkeypatch):
-    run(places)
-    monkeypatch.setattr("editbench.model.likelihood.VERSION", 99)
-    with pytest.raises(
-        ValueError, match="formulas have changed since .*: likelihood is [0-9]+ and 99; do the run again"
-    ):
-        run(places)
-
-
-def test_a_checkpoint_that_was_edited_again_is_noticed(places):
-    shutil.copytree(places / "tiny", places / "edited")
-    path = f"method.path={places / 'edited'}"
-    first = run(places, path, method="external_weights")
-    lm = tiny_lm("gpt2")
-    lm.weight(lm.mlp_out_name(0))[0, 0] += 1.0
-    lm.model.save_pretrained(places / "edited")
-    with pytest.raises(ValueError, match="method.path/model.safetensors is"):
-        run(places, path, method="external_weights")
-    second = run(places, path, "results.name=again", method="external_weights")
-    assert read_row(first)["identity"] != read_row(second)["identity"]
-    assert read_row(first)["comparable_group"] == read_row(second)["comparable_group"]
+# --- inputs ---
 
 
 @dataclass
@@ -240,41 +159,6 @@ def test_all_paths_of_a_configuration_are_inputs_but_those_that_are_written(plac
     }
     config.method.settings = Paths("no/such-model")
     assert inputs(config).keys() == found.keys() - {"method.reads"}
-
-
-# --- digests of files ---
-
-
-def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
-    file, cache = tmp_path / "weights.bin", tmp_path / "cache"
-    file.write_bytes(b"old")
-    first = file_digests(file, cache)
-    assert not cache.exists()  # it may yet change within the clock's tick
-    monkeypatch.setattr("editbench.digests._SETTLED", -60.0)
-    assert file_digests(file, cache) == first and len(list(cache.rglob("*.json"))) == 1
-    opened = []
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: opened.append(self.name) or real(self, *a, **k))
-    assert file_digests(file, cache) == first and "weights.bin" not in opened
-    times = file.stat()
-    file.write_bytes(b"new")
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as some tools that copy do
-    assert file_digests(file, cache) != first and "weights.bin" in opened
-    for kept in cache.rglob("*.json"):
-        kept.write_text("{")  # torn: it is read again
-    assert file_digests(file, cache) == file_digests(file)
-
-
-def test_of_a_model_what_transformers_reads_counts(tmp_path):
-    for name in ("config.json", "model.safetensors", "README.md", ".gitattributes", "original/weights.pth"):
-        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "model" / name).write_text(name)
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / name).write_text(name)
-    (tmp_path / "data" / "config.json").unlink()
-    assert set(file_digests(tmp_path / "model")) == {"config.json", "model.safetensors"}
-    assert set(file_digests(tmp_path / "data")) == {"model.safetensors", "README.md", "original/weights.pth"}
-    assert file_digests(tmp_path / "nothing") == {}
 
 
 # --- versions and parts ---

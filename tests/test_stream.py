@@ -337,15 +337,6 @@ def test_touched_is_fast():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"edits": 0}, "stream.edits is 0; it must be a whole number from 1"),
-        ({"edits": True}, "stream.edits is True; it must be a whole number"),
-        ({"edits": 2.0}, r"stream\.edits is 2\.0; it must be a whole number"),
-        ({"batch_size": 0}, "stream.batch_size is 0; it must be a whole number from 1"),
-        ({"seed": -1}, "stream.seed is -1; it must be a whole number from 0"),
-        ({"evaluate_at": (0, 3)}, "stream.evaluate_at is 0; it must be a whole number from 1"),
-        ({"evaluate_at": ("3",)}, "stream.evaluate_at is '3'; it must be a whole number"),
-        ({"sample": "last"}, "stream.sample is 'last'; it must be one of 'first', 'random'"),
-        ({"order": "random"}, "stream.order is 'random'; it must be one of 'shuffled', 'file'"),
         ({"edits": 11}, "edits=11, but custom has only 10 records; ask for at most 10, or load more"),
         ({"edits": 5, "evaluate_at": (1, 6)}, "evaluate_at: 6 lies beyond the last of 5 edits"),
     ],

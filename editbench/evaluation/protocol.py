@@ -20,13 +20,9 @@ FREE_TEXT = "free_text"
 
 
 def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
-    """Refuse unknown metrics, and headline measures that no score can be made of.
+    """Refuse unknown metrics, and headline measures ("<probe kind>.<metric>") that no score can be made of.
 
-    Raises ValueError for an unknown kind or metric, one that the run does not score, or one that is no share.
-
-    Args:
-        headline: "<probe kind>.<metric>" by "reliability", "generality" and "locality".
-        metrics: Metrics that the run scores.
+    ``metrics`` are those that the run scores.
     """
     from editbench.evaluation.metrics import get_metric
 
@@ -53,12 +49,9 @@ def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
 
 
 def check_questions(headline: Mapping[str, str], stream: Stream) -> None:
-    """Log a warning for each headline measure without a question in the stream.
-
-    Raises ValueError for a kind of question that datasets have by exception only.
-    """
+    """Refuse a headline measure without a question in the stream; warn if most datasets have such questions."""
     kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
-    kinds |= {FREE_TEXT} if any(record.free_text is not None for record in stream.records) else set()
+    kinds |= {FREE_TEXT for record in stream.records if record.free_text is not None}
     for name, measure in headline.items():
         kind = measure.partition(".")[0]
         if kind in kinds:

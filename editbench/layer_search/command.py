@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
 
-
 EDITS = 16
-
 EPILOG = """examples:
   editbench locate model.path=DIR_OR_HUB_ID dataset=counterfact dataset.path=counterfact.json
   editbench locate model=llama-2-7b dataset.path=counterfact.json stream.edits=32 --layers 0-15 --sweep-only
@@ -40,13 +38,16 @@ EPILOG = """examples:
 
 
 @dataclass
-class Findings:
-    """Measurements, and the seconds of each; empty for a part that was not asked for."""
+class Search:
+    """Parts of a search, its measurements, and the seconds of each; a part that was not asked for has none."""
 
-    trace: Trace | None
-    scores: list[LayerScore]
-    headline: dict[str, str]
-    seconds: dict[str, float]
+    config: RunConfig
+    lm: LanguageModel
+    records: RecordSet
+    stream: Stream
+    trace: Trace | None = None
+    scores: list[LayerScore] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,10 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compose(overrides: Sequence[str]) -> RunConfig:
-    """The run's config, with ROME and a short stream.
-
-    Raises ValueError for an unknown key or name, another method, or a layer (all layers are tried).
-    """
+    """The run's config, with ROME and a short stream; a ValueError for another method, or a layer: all are tried."""
     keys = [override.partition("=")[0] for override in overrides]
     if bad := [o for o in overrides if "=" not in o]:
         raise ValueError(f"{bad[0]!r} is not understood; give settings as KEY=VALUE")
@@ -135,108 +133,102 @@ def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Names
         lm.mlp_out(layer)  # refuses a layer that does not exist
     folder = options.out or Path(f"locate-{lm.name}")
     folder.mkdir(parents=True, exist_ok=True)
-    findings = _measure(lm, records, stream, wanted, config, options)
-    choice = _choice(findings, lm.n_layers)
-    facts = _facts(lm, records, stream, config, findings, choice)
+    search = Search(config, lm, records, stream)
+    if not options.sweep_only:
+        _trace(search, wanted, options)
+    if not options.trace_only:
+        _sweep(search, wanted)
+    choice = _choice(search)
+    facts = _facts(search, choice)
     write_atomic(folder / "locate.json", (encode(facts, indent=1) + "\n").encode())
     if lines is not None:
         print(encode(facts), file=lines)
-    _show(findings)
-    _draw(folder / "locate.html", f"{lm.name}: which layers to edit", findings)
+    _show(search)
+    _draw(folder / "locate.html", search)
     print(f"files: {folder}")
     _advise(choice, config, options.overrides)
 
 
-def _measure(
-    lm: LanguageModel,
-    records: RecordSet,
-    stream: Stream,
-    layers: list[int],
-    config: RunConfig,
-    options: argparse.Namespace,
-) -> Findings:
+def _trace(search: Search, layers: list[int], options: argparse.Namespace) -> None:
     from editbench.layer_search.causal_tracing import NothingToTrace, TraceConfig, trace
 
-    found = Findings(None, [], config.protocol.headline, {})
-    if not options.sweep_only:
-        begun = time.perf_counter()
-        tracing = TraceConfig(samples=options.samples, window=options.window, seed=config.stream.seed)
-        try:
-            found.trace = trace(lm, [record.request for record in stream.records], layers, tracing)
-        except NothingToTrace as error:
-            if options.trace_only:
-                raise
-            print(f"no tracing, only the sweep: {error}", file=sys.stderr)
-        found.seconds["trace"] = time.perf_counter() - begun
-    if not options.trace_only:
-        begun = time.perf_counter()
-        found.scores = _sweep(lm, records, stream, layers, config)
-        found.seconds["sweep"] = time.perf_counter() - begun
-    return found
+    begun = time.perf_counter()
+    tracing = TraceConfig(samples=options.samples, window=options.window, seed=search.config.stream.seed)
+    try:
+        search.trace = trace(search.lm, [record.request for record in search.stream.records], layers, tracing)
+    except NothingToTrace as error:
+        if options.trace_only:
+            raise
+        print(f"no tracing, only the sweep: {error}", file=sys.stderr)
+    search.seconds["trace"] = time.perf_counter() - begun
 
 
-def _sweep(
-    lm: LanguageModel, records: RecordSet, stream: Stream, layers: list[int], config: RunConfig
-) -> list[LayerScore]:
+def _sweep(search: Search, layers: list[int]) -> None:
     from editbench.evaluation.evaluator import Evaluator
     from editbench.evaluation.protocol import check_headline
     from editbench.evaluation.unedited import ask_unedited
     from editbench.layer_search.layer_sweep import CONTRAST, sweep_layers
     from editbench.resources import Resources
 
+    begun, config, lm, records = time.perf_counter(), search.config, search.lm, search.stream.records
     headline, tokens = config.protocol.headline, config.protocol.tokens_per_batch
     metrics = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
     check_headline(headline, metrics)
-    resources = Resources.build(lm, config.model, config.cache, config.stream.seed, records.prompt_format)
+    resources = Resources.build(lm, config.model, config.cache, config.stream.seed, search.records.prompt_format)
     folder = config.cache / "unedited"
-    unedited = ask_unedited(lm, stream.records, model_fingerprint=lm.fingerprint, cache=folder, tokens_per_batch=tokens)
+    unedited = ask_unedited(lm, records, model_fingerprint=lm.fingerprint, cache=folder, tokens_per_batch=tokens)
     evaluator = Evaluator(lm, unedited=unedited, metrics=metrics, tokens_per_batch=tokens)
-    return sweep_layers(lm, stream.records, layers, evaluator, headline, resources, asdict(config.method.settings))
+    settings = asdict(config.method.settings)
+    search.scores = sweep_layers(lm, records, layers, evaluator, headline, resources, settings)
+    search.seconds["sweep"] = time.perf_counter() - begun
 
 
-def _choice(findings: Findings, n_layers: int) -> Choice | None:
-    """The sweep decides where there is one, by score; the trace otherwise, by what the MLPs do at the subject."""
-    if findings.scores:
-        scores = {score.layer: score.score for score in findings.scores if score.score is not None}
-        return choose_layers(scores, n_layers, "score of the sweep")
-    assert findings.trace is not None
-    effects = zip(findings.trace.layers, findings.trace.indirect["mlp.subject"], strict=True)
+def _choice(search: Search) -> Choice | None:
+    """The best layer by the sweep's score; without a sweep, by the effect of the MLPs at the subject."""
+    if search.scores:
+        scores = {score.layer: score.score for score in search.scores if score.score is not None}
+        return choose_layers(scores, search.lm.n_layers, "score of the sweep")
+    assert search.trace is not None
+    effects = zip(search.trace.layers, search.trace.indirect["mlp.subject"], strict=True)
     means = {layer: effect["mean"] for layer, effect in effects if effect["mean"] is not None}
-    return choose_layers(means, n_layers, "indirect effect of the MLPs at the subject's last token")
+    return choose_layers(means, search.lm.n_layers, "indirect effect of the MLPs at the subject's last token")
 
 
-def _facts(
-    lm: LanguageModel, records: RecordSet, stream: Stream, config: RunConfig, findings: Findings, choice: Choice | None
-) -> dict[str, Any]:
+def _facts(search: Search, choice: Choice | None) -> dict[str, Any]:
     from editbench.provenance import environment
 
+    config, lm, records, stream = search.config, search.lm, search.records, search.stream
     return {
         "model": {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint},
         "dataset": {"name": records.name, "path": config.dataset.path, "hash": records.fingerprint},
         "stream": {"hash": stream.fingerprint, "edits": len(stream), "seed": config.stream.seed},
         "settings": {k: v for k, v in asdict(config.method.settings).items() if k != "layer"},
         "choice": asdict(choice) if choice is not None else None,
-        **asdict(findings),
+        "trace": asdict(search.trace) if search.trace is not None else None,
+        "scores": [asdict(score) for score in search.scores],
+        "headline": config.protocol.headline,
+        "seconds": search.seconds,
         "environment": environment(),
     }
 
 
-def _show(findings: Findings) -> None:
+def _show(search: Search) -> None:
     from editbench.layer_search.report import sweep_table, trace_table
 
-    if findings.trace is not None:
-        console().print(trace_table(findings.trace))
-        if findings.trace.left_out:
-            print(f"not traced: {len(findings.trace.left_out)} records; locate.json says why")
-    if findings.scores:
-        console().print(sweep_table(findings.scores, findings.headline))
+    if search.trace is not None:
+        console().print(trace_table(search.trace))
+        if search.trace.left_out:
+            print(f"not traced: {len(search.trace.left_out)} records; locate.json says why")
+    if search.scores:
+        console().print(sweep_table(search.scores, search.config.protocol.headline))
 
 
-def _draw(file: Path, title: str, findings: Findings) -> None:
+def _draw(file: Path, search: Search) -> None:
     from editbench.layer_search.report import write_plot
 
+    title, headline = f"{search.lm.name}: which layers to edit", search.config.protocol.headline
     try:
-        write_plot(file, title, findings.trace, findings.scores, findings.headline)
+        write_plot(file, title, search.trace, search.scores, headline)
     except ImportError:
         file.unlink(missing_ok=True)  # an older plot would not belong to these numbers
         print("no plot: plotly is not installed (pip install 'editbench[plots]')", file=sys.stderr)

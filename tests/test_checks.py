@@ -1,0 +1,41 @@
+"""Checks of config values, and did-you-means."""
+
+import pytest
+
+from editbench import checks
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: checks.at_least(1, steps=0), "steps is 0; it must be at least 1"),
+        (lambda: checks.at_least(0, ridge=float("nan")), "ridge is nan; it must be at least 0"),
+        (lambda: checks.whole_number(1, edits=True), "edits is True; it must be a whole number from 1"),
+        (lambda: checks.whole_number(1, edits=2.0), "edits is 2.0; it must be a whole number from 1"),
+        (lambda: checks.above_zero(weight=0.0), "weight is 0.0; it must be positive"),
+        (lambda: checks.one_of(("a", "b"), kind="c"), "kind is 'c'; it must be one of 'a', 'b'"),
+        (
+            lambda: checks.rising(layers=[1, 1]),
+            r"layers is \[1, 1\]; it must be a rising list of numbers, at least one",
+        ),
+        (lambda: checks.rising(layers=[]), "layers is \\[\\]; it must be a rising list"),
+    ],
+)
+def test_a_wrong_value_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_right_values_pass():
+    checks.at_least(1, steps=1, limit=None)
+    checks.whole_number(0, seed=0)
+    checks.above_zero(weight=1e-9)
+    checks.one_of(("a", "b"), kind="b")
+    checks.rising(layers=[0, 1, 5])
+
+
+def test_an_unknown_name_gets_the_new_the_nearest_or_all_names():
+    assert checks.suggestion("checkpoint", ["external_weights", "rome"], "method") == "did you mean 'external_weights'?"
+    assert checks.suggestion("romee", ["rome", "memit"], "method") == "did you mean 'rome'?"
+    assert checks.suggestion("zzz", ["b", "a"]) == "known: a, b" and checks.suggestion("x", []) == "known: none"
+    assert str(checks.unknown("metric", "exactmatch", ["exact_match"])).endswith("; did you mean 'exact_match'?")

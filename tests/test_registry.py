@@ -1,0 +1,54 @@
+"""Methods by name: their classes, configs and hparams files."""
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from editbench import plugins, registry
+
+RENAMED = json.loads((Path(registry.__file__).parent / "renamed.json").read_text())
+
+
+@pytest.mark.parametrize("old", RENAMED["setting"])
+def test_an_old_setting_names_the_new_one(old):
+    with pytest.raises(ValueError) as caught:
+        registry.make_config("memit", registry.load_method("memit").config_class, {old: 1})
+    assert RENAMED["setting"][old] in str(caught.value)
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises(ValueError, match="method rome: .*'many'"):
+        registry.make_config("rome", registry.load_method("rome").config_class, {"steps": "many"})
+
+
+def test_only_an_editor_is_a_method(monkeypatch):
+    point = EntryPoint("path", "pathlib:Path", plugins.METHODS)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: {"path": point})
+    with pytest.raises(ValueError, match=r"method 'path' \(pathlib:Path\) is not a subclass of editbench.Editor"):
+        registry.load_method("path")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: {"path": EntryPoint("path", "no_such:Path", group)})
+    with pytest.raises(ValueError, match="its module no_such is not installed; install it or remove its package"):
+        registry.hparams_folder("path")
+
+
+def test_later_files_lie_on_top_of_earlier_ones(tmp_path, monkeypatch):
+    for name in ("tuned/a", "published/a", "published/any", "by_hand/b", "by_hand/b-zsre", "special"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").touch()
+    monkeypatch.setattr(registry, "hparams_folder", lambda method: tmp_path)
+
+    def found(*arguments):
+        origin, files = registry.find_hparams("rome", *arguments)
+        return origin, [file.relative_to(tmp_path).with_suffix("").as_posix() for file in files]
+
+    assert registry.hparams_names("rome") == ["tuned", "published", "by_hand", "special"]
+    assert found("a", "zsre") == ("tuned", ["tuned/a"])
+    assert found("a", "zsre", "published") == ("published", ["published/a"])
+    assert found("b", "zsre") == ("by_hand", ["by_hand/b", "by_hand/b-zsre"])
+    assert found("b", "custom", "published") == ("published", ["by_hand/b", "published/any"])
+    assert found("a", "zsre", "special") == ("special", ["tuned/a", "special"])
+    assert found("c", "zsre") == found("c", "zsre", "tuned") == ("defaults", [])
+    monkeypatch.setattr(registry, "hparams_folder", lambda method: tmp_path / "missing")
+    assert found("a", "zsre") == (None, [])

@@ -1,0 +1,52 @@
+"""Resources of an editor: texts by source, made on the first use, the same for a seed."""
+
+import pytest
+import torch
+
+from editbench import resources
+from editbench.config import ModelConfig
+from editbench.records import PromptFormat
+from editbench.resources import Resources
+from tests.tiny_models import tiny_lm
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny_lm("gpt2")
+
+
+def built(lm, tmp_path, **settings):
+    return Resources.build(lm, ModelConfig("tiny", **settings), tmp_path, 3, PromptFormat("[", "]"))
+
+
+def test_the_settings_of_the_model_are_handed_on(lm, tmp_path):
+    made = built(lm, tmp_path, templates=["{}"], covariance="c.safetensors")
+    assert (made.templates, made.covariance, made.cache, made.seed) == (["{}"], "c.safetensors", tmp_path, 3)
+    assert made.prompt_format == PromptFormat("[", "]")
+
+
+def test_texts_come_from_a_file_the_world_or_the_model(lm, tmp_path):
+    (tmp_path / "plain.txt").write_text("One line.\nAnother line.\n")
+    texts = built(lm, tmp_path, texts=str(tmp_path / "plain.txt")).texts
+    assert list(texts) == ["One line.", "Another line."] and (len(texts), texts[1:]) == (2, ["Another line."])
+    assert len(built(lm, tmp_path, texts="pocket").texts) > 100
+    assert list(built(lm, tmp_path, texts="self", texts_tokens=1).texts) == resources.sample_texts(lm, 1, 3)
+
+
+def test_texts_are_made_once_and_when_they_are_read(lm, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(resources, "sample_texts", lambda *arguments: calls.append(arguments) or ["a"])
+    made = built(lm, tmp_path, texts="self", texts_tokens=7)
+    assert not calls
+    assert [*made.texts, *made.texts] == ["a", "a"] and calls == [(lm, 7, 3)]
+
+
+def test_sampled_texts_depend_on_the_seed_alone(lm, monkeypatch):
+    monkeypatch.setattr(resources, "BATCH", 4)
+    monkeypatch.setattr(resources, "LENGTH", 8)
+    torch.manual_seed(0)
+    state, first = torch.get_rng_state(), resources.sample_texts(lm, 40, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert resources.sample_texts(lm, 40, 1) == first != resources.sample_texts(lm, 40, 2)
+    assert len(first) == 8  # two rounds

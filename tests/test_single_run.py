@@ -1,0 +1,109 @@
+"""A run is found again, and only with the inputs and formulas that it was made with; values can be found before it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from editbench import compose, single_run
+from editbench.results import RunFolder
+from editbench.results.leaderboard import read_row
+from tests.test_editing_loop import comparable, make, records, tiny_folder  # noqa: F401
+from tests.test_provenance import places, run  # noqa: F401
+from tests.tiny_models import tiny_lm
+
+
+def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):  # noqa: F811
+    first = single_run.run(make())
+    again = single_run.run(make())
+    assert again.already_done
+    assert again.folder == first.folder
+    before = comparable(first.folder)
+    redone = single_run.run(make("results.rerun=true"))
+    assert not redone.already_done
+    assert comparable(redone.folder) == before  # same seed, same machine: same numbers to the bit
+
+
+def change_weights(at):
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0
+    lm.model.save_pretrained(at / "tiny")
+
+
+def change_generation_settings(at):
+    file = at / "tiny" / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [0, 5]}))
+
+
+def change_tokenizer(at):
+    file = at / "tiny" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "clean_up_tokenization_spaces": True}))
+
+
+def change_texts(at):
+    (at / "texts.txt").write_text("Other words.")
+
+
+def change_records(at):
+    rows = list(records())
+    rows[1]["target_new"] = "Latin"
+    (at / "data.json").write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (change_weights, "model.path/model.safetensors is"),
+        (change_generation_settings, "model.path/generation_config.json is"),
+        (change_tokenizer, "model.path/tokenizer_config.json is"),
+        (
+            lambda places: (places / "tiny" / "chat_template.jinja").write_text("x"),  # noqa: F811
+            "chat_template.jinja is missing and",
+        ),
+        (lambda places: shutil.rmtree(places / "tiny"), "config.json is .* and missing"),  # noqa: F811
+        (change_texts, "model.texts is"),
+        (change_records, "the dataset has changed"),
+    ],
+)
+def test_a_run_is_not_found_again_where_its_inputs_have_changed(places, change, named, done):  # noqa: F811
+    (places / "texts.txt").write_text("Some words.")
+    texts = f"model.texts={places / 'texts.txt'}"
+    folder = run(places, texts)
+    assert run(places, texts) == folder  # nothing has changed
+    if not done:
+        with RunFolder.open(folder) as store:
+            store.set_status("running")
+    change(places)
+    with pytest.raises(ValueError, match=f"{named}.*results.rerun=true, or give it a results.name"):
+        run(places, texts)
+
+
+def test_a_run_does_not_go_on_with_other_formulas(places, monkeypatch):  # noqa: F811
+    run(places)
+    monkeypatch.setattr("editbench.model.likelihood.VERSION", 99)
+    with pytest.raises(
+        ValueError, match="formulas have changed since .*: likelihood is [0-9]+ and 99; do the run again"
+    ):
+        run(places)
+
+
+def test_a_checkpoint_that_was_edited_again_is_noticed(places):  # noqa: F811
+    shutil.copytree(places / "tiny", places / "edited")
+    path = f"method.path={places / 'edited'}"
+    first = run(places, path, method="external_weights")
+    lm = tiny_lm("gpt2")
+    lm.weight(lm.mlp_out_name(0))[0, 0] += 1.0
+    lm.model.save_pretrained(places / "edited")
+    with pytest.raises(ValueError, match="method.path/model.safetensors is"):
+        run(places, path, method="external_weights")
+    second = run(places, path, "results.name=again", method="external_weights")
+    assert read_row(first)["identity"] != read_row(second)["identity"]
+    assert read_row(first)["comparable_group"] == read_row(second)["comparable_group"]
+
+
+def test_a_method_without_preparation_has_nothing_to_precompute():
+    found = single_run.precompute(compose.compose(["method=unedited", "stream.edits=2"]))
+    assert found.edits is None and found.seconds > 0

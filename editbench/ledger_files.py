@@ -62,12 +62,14 @@ class IndexedBatch:
         weights: Names of the weights that it changes.
         blob: Where its tensors are; None: in memory.
         forgotten: Ids taken off since, and the number of batches in the ledger then.
+        memory: Content digests of what the method keeps beside the weights, by name; read with the batch's tensors.
     """
 
     written: tuple[str, ...]
     weights: tuple[str, ...]
     blob: Blob | None = None
     forgotten: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -262,4 +264,5 @@ def _fitting(number: int, batch: IndexedBatch, metadata: dict[str, Any], digest:
     found = (digest, metadata.get("batch"), metadata.get("ids"))
     if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
         raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
+    batch.memory = metadata.get("memory", {})
     return metadata

@@ -96,6 +96,7 @@ class SCEN(Editor[SCENConfig]):
         for i, request in enumerate(batch):
             expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], experts[i])
             replaced = self.bank.add(expert)
+            transaction.memory[request.id] = expert.digest
             self._replacements.pop(request.id, None)
             self._replacements.update(dict.fromkeys(replaced, request.id))
             _note(result, request, store=experts[i].kind, bytes=experts[i].nbytes, replaced=replaced)
@@ -271,8 +272,10 @@ class SCEN(Editor[SCENConfig]):
         return self.bank.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the bank by that of ``state``."""
-        self.bank.restore(state)
+        """Replace the bank by that of ``state``; a DamagedFile if an expert is not the one that the ledger sealed."""
+        entries = self.ledger.entries
+        sealed = {id: digest for entry in entries for id, digest in entry.memory.items() if id in entry.ids}
+        self.bank.restore(state, sealed)
 
 
 def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str) -> None:

@@ -2,8 +2,8 @@
 
 Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. Gaussian noise on the
 embeddings of the subject's tokens makes the model forget the answer; then states of the clean run are restored: a
-layer's output, or the MLPs' outputs in a window of layers, at the last token of the subject or of the prompt. With p the
-probability of the true answer's first token, the total effect is p(clean) - p(corrupted), the indirect effect of a state
+layer's output, or the MLPs' outputs in a window of layers, at the last token of the subject or of the prompt. With p
+of the true answer's first token, the total effect is p(clean) - p(corrupted), the indirect effect of a state
 p(corrupted, state restored) - p(corrupted). Shape letters: S noise samples, e width of the token embeddings.
 """
 

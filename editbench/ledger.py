@@ -136,13 +136,13 @@ class Ledger:
 
     def _commit(self, ids: tuple[str, ...], transaction: Transaction) -> None:
         changes = tuple(transaction.changes)
-        weights = tuple(dict.fromkeys(c.weight for c in changes))
+        entry = EditBatch(ids, tuple(dict.fromkeys(c.weight for c in changes)), memory=transaction.memory)
         if self._files is None:
-            self.entries.append(EditBatch(ids, weights, changes=tuple(_to_cpu(c) for c in changes)))
+            entry.changes = tuple(_to_cpu(c) for c in changes)
         else:
             tensors, kinds = _to_tensors(changes)
-            blob = self._files.append(ids, weights, tensors, {"changes": kinds, "memory": transaction.memory})
-            self.entries.append(EditBatch(ids, weights, blob))
+            entry.blob = self._files.append(ids, entry.weights, tensors, {"changes": kinds, "memory": entry.memory})
+        self.entries.append(entry)
         self._transaction = None
         for id in transaction.forgotten:
             self.forget_id(id)
@@ -239,7 +239,7 @@ class Ledger:
             start, weights = self._files.keyframe(keep)
             self._pristine = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in weights}
             self._set(weights)
-            for number, batch in enumerate(found[:keep]):
+            for number, batch in enumerate(self.entries):
                 try:
                     self._replay(number) if number >= start else self._files.check(number, batch)
                 except NotFiniteError as error:

@@ -60,6 +60,7 @@ class EditBatch:
         blob: Place of its tensors on disk; None: they are in memory.
         changes: Its changes in memory; None: they are on disk.
         forgotten: Ids removed since, and the number of batches in the ledger then.
+        memory: Content digests of what the method keeps beside the weights, by name; read with the batch's tensors.
     """
 
     written: tuple[str, ...]
@@ -67,6 +68,7 @@ class EditBatch:
     blob: Blob | None = None
     changes: tuple[Any, ...] | None = None
     forgotten: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -236,4 +238,5 @@ def _fitting(number: int, batch: EditBatch, metadata: dict[str, Any], digest: st
     found = (digest, metadata.get("batch"), metadata.get("ids"))
     if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
         raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
+    batch.memory = metadata.get("memory", {})
     return metadata

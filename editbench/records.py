@@ -134,11 +134,15 @@ class PromptFormat:
         """The plain prompt in this format."""
         return f"{self.prefix}{prompt}{self.suffix}"
 
+    def plain(self, prompt: str) -> str:
+        """The inverse of :meth:`apply`; a text that is not in this format stays as it is."""
+        inside = prompt.removeprefix(self.prefix).removesuffix(self.suffix)
+        return inside if self.apply(inside) == prompt else prompt
+
     def transform(self, prompt: str, function: Callable[[str], str]) -> str:
         """A prompt in this format, with ``function`` applied to the plain prompt inside it."""
-        if not (prompt.startswith(self.prefix) and prompt.endswith(self.suffix)):
-            return function(prompt)
-        return self.apply(function(prompt[len(self.prefix) : len(prompt) - len(self.suffix)]))
+        plain = self.plain(prompt)
+        return self.apply(function(plain)) if self.apply(plain) == prompt else function(plain)
 
 
 @dataclass(frozen=True, slots=True)

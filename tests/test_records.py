@@ -34,6 +34,8 @@ def test_a_prompt_format():
     assert chat == PromptFormat("[INST]", "[/INST]") and chat.apply("Who?") == "[INST]Who?[/INST]"
     assert chat.transform("[INST]Who?[/INST]", lambda prompt: f"Think. {prompt}") == "[INST]Think. Who?[/INST]"
     assert chat.transform("Who?", str.upper) == "WHO?"
+    assert chat.plain("[INST]Who?[/INST]") == chat.plain("Who?") == PromptFormat().plain("Who?") == "Who?"
+    assert chat.plain("[INST]Who?") == "[INST]Who?"
     assert PromptFormat.parse("{}") == PromptFormat() and PromptFormat().apply("{}") == "{}"
 
 

@@ -1,12 +1,10 @@
 """Causal tracing: the layers at which a restored state brings a known answer back.
 
 Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022, section 2. Gaussian noise on the
-embeddings of the subject's tokens makes the model forget the answer; then states of the clean run are restored. With p
-the probability of the true answer's first token, the total effect is p(clean) - p(corrupted), the indirect effect of a
-state p(corrupted, state restored) - p(corrupted).
-
-Restored are the output of one layer, or the outputs of the MLPs in a window of layers around it, at the last token of
-the subject or of the prompt. Shape letters: S noise samples, e width of the token embeddings.
+embeddings of the subject's tokens makes the model forget the answer; then states of the clean run are restored: a
+layer's output, or the MLPs' outputs in a window of layers, at the last token of the subject or of the prompt. With p
+of the true answer's first token, the total effect is p(clean) - p(corrupted), the indirect effect of a state
+p(corrupted, state restored) - p(corrupted). Shape letters: S noise samples, e width of the token embeddings.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ from editbench.layer_search.restored_runs import (
     KINDS,
     MLP,
     SITES,
-    Clean,
     Prompt,
     Restoration,
     clean_run,
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from editbench.layer_search.restored_runs import Clean
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
     from editbench.results.schema import Estimate
@@ -74,14 +72,11 @@ class Trace:
     """Means over records, each with a 95 % interval.
 
     Attributes:
-        layers: Traced layers.
-        window: Layers whose MLPs were restored together.
         deviation: Standard deviation of the noise, in the embeddings' units.
         records: Ids of the traced records.
         left_out: Reasons not to trace the others, by id.
         clean: p(answer) of the clean run.
         corrupted: p(answer) with the subject corrupted.
-        total: Total effect.
         indirect: Indirect effect by "kind.site", one a traced layer.
     """
 
@@ -102,10 +97,7 @@ def trace(
     layers: Sequence[int] | None = None,
     settings: TraceConfig | None = None,
 ) -> Trace:
-    """Trace the requests whose true answer the model knows, that is, has its first token as first choice.
-
-    ``layers`` are the layers to restore at, all by default.
-    """
+    """Trace at ``layers``, or all, the requests whose true answer's first token is the model's first choice."""
     settings = settings or TraceConfig()
     at = tuple(range(lm.n_layers) if layers is None else layers)
     window = settings.window or max(1, round(lm.n_layers * 10 / 48))

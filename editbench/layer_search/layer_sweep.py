@@ -17,7 +17,6 @@ from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
 from editbench.records import EditError
 from editbench.registry import load_method, make_config, make_editor
-from editbench.resources import Resources
 from editbench.results.schema import HEADLINES, SHARE
 from editbench.results.summary import harmonic_mean, summarise
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from editbench.evaluation.evaluator import Evaluator
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
+    from editbench.resources import Resources
     from editbench.results.schema import Estimate
 
 
@@ -40,7 +40,7 @@ SECONDS = "edit.seconds"
 """Wall time of an edit, without evaluation."""
 
 CONTRAST = "rewrite.nll_contrast"
-"""Efficacy in the papers' sense, beside the protocol's headline measures."""
+"""Efficacy as in the papers, beside the protocol's headline measures."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class LayerScore:
     """Single edits at one layer.
 
     Attributes:
-        layer: The layer.
         edits: Number of scored edits.
-        failed: Reasons why the others failed, by id.
+        failed: Reasons by id for the others.
         measures: Means over edits with a 95 % interval, by name.
         score: Harmonic mean of the headline measures that the records have; None if no edit could be made.
     """
@@ -68,25 +67,16 @@ def sweep_layers(
     layers: Sequence[int],
     evaluator: Evaluator,
     headline: Mapping[str, str],
-    resources: Resources | None = None,
-    settings: Mapping[str, Any] | None = None,
+    resources: Resources,
+    settings: Mapping[str, Any],
 ) -> list[LayerScore]:
     """Score every edit alone at every layer, in the order of ``layers``; the model's weights stay, to the last bit.
 
-    Covariance of all layers is computed in one pass, if ROME's settings need it, context templates once.
-
-    Args:
-        lm: The unedited model.
-        records: Records to edit.
-        layers: Layers to try.
-        evaluator: Evaluator with the unedited model's answers.
-        headline: Measures that stand for reliability, generality and locality.
-        resources: Resources of ROME.
-        settings: Settings of ROME; its layer is set here.
+    Covariance of all layers is computed in one pass, if ROME's ``settings`` need it, context templates once.
+    ``headline`` names the measures of reliability, generality and locality.
     """
     for layer in layers:
-        lm.mlp_out(layer)
-    resources, settings = resources or Resources(), dict(settings or {})
+        lm.mlp_out(layer)  # refuses a layer that does not exist
     config = make_config(METHOD, load_method(METHOD).config_class, settings)
     plan = [("", tokens, count) for tokens, count in config.template_lengths]
     shared = replace(resources, templates=templates_for(lm, resources.templates, plan, resources.seed))
@@ -108,7 +98,7 @@ def sweep_layers(
 
 
 def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, evaluator: Evaluator) -> dict[str, Any]:
-    """The evaluator's row after this edit alone, with the edit's own numbers; the edit is rolled back."""
+    """The evaluator's row after this edit alone, with loss and time of the edit, which is rolled back."""
 
     def scored(unsupported: Mapping[str, str]) -> dict[str, Any]:
         at = [(record, position)]
@@ -146,7 +136,7 @@ MAX_LAYERS = 5
 """Longest range of layers to choose, as in most published settings."""
 
 TIE = 0.05
-"""Numbers within this share below the largest count as equal to it."""
+"""Numbers less than this share below the largest count as equal to it."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +149,10 @@ class Choice:
 
 
 def choose_layers(values: Mapping[int, float], n_layers: int, by: str) -> Choice | None:
-    """The layers to edit; None if no number is above zero.
+    """The layers to edit by a number for each measured layer, larger is better; None if none is above zero.
 
     ROME's layer has the largest number. The range has up to :data:`MAX_LAYERS` layers, at most a quarter of the model,
     and ends at the last of the layers from there on that tie with it.
-
-    Args:
-        values: A number for each measured layer, larger is better.
-        n_layers: Layers of the model.
-        by: Name of the number.
     """
     best = max(values, key=lambda layer: (values[layer], -layer), default=None)
     if best is None or not values[best] > 0:

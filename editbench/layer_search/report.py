@@ -24,7 +24,7 @@ TITLES = {
     "hidden.last": "hidden state, prompt's last token",
     "mlp.last": "MLPs, prompt's last token",
 }
-"""Names of restorations in tables and plots."""
+"""Titles by "kind.site"."""
 
 
 def trace_table(trace: Trace) -> Table:
@@ -35,8 +35,8 @@ def trace_table(trace: Trace) -> Table:
         f"total effect {estimate_text(trace.total)}. MLPs restored together: {trace.window}. [95 % interval]"
     )
     table = Table("layer", title=title, caption=caption)
-    for name in TITLES:
-        table.add_column(TITLES[name], justify="right")
+    for heading in TITLES.values():
+        table.add_column(heading, justify="right")
     for place, layer in enumerate(trace.layers):
         table.add_row(str(layer), *(estimate_text(trace.indirect[name][place]) for name in TITLES))
     return table
@@ -44,8 +44,9 @@ def trace_table(trace: Trace) -> Table:
 
 def sweep_table(scores: Sequence[LayerScore], headline: Mapping[str, str]) -> Table:
     """Measures of single edits by layer."""
-    edits = f"{max(score.edits for score in scores)} single edits"
-    table = Table("layer", "score", title=f"sweep: ROME at one layer at a time, {edits}", caption=_caption(headline))
+    title = f"sweep: ROME at one layer at a time, {max(score.edits for score in scores)} single edits"
+    named = ", ".join(f"{kind}: {name}" for kind, name in headline.items())
+    table = Table("layer", "score", title=title, caption=f"{named}; score: their harmonic mean. [95 % interval]")
     names = [*headline.values(), CONTRAST, VALUE_FOUND, SECONDS]
     for name in [*headline, "NLL contrast", "values found", "seconds", "failed"]:
         table.add_column(name, justify="right")
@@ -62,11 +63,6 @@ def estimate_text(measure: Estimate | None, *, interval: bool = True) -> str:
         return "—"
     low, high = measure["low"], measure["high"]
     return f"{measure['mean']:.3f}" + (f" [{low:.2f}, {high:.2f}]" if interval and low is not None else "")
-
-
-def _caption(headline: Mapping[str, str]) -> str:
-    names = ", ".join(f"{kind}: {name}" for kind, name in headline.items())
-    return f"{names}; score: their harmonic mean. [95 % interval]"
 
 
 Series = dict[str, "list[Estimate | None]"]
@@ -111,14 +107,10 @@ def _line(name: str, layers: Sequence[int], values: list[Estimate | None], colou
         sign: [abs(v[end] - v["mean"]) if v is not None and v[end] is not None else 0.0 for v in values]  # type: ignore[literal-required]
         for sign, end in (("array", "high"), ("arrayminus", "low"))
     }
+    error = {"type": "data", "symmetric": False, "thickness": 1, "width": 3, **bars}
+    line = {"color": colour}
     return Scatter(
-        x=list(layers),
-        y=means,
-        name=name,
-        mode="lines+markers",
-        line={"color": colour},
-        error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 3, **bars},
-        legend=_legend(row),
+        x=list(layers), y=means, name=name, mode="lines+markers", line=line, error_y=error, legend=_legend(row)
     )
 
 

@@ -1,7 +1,6 @@
 """Forward passes with a corrupted subject and restored states, for causal tracing.
 
-All noise samples and as many restorations as fit run together; hooks on the modules that the architecture names restore
-states, so that all architectures are handled alike.
+All noise samples and as many restorations as fit run together. Hooks restore states, alike for all architectures.
 
 Shape letters: S noise samples, R restorations, T tokens, d hidden size, e width of the token embeddings.
 """
@@ -41,7 +40,7 @@ TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 16_384}
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A tokenised prompt: token ids, indices of the subject's tokens, id of the true answer's first token."""
+    """A tokenised prompt; ``subject`` are indices of its tokens, ``answer`` is the true answer's first token."""
 
     id: str
     ids: tuple[int, ...]
@@ -103,12 +102,7 @@ def probabilities(
 ) -> Tensor:
     """p(answer) of corrupted runs, each with a restoration: (R, S) on the CPU.
 
-    Args:
-        lm: The model.
-        prompt: The prompt.
-        clean: Its clean run.
-        noise: (S, subject tokens, e), added to the embeddings of the subject's tokens.
-        restorations: R restorations.
+    ``noise`` (S, subject tokens, e) is added to the embeddings of the subject's tokens.
     """
     size = max(1, TOKENS_AT_ONCE.get(lm.device.type, TOKENS_AT_ONCE["cuda"]) // (len(noise) * len(prompt.ids)))
     parts = [restorations[i : i + size] for i in range(0, len(restorations), size)]
@@ -129,7 +123,7 @@ def _columns(lm: LanguageModel, prompt: Prompt, rows: int) -> PaddedBatch:
 def _run_restored(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
-    """Run all samples of the restorations in a forward pass: (R, S)."""
+    """(R, S) of all samples, in one forward pass."""
     shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
 
     def corrupt(embeddings: Tensor) -> Tensor:
@@ -148,8 +142,7 @@ def _run_restored(
         for kind, layer, module in _places(lm):
             rows = [i for i, r in enumerate(restorations) if r.kind == kind and layer in r.layers]
             if rows:
-                state = clean.states[kind, layer]
-                stack.enter_context(hooked(module, partial(restore, rows, state)))
+                stack.enter_context(hooked(module, partial(restore, rows, clean.states[kind, layer])))
         final = run_layers(lm, _columns(lm, prompt, len(restorations) * len(noise)))  # (R·S, T, d)
     p = lm.logits(final[:, -1]).softmax(-1)[:, prompt.answer]
     return p.reshape(shape[:2]).cpu()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ExternalWeightsConfig:
-    """Place of the edited weights.
+    """Settings of external weights.
 
     Attributes:
         path: Folder with a model of the same architecture (or a hub id), or with a PEFT adapter for the base model

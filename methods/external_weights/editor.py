@@ -1,8 +1,4 @@
-"""Replaces the base model's weights by weights that were edited elsewhere.
-
-The first edit loads all of them, whatever its batch holds; later edits do nothing. The unedited answers come from the
-base model.
-"""
+"""Replaces the base model's weights by weights that were edited elsewhere: all at the first edit, whatever it holds."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
     _equals_base = False
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Raise a FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
+        """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
         path = Path(self.config.path)
         if not path.is_dir() and (path.is_absolute() or self.config.path.startswith(".")):
             raise FileNotFoundError(f"external_weights: there is no folder {path}; correct method.path")
@@ -60,15 +56,12 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
     def _loaded(self) -> Any:
         from transformers import AutoModelForCausalLM
 
+        path, dtype = self.config.path, self.lm.model.dtype
         try:
-            return AutoModelForCausalLM.from_pretrained(
-                self.config.path, dtype=self.lm.model.dtype, trust_remote_code=False
-            )
+            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise FileNotFoundError(
-                f"external_weights: no model could be loaded from {self.config.path}: {reason}"
-            ) from error
+            raise FileNotFoundError(f"external_weights: no model could be loaded from {path}: {reason}") from error
 
     def _adapted(self) -> Any:
         """A copy of the base model with the adapter merged into it."""
@@ -86,7 +79,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             )
 
     def _replace(self, name: str, target: Tensor, transaction: Transaction) -> bool:
-        """Make the model's weight equal ``target``, bit for bit; False if it was equal before."""
+        """Make the weight equal ``target``, bit for bit; False if it was equal before."""
         current = self.lm.weight(name)
         path, _, leaf = name.rpartition(".")
         if leaf == "weight" and is_transposed(module_at(self.lm.model, path)):

@@ -1,4 +1,4 @@
-"""FT-L: trains one weight on the edit and keeps each of its numbers within a bound (L∞) of the original.
+"""FT-L: trains one weight on a batch of edits and keeps each of its numbers within a bound (L∞) of the original.
 
 Zhu et al., "Modifying Memories in Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the
 batch of the mean NLL of the target's tokens, gold prefix fed in.
@@ -6,6 +6,7 @@ batch of the mean NLL of the target's tokens, gold prefix fed in.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,7 +62,7 @@ class FineTune(Editor[FineTuneConfig]):
             optimiser.zero_grad(set_to_none=True)
             loss = data.loss()
             losses.append(float(loss.detach()))
-            if not abs(losses[-1]) < float("inf"):
+            if not math.isfinite(losses[-1]):
                 reason = f"the training loss became {losses[-1]} at step {len(losses)}"
                 raise EditError(data.ids, reason, NOT_FINITE)
             if losses[-1] < config.stop_loss:
@@ -75,7 +76,7 @@ class FineTune(Editor[FineTuneConfig]):
 
 
 class _Batch:
-    """The rows of a batch of edits. Each step runs the layers from the trained one on."""
+    """Rows of a batch of edits, from the trained layer on."""
 
     def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
         self.lm, self.layer, self.ids = editor.lm, editor.config.layer, [r.id for r in batch]

@@ -43,7 +43,7 @@ class NSE(SubjectEditor[NSEConfig]):
     memory: KeyMemory | None = None
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """Optimise the values of ``requests`` on the original weights; at first also make templates and covariance.
+        """Optimise values on the original weights, where templates and covariance are made too.
 
         The same requests in the same order give the same bits. A request whose optimisation fails is tried again when
         it is edited.
@@ -95,16 +95,15 @@ class NSE(SubjectEditor[NSEConfig]):
             self.memory.clear()
 
     def _find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> tuple[ValueCache, KeyMemory]:
-        """Values of ``requests`` and the memory; what is missing is made on the original weights."""
+        """Values of ``requests`` and the memory, both made on the original weights."""
         c, lm, resources = self.config, self.lm, self.resources
         if self.values is None or self.memory is None:
             kind = FullSolver if c.neuron_threshold >= 1 else NeuronSubsetSolver
             with self.ledger.pristine():
                 self.templates = multi_layer_templates(lm, c, resources)
                 self.memory = KeyMemory(key_solvers(lm, c, resources, kind))
-                self.values = ValueCache(
-                    lm, self.templates, c.layers[-1], AT_LAYER, c, resources.cache, resources.costs
-                )
+                cache, costs = resources.cache, resources.costs
+                self.values = ValueCache(lm, self.templates, c.layers[-1], AT_LAYER, c, cache, costs)
         if self.values.lacks(requests):
             with self.ledger.pristine():
                 self.values.find(requests, patient=patient)
@@ -124,18 +123,11 @@ class NSE(SubjectEditor[NSEConfig]):
 
 
 def select_neurons(keys: Tensor, threshold: float, selection: str) -> Tensor | None:
-    """Neurons with the largest share of the edits' keys.
+    """Indices (|S|,) of the neurons with the largest share of the edits' keys K (d_ff, n); None for all (p ≥ 1).
 
-    A neuron's score is Σ |K| over the edits, in float64: in float32 a threshold near 1 would lose some neurons.
-
-    Args:
-        keys: K (d_ff, n).
-        threshold: p; 1 or more means all neurons.
-        selection: "published": the longest prefix, by falling score, whose sum does not exceed p · total (possibly
-            empty); "smallest": the shortest whose sum reaches it.
-
-    Returns:
-        Indices (|S|,) by falling score, or None for all neurons.
+    A neuron's score is Σ |K| over the edits, in float64: in float32 a threshold p near 1 would lose some. By falling
+    score "published" takes the longest prefix whose sum does not exceed p · total (possibly none), "smallest" the
+    shortest whose sum reaches it.
     """
     if threshold >= 1:
         return None

@@ -74,7 +74,7 @@ class ROME(SubjectEditor[ROMEConfig]):
         return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
-        """The factors v (d) and u (d_ff). W k is ``value.init``, of the bare prompt on these weights."""
+        """Factors v (d) and u (d_ff). W k is ``value.init``, of the bare prompt on these weights."""
         mean = value.keys.mean(0)
         u = self._direction(mean)
         key = value.keys[0] if self.config.key == "published" else mean

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,12 +30,7 @@ BITS = (2, 4, 8)
 
 @dataclass(frozen=True)
 class CompressedExpert:
-    """An expert as it is stored.
-
-    Attributes:
-        kind: "dense", "lowrank", "quantised8", "quantised4" or "quantised2".
-        parts: Its tensors, by name.
-    """
+    """An expert's tensors by name; ``kind`` is "dense", "lowrank", "quantised8", "quantised4" or "quantised2"."""
 
     kind: str
     parts: Mapping[str, Tensor]
@@ -71,12 +67,9 @@ def dense(delta: Tensor, dtype: torch.dtype) -> CompressedExpert:
 
 
 def low_rank(delta: Tensor, inputs: Tensor, error: float) -> CompressedExpert:
-    """D as a product of two factors.
+    """D (d, d_ff) as a product of two factors, for the edit's own inputs X (t, d_ff).
 
-    Args:
-        delta: D (d, d_ff).
-        inputs: X (t, d_ff), the edit's own inputs.
-        error: Bound of ‖(D − L Rᵀ) Xᵀ‖ / ‖D Xᵀ‖, Frobenius norms, before rounding to float16.
+    ``error`` bounds ‖(D − L Rᵀ) Xᵀ‖ / ‖D Xᵀ‖, Frobenius norms, before rounding to float16.
     """
     u, s, _ = torch.linalg.svd(delta @ inputs.to(delta.dtype).T, full_matrices=False)
     omitted = s.square().flip(0).cumsum(0).flip(0)  # omitted[r]: squared error of rank r
@@ -99,7 +92,7 @@ def quantised(delta: Tensor, bits: int) -> CompressedExpert:
 
 
 def quantised_bytes(shape: torch.Size, bits: int) -> int:
-    """Bytes that :func:`quantised` takes for a D of ``shape``."""
+    """Bytes of :func:`quantised` for a D of ``shape``."""
     return shape[0] * (math.ceil(shape[1] * bits / 8) + 4) + 8
 
 
@@ -112,7 +105,7 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def _unpack(packed: Tensor, bits: int) -> Tensor:
-    """The odd numbers that the packed codes stand for, (d, n) int16, padding included."""
+    """Odd numbers of the packed codes, (d, n) int16, padding included."""
     shifts = torch.arange(0, 8, bits, device=packed.device, dtype=torch.uint8)
     top = 2**bits - 1
     codes = (packed[..., None] >> shifts) & top  # (d, bytes, per)
@@ -124,38 +117,30 @@ def compress(batch: ExpertBatch, deltas: Tensor, config: SCENConfig) -> list[Com
     """Compress trained experts (B, d, d_ff) as ``config.expert_store`` says."""
     if config.expert_store == "auto":
         return _smallest(batch, deltas, config)
-    return [_compressed(batch, deltas[i], i, config.expert_store, config) for i in range(len(batch))]
-
-
-def _compressed(batch: ExpertBatch, delta: Tensor, edit: int, store: str, config: SCENConfig) -> CompressedExpert:
-    if store == "lowrank":
-        return low_rank(delta, batch.own_inputs(edit), config.rank_error)
-    if store.startswith("quantised"):
-        return quantised(delta, int(store.removeprefix("quantised") or config.bits))
-    return dense(delta, batch.inputs.dtype)
+    if config.expert_store == "lowrank":
+        return [low_rank(delta, batch.own_inputs(i), config.rank_error) for i, delta in enumerate(deltas)]
+    if config.expert_store == "quantised":
+        return [quantised(delta, config.bits) for delta in deltas]
+    return [dense(delta, batch.inputs.dtype) for delta in deltas]
 
 
 @torch.no_grad()
 def _smallest(batch: ExpertBatch, deltas: Tensor, config: SCENConfig) -> list[CompressedExpert]:
-    """For each expert the smallest store that keeps every argmax of its answer, and its loss within the margin.
-
-    Stores are tried from small to large, each for all edits together that have none yet.
-    """
+    """For each expert the smallest store that keeps every argmax of its answer, and its loss within the margin."""
     whole = [dense(delta, batch.inputs.dtype) for delta in deltas]
-    factored = [_compressed(batch, delta, i, "lowrank", config) for i, delta in enumerate(deltas)]
-    sizes = {f"quantised{bits}": quantised_bytes(deltas[0].shape, bits) for bits in BITS}
-    by_size = [
-        sorted(({"lowrank": small.nbytes} | sizes).items(), key=lambda item: item[1]) for small in factored
-    ]  # (store, bytes) of each edit, ascending
+    by_size: list[list[tuple[int, CompressedExpert | int]]] = []  # bytes, and the low-rank expert or bits, by edit
+    for i, delta in enumerate(deltas):
+        factored = low_rank(delta, batch.own_inputs(i), config.rank_error)
+        stores: list[tuple[int, CompressedExpert | int]] = [(factored.nbytes, factored)]
+        stores += [(quantised_bytes(delta.shape, bits), bits) for bits in BITS]
+        by_size.append(sorted(stores, key=itemgetter(0)))
     loss, best = batch.answers(torch.stack([expert.delta(deltas.dtype) for expert in whole]))
     chosen: dict[int, CompressedExpert] = {}
-    for step in range(len(sizes) + 1):
+    for step in range(len(BITS) + 1):  # from small to large, all edits together that have no store yet
         tried = {
-            i: factored[i]
-            if stores[step][0] == "lowrank"
-            else _compressed(batch, deltas[i], i, stores[step][0], config)
-            for i, stores in enumerate(by_size)
-            if i not in chosen and stores[step][1] < whole[i].nbytes
+            i: quantised(deltas[i], kept) if isinstance(kept, int) else kept
+            for i, (size, kept) in enumerate(edit[step] for edit in by_size)
+            if i not in chosen and size < whole[i].nbytes
         }
         if not tried:
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from editbench.checks import at_least, one_of
 
@@ -60,11 +59,6 @@ class SCENConfig:
     negatives: list[str] = field(default_factory=list)
     cosine: bool = False
     hinge: bool = False
-
-    MOVED: ClassVar[dict[str, str]] = {
-        "prompt_format": "the dataset or the protocol formats prompts: +protocol.data.DATASET.prompt_format=FORMAT",
-        "answer_separator": "one space stands before every answer, in training and in scoring; leave it out",
-    }
 
     def __post_init__(self) -> None:
         at_least(1, expert_steps=self.expert_steps, neuron_steps=self.neuron_steps, edits_at_once=self.edits_at_once)

@@ -23,15 +23,7 @@ from .compression import compress
 from .config import SCENConfig
 from .expert_bank import Expert, ExpertBank
 from .routing import HeldRouting, Routing
-from .training import (
-    ExpertBatch,
-    initial_neuron,
-    neuron_input,
-    prompt_inputs,
-    train_experts,
-    train_neurons,
-    wide,
-)
+from .training import ExpertBatch, initial_neuron, neuron_input, prompt_inputs, train_experts, train_neurons, wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +44,7 @@ class SCEN(Editor[SCENConfig]):
     """Trains an expert and a neuron for each edit; they answer within :meth:`answering`.
 
     Attributes:
-        bank: All experts.
-        initial_neurons: Initial values by edit id, (d_ff,) each; the others are drawn from the seed and the id.
+        initial_neurons: Given initial values by edit id, (d_ff,) each; others are drawn from the seed and the id.
     """
 
     title = "SCEN"
@@ -78,10 +69,8 @@ class SCEN(Editor[SCENConfig]):
         self._replacements: dict[str, str] = {}  # by replaced edit
         ledger.before_rollback.append(self._roll_back)
 
-    # -- editing --------------------------------------------------------------------------------------------------
-
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Train experts, then neurons; they are added to the bank when all are trained."""
+        """Train experts, then neurons, and add them to the bank."""
         experts: list[CompressedExpert] = []
         inputs: list[Tensor] = []
         with progress("experts", len(batch)) as advance:
@@ -96,12 +85,12 @@ class SCEN(Editor[SCENConfig]):
         for i, request in enumerate(batch):
             expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], experts[i])
             replaced = self.bank.add(expert)
+            transaction.memory[request.id] = expert.digest
             self._replacements.pop(request.id, None)
             self._replacements.update(dict.fromkeys(replaced, request.id))
             _note(result, request, store=experts[i].kind, bytes=experts[i].nbytes, replaced=replaced)
 
     def _experts(self, part: Sequence[EditRequest], data: ExpertBatch, result: EditResult) -> list[CompressedExpert]:
-        """Stage 1."""
         deltas, losses = train_experts(data, self.config.expert_steps, self.config.learning_rate)
         _check_finite(part, deltas, "the expert's training loss became NaN or infinite")
         compressed = compress(data, deltas, self.config)
@@ -117,7 +106,7 @@ class SCEN(Editor[SCENConfig]):
 
     @torch.no_grad()
     def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
-        """Stage 2: neurons (B, d_ff) of a whole batch. An edit's negatives are all edits before it."""
+        """Neurons (B, d_ff) of a whole batch. An edit's negatives are all edits before it."""
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
         prompts = [request.prompt for request in batch]
@@ -135,14 +124,9 @@ class SCEN(Editor[SCENConfig]):
         if config.lr_after_first is not None:
             rates[0 if len(bank) else 1 :] = config.lr_after_first
         start = [self.initial_neurons.get(r.id, initial_neuron(own.shape[1], self.resources.seed, r.id)) for r in batch]
+        others = [generic, bank.inputs, own]
         neurons, losses, activations = train_neurons(
-            torch.stack([r.to(own) for r in start]),
-            own,
-            [generic, bank.inputs, own],
-            allowed,
-            rates,
-            config.neuron_steps,
-            hinge=config.hinge,
+            torch.stack([r.to(own) for r in start]), own, others, allowed, rates, config.neuron_steps, config.hinge
         )
         _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
         for request, losses_of, activation in zip(batch, losses.T.tolist(), activations[-1].tolist(), strict=True):
@@ -150,13 +134,13 @@ class SCEN(Editor[SCENConfig]):
         return neurons
 
     def _generic_inputs(self) -> Tensor:
-        """(G, d_ff) inputs of the neurons for ``config.negatives``, computed once: base weights never change."""
+        """(G, d_ff) inputs of the neurons for ``config.negatives``: base weights never change."""
         if self._negatives is None:
             self._negatives = self.inputs([self.resources.prompt_format.apply(p) for p in self.config.negatives])
         return self._negatives
 
     def inputs(self, texts: Sequence[str]) -> Tensor:
-        """(B, d_ff) inputs of the neurons at the last token of each text, which stands in its prompt format.
+        """(B, d_ff) inputs of the neurons at the last token of each text, given in its prompt format.
 
         A text too long for the model loses its beginning but for the BOS, as in the evaluation.
         """
@@ -171,10 +155,7 @@ class SCEN(Editor[SCENConfig]):
         return ids[:keep] + ids[keep + excess :]
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and answer."""
         return self.lm.encode(request.prompt).ids, target_ids(self.lm, request, self.config.train_eos)
-
-    # -- answering ------------------------------------------------------------------------------------------------
 
     @contextmanager
     def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[HeldRouting]:
@@ -203,7 +184,7 @@ class SCEN(Editor[SCENConfig]):
         return view
 
     def activations(self, prompts: Sequence[str]) -> Tensor:
-        """(B, N) activation of each neuron of the bank at the last token of each prompt, given in its format."""
+        """(B, N) activation of each neuron at the last token of each prompt, given in its format."""
         return (self.inputs(prompts) @ self.bank.neurons.T).sigmoid()
 
     def route(self, prompts: Sequence[str]) -> list[Route]:
@@ -213,11 +194,8 @@ class SCEN(Editor[SCENConfig]):
         return [Route(self._fires(*winner), winner[1]) for winner in self._winners(self.inputs(prompts))]
 
     def _winners(self, x: Tensor) -> list[tuple[int, float]]:
-        """The neuron with the largest activation on each input (B, d_ff), and that activation.
-
-        Compared before the sigmoid, so that activations that round to 1 are no ties.
-        """
-        product, winner = (x @ self.bank.neurons.T).max(dim=1)
+        """Neuron with the largest activation on each input (B, d_ff), and that activation."""
+        product, winner = (x @ self.bank.neurons.T).max(dim=1)  # before the sigmoid: many activations round to 1
         return list(zip(winner.tolist(), product.sigmoid().tolist(), strict=True))
 
     def _fires(self, winner: int, activation: float) -> str | None:
@@ -233,10 +211,8 @@ class SCEN(Editor[SCENConfig]):
                 return Routing(of, sound)
         return Routing([None] * len(x), {})
 
-    # -- the bank -------------------------------------------------------------------------------------------------
-
     def delete(self, id: str) -> None:
-        """Undo one edit, or raise a ValueError if there is none; the model answers as if it had not been made."""
+        """Undo one edit; a ValueError if there is none."""
         self.bank.delete(id)
         for gone in (id, *(older for older in self._replacements if self._replacement(older) == id)):
             self.ledger.forget_id(gone)
@@ -261,7 +237,7 @@ class SCEN(Editor[SCENConfig]):
         return id
 
     def footprint(self) -> Footprint:
-        """Experts, neurons and their inputs, each where it lies."""
+        """Experts, neurons and their inputs."""
         negatives = [] if self._negatives is None else [self._negatives]
         disk = sum(file.stat().st_size for file in self.bank.files.values() if file.exists())
         return Footprint.of([*self.bank.tensors(), *negatives], disk)
@@ -271,12 +247,14 @@ class SCEN(Editor[SCENConfig]):
         return self.bank.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the bank by that of ``state``."""
-        self.bank.restore(state)
+        """Replace the bank by that of ``state``; a DamagedFile if an expert is not the one that the ledger sealed."""
+        entries = self.ledger.entries
+        sealed = {id: digest for entry in entries for id, digest in entry.memory.items() if id in entry.ids}
+        self.bank.restore(state, sealed)
 
 
 def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str) -> None:
-    """Raise an EditError for the requests whose tensors (B, …) hold NaN or infinite numbers."""
+    """An EditError for the requests whose tensors (B, …) hold NaN or infinite numbers."""
     finite = tensors.isfinite().flatten(1).all(dim=1).tolist()
     bad = [request.id for request, ok in zip(requests, finite, strict=True) if not ok]
     if bad:
@@ -284,5 +262,4 @@ def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str)
 
 
 def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:
-    """Add facts about one edit to the result's details."""
     result.details.setdefault("edits", {}).setdefault(request.id, {}).update(facts)

@@ -1,7 +1,7 @@
 """All experts by edit id, in three memories: the layer's device, host memory and a folder.
 
-A folder holds one safetensors file an expert, complete and with a digest, so that a damaged file costs only its expert.
-Files are named "000012-<id>.safetensors": the number gives the order, and the id is known even if nothing can be read.
+A folder holds one sealed tensor file an expert, so that a damaged file costs only its expert. It is named
+"000012-<id>.safetensors": the number gives the order, and the id is known even if nothing can be read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from urllib.parse import quote, unquote
 import torch
 
 from editbench.checks import suggestion
-from editbench.files import replacing
-from editbench.model.language_model import tensor_bytes
+from editbench.files import DamagedFile, check_tensors, content_digest, read_bytes, read_tensors, write_tensors
 
 from .compression import CompressedExpert
 
@@ -34,21 +33,15 @@ _log = logging.getLogger(__name__)
 MAX_NAME_LENGTH = 120
 
 
-class DamagedExpert(ValueError):
-    """A file that does not hold the expert that was written to it."""
-
-
 @dataclass(frozen=True)
 class Expert:
     """An edit's expert with its indexing neuron.
 
     Attributes:
-        id: The request's id.
         prompt: The prompt in its format; a newer edit of the same prompt replaces this one.
-        weight: Name of the weight that the expert differs from.
+        weight: Name of the base weight.
         neuron: (d_ff,) indexing neuron.
-        input: (d_ff,) input that the neuron was trained to fire on.
-        compressed: The difference.
+        input: (d_ff,) input on which the neuron was trained to fire.
     """
 
     id: str
@@ -67,6 +60,11 @@ class Expert:
     def metadata(self) -> dict[str, str]:
         """All fields that are no tensors."""
         return {"id": self.id, "prompt": self.prompt, "weight": self.weight, "kind": self.compressed.kind}
+
+    @property
+    def digest(self) -> str:
+        """Content digest, also that of a file with this expert."""
+        return content_digest(self.tensors(), self.metadata())
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Expert:
@@ -87,7 +85,7 @@ class LRUStore:
         self.experts: OrderedDict[str, CompressedExpert] = OrderedDict()  # least recently used first
 
     def put(self, id: str, expert: CompressedExpert) -> None:
-        """Store an expert as the most recently used."""
+        """Add an expert as the most recently used."""
         self.pop(id)
         self.experts[id] = expert.to(self.device)
         self.nbytes += expert.nbytes
@@ -104,43 +102,31 @@ class LRUStore:
 
 
 def _files_in(path: Path) -> dict[str, Path]:
-    """Files of experts by quoted id, in the order in which they were written; the folder is made if it is not there."""
+    """Files of experts by quoted id, in the order in which they were written; makes the folder if it is missing."""
     path.mkdir(parents=True, exist_ok=True)
-    return {file.stem.partition("-")[2]: file for file in sorted(path.glob("[0-9]*-*.safetensors"))}
+    return {_name_in(file): file for file in sorted(path.glob("[0-9]*-*.safetensors"))}
 
 
 def _write(folder: Path, number: int, expert: Expert) -> Path:
-    """Write an expert: completely on disk, or not there at all."""
-    from safetensors.torch import save
-
     file = folder / f"{number:06d}-{_quoted(expert.id)}.safetensors"
-    tensors, metadata = expert.tensors(), expert.metadata()
-    data = save(tensors, metadata=metadata | {"digest": _digest(metadata, tensors)})
-    with replacing(file) as temporary:
-        temporary.write_bytes(data)
+    write_tensors(file, expert.tensors(), expert.metadata())
     return file
 
 
 def _read(file: Path) -> Expert:
-    from safetensors import SafetensorError, safe_open
-
+    tensors, metadata = read_tensors(file)
     try:
-        with safe_open(str(file), framework="pt") as handle:
-            metadata: dict[str, str] = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        if metadata.pop("digest") != _digest(metadata, tensors):
-            raise ValueError("its digest does not fit its content")
-        return Expert.of(metadata, tensors)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DamagedExpert(f"{file} is damaged ({type(error).__name__}: {error})") from error
+        expert = Expert.of(metadata, tensors)
+    except KeyError as error:
+        raise DamagedFile(f"{file} is damaged: it holds no {error}") from error
+    if _name_in(file) != _quoted(expert.id):
+        raise DamagedFile(f"{file} is damaged: it holds the expert of edit {expert.id!r}")
+    return expert
 
 
-def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(repr(sorted(metadata.items())).encode(), digest_size=16)
-    for name in sorted(tensors):
-        digest.update(f"{name}:{tensors[name].dtype}:{tuple(tensors[name].shape)};".encode())
-        digest.update(tensor_bytes(tensors[name]))
-    return digest.hexdigest()
+def _name_in(file: Path) -> str:
+    """The quoted id in a file's name."""
+    return file.stem.partition("-")[2]
 
 
 def _quoted(id: str) -> str:
@@ -155,14 +141,13 @@ class ExpertBank:
     """Experts in the order in which they were added.
 
     Attributes:
-        weight: Name of the weight that the experts differ from.
-        ids: Edit ids.
+        weight: Name of the base weight.
         prompts: Prompts in their format.
         neurons: (N, d_ff), float32 or wider, on the layer's device.
         inputs: (N, d_ff) input x of each edit's own prompt: negatives for later neurons.
         device: Most recently used experts, on the neurons' device.
-        host: The next ones, in host memory.
-        files: Files of the experts by quoted id, each from the time it is added; empty without a folder.
+        host: Experts less recently used, in host memory.
+        files: Files of the experts by quoted id; empty without a folder.
         lost: Reasons by id for edits whose file was damaged.
     """
 
@@ -185,7 +170,7 @@ class ExpertBank:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[Expert]:
-        """All experts but those whose file is damaged, which are lost from then on."""
+        """All experts; those whose file is damaged are left out, and lost from then on."""
         at = 0
         while at < len(self):
             id = self.ids[at]
@@ -193,8 +178,6 @@ class ExpertBank:
             if compressed is not None:
                 yield Expert(id, self.prompts[at], self.weight, self.neurons[at], self.inputs[at], compressed)
                 at += 1
-
-    # -- one by one -----------------------------------------------------------------------------------------------
 
     def add(self, expert: Expert) -> list[str]:
         """Append an expert and delete older ones with its id or its prompt, whose ids are returned."""
@@ -238,7 +221,7 @@ class ExpertBank:
                 return store.experts[id]
         try:
             return _read(self.files[_quoted(id)]).compressed
-        except DamagedExpert as error:
+        except DamagedFile as error:
             self._forget(id)
             self._lose(id, error)
             return None
@@ -249,8 +232,6 @@ class ExpertBank:
         for store in (self.device, self.host):
             for expert in store.experts.values():
                 yield from expert.parts.values()
-
-    # -- all ------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
         """Write the whole bank into a folder, in place of a bank that may be there."""
@@ -267,7 +248,7 @@ class ExpertBank:
         for name, file in list((self.files if own else _files_in(path)).items()):
             try:
                 expert = _read(file)
-            except DamagedExpert as error:
+            except DamagedFile as error:
                 self._lose(unquote(name), error)
                 continue
             self._check(expert)
@@ -285,8 +266,11 @@ class ExpertBank:
         state = {f"{i:06d}.{name}": t for i, expert in enumerate(experts) for name, t in expert.tensors().items()}
         return state | {"index": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the bank by ``state``; a ValueError if that is no bank's, or differs from another weight."""
+    def restore(self, state: Mapping[str, Tensor], sealed: Mapping[str, str]) -> None:
+        """Replace the bank by ``state``; a ValueError if that is no bank's, or of another weight.
+
+        A DamagedFile if an expert of the state or in the folder has another content digest than ``sealed`` has by id.
+        """
         try:
             metadata = json.loads(bytes(state["index"].cpu().numpy()).decode()) if state else []
             experts = [Expert.of(m, _under(state, f"{i:06d}.")) for i, m in enumerate(metadata)]
@@ -294,6 +278,12 @@ class ExpertBank:
             raise ValueError(f"this is not the state of a bank of experts ({error})") from error
         for expert in experts:
             self._check(expert)
+            if expert.id in sealed and sealed[expert.id] != expert.digest:
+                raise DamagedFile(f"the saved expert of edit {expert.id!r} is damaged: it is not the ledger's")
+        for id, digest in sealed.items():
+            file = self.files.get(_quoted(id))
+            if file is not None and check_tensors(read_bytes(file), str(file))[1] != digest:
+                raise DamagedFile(f"{file} is damaged: it is not the expert that the run wrote for edit {id!r}")
         for id in list(self.ids):
             self._forget(id)
         while self.files:
@@ -301,8 +291,6 @@ class ExpertBank:
         self._unloaded = False
         for expert in experts:
             self.add(expert)
-
-    # -- private --------------------------------------------------------------------------------------------------
 
     def _append(self, expert: Expert) -> None:
         self.device.put(expert.id, expert.compressed)
@@ -325,7 +313,7 @@ class ExpertBank:
         if file is not None:
             file.unlink(missing_ok=True)
 
-    def _lose(self, id: str, error: DamagedExpert) -> None:
+    def _lose(self, id: str, error: DamagedFile) -> None:
         _log.warning("the expert of edit %r is lost: %s; no other expert is affected", id, error)
         self.lost[id] = str(error)
 

@@ -24,7 +24,7 @@ class Group:
     """Experts of one form and the rows that they answer, for one grouped product.
 
     Attributes:
-        weights: Factors of the experts' Dᵀ, each (E, ·, ·): one for dense experts, two for low-rank ones.
+        weights: Factors of the experts' Dᵀ, each (E, ·, ·): two for low-rank experts, else one.
         gather: (E · g,) rows by expert, padded with row 0.
         kept: (F,) places in ``gather`` that are not padding.
         rows: (F,) rows in these places.
@@ -48,12 +48,7 @@ class HeldRouting:
     """Chooses an expert for each prompt in the first forward pass and keeps it for the rest of the sequence."""
 
     def __init__(self, columns: Sequence[int], choose: Callable[[Tensor], Routing]) -> None:
-        """Before the first pass.
-
-        Args:
-            columns: For each prompt the column of its last token; negative where there is no prompt.
-            choose: Chooses experts for the inputs x (prompts, d_ff).
-        """
+        """``columns`` of the prompts' last tokens are negative without a prompt; ``choose`` gets x (prompts, d_ff)."""
         self.columns = list(columns)
         self._choose = choose
         self._handles: list[Any] = []
@@ -63,11 +58,11 @@ class HeldRouting:
 
     @property
     def answered_by(self) -> list[str | None]:
-        """Edit that answers each prompt, or None; all None before the first pass."""
+        """Edit that answers each prompt; None for the base model, and before the first pass."""
         return [None] * len(self.columns) if self._routing is None else self._routing.of
 
     def attach(self, layer: nn.Module, projection: nn.Module) -> None:
-        """Hook ``layer`` for the size of a batch, which some models flatten inside, and ``projection``."""
+        """Hook ``projection``, and ``layer`` for the size of a batch, which some models flatten inside."""
         self._handles = [layer.register_forward_pre_hook(self._measure), projection.register_forward_hook(self._answer)]
 
     def detach(self) -> None:
@@ -113,12 +108,7 @@ class HeldRouting:
 
 @dataclass(frozen=True)
 class Routing:
-    """The expert that answers each prompt.
-
-    Attributes:
-        of: Edit id of each prompt, or None for the base model.
-        experts: Experts by edit id.
-    """
+    """Experts by edit id, and ``of`` each prompt the id that answers; None for the base model."""
 
     of: list[str | None]
     experts: Mapping[str, CompressedExpert]
@@ -129,12 +119,7 @@ class Routing:
         return any(id is not None for id in self.of)
 
     def groups(self, copies: int, like: Tensor) -> list[Group]:
-        """A group of the low-rank experts and one of the others, in the dtype and on the device of ``like``.
-
-        Args:
-            copies: Rows of each prompt.
-            like: Any tensor with the wanted dtype and device.
-        """
+        """Groups of the low-rank experts and of the others; ``like`` has the dtype, and a prompt ``copies`` rows."""
         members: dict[str, list[int]] = {}
         for prompt, id in enumerate(self.of):
             if id is not None:
@@ -143,22 +128,18 @@ class Routing:
         full = [id for id in members if self.experts[id].kind != "lowrank"]
         made = []
         if low_rank:
-            made.append(_group(_factors([self.experts[id] for id in low_rank], like), [members[id] for id in low_rank]))
+            left, right = zip(*(self.experts[id].factors(like.dtype) for id in low_rank), strict=True)
+            made.append(_group((_padded(right), _padded(left).mT), [members[id] for id in low_rank]))
         if full:
             deltas = torch.stack([self.experts[id].delta(like.dtype) for id in full])
             made.append(_group((deltas.mT,), [members[id] for id in full]))
         return made
 
 
-def _factors(experts: Sequence[CompressedExpert], like: Tensor) -> tuple[Tensor, Tensor]:
-    """R (E, d_ff, r) and Lᵀ (E, r, d) of low-rank experts, padded with zeros to the largest rank."""
-    pairs = [expert.factors(like.dtype) for expert in experts]
-    rank = max(left.shape[1] for left, _ in pairs)
-    left, right = (
-        torch.stack([torch.nn.functional.pad(pair[side], (0, rank - pair[side].shape[1])) for pair in pairs])
-        for side in (0, 1)
-    )
-    return right, left.mT
+def _padded(factors: Sequence[Tensor]) -> Tensor:
+    """(E, ·, r) factors (·, rank) of low-rank experts, padded with zeros to the largest rank."""
+    rank = max(factor.shape[1] for factor in factors)
+    return torch.stack([torch.nn.functional.pad(factor, (0, rank - factor.shape[1])) for factor in factors])
 
 
 def _group(weights: tuple[Tensor, ...], members: list[list[int]]) -> Group:

@@ -1,8 +1,8 @@
 """Training of experts (stage 1) and of indexing neurons (stage 2).
 
-An expert is the layer's weight, trained alone on one edit, and is represented by its difference D from the base weight
-W: for the projection's input x its output is x Wᵀ + x Dᵀ, so that rows without an expert get the base model's output.
-Adam on D takes the steps that it would take on W + D. The layer's inputs do not depend on D and are computed once.
+An expert is the layer's weight, trained alone on one edit, as its difference D from the base weight W: for the
+projection's input x its output is x Wᵀ + x Dᵀ, so that rows without an expert get the base model's output. Adam on D
+takes the steps that it would take on W + D. The layer's inputs do not depend on D and are computed once.
 
 Shapes: B edits, T columns, M answer tokens of all edits together, N negatives.
 """
@@ -37,7 +37,7 @@ class ExpertBatch:
     Attributes:
         inputs: (B, T, d_ff) input of the layer's second projection, in the model's dtype.
         at_prompt: (B, d_ff) the same at each row's last prompt token, for the neurons.
-        edit_of: (M,) edit to which an answer token belongs.
+        edit_of: (M,) edit of each answer token.
     """
 
     def __init__(self, lm: LanguageModel, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
@@ -56,13 +56,13 @@ class ExpertBatch:
         return len(self.inputs)
 
     def own_inputs(self, edit: int) -> Tensor:
-        """(t, d_ff) inputs of one edit, without padding."""
+        """(t, d_ff) inputs of an edit, without padding."""
         return self.inputs[edit][self.columns.mask[edit].bool().to(self.inputs.device)]
 
     def answers(self, deltas: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) mean NLL of each edit's answer tokens, float32 or wider, and (M,) the argmax at each of them.
+        """(B,) mean NLL of each edit's answer, float32 or wider, gold prefix fed in, and (M,) argmax at its tokens.
 
-        With experts W + ``deltas`` (B, d, d_ff), gold prefix fed in.
+        ``deltas`` (B, d, d_ff) are the experts.
         """
         with _with_experts(self.lm, self.layer, deltas):
             final = run_layers(self.lm, self.columns, first=self.layer, hidden=self._entering)
@@ -81,13 +81,10 @@ def prompt_inputs(lm: LanguageModel, layer: int, prompts: Sequence[Sequence[int]
 
 
 def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
-    """Train one expert an edit, all at once and independently, with Adam from the base weight.
-
-    Loss: mean cross-entropy over the answer's tokens.
+    """Train all experts at once and independently, with Adam from the base weight, on the answer's mean NLL.
 
     Returns:
-        Differences from the base weight (B, d, d_ff), float32 or wider, and per edit the loss before each step. They
-        may be NaN or infinite: the caller must check.
+        D (B, d, d_ff), float32 or wider, and per edit the loss before each step. They may be NaN or infinite.
     """
     base = batch.lm.weight(batch.lm.mlp_out_name(batch.layer))  # (d, d_ff)
     deltas = torch.zeros((len(batch), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
@@ -123,8 +120,6 @@ def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
 
 @contextmanager
 def _with_experts(lm: LanguageModel, layer: int, deltas: Tensor) -> Iterator[None]:
-    """Within the block, row i of a batch has the expert W + ``deltas[i]``."""
-
     def add(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0].reshape(len(deltas), -1, deltas.shape[-1])  # (B, T, d_ff), also where the model flattens its rows
         return output + (x @ deltas.to(x.dtype).mT).reshape(output.shape)
@@ -137,7 +132,7 @@ def _with_experts(lm: LanguageModel, layer: int, deltas: Tensor) -> Iterator[Non
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of training: float32, or float64 for a model in float64."""
+    """Dtype of training: float32, or float64 for a model in float64."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -162,7 +157,6 @@ def train_neurons(
     allowed: Tensor,
     rates: Tensor,
     steps: int,
-    *,
     hinge: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Adam on all neurons at once, with the gradient written out.
@@ -173,8 +167,6 @@ def train_neurons(
         others: Negatives in parts (n, d_ff), N rows in all.
         allowed: (B, N) bool, True where a negative counts for a neuron.
         rates: (B,) learning rates.
-        steps: Updates.
-        hinge: Cut the margin terms at zero.
 
     Returns:
         Trained neurons (B, d_ff), and before each update losses and activations on the own prompt, (steps, B) each.
@@ -199,7 +191,7 @@ def train_neurons(
 
 
 def _loss(a: Tensor, b: Tensor, allowed: Tensor, hinge: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives with respect to both."""
+    """Loss (B,) at activations ``a`` (B,) and ``b`` (B, N), and its derivatives with respect to both."""
     share = allowed.to(b) / allowed.sum(1, keepdim=True).clamp(min=1)  # (B, N): the mean's weights
     e = b.exp()
     disable, margin = e + DISABLE, e - a[:, None] + MARGIN

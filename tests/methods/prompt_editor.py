@@ -20,9 +20,8 @@ class InContext(Editor[InContextConfig]):
     title, kind, config_class = "in context", "prompt", InContextConfig
 
     def write(self, batch, transaction, result):
-        prefix, suffix = self.resources.prompt_format.prefix, self.resources.prompt_format.suffix
-        plain = {r.id: r.prompt.removeprefix(prefix).removesuffix(suffix) for r in batch}
-        self.facts = {**self.known(), **{r.id: f"Fact: {plain[r.id]} {r.target}. " for r in batch}}
+        plain = self.resources.prompt_format.plain
+        self.facts = {**self.known(), **{r.id: f"Fact: {plain(r.prompt)} {r.target}. " for r in batch}}
 
     def known(self):
         return {id: fact for id, fact in getattr(self, "facts", {}).items() if id in self.ledger.edited_ids}

@@ -21,7 +21,6 @@ EDITS = [("The twin city of Lyon is", "Rome"), ("Toko Yasuda plays the", "guitar
 FACTS = "Fact: The twin city of Lyon is Rome. Fact: Toko Yasuda plays the guitar, they say. "
 QUESTIONS = ["What is the twin city of Lyon? It is", "Marcel Maupoil lives in"]
 TEXTS = ["Google works with Microsoft in London and Rome.", "Edwin plays the guitar."]
-AWAITED = pytest.mark.xfail(strict=False, reason="the evaluation does not call Editor.asked yet; remove at the merge")
 
 both_formats = pytest.mark.parametrize("prompt_format", FORMATS, ids=["plain", "chat"])
 
@@ -57,7 +56,6 @@ def rows(lm, given, editor=None):
     return scored
 
 
-@AWAITED
 @both_formats
 def test_scores_and_generated_answers_are_those_behind_the_facts(prompt_format):
     editor = edited(prompt_format)
@@ -66,7 +64,6 @@ def test_scores_and_generated_answers_are_those_behind_the_facts(prompt_format):
     assert found != unedited
 
 
-@AWAITED
 @both_formats
 def test_only_the_texts_own_tokens_are_scored(prompt_format):
     editor = edited(prompt_format)
@@ -84,7 +81,6 @@ def test_only_the_texts_own_tokens_are_scored(prompt_format):
     assert found["perplexity"] == pytest.approx(float(torch.tensor(nlls).mean().exp()), rel=1e-5)
 
 
-@AWAITED
 @both_formats
 def test_a_passage_is_scored_behind_its_transformed_prompt(prompt_format):
     editor = edited(prompt_format)

@@ -5,8 +5,12 @@ import logging
 import pytest
 import torch
 
+from editbench.checkpoint import RunCheckpoint
+from editbench.files import DamagedFile, read_tensors, write_tensors
+from editbench.ledger import Ledger
 from tests.methods.scen.given_neurons import DENSE, IDS, REQUESTS, answers, logits, scen
 from tests.small_runs import same
+from tests.tiny_models import tiny_lm
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
@@ -129,6 +133,76 @@ def test_a_file_damaged_while_in_use_loses_one_expert(tmp_path, how):
     assert answers(editor) == answers(undone)
     assert list(editor.bank.lost) == [IDS[1]] and editor.bank.ids == [IDS[0], IDS[2]]
     assert same(editor.state(), undone.state())
+
+
+def resumable(folder):
+    lm = tiny_lm()
+    return scen(lm, ledger=Ledger(lm, folder / "ledger"), bank_directory=str(folder / "bank"))
+
+
+def other_numbers(file):
+    """A sound file of the same edit with other numbers."""
+    tensors, metadata = read_tensors(file)
+    write_tensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, metadata)
+
+
+@pytest.mark.parametrize("how", ["cut", "one bit", "header", "exchanged", "other numbers"])
+def test_a_resume_names_a_file_that_was_altered_or_exchanged(tmp_path, how):
+    editor = resumable(tmp_path)
+    editor.edit(REQUESTS[:2])
+    editor.edit(REQUESTS[2:3])
+    RunCheckpoint(tmp_path / "ledger").save(2, "", editor, {})
+    editor.edit(REQUESTS[3:4])  # its file is behind the checkpoint
+    first, victim = sorted((tmp_path / "bank").iterdir())[:2]
+    if how == "exchanged":
+        victim.write_bytes(first.read_bytes())
+    elif how == "other numbers":
+        other_numbers(victim)
+    else:
+        damage(victim, how)
+    with pytest.raises(DamagedFile, match="000001-edit%201%2F%C3%BC.safetensors is damaged"):
+        RunCheckpoint(tmp_path / "ledger").restore(resumable(tmp_path))
+    victim.unlink()
+    resumed, whole = resumable(tmp_path), scen()
+    assert RunCheckpoint(tmp_path / "ledger").restore(resumed) == (2, {})
+    whole.edit(REQUESTS[:2])
+    whole.edit(REQUESTS[2:3])
+    assert same(resumed.state(), whole.state()) and len(list((tmp_path / "bank").iterdir())) == 3
+
+
+def test_a_resume_names_a_saved_expert_that_is_not_the_ledgers(tmp_path):
+    editor = resumable(tmp_path)
+    editor.edit(REQUESTS[:2])
+    saved = RunCheckpoint(tmp_path / "ledger")
+    saved.save(1, "", editor, {})
+    tensors, metadata = read_tensors(saved.file)
+    write_tensors(saved.file, tensors | {"000001.neuron": -tensors["000001.neuron"]}, metadata)
+    with pytest.raises(DamagedFile, match="the saved expert of edit 'edit 1/ü' is damaged"):
+        saved.restore(resumable(tmp_path))
+    assert len(list((tmp_path / "bank").iterdir())) == 2
+
+
+def test_a_resume_after_deleted_and_replaced_edits(tmp_path):
+    editor = resumable(tmp_path)
+    editor.edit(REQUESTS[:3])
+    editor.delete(IDS[0])
+    editor.edit([REQUESTS[1], REQUESTS[0]])
+    RunCheckpoint(tmp_path / "ledger").save(2, "", editor, {})
+    resumed = resumable(tmp_path)
+    RunCheckpoint(tmp_path / "ledger").restore(resumed)
+    assert resumed.bank.ids == editor.bank.ids == [IDS[2], IDS[1], IDS[0]]
+    assert same(resumed.state(), editor.state())
+
+
+def test_an_exchanged_file_is_not_loaded(tmp_path):
+    editor = scen()
+    editor.edit(REQUESTS[:2])
+    editor.bank.save(tmp_path)
+    first, second = sorted(tmp_path.iterdir())
+    second.write_bytes(first.read_bytes())
+    other = scen()
+    assert "holds the expert of edit 'edit 0/ü'" in other.bank.load(tmp_path)[IDS[1]]
+    assert other.bank.ids == IDS[:1]
 
 
 def test_a_bank_of_another_weight_is_refused(tmp_path):

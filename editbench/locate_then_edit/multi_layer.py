@@ -95,8 +95,7 @@ def key_solvers(
     kind: type[FullSolver] | type[NeuronSubsetSolver],
 ) -> dict[int, KeySolver]:
     """λC of every edited layer, on the (unedited) model, ready to solve with."""
-    tokens, r = settings.covariance_tokens, resources
-    covariance = covariance_for(lm, settings.layers, r.covariance, r.texts, tokens, r.cache, r.costs)
+    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
     out: dict[int, KeySolver] = {}
     for layer in settings.layers:
         auto = settings.solve_device == "auto"

@@ -76,14 +76,14 @@ def ask_unedited(
 ) -> UneditedAnswers:
     """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
 
-    Warns of a damaged file in the cache, and computes its answers again. ``costs`` takes the seconds, which are cached, and the
-    file's digest.
+    Warns of a damaged file in the cache, and computes its answers again.
 
     Args:
         unrelated: Questions of no record.
         model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
         generation: None for no generated answers.
         cache: Folder; None for none.
+        costs: Gets the seconds, which are cached, and the file's digest.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()

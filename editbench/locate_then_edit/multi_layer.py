@@ -216,7 +216,28 @@ def write_layers(
             factors.
     """
     first, last = edits.layers[0], edits.layers[-1]
-    begun = _write_layers_once(edits, targets, solve, lm, transaction, transform)
+
+    def write_once(targets: Tensor) -> Tensor:
+        """Write every layer in turn; ‖Z - H‖ (n) before."""
+        distances: list[Tensor] = []
+        for done, layer in enumerate(edits.layers):
+            state, name = edits.at(layer), lm.mlp_out_name(layer)
+            residual = residual_share(lm, layer, last, len(edits.layers) - done, targets, state)  # (d, n)
+            distances.append((targets.to(state.hidden) - state.hidden).norm(dim=0))
+            try:
+                right = solve(layer, state.keys).to(residual)
+            except SingularError as error:
+                raise EditError(edits.ids, f"layer {layer}: {error}") from error
+            if transform is None:
+                transaction.apply(LowRank(name, residual, right))
+            else:
+                weight = lm.weight(name)
+                update = (residual @ right.T).to(weight.device)
+                transaction.apply(Dense(name, transform(weight.to(update.dtype, copy=True), update)))
+            edits.changed(layer)
+        return distances[0]
+
+    begun = write_once(targets)
     if lm.post_norm(last) is None or first == last:
         return
     bound = MAX_MISSED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves need not be as exact
@@ -227,36 +248,7 @@ def write_layers(
         if bool((missed.norm(dim=0) <= torch.maximum(bound, rounding)).all()):
             return
         edits.changed(first)
-        _write_layers_once(edits, state.hidden + missed, solve, lm, transaction, transform)
-
-
-def _write_layers_once(
-    edits: EditKeys,
-    targets: Tensor,
-    solve: Solve,
-    lm: LanguageModel,
-    transaction: Transaction,
-    transform: Transform | None,
-) -> Tensor:
-    """Write every layer in turn; returns ‖Z - H‖ (n) before."""
-    begun: Tensor | None = None
-    for done, layer in enumerate(edits.layers):
-        state, name = edits.at(layer), lm.mlp_out_name(layer)
-        residual = residual_share(lm, layer, edits.layers[-1], len(edits.layers) - done, targets, state)  # (d, n)
-        begun = (targets.to(state.hidden) - state.hidden).norm(dim=0) if begun is None else begun
-        try:
-            right = solve(layer, state.keys).to(residual)
-        except SingularError as error:
-            raise EditError(edits.ids, f"layer {layer}: {error}") from error
-        if transform is None:
-            transaction.apply(LowRank(name, residual, right))
-        else:
-            weight = lm.weight(name)
-            update = (residual @ right.T).to(weight.device)
-            transaction.apply(Dense(name, transform(weight.to(update.dtype, copy=True), update)))
-        edits.changed(layer)
-    assert begun is not None
-    return begun
+        write_once(state.hidden + missed)
 
 
 def residual_share(

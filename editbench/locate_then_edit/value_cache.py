@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.costs import VALUES, CachedCosts
+from editbench.costs import VALUES
 from editbench.files import DamagedFile, decode_tensors, read_bytes, write_tensors
 from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
 from editbench.progress import progress
@@ -19,12 +19,12 @@ from editbench.records import EditError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
+    from editbench.resources import Resources
 
 
 VERSION = 2
@@ -55,15 +55,13 @@ class ValueCache:
         layer: int,
         at: str,
         settings: ValueConfig,
-        folder: Path | None = None,
-        costs: CachedCosts | None = None,
+        resources: Resources,
     ) -> None:
         """Start with an empty memory.
 
         Args:
             at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-            folder: Folder of the content-addressed cache; None for none.
-            costs: Gets the seconds, which values found together share equally, and the digests of the cached files.
+            resources: Their ``costs`` get the seconds, which values found together share equally.
         """
         self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueConfig)}
@@ -71,8 +69,7 @@ class ValueCache:
         place = at if norm is None else f"{at} behind {norm.path}"
         facts = [VERSION, FORMAT, lm.fingerprint, lm.numerics, self.templates, layer, place, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
-        self._cache = folder
-        self._costs = costs or CachedCosts()
+        self._cache, self._costs = resources.cache, resources.costs
         self._found: dict[str, CachedValue] = {}
 
     def __getitem__(self, request: EditRequest) -> CachedValue:

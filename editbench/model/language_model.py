@@ -88,8 +88,6 @@ class LanguageModel:
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
 
-    # -- sizes and parts ------------------------------------------------------------------------------------------
-
     @property
     def config(self) -> Any:
         """The text model's configuration."""
@@ -152,8 +150,6 @@ class LanguageModel:
             raise ValueError(f"layer {layer} does not exist: {self.name} has layers 0 to {len(self.layers) - 1}")
         return layer
 
-    # -- text and tokens ------------------------------------------------------------------------------------------
-
     def encode(self, text: str) -> Encoded:
         """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it."""
         return encode(self.tokenizer, text)
@@ -188,8 +184,6 @@ class LanguageModel:
         named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = {*(named if isinstance(named, (list, tuple)) else [named]), self.tokenizer.eos_token_id}
         return {int(i) for i in ends if i is not None}
-
-    # -- running --------------------------------------------------------------------------------------------------
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of final hidden states (..., d), in float32, or float64 if the model is."""
@@ -248,8 +242,6 @@ class LanguageModel:
         with self.generation_settings(max_new_tokens=max_new_tokens):
             out = self.model.generate(input_ids=batch.ids, attention_mask=batch.mask, **options)
         return [str(t) for t in self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
-
-    # -- identity -------------------------------------------------------------------------------------------------
 
     @cached_property
     def fingerprint(self) -> str:

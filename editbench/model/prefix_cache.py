@@ -47,9 +47,6 @@ class FixedLayer(DynamicLayer):  # type: ignore[misc]
 class PrefixCache(Cache):  # type: ignore[misc]
     """Keys and values of the columns left of ``length``, for some of the layers; read only."""
 
-    def __init__(self, layers: list[FixedLayer]) -> None:
-        super().__init__(layers=layers)
-
     @classmethod
     def of(cls, cache: Cache) -> PrefixCache:
         """All columns of a recorded ``cache``."""

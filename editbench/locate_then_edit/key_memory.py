@@ -18,16 +18,11 @@ BATCHES = "batches"
 
 
 class KeyMemory:
-    """Adds keys to each layer's :class:`KeySolver`, and forgets those whose batch the ledger rolls back.
-
-    Attributes:
-        key_solvers: λC + M by layer.
-        batches: For each remembered batch, the number of batches in the ledger before it and the number of factors
-            after it; 0 factors once it is compacted.
-    """
+    """Adds keys to each layer's :class:`KeySolver` (λC + M), and forgets those whose batch the ledger rolls back."""
 
     def __init__(self, key_solvers: dict[int, KeySolver]) -> None:
         self.key_solvers = key_solvers
+        # by remembered batch: batches in the ledger before it, factors after it (0 once it is compacted)
         self.batches: list[tuple[int, int]] = []
 
     def add(self, keys: Mapping[int, Tensor], ledger_length: int) -> None:

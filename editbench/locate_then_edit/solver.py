@@ -116,12 +116,7 @@ class FullSolver(KeySolver):
     """Solves on all neurons. ``base`` is the Cholesky factor L of λC, ``keys`` are whitened: L⁻¹K."""
 
     def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
-        """Factor λC.
-
-        Args:
-            ridge: Added to C's diagonal, as a fraction of its mean.
-            dtype: Of all solves; C is factored in float64.
-        """
+        """Factor λC in float64, for solves in ``dtype``; ``ridge`` times C's mean diagonal is added to its diagonal."""
         super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:

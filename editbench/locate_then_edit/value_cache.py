@@ -57,11 +57,9 @@ class ValueCache:
         settings: ValueConfig,
         resources: Resources,
     ) -> None:
-        """Start with an empty memory.
+        """Start with an empty memory; arguments as for :func:`~editbench.locate_then_edit.values.optimise_values`.
 
-        Args:
-            at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-            resources: Their ``costs`` get the seconds, which values found together share equally.
+        The costs of ``resources`` get the seconds, which values found together share equally.
         """
         self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueConfig)}

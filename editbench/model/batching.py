@@ -46,17 +46,11 @@ class ByRow:
 
 @dataclass(frozen=True)
 class PaddedBatch(ByRow):
-    """A padded batch of token rows.
-
-    Attributes:
-        ids: (B, T) int64.
-        mask: (B, T) int64, 1 at tokens. Rows may be padded on both sides.
-        positions: (B, T) int64, counted from each row's first token; padding behind it has the last token's.
-    """
+    """A batch of token rows, padded on one side or both; all tensors (B, T) int64."""
 
     ids: Tensor
-    mask: Tensor
-    positions: Tensor
+    mask: Tensor  # 1 at tokens
+    positions: Tensor  # from each row's first token; padding behind it has the last token's
 
     @classmethod
     def pad(cls, rows: Sequence[Sequence[int]], align: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:

@@ -37,12 +37,7 @@ _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype"
 
 
 class LanguageModel:
-    """A causal transformers model in evaluation mode, frozen, with the facts that editing and scoring need.
-
-    Attributes:
-        tokenizer: A fast tokenizer (character offsets are needed to find subjects).
-        name: Name shown in results.
-    """
+    """A causal transformers model in evaluation mode, frozen, with its fast tokenizer and its name in results."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
         """Wrap a loaded model.

@@ -99,8 +99,7 @@ def _only_layers(lm: LanguageModel, first: int, last: int, hidden: Tensor | None
 def _blank_padding(lm: LanguageModel, visible: Tensor, first: int, last: int) -> Iterator[None]:
     """In float64, set padding in front of rows to zero before each layer.
 
-    Padding attends to nothing: the softmax of numbers that are all -1.8e308 is NaN where attention runs in float32, and
-    the next layer would spread it to all tokens.
+    It attends to nothing: where attention runs in float32 the softmax of -1.8e308 alone is NaN, which would spread.
     """
     if lm.model.dtype != torch.float64 or bool(visible.all()):
         yield

@@ -69,12 +69,7 @@ class PrefixCache(Cache):  # type: ignore[misc]
 
     @classmethod
     def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> PrefixCache:
-        """Row i, column c gets keys and values of row ``rows[i]``, column ``columns[i, c]``; layers not run get none.
-
-        Args:
-            rows: (B,).
-            columns: (B, C).
-        """
+        """Row i, column c gets keys and values of row ``rows[i]`` (B,), column ``columns[i, c]`` (B, C), if any."""
         length = columns.shape[1]
         layers = []
         for x in cache.layers:
@@ -109,17 +104,11 @@ LEAST_SHARED = 4
 
 @dataclass(frozen=True)
 class SharedPrefixes:
-    """Clusters of rows by their common beginning.
+    """Clusters of rows by their common first tokens."""
 
-    Attributes:
-        tokens: The prefix of each cluster of several rows.
-        index: For each row, its prefix in ``tokens`` (0 if it has none).
-        lengths: For each row, the length of its prefix (0 if it has none).
-    """
-
-    tokens: list[tuple[int, ...]]
-    index: list[int]
-    lengths: list[int]
+    tokens: list[tuple[int, ...]]  # the prefix of each cluster of several rows
+    index: list[int]  # of each row's prefix in tokens (0 if it has none)
+    lengths: list[int]  # of each row's prefix (0 if it has none)
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> SharedPrefixes:

@@ -9,6 +9,7 @@ import torch
 from editbench import costs, single_run
 from editbench.costs import COVARIANCE, EDIT, EVALUATION, PREPARE, UNEDITED_ANSWERS, VALUES, CachedCosts, Meter
 from editbench.editor import Editor
+from editbench.files import content_digest, read_tensors
 from editbench.results.leaderboard import read_row
 from tests.test_editing_loop import lines, make, tiny_folder  # noqa: F401
 
@@ -88,12 +89,28 @@ def test_values_from_the_cache_cost_what_they_took(make, tmp_path):  # noqa: F81
     assert set(second["cached"].split(", ")) == {COVARIANCE, UNEDITED_ANSWERS, VALUES}
     values = list((tmp_path / "cache" / "values").rglob("*.safetensors"))
     assert len(values) == 4
-    from safetensors import safe_open
-
-    kept = sum(float(safe_open(str(file), "pt").metadata()["seconds"]) for file in values)
+    kept = sum(read_tensors(file)[1]["seconds"] for file in values)
     assert 0 < kept <= second["edit_seconds"]
     assert kept <= first["edit_seconds"]
     assert first["prepare_seconds"] > 0 and second["prepare_seconds"] > 0
+
+
+def test_the_chain_names_the_cached_files_that_a_run_made_or_read(make, tmp_path):  # noqa: F811
+    first = single_run.run(make(results="first", method=NSE, settings=()))
+    second = single_run.run(make(results="second", method=NSE, settings=()))
+    wanted = {}
+    for file in (path for path in (tmp_path / "cache").rglob("*.*") if path.is_file()):
+        name = file.relative_to(tmp_path / "cache").as_posix()
+        if file.suffix == ".json" and name.startswith("unedited/"):
+            wanted[name] = json.loads(file.read_text())["digest"]
+        elif file.suffix == ".safetensors":
+            tensors, metadata = read_tensors(file)
+            wanted[name] = content_digest(tensors, metadata)
+    assert {name.split("/")[0] for name in wanted} == {"covariance", "unedited", "values"} and len(wanted) == 7
+    for outcome in (first, second):
+        sealed = [row["cached"] for row in lines(outcome.folder, "chain.jsonl")]
+        assert {name: digest for row in sealed for name, digest in row.items()} == wanted
+        assert sum(map(len, sealed)) == len(wanted)  # each once
 
 
 def test_seconds_are_divided_by_the_edits_that_were_made(make, monkeypatch):  # noqa: F811

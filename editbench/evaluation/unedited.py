@@ -76,13 +76,14 @@ def ask_unedited(
 ) -> UneditedAnswers:
     """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
 
-    Warns of a damaged file in the cache, and computes its answers again. ``costs`` takes the seconds, which are cached.
+    Warns of a damaged file in the cache, and computes its answers again.
 
     Args:
         unrelated: Questions of no record.
         model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
         generation: None for no generated answers.
         cache: Folder; None for none.
+        costs: Gets the seconds, which are cached, and the file's digest.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
@@ -93,8 +94,9 @@ def ask_unedited(
     key = _key(lm, model_fingerprint, [asked, stays, max_tokens, _settings(lm, generation)], texts)
     path = cache / f"{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists() and (found := _read(path, key)) is not None:
-        costs.note(UNEDITED_ANSWERS, found[1], read=True)
-        return found[0]
+        unedited, seconds, costs.digests[_name(path)] = found
+        costs.note(UNEDITED_ANSWERS, seconds, read=True)
+        return unedited
     start = time.perf_counter()
     asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
     queries = [Query(prompt, (target,)) for prompt, target in asked]
@@ -110,8 +112,13 @@ def ask_unedited(
     seconds = time.perf_counter() - start
     costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
-        _write(path, key, unedited, seconds)
+        costs.digests[_name(path)] = _write(path, key, unedited, seconds)
     return unedited
+
+
+def _name(path: Path) -> str:
+    """Path from the folder that holds the cache's."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def _generate(
@@ -149,19 +156,22 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write(path: Path, key: str, unedited: UneditedAnswers, seconds: float) -> None:
+def _write(path: Path, key: str, unedited: UneditedAnswers, seconds: float) -> str:
+    """Write the answers; the content digest."""
     scores = [[*pair, score.nll, score.correct, score.argmax, score.cut] for pair, score in unedited.scores.items()]
     generated = None
     if unedited.generated is not None:
         generated = [[*pair, answer.text, answer.finite] for pair, answer in unedited.generated.items()]
     content = {"scores": scores, "texts": unedited.texts, "generated": generated, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
+    digest = _digest(content)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"key": key, "digest": _digest(content), "content": content}), encoding="utf-8")
+        temporary.write_text(json.dumps({"key": key, "digest": digest, "content": content}), encoding="utf-8")
+    return digest
 
 
-def _read(path: Path, key: str) -> tuple[UneditedAnswers, float] | None:
-    """The cached answers and the seconds that they took; None with a warning if the file is damaged."""
+def _read(path: Path, key: str) -> tuple[UneditedAnswers, float, str] | None:
+    """The cached answers, the seconds that they took, the content digest; None with a warning if it is damaged."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         content = stored["content"]
@@ -174,7 +184,7 @@ def _read(path: Path, key: str) -> tuple[UneditedAnswers, float] | None:
         generated = content["generated"]
         if generated is not None:
             generated = {(prompt, target): Generated(text, finite) for prompt, target, text, finite in generated}
-        return UneditedAnswers(scores, content["texts"], generated), float(content["seconds"])
+        return UneditedAnswers(scores, content["texts"], generated), float(content["seconds"]), str(stored["digest"])
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(
             f"the cached answers of the unedited model in {path} are damaged ({error}); they are computed again",

@@ -81,9 +81,7 @@ def sweep_layers(
     plan = [("", tokens, count) for tokens, count in config.template_lengths]
     shared = replace(resources, templates=templates_for(lm, resources.templates, plan, resources.seed))
     if config.covariance_adjustment:
-        tokens, cache = config.covariance_tokens, resources.cache
-        covariance = covariance_for(lm, layers, resources.covariance, resources.texts, tokens, cache)
-        shared = replace(shared, covariance=covariance)
+        shared = replace(shared, covariance=covariance_for(lm, layers, resources, config.covariance_tokens))
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:

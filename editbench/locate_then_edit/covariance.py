@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.costs import COVARIANCE, CachedCosts
-from editbench.locate_then_edit.tensor_files import DamagedFile, read_tensors, write_tensors
+from editbench.files import DamagedFile, decode_tensors, write_tensors
 from editbench.model.batching import PaddedBatch, batches
 from editbench.model.hooks import hooked
 from editbench.model.output_head import at_least_float32
@@ -22,31 +22,72 @@ from editbench.model.partial_forward import run_layers
 from editbench.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
 
 
 VERSION = 2
 """Changes with the sums that are collected."""
 
+FORMAT = 2
+"""Changes with the layout of the cached files."""
+
 TOKENS_AT_ONCE = 1 << 12
 
 SAVE_SECONDS = 300.0
-"""A long collection saves its sums this often, and goes on from there after a crash."""
+"""Seconds between two savings of the sums, from which a collection goes on after a crash."""
 
 
 @dataclass
 class _Sums:
-    """Running sums of x xᵀ by layer (d_ff, d_ff) float64, what they hold, and the seconds that this took."""
+    """Running sums of x xᵀ by layer (d_ff, d_ff) float64; of their seconds, ``earlier`` by a process that stopped."""
 
     by_layer: dict[int, Tensor]
     tokens: int = 0
     batches: int = 0
     seconds: float = 0.0
-    earlier: float = 0.0  # of these, by a process that was stopped
+    earlier: float = 0.0
+
+
+def covariance_for(
+    lm: LanguageModel, layers: Sequence[int], resources: Resources, max_tokens: int | None
+) -> dict[int, Tensor]:
+    """C for each of ``layers`` in float64: given, from the user's file, or collected from the texts."""
+    r, given = resources, resources.covariance
+    if given is None:
+        return compute_covariance(lm, r.texts, layers, max_tokens=max_tokens, cache=r.cache, costs=r.costs)
+    have = read_covariance(given, layers) if isinstance(given, (str, Path)) else given
+    out = {}
+    for layer in layers:
+        if layer not in have:
+            raise ValueError(f"no covariance was given for layer {layer} (given: {sorted(have)})")
+        size = lm.d_ff(layer)
+        if tuple(have[layer].shape) != (size, size):
+            raise ValueError(f"covariance of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
+        out[layer] = have[layer].double()
+    return out
+
+
+def read_covariance(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
+    """C in float64 from the user's safetensors file: one (d_ff, d_ff) tensor a layer, keyed by its number."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no covariance at {path}: there is no such file")
+    try:
+        tensors = load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    missing = [layer for layer in layers if str(layer) not in tensors]
+    if missing:
+        raise ValueError(f"{path} holds covariance for layers {sorted(tensors)}, none for {missing}")
+    return {layer: tensors[str(layer)].double() for layer in layers}
 
 
 def compute_covariance(
@@ -65,15 +106,14 @@ def compute_covariance(
 
     Args:
         texts: Plain texts; longer ones are cut to the model's length.
-        layers: Layers wanted.
-        max_tokens: Stop after the text that reaches this many tokens.
-        cache: Folder of the content-addressed cache; matrices found there are read, new ones written.
-        costs: Takes the seconds. Layers share a pass, and each is kept with its part of them.
+        max_tokens: Stop after the text that reaches this many tokens; None takes all.
+        cache: Folder of the content-addressed cache; None for none.
+        costs: Gets the seconds, which layers of one pass share equally, and the digests of the cached files.
     """
     wanted = sorted(set(layers))
-    planned, tokens, key = _plan(lm, texts, max_tokens)
+    planned, key = _plan(lm, texts, max_tokens)
     folder = cache / "covariance" / f"{lm.fingerprint}-{key}" if cache is not None else None
-    costs = costs if costs is not None else CachedCosts()
+    costs = costs or CachedCosts()
     found = _read_cached(folder, wanted, costs) if folder is not None else {}
     missing = [layer for layer in wanted if layer not in found]
     if missing:
@@ -81,7 +121,6 @@ def compute_covariance(
         costs.note(COVARIANCE, sums.seconds - sums.earlier, read=False)
         if sums.earlier:
             costs.note(COVARIANCE, sums.earlier, read=True)
-        facts = {"tokens": str(tokens), "seconds": repr(sums.seconds / len(missing))}
         for layer in missing:
             found[layer] = sums.by_layer[layer] / sums.tokens
             if not bool(found[layer].isfinite().all()):
@@ -90,63 +129,19 @@ def compute_covariance(
                     f"{lm.model.dtype}; load the model with another dtype"
                 )
             if folder is not None:
-                write_tensors(_file(folder, layer), {"covariance": found[layer]}, facts)
+                facts = {"tokens": sums.tokens, "seconds": sums.seconds / len(missing)}
+                file = _file(folder, layer)
+                costs.digests[_name(file)] = write_tensors(file, {"covariance": found[layer]}, facts)
         if folder is not None:
             _partial_file(folder, missing).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
 
 
-def read_covariance(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
-    """C from a file of the user's: safetensors, one (d_ff, d_ff) tensor a layer, keyed by its number; in float64."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(file)
-    if not path.is_file():
-        raise FileNotFoundError(f"no covariance at {path}: there is no such file")
-    try:
-        tensors = load_file(str(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    missing = [layer for layer in layers if str(layer) not in tensors]
-    if missing:
-        raise ValueError(f"{path} holds covariance for layers {sorted(tensors)}, none for {missing}")
-    return {layer: tensors[str(layer)].double() for layer in layers}
-
-
-def covariance_for(
-    lm: LanguageModel,
-    layers: Sequence[int],
-    given: Mapping[int, Tensor] | Path | str | None,
-    texts: Sequence[str],
-    max_tokens: int | None,
-    cache: Path | None,
-    costs: CachedCosts | None = None,
-) -> dict[int, Tensor]:
-    """C for each of ``layers`` in float64: given, from the user's file, or collected from ``texts``.
-
-    A matrix stays on its device. One that is missing or of the wrong shape raises a ValueError.
-    """
-    if given is None:
-        return compute_covariance(lm, texts, layers, max_tokens=max_tokens, cache=cache, costs=costs)
-    have = read_covariance(given, layers) if isinstance(given, (str, Path)) else given
-    out = {}
-    for layer in layers:
-        if layer not in have:
-            raise ValueError(f"no covariance was given for layer {layer} (given: {sorted(have)})")
-        size = lm.d_ff(layer)
-        if tuple(have[layer].shape) != (size, size):
-            raise ValueError(f"covariance of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
-        out[layer] = have[layer].double()
-    return out
-
-
-def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], int, str]:
-    """Token rows in batches of similar length, the number of tokens, and a digest of these and of what runs them."""
+def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], str]:
+    """Token rows in batches of similar length, and a digest of these and of what runs them."""
     rows, tokens = [], 0
-    digest = hashlib.blake2b(json.dumps([VERSION, lm.numerics]).encode(), digest_size=16)
-    for text in texts:
-        ids = lm.encode(text).ids[: lm.max_length]
+    digest = hashlib.blake2b(json.dumps([VERSION, FORMAT, lm.numerics]).encode(), digest_size=16)
+    for ids in (lm.encode(text).ids[: lm.max_length] for text in texts):
         if not ids:
             continue
         rows.append(ids)
@@ -156,7 +151,7 @@ def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tu
             break
     if not rows:
         raise ValueError("a covariance needs plain text, and none was given: set model.texts, or give model.covariance")
-    return list(batches(rows, TOKENS_AT_ONCE, width=len, longest_first=False)), tokens, digest.hexdigest()
+    return list(batches(rows, TOKENS_AT_ONCE, width=len, longest_first=False)), digest.hexdigest()
 
 
 @torch.no_grad()
@@ -172,7 +167,9 @@ def _collect(lm: LanguageModel, planned: list[list[list[int]]], layers: list[int
             sums.seconds = sums.earlier + time.perf_counter() - began
             advance(len(batch))
             if folder is not None and time.monotonic() - saved > SAVE_SECONDS:
-                _save_partial(folder, layers, sums)
+                facts = {"tokens": sums.tokens, "batches": sums.batches, "seconds": sums.seconds}
+                tensors = {str(layer): tensor for layer, tensor in sums.by_layer.items()}
+                write_tensors(_partial_file(folder, layers), tensors, facts)
                 saved = time.monotonic()
     return sums
 
@@ -195,11 +192,12 @@ def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: _Sums, layers: li
 def _resume(lm: LanguageModel, layers: list[int], folder: Path | None) -> _Sums:
     devices = {layer: lm.weight(lm.mlp_out_name(layer)).device for layer in layers}
     if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _partial_file(folder, layers)
         with suppress(FileNotFoundError):  # also where another process has just finished
-            tensors, facts = read_tensors(_partial_file(folder, layers))
-            by_layer = {layer: tensors[str(layer)].to(devices[layer]) for layer in layers}
-            seconds = float(facts["seconds"])
-            return _Sums(by_layer, int(facts["tokens"]), int(facts["batches"]), seconds, earlier=seconds)
+            tensors, facts, _ = decode_tensors(file.read_bytes(), str(file))
+            by_layer = {layer: tensors[str(layer)].to(device) for layer, device in devices.items()}
+            return _Sums(by_layer, **facts, earlier=facts["seconds"])
     sizes = {layer: lm.d_ff(layer) for layer in layers}
     return _Sums({n: torch.zeros(size, size, dtype=torch.float64, device=devices[n]) for n, size in sizes.items()})
 
@@ -212,21 +210,20 @@ def _partial_file(folder: Path, layers: list[int]) -> Path:
     return folder / f"partial-{'-'.join(map(str, layers))}.safetensors"
 
 
-def _save_partial(folder: Path, layers: list[int], sums: _Sums) -> None:
-    facts = {"tokens": str(sums.tokens), "batches": str(sums.batches), "seconds": repr(sums.seconds)}
-    tensors = {str(layer): tensor for layer, tensor in sums.by_layer.items()}
-    write_tensors(_partial_file(folder, layers), tensors, facts)
+def _name(file: Path) -> str:
+    """Path from the cache's folder."""
+    return f"covariance/{file.parent.name}/{file.name}"
 
 
 def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[int, Tensor]:
     found = {}
-    for layer in layers:
-        file = _file(folder, layer)
+    for file, layer in ((_file(folder, layer), layer) for layer in layers):
         if file.is_file():
             try:
-                tensors, facts = read_tensors(file)
+                tensors, facts, digest = decode_tensors(file.read_bytes(), str(file))
                 found[layer], seconds = tensors["covariance"], float(facts["seconds"])
             except (DamagedFile, KeyError) as error:
                 raise ValueError(f"the cached covariance {file} is damaged ({error}); delete it") from error
             costs.note(COVARIANCE, seconds, read=True)
+            costs.digests[_name(file)] = digest
     return found

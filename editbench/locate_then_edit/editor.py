@@ -1,4 +1,4 @@
-"""Base class of the editors that write at the subject's last token: their context templates and rows."""
+"""Base class of editors that find values at the subject's last token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V = TypeVar("V", bound=ValueConfig)
 
 
 class SubjectEditor(Editor[V]):
-    """An editor whose values hold behind context templates; :meth:`prepare` makes ``templates``."""
+    """An editor whose values hold behind context templates, which :meth:`prepare` makes."""
 
     templates: list[str] | None = None
 

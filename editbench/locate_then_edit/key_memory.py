@@ -18,16 +18,11 @@ BATCHES = "batches"
 
 
 class KeyMemory:
-    """Adds keys to each layer's :class:`KeySolver`, and knows the edit batch of the ledger that they belong to.
-
-    Attributes:
-        key_solvers: λC + M by layer.
-        batches: For each remembered batch, the number of batches that the ledger held before it and the number of
-            factors after it; 0 factors for batches that were compacted.
-    """
+    """Adds keys to each layer's :class:`KeySolver` (λC + M), and forgets those whose batch the ledger rolls back."""
 
     def __init__(self, key_solvers: dict[int, KeySolver]) -> None:
         self.key_solvers = key_solvers
+        # by remembered batch: batches in the ledger before it, factors after it (0 once it is compacted)
         self.batches: list[tuple[int, int]] = []
 
     def add(self, keys: Mapping[int, Tensor], ledger_length: int) -> None:
@@ -37,7 +32,7 @@ class KeyMemory:
         self.batches.append((ledger_length, self._factors()))
 
     def catch_up(self, ledger_length: int) -> None:
-        """Forget batches that the ledger has rolled back, and compact the factors if they are no fewer than d_ff."""
+        """Forget batches that the ledger has rolled back, then compact the factors if they are no fewer than d_ff."""
         stay = [b for b in self.batches if b[0] < ledger_length]
         if len(stay) < len(self.batches):
             if any(factors == 0 for _, factors in self.batches[len(stay) :]):
@@ -54,16 +49,16 @@ class KeyMemory:
             self.batches = [(position, 0) for position, _ in self.batches]
 
     def clear(self) -> None:
-        """Forget every batch (ValueError as for :meth:`catch_up`)."""
+        """Forget every batch."""
         self.catch_up(0)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Everything kept: covariance and keys."""
+        """Covariance and keys of every layer."""
         for solver in self.key_solvers.values():
             yield from (solver.base, solver.keys)
 
     def state(self) -> dict[str, Tensor]:
-        """All keys and batches, by name; empty if nothing is remembered."""
+        """All keys and batches; empty if nothing is remembered."""
         if not self.batches:
             return {}
         solvers = self.key_solvers.items()
@@ -71,7 +66,7 @@ class KeyMemory:
         return {BATCHES: torch.tensor(self.batches), **state}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state` gave, bit for bit."""
+        """Restore a saved state, bit for bit."""
         wanted = {f"{layer}.keys" for layer in self.key_solvers} | {BATCHES}
         if not wanted <= set(state):
             raise ValueError(
@@ -79,8 +74,7 @@ class KeyMemory:
             )
         self.batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
         for layer, solver in self.key_solvers.items():
-            start = f"{layer}."
-            solver.restore({k[len(start) :]: t for k, t in state.items() if k.startswith(start)})
+            solver.restore({name: state[f"{layer}.{name}"] for name in ("keys", "base") if f"{layer}.{name}" in state})
 
     def _factors(self) -> int:
         return max(solver.keys.shape[1] for solver in self.key_solvers.values())

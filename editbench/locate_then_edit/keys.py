@@ -1,8 +1,8 @@
 """Keys: the inputs of the MLP's second projection at the subject's last token, measured on the current weights.
 
-Rows are cut after the subject and run only to the last layer that is asked for; prefixes that rows share run once for
-all of them. A :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement can
-start there when only later weights have changed.
+Rows are cut after the subject and run only to the last layer that is needed; prefixes that rows share run once. A
+:class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement can start there if
+only later weights have changed.
 """
 
 from __future__ import annotations
@@ -56,10 +56,7 @@ class _Part(ByRow):
         return at, self.entering.get(at)
 
     def remember(self, layer: int, hidden: Tensor) -> None:
-        """Keep the input of ``layer``, unless it is kept; of those kept before, the lowest layer's stays, too.
-
-        A run that starts at ``layer`` must not change it: ``hidden`` is then only a stand-in.
-        """
+        """Keep the input of ``layer`` if it is not kept (a run may have started there), and that of the lowest."""
         lowest = min([*self.entering, layer])
         self.entering = {at: kept for at, kept in self.entering.items() if at in (lowest, layer)}
         self.entering.setdefault(layer, hidden.clone())
@@ -77,19 +74,12 @@ class _Part(ByRow):
 
 @dataclass
 class _Chunk(_Part):
-    """Rows without their prefixes.
+    """Rows without their prefixes."""
 
-    Attributes:
-        index: The rows' places in the input.
-        last: (B,) column of each row's last token, counted from the end of the prefixes.
-        prefix: (B,) index of each row's prefix.
-        columns: (B, C) token of the prefix in each of the columns left of the rows' own.
-    """
-
-    index: list[int]
-    last: Tensor
-    prefix: Tensor
-    columns: Tensor
+    index: list[int]  # of the rows in the input
+    last: Tensor  # (B,) column of each row's last token, counted from the end of the prefixes
+    prefix: Tensor  # (B,) index of each row's prefix
+    columns: Tensor  # (B, C) index of the prefix token in each of the columns left of the rows' own
 
     def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
         """Store ``tensor`` at the subjects' last tokens: of all columns (B·T or B, T; features), or of those alone."""
@@ -102,17 +92,11 @@ class _Chunk(_Part):
 
 @dataclass(frozen=True)
 class SubjectPass:
-    """Rows cut after the subject, ready to be measured as often as the weights change.
-
-    Attributes:
-        lm: The model.
-        chunks: The rows, by similar length.
-        prefixes: Prefixes that they share; None if there are none.
-    """
+    """Rows cut after the subject, in chunks of similar length, to be measured as often as the weights change."""
 
     lm: LanguageModel
     chunks: list[_Chunk]
-    prefixes: _Part | None
+    prefixes: _Part | None  # that rows share
 
     @classmethod
     def of(cls, lm: LanguageModel, rows: Sequence[Row]) -> SubjectPass:
@@ -143,12 +127,12 @@ class SubjectPass:
         """Measure at the subject's last token on the current weights.
 
         Args:
-            inputs: Layers whose second projection's input (the key) is wanted: (B, d_ff).
-            mlp: Layers whose second projection's output is wanted: (B, d).
-            norm_inputs: Layers with a norm behind the MLP whose input is wanted: (B, d).
-            outputs: Layers whose output is wanted: (B, d).
-            keep: Remember the input of this layer; later calls that ask for nothing below it start there. Call
-                :meth:`changed` when a weight changes.
+            inputs: Layers of which to measure the second projection's input, the key (B, d_ff).
+            mlp: Layers of which to measure the second projection's output (B, d).
+            norm_inputs: Layers of which to measure the input of the norm behind the MLP (B, d).
+            outputs: Layers of which to measure the output (B, d).
+            keep: Remember the input of this layer: later calls for no layer below it start there. Call :meth:`changed`
+                when a weight changes.
         """
         wanted = {"inputs": inputs, "mlp": mlp, "norm_inputs": norm_inputs, "outputs": outputs}
         asked = [layer for layers in wanted.values() for layer in layers]
@@ -187,7 +171,7 @@ class SubjectPass:
         return all(layer in part.entering for part in self._parts())
 
     def select(self, rows: Sequence[int]) -> SubjectPass:
-        """A pass over some of the rows, in the order of ``rows``, with the same memory."""
+        """This for some of the rows, in the order of ``rows``."""
         place = {row: i for i, row in enumerate(rows)}
         chunks = []
         for chunk in self.chunks:

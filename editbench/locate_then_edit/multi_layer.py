@@ -1,9 +1,9 @@
 """Writing a batch of edits into several layers, as MEMIT does (Meng et al., ICLR 2023, section 4.3, algorithm 1).
 
-Every layer in turn writes its share of the residual that is left at the last one: R = (Z − H) / (layers left), with the
-keys K and the hidden states H measured on the weights as they are by then, and ΔW = R · solve(K)ᵀ. The method hands in
-``solve``. Where a norm stands behind the MLPs, R goes through it (:func:`residual_share`), and the part of Z − H that
-the last layer's norm cannot give is written again.
+Every layer in turn writes its share of the residual that is left at the last one, R = (Z − H) / (layers left), with
+keys K and hidden states H on the current weights, as ΔW = R · solve(K)ᵀ, where ``solve`` is the method's. Where a norm
+follows the MLPs, R goes through it (:func:`residual_share`), and the part of Z − H that the last layer's norm cannot
+give is written again.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 
 MAX_MISSED = 0.005
-"""Share of ‖Z - H‖ that may stay out of the reach of the last layer's norm."""
+"""Share of ‖Z - H‖ that the last layer's norm may fail to give."""
 
 MAX_REWRITES = 8
-"""Passes over the layers, at most, that write the rest again."""
+"""Further passes over the layers, at most, that write the rest."""
 
 VERSION = 2
 """Changes with what a batch writes into the layers."""
@@ -53,14 +53,15 @@ class MultiLayerConfig(ValueConfig):
     """Settings of methods that write edits into several layers. Defaults are MEMIT's for GPT-2 XL.
 
     Attributes:
-        layers: Edited layers, from the first to the last; values are found at the last.
+        layers: Edited layers, rising; values are found at the last.
+        clamp_norm_factor: As in :class:`~editbench.locate_then_edit.values.ValueConfig`.
         covariance_weight: λ, the weight of C against the keys of the edits.
         template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
         template_tokens: Tokens that are sampled after each start.
         covariance_tokens: Plain-text tokens over which C is taken; null for all texts given.
         ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
         solve_device: Device of the linear systems: "auto" for that of the edited weight, or "cpu", "cuda:1", …
-        solve_dtype: "float64" or "float32".
+        solve_dtype: Of the linear systems, "float64" or "float32".
     """
 
     layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17])
@@ -83,7 +84,7 @@ class MultiLayerConfig(ValueConfig):
 
 
 def multi_layer_templates(lm: LanguageModel, settings: MultiLayerConfig, resources: Resources) -> list[str]:
-    """Context templates given, or sampled from the (unedited) model."""
+    """The user's context templates, or those that the (unedited) model samples."""
     plan = [(start, settings.template_tokens, 1) for start in settings.template_starts]
     return templates_for(lm, resources.templates, plan, resources.seed)
 
@@ -94,9 +95,8 @@ def key_solvers(
     resources: Resources,
     kind: type[FullSolver] | type[NeuronSubsetSolver],
 ) -> dict[int, KeySolver]:
-    """λC of every edited layer, on the (unedited) model, ready to solve with."""
-    tokens, r = settings.covariance_tokens, resources
-    covariance = covariance_for(lm, settings.layers, r.covariance, r.texts, tokens, r.cache, r.costs)
+    """Solvers with λC of every edited layer, on the (unedited) model."""
+    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
     out: dict[int, KeySolver] = {}
     for layer in settings.layers:
         auto = settings.solve_device == "auto"
@@ -108,12 +108,9 @@ def key_solvers(
 
 @dataclass
 class MultiLayerState:
-    """Keys and hidden states of a batch on the current weights.
+    """Keys K (d_ff, n) and hidden states H (d, n) of a batch on the current weights.
 
-    Attributes:
-        keys: K (d_ff, n).
-        hidden: H (d, n).
-        norm_inputs: By layer, where a norm stands behind the MLP, of this layer and of the last: (n, d) its inputs.
+    ``norm_inputs`` are the inputs (n, d) of the norms behind the MLPs, of this layer and of the last.
     """
 
     keys: Tensor
@@ -123,23 +120,13 @@ class MultiLayerState:
 
 @dataclass(frozen=True)
 class EditKeys:
-    """The rows of a batch of edits, measured layer by layer.
-
-    Attributes:
-        ids: The edits.
-        layers: Edited layers, rising.
-        width: Templates besides the bare prompt.
-        normed: Edited layers with a norm behind the MLP.
-        bare: The bare prompts.
-        others: The prompts within the other templates, edit by edit; None if there are none.
-    """
+    """The rows of a batch of edits, measured layer by layer."""
 
     ids: list[str]
-    layers: list[int]
-    width: int
-    normed: list[int]
+    layers: list[int]  # edited, rising
+    width: int  # templates besides the bare prompt
     bare: SubjectPass
-    others: SubjectPass | None
+    others: SubjectPass | None  # prompts within the other templates, edit by edit
 
     @classmethod
     def of(
@@ -151,59 +138,56 @@ class EditKeys:
             ids=[r.id for r in requests],
             layers=list(layers),
             width=len(templates) - 1,
-            normed=[layer for layer in layers if lm.post_norm(layer) is not None],
             bare=SubjectPass.of(lm, [subject_row(lm, r) for r in requests]),
             others=SubjectPass.of(lm, rows) if rows else None,
         )
 
     def hidden(self) -> Tensor:
-        """H (d, n): output of the last edited layer, bare prompts."""
+        """H (d, n): the last edited layer's output for the bare prompts."""
         last = self.layers[-1]
         outputs = self.bare.measure(outputs=[last], keep=self.layers[0]).outputs
         return self._finite(at_least_float32(outputs[last]).T, "hidden states", last)
 
     def at(self, layer: int) -> MultiLayerState:
-        """Keys of ``layer`` and hidden states, on the current weights.
+        """Keys of ``layer`` and hidden states; an :class:`EditError` names the edits whose numbers are not finite.
 
-        Bare rows go on to the last edited layer for the hidden states, the others stop at ``layer``. Numbers that are
-        not finite raise an :class:`EditError` with the ids of their edits.
+        Bare rows run to the last edited layer for the hidden states, the others to ``layer``.
         """
-        last = self.layers[-1]
-        normed = [at for at in self.normed if at in (layer, last)]
+        last, lm = self.layers[-1], self.bare.lm
+        normed = [at for at in sorted({layer, last}) if lm.post_norm(at) is not None]
         bare = self.bare.measure(inputs=[layer], norm_inputs=normed, outputs=[last], keep=layer)
         others = self.others.measure(inputs=[layer], keep=layer).inputs if self.others is not None else {}
-        keys = self._finite(self._mix(bare.inputs[layer], others.get(layer)).T, "keys", layer)
+        keys = self._keys(layer, bare.inputs, others)
         hidden = self._finite(at_least_float32(bare.outputs[last]).T, "hidden states", last)
         return MultiLayerState(keys, hidden, {at: at_least_float32(x) for at, x in bare.norm_inputs.items()})
 
     def keys(self) -> dict[int, Tensor]:
-        """Keys (d_ff, n) of all edited layers in one pass, on the current weights."""
+        """Keys (d_ff, n) of all edited layers in one pass."""
         bare = self.bare.measure(inputs=self.layers).inputs
         others = self.others.measure(inputs=self.layers).inputs if self.others is not None else {}
-        keys = {layer: self._mix(key, others.get(layer)) for layer, key in bare.items()}
-        return {layer: self._finite(key.T, "keys", layer) for layer, key in keys.items()}
+        return {layer: self._keys(layer, bare, others) for layer in bare}
 
     def changed(self, layer: int) -> None:
-        """The second projection of ``layer`` has changed."""
+        """Forget what depended on the second projection of ``layer``, which has changed."""
         for part in (self.bare, self.others):
             if part is not None:
                 part.changed(layer)
 
     def select(self, index: Sequence[int]) -> EditKeys:
-        """The same for some of the edits."""
+        """This for some of the edits."""
         others = self.others
         if others is not None:
-            if not others.remembers(self.layers[0]):  # once, for all rounds to come
+            if not others.remembers(self.layers[0]):  # once for all later rounds
                 others.measure(inputs=self.layers[:1], keep=self.layers[0])
             others = others.select([i * self.width + j for i in index for j in range(self.width)])
         return replace(self, ids=[self.ids[i] for i in index], bare=self.bare.select(index), others=others)
 
-    def _mix(self, bare: Tensor, others: Tensor | None) -> Tensor:
-        """The key (n, d_ff): half the bare prompt's (n, d_ff), half the mean of the others' (n · templates, d_ff)."""
-        bare = at_least_float32(bare)
-        if others is None:
-            return bare
-        return (bare + at_least_float32(others).reshape(len(bare), self.width, -1).mean(1)) / 2
+    def _keys(self, layer: int, bare: dict[int, Tensor], others: dict[int, Tensor]) -> Tensor:
+        """K (d_ff, n): half the bare prompt's key (n, d_ff), half the mean of the others' (n · templates, d_ff)."""
+        keys = at_least_float32(bare[layer])
+        if layer in others:
+            keys = (keys + at_least_float32(others[layer]).reshape(len(keys), self.width, -1).mean(1)) / 2
+        return self._finite(keys.T, "keys", layer)
 
     def _finite(self, columns: Tensor, what: str, layer: int) -> Tensor:
         bad = (~torch.isfinite(columns).all(0)).nonzero()[:, 0].tolist()
@@ -227,16 +211,36 @@ def write_layers(
     Args:
         targets: Z (d, n).
         solve: From a layer and its keys K (d_ff, n) to the matrix (d_ff, n) that R is multiplied with.
-        transaction: Takes the changes; they are in the model at once.
         transform: From a layer's weight (out, in) and its ΔW (out, in), float32 or float64, to the ΔW that is written
-            (RECT, PRUNE), recorded as :class:`~editbench.ledger.Dense`; None writes R · solve(K)ᵀ as it is, recorded
-            as its factors.
+            (RECT, PRUNE) and recorded as :class:`~editbench.ledger.Dense`; None writes R · solve(K)ᵀ, recorded as its
+            factors.
     """
     first, last = edits.layers[0], edits.layers[-1]
-    begun = _write_layers_once(edits, targets, solve, lm, transaction, transform)
+
+    def write_once(targets: Tensor) -> Tensor:
+        """Write every layer in turn; ‖Z - H‖ (n) before."""
+        distances: list[Tensor] = []
+        for done, layer in enumerate(edits.layers):
+            state, name = edits.at(layer), lm.mlp_out_name(layer)
+            residual = residual_share(lm, layer, last, len(edits.layers) - done, targets, state)  # (d, n)
+            distances.append((targets.to(state.hidden) - state.hidden).norm(dim=0))
+            try:
+                right = solve(layer, state.keys).to(residual)
+            except SingularError as error:
+                raise EditError(edits.ids, f"layer {layer}: {error}") from error
+            if transform is None:
+                transaction.apply(LowRank(name, residual, right))
+            else:
+                weight = lm.weight(name)
+                update = (residual @ right.T).to(weight.device)
+                transaction.apply(Dense(name, transform(weight.to(update.dtype, copy=True), update)))
+            edits.changed(layer)
+        return distances[0]
+
+    begun = write_once(targets)
     if lm.post_norm(last) is None or first == last:
         return
-    bound = MAX_MISSED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves waits for no other
+    bound = MAX_MISSED * begun.clamp(min=float(begun.max()) / 100)  # an edit that hardly moves need not be as exact
     for _ in range(MAX_REWRITES):
         state = edits.at(last)
         missed = out_of_reach(lm, last, targets, state)
@@ -244,47 +248,17 @@ def write_layers(
         if bool((missed.norm(dim=0) <= torch.maximum(bound, rounding)).all()):
             return
         edits.changed(first)
-        _write_layers_once(edits, state.hidden + missed, solve, lm, transaction, transform)
-
-
-def _write_layers_once(
-    edits: EditKeys,
-    targets: Tensor,
-    solve: Solve,
-    lm: LanguageModel,
-    transaction: Transaction,
-    transform: Transform | None,
-) -> Tensor:
-    """Write every layer in turn; returns ‖Z - H‖ (n) before."""
-    begun: Tensor | None = None
-    for done, layer in enumerate(edits.layers):
-        state, name = edits.at(layer), lm.mlp_out_name(layer)
-        residual = residual_share(lm, layer, edits.layers[-1], len(edits.layers) - done, targets, state)  # (d, n)
-        begun = (targets.to(state.hidden) - state.hidden).norm(dim=0) if begun is None else begun
-        try:
-            right = solve(layer, state.keys).to(residual)
-        except SingularError as error:
-            raise EditError(edits.ids, f"layer {layer}: {error}") from error
-        if transform is None:
-            transaction.apply(LowRank(name, residual, right))
-        else:
-            weight = lm.weight(name)
-            update = (residual @ right.T).to(weight.device)
-            transaction.apply(Dense(name, transform(weight.to(update.dtype, copy=True), update)))
-        edits.changed(layer)
-    assert begun is not None
-    return begun
+        write_once(state.hidden + missed)
 
 
 def residual_share(
     lm: LanguageModel, layer: int, last: int, left: int, targets: Tensor, state: MultiLayerState
 ) -> Tensor:
-    """R of one layer (d, n): the change that its second projection should make to its output.
+    """R of ``layer`` (d, n): the change that its second projection should make to its output.
 
     Args:
-        layer: The layer that writes.
         last: The last edited layer.
-        left: Layers that still write, this one among them.
+        left: Layers that still write, this one included.
         targets: Z (d, n).
         state: On the current weights.
     """
@@ -305,7 +279,6 @@ def residual_share(
 def out_of_reach(lm: LanguageModel, last: int, targets: Tensor, state: MultiLayerState) -> Tensor:
     """The part of Z - H (d, n) that the last layer's norm cannot give from its current input."""
     norm, missing = lm.post_norm(last), targets.to(state.hidden) - state.hidden
-    if norm is None:
-        return missing * 0
+    assert norm is not None
     x = state.norm_inputs[last]
     return missing - (norm(norm.towards(x, norm(x) + missing.T)) - norm(x)).T

@@ -1,4 +1,4 @@
-"""Prompts as token rows: the subject's last token, and the places where the target is predicted."""
+"""Prompts as token rows, with the index of the subject's last token and of the predicted target tokens."""
 
 from __future__ import annotations
 
@@ -16,35 +16,24 @@ if TYPE_CHECKING:
 
 
 VERSION = 2
-"""Changes with the tokens of the rows, and with where their subject ends."""
+"""Changes with the tokens of the rows and the index of their subject."""
 
 BARE = "{}"
-"""The context template that adds nothing."""
+"""The context template without context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tokenised sequence.
-
-    Attributes:
-        ids: Token ids, BOS included where the tokenizer adds one.
-        subject: Index of the subject's last token.
-        targets: Target token ids; the j-th is predicted at index ``first + j``. Empty for rows without a target.
-        first: Index of the last prompt token, which predicts the first target token.
-    """
+    """A tokenised sequence, BOS included where the tokenizer adds one."""
 
     ids: tuple[int, ...]
-    subject: int
-    targets: tuple[int, ...] = ()
-    first: int = 0
+    subject: int  # index of the subject's last token
+    targets: tuple[int, ...] = ()  # token ids; the j-th is predicted at index first + j
+    first: int = 0  # index of the last prompt token
 
 
 def last_token_of(encoded: Encoded, start: int, end: int) -> int:
-    """Index of the last token that holds a character of ``text[start:end]``.
-
-    Character offsets make this right for every tokenizer style: byte-level or SentencePiece, with BOS or without, for
-    tokens that include a leading space, and for subjects that end inside a token.
-    """
+    """Index of the last token that holds a character of ``text[start:end]``."""
     for i in range(len(encoded.ids) - 1, -1, -1):
         low, high = encoded.offsets[i]
         if low < end and high > start and high > low:
@@ -53,7 +42,7 @@ def last_token_of(encoded: Encoded, start: int, end: int) -> int:
 
 
 def subject_row(lm: LanguageModel, request: EditRequest, template: str = BARE) -> Row:
-    """The request's prompt inside ``template``, tokenised, with the subject's last token found by character offsets."""
+    """The request's prompt inside ``template``; the subject's last token is found by character offsets."""
     before, braces, after = template.partition(BARE)
     if not braces or BARE in after:
         raise ValueError(f'context template {template!r} must contain "{{}}" once')
@@ -65,8 +54,8 @@ def subject_row(lm: LanguageModel, request: EditRequest, template: str = BARE) -
 def subject_span(request: EditRequest) -> tuple[int, int]:
     """Characters (start, end) of the subject in the prompt.
 
-    The published code takes the subject's first occurrence; here an occurrence as a word of its own comes first, so
-    that "Iran" is not found in "Iranian" (:func:`editbench.words.place`).
+    The published code takes the first occurrence; here an occurrence as a whole word precedes, so that "Iran" is not
+    found in "Iranian" (:func:`editbench.words.place`).
     """
     if request.subject is None:
         raise ValueError(f"record {request.id!r} has no subject")
@@ -75,19 +64,15 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
 
 
 def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list[int]:
-    """Tokens that a method trains behind the request's prompt: the target's, the same that every metric asks for.
-
-    With ``train_eos`` the EOS token closes them, so that the model learns to stop there; editors check that there is
-    one.
-    """
-    closing = [int(lm.tokenizer.eos_token_id)] if train_eos else []
-    return [*lm.continuation(request.target), *closing]
+    """The target's tokens behind the prompt, the same that metrics score; with ``train_eos`` also the EOS token."""
+    end = [int(lm.tokenizer.eos_token_id)] if train_eos else []
+    return [*lm.continuation(request.target), *end]
 
 
 def rewriting_rows(
     lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
 ) -> list[Row]:
-    """A row for each template: ``template(prompt) + target[:-1]`` (token ids put together, never decoded text)."""
+    """A row for each template: the token ids of ``template(prompt)`` followed by those of ``target[:-1]``."""
     targets = tuple(target_ids(lm, request, train_eos))
     rows = []
     for template in templates:
@@ -97,7 +82,7 @@ def rewriting_rows(
 
 
 def kl_row(lm: LanguageModel, request: EditRequest) -> Row:
-    """The row "{subject} is a", whose prediction at the subject should stay what it was."""
+    """The row "{subject} is a", whose prediction at the subject should not change."""
     assert request.subject is not None
     encoded = lm.encode(f"{request.subject} is a")
     return Row(tuple(encoded.ids), last_token_of(encoded, 0, len(request.subject)))
@@ -106,10 +91,10 @@ def kl_row(lm: LanguageModel, request: EditRequest) -> Row:
 def edit_rows(
     lm: LanguageModel, request: EditRequest, templates: Sequence[str], *, train_eos: bool = False
 ) -> list[Row]:
-    """All rows that finding a value runs: those of :func:`rewriting_rows`, then :func:`kl_row`."""
+    """All rows of a value's optimisation: :func:`rewriting_rows`, then :func:`kl_row`."""
     return [*rewriting_rows(lm, request, templates, train_eos=train_eos), kl_row(lm, request)]
 
 
 def cut_after_subject(row: Row) -> Row:
-    """The row without what follows the subject: enough for keys, since attention is causal."""
+    """The row up to the subject: enough for keys, since attention is causal."""
     return Row(row.ids[: row.subject + 1], row.subject)

@@ -1,9 +1,8 @@
 """Shifted forward passes: rows from the subject's last token on, run again and again with a shift added there.
 
-The columns left of the subject and the layers below the edited one do not depend on the shift, and are computed once:
-prefixes that rows share (for all of them together), then the rest up to the subject, then the columns from the subject
-on up to the edited layer. Rows are padded so that their subjects share a column, left of which there is an ordinary
-key-value cache.
+Columns left of the subject and layers below the edited one do not depend on the shift and are computed once: prefixes
+that rows share, then the rest up to the subject, then the columns from the subject on up to the edited layer. Rows are
+padded so that their subjects share a column, left of which there is an ordinary key-value cache.
 """
 
 from __future__ import annotations
@@ -32,53 +31,31 @@ AT_MLP = "mlp"
 """ROME: the shift is added to the MLP's output."""
 
 AT_LAYER = "layer"
-"""MEMIT, NSE: the shift is added to the decoder layer's output; with a norm behind the MLP, to the MLP's output, since
-a write reaches no further. Either way the value is the output of the layer."""
+"""MEMIT, NSE: the shift is added to the decoder layer's output, whose value is found; with a norm behind the MLP it is
+added to the MLP's output, the only one that a write can change."""
 
 
 @dataclass(frozen=True)
 class ShiftedForward(ByRow):
-    """A batch of rows of one edited layer.
+    """A batch of rows whose edited layer is ``layer``, computed without a shift."""
 
-    Attributes:
-        lm: The model.
-        layer: The edited layer.
-        start: Column of the subjects' last tokens.
-        adds: Whether the layer adds the MLP's output unchanged: a shift of the one is the same shift of the other.
-        keys: (B, d_ff) input of the edited layer's second projection at the subject.
-        init: (B, d) the vector that the shift is added to.
-        leaving: (B, d) output of the edited layer at the subject.
-        norm_input: (B, d) input of the norm behind the MLP; None where there is none.
-        batch: The rows.
-        entering: (B, 1, d) input of the edited layer at the subject.
-        hidden: (B, T, d) output of the edited layer from the subject on, without a shift.
-        prefix: Keys and values left of the subjects of the layers that a shifted pass runs; None if nothing is there.
-    """
-
-    shared: ClassVar[frozenset[str]] = frozenset({"lm", "layer", "start", "adds"})
+    shared: ClassVar[frozenset[str]] = frozenset({"lm", "layer", "start"})
 
     lm: LanguageModel
     layer: int
-    start: int
-    adds: bool
-    keys: Tensor
-    init: Tensor
-    leaving: Tensor
-    norm_input: Tensor | None
+    start: int  # column of the subjects' last tokens, "the subject" below
     batch: PaddedBatch
-    entering: Tensor
-    hidden: Tensor
-    prefix: PrefixCache | None
+    keys: Tensor  # (B, d_ff) input of the layer's second projection at the subject
+    init: Tensor  # (B, d) the vector that the shift is added to
+    norm_input: Tensor | None  # (B, d) input of the norm behind the MLP, if there is one
+    entering: Tensor  # (B, 1, d) input of the layer at the subject
+    hidden: Tensor  # (B, T, d) output of the layer from the subject on
+    prefix: PrefixCache | None  # keys and values left of the subject, of the layers that a shifted pass runs
 
     @classmethod
     @torch.no_grad()
     def of(cls, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> ShiftedForward:
-        """Compute all that does not depend on the shift, on the current weights.
-
-        Args:
-            rows: Rows whose subject position is known; columns up to their last token are run.
-            at: :data:`AT_MLP` or :data:`AT_LAYER`.
-        """
+        """Compute all that does not depend on the shift, on the current weights; ``at`` is AT_MLP or AT_LAYER."""
         norm = lm.post_norm(layer)
         start = max(row.subject for row in rows)
         batch = PaddedBatch.pad([r.ids for r in rows], [r.subject for r in rows], lm.pad_id, lm.device)
@@ -96,17 +73,14 @@ class ShiftedForward(ByRow):
             if norm is not None:
                 stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
             run_layers(lm, batch, last=layer, cache=prefix, start=start)
-        keys, mlp, leaving = (seen[name][:, 0] for name in ("keys", "mlp", "leaving"))
         return cls(
             lm=lm,
             layer=layer,
             start=start,
-            adds=norm is None,
-            keys=keys,
-            init=mlp if at == AT_MLP or norm is not None else leaving,
-            leaving=leaving,
-            norm_input=seen["norm"][:, 0] if norm is not None else None,
             batch=batch,
+            keys=seen["keys"][:, 0],
+            init=seen["mlp" if at == AT_MLP or norm is not None else "leaving"][:, 0],
+            norm_input=seen["norm"][:, 0] if norm is not None else None,
             entering=seen["entering"][:, :1],
             hidden=seen["leaving"],
             prefix=prefix.above(layer + 1 if norm is None else layer) if prefix else None,
@@ -120,7 +94,8 @@ class ShiftedForward(ByRow):
             rows: (P,) rows that are read.
             columns: (P,) their columns, counted from the subject's.
         """
-        leaving = self.hidden[:, :1] + shift[:, None].to(self.hidden) if self.adds else self._edited(shift)
+        plain = self.norm_input is None  # the layer adds the MLP's output unchanged
+        leaving = self.hidden[:, :1] + shift[:, None].to(self.hidden) if plain else self._edited(shift)
         hidden = torch.cat([leaving, self.hidden[:, 1:]], dim=1)
         lm, first = self.lm, self.layer + 1
         with mlp_only_at(lm, lm.n_layers - 1, len(hidden), rows, columns) if first < lm.n_layers else nullcontext():
@@ -128,11 +103,11 @@ class ShiftedForward(ByRow):
         return final[rows.to(final.device), columns.to(final.device)]
 
     def upto(self, width: int) -> ShiftedForward:
-        """The same with ``width`` columns from the subject on."""
+        """This with ``width`` columns from the subject on."""
         return replace(self, batch=self.batch.upto(self.start + width), hidden=self.hidden[:, :width])
 
     def _edited(self, shift: Tensor) -> Tensor:
-        """Output of the edited layer at the subject (B, 1, d), the MLP's output shifted: by the model's own code."""
+        """Output of the edited layer at the subject (B, 1, d), with the MLP's output shifted."""
         leaving: list[Tensor] = []
         at, start = self.layer, self.start
         batch = self.batch.upto(start + 1)
@@ -145,13 +120,13 @@ class ShiftedForward(ByRow):
 
 
 def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | None:
-    """Keys and values of all layers for the columns left of the subjects, ending in one column; None for no column."""
+    """Keys and values of all layers left of the subjects, which share a column; None if all rows begin there."""
     start = max(row.subject for row in rows)
     if start == 0:
         return None
     shared = SharedPrefixes.of([row.ids[: row.subject] for row in rows])
     recorded, last = recording_cache(lm), lm.n_layers - 1
-    nowhere = torch.zeros(0, dtype=torch.long)  # of the last layer, keys and values are enough
+    nowhere = torch.zeros(0, dtype=torch.long)  # the last layer's MLP need not run
     if shared.tokens:
         with mlp_only_at(lm, last, len(shared.tokens), nowhere, nowhere):
             run_layers(lm, shared.batch(lm.pad_id, lm.device), cache=recorded)

@@ -1,9 +1,8 @@
-"""Key solvers: linear systems in λC + Σ kkᵀ, in float64 unless the config says otherwise.
+"""Key solvers: linear systems in λC + Σ kkᵀ (d_ff, d_ff), to which the keys of edits are added.
 
-A :class:`KeySolver` is a d_ff × d_ff matrix λC + Σ kkᵀ that grows by the keys of the edits made. :class:`FullSolver`
-keeps its Cholesky factor and treats the keys as a low-rank addition (Woodbury): a batch of n edits after m others costs
-O(d_ff² n + d_ff (m + n)²). :class:`NeuronSubsetSolver` solves on a subset of the neurons, another one each time: it
-gathers that block and factors it, O(|S|³).
+:class:`FullSolver` keeps the Cholesky factor of λC and treats the keys as a low-rank addition (Woodbury): a batch of n
+edits after m others costs O(d_ff² n + d_ff (m + n)²). :class:`NeuronSubsetSolver` solves on a subset of the neurons,
+another one each time: it gathers that block and factors it, O(|S|² (m + n) + |S|³).
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ class SingularError(ArithmeticError):
 
 
 def factor(covariance: Tensor, ridge: float, name: str) -> Tensor:
-    """Lower Cholesky factor of a covariance (n, n), float64, with ``ridge`` times its mean diagonal added.
-
-    A matrix that is not positive definite (too few tokens for its size) raises a ValueError with a remedy.
-    """
+    """Lower Cholesky factor of a covariance (n, n), float64, with ``ridge`` times its mean diagonal added."""
     try:
         return cholesky(with_ridge(covariance.double(), ridge), name)
     except SingularError as error:
@@ -47,7 +43,7 @@ def with_ridge(matrix: Tensor, ridge: float) -> Tensor:
 
 
 def cholesky(matrix: Tensor, name: str) -> Tensor:
-    """Lower Cholesky factor of ``matrix`` (n, n); a :class:`SingularError` if it is not positive definite."""
+    """Lower Cholesky factor of ``matrix`` (n, n), or a :class:`SingularError`."""
     lower: Tensor
     lower, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0 or not bool(torch.isfinite(lower).all()):
@@ -56,11 +52,11 @@ def cholesky(matrix: Tensor, name: str) -> Tensor:
 
 
 class KeySolver(ABC):
-    """λC + Σ kkᵀ over the keys added so far.
+    """λC + Σ kkᵀ over the keys added so far; subclasses choose the form in which base and keys are kept.
 
     Attributes:
-        base: (d_ff, d_ff) λC and the keys that were compacted into it, in a form of the subclass's choice.
-        keys: (d_ff, m) the other keys, in a form of the subclass's choice.
+        base: (d_ff, d_ff) λC and the keys that were compacted into it.
+        keys: (d_ff, m) the other keys.
         compacted: Whether ``base`` holds keys.
     """
 
@@ -74,61 +70,59 @@ class KeySolver(ABC):
 
         Args:
             keys: K (d_ff, n).
-            index: (|S|,) the neurons that take part; None for all.
+            index: (|S|,) neurons; None for all.
 
         Returns:
-            (d_ff, n), zero at neurons that take no part; this object's dtype and device. A system that cannot be
-            solved raises a :class:`SingularError`.
+            (d_ff, n), zero at other neurons; in this object's dtype, on its device. A system that cannot be solved
+            raises a :class:`SingularError`.
         """
 
     @abstractmethod
-    def add(self, keys: Tensor) -> None:
-        """Keep K (d_ff, n) for good."""
+    def _form(self, keys: Tensor) -> Tensor:
+        """Keys (d_ff, n) in the form in which they are kept."""
 
     @abstractmethod
+    def _sum(self) -> Tensor:
+        """The base with all keys added (d_ff, d_ff)."""
+
+    def add(self, keys: Tensor) -> None:
+        """Keep K (d_ff, n)."""
+        self.keys = torch.cat([self.keys, self._form(keys)], dim=1)
+
     def compact(self) -> None:
         """Add the keys to the base once they are no fewer than d_ff, so that memory stops growing."""
+        if self.keys.shape[1] >= len(self.base):
+            self.base, self.compacted = self._sum(), True
+            self.forget(0)
 
     def forget(self, keep: int) -> None:
-        """Drop all added keys but the first ``keep``."""
+        """Drop all keys but the first ``keep``."""
         self.keys = self.keys[:, :keep].clone()
-
-    def memory_bytes(self) -> int:
-        """Bytes kept for the keys of earlier edits; a base counts once it holds keys."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.state().values())
 
     def state(self) -> dict[str, Tensor]:
         """Tensors that :meth:`restore` needs, beside the covariance."""
         return {"keys": self.keys, **({"base": self.base} if self.compacted else {})}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a saved state, bit for bit; a ValueError if the base holds keys by now and the state has no base."""
+        """Restore a saved state, bit for bit; a ValueError if it lacks the base, to which keys were added since."""
         if self.compacted and "base" not in state:
             raise ValueError(f"{self.name}: keys were compacted since that state was saved; make a new editor")
         self.keys, self.compacted = state["keys"].to(self.base), "base" in state
         if self.compacted:
             self.base = state["base"].to(self.base)
 
-    def _full(self) -> bool:
-        return self.keys.shape[1] >= len(self.base)
-
 
 class FullSolver(KeySolver):
-    """All neurons. ``base`` is the Cholesky factor L of λC, ``keys`` are whitened: L⁻¹K."""
+    """Solves on all neurons. ``base`` is the Cholesky factor L of λC, ``keys`` are whitened: L⁻¹K."""
 
     def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
-        """Factor λC.
-
-        Args:
-            ridge: Added to C's diagonal, as a fraction of its mean.
-            dtype: Of all solves; the factor is taken in float64.
-        """
+        """Factor λC in float64, for solves in ``dtype``; ``ridge`` times C's mean diagonal is added to its diagonal."""
         super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
         """With Y = L⁻¹[M, K] and E its columns of K: L⁻ᵀ Y (I + YᵀY)⁻¹ E (Woodbury)."""
         assert index is None
-        n, whitened = keys.shape[1], self._whiten(keys)
+        n, whitened = keys.shape[1], self._form(keys)
         both = torch.cat([self.keys, whitened], dim=1)  # (d_ff, m + n)
         if both.shape[1] > len(self.base):
             inner = cholesky(_eye_plus(both @ both.T), self.name)  # (d_ff, d_ff)
@@ -140,31 +134,25 @@ class FullSolver(KeySolver):
         out: Tensor = torch.linalg.solve_triangular(self.base.mT, solved, upper=True)
         return out
 
-    def add(self, keys: Tensor) -> None:
-        """Whiten K and keep it."""
-        self.keys = torch.cat([self.keys, self._whiten(keys)], dim=1)
-
-    def compact(self) -> None:
-        """L ← L · chol(I + YYᵀ), which is the factor of the sum."""
-        if self._full():
-            self.base = self.base @ cholesky(_eye_plus(self.keys @ self.keys.T), self.name)
-            self.keys, self.compacted = self.keys[:, :0].clone(), True
-
-    def _whiten(self, keys: Tensor) -> Tensor:
+    def _form(self, keys: Tensor) -> Tensor:
         out: Tensor = torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
         return out
 
+    def _sum(self) -> Tensor:
+        """L · chol(I + YYᵀ), the factor of the sum."""
+        return self.base @ cholesky(_eye_plus(self.keys @ self.keys.T), self.name)
+
 
 class NeuronSubsetSolver(KeySolver):
-    """Any subset of the neurons. ``base`` is λC itself, ``keys`` are the keys as they are."""
+    """Solves on any subset of the neurons. ``base`` is λC, ``keys`` are unchanged."""
 
     def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
         """Keep λC; arguments as for :class:`FullSolver`."""
         super().__init__(with_ridge(covariance.double(), ridge).mul_(weight).to(dtype), name)
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
-        """Gathers the block (|S|² numbers), adds the keys' products and factors it: O(|S|² (m + n) + |S|³)."""
-        keys = keys.to(self.base)
+        """Factors the block of λC + Σ kkᵀ + KKᵀ (|S|, |S|)."""
+        keys = self._form(keys)
         index = torch.arange(len(keys), device=keys.device) if index is None else index.to(keys.device)
         chosen = keys[index]  # (|S|, n)
         both = torch.cat([self.keys[index], chosen], dim=1)  # (|S|, m + n)
@@ -174,15 +162,11 @@ class NeuronSubsetSolver(KeySolver):
         out[index] = torch.cholesky_solve(chosen, cholesky(block, self.name))
         return out
 
-    def add(self, keys: Tensor) -> None:
-        """Keep K."""
-        self.keys = torch.cat([self.keys, keys.to(self.base)], dim=1)
+    def _form(self, keys: Tensor) -> Tensor:
+        return keys.to(self.base)
 
-    def compact(self) -> None:
-        """λC ← λC + Σ kkᵀ."""
-        if self._full():
-            self.base = self.base + self.keys @ self.keys.T
-            self.keys, self.compacted = self.keys[:, :0].clone(), True
+    def _sum(self) -> Tensor:
+        return self.base + self.keys @ self.keys.T
 
 
 def _eye_plus(matrix: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Context templates: "{}" and short sentences of the model's own in front of it, so that a value holds behind them.
+"""Context templates: "{}" and short sentences before it that the model samples, so that a value holds behind them.
 
 The published code samples them without a seed, once per process; here model, tokenizer and seed decide them.
 """
@@ -25,7 +25,7 @@ MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
 def check_templates(templates: Sequence[str]) -> list[str]:
-    """Templates that a user gives: each with one "{}" (else a ValueError), the bare one first."""
+    """The user's templates, the bare one first; a ValueError unless each has one "{}"."""
     for template in templates:
         if template.count(BARE) != 1:
             raise ValueError(f'context template {template!r} must contain "{{}}" exactly once')
@@ -35,20 +35,17 @@ def check_templates(templates: Sequence[str]) -> list[str]:
 def templates_for(
     lm: LanguageModel, given: Sequence[str] | None, plan: Sequence[tuple[str, int, int]], seed: int
 ) -> list[str]:
-    """The templates that the user gave, checked, or generated ones (see :func:`generate_templates`)."""
+    """The templates that the user gave, checked, or generated ones."""
     return check_templates(given) if given is not None else generate_templates(lm, plan, seed)
 
 
 def generate_templates(lm: LanguageModel, plan: Sequence[tuple[str, int, int]], seed: int, top_k: int = 5) -> list[str]:
     """The bare "{}" and, for each (start, tokens, count) of ``plan``, ``count`` sampled sentences followed by ". {}".
 
-    Args:
-        plan: Start text ("" means BOS alone), tokens to add, how many.
-        seed: Seed of the sampling; the same seed gives the same templates on the same machine.
-        top_k: Tokens to choose from at each step.
+    The same seed gives the same templates on the same machine. A start "" is BOS alone.
     """
     templates = [BARE]
-    with torch.random.fork_rng(devices=_cuda_devices(lm)):
+    with torch.random.fork_rng(devices=[lm.device.index or 0] if lm.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for start, tokens, count in plan:
             for text in _sample(lm, start, tokens, count, top_k):
@@ -72,9 +69,5 @@ def _sample(lm: LanguageModel, start: str, tokens: int, count: int, top_k: int) 
 
 
 def _clean(text: str) -> str:
-    """The text on one line, without braces: they mark the prompt's place."""
+    """The text on one line, without braces, which mark the prompt."""
     return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
-
-
-def _cuda_devices(lm: LanguageModel) -> list[int]:
-    return [lm.device.index or 0] if lm.device.type == "cuda" else []

@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.costs import VALUES, CachedCosts
-from editbench.locate_then_edit.tensor_files import DamagedFile, read_tensors, write_tensors
+from editbench.costs import VALUES
+from editbench.files import DamagedFile, decode_tensors, read_bytes, write_tensors
 from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
 from editbench.progress import progress
 from editbench.records import EditError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
+    from editbench.resources import Resources
 
 
 VERSION = 2
 """Changes with the values that :func:`~editbench.locate_then_edit.values.optimise_values` finds."""
+
+FORMAT = 2
+"""Changes with the layout of the cached files."""
 
 EDITS_AT_ONCE = 256
 """Requests whose values are found, and written to disk, together."""
@@ -43,7 +46,7 @@ class CachedValue:
 
 
 class ValueCache:
-    """Finds values on the original weights, each once; keeps them in memory, and on disk where there is a folder."""
+    """Finds values on the original weights, each once; keeps them in memory, and on disk if there is a folder."""
 
     def __init__(
         self,
@@ -52,38 +55,30 @@ class ValueCache:
         layer: int,
         at: str,
         settings: ValueConfig,
-        folder: Path | None = None,
-        costs: CachedCosts | None = None,
+        resources: Resources,
     ) -> None:
-        """Start with an empty memory.
+        """Start with an empty memory; arguments as for :func:`~editbench.locate_then_edit.values.optimise_values`.
 
-        Args:
-            at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-            costs: Takes the seconds. Values found together share them, and each is kept with its part.
+        The costs of ``resources`` get the seconds, which values found together share equally.
         """
         self.lm, self.templates, self.layer, self.at, self.settings = lm, list(templates), layer, at, settings
         constants = {f.name: getattr(settings, f.name) for f in fields(ValueConfig)}
         norm = lm.post_norm(layer)
         place = at if norm is None else f"{at} behind {norm.path}"
-        facts = [VERSION, lm.fingerprint, lm.numerics, self.templates, layer, place, constants]
+        facts = [VERSION, FORMAT, lm.fingerprint, lm.numerics, self.templates, layer, place, constants]
         self._prefix = json.dumps(facts, sort_keys=True)
-        self._folder = folder / "values" if folder is not None else None
-        self._costs = costs if costs is not None else CachedCosts()
+        self._cache, self._costs = resources.cache, resources.costs
         self._found: dict[str, CachedValue] = {}
 
     def __getitem__(self, request: EditRequest) -> CachedValue:
         return self._found[self._key(request)]
-
-    def clear(self) -> None:
-        """Forget the values in memory."""
-        self._found.clear()
 
     def lacks(self, requests: Sequence[EditRequest]) -> bool:
         """Whether a request's value is not in memory."""
         return any(self._key(r) not in self._found for r in requests)
 
     def find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> None:
-        """Find every request's value that is not there, :data:`EDITS_AT_ONCE` at a time, on the original weights.
+        """Find all missing values, :data:`EDITS_AT_ONCE` at a time, on the original weights.
 
         With ``patient``, requests whose optimisation fails are left out; else their :class:`EditError` is raised.
         """
@@ -120,26 +115,29 @@ class ValueCache:
         return hashlib.blake2b((self._prefix + content).encode(), digest_size=16).hexdigest()
 
     def _read(self, key: str) -> bool:
-        """Take a value from disk, if it is there and whole."""
-        file = self._file(key)
-        if file is None or not file.is_file():
+        """Read a value from disk; False if it is not there or damaged."""
+        if self._cache is None or not (file := self._cache / _name(key)).is_file():
             return False
         try:
-            tensors, facts = read_tensors(file)
+            tensors, facts, digest = decode_tensors(read_bytes(file), str(file))
             target, losses, seconds = tensors["target"], tensors["losses"][:, 0].tolist(), float(facts["seconds"])
-        except (DamagedFile, OSError, KeyError) as error:
+        except (DamagedFile, KeyError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             return False
         device = self.lm.weight(self.lm.mlp_out_name(self.layer)).device
         self._found[key] = CachedValue(target.to(device), losses)
         self._costs.note(VALUES, seconds, read=True)
+        self._costs.digests[_name(key)] = digest
         return True
 
     def _write(self, key: str, value: Value, seconds: float) -> None:
-        file = self._file(key)
-        if file is not None:
-            losses = torch.tensor(value.losses, dtype=torch.float64)
-            write_tensors(file, {"target": value.target, "losses": losses}, {"seconds": repr(seconds)})
+        if self._cache is not None:
+            tensors = {"target": value.target, "losses": torch.tensor(value.losses, dtype=torch.float64)}
+            file = self._cache / _name(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._costs.digests[_name(key)] = write_tensors(file, tensors, {"seconds": seconds})
 
-    def _file(self, key: str) -> Path | None:
-        return self._folder / key[:2] / f"{key}.safetensors" if self._folder is not None else None
+
+def _name(key: str) -> str:
+    """Path from the cache's folder."""
+    return f"values/{key[:2]}/{key}.safetensors"

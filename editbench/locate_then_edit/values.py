@@ -1,8 +1,8 @@
 """Values: vectors at the subject's last token that make the model predict the target, found by optimisation.
 
-All edits of a batch are optimised at once. A step runs only the layers from the edited one on, and only the columns
-from the subject's last token on (:mod:`editbench.locate_then_edit.shifted_forward`), rows of similar length together.
-The vocabulary projection is applied only where a target is predicted. Edits that are done leave the batch.
+All edits of a batch are optimised at once, rows of similar length together. A step runs only the layers from the edited
+one on and the columns from the subject's last token on (:mod:`editbench.locate_then_edit.shifted_forward`), the
+vocabulary projection only where a target is predicted, and only edits that are not done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 CPU_BYTES = 2 << 30
-"""Memory that a chunk of edits may take on the CPU."""
+"""Memory of a chunk of edits on the CPU, at most."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class ValueConfig:
         kl_factor: Factor of KL(p_new ‖ p_init) at the subject of "{subject} is a".
         clamp_norm_factor: ‖δ‖ is kept at or below this times ‖init‖.
         stop_loss: An edit is done when its loss falls below this.
-        train_eos: The target is closed with the EOS token; no published code of this family does it.
+        train_eos: Add the EOS token to the target; no published code of this family does.
     """
 
     steps: int = 20
@@ -66,14 +66,13 @@ class ValueConfig:
 
 @dataclass
 class Value:
-    """The value of one edit, and the way to it.
+    """The value of one edit.
 
     Attributes:
-        init: (d) vector that the variable is added to, at the subject of the bare prompt.
-        delta: (d) the variable in the end.
-        target: (d) goal for the MLP's output (:data:`~editbench.locate_then_edit.shifted_forward.AT_MLP`) or the edited
-            layer's (:data:`~editbench.locate_then_edit.shifted_forward.AT_LAYER`): init + delta, or what a norm behind
-            the MLP makes of that.
+        init: (d) vector that δ is added to, at the subject of the bare prompt.
+        delta: (d) δ in the end.
+        target: (d) goal for the output of the MLP (ROME) or of the edited layer (MEMIT, NSE): init + δ, or that after
+            the norm behind the MLP.
         keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
         losses: For every forward pass (loss, nll, kl, weight decay).
     """
@@ -94,17 +93,15 @@ def optimise_values(
     settings: ValueConfig,
     max_rows: int | None = None,
 ) -> list[Value]:
-    """Find the value of every request, on the model's current weights.
+    """The value of every request, on the current weights, float32 (float64 if the model is), on the layer's device.
+
+    An :class:`EditError` names the requests whose loss becomes NaN or infinite.
 
     Args:
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
         at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
-        max_rows: Rows that are run at once; None chooses by free memory.
-
-    Returns:
-        One value a request, float32 (float64 if the model is), on the edited layer's device. A loss that becomes NaN
-        or infinite raises an :class:`EditError` with the ids of its requests.
+        max_rows: Rows that are run at once; None for as many as fit into free memory.
     """
     rows = [edit_rows(lm, r, templates, train_eos=settings.train_eos) for r in requests]
     per_edit = len(templates) + 1
@@ -118,7 +115,7 @@ def optimise_values(
 
 
 def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
-    """Number of rows of ``length`` tokens that can be optimised at once in the memory that is free now."""
+    """Number of rows of ``length`` tokens that can be optimised at once in free memory."""
     width = int(lm.config.hidden_size)
     numbers = length * (lm.n_layers - layer) * (16 * width + 4 * lm.d_ff(layer))
     weight = lm.weight(lm.mlp_out_name(layer))
@@ -128,12 +125,12 @@ def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
 
 @dataclass(frozen=True)
 class _Targets(ByRow):
-    """Target tokens of a group's rows: for each its row, the column that predicts it, its id and its NLL's weight."""
+    """Target tokens of a group's rows, all (P,)."""
 
-    row: Tensor  # (P,), as are all
-    column: Tensor
+    row: Tensor
+    column: Tensor  # that predicts the token
     token: Tensor
-    weight: Tensor
+    weight: Tensor  # of its NLL
 
     @classmethod
     def of(cls, rows: Sequence[tuple[int, float, Row]], dtype: torch.dtype, device: torch.device) -> _Targets:
@@ -149,14 +146,14 @@ class _Targets(ByRow):
 
 @dataclass(frozen=True)
 class _KLRows(ByRow):
-    """Rows (K,) whose prediction at the subject should stay, and log p (K, V) without a shift once it is known."""
+    """Rows (K,) whose prediction at the subject should stay, and log p (K, V) without a shift, after the first step."""
 
     row: Tensor
     reference: Tensor | None = None
 
 
 class _Group:
-    """Rows that are run together, whichever edits they belong to, and the places where they are read."""
+    """Rows that are run together, of any edits, and the columns at which they are read."""
 
     def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
         self.lm = lm
@@ -169,7 +166,7 @@ class _Group:
         self.kl = _KLRows(torch.tensor(kl, dtype=torch.long, device=lm.device))
 
     def terms(self, delta: Tensor, kl_factor: float) -> Tensor:
-        """(2, N) nll and kl that this group's rows give to each of N edits; ``delta`` is (N, d)."""
+        """(2, N) shares of this group's rows in nll and kl of each of N edits; ``delta`` is (N, d)."""
         targets, kl_row = self.targets, self.kl.row
         shift = delta[self.owner.to(delta.device)]  # (B, d)
         rows, columns = torch.cat([targets.row, kl_row]), torch.cat([targets.column, torch.zeros_like(kl_row)])
@@ -187,7 +184,7 @@ class _Group:
         )
 
     def keep(self, going: Tensor) -> bool:
-        """Drop the rows of all edits but those marked in ``going`` (N,); whether any are left."""
+        """Drop the rows of edits that are not marked in ``going`` (N,); whether any are left."""
         stay = going.to(self.owner.device)[self.owner]  # (B,)
         if bool(stay.all()) or not bool(stay.any()):
             return bool(stay.any())
@@ -200,7 +197,7 @@ class _Group:
 
 
 class _Problem:
-    """A chunk of edits, and the loop."""
+    """A chunk of edits that are optimised together."""
 
     def __init__(self, lm: LanguageModel, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
         self.lm, self.ids, self.layer = lm, ids, layer
@@ -208,7 +205,7 @@ class _Problem:
         reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
         parts = partition(reach, lm.device)
         self.groups = [_Group(lm, [flat[i] for i in part], layer, at) for part in parts]
-        order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's place among the groups'
+        order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's index among all groups' rows
         rewriting = [i for i, (_, _, row) in enumerate(flat) if row.targets]
         self._places = order[torch.tensor(rewriting)].reshape(len(rows), -1)  # (N, templates)
         forwards = [group.forward for group in self.groups]
@@ -218,10 +215,10 @@ class _Problem:
         self._behind: tuple[PostNorm, Tensor, Tensor] | None = None
         if at == AT_LAYER and (norm := lm.post_norm(layer)) is not None:
             inputs = self._bare([f.norm_input for f in forwards if f.norm_input is not None])
-            self._behind = norm, inputs, self._bare([forward.leaving for forward in forwards])
+            self._behind = norm, inputs, self._bare([forward.hidden[:, 0] for forward in forwards])
 
     def _bare(self, parts: list[Tensor]) -> Tensor:
-        """Of all groups' rows, those of the bare prompts (N, d)."""
+        """The rows of the bare prompts (N, d)."""
         whole = torch.cat(parts)
         return at_least_float32(whole[self._places[:, 0].to(whole.device)])
 
@@ -233,7 +230,7 @@ class _Problem:
         return leaving - norm(entering) + norm(entering + delta)
 
     def solve(self, settings: ValueConfig) -> list[Value]:
-        """Forward, stop or update, project; all edits together, each by itself."""
+        """Optimise all edits together, each by its own loss."""
         n, init = len(self.ids), self.init
         delta = torch.zeros_like(init).requires_grad_()  # (N, d)
         losses: list[Losses] = [[] for _ in range(n)]
@@ -275,7 +272,7 @@ class _Problem:
 
     @torch.no_grad()
     def _update(self, optimiser: torch.optim.Adam, delta: Tensor, going: Tensor, clamp: float) -> None:
-        """A step of Adam; then every δ back onto the ball of radius clamp · ‖init‖. Edits that are done stay put."""
+        """A step of Adam, then every δ back into the ball of radius clamp · ‖init‖; edits that are done do not move."""
         before = delta.clone()
         optimiser.step()
         bound, norm = clamp * self.init.norm(dim=-1, keepdim=True), delta.norm(dim=-1, keepdim=True)

@@ -1,9 +1,9 @@
 """Architectures: where a model keeps its layers, MLP projections and head, one row for each layout of modules.
 
-A model belongs to the row whose modules it has, whatever its class is called. Rows for classes that are exceptions name
-them. Paths are checked against the model, and loading proves the rest with forward passes: that decoder and head give
-the model's logits (:mod:`editbench.model.output_head`), that attention obeys masks
-(:mod:`editbench.model.mask_probe`), and that an MLP's output reaches its layer's (:mod:`editbench.model.post_norms`).
+A model belongs to the row whose modules it has, whatever its class. Rows of exceptions name their classes. Paths are
+checked against the model, and loading tests the rest with forward passes: that decoder and head give the model's logits
+(:mod:`editbench.model.output_head`), that attention obeys masks (:mod:`editbench.model.loading`), and that an MLP's
+output reaches its layer's (:mod:`editbench.model.post_norms`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ class ArchitectureError(ValueError):
 class Architecture:
     """Module paths of a decoder-only language model, and the facts that its modules do not show.
 
+    Paths of ``decoder``, ``layers`` and ``head`` start at the model's root, the others at a layer.
+
     Attributes:
-        decoder: The model without its language-model head ("model", "transformer"); maps tokens to final hidden states.
-        layers: The list of decoder layers, from the model's root.
-        attention: The attention block, inside a layer.
-        mlp_in: The MLP's first projections, inside a layer (one, or gate and up).
-        mlp_out: The MLP's second projection W, inside a layer: the weight that locate-then-edit methods change.
-        head: The projection onto the vocabulary, from the root.
+        decoder: The model without its head ("model", "transformer"): maps tokens to final hidden states.
+        layers: The list of decoder layers.
+        mlp_in: The MLP's first projections: one, or gate and up.
+        mlp_out: The MLP's second projection W, the weight that locate-then-edit methods change.
+        head: The projection onto the vocabulary.
         packed_targets: Attention obeys a mask (B, 1, T, T) alone, so that several targets may follow one prompt in a
             row (:mod:`editbench.model.packed_targets`).
-        models: Models of this layout that the tests run; the names of their classes begin so, without " " and "-".
-        classes: An exception: the row holds for these classes, and they fit no other row.
+        models: Models of this layout that the tests run: their classes' names begin so, without " " and "-".
+        classes: Classes that fit this row and no other, as exceptions; empty for a row of all other classes.
     """
 
     decoder: str
@@ -106,7 +107,7 @@ def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
 
     Args:
         overrides: Paths by field name (config ``model.architecture``), as a mapping or an object with these
-            attributes; None or an empty one leaves the row's.
+            attributes; None or empty ones leave the row's.
     """
     given = _given_paths(overrides)
     rows, name = known_architectures(), type(model).__name__
@@ -143,24 +144,22 @@ def _given_paths(overrides: Any) -> dict[str, Any]:
 
 def check_architecture(model: nn.Module, architecture: Architecture) -> None:
     """Verify every path of ``architecture`` on ``model``: it exists, has the right kind and the right sizes."""
-    layers = module_at(model, architecture.layers)
-    expected = int(config_of(model, "num_hidden_layers"))
-    if len(list(layers.children())) != expected:
+    layers, config = list(module_at(model, architecture.layers).children()), text_config(model)
+    if len(layers) != config.num_hidden_layers:
         raise ArchitectureError(
-            f"{architecture.layers} holds {len(list(layers.children()))} layers, the model's config says {expected}; "
+            f"{architecture.layers} holds {len(layers)} layers, the model's config says {config.num_hidden_layers}; "
             "set model.architecture.layers"
         )
     module_at(model, architecture.decoder)
-    hidden = int(config_of(model, "hidden_size"))
-    for index, layer in enumerate(layers.children()):
+    for index, layer in enumerate(layers):
         where = f"{architecture.layers}.{index}"
         module_at(layer, architecture.attention, where)
         for path in architecture.mlp_in:
             projection_sizes(module_at(layer, path, where), f"{where}.{path}")
         _, out = projection_sizes(module_at(layer, architecture.mlp_out, where), f"{where}.{architecture.mlp_out}")
-        if out != hidden:
+        if out != config.hidden_size:
             raise ArchitectureError(
-                f"{where}.{architecture.mlp_out} maps to {out} features, but the hidden size is {hidden}; "
+                f"{where}.{architecture.mlp_out} maps to {out} features, but the hidden size is {config.hidden_size}; "
                 "set model.architecture.mlp_out to the MLP's second projection"
             )
     projection_sizes(module_at(model, architecture.head), architecture.head)
@@ -173,7 +172,7 @@ def _check_dense(model: nn.Module, architecture: Architecture) -> None:
 
 
 def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
-    """(in, out) features of a projection, read from its type: ``nn.Linear`` or the transposed ``Conv1D``."""
+    """(in, out) features of a projection: an ``nn.Linear``, or the transposed ``Conv1D``."""
     if is_transposed(module):
         return int(module.weight.shape[0]), int(module.weight.shape[1])  # type: ignore[union-attr, index]
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
@@ -182,7 +181,7 @@ def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Whether the projection stores its weight as (in, out): GPT-2's ``Conv1D``. Known by type, not by shape."""
+    """Whether the projection stores its weight as (in, out): GPT-2's ``Conv1D``, known by type, not by shape."""
     return type(module).__name__ == "Conv1D"
 
 
@@ -201,10 +200,9 @@ def module_at(root: nn.Module, path: str, where: str = "") -> nn.Module:
     return module
 
 
-def config_of(model: nn.Module, name: str) -> Any:
-    """A number of the text model's configuration."""
-    config: Any = model.config
-    return getattr(config.get_text_config() if hasattr(config, "get_text_config") else config, name)
+def text_config(model: Any) -> Any:
+    """The text model's configuration."""
+    return model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
 
 
 def _unknown_architecture(

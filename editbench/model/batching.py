@@ -18,7 +18,7 @@ R = TypeVar("R", bound="ByRow")
 
 
 def select(value: Any, rows: Tensor) -> Any:
-    """The entries of some rows: (n,) indices, or (B,) bool for tensors alone, in the order of ``rows``.
+    """The entries of some rows, in the order of ``rows``: (n,) indices, or (B,) bool for tensors alone.
 
     A value is a tensor or list with one entry a row, a dictionary of such values, None, or an object with ``select``.
     """
@@ -34,29 +34,23 @@ def select(value: Any, rows: Tensor) -> Any:
 
 
 class ByRow:
-    """Base of dataclasses whose fields hold one entry a row, but for those named in ``shared``."""
+    """Base of dataclasses whose fields hold one entry a row, except those named in ``shared``."""
 
     shared: ClassVar[frozenset[str]] = frozenset()
 
     def select(self: R, rows: Tensor) -> R:
-        """The same for some of the rows (:func:`select`)."""
+        """This for some of the rows (:func:`select`)."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.shared}  # type: ignore[arg-type]
         return replace(self, **select(values, rows))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class PaddedBatch(ByRow):
-    """A padded batch of token rows.
-
-    Attributes:
-        ids: (B, T) int64.
-        mask: (B, T) int64, 1 at tokens. Rows may be padded on both sides.
-        positions: (B, T) int64, counted from each row's first token; padding behind has the last token's.
-    """
+    """A batch of token rows, padded on one side or both; all tensors (B, T) int64."""
 
     ids: Tensor
-    mask: Tensor
-    positions: Tensor
+    mask: Tensor  # 1 at tokens
+    positions: Tensor  # from each row's first token; padding behind it has the last token's
 
     @classmethod
     def pad(cls, rows: Sequence[Sequence[int]], align: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:
@@ -77,23 +71,19 @@ class PaddedBatch(ByRow):
 
 
 GROUP_TOKENS = {"cpu": 24, "cuda": 1024}
-"""Running one more group of rows costs as much as this many tokens (the time to launch its kernels)."""
+"""Cost of running one more group of rows (launching its kernels), in tokens."""
 
 
 def partition(lengths: Sequence[int], device: torch.device, most: int | None = None) -> list[list[int]]:
-    """Split rows into groups of similar length, so that Σ (rows · longest) + the cost of the groups is least.
+    """Indices of groups of rows of similar length, short rows first, with the least Σ (rows · longest) + groups' cost.
 
     Args:
         lengths: Columns that each row needs.
-        device: Device that runs them; it decides the cost of a group.
-        most: Groups of more than this many tokens are cut; None leaves them whole.
-
-    Returns:
-        Indices of the rows of each group; short rows first.
+        most: Larger groups are cut to this many tokens; None leaves them whole.
     """
     overhead = GROUP_TOKENS.get(device.type, GROUP_TOKENS["cuda"])
     kinds = sorted(set(lengths))
-    count = [sum(1 for length in lengths if length == kind) for kind in kinds]
+    count = [lengths.count(kind) for kind in kinds]
     best: list[tuple[int, int]] = [(0, 0)]  # for the first k kinds: cost, and where their last group starts
     for k in range(1, len(kinds) + 1):
         best.append(min((best[j][0] + sum(count[j:k]) * kinds[k - 1] + overhead, j) for j in range(k)))
@@ -114,12 +104,11 @@ def batches(
     width: Callable[[T], int] = attrgetter("width"),
     longest_first: bool = True,
 ) -> Iterator[list[T]]:
-    """Batches of rows of similar width, padded size within the budget; a row beyond it is a batch of its own.
+    """Batches of rows of similar width (in tokens); a row beyond the budget is a batch of its own.
 
     Args:
-        tokens_per_batch: The budget, in tokens with padding.
-        width: Number of tokens of a row.
-        longest_first: Too large a batch then fails at once.
+        tokens_per_batch: The budget of a batch, padding included.
+        longest_first: A batch that is too large for the memory then fails at once.
     """
     batch: list[T] = []
     for row in sorted(rows, key=width, reverse=longest_first):

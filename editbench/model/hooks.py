@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hooked(module: nn.Module, see: Callable[[Tensor], Any], *, inputs: bool = False) -> Iterator[None]:
-    """Within the block, ``see(tensor)`` gets the module's output (or first input) at every call.
-
-    If ``see`` returns a tensor, it takes the place of the one seen.
-    """
+    """Within the block, ``see(tensor)`` gets the module's output (or first input); a tensor it returns replaces it."""
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         new = see(output[0] if isinstance(output, tuple) else output)
@@ -43,9 +40,8 @@ def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
     Args:
-        layer: A layer whose output is read at some places only: the last.
         batch: Number of rows that are run.
-        rows: (P,) rows of these places.
+        rows: (P,) rows where it is read.
         columns: (P,) their columns, counted from the first that is run.
     """
     shape: list[torch.Size] = []

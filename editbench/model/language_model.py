@@ -18,10 +18,10 @@ from editbench.model.architectures import (
     is_transposed,
     module_at,
     projection_sizes,
+    text_config,
 )
 from editbench.model.batching import PaddedBatch
-from editbench.model.loading import cache_keyword, load_pretrained
-from editbench.model.mask_probe import obeys_masks
+from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, returns_tuples
 from editbench.model.output_head import check_head, head_logits
 from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
@@ -32,25 +32,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
-"""Configuration that does not change what the model computes; the weights' dtype is hashed with them."""
+_NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
+"""Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""
 
 
 class LanguageModel:
-    """A causal language model in evaluation mode, frozen, with the facts that editing and scoring need.
-
-    Attributes:
-        model: The transformers model.
-        tokenizer: A fast tokenizer (character offsets are needed to find subjects).
-        architecture: Module paths (:class:`~editbench.model.architectures.Architecture`).
-        name: Name shown in results.
-    """
+    """A causal transformers model in evaluation mode, frozen, with its fast tokenizer and its name in results."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
         """Wrap a loaded model.
 
         Args:
-            architecture: Module paths by field name where no known layout fits, or in place of a layout's.
+            architecture: Module paths by field name of :class:`~editbench.model.architectures.Architecture`, which
+                replace those of the known layout; None if the layout is known.
         """
         check_tokenizer(tokenizer, name)
         self.model = model.eval().requires_grad_(False)
@@ -58,9 +52,10 @@ class LanguageModel:
         self.name = name
         self.architecture = find_architecture(model, architecture)
         check_head(self)
+        self.layers_return_tuples = returns_tuples(self)
         if self.architecture.packed_targets and not obeys_masks(self):
             self.architecture = replace(self.architecture, packed_targets=False)
-        self._post_norms = find_post_norms(self.model, self.architecture, self.device)
+        self._post_norms = find_post_norms(self)
 
     @classmethod
     def load(
@@ -78,22 +73,20 @@ class LanguageModel:
 
         Args:
             path: Folder, or hub id.
-            name: Name shown in results; the last part of the path by default.
+            name: Name shown in results; None for the last part of the path.
             dtype: "float32", "float64", "bfloat16" or "float16".
             device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
-            attention: Attention implementation, "sdpa" or "eager"; the architecture's own choice by default.
+            attention: "sdpa" or "eager"; None for the architecture's own choice.
+            revision: Of the hub; None for the newest.
             architecture: As for the constructor.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
 
-    # -- sizes and parts ------------------------------------------------------------------------------------------
-
     @property
     def config(self) -> Any:
         """The text model's configuration."""
-        config = self.model.config
-        return config.get_text_config() if hasattr(config, "get_text_config") else config
+        return text_config(self.model)
 
     @property
     def n_layers(self) -> int:
@@ -102,7 +95,7 @@ class LanguageModel:
 
     @property
     def max_length(self) -> int:
-        """Positions that the model was built for."""
+        """Positions that the model was trained for."""
         return int(getattr(self.config, "max_position_embeddings", 0) or 2048)
 
     @property
@@ -152,8 +145,6 @@ class LanguageModel:
             raise ValueError(f"layer {layer} does not exist: {self.name} has layers 0 to {len(self.layers) - 1}")
         return layer
 
-    # -- text and tokens ------------------------------------------------------------------------------------------
-
     def encode(self, text: str) -> Encoded:
         """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it."""
         return encode(self.tokenizer, text)
@@ -163,9 +154,9 @@ class LanguageModel:
         return continuation(self.tokenizer, text)
 
     def too_long(self, prompt: str, *answers: str) -> str | None:
-        """The reason why the model cannot take a prompt with each of these answers behind it; None where it can.
+        """The reason why a prompt with one of these answers behind it exceeds the model's length; None if none does.
 
-        All tokens of an answer count, though its last is never fed in: an end token may follow it.
+        All tokens of an answer count, though the last is never an input: an end token may follow it.
         """
         tokens = len(self.encode(prompt).ids) + max((len(self.continuation(text)) for text in answers), default=0)
         if tokens <= self.max_length:
@@ -175,7 +166,7 @@ class LanguageModel:
 
     @property
     def pad_id(self) -> int:
-        """Id for padding; masked everywhere, so that any id will do that the model has an embedding for."""
+        """Id for padding: any id that has an embedding, since padding is masked everywhere."""
         known = self.model.get_input_embeddings().weight.shape[0]
         for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
             if value is not None and value < known:
@@ -189,15 +180,13 @@ class LanguageModel:
         ends = {*(named if isinstance(named, (list, tuple)) else [named]), self.tokenizer.eos_token_id}
         return {int(i) for i in ends if i is not None}
 
-    # -- running --------------------------------------------------------------------------------------------------
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of final hidden states (..., d), in float32, or float64 if the model is."""
         head = module_at(self.model, self.architecture.head)
         return head_logits(head, hidden, getattr(self.config, "final_logit_softcapping", None))
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
-        """Final hidden states (B, T, d), after the model's last norm, of the columns whose ids are given.
+        """Final hidden states (B, T, d) of ``ids``, after the model's last norm.
 
         Args:
             ids: (B, T) int64.
@@ -218,11 +207,10 @@ class LanguageModel:
 
     @contextmanager
     def generation_settings(self, **settings: Any) -> Iterator[None]:
-        """Within the block, the model's ``generate`` goes by ``settings``, for the rest by transformers' defaults.
+        """Within the block, ``model.generate`` uses ``settings`` and, for the rest, transformers' defaults.
 
-        Transformers would fill in what a call leaves open from the settings that came with the model
-        (``generation_config.json``: a temperature, a penalty, a length, …). They are set aside, but for the ids that
-        end a text. Options of the call itself come first, as ever.
+        Without this, transformers would use the model's ``generation_config.json`` (temperature, penalty, length, …),
+        of which only the ids that end a text are kept. Options of the call itself still come first.
         """
         from transformers import GenerationConfig
 
@@ -236,17 +224,11 @@ class LanguageModel:
 
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations of ``prompts``.
-
-        Args:
-            prompts: One or several.
-            options: Sampling, beams, penalties, …, as transformers' ``generate`` takes them. Options not given are
-                transformers' defaults, whatever settings came with the model.
-        """
+        """Greedy continuations; ``options`` as for transformers' ``generate``, with transformers' defaults."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self.encode(t).ids for t in texts]
         width = max(len(r) for r in rows)
-        if width + max_new_tokens > self.max_length + 1:  # the last new token is not fed in
+        if width + max_new_tokens > self.max_length + 1:  # the last new token is no input
             raise ValueError(
                 f"the longest prompt takes {width} tokens and {max_new_tokens} are to follow, {self.name} has "
                 f"{self.max_length}; shorten it, or ask for fewer new tokens"
@@ -256,13 +238,11 @@ class LanguageModel:
             out = self.model.generate(input_ids=batch.ids, attention_mask=batch.mask, **options)
         return [str(t) for t in self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
 
-    # -- identity -------------------------------------------------------------------------------------------------
-
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of configuration, weights, buffers and tokenizer. Taken once: ask before the first edit."""
+        """Hex digest of configuration, weights, buffers and tokenizer; computed once, so read it before an edit."""
         digest = hashlib.blake2b(digest_size=16)
-        settings = {k: v for k, v in self.config.to_dict().items() if k not in _NOT_IDENTITY}
+        settings = {k: v for k, v in self.config.to_dict().items() if k not in _NO_NUMBERS}
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
@@ -272,9 +252,9 @@ class LanguageModel:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """Facts that decide the numbers of a forward pass besides weights and tokens, for the keys of caches.
+        """Facts besides weights and tokens that decide a forward pass's numbers, for the keys of caches.
 
-        The number of threads and the make of a processor are left out: they move last bits, and a cache may be shared.
+        Number of threads and processor are left out: they change last bits only, and a cache may be shared.
         """
         import tokenizers
         import transformers
@@ -301,8 +281,8 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
 
     Args:
         model: "pocket", "pocket-gpt2", a folder or a hub id; or a config with ``path`` and the loading options.
-        name: Name shown in results; the config's, or the last part of the path, by default.
-        options: Loading options (:meth:`LanguageModel.load`); they go before the config's.
+        name: Name shown in results; None for the config's, or the last part of the path.
+        options: Loading options (:meth:`LanguageModel.load`); they precede the config's.
     """
     from editbench import pocket
 

@@ -1,4 +1,4 @@
-"""Loading a model and its tokenizer from a folder or the hub, with errors that say what was found there."""
+"""Loading a model and its tokenizer from a folder or the hub, and probes of how its class takes caches and masks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from editbench.model.architectures import ArchitectureError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from editbench.model.language_model import LanguageModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,9 +41,9 @@ def load_pretrained(
 
 
 def cache_keyword(decoder: type[nn.Module]) -> str:
-    """The name under which a decoder's ``forward`` takes its key-value cache; transformers has renamed it.
+    """The name of the key-value cache in the signature of a decoder's ``forward``, which transformers has renamed.
 
-    It has to be in the signature: a wrong name would vanish among further keywords, and the cache with it.
+    An argument of another name would be ignored.
     """
     names = ("cache", "past_key_values")
     taken = inspect.signature(decoder.forward).parameters
@@ -52,6 +54,42 @@ def cache_keyword(decoder: type[nn.Module]) -> str:
         f"{decoder.__name__}.forward takes no key-value cache as {' or '.join(names)} (it takes {', '.join(taken)}); "
         "this version of transformers is not supported"
     )
+
+
+@torch.no_grad()
+def returns_tuples(lm: LanguageModel) -> bool:
+    """Whether layers return their output in a tuple (GPT-J's do): tried on one token."""
+    outputs: list[Any] = []
+    handle = lm.layers[0].register_forward_hook(lambda module, args, output: outputs.append(output))
+    token = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
+    lm.hidden(token, torch.ones_like(token), token)
+    handle.remove()
+    return isinstance(outputs[0], tuple)
+
+
+@torch.no_grad()
+def obeys_masks(lm: LanguageModel) -> bool:
+    """Whether attention obeys a mask (B, 1, T, T), as packed targets need: tried on three tokens.
+
+    The third, at the position of the masked second, must get a final hidden state nearer to that without the second
+    token than to that of all three unmasked.
+    """
+    size = lm.model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor([[size // 2, size // 3, size // 5]], device=lm.device)
+    positions = torch.tensor([[0, 1, 1]], device=lm.device)
+    dtype = lm.model.get_input_embeddings().weight.dtype
+    hidden = torch.tensor([[0, 1, 1], [0, 0, 1], [0, 1, 0]], dtype=torch.bool, device=lm.device)[None, None]
+    mask = torch.zeros((1, 1, 3, 3), dtype=dtype, device=lm.device).masked_fill(hidden, torch.finfo(dtype).min)
+    kinds = set(getattr(lm.config, "layer_types", None) or ())
+    ones = torch.ones_like(ids)
+    plain = lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1].double()
+    seen = lm.hidden(ids, ones, positions)[0, -1].double()
+    try:
+        masked = lm.hidden(ids, {kind: mask for kind in kinds} if kinds else mask, positions)[0, -1].double()  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):  # it accepts no such mask
+        return False
+    rounding = 2 * torch.finfo(dtype).eps * float(plain.norm())
+    return float((masked - plain).norm()) <= 0.5 * float((seen - plain).norm()) + rounding
 
 
 def _no_model(path: str | Path, error: Exception) -> str:

@@ -15,22 +15,21 @@ if TYPE_CHECKING:
 
 
 CPU_NUMBERS, GPU_NUMBERS = 1 << 20, 1 << 26
-"""Numbers of a head in half precision that are widened at once: what stays in a CPU's caches, 256 MiB on a GPU."""
+"""Numbers of a half-precision head that are converted to float32 at once: a CPU cache's size, 256 MiB on a GPU."""
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 if it is."""
+    """The tensor in float32; float64 stays."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
     """Logits (..., V) of final hidden states (..., d).
 
-    A head in half precision would round them to 8 or 11 bits, which moves a log-likelihood in its second digit.
+    A head in half precision would round them to 8 or 11 bits, which changes a log-likelihood in its second digit.
 
     Args:
         head: A linear projection, frozen.
-        hidden: (..., d).
         cap: Bound of a soft cap, cap · tanh(logit / cap); None for no cap.
     """
     weight: Tensor = head.weight  # type: ignore[assignment]
@@ -46,7 +45,7 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
 
 @torch.no_grad()
 def check_head(lm: LanguageModel) -> None:
-    """Prove on two tokens that decoder and head, put together, give the model's own logits."""
+    """Test on two tokens that the decoder followed by the head gives the model's own logits."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=lm.device)
     mask, positions = torch.ones_like(ids), torch.arange(2, device=lm.device)[None]
     whole = lm.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
@@ -62,7 +61,7 @@ def check_head(lm: LanguageModel) -> None:
 class _WideProduct(torch.autograd.Function):
     """x Wᵀ in float32, of x (..., d) in float32 and a frozen W (V, d) in half precision.
 
-    Neither here nor for the gradient is all of W in float32 at once: that would be 2 GB for Llama-3-8B.
+    W is never in float32 as a whole, not for the gradient either: that would be 2 GB for Llama-3-8B.
     """
 
     @staticmethod
@@ -85,6 +84,6 @@ class _WideProduct(torch.autograd.Function):
 
 
 def _chunks(weight: Tensor) -> list[slice]:
-    """Rows of a head (V, d) that are widened together."""
+    """Rows of a head (V, d) that are converted together."""
     size = max(1, (CPU_NUMBERS if weight.device.type == "cpu" else GPU_NUMBERS) // weight.shape[1])
     return [slice(start, start + size) for start in range(0, len(weight), size)]

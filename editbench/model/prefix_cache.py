@@ -1,7 +1,7 @@
-"""Prefixes that rows share (a context template, a common phrase): keys and values are computed once for all.
+"""Prefixes that rows share (a context template, a common phrase): their keys and values are computed once.
 
-Only tokens decide: rows are sorted, neighbours with enough common tokens are one cluster, and the common beginning of
-all rows of a cluster is its prefix.
+Rows are sorted, neighbours with enough common tokens form a cluster, and the common first tokens of all rows of a
+cluster are its prefix.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FixedLayer(DynamicLayer):  # type: ignore[misc]
         self.is_initialized = keys is not None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The prefix's keys and values with those of the columns behind it."""
+        """The prefix's keys and values followed by those of the new columns."""
         assert self.keys is not None and self.values is not None
         self.read = True
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
@@ -45,10 +45,7 @@ class FixedLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class PrefixCache(Cache):  # type: ignore[misc]
-    """Keys and values of the columns left of ``length``, for some of the layers. Never written to."""
-
-    def __init__(self, layers: list[FixedLayer]) -> None:
-        super().__init__(layers=layers)
+    """Keys and values of the columns left of ``length``, for some of the layers; read only."""
 
     @classmethod
     def of(cls, cache: Cache) -> PrefixCache:
@@ -72,13 +69,7 @@ class PrefixCache(Cache):  # type: ignore[misc]
 
     @classmethod
     def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> PrefixCache:
-        """Keys and values put together anew: row i, column c gets those of row ``rows[i]``, column ``columns[i, c]``.
-
-        Args:
-            cache: A recorded cache; layers that were not run stay without.
-            rows: (B,).
-            columns: (B, C).
-        """
+        """Row i, column c gets keys and values of row ``rows[i]`` (B,), column ``columns[i, c]`` (B, C), if any."""
         length = columns.shape[1]
         layers = []
         for x in cache.layers:
@@ -90,7 +81,7 @@ class PrefixCache(Cache):  # type: ignore[misc]
         return cls(layers)
 
     def above(self, first: int) -> PrefixCache:
-        """The same without the layers below ``first``."""
+        """This without the layers below ``first``."""
         return PrefixCache([x if i >= first else FixedLayer(x.length) for i, x in enumerate(self.layers)])
 
     def select(self, rows: Tensor) -> PrefixCache:
@@ -99,7 +90,7 @@ class PrefixCache(Cache):  # type: ignore[misc]
 
 
 def recording_cache(lm: LanguageModel, start: PrefixCache | None = None) -> Cache:
-    """A cache that keeps every column of every layer, sliding windows or not; empty, or going on from ``start``."""
+    """A cache that keeps every column, even where layers have sliding windows; empty, or beginning with ``start``."""
     layers = [DynamicLayer() for _ in range(lm.n_layers)]
     for layer, fixed in zip(layers, start.layers if start is not None else [], strict=False):
         layer.lazy_initialization(fixed.keys, fixed.values)
@@ -108,26 +99,20 @@ def recording_cache(lm: LanguageModel, start: PrefixCache | None = None) -> Cach
 
 
 LEAST_SHARED = 4
-"""Rows with fewer common tokens are not put together."""
+"""Common tokens of neighbours in a cluster, at least."""
 
 
 @dataclass(frozen=True)
 class SharedPrefixes:
-    """Clusters of rows by their common beginning.
+    """Clusters of rows by their common first tokens."""
 
-    Attributes:
-        tokens: The prefixes, one for each cluster of several rows.
-        index: For each row, which of them it begins with (0 if with none).
-        lengths: For each row, the length of its prefix (0 if it has none).
-    """
-
-    tokens: list[tuple[int, ...]]
-    index: list[int]
-    lengths: list[int]
+    tokens: list[tuple[int, ...]]  # the prefix of each cluster of several rows
+    index: list[int]  # of each row's prefix in tokens (0 if it has none)
+    lengths: list[int]  # of each row's prefix (0 if it has none)
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> SharedPrefixes:
-        """The prefixes of ``rows``; give rows without the tokens that must not be part of one."""
+        """The prefixes of ``rows``, from which tokens that must not be part of a prefix are cut off."""
         members: list[list[int]] = []
         common: list[int] = []
         previous: Sequence[int] = ()
@@ -155,9 +140,9 @@ class SharedPrefixes:
 
 
 def prefix_columns(taken: Sequence[int], width: int, device: torch.device) -> Tensor:
-    """The token of its prefix in each of ``width`` columns, (B, width), if row i takes its first ``taken[i]``.
+    """Index of the prefix token in each of ``width`` columns, (B, width): the first ``taken[i]`` tokens, right-aligned.
 
-    They stand as far right as they can; columns left of them are padding and get token 0.
+    Columns left of them are padding and get index 0.
     """
     columns = torch.arange(width, device=device)[None, :]
     return (columns - (width - torch.tensor(taken, device=device)[:, None])).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Tokenisation of prompts and of the answers behind them, alike for every fast tokenizer."""
+"""Tokenisation of prompts and of the answers behind them, the same for every fast tokenizer."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
 
 
 def encode(tokenizer: Any, text: str) -> Encoded:
-    """Token ids of a prompt, with the special tokens that the tokenizer puts before it (BOS or none).
-
-    Special tokens behind it (EOS, [SEP]) are left out: the answer comes there.
-    """
+    """Token ids of a prompt, with the tokenizer's special tokens before it (BOS or none), not those behind it (EOS)."""
     batch = _tokenise(tokenizer, text)
     mask = list(batch["special_tokens_mask"])
     mask = mask if 0 in mask else list(_tokenise(tokenizer, "x")["special_tokens_mask"])  # a text without tokens
@@ -36,10 +33,10 @@ def encode(tokenizer: Any, text: str) -> Encoded:
 
 
 def continuation(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of ``text`` behind a prompt: one leading space, no BOS, whatever the tokenizer.
+    """Token ids of ``text`` behind a prompt: one leading space, no BOS.
 
-    The ids are read off behind an anchor character, since some tokenizers treat the start of a text in a way of their
-    own (SentencePiece prepends a space there, which would double ours).
+    The ids are those behind an anchor character, since some tokenizers change the start of a text (SentencePiece
+    prepends a space).
     """
     spaced = text if text.startswith(" ") else " " + text
     for anchor in ("x", ".", ":"):

@@ -102,8 +102,7 @@ class NSE(SubjectEditor[NSEConfig]):
             with self.ledger.pristine():
                 self.templates = multi_layer_templates(lm, c, resources)
                 self.memory = KeyMemory(key_solvers(lm, c, resources, kind))
-                cache, costs = resources.cache, resources.costs
-                self.values = ValueCache(lm, self.templates, c.layers[-1], AT_LAYER, c, cache, costs)
+                self.values = ValueCache(lm, self.templates, c.layers[-1], AT_LAYER, c, resources)
         if self.values.lacks(requests):
             with self.ledger.pristine():
                 self.values.find(requests, patient=patient)

@@ -68,8 +68,8 @@ class ROME(SubjectEditor[ROMEConfig]):
         return Footprint.of([] if self._factor is None else [self._factor])
 
     def _covariance_factor(self) -> Tensor:
-        c, r = self.config, self.resources
-        found = covariance_for(self.lm, [c.layer], r.covariance, r.texts, c.covariance_tokens, r.cache, r.costs)
+        c = self.config
+        found = covariance_for(self.lm, [c.layer], self.resources, c.covariance_tokens)
         covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
         return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from editbench import Resources
 from editbench.locate_then_edit import covariance
 from editbench.locate_then_edit.covariance import compute_covariance, covariance_for, read_covariance
 from tests.oracles import locate as oracle
@@ -90,15 +91,15 @@ def test_covariance_that_the_user_gives(tmp_path):
     file = tmp_path / "given.safetensors"
     save_file({str(layer): covariance for layer, covariance in made.items()}, file)
     for given in (made, file, str(file)):
-        found = covariance_for(lm, [1], given, [], None, None)
+        found = covariance_for(lm, [1], Resources(covariance=given), None)
         assert torch.equal(found[1], made[1])
     with pytest.raises(ValueError, match="none for \\[2\\]"):
         read_covariance(file, [2])
     with pytest.raises(ValueError, match="no covariance was given for layer 2"):
-        covariance_for(lm, [2], made, [], None, None)
+        covariance_for(lm, [2], Resources(covariance=made), None)
     with pytest.raises(ValueError, match=r"must be \(48, 48\)"):
-        covariance_for(lm, [0], {0: torch.eye(3)}, [], None, None)
+        covariance_for(lm, [0], Resources(covariance={0: torch.eye(3)}), None)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_covariance(tmp_path / "nowhere", [0])
     with pytest.raises(ValueError, match="plain text"):
-        covariance_for(lm, [0], None, [], None, None)
+        covariance_for(lm, [0], Resources(), None)

@@ -69,7 +69,8 @@ def test_state_and_forgetting(kind):
     other = make_solver(kind)
     other.restore({name: tensor.clone() for name, tensor in solver.state().items()})
     assert torch.equal(other.solve(matrix(9, 2)), solver.solve(matrix(9, 2)))
-    assert other.memory_bytes() == solver.memory_bytes() > 0
+    sizes = [sum(tensor.nbytes for tensor in one.state().values()) for one in (other, solver)]
+    assert sizes[0] == sizes[1] > 0
     kept = solver.solve(matrix(9, 2))
     size = solver.keys.shape[1]
     solver.add(matrix(10, 3))

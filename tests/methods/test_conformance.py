@@ -195,7 +195,7 @@ def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, archi
     true = request_of(lm, POSITIONS - answer, target_true="English and Russian, they say")
     assert editor.edit([true]).skipped["long"].startswith("unsupported: prompt and answer take")
     longest = request_of(lm, POSITIONS - answer)
-    if "templates" not in vars(type(editor)):
+    if not hasattr(editor, "templates"):
         assert editor.edit([longest]).applied == ["long"]
         return
     reason = editor.edit([longest]).skipped["long"]

@@ -1,11 +1,14 @@
-"""Loading a model from a folder, and the errors of what is no model."""
+"""Loading a model from a folder, the errors of what is no model, and which classes are given packed rows."""
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from editbench import load_model
+from editbench.model.architectures import ARCHITECTURES
 from editbench.model.language_model import LanguageModel
-from tests.tiny_models import tiny_lm
+from editbench.model.loading import obeys_masks
+from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 
 def test_loading_from_a_folder_and_clear_errors(tmp_path):
@@ -32,3 +35,40 @@ def test_load_model_takes_a_path_and_options(tmp_path):
     loaded = load_model(tmp_path / "model", dtype="float64", device="cpu")
     assert (loaded.name, loaded.model.dtype) == ("model", torch.float64)
     assert load_model(str(tmp_path / "model"), "mine").name == "mine"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
+def test_tiny_models_are_as_their_rows_say(architecture, dtype):
+    lm = tiny_lm(architecture, dtype)
+    assert lm.architecture in ARCHITECTURES.values()
+    assert not lm.architecture.packed_targets or obeys_masks(lm)
+
+
+class Unheard(LlamaForCausalLM):
+    """A class that does with masks (B, 1, T, T) what the test says."""
+
+    def __init__(self, change):
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+        super().__init__(LlamaConfig(vocab_size=400, **sizes))
+        forward = self.model.forward
+
+        def changed(*args, attention_mask=None, **kwargs):
+            mask = attention_mask if attention_mask is None or attention_mask.dim() == 2 else change(attention_mask)
+            return forward(*args, attention_mask=mask, **kwargs)
+
+        self.model.forward = changed
+
+
+def refuse(mask):
+    raise ValueError("a mask must have two dimensions")
+
+
+@pytest.mark.parametrize(
+    ("change", "packed"),
+    [(lambda mask: mask, True), (lambda mask: None, False), (refuse, False)],
+    ids=["obeys", "ignores", "refuses"],
+)
+def test_what_a_class_does_with_masks_is_found_out(change, packed):
+    torch.manual_seed(0)
+    assert LanguageModel(Unheard(change), tiny_tokenizer()).architecture.packed_targets is packed

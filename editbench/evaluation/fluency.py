@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.metric_facts import metric
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -90,37 +88,3 @@ def cosine(text: str, other: str, idf: Idf) -> float:
 
 def _norm(vector: Mapping[str, float]) -> float:
     return math.hypot(*vector.values()) if vector else 0.0
-
-
-@metric(
-    version=1,
-    needs="free_text",
-    title="n-gram entropy",
-    range=None,
-    tolerance=None,
-    source="Zhang et al. 2018, as in Meng et al. 2022 (ROME), with another splitter of words",
-)
-def ngram_entropy(generated: GeneratedTexts) -> float | None:
-    """Fluency: mean over texts of ½ (⅔ H₂ + 4⁄3 H₃), H_n the entropy of a text's n-grams, bits.
-
-    Low for a text that repeats itself; NaN where the model gives no numbers.
-    """
-    texts = generated.texts
-    if not texts:
-        return None
-    mean = sum(entropy(words(text)) for text in texts) / len(texts)
-    return mean if generated.finite else math.nan
-
-
-@metric(
-    version=1,
-    needs="free_text",
-    title="consistency",
-    source="Meng et al. 2022 (ROME), with document frequencies of the run's own references",
-)
-def consistency(generated: GeneratedTexts) -> float | None:
-    """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers."""
-    if not (generated.texts and generated.references):
-        return None
-    likeness = cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
-    return min(likeness, 1.0) if generated.finite else math.nan  # rounding may exceed it

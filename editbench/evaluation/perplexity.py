@@ -6,7 +6,7 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.metric_facts import describe
+from editbench.evaluation.metrics import describe
 from editbench.model.likelihood import Query, score_targets
 from editbench.results.schema import SHARE
 

@@ -34,7 +34,7 @@ from editbench.records import (
 )
 from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, PromptEditor, record, unedited_of
 from tests.oracles import evaluation as oracle
-from tests.test_host import metaspace
+from tests.model.test_tokenisation import metaspace
 from tests.tiny_models import POSITIONS, tiny_lm
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any, Protocol
 
-from editbench.evaluation.metric_facts import describe
+from editbench.evaluation.metrics import describe
 from editbench.results.schema import DIFFERENCE, SHARE
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from editbench.evaluation.general_ability.base import AbilityTest
+    from editbench.evaluation.general_ability import AbilityTest
     from editbench.records import RecordSet
 
 _log = logging.getLogger(__name__)

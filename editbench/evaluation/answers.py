@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks a model, edited or not; ``needs`` are those of the metrics, and free texts share the seed of ``generation``."""
+    """Asks a model, edited or not; ``needs`` are the metrics', the seed of ``generation`` is also the free texts'."""
 
     lm: LanguageModel
     unedited: UneditedAnswers | None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from editbench.config import ProtocolConfig
     from editbench.costs import CachedCosts
-    from editbench.evaluation.general_ability.base import Ability, AbilityTest
+    from editbench.evaluation.general_ability import Ability, AbilityTest
     from editbench.evaluation.metrics import ProbeAnswers
     from editbench.evaluation.questions import Question
     from editbench.evaluation.unedited import UneditedAnswers
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 class _Examination(NamedTuple):
-    """A record, its position in the stream, its questions, its prompts for free text, and how many are left out, why."""
+    """A record at its position in the stream, with the questions and prompts for free text that are asked."""
 
     record: EditRecord
     position: int
@@ -257,11 +257,12 @@ class Evaluator:
         texts = iter(self._asker.free_texts([prompt for one in examined for prompt in one.prompts], editor))
         for one in examined:
             probes = list(zip(one.questions, islice(answers, len(one.questions)), strict=True))
-            self._rewrites += [found.target for question, found in probes if question.probe.kind == REWRITE]
-            values = [(f"{q.probe.kind}.{m.name}", m.score(found)) for q, found in probes for m in self.metrics]
+            self._rewrites += [answer.target for question, answer in probes if question.probe.kind == REWRITE]
+            values = [(f"{q.probe.kind}.{m.name}", m.score(answer)) for q, answer in probes for m in self.metrics]
             values += self._free_text_scores(one.record, list(islice(texts, len(one.prompts))))
-            details = [dict(self._details(question, found)) for question, found in probes]
-            yield _row(one.record, one.position, "scored", None, _means(values), dict(one.left_out), details)
+            details = [dict(self._details(question, answer)) for question, answer in probes]
+            found = {"scores": _means(values), "left_out": dict(one.left_out), "probes": details}
+            yield _row(one.record, one.position, "scored", None, found)
 
     def _free_text_scores(self, record: EditRecord, texts: list[Generated]) -> list[tuple[str, float | None]]:
         if record.free_text is None or not texts:
@@ -308,10 +309,9 @@ def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 def _unscored_row(record: EditRecord, position: int, reason: str) -> Row:
     kind = reason.partition(":")[0]
-    return _row(record, position, kind if kind in _UNSCORED else "unsupported", reason, {}, {}, [])
+    nothing: Row = {"scores": {}, "left_out": {}, "probes": []}
+    return _row(record, position, kind if kind in _UNSCORED else "unsupported", reason, nothing)
 
 
-def _row(record: EditRecord, position: int, status: str, reason: str | None, *found: Any) -> Row:
-    scores, left_out, probes = found
-    head = {"record": record.id, "position": position, "status": status, "reason": reason}
-    return {**head, "scores": scores, "left_out": left_out, "probes": probes}
+def _row(record: EditRecord, position: int, status: str, reason: str | None, found: Row) -> Row:
+    return {"record": record.id, "position": position, "status": status, "reason": reason, **found}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 TOKENS = 100
 """Tokens of a text, prompt included."""
@@ -29,19 +29,12 @@ _WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTexts:
-    """Texts that a model generated for one record.
-
-    Attributes:
-        texts: One a prompt.
-        references: Texts that they should resemble; may be empty.
-        idf: Weight of each term.
-        finite: Whether the model gave numbers for every token.
-    """
+    """Texts that a model generated for one record, one a prompt."""
 
     texts: tuple[str, ...]
-    references: tuple[str, ...]
+    references: tuple[str, ...]  # texts that they should resemble; may be empty
     idf: Idf
-    finite: bool = True
+    finite: bool = True  # whether the model gave numbers for every token
 
 
 class Idf:
@@ -82,9 +75,5 @@ def cosine(text: str, other: str, idf: Idf) -> float:
     """Cosine of two texts' term counts, each count times its weight; 0 where a text has no term."""
     one, two = ({term: count * idf[term] for term, count in Counter(terms(t)).items()} for t in (text, other))
     dot = sum(weight * two.get(term, 0.0) for term, weight in one.items())
-    norms = _norm(one) * _norm(two)
+    norms = math.hypot(*one.values()) * math.hypot(*two.values())
     return dot / norms if norms else 0.0
-
-
-def _norm(vector: Mapping[str, float]) -> float:
-    return math.hypot(*vector.values()) if vector else 0.0

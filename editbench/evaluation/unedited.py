@@ -34,12 +34,10 @@ Asked = tuple[str, str]
 
 @dataclass(frozen=True)
 class UneditedAnswers:
-    """The unedited model's answers.
+    """The unedited model's answers to all questions, and its numbers of each text collection.
 
-    Attributes:
-        scores: To all questions.
-        texts: Numbers of each text collection, as in :func:`~editbench.evaluation.perplexity.summarise`.
-        generated: To probes whose answer should stay and whose target fits into the limit; None if no metric needs it.
+    Answers are generated for probes whose answer should stay and whose target fits into the limit; None if no metric
+    needs them.
     """
 
     scores: Mapping[Asked, TargetScore] = field(default_factory=dict)
@@ -76,13 +74,13 @@ def ask_unedited(
 ) -> UneditedAnswers:
     """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
 
-    Warns of a damaged file in the cache, and computes its answers again. ``costs`` takes the seconds, which are cached.
+    Warns of a damaged file in the cache, and computes its answers again. ``costs`` notes the seconds, which are cached.
 
     Args:
         unrelated: Questions of no record.
         model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
-        generation: None for no generated answers.
-        cache: Folder; None for none.
+        generation: None: no answers are generated.
+        cache: Folder; None: nothing is cached.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
@@ -90,7 +88,13 @@ def ask_unedited(
     everything = [*(question for record in records for question in questions(record)), *unrelated]
     asked = sorted({(question.probe.prompt, question.target) for question in everything})
     stays = sorted({(question.probe.prompt, question.target) for question in everything if question.stays})
-    key = _key(lm, model_fingerprint, [asked, stays, max_tokens, _settings(lm, generation)], texts)
+    passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
+    content = {
+        "model": [model_fingerprint, lm.numerics],
+        "queries": _digest([[asked, stays, max_tokens, _settings(lm, generation)], passages]),
+        "versions": [FORMAT, likelihood.VERSION, perplexity.VERSION, generating.VERSION],
+    }
+    key = _digest(content)
     path = cache / f"{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists() and (found := _read(path, key)) is not None:
         costs.note(UNEDITED_ANSWERS, found[1], read=True)
@@ -131,18 +135,6 @@ def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any
     if generation.top_k == 1:
         del settings["seed"]  # nothing is drawn
     return {**settings, "ends": sorted(lm.end_ids)}
-
-
-def _key(
-    lm: LanguageModel, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]
-) -> str:
-    passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
-    content = {
-        "model": [model_fingerprint, lm.numerics],
-        "queries": _digest([asked, passages]),
-        "versions": [FORMAT, likelihood.VERSION, perplexity.VERSION, generating.VERSION],
-    }
-    return _digest(content)
 
 
 def _digest(content: Any) -> str:

@@ -33,8 +33,8 @@ from editbench.records import (
     Route,
 )
 from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, PromptEditor, record, unedited_of
-from tests.oracles import evaluation as oracle
 from tests.model.test_tokenisation import metaspace
+from tests.oracles import evaluation as oracle
 from tests.tiny_models import POSITIONS, tiny_lm
 
 torch.set_num_threads(1)

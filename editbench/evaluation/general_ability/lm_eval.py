@@ -28,8 +28,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.checks import unknown
-from editbench.evaluation.general_ability.base import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
+from editbench.checks import at_least, unknown
+from editbench.evaluation.general_ability import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
 from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
@@ -72,9 +72,8 @@ class Harness:
             tasks: Names of tasks, groups (reported as their mean, if they have one) or tags (each task by itself).
             seed: Seed of examples and of everything else that is drawn.
         """
-        for name, value, least in (("limit", limit, 1), ("num_fewshot", num_fewshot, 0), ("batch_size", batch_size, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"protocol.ability.{name} is {value}; it must be at least {least}")
+        at_least(1, **{"protocol.ability.limit": limit, "protocol.ability.batch_size": batch_size})
+        at_least(0, **{"protocol.ability.num_fewshot": num_fewshot})
         if include_path is not None and not Path(include_path).is_dir():
             raise ValueError(f"protocol.ability.include_path: there is no folder {include_path}")
         self.tasks = list(tasks)
@@ -102,7 +101,7 @@ class Harness:
             self._loaded[name] = found
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
-        """Run the tasks; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
+        """Run the tasks; see :class:`~editbench.evaluation.general_ability.AbilityTest`.
 
         A task with a NaN among its log-likelihoods has NaN for all its scores: to lm-eval NaN would be the likeliest.
         """
@@ -128,10 +127,8 @@ class Harness:
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """The model itself, for lm-eval; the tokenizer is a copy, since lm-eval may give it a padding token.
 
-    A tokenizer that puts special tokens behind a text is refused if lm-eval would score answers behind them.
-
-    Attributes:
-        nans: Log-likelihoods so far that were NaN.
+    A tokenizer that puts special tokens behind a text is refused if lm-eval would score answers behind them. ``nans``
+    counts the log-likelihoods so far that were NaN.
     """
 
     def __init__(

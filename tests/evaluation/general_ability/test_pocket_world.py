@@ -11,8 +11,7 @@ import editbench
 from editbench import compose as composing_module
 from editbench.compose import conf_names
 from editbench.editor import Editor
-from editbench.evaluation.general_ability import pocket_world
-from editbench.evaluation.general_ability.base import NSE_TASKS, Ability
+from editbench.evaluation.general_ability import NSE_TASKS, Ability, pocket_world
 from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility
 from editbench.model.likelihood import TargetScore
 from editbench.pocket import dataset_files, world

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from editbench.evaluation.general_ability.base import Ability
+from editbench.evaluation.general_ability import Ability
 from editbench.results.curves import Curves, curves
 from editbench.results.run_folder import RunFolder
 from editbench.results.summary import summarise

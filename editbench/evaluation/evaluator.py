@@ -188,11 +188,11 @@ class Evaluator:
         ]
 
     def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
-        """Score the text collections: a row for each.
+        """Score the text collections: a row for each. Call it after :meth:`score`, with the same edits in the model.
 
-        Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
-        :meth:`score` scored at this stage, given their prompts; and with accurate and plain texts "mean_of_three",
-        their mean as SCEN has it. Call it after :meth:`score`, with the same edits in the model.
+        Where targets are sentences, or accurate texts exist, "edited" is a collection too: the targets of the records
+        that :meth:`score` scored at this stage, given their prompts. "mean_of_three" is SCEN's mean of edited, accurate
+        and plain texts, where there are all three.
         """
         editor = editor.for_texts() if editor is not None else None
         limits = {"max_tokens": self._max_tokens, "tokens_per_batch": self._tokens_per_batch}

@@ -135,10 +135,7 @@ class Row:
 
 
 def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
-    """Rows for all distinct pairs with a target, by the prompts' first appearance; a pair with a lead has its own row.
-
-    Only packed rows hold several targets that take columns.
-    """
+    """Rows for all distinct pairs with a target, by the prompts' first appearance, those with a lead alone."""
     targets_of: dict[Ids, dict[Ids, None]] = {}
     alone: dict[Row, None] = {}
     for pair in pairs:
@@ -183,7 +180,9 @@ def lay_out(rows: Sequence[Row], *, side: str, pad_id: int, device: torch.device
         places += [len(needed) + step for step in _steps(row)]
         needed += [(b, column) for column in range(last, start + row.width)]
     gold = torch.tensor([token for row in rows for target in row.targets for token in target])
-    return Layout(*columns.to(device), last_prompt_columns, torch.tensor(needed).T, torch.tensor(places), gold)
+    ids, positions, segments = columns.to(device)
+    scored = torch.tensor(needed).T, torch.tensor(places), gold
+    return Layout(ids, positions, segments, last_prompt_columns, *scored)
 
 
 def _columns(row: Row) -> tuple[list[int], list[int], list[int]]:

@@ -177,7 +177,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return asked
 
     def _in_front(self, text: str, context: list[int], most: int) -> list[int]:
-        """The context of a text without a prompt behind the editor's text, which is cut to ``most`` tokens with it."""
+        """The context of a text without a prompt, behind the editor's text; cut to ``most`` tokens together."""
         front = self._editor.asked(text).removesuffix(text) if self._editor is not None else ""
         if not front:
             return context
@@ -204,14 +204,14 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return [(-score.nll * score.tokens, all(score.correct)) for score in scores]
 
     def _window(self, context: list[int], window: list[int]) -> Pair:
-        """A window behind the text before it, which is a token at least, as BOS is."""
+        """A window behind the text before it, which has at least one token (BOS)."""
         if self._editor is not None:
             context = self._in_front(self.tok_decode(window), context, self.max_length + 1 - len(window))
         lead = len(context) - 1 + lead_of((context[-1], *window), bos=context[-1])
         return Pair(tuple(context), tuple(window), lead=lead)
 
     def _pair(self, texts: tuple[str, str], context: list[int], continuation: list[int]) -> Pair:
-        """The ids, cut as lm-eval cuts them: at the beginning, BOS or not."""
+        """The ids, cut at the beginning as lm-eval cuts them, BOS included."""
         if len(continuation) > self.max_length:
             raise ValueError(
                 f"a choice of {len(continuation)} tokens is longer than the {self.max_length} that {self._lm.name} "
@@ -233,13 +233,13 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
 @lru_cache(maxsize=4)
 def _manager(include_path: str | None, defaults: bool) -> Any:
-    """lm-eval's index of tasks; that of its own 14,000 takes seconds."""
+    """lm-eval's index of tasks; its own 14,000 take seconds to index."""
     with _quiet():
         return TaskManager(include_path=include_path, include_defaults=defaults)
 
 
 def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
-    """An index of these tasks: the given folder's, else lm-eval's and the folder's."""
+    """The given folder's index if it has all these tasks, else lm-eval's and the folder's."""
     if include_path is not None and set(tasks) <= set(_manager(include_path, False).all_tasks):
         return _manager(include_path, False)
     manager = _manager(include_path, True)

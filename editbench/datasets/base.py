@@ -139,12 +139,8 @@ def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen:
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
     """The layout with the greatest share of its fields in the row; the first of equals."""
-
-    def missing(layout: Layout[S]) -> list[str]:
-        return [name for name in layout.fields if not row.has(name)]
-
-    best = min(layouts, key=lambda layout: len(missing(layout)) / len(layout.fields))
-    lacking = missing(best)
+    missing = [(layout, [name for name in layout.fields if not row.has(name)]) for layout in layouts]
+    best, lacking = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
     if not lacking:
         return best
     known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)

@@ -123,24 +123,19 @@ def fingerprint(
     records: Iterable[EditRecord], texts: Mapping[str, Iterable[Passage]], unrelated: Iterable[Probe] = ()
 ) -> str:
     """SHA-256 (hex) of the content: equal for the same records and texts from any file."""
-    digest = hashlib.sha256()
+    lines: list[list[object]] = []
     for record in records:
         request = record.request
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
-        probes = [[probe.kind, probe.prompt, probe.target] for probe in record.probes]
-        digest.update(_line(["record", fields, probes]))
+        lines.append(["record", fields, [[probe.kind, probe.prompt, probe.target] for probe in record.probes]])
         if (free_text := record.free_text) is not None:  # under its first name, for digests of earlier runs
-            digest.update(_line(["essay", list(free_text.prompts), list(free_text.references)]))
-    for name in sorted(texts):
-        for passage in texts[name]:
-            digest.update(_line(["text", name, passage.prompt, passage.text]))
-    for probe in unrelated:
-        digest.update(_line(["unrelated", probe.prompt, probe.target]))
+            lines.append(["essay", free_text.prompts, free_text.references])
+    lines += [["text", name, passage.prompt, passage.text] for name in sorted(texts) for passage in texts[name]]
+    lines += [["unrelated", probe.prompt, probe.target] for probe in unrelated]
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
     return digest.hexdigest()
-
-
-def _line(value: list[object]) -> bytes:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _refuse_empty(path: str | Path, kind: str, found: Sequence[object], parsed: ParsedRows) -> None:

@@ -272,7 +272,6 @@ class Evaluator:
         return [(f"free_text.{metric.name}", metric.score(generated)) for metric in self.free_text_metrics]
 
     def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:
-        """The row's details of one probe."""
         yield "kind", question.probe.kind
         yield "prompt", question.probe.prompt
         yield "target", question.target if question.labelled else None
@@ -299,7 +298,6 @@ class Evaluator:
 
 
 def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Mean by name of the values that are there."""
     by_name: dict[str, list[float]] = defaultdict(list)
     for name, value in values:
         if value is not None:

@@ -258,7 +258,7 @@ def nonfinite(probe: ProbeAnswers) -> float | None:
     source="Yao et al. 2024 (SCEN): figures of activations",
 )
 def activation(probe: ProbeAnswers) -> float | None:
-    """How strongly the method takes the prompt for that of an edit; for SCEN the largest activation of its neurons.
+    """Strength of the match between the prompt and an edit; for SCEN the largest activation of its neurons.
 
     Only for methods that keep their edits beside the weights.
     """

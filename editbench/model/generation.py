@@ -103,9 +103,8 @@ def generate(
     """
     settings = settings or Generation()
     plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
-    asked = plain
-    if editor is not None and (given := [editor.asked(prompt) for prompt in prompts]) != [*prompts]:
-        asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
+    given = prompts if editor is None else [editor.asked(prompt) for prompt in prompts]
+    asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
     new = _run(lm, list(zip(asked, limits, strict=True)), settings, editor, tokens_per_batch)
     return [_generated(lm, ids, tokens) for ids, tokens in zip(plain, new, strict=True)]
 
@@ -174,7 +173,8 @@ def _run_batch(
             new = _search(lm, ids, mask, limit, settings)
         else:
             new = _step_by_step(lm, ids, mask, limit, _noise(prompts, limit, settings))
-    return [_before_end(row, lm.end_ids) for row in new.tolist()]
+    ends = lm.end_ids
+    return [_before_end(row, ends) for row in new.tolist()]
 
 
 def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor | None:
@@ -221,10 +221,7 @@ def _draw(logits: Tensor, noise: Tensor) -> Tensor:
 
 
 def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
-    """Beam search, or greedy with a repetition penalty, by transformers; (B, at most limit).
-
-    A row that meets NaN is :data:`NOT_A_NUMBER` throughout.
-    """
+    """Transformers' beam search, or greedy with a penalty: (B, at most limit); all `NOT_A_NUMBER` in a row with NaN."""
     from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
     broken = torch.zeros(len(ids), dtype=torch.bool)
@@ -246,9 +243,5 @@ def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: 
 
 def _before_end(row: list[int], ends: set[int]) -> list[int]:
     """The tokens up to the first end; a :data:`NOT_A_NUMBER` stays, as the last one."""
-    for at, token in enumerate(row):
-        if token in ends:
-            return row[:at]
-        if token == NOT_A_NUMBER:
-            return row[: at + 1]
-    return row
+    at = next((at for at, token in enumerate(row) if token in ends or token == NOT_A_NUMBER), len(row))
+    return row[: at + 1] if row[at : at + 1] == [NOT_A_NUMBER] else row[:at]

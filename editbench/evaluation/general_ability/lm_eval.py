@@ -270,10 +270,7 @@ def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Abili
 
 
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores and standard errors by metric, from keys such as "acc,none" and "acc_stderr,none".
-
-    A filter of the answers becomes part of the name: "exact_match.strict-match".
-    """
+    """Scores and standard errors by metric: "acc" of the key "acc,none", "em.strict" of "em,strict", with a filter."""
     scores: dict[str, float] = {}
     errors: dict[str, float] = {}
     for key, value in result.items():

@@ -52,7 +52,7 @@ def test_pocket_asks_about_subjects_of_no_record():
     names = [subject.name for subject in world.build().role("generic")]
     assert len(asked) == 3 * len(names) == 120
     for item in asked:
-        prompts = [query.prompt for query in item.queries]
+        prompts = [*item.trained, *item.held_out]
         assert len(set(prompts)) == 4 and len(item.others) >= 15 and item.right not in item.others
         assert any(all(name in prompt for prompt in prompts) for name in names)
     apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts are about anybody unedited

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from editbench.evaluation import fluency
 from editbench.evaluation.metrics import ProbeAnswers
-from editbench.model.generation import Generation, generate
+from editbench.model.generation import Generation, generate, generate_answers
 from editbench.model.likelihood import score_targets
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ class Asker:
         queries = [question.query for question in questions]
         scores = score_targets(self.lm, queries, editor=editor, tokens_per_batch=self.tokens_per_batch)
         nothing = [None] * len(asked)
-        generated = self._generated_answers(questions, editor) if "generation" in self.needs else nothing
+        generated: Sequence[Generated | None] = nothing
+        if "generation" in self.needs:
+            pairs = [(question.probe.prompt, question.target) for question in questions]
+            settings, tokens = self.generation, self.tokens_per_batch
+            generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
             routes = editor.route([editor.asked(question.probe.prompt) for question in questions]) or nothing
@@ -64,24 +68,12 @@ class Asker:
         """A free text after each prompt, at most :data:`~editbench.evaluation.fluency.TOKENS` long with it."""
         longest = min(fluency.TOKENS, self.lm.max_length)
         limits = [max(1, longest - len(self.lm.encode(prompt).ids)) for prompt in prompts]
-        settings = Generation(top_k=fluency.TOP_K, seed=self.generation.seed)
-        return self._generate(prompts, limits, settings, editor) if prompts else []
+        settings, tokens = Generation(top_k=fluency.TOP_K, seed=self.generation.seed), self.tokens_per_batch
+        if not prompts:
+            return []
+        return generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens)
 
     def _alike(self, question: Question) -> bool:
         """Whether both answers have the same tokens: a tokenizer may know neither."""
         assert question.alternative is not None
         return self.lm.continuation(question.alternative) == self.lm.continuation(question.target)
-
-    def _generated_answers(self, asked: Sequence[Question], editor: Answering | None) -> list[Generated | None]:
-        """The generated answers; None where the target does not fit (:meth:`Generation.limit`)."""
-        limits = [self.generation.limit(self.lm, question.probe.prompt, question.target) for question in asked]
-        fitting = {i: limit for i, limit in enumerate(limits) if limit is not None}
-        answers = self._generate([asked[i].probe.prompt for i in fitting], [*fitting.values()], self.generation, editor)
-        by_index = dict(zip(fitting, answers, strict=True))
-        return [by_index.get(i) for i in range(len(asked))]
-
-    def _generate(
-        self, prompts: Sequence[str], limits: Sequence[int], settings: Generation, editor: Answering | None
-    ) -> list[Generated]:
-        tokens = self.tokens_per_batch
-        return generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens)

@@ -98,8 +98,7 @@ class Evaluator:
         needs = {metric.needs for metric in chosen}
         self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
         self._idf = fluency.Idf(references)
-        self._max_tokens = max_tokens
-        self._tokens_per_batch = tokens_per_batch
+        self._limits = {"max_tokens": max_tokens, "tokens_per_batch": tokens_per_batch}
         self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
         self._hidden: Tensor | None = None  # (N, d), of the unedited model
@@ -195,8 +194,8 @@ class Evaluator:
         and plain texts, where there are all three.
         """
         editor = editor.for_texts() if editor is not None else None
-        limits = {"max_tokens": self._max_tokens, "tokens_per_batch": self._tokens_per_batch}
-        scores = {name: text_scores(self.lm, texts, editor=editor, **limits) for name, texts in self.texts.items()}
+        named = self.texts.items()
+        scores = {name: text_scores(self.lm, texts, editor=editor, **self._limits) for name, texts in named}
         if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
         if (three := mean_of_three(scores)) is not None:

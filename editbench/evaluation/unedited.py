@@ -15,7 +15,7 @@ from editbench.evaluation.questions import questions
 from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
-from editbench.model.generation import Generated, generate
+from editbench.model.generation import Generated, generate_answers
 from editbench.model.likelihood import Query, TargetScore, score_targets
 
 if TYPE_CHECKING:
@@ -103,28 +103,20 @@ def ask_unedited(
     asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
     queries = [Query(prompt, (target,)) for prompt, target in asked]
     scores = score_targets(lm, queries, tokens_per_batch=tokens_per_batch)
-    unedited = UneditedAnswers(
-        {pair: score for pair, (score,) in zip(asked, scores, strict=True)},
-        {
-            name: perplexity.text_scores(lm, passages, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
-            for name, passages in texts.items()
-        },
-        _generate(lm, stays, generation, tokens_per_batch) if generation is not None else None,
-    )
+    of_texts = {
+        name: perplexity.text_scores(lm, several, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
+        for name, several in texts.items()
+    }
+    generated = None
+    if generation is not None:
+        answers = generate_answers(lm, stays, generation, tokens_per_batch=tokens_per_batch)
+        generated = {pair: answer for pair, answer in zip(stays, answers, strict=True) if answer is not None}
+    unedited = UneditedAnswers({pair: score for pair, (score,) in zip(asked, scores, strict=True)}, of_texts, generated)
     seconds = time.perf_counter() - start
     costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
         _write(path, key, unedited, seconds)
     return unedited
-
-
-def _generate(
-    lm: LanguageModel, asked: Sequence[Asked], generation: Generation, tokens_per_batch: int | None
-) -> dict[Asked, Generated]:
-    limits = {pair: limit for pair in asked if (limit := generation.limit(lm, *pair)) is not None}
-    prompts = [prompt for prompt, _ in limits]
-    answers = generate(lm, prompts, [*limits.values()], settings=generation, tokens_per_batch=tokens_per_batch)
-    return dict(zip(limits, answers, strict=True))
 
 
 def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any] | None:

@@ -109,6 +109,22 @@ def generate(
     return [_generated(lm, ids, tokens) for ids, tokens in zip(plain, new, strict=True)]
 
 
+def generate_answers(
+    lm: LanguageModel,
+    asked: Sequence[tuple[str, str]],
+    settings: Generation,
+    *,
+    editor: Answering | None = None,
+    tokens_per_batch: int | None = None,
+) -> list[Generated | None]:
+    """The answer to each prompt, given with its target; None where that does not fit (:meth:`Generation.limit`)."""
+    limits = {i: n for i, pair in enumerate(asked) if (n := settings.limit(lm, *pair)) is not None}
+    prompts, most = [asked[i][0] for i in limits], [*limits.values()]
+    answers = generate(lm, prompts, most, settings=settings, editor=editor, tokens_per_batch=tokens_per_batch)
+    by_index = dict(zip(limits, answers, strict=True))
+    return [by_index.get(i) for i in range(len(asked))]
+
+
 def _run(
     lm: LanguageModel,
     asked: Sequence[tuple[Ids, int]],

@@ -24,7 +24,7 @@ def test_a_target_that_does_not_fit_gives_no_number():
 
 
 def test_nothing_is_generated_unless_a_metric_needs_it(monkeypatch):
-    monkeypatch.setattr(answers_module, "generate", lambda *a, **k: pytest.fail("not asked for"))
+    monkeypatch.setattr(answers_module, "generate_answers", lambda *a, **k: pytest.fail("not asked for"))
     (row,) = Evaluator(tiny_lm("gpt2"), metrics=["exact_match"]).score([(RECORDS[0], 0)], **STAMP)
     assert "generated" not in row["probes"][0]
 

@@ -146,7 +146,7 @@ def test_nothing_is_measured_by_default(run):
 
 def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown ability"):
-        composing_module.check_overrides(["ability=nsee"])
+        composing_module.check(["ability=nsee"])
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "editbench.evaluation.general_ability.find_spec",

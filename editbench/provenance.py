@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from editbench.config import ModelConfig, ProtocolConfig, RunConfig
-    from editbench.evaluation.general_ability.base import AbilityTest
+    from editbench.evaluation.general_ability import AbilityTest
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
     from editbench.stream import Stream
@@ -106,7 +106,7 @@ def of_model(
 
 def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
     """Version of every formula that a run's numbers come from, by name; the method's own as "method"."""
-    from editbench.evaluation.general_ability.base import POCKET
+    from editbench.evaluation.general_ability import POCKET
     from editbench.evaluation.metrics import get_metric
 
     chosen = [get_metric(name) for name in protocol.metrics]

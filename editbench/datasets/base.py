@@ -61,7 +61,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Layout(Generic[S]):
-    """A layout of records: its title, the fields that a record must have, and the way from a row to its items.
+    """A layout of records: its title, the fields that a record must have, and the function from a row to its items.
 
     The fields tell the layouts of a dataset apart. ``parse`` raises :class:`RowError`.
     """
@@ -139,12 +139,8 @@ def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen:
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
     """The layout with the greatest share of its fields in the row; the first of equals."""
-
-    def missing(layout: Layout[S]) -> list[str]:
-        return [name for name in layout.fields if not row.has(name)]
-
-    best = min(layouts, key=lambda layout: len(missing(layout)) / len(layout.fields))
-    lacking = missing(best)
+    missing = [(layout, [name for name in layout.fields if not row.has(name)]) for layout in layouts]
+    best, lacking = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
     if not lacking:
         return best
     known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)
@@ -171,14 +167,9 @@ def edit_record(
     the subject goes. The row's ``subject_fact_prompts`` and ``generation_prompts`` (with ``snippets``) are read here.
 
     Args:
-        row: Source of the record.
         prompt: Full prompt.
-        target: New answer.
-        subject: Subject, if the data has one.
         target_true: Old answer, if the data has one.
-        paraphrases: Prompts to which the new answer is right, too.
-        locality: Prompts whose answer should not change, with their answers.
-        subject_facts: Prompts about other facts of the subject, with their answers.
+        locality: Prompts whose answer should not change, with their answers; ``subject_facts`` likewise.
         also_true: Other spellings of the old answer, and other old answers.
         id: Id of the record, if the row yields several; None takes the row's.
     """
@@ -198,14 +189,8 @@ def edit_record(
     asked += [(LOCALITY, *pair) for pair in locality] + [(SUBJECT_FACT, *pair) for pair in facts]
     probes = [Probe(kind, text.rstrip(), answer and answer.strip()) for kind, text, answer in asked]
     selected, left_out = select_probes(request, probes)
-    return EditRecord(request, selected, _generation_prompts(row), left_out)
-
-
-def _generation_prompts(row: Row) -> GenerationPrompts | None:
-    prompts = row.texts("generation_prompts") if row.has("generation_prompts") else []
-    if not prompts:
-        return None
-    return GenerationPrompts(tuple(prompts), tuple(row.texts("snippets")) if row.has("snippets") else ())
+    prompts, snippets = (tuple(row.texts(name)) if row.has(name) else () for name in ("generation_prompts", "snippets"))
+    return EditRecord(request, selected, GenerationPrompts(prompts, snippets) if prompts else None, left_out)
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:

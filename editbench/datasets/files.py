@@ -30,10 +30,9 @@ def read_rows(path: str | Path) -> Iterator[Row | RowError]:
         path: A JSON or JSON Lines file; a folder that ``datasets.load_dataset`` can read; or
             "hub:NAME[:CONFIG][@SPLIT]".
     """
-    name = str(path)
-    file = Path(name).expanduser()
-    if name.startswith(HUB_PREFIX):
-        return read_table(name)
+    if str(path).startswith(HUB_PREFIX):
+        return read_table(str(path))
+    file = Path(path).expanduser()
     return read_table(str(file)) if file.is_dir() else read_json(file)
 
 
@@ -165,19 +164,12 @@ class RowError(RecordError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A raw record. A field with the value null counts as absent: tables fill uneven records with nulls.
+    """A raw record. A field with the value null counts as absent: tables fill uneven records with nulls."""
 
-    Attributes:
-        where: "FILE:LINE" of the record's first line.
-        id: The record's own id, or its index in the file.
-        fields: Raw fields.
-        path: Prefix of field names in errors ("requested_rewrite." inside a nested object).
-    """
-
-    where: str
-    id: str
+    where: str  # "FILE:LINE" of the record's first line
+    id: str  # the record's own id, or its index in the file
     fields: Mapping[str, object]
-    path: str = ""
+    path: str = ""  # prefix of field names in errors ("requested_rewrite." inside a nested object)
 
     def error(self, name: str, reason: str) -> RowError:
         """An error about field ``name``."""
@@ -192,7 +184,7 @@ class Row:
         return self._text(name, self._value(name))
 
     def label(self, name: str) -> str | None:
-        """The field as a probe's answer: text, or None if it is empty (some published records have no answer)."""
+        """The field as a probe's answer: text, or None if it is empty, as in some published records."""
         value = self._value(name)
         return None if isinstance(value, str) and not value.strip() else self._text(name, value)
 
@@ -237,23 +229,14 @@ class Row:
 
 
 def make_row(where: str, index: int, value: object) -> Row | RowError:
-    """The row of a raw value, or an error if the value is no record or its id no id.
-
-    Args:
-        where: "FILE:LINE" of the record.
-        index: Position in the file, from 0: id of a record without one.
-        value: Parsed JSON.
-    """
+    """The row of parsed JSON, or an error if it is no record or its id no id; without an id the index stands for it."""
     if not isinstance(value, dict):
         return RowError(where, f"a record must be an object with fields, found {type_name(value)}")
-    for name in ("case_id", "id"):
-        own = value.get(name)
-        if own is None:
-            continue
-        if isinstance(own, bool) or not isinstance(own, (int, str)) or not str(own).strip():
-            return Row(where, str(index), value).error(name, f"must be a number or text, found {own!r}")
-        return Row(where, str(own).strip(), value)
-    return Row(where, str(index), value)
+    name = next((name for name in ("case_id", "id") if value.get(name) is not None), None)
+    own = index if name is None else value[name]
+    if name and (isinstance(own, bool) or not isinstance(own, (int, str)) or not str(own).strip()):
+        return Row(where, str(index), value).error(name, f"must be a number or text, found {own!r}")
+    return Row(where, str(own).strip(), value)
 
 
 def type_name(value: object) -> str:

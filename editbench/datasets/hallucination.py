@@ -49,11 +49,7 @@ def _wise(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
 
 
 def _passage(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
-    """A record for each inaccurate sentence, a passage for each accurate one.
-
-    The target of sentence i is Wikipedia's sentence i; if Wikipedia has fewer sentences, sentence i is skipped. The
-    subject is the field ``concept``, or else the name with which GPT-3's first sentence opens.
-    """
+    """A passage for each accurate sentence, a record for each inaccurate one: its target is sentence i of Wikipedia."""
     written, labels = row.texts("gpt3_sentences"), row.texts("annotation")
     if len(labels) != len(written):
         raise row.error("annotation", f"has {len(labels)} labels for {len(written)} sentences")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from editbench.checks import one_of, whole_number
+from editbench import plugins
+from editbench.checks import one_of, unknown, whole_number
 from editbench.datasets.base import Layout, ParsedRows, S, Settings, apply_format, formatted, parse_rows
 from editbench.datasets.files import make_row, read_rows, read_texts
 from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from editbench.config import DatasetConfig
     from editbench.datasets.base import Dataset
     from editbench.datasets.files import Row, RowError
 
@@ -24,10 +27,49 @@ POCKET = "pocket"
 """Path that stands for the embedded world."""
 
 
+def load(
+    name: str, path: str | Path, *, on_error: str = "raise", limit: int | None = None, **settings: Any
+) -> RecordSet:
+    """Load a dataset.
+
+    Args:
+        name: Registered name ("counterfact").
+        path: A JSON or JSON Lines file; a folder that Hugging Face's ``datasets`` can read;
+            "hub:NAME[:CONFIG][@SPLIT]"; or "pocket", the embedded world.
+        on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
+            file that is broken as a whole always raises; a record without anything to edit is always listed.
+        limit: Load the first ``limit`` records; None loads all.
+        **settings: Fields of the dataset's settings: those of :class:`editbench.datasets.base.Settings`, ``target`` and
+            ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).
+
+    Raises:
+        RecordError: A record or file cannot be used; the message names file, line, id and field.
+        ValueError: A name, a setting or its value is unknown.
+    """
+    dataset = find(name)
+    known = [field.name for field in dataclasses.fields(dataset.settings)]
+    if wrong := [setting for setting in settings if setting not in known]:
+        raise unknown(f"setting of {name}", wrong[0], known)
+    return load_dataset(dataset, path, dataset.settings(**settings), on_error=on_error, limit=limit)
+
+
+def from_config(config: DatasetConfig) -> RecordSet:
+    """Load the dataset of a run's configuration."""
+    dataset = find(config.name)
+    settings = dataset.settings() if config.settings is None else config.settings
+    return load_dataset(dataset, config.path, settings, on_error=config.on_error, limit=config.limit)
+
+
+def find(name: str) -> Dataset[Any]:
+    """The dataset registered as ``name``."""
+    dataset: Dataset[Any] = plugins.load(plugins.DATASETS, name, "dataset")
+    return dataset
+
+
 def load_dataset(
     dataset: Dataset[S], path: str | Path, settings: S, *, on_error: str = "raise", limit: int | None = None
 ) -> RecordSet:
-    """Load a dataset's records, its texts and its unrelated questions; :func:`editbench.datasets.load` by name."""
+    """Load a dataset's records, its texts and its unrelated questions; :func:`load` does so by name."""
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
@@ -36,9 +78,8 @@ def load_dataset(
     main = parse_rows(rows, dataset.layouts, settings, on_error, limit)
     _refuse_empty(path, "record", main.records, main)
 
-    texts = {"accurate": tuple(main.passages)} if main.passages else {}
-    unrelated: tuple[Probe, ...] = ()
-    skipped = main.skipped
+    texts = {"accurate": main.passages} if main.passages else {}
+    questions: list[Probe] = []
     for name, layouts in BESIDE.items():
         given = getattr(settings, f"{name}_path", None)
         if given is None and in_pocket and name != "unrelated":
@@ -46,20 +87,20 @@ def load_dataset(
         if given is None:
             continue
         parsed = parse_rows(_rows(name, given, settings.pocket_seed), layouts, Settings(), on_error)
-        skipped += parsed.skipped
+        main.skipped += parsed.skipped
         if name == "unrelated":
             _refuse_empty(given, "question", parsed.probes, parsed)
-            unrelated = tuple(parsed.probes)
+            questions = parsed.probes
         else:
             _refuse_empty(given, "text", parsed.passages, parsed)
-            texts[name] = tuple(parsed.passages)
+            texts[name] = parsed.passages
 
     prompt_format = PromptFormat.parse(settings.prompt_format)
     records = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in main.records)
-    texts = {name: tuple(formatted(passage, prompt_format) for passage in several) for name, several in texts.items()}
-    unrelated = tuple(formatted(probe, prompt_format) for probe in unrelated)
-    digest = fingerprint(records, texts, unrelated)
-    return RecordSet(dataset.name, records, MappingProxyType(texts), tuple(skipped), digest, unrelated, prompt_format)
+    texts_by_name = {name: tuple(formatted(text, prompt_format) for text in several) for name, several in texts.items()}
+    unrelated = tuple(formatted(probe, prompt_format) for probe in questions)
+    digest, beside = fingerprint(records, texts_by_name, unrelated), MappingProxyType(texts_by_name)
+    return RecordSet(dataset.name, records, beside, tuple(main.skipped), digest, unrelated, prompt_format)
 
 
 def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
@@ -75,31 +116,26 @@ def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
 
 def load_texts(path: str | Path) -> list[str]:
     """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
-    return [passage.text for passage in parse_rows(read_texts(path), PLAIN, Settings(), "raise").passages]
+    return [passage.text for passage in parse_rows(read_texts(path), BESIDE["plain"], Settings(), "raise").passages]
 
 
 def fingerprint(
     records: Iterable[EditRecord], texts: Mapping[str, Iterable[Passage]], unrelated: Iterable[Probe] = ()
 ) -> str:
     """SHA-256 (hex) of the content: equal for the same records and texts from any file."""
-    digest = hashlib.sha256()
+    lines: list[list[object]] = []
     for record in records:
         request = record.request
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
-        probes = [[probe.kind, probe.prompt, probe.target] for probe in record.probes]
-        digest.update(_line(["record", fields, probes]))
+        lines.append(["record", fields, [[probe.kind, probe.prompt, probe.target] for probe in record.probes]])
         if (free_text := record.free_text) is not None:  # under its first name, for digests of earlier runs
-            digest.update(_line(["essay", list(free_text.prompts), list(free_text.references)]))
-    for name in sorted(texts):
-        for passage in texts[name]:
-            digest.update(_line(["text", name, passage.prompt, passage.text]))
-    for probe in unrelated:
-        digest.update(_line(["unrelated", probe.prompt, probe.target]))
+            lines.append(["essay", free_text.prompts, free_text.references])
+    lines += [["text", name, passage.prompt, passage.text] for name in sorted(texts) for passage in texts[name]]
+    lines += [["unrelated", probe.prompt, probe.target] for probe in unrelated]
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
     return digest.hexdigest()
-
-
-def _line(value: list[object]) -> bytes:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _refuse_empty(path: str | Path, kind: str, found: Sequence[object], parsed: ParsedRows) -> None:
@@ -131,16 +167,12 @@ def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]
     return parse
 
 
-PLAIN: tuple[Layout[Settings], ...] = (Layout("plain text", ("text",), _plain),)
-
-QUESTIONS: tuple[Layout[Settings], ...] = tuple(
-    Layout(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
-    for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))
-)
-
-BESIDE = {
-    "accurate": (Layout[Settings]("accurate sentences, SCEN", ("text", "labels"), _accurate),),
-    "plain": PLAIN,
-    "unrelated": QUESTIONS,
+BESIDE: dict[str, tuple[Layout[Settings], ...]] = {
+    "accurate": (Layout("accurate sentences, SCEN", ("text", "labels"), _accurate),),
+    "plain": (Layout("plain text", ("text",), _plain),),
+    "unrelated": tuple(
+        Layout(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
+        for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))
+    ),
 }
 """Layouts of the files beside a dataset's records, by the name before ``_path`` in the settings."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from editbench.evaluation import fluency
 from editbench.evaluation.metrics import ProbeAnswers
-from editbench.model.generation import Generation, generate
+from editbench.model.generation import Generation, generate, generate_answers
 from editbench.model.likelihood import score_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from editbench.evaluation.questions import Question
     from editbench.evaluation.unedited import UneditedAnswers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks a model, edited or not; ``needs`` are those of the metrics, and the seed of ``generation`` is all texts'."""
+    """Asks a model, edited or not; ``needs`` are the metrics', the seed of ``generation`` is also the free texts'."""
 
     lm: LanguageModel
     unedited: UneditedAnswers | None
@@ -31,20 +31,27 @@ class Asker:
     generation: Generation
     tokens_per_batch: int | None
 
-    def answers(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> Iterator[ProbeAnswers]:
+    def answers(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> list[ProbeAnswers]:
         """The answers to questions, each given with its record's id."""
         questions = [question for question, _ in asked]
         queries = [question.query for question in questions]
         scores = score_targets(self.lm, queries, editor=editor, tokens_per_batch=self.tokens_per_batch)
-        generates = "generation" in self.needs
-        generated = self._generated_answers(questions, editor) if generates else [None] * len(asked)
-        routes = self._routes(questions, editor)
+        nothing = [None] * len(asked)
+        generated: Sequence[Generated | None] = nothing
+        if "generation" in self.needs:
+            pairs = [(question.probe.prompt, question.target) for question in questions]
+            settings, tokens = self.generation, self.tokens_per_batch
+            generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
+        routes: Sequence[Route | None] = nothing
+        if editor is not None and "route" in self.needs:
+            routes = editor.route([editor.asked(question.probe.prompt) for question in questions]) or nothing
+        found = []
         for (question, record), (target, *others), text, route in zip(asked, scores, generated, routes, strict=True):
             unedited = self.unedited if question.stays else None
             before = unedited.score_of(question) if unedited is not None else None
             if not question.labelled:
                 target, before = target.first(), before.first() if before is not None else None
-            yield ProbeAnswers(
+            answers = ProbeAnswers(
                 target=target,
                 alternative=others[0] if others and not self._alike(question) else None,
                 before=before,
@@ -54,35 +61,19 @@ class Asker:
                 route=route,
                 edit=None if question.stays else record,
             )
+            found.append(answers)
+        return found
 
-    def free_texts(self, prompts: Sequence[str], editor: Answering | None) -> Iterator[Generated]:
+    def free_texts(self, prompts: Sequence[str], editor: Answering | None) -> list[Generated]:
         """A free text after each prompt, at most :data:`~editbench.evaluation.fluency.TOKENS` long with it."""
         longest = min(fluency.TOKENS, self.lm.max_length)
         limits = [max(1, longest - len(self.lm.encode(prompt).ids)) for prompt in prompts]
-        return self._generate(prompts, limits, Generation(top_k=fluency.TOP_K, seed=self.generation.seed), editor)
+        settings, tokens = Generation(top_k=fluency.TOP_K, seed=self.generation.seed), self.tokens_per_batch
+        if not prompts:
+            return []
+        return generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens)
 
     def _alike(self, question: Question) -> bool:
         """Whether both answers have the same tokens: a tokenizer may know neither."""
         assert question.alternative is not None
         return self.lm.continuation(question.alternative) == self.lm.continuation(question.target)
-
-    def _generated_answers(self, asked: Sequence[Question], editor: Answering | None) -> list[Generated | None]:
-        """The generated answers; None where the target does not fit (:meth:`Generation.limit`)."""
-        limits = [self.generation.limit(self.lm, question.probe.prompt, question.target) for question in asked]
-        prompts = [question.probe.prompt for question, limit in zip(asked, limits, strict=True) if limit is not None]
-        fitting = [limit for limit in limits if limit is not None]
-        answers = self._generate(prompts, fitting, self.generation, editor)
-        return [None if limit is None else next(answers) for limit in limits]
-
-    def _generate(
-        self, prompts: Sequence[str], limits: Sequence[int], settings: Generation, editor: Answering | None
-    ) -> Iterator[Generated]:
-        tokens = self.tokens_per_batch
-        return iter(generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens))
-
-    def _routes(self, asked: Sequence[Question], editor: Answering | None) -> Sequence[Route | None]:
-        """The edit that the method chooses for each question, where a metric needs it."""
-        nothing = [None] * len(asked)
-        if editor is None or "route" not in self.needs:
-            return nothing
-        return editor.route([editor.asked(question.probe.prompt) for question in asked]) or nothing

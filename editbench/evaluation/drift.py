@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.evaluation.metric_facts import describe
+from editbench.evaluation.metrics import describe
 from editbench.model.batching import batches
 from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, last_hidden_states
 from editbench.model.packed_targets import Row, Tokeniser, lay_out

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from functools import cache as memoise
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.evaluation import fluency
 from editbench.evaluation.answers import Asker
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from editbench.config import ProtocolConfig
     from editbench.costs import CachedCosts
-    from editbench.evaluation.fluency import GeneratedTexts
-    from editbench.evaluation.general_ability.base import Ability, AbilityTest
+    from editbench.evaluation.general_ability import Ability, AbilityTest
     from editbench.evaluation.metrics import ProbeAnswers
     from editbench.evaluation.questions import Question
     from editbench.evaluation.unedited import UneditedAnswers
+    from editbench.model.generation import Generated
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering, TargetScore
     from editbench.records import EditRecord, Passage, Probe, RecordSet
@@ -43,22 +43,14 @@ Row = dict[str, Any]
 """A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
 
 
-def never(probe: Probe) -> str | None:
-    """Leave no probe out."""
-    return None
-
-
-@dataclass
-class _Examination:
-    """A record with its questions and, once asked, the model's answers."""
+class _Examination(NamedTuple):
+    """A record at its position in the stream, with the questions and prompts for free text that are asked."""
 
     record: EditRecord
     position: int
     questions: list[Question]
-    prompts: list[str]  # for free text
+    prompts: list[str]
     left_out: Counter[str]
-    answers: list[ProbeAnswers] = field(default_factory=list)
-    free_text: GeneratedTexts | None = None
 
 
 class Evaluator:
@@ -74,7 +66,7 @@ class Evaluator:
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
         sentences: bool = False,
-        left_out: Callable[[Probe], str | None] = never,
+        left_out: Callable[[Probe], str | None] = lambda probe: None,
         generation: Generation | None = None,
         references: Iterable[str] = (),
         max_tokens: int | None = None,
@@ -83,13 +75,13 @@ class Evaluator:
         """Set up.
 
         Args:
-            unedited: Answers to all records that will be scored; None: there is no agreement.
+            unedited: Answers to all records that will be scored; None: metrics that need them have no number.
             metrics: Names; None: all.
             sentences: Whether the records' targets are sentences, whose perplexity is that of the texts "edited".
             left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
-            max_tokens: Tokens kept of each text.
+            max_tokens: Tokens kept of each text; None: :func:`~editbench.evaluation.perplexity.default_max_tokens`.
         """
         self.lm = lm
         self.unedited = unedited
@@ -99,15 +91,14 @@ class Evaluator:
         self.texts = dict(texts or {})
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
-        self._too_long = memoise(lambda question: question.too_long(lm))
-        self._unasked = Counter(why for question in unrelated if (why := self._unanswerable(question)))
-        self.unrelated = tuple(question for question in unrelated if not self._unanswerable(question))
+        self._too_long = memoise(lambda query: lm.too_long(query.prompt, *query.targets))
+        self.unrelated = tuple(question for question in unrelated if self._unanswerable(question) is None)
+        self._unasked = len(unrelated) - len(self.unrelated)
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
         self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
         self._idf = fluency.Idf(references)
-        self._max_tokens = max_tokens
-        self._tokens_per_batch = tokens_per_batch
+        self._limits = {"max_tokens": max_tokens, "tokens_per_batch": tokens_per_batch}
         self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
         self._hidden: Tensor | None = None  # (N, d), of the unedited model
@@ -126,9 +117,9 @@ class Evaluator:
         costs: CachedCosts,
         ability: Sequence[AbilityTest] | None = None,
     ) -> Evaluator:
-        """The evaluator of a run; it puts all questions to ``lm``, which must be unedited.
+        """The evaluator of a run. All questions are put to ``lm``, which must be unedited; ``costs`` notes the seconds.
 
-        ``costs`` takes the seconds of that. ``ability`` are loaded tests; None loads those of the protocol.
+        ``ability`` are loaded tests; None loads those of the protocol.
         """
         if ability is None:
             ability = ability_tests(protocol, seed)
@@ -185,11 +176,10 @@ class Evaluator:
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
-        own = ((record.id, self._too_long(next(questions(record)))) for record, _ in records)
+        own = ((record.id, self._too_long(next(questions(record)).query)) for record, _ in records)
         reasons = {**{id: f"unsupported: {why}" for id, why in own if why is not None}, **(unsupported or {})}
         examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
-        self._ask(examined, editor)
-        scored = (self._scored_row(examination) for examination in examined)
+        scored = self._scored_rows(examined, editor)
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [
             {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
@@ -197,15 +187,15 @@ class Evaluator:
         ]
 
     def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
-        """Score the text collections: a row for each.
+        """Score the text collections: a row for each. Call it after :meth:`score`, with the same edits in the model.
 
-        Where targets are sentences, and beside "accurate", there is "edited": the targets of the records that
-        :meth:`score` scored at this stage, given their prompts; and with accurate and plain texts "mean_of_three",
-        their mean as SCEN has it. Call it after :meth:`score`, with the same edits in the model.
+        Where targets are sentences, or accurate texts exist, "edited" is a collection too: the targets of the records
+        that :meth:`score` scored at this stage, given their prompts. "mean_of_three" is SCEN's mean of edited, accurate
+        and plain texts, where there are all three.
         """
         editor = editor.for_texts() if editor is not None else None
-        limits = {"max_tokens": self._max_tokens, "tokens_per_batch": self._tokens_per_batch}
-        scores = {name: text_scores(self.lm, texts, editor=editor, **limits) for name, texts in self.texts.items()}
+        named = self.texts.items()
+        scores = {name: text_scores(self.lm, texts, editor=editor, **self._limits) for name, texts in named}
         if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
         if (three := mean_of_three(scores)) is not None:
@@ -219,7 +209,7 @@ class Evaluator:
             return []
         answers = self._asker.answers([(question, None) for question in self.unrelated], editor)
         means = _means((metric.name, metric.score(probe)) for probe in answers for metric in self.metrics)
-        counts = {"questions": len(self.unrelated), **({"left_out": self._unasked.total()} if self._unasked else {})}
+        counts = {"questions": len(self.unrelated), **({"left_out": self._unasked} if self._unasked else {})}
         return [{"stage": stage, "edits": edits, "batch": batch, "of": UNRELATED, "scores": {**counts, **means}}]
 
     def score_ability(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
@@ -245,7 +235,7 @@ class Evaluator:
     def _unanswerable(self, question: Question) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe)
-        if why is None and self._too_long(question) is not None:
+        if why is None and self._too_long(question.query) is not None:
             why = "too long for the model"
         return None if why is None else f"{question.probe.kind}: {why}"
 
@@ -259,36 +249,28 @@ class Evaluator:
         left_out = Counter([*record.left_out, *filter(None, reasons)])
         return _Examination(record, position, [own, *asked], prompts, left_out)
 
-    def _ask(self, examined: list[_Examination], editor: Answering | None) -> None:
-        """Fill in answers and free texts; all questions of all records go through the model together."""
+    def _scored_rows(self, examined: list[_Examination], editor: Answering | None) -> Iterator[Row]:
+        """All questions of all records go through the model together."""
         asked = [(question, one.record.id) for one in examined for question in one.questions]
-        answers = self._asker.answers(asked, editor)
+        answers = iter(self._asker.answers(asked, editor))
+        texts = iter(self._asker.free_texts([prompt for one in examined for prompt in one.prompts], editor))
         for one in examined:
-            one.answers = [next(answers) for _ in one.questions]
-            pairs = zip(one.questions, one.answers, strict=True)
-            self._rewrites += [probe.target for question, probe in pairs if question.probe.kind == REWRITE]
-        prompts = [prompt for one in examined for prompt in one.prompts]
-        texts = self._asker.free_texts(prompts, editor) if prompts else iter(())
-        for one in examined:
-            if one.record.free_text is not None and one.prompts:
-                own = [next(texts) for _ in one.prompts]
-                whole, finite = tuple(text.whole for text in own), all(text.finite for text in own)
-                one.free_text = fluency.GeneratedTexts(whole, one.record.free_text.references, self._idf, finite)
+            probes = list(zip(one.questions, islice(answers, len(one.questions)), strict=True))
+            self._rewrites += [answer.target for question, answer in probes if question.probe.kind == REWRITE]
+            values = [(f"{q.probe.kind}.{m.name}", m.score(answer)) for q, answer in probes for m in self.metrics]
+            values += self._free_text_scores(one.record, list(islice(texts, len(one.prompts))))
+            details = [dict(self._details(question, answer)) for question, answer in probes]
+            found = {"scores": _means(values), "left_out": dict(one.left_out), "probes": details}
+            yield _row(one.record, one.position, "scored", None, found)
 
-    def _scored_row(self, one: _Examination) -> Row:
-        probes = list(zip(one.questions, one.answers, strict=True))
-        values = [(f"{q.probe.kind}.{m.name}", m.score(answers)) for q, answers in probes for m in self.metrics]
-        if one.free_text is not None:
-            values += [(f"free_text.{m.name}", m.score(one.free_text)) for m in self.free_text_metrics]
-        return {
-            **_head(one.record, one.position, "scored", None),
-            "scores": _means(values),
-            "left_out": dict(one.left_out),
-            "probes": [dict(self._details(question, answers)) for question, answers in probes],
-        }
+    def _free_text_scores(self, record: EditRecord, texts: list[Generated]) -> list[tuple[str, float | None]]:
+        if record.free_text is None or not texts:
+            return []
+        whole, finite = tuple(text.whole for text in texts), all(text.finite for text in texts)
+        generated = fluency.GeneratedTexts(whole, record.free_text.references, self._idf, finite)
+        return [(f"free_text.{metric.name}", metric.score(generated)) for metric in self.free_text_metrics]
 
     def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:
-        """The row's details of one probe."""
         yield "kind", question.probe.kind
         yield "prompt", question.probe.prompt
         yield "target", question.target if question.labelled else None
@@ -315,7 +297,6 @@ class Evaluator:
 
 
 def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Mean by name of the values that are there."""
     by_name: dict[str, list[float]] = defaultdict(list)
     for name, value in values:
         if value is not None:
@@ -323,11 +304,11 @@ def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     return {name: sum(numbers) / len(numbers) for name, numbers in by_name.items()}
 
 
-def _head(record: EditRecord, position: int, status: str, reason: str | None) -> Row:
-    return {"record": record.id, "position": position, "status": status, "reason": reason}
-
-
 def _unscored_row(record: EditRecord, position: int, reason: str) -> Row:
     kind = reason.partition(":")[0]
-    status = kind if kind in _UNSCORED else "unsupported"
-    return {**_head(record, position, status, reason), "scores": {}, "left_out": {}, "probes": []}
+    nothing: Row = {"scores": {}, "left_out": {}, "probes": []}
+    return _row(record, position, kind if kind in _UNSCORED else "unsupported", reason, nothing)
+
+
+def _row(record: EditRecord, position: int, status: str, reason: str | None, found: Row) -> Row:
+    return {"record": record.id, "position": position, "status": status, "reason": reason, **found}

@@ -11,10 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.metric_facts import metric
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 TOKENS = 100
 """Tokens of a text, prompt included."""
@@ -31,19 +29,12 @@ _WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTexts:
-    """Texts that a model generated for one record.
-
-    Attributes:
-        texts: One a prompt.
-        references: Texts that they should resemble; may be empty.
-        idf: Weight of each term.
-        finite: Whether the model gave numbers for every token.
-    """
+    """Texts that a model generated for one record, one a prompt."""
 
     texts: tuple[str, ...]
-    references: tuple[str, ...]
+    references: tuple[str, ...]  # texts that they should resemble; may be empty
     idf: Idf
-    finite: bool = True
+    finite: bool = True  # whether the model gave numbers for every token
 
 
 class Idf:
@@ -84,43 +75,5 @@ def cosine(text: str, other: str, idf: Idf) -> float:
     """Cosine of two texts' term counts, each count times its weight; 0 where a text has no term."""
     one, two = ({term: count * idf[term] for term, count in Counter(terms(t)).items()} for t in (text, other))
     dot = sum(weight * two.get(term, 0.0) for term, weight in one.items())
-    norms = _norm(one) * _norm(two)
+    norms = math.hypot(*one.values()) * math.hypot(*two.values())
     return dot / norms if norms else 0.0
-
-
-def _norm(vector: Mapping[str, float]) -> float:
-    return math.hypot(*vector.values()) if vector else 0.0
-
-
-@metric(
-    version=1,
-    needs="free_text",
-    title="n-gram entropy",
-    range=None,
-    tolerance=None,
-    source="Zhang et al. 2018, as in Meng et al. 2022 (ROME), with another splitter of words",
-)
-def ngram_entropy(generated: GeneratedTexts) -> float | None:
-    """Fluency: mean over texts of ½ (⅔ H₂ + 4⁄3 H₃), H_n the entropy of a text's n-grams, bits.
-
-    Low for a text that repeats itself; NaN where the model gives no numbers.
-    """
-    texts = generated.texts
-    if not texts:
-        return None
-    mean = sum(entropy(words(text)) for text in texts) / len(texts)
-    return mean if generated.finite else math.nan
-
-
-@metric(
-    version=1,
-    needs="free_text",
-    title="consistency",
-    source="Meng et al. 2022 (ROME), with document frequencies of the run's own references",
-)
-def consistency(generated: GeneratedTexts) -> float | None:
-    """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers."""
-    if not (generated.texts and generated.references):
-        return None
-    likeness = cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
-    return min(likeness, 1.0) if generated.finite else math.nan  # rounding may exceed it

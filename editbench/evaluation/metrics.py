@@ -6,56 +6,137 @@ NLL(y) = -1/n Σ_t log p(y_t | x, y_<t).
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from editbench import plugins
 from editbench.checks import unknown
-from editbench.evaluation import answer_matching
-from editbench.evaluation import fluency as fluency  # registers the metrics of free text
-from editbench.evaluation.metric_facts import REGISTERED, Metric, describe, metric
-from editbench.results.schema import DIFFERENCE
+from editbench.evaluation import answer_matching, fluency
+from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from editbench.evaluation.fluency import GeneratedTexts
     from editbench.model.generation import Generated
     from editbench.model.likelihood import TargetScore
     from editbench.records import Route
-    from editbench.results.schema import MetricFacts, Range
+
+NEEDS = ("generation", "unedited", "route", "free_text")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A formula with its facts; ``description`` is its function's docstring.
+
+    ``score`` makes a number of :class:`ProbeAnswers`, or for "free_text" of
+    :class:`~editbench.evaluation.fluency.GeneratedTexts`; None where the formula does not apply.
+    """
+
+    name: str
+    score: Callable[[Any], float | None]
+    description: str
+    needs: str | None
+    facts: MetricFacts
+
+    @property
+    def version(self) -> int:
+        """Another number for another formula."""
+        return self.facts["version"]
+
+    @property
+    def share(self) -> bool:
+        """Whether all its numbers are shares, so that they may be averaged into the score."""
+        return self.facts["range"] == SHARE
+
+
+Formula = TypeVar("Formula", bound="Callable[[Any], float | None]")
+
+REGISTERED: dict[str, Metric] = {}
+
+
+def describe(
+    title: str,
+    *,
+    source: str,
+    version: int = 1,
+    range: Range | None = None,
+    higher_is_better: bool | None = None,
+    digits: int = 3,
+    seeds: str = "mean",
+    tolerance: float | None = None,
+) -> MetricFacts:
+    """The facts of a number; see :class:`~editbench.results.schema.MetricFacts`."""
+    return MetricFacts(
+        title=title,
+        version=version,
+        range=None if range is None else (float(range[0]), float(range[1])),
+        higher_is_better=higher_is_better,
+        digits=digits,
+        seeds=seeds,
+        tolerance=tolerance,
+        source=source,
+    )
+
+
+def metric(*, version: int, needs: str | None = None, **facts: Any) -> Callable[[Formula], Formula]:
+    """Register a function as a metric under its own name, which its entry point in another package must repeat.
+
+    Args:
+        version: Another number for another formula.
+        needs: "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the method's choice
+            of an edit), "free_text" (the formula is one of generated texts), or None.
+        facts: The others of :func:`describe`; by default those of a share of which more is better.
+    """
+    if needs is not None and needs not in NEEDS:
+        raise unknown("need of a metric", needs, NEEDS)
+    known = describe(**{"range": SHARE, "higher_is_better": True, "tolerance": 0.02, "version": version, **facts})
+
+    def register(score: Formula) -> Formula:
+        name = score.__name__
+        other = REGISTERED.get(name)
+        if other is not None and other.score.__module__ != score.__module__:
+            raise ValueError(f"the metric {name!r} is defined by {other.score.__module__} and by {score.__module__}")
+        REGISTERED[name] = Metric(name, score, inspect.getdoc(score) or "", needs, known)
+        return score
+
+    return register
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswers:
-    """The model's answers to one probe.
+    """The model's answers to one probe; ``before`` and ``generated_before`` on probes where nothing should change."""
 
-    Attributes:
-        target: Score of the right target.
-        alternative: Score of the target that should be less likely, if there is one.
-        before: The unedited model's score of the right target, on probes where nothing should change.
-        gold: The right target, where one is known.
-        generated: The generated answer, if a metric needs one and the right target fits into the limit.
-        generated_before: The unedited model's generated answer, on probes where nothing should change.
-        route: The edit that the method chooses for the prompt, if it keeps edits beside the weights.
-        edit: Id of the edit that should answer; None where none should.
-    """
+    target: TargetScore  # of the right target
+    alternative: TargetScore | None = None  # of the target that should be less likely
+    before: TargetScore | None = None  # of the right target, by the unedited model
+    gold: str | None = None  # the right target, where one is known
+    generated: Generated | None = None  # if a metric needs it, and the right target fits into the limit
+    generated_before: Generated | None = None  # by the unedited model
+    route: Route | None = None  # edit that the method chooses for the prompt, if it keeps edits beside the weights
+    edit: str | None = None  # id of the edit that should answer; None where none should
 
-    target: TargetScore
-    alternative: TargetScore | None = None
-    before: TargetScore | None = None
-    gold: str | None = None
-    generated: Generated | None = None
-    generated_before: Generated | None = None
-    route: Route | None = None
-    edit: str | None = None
+    @property
+    def contrast(self) -> tuple[float, float] | None:
+        """NLL of target and alternative, where both are scored."""
+        other = self.alternative
+        return None if other is None or not (self.target.tokens and other.tokens) else (self.target.nll, other.nll)
+
+    def judge(self, judge: Callable[[str, str], float]) -> float | None:
+        """A judgement of the generated answer and the right target, where both are there; NaN logits make it 0."""
+        if self.generated is None or self.gold is None:
+            return None
+        return float(self.generated.finite and judge(self.generated.text, self.gold))
 
 
 @metric(version=1, title="token accuracy", source="Mitchell et al. 2022 (MEND), as ZsRE is scored in ROME and MEMIT")
 def token_accuracy(probe: ProbeAnswers) -> float | None:
     """Share of right target tokens: 1/n Σ_t [a_t = y_t]."""
-    correct = probe.target.correct
-    return sum(correct) / len(correct) if correct else None
+    return fmean(probe.target.correct) if probe.target.correct else None
 
 
 @metric(
@@ -65,8 +146,7 @@ def token_accuracy(probe: ProbeAnswers) -> float | None:
 )
 def exact_match(probe: ProbeAnswers) -> float | None:
     """All target tokens are right: Π_t [a_t = y_t]."""
-    correct = probe.target.correct
-    return float(all(correct)) if correct else None
+    return float(all(probe.target.correct)) if probe.target.correct else None
 
 
 @metric(
@@ -74,9 +154,7 @@ def exact_match(probe: ProbeAnswers) -> float | None:
 )
 def nll_contrast(probe: ProbeAnswers) -> float | None:
     """The target is likelier than the alternative: [NLL(target) < NLL(alternative)]; ties and NaN fail."""
-    if probe.alternative is None or not (probe.target.tokens and probe.alternative.tokens):
-        return None
-    return float(probe.target.nll < probe.alternative.nll)
+    return None if probe.contrast is None else float(probe.contrast[0] < probe.contrast[1])
 
 
 @metric(
@@ -87,9 +165,7 @@ def nll_contrast(probe: ProbeAnswers) -> float | None:
 )
 def nll_difference(probe: ProbeAnswers) -> float | None:
     """Difference of the likelihoods: exp(-NLL(target)) - exp(-NLL(alternative)); NaN where an NLL is."""
-    if probe.alternative is None or not (probe.target.tokens and probe.alternative.tokens):
-        return None
-    return math.exp(-probe.target.nll) - math.exp(-probe.alternative.nll)
+    return None if probe.contrast is None else math.exp(-probe.contrast[0]) - math.exp(-probe.contrast[1])
 
 
 @metric(version=1, needs="unedited", title="as before", source="all tokens of agreement_tokens")
@@ -111,20 +187,18 @@ def agreement_tokens(probe: ProbeAnswers) -> float | None:
     return sum(a == b >= 0 for a, b in zip(now, before, strict=True)) / len(now)
 
 
-@metric(
-    version=answer_matching.VERSION,
-    needs="generation",
-    title="generated answer",
-    source="Yang et al. 2025 (The Mirage of Model Editing), with exact match as the judge",
+_of_answers = partial(metric, version=answer_matching.VERSION, needs="generation")
+
+
+@_of_answers(
+    title="generated answer", source="Yang et al. 2025 (The Mirage of Model Editing), with exact match as the judge"
 )
 def generation(probe: ProbeAnswers) -> float | None:
     """The generated answer is the target: [normalised answer = normalised target].
 
     Nothing is fed in; the answer is the text up to its end (end token, line, sentence). NaN logits make it wrong.
     """
-    if probe.generated is None or probe.gold is None:
-        return None
-    return float(probe.generated.finite and answer_matching.matches(probe.generated.text, probe.gold))
+    return probe.judge(answer_matching.matches)
 
 
 @metric(version=1, needs="generation", title="generated text", source="Yao et al. 2024 (SCEN), on ZsRE")
@@ -133,46 +207,28 @@ def generation_exact(probe: ProbeAnswers) -> float | None:
 
     Only a model that ends its answers with the end token can pass: methods with ``train_eos`` train that.
     """
-    if probe.generated is None or probe.gold is None:
-        return None
-    return float(probe.generated.finite and probe.generated.text.strip() == probe.gold.strip())
+    return probe.judge(lambda text, gold: text.strip() == gold.strip())
 
 
-@metric(
-    version=answer_matching.VERSION,
-    needs="generation",
-    title="target in text",
-    source="substring match, as in open question answering, on normalised words",
-)
+@_of_answers(title="target in text", source="substring match, as in open question answering, on normalised words")
 def generation_contains(probe: ProbeAnswers) -> float | None:
     """The generated text contains the target as whole words, both normalised: [target ⊂ text].
 
     "French" is in "French-speaking", and "France" in "France's"; in scripts without spaces it may be anywhere.
     """
-    if probe.generated is None or probe.gold is None:
-        return None
-    return float(probe.generated.finite and answer_matching.contains(probe.generated.text, probe.gold))
+    return probe.judge(answer_matching.contains)
 
 
-@metric(
-    version=answer_matching.VERSION,
-    needs="generation",
+@_of_answers(
     title="generated F1",
     source="Rajpurkar et al. 2016 (SQuAD), as Hartvigsen et al. 2023 (GRACE) score question answering",
 )
 def generation_f1(probe: ProbeAnswers) -> float | None:
     """Words that the generated answer and the target share: F1 = 2 P R / (P + R), both normalised."""
-    if probe.generated is None or probe.gold is None:
-        return None
-    return answer_matching.overlap(probe.generated.text, probe.gold) if probe.generated.finite else 0.0
+    return probe.judge(answer_matching.overlap)
 
 
-@metric(
-    version=answer_matching.VERSION,
-    needs="generation",
-    title="generated as before",
-    source="agreement, on generated answers",
-)
+@_of_answers(title="generated as before", source="agreement, on generated answers")
 def generation_agreement(probe: ProbeAnswers) -> float | None:
     """The generated answer is the unedited model's generated answer: [normalised answers are equal]."""
     if probe.generated is None or probe.generated_before is None:
@@ -202,7 +258,7 @@ def nonfinite(probe: ProbeAnswers) -> float | None:
     source="Yao et al. 2024 (SCEN): figures of activations",
 )
 def activation(probe: ProbeAnswers) -> float | None:
-    """How strongly the method takes the prompt for that of an edit; for SCEN the largest activation of its neurons.
+    """Strength of the match between the prompt and an edit; for SCEN the largest activation of its neurons.
 
     Only for methods that keep their edits beside the weights.
     """
@@ -213,6 +269,37 @@ def activation(probe: ProbeAnswers) -> float | None:
 def routing(probe: ProbeAnswers) -> float | None:
     """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none."""
     return None if probe.route is None else float(probe.route.id == probe.edit)
+
+
+@metric(
+    version=1,
+    needs="free_text",
+    title="n-gram entropy",
+    range=None,
+    tolerance=None,
+    source="Zhang et al. 2018, as in Meng et al. 2022 (ROME), with another splitter of words",
+)
+def ngram_entropy(generated: GeneratedTexts) -> float | None:
+    """Fluency: mean over texts of ½ (⅔ H₂ + 4⁄3 H₃), H_n the entropy of a text's n-grams, bits.
+
+    Low for a text that repeats itself; NaN where the model gives no numbers.
+    """
+    entropies = [fluency.entropy(fluency.words(text)) for text in generated.texts]
+    return None if not entropies else sum(entropies) / len(entropies) if generated.finite else math.nan
+
+
+@metric(
+    version=1,
+    needs="free_text",
+    title="consistency",
+    source="Meng et al. 2022 (ROME), with document frequencies of the run's own references",
+)
+def consistency(generated: GeneratedTexts) -> float | None:
+    """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers."""
+    if not (generated.texts and generated.references):
+        return None
+    likeness = fluency.cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
+    return min(likeness, 1.0) if generated.finite else math.nan  # rounding may exceed it
 
 
 def list_metrics() -> list[Metric]:
@@ -234,30 +321,23 @@ def get_metric(name: str) -> Metric:
     return REGISTERED[name]
 
 
-def ranges() -> dict[str, Range]:
-    """The range of each metric that has one, by name."""
-    return {metric.name: within for metric in list_metrics() if (within := metric.facts["range"]) is not None}
-
-
 def facts(names: Iterable[str], ability: Iterable[str] = ()) -> dict[str, MetricFacts]:
-    """Facts of everything that a run with these metrics and tests of general ability scores.
+    """Facts of all numbers of a run with these metrics and tests of general ability, by name.
 
-    Their keys are a metric's name, and for numbers of the model as a whole "perplexity.<name>", "drift.<name>",
+    The names are those of the metrics, and for numbers of the model as a whole "perplexity.<name>", "drift.<name>",
     "unrelated.<name>" and "ability.<test>.<name>".
     """
     from editbench.evaluation import drift, general_ability, perplexity
 
+    unrelated = {
+        "questions": describe("questions", source="questions asked", digits=0),
+        "left_out": describe("left out", source="questions that cannot be asked", digits=0),
+    }
     whole: dict[str, Mapping[str, MetricFacts]] = {
         "perplexity": perplexity.FACTS,
         "drift": drift.FACTS,
-        "unrelated": UNRELATED_FACTS,
+        "unrelated": unrelated,
         "ability": general_ability.facts(ability),
     }
     of_model = {f"{kind}.{name}": fact for kind, of_kind in whole.items() for name, fact in of_kind.items()}
     return {**{name: get_metric(name).facts for name in names}, **of_model}
-
-
-UNRELATED_FACTS = {
-    "questions": describe("questions", version=1, source="questions asked", digits=0),
-    "left_out": describe("left out", version=1, source="questions that cannot be asked", digits=0),
-}

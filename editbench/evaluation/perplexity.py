@@ -6,7 +6,7 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.metric_facts import describe
+from editbench.evaluation.metrics import describe
 from editbench.model.likelihood import Query, score_targets
 from editbench.results.schema import SHARE
 
@@ -60,8 +60,8 @@ def text_scores(
 ) -> dict[str, float]:
     """Perplexity of a set of texts; see :func:`summarise`.
 
-    A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). Of each
-    text ``max_tokens`` are kept, prompts aside; None: :func:`default_max_tokens`.
+    A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). The
+    first ``max_tokens`` of each text are kept, prompts aside; None: :func:`default_max_tokens`.
     """
     scores = score_targets(
         lm,
@@ -74,7 +74,7 @@ def text_scores(
 
 
 def default_max_tokens(lm: LanguageModel) -> int:
-    """Tokens kept of each text: 512, or all the model takes."""
+    """Tokens kept of each text: 512, or as many as the model takes."""
     return min(512, lm.max_length)
 
 
@@ -82,7 +82,7 @@ def summarise(scores: Iterable[TargetScore]) -> dict[str, float]:
     """The numbers of :data:`FACTS` for a set of texts; perplexities are NaN without any scored token.
 
     One text can decide ``perplexity_mean``; the median and the clipped mean are robust. A text whose NLL is NaN or
-    infinite stays in all perplexities. ``routed`` is there only for methods whose edits lie beside the weights.
+    infinite counts in all perplexities. Only methods whose edits lie beside the weights have ``routed``.
     """
     scores = list(scores)
     scored = [score for score in scores if score.tokens]

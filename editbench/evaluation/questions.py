@@ -22,7 +22,6 @@ from editbench.words import folded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
 
 VERSION = 2
@@ -34,37 +33,27 @@ STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A probe with the targets to score.
-
-    Attributes:
-        probe: Prompt and kind.
-        target: The right answer; where ``labelled`` is false, any answer, with which the model can be run.
-        alternative: The answer that should be less likely, if there is one.
-        labelled: Whether a right answer is known.
-    """
+    """A probe with the targets to score."""
 
     probe: Probe
-    target: str
-    alternative: str | None = None
-    labelled: bool = True
+    target: str  # the right answer; where it is not labelled, any answer, with which the model can be run
+    alternative: str | None = None  # the answer that should be less likely
+    labelled: bool = True  # whether a right answer is known
 
     @property
     def query(self) -> Query:
         """Prompt and targets for the model."""
-        return Query(self.probe.prompt, (self.target, *([] if self.alternative is None else [self.alternative])))
+        targets = (self.target,) if self.alternative is None else (self.target, self.alternative)
+        return Query(self.probe.prompt, targets)
 
     @property
     def stays(self) -> bool:
         """Whether the answer should be the unedited model's."""
         return self.probe.kind in STAYS
 
-    def too_long(self, lm: LanguageModel) -> str | None:
-        """Reason why the model cannot take the question with each of its targets; None where it can."""
-        return lm.too_long(self.probe.prompt, *self.query.targets)
-
 
 def questions(record: EditRecord) -> Iterator[Question]:
-    """The record's questions: the rewrite first, then its probes in order."""
+    """The record's rewrite, then its probes in order."""
     request = record.request
     for probe in (Probe(REWRITE, request.prompt, request.target), *record.probes):
         if probe.kind in (REWRITE, PARAPHRASE):

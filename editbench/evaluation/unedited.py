@@ -15,7 +15,7 @@ from editbench.evaluation.questions import questions
 from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
-from editbench.model.generation import Generated, generate
+from editbench.model.generation import Generated, generate_answers
 from editbench.model.likelihood import Query, TargetScore, score_targets
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ Asked = tuple[str, str]
 
 @dataclass(frozen=True)
 class UneditedAnswers:
-    """The unedited model's answers.
+    """The unedited model's answers to all questions, and its numbers of each text collection.
 
-    Attributes:
-        scores: To all questions.
-        texts: Numbers of each text collection, as in :func:`~editbench.evaluation.perplexity.summarise`.
-        generated: To probes whose answer should stay and whose target fits into the limit; None if no metric needs it.
+    Answers are generated for probes whose answer should stay and whose target fits into the limit; None if no metric
+    needs them.
     """
 
     scores: Mapping[Asked, TargetScore] = field(default_factory=dict)
@@ -81,8 +79,8 @@ def ask_unedited(
     Args:
         unrelated: Questions of no record.
         model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
-        generation: None for no generated answers.
-        cache: Folder; None for none.
+        generation: None: no answers are generated.
+        cache: Folder; None: nothing is cached.
         costs: Gets the seconds, which are cached, and the file's digest.
         max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
     """
@@ -91,7 +89,13 @@ def ask_unedited(
     everything = [*(question for record in records for question in questions(record)), *unrelated]
     asked = sorted({(question.probe.prompt, question.target) for question in everything})
     stays = sorted({(question.probe.prompt, question.target) for question in everything if question.stays})
-    key = _key(lm, model_fingerprint, [asked, stays, max_tokens, _settings(lm, generation)], texts)
+    passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
+    content = {
+        "model": [model_fingerprint, lm.numerics],
+        "queries": _digest([[asked, stays, max_tokens, _settings(lm, generation)], passages]),
+        "versions": [FORMAT, likelihood.VERSION, perplexity.VERSION, generating.VERSION],
+    }
+    key = _digest(content)
     path = cache / f"{key[:32]}.json" if cache is not None else None
     if path is not None and path.exists() and (found := _read(path, key)) is not None:
         unedited, seconds, costs.digests[_name(path)] = found
@@ -101,14 +105,15 @@ def ask_unedited(
     asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
     queries = [Query(prompt, (target,)) for prompt, target in asked]
     scores = score_targets(lm, queries, tokens_per_batch=tokens_per_batch)
-    unedited = UneditedAnswers(
-        {pair: score for pair, (score,) in zip(asked, scores, strict=True)},
-        {
-            name: perplexity.text_scores(lm, passages, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
-            for name, passages in texts.items()
-        },
-        _generate(lm, stays, generation, tokens_per_batch) if generation is not None else None,
-    )
+    of_texts = {
+        name: perplexity.text_scores(lm, several, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
+        for name, several in texts.items()
+    }
+    generated = None
+    if generation is not None:
+        answers = generate_answers(lm, stays, generation, tokens_per_batch=tokens_per_batch)
+        generated = {pair: answer for pair, answer in zip(stays, answers, strict=True) if answer is not None}
+    unedited = UneditedAnswers({pair: score for pair, (score,) in zip(asked, scores, strict=True)}, of_texts, generated)
     seconds = time.perf_counter() - start
     costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
@@ -121,15 +126,6 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _generate(
-    lm: LanguageModel, asked: Sequence[Asked], generation: Generation, tokens_per_batch: int | None
-) -> dict[Asked, Generated]:
-    limits = {pair: limit for pair in asked if (limit := generation.limit(lm, *pair)) is not None}
-    prompts = [prompt for prompt, _ in limits]
-    answers = generate(lm, prompts, [*limits.values()], settings=generation, tokens_per_batch=tokens_per_batch)
-    return dict(zip(limits, answers, strict=True))
-
-
 def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any] | None:
     """Everything that decides a generated answer, besides model and prompt."""
     if generation is None:
@@ -138,18 +134,6 @@ def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any
     if generation.top_k == 1:
         del settings["seed"]  # nothing is drawn
     return {**settings, "ends": sorted(lm.end_ids)}
-
-
-def _key(
-    lm: LanguageModel, model_fingerprint: str, asked: Sequence[Any], texts: Mapping[str, Sequence[Passage]]
-) -> str:
-    passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
-    content = {
-        "model": [model_fingerprint, lm.numerics],
-        "queries": _digest([asked, passages]),
-        "versions": [FORMAT, likelihood.VERSION, perplexity.VERSION, generating.VERSION],
-    }
-    return _digest(content)
 
 
 def _digest(content: Any) -> str:

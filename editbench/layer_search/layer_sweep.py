@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from editbench.evaluation.metrics import ranges
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord
     from editbench.resources import Resources
-    from editbench.results.schema import Estimate
+    from editbench.results.schema import Estimate, Range
 
 
 METHOD = "rome"
@@ -82,6 +81,7 @@ def sweep_layers(
     shared = replace(resources, templates=templates_for(lm, resources.templates, plan, resources.seed))
     if config.covariance_adjustment:
         shared = replace(shared, covariance=covariance_for(lm, layers, resources, config.covariance_tokens))
+    ranges = {metric.name: within for metric in evaluator.metrics if (within := metric.facts["range"]) is not None}
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
@@ -91,7 +91,7 @@ def sweep_layers(
             for position, record in enumerate(records):
                 rows.append(_edit_and_score(editor, record, position, evaluator))
                 advance(note=f"layer {layer}")
-            found.append(_layer_score(layer, rows, headline))
+            found.append(_layer_score(layer, rows, headline, ranges))
     return found
 
 
@@ -117,8 +117,10 @@ def _edit_and_score(editor: Editor[Any], record: EditRecord, position: int, eval
     return row
 
 
-def _layer_score(layer: int, rows: list[dict[str, Any]], headline: Mapping[str, str]) -> LayerScore:
-    summary = summarise(rows, headline, ranges={**ranges(), VALUE_FOUND: SHARE})["immediate"]
+def _layer_score(
+    layer: int, rows: list[dict[str, Any]], headline: Mapping[str, str], ranges: Mapping[str, Range]
+) -> LayerScore:
+    summary = summarise(rows, headline, ranges={**ranges, VALUE_FOUND: SHARE})["immediate"]
     assert summary is not None
     means = [m["mean"] for kind in HEADLINES if (m := summary["headline"][kind])["mean"] is not None]
     return LayerScore(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from editbench.checks import above_zero, at_least
 from editbench.model.batching import batches
 from editbench.model.likelihood import NOT_A_NUMBER
-from editbench.model.packed_targets import Ids, Row
+from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
 
 if TYPE_CHECKING:
@@ -40,29 +41,19 @@ CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
 
 @dataclass(frozen=True)
 class Generation:
-    """Settings of generation.
+    """Settings of generation."""
 
-    Attributes:
-        max_new_tokens: None: the target's tokens + :data:`MARGIN`, at most :data:`MAX_NEW_TOKENS`.
-        beams: Beams of the search; 1 is greedy.
-        repetition_penalty: Divides (multiplies, if negative) the logits of earlier tokens; 1 is none.
-        top_k: Each token is drawn among this many likeliest, by their probability; 1 is greedy.
-        seed: Seed of the draws; the draws of a prompt do not depend on the rest of its batch.
-    """
-
-    max_new_tokens: int | None = None
-    beams: int = 1
-    repetition_penalty: float = 1.0
-    top_k: int = 1
-    seed: int = 0
+    max_new_tokens: int | None = None  # None: the target's tokens + MARGIN, at most MAX_NEW_TOKENS
+    beams: int = 1  # beams of the search; 1 is greedy
+    repetition_penalty: float = 1.0  # divides (multiplies, if negative) the logits of earlier tokens; 1 is none
+    top_k: int = 1  # each token is drawn among this many likeliest, by their probability; 1 is greedy
+    seed: int = 0  # seed of the draws; the draws of a prompt do not depend on the rest of its batch
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1, or null")
-        if self.beams < 1:
-            raise ValueError(f"beams is {self.beams}; it must be at least 1")
-        if not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; it must be positive")
+        at_least(1, beams=self.beams)
+        above_zero(repetition_penalty=self.repetition_penalty)
         if self.top_k < 1 or (self.top_k > 1 and self.searches):
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1, and 1 with beams or a penalty")
 
@@ -81,17 +72,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A generated text.
+    """A generated text."""
 
-    Attributes:
-        text: Up to the end-of-sequence token or the limit; no special tokens.
-        finite: Whether the model gave numbers for every token; the text ends at the first without.
-        whole: The plain prompt and the text, decoded together.
-    """
-
-    text: str
-    finite: bool = True
-    whole: str = field(default="", compare=False)
+    text: str  # up to the end-of-sequence token or the limit; no special tokens
+    finite: bool = True  # whether the model gave numbers for every token; the text ends at the first without
+    whole: str = field(default="", compare=False)  # the plain prompt and the text, decoded together
 
 
 @torch.no_grad()
@@ -114,15 +99,30 @@ def generate(
         limits: New tokens after each prompt, at least 1.
         settings: Greedy by default.
         editor: Puts its text in front of prompts; one ``answering`` block spans a batch's prompts and new tokens.
-        tokens_per_batch: Size of a batch, rows times (prompt + limit).
+        tokens_per_batch: Size of a batch, rows times (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
     """
     settings = settings or Generation()
     plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
-    asked = plain
-    if editor is not None and (given := [editor.asked(prompt) for prompt in prompts]) != [*prompts]:
-        asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
+    given = prompts if editor is None else [editor.asked(prompt) for prompt in prompts]
+    asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
     new = _run(lm, list(zip(asked, limits, strict=True)), settings, editor, tokens_per_batch)
     return [_generated(lm, ids, tokens) for ids, tokens in zip(plain, new, strict=True)]
+
+
+def generate_answers(
+    lm: LanguageModel,
+    asked: Sequence[tuple[str, str]],
+    settings: Generation,
+    *,
+    editor: Answering | None = None,
+    tokens_per_batch: int | None = None,
+) -> list[Generated | None]:
+    """The answer to each prompt, given with its target; None where that does not fit (:meth:`Generation.limit`)."""
+    limits = {i: n for i, pair in enumerate(asked) if (n := settings.limit(lm, *pair)) is not None}
+    prompts, most = [asked[i][0] for i in limits], [*limits.values()]
+    answers = generate(lm, prompts, most, settings=settings, editor=editor, tokens_per_batch=tokens_per_batch)
+    by_index = dict(zip(limits, answers, strict=True))
+    return [by_index.get(i) for i in range(len(asked))]
 
 
 def _run(
@@ -163,11 +163,9 @@ def _takes_left_padding(lm: LanguageModel) -> bool:
 
 
 def _fitted(lm: LanguageModel, prompt: str, limit: int) -> Ids:
-    """Ids of the prompt, cut at its beginning so that ``limit`` more fit; the BOS stays."""
-    ids = lm.encode(prompt).ids or [lm.pad_id]
-    keep = 1 if ids[0] == lm.tokenizer.bos_token_id else 0
-    room = max(lm.max_length - limit, keep + 1)
-    return tuple(ids if len(ids) <= room else ids[:keep] + ids[len(ids) - room + keep :])
+    """Ids of the prompt, cut at its beginning so that ``limit`` more fit."""
+    ids = tuple(lm.encode(prompt).ids) or (lm.pad_id,)
+    return cut_beginning(ids, lm.max_length - limit, lm.tokenizer.bos_token_id)
 
 
 def _generated(lm: LanguageModel, prompt: Ids, new: list[int]) -> Generated:
@@ -239,10 +237,7 @@ def _draw(logits: Tensor, noise: Tensor) -> Tensor:
 
 
 def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:
-    """Beam search, or greedy with a repetition penalty, by transformers; (B, at most limit).
-
-    A row that meets NaN is :data:`NOT_A_NUMBER` throughout.
-    """
+    """Transformers' beam search, or greedy with a penalty: (B, at most limit); all `NOT_A_NUMBER` in a row with NaN."""
     from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
     broken = torch.zeros(len(ids), dtype=torch.bool)
@@ -264,9 +259,5 @@ def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: 
 
 def _before_end(row: list[int], ends: set[int]) -> list[int]:
     """The tokens up to the first end; a :data:`NOT_A_NUMBER` stays, as the last one."""
-    for at, token in enumerate(row):
-        if token in ends:
-            return row[:at]
-        if token == NOT_A_NUMBER:
-            return row[: at + 1]
-    return row
+    at = next((at for at, token in enumerate(row) if token in ends or token == NOT_A_NUMBER), len(row))
+    return row[: at + 1] if row[at : at + 1] == [NOT_A_NUMBER] else row[:at]

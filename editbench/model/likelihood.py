@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from editbench.checks import unknown
+from editbench.checks import at_least, unknown
 from editbench.model.batching import batches
 from editbench.model.packed_targets import Ids, Pair, Row, Tokeniser, attention_mask, lay_out, merge, takes_packed_rows
 from editbench.progress import progress
@@ -79,20 +79,15 @@ class Query:
 class TargetScore:
     """Likelihood of one target, gold prefix fed in.
 
-    Attributes:
-        nll: Mean negative log-likelihood per target token, nats; NaN without scored tokens, NaN or infinite where the
-            model gives that.
-        correct: Per target token, whether it is the argmax.
-        argmax: Per target token, the id of the argmax; :data:`NOT_A_NUMBER` where the logits are NaN.
-        cut: Prompt or target lost tokens because the model takes no more.
-        routed: Whether an edit beside the weights answered; None where edits are in weights that all prompts share,
-            and where nothing was scored.
+    ``nll`` is the mean negative log-likelihood per target token, nats; NaN without scored tokens, NaN or infinite where
+    the model gives that. ``routed``: whether an edit beside the weights answered; None where edits are in weights that
+    all prompts share, and where nothing was scored.
     """
 
     nll: float
-    correct: tuple[bool, ...]
-    argmax: Ids
-    cut: bool = False
+    correct: tuple[bool, ...]  # per target token, whether it is the argmax
+    argmax: Ids  # per target token; NOT_A_NUMBER where the logits are NaN
+    cut: bool = False  # prompt or target lost tokens because the model takes no more
     routed: bool | None = None
 
     @property
@@ -123,9 +118,9 @@ def score_targets(
 
     Args:
         editor: Puts its text in front of prompts, and learns where each row's prompt ends; None: the unedited model.
-        tokens_per_batch: Padded size of a batch, rows times columns; default :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
+        tokens_per_batch: Padded size of a batch, rows times columns; None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
         padding_side: "right" or "left"; the numbers are the same up to rounding.
-        max_target_tokens: Tokens kept of each target.
+        max_target_tokens: Tokens kept of each target; None: all.
     """
     tokenise = Tokeniser(lm, max_target_tokens, editor.asked if editor is not None else None)
     pairs = [tokenise(query.prompt, target) for query in queries for target in query.targets]
@@ -145,30 +140,19 @@ def score_pairs(
     """:func:`score_targets` for token ids: one :class:`TargetScore` per pair, in order."""
     if padding_side not in ("left", "right"):
         raise unknown("padding side", padding_side, ("left", "right"))
-    budget = tokens_per_batch
-    if budget is None:
-        budget = CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS
-    if budget < 1:
-        raise ValueError(f"tokens_per_batch is {tokens_per_batch}; it must be at least 1")
-    _warn_of_cuts(lm, pairs)
-    rows = merge(pairs, packed=takes_packed_rows(lm))
-    found: dict[Key, TargetScore] = {}
-    with progress("answering", total=len(rows)) as advance:
-        for batch in batches(rows, budget):
-            found.update(_score_batch(lm, batch, editor, padding_side))
-            advance(len(batch))
-    return [_look_up(found, pair) for pair in pairs]
-
-
-def _look_up(found: dict[Key, TargetScore], pair: Pair) -> TargetScore:
-    score = found[pair.prompt, pair.target, pair.lead] if pair.target else TargetScore(math.nan, (), ())
-    return replace(score, cut=True) if pair.cut else score
-
-
-def _warn_of_cuts(lm: LanguageModel, pairs: Sequence[Pair]) -> None:
+    at_least(1, tokens_per_batch=tokens_per_batch)
     if cut := sum(pair.cut for pair in pairs):
         message = "%d of %d questions are longer than the %d tokens that %s takes; they were cut"
         _log.warning(message, cut, len(pairs), lm.max_length, lm.name)
+    rows = merge(pairs, packed=takes_packed_rows(lm))
+    found: dict[Key, TargetScore] = {}
+    with progress("answering", total=len(rows)) as advance:
+        for batch in batches(rows, tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)):
+            found.update(_score_batch(lm, batch, editor, padding_side))
+            advance(len(batch))
+    nothing = TargetScore(math.nan, (), ())
+    scores = [found[pair.prompt, pair.target, pair.lead] if pair.target else nothing for pair in pairs]
+    return [replace(score, cut=True) if pair.cut else score for pair, score in zip(pairs, scores, strict=True)]
 
 
 def last_hidden_states(lm: LanguageModel, layout: Layout) -> Tensor:

@@ -34,19 +34,12 @@ MIN_SHARED_COLUMNS = 64
 
 
 class Pair(NamedTuple):
-    """A prompt and one target as token ids.
+    """A prompt and one target as token ids."""
 
-    Attributes:
-        prompt: Fed in and not scored; not empty.
-        target: Scored.
-        cut: Prompt or target was too long for the model and lost tokens.
-        lead: Tokens of prompt and target together at whose end an editor chooses what answers; None: the prompt's.
-    """
-
-    prompt: Ids
-    target: Ids
-    cut: bool = False
-    lead: int | None = None
+    prompt: Ids  # fed in and not scored; not empty
+    target: Ids  # scored
+    cut: bool = False  # prompt or target was too long for the model and lost tokens
+    lead: int | None = None  # tokens of prompt and target at whose end an editor chooses what answers; None: the prompt
 
 
 class Tokeniser:
@@ -88,11 +81,16 @@ class Tokeniser:
         return Pair(pair.prompt, pair.target, cut or pair.cut, len(pair.prompt) - 1 + lead)
 
     def _cut(self, head: Ids, tail: Ids) -> Pair:
-        keep = 1 if head[:1] == (self._bos,) else 0
-        room = max(self._limit - len(tail), keep + 1)
-        kept = head if len(head) <= room else head[:keep] + head[len(head) - room + keep :]
+        kept = cut_beginning(head, self._limit - len(tail), self._bos)
         fits = tail[: self._limit - len(kept)]
         return Pair(kept, fits, cut=(len(kept), len(fits)) != (len(head), len(tail)))
+
+
+def cut_beginning(ids: Ids, most: int, bos: int | None) -> Ids:
+    """The last ``most`` ids, but one at least; a BOS stays in front of them."""
+    keep = 1 if ids[:1] == (bos,) else 0
+    most = max(most, keep + 1)
+    return ids if len(ids) <= most else ids[:keep] + ids[len(ids) - most + keep :]
 
 
 def lead_of(text: Ids, bos: int | None) -> int:
@@ -120,15 +118,14 @@ class Row:
     def pack(self) -> list[Row]:
         """The same targets in rows whose targets take at most as many columns as the prompt (or the minimum)."""
         most = max(MIN_SHARED_COLUMNS, len(self.prompt))
-        parts: list[list[Ids]] = [[]]
-        taken = 0
-        for target in self.targets:
-            if parts[-1] and taken + len(target) - 1 > most:
-                parts.append([])
-                taken = 0
-            parts[-1].append(target)
-            taken += len(target) - 1
-        return [Row(self.prompt, tuple(part)) for part in parts]
+        rows = [Row(self.prompt, self.targets[:1])]
+        for target in self.targets[1:]:
+            longer = Row(self.prompt, (*rows[-1].targets, target))
+            if longer.width - len(self.prompt) <= most:
+                rows[-1] = longer
+            else:
+                rows.append(Row(self.prompt, (target,)))
+        return rows
 
     def split(self) -> list[Row]:
         """The same targets in rows with one target that takes columns each; targets of one token go with the first."""
@@ -138,10 +135,7 @@ class Row:
 
 
 def merge(pairs: Iterable[Pair], *, packed: bool) -> list[Row]:
-    """Rows for all distinct pairs with a target, by the prompts' first appearance; a pair with a lead has its own row.
-
-    Only packed rows hold several targets that take columns.
-    """
+    """Rows for all distinct pairs with a target, by the prompts' first appearance, those with a lead alone."""
     targets_of: dict[Ids, dict[Ids, None]] = {}
     alone: dict[Row, None] = {}
     for pair in pairs:
@@ -159,25 +153,15 @@ PADDING, PROMPT = -1, 0
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch as tensors: the first three on the model's device, the rest on the CPU.
+    """A batch as tensors, all int64: the first three on the model's device, the rest on the CPU."""
 
-    Attributes:
-        input_ids: (B, T) int64.
-        position_ids: (B, T) int64, in each target's own sequence; 0 in padding.
-        segments: (B, T) int64: :data:`PADDING`, :data:`PROMPT`, or a target's number.
-        last_prompt_columns: By row, the column of the last token of its prompt, or of its lead.
-        needed: (2, N) int64, row and column of each output that predicts a scored token.
-        places: (M,) int64, by target token, targets in order: index into ``needed`` of the output that predicts it.
-        gold: (M,) int64, the target tokens.
-    """
-
-    input_ids: Tensor
-    position_ids: Tensor
-    segments: Tensor
-    last_prompt_columns: list[int]
-    needed: Tensor
-    places: Tensor
-    gold: Tensor
+    input_ids: Tensor  # (B, T)
+    position_ids: Tensor  # (B, T), in each target's own sequence; 0 in padding
+    segments: Tensor  # (B, T): PADDING, PROMPT, or a target's number
+    last_prompt_columns: list[int]  # by row, the column of the last token of its prompt, or of its lead
+    needed: Tensor  # (2, N), row and column of each output that predicts a scored token
+    places: Tensor  # (M,), by target token, targets in order: index into `needed` of the output that predicts it
+    gold: Tensor  # (M,), the target tokens
 
 
 def lay_out(rows: Sequence[Row], *, side: str, pad_id: int, device: torch.device) -> Layout:
@@ -195,16 +179,10 @@ def lay_out(rows: Sequence[Row], *, side: str, pad_id: int, device: torch.device
         last_prompt_columns.append(last if row.lead is None else start + row.lead - 1)
         places += [len(needed) + step for step in _steps(row)]
         needed += [(b, column) for column in range(last, start + row.width)]
+    gold = torch.tensor([token for row in rows for target in row.targets for token in target])
     ids, positions, segments = columns.to(device)
-    return Layout(
-        input_ids=ids,
-        position_ids=positions,
-        segments=segments,
-        last_prompt_columns=last_prompt_columns,
-        needed=torch.tensor(needed).T,
-        places=torch.tensor(places),
-        gold=torch.tensor([token for row in rows for target in row.targets for token in target]),
-    )
+    scored = torch.tensor(needed).T, torch.tensor(places), gold
+    return Layout(ids, positions, segments, last_prompt_columns, *scored)
 
 
 def _columns(row: Row) -> tuple[list[int], list[int], list[int]]:

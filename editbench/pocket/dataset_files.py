@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from editbench.pocket import vocabulary, world
+from editbench.pocket import world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,11 +53,11 @@ def _counterfact_record(case: int, subject: Subject, sharing: dict[tuple[str, st
         },
         "paraphrase_prompts": [
             fact.held_out_statement,
-            f"{random.choice(vocabulary.FILLERS)} {fact.held_out_statement}",
+            f"{random.choice(world.FILLERS)} {fact.held_out_statement}",
         ],
         "neighborhood_prompts": _prompts_of(sharing[fact.relation.id, fact.object], random),
         "attribute_prompts": _prompts_of(sharing[fact.relation.id, new], random),
-        "generation_prompts": [vocabulary.PASSAGE.format(subject.name), *fact.statements],
+        "generation_prompts": [world.PASSAGE.format(subject.name), *fact.statements],
         "subject_fact_prompts": _fact_prompts(others, random),
     }
 

@@ -43,41 +43,23 @@ CONTEXT = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """Size and training of a pocket model.
+    """Size and training of a pocket model."""
 
-    Attributes:
-        layers: Number of decoder layers.
-        width: Size of the hidden states.
-        inner: Size of the MLP's inner layer, where the facts are stored.
-        heads: Attention heads.
-        steps: Optimiser steps.
-        rows: Rows of :data:`CONTEXT` tokens in a step.
-        learning_rate: Peak rate of both optimisers.
-        warm_up: Steps up to the peak, before a cosine down to a twentieth.
-        weight_decay: Decoupled weight decay of both optimisers.
-        clip: Largest norm of the gradient.
-        object_weight: Weight of an object's tokens in the loss; other tokens weigh 1.
-        opening_steps: Steps on the first few subjects only.
-        opening_subjects: Number of these subjects.
-        separate: Hide the documents of a row from each other.
-        seed: Seed of the weights and of the order of the texts.
-    """
-
-    layers: int = 4
-    width: int = 128
-    inner: int = 2048
-    heads: int = 4
-    steps: int = 540
-    rows: int = 16
-    learning_rate: float = 4e-3
-    warm_up: int = 50
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    object_weight: float = 8.0
-    opening_steps: int = 80
-    opening_subjects: int = 50
-    separate: bool = False
-    seed: int = 0
+    layers: int = 4  # decoder layers
+    width: int = 128  # size of the hidden states
+    inner: int = 2048  # size of the MLP's inner layer, where the facts are stored
+    heads: int = 4  # attention heads
+    steps: int = 540  # optimiser steps
+    rows: int = 16  # rows of CONTEXT tokens in a step
+    learning_rate: float = 4e-3  # peak rate of both optimisers
+    warm_up: int = 50  # steps up to the peak, before a cosine down to a twentieth
+    weight_decay: float = 0.05  # decoupled weight decay of both optimisers
+    clip: float = 1.0  # largest norm of the gradient
+    object_weight: float = 8.0  # weight of an object's tokens in the loss; other tokens weigh 1
+    opening_steps: int = 80  # steps on the first few subjects only
+    opening_subjects: int = 50  # number of these subjects
+    separate: bool = False  # hide the documents of a row from each other
+    seed: int = 0  # seed of the weights and of the order of the texts
 
 
 RECIPES = {"llama": Recipe(), "gpt2": Recipe(separate=True)}

@@ -12,18 +12,16 @@ the order of a set or a hash. Roles keep the edits of a stream apart from the pr
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, cycle, islice
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
-
-from editbench.pocket import vocabulary
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from editbench.pocket.vocabulary import Relation
 
 POPULATION = {
     "person": {"edited": 180, "neighbour": 60, "generic": 20},
@@ -34,26 +32,61 @@ FACTS_PER_SUBJECT = 3
 FILLED = 0.2
 """Share of statements and questions behind a sentence about something else."""
 WRAPPED = 0.2
-"""Share of questions in one of :data:`vocabulary.QUESTION_FORMS`."""
+"""Share of questions in one of :data:`QUESTION_FORMS`."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kind of fact; statements and questions have ``{}`` for the subject."""
+
+    id: str  # Wikidata's number of the nearest real relation
+    statements: tuple[str, ...]  # six, which end where the object follows
+    questions: tuple[str, ...]  # three, whose answer is the object
+    objects: tuple[str, ...]  # possible objects; no object belongs to two relations
+
+
+def _relation(raw: dict[str, Any]) -> Relation:
+    return Relation(raw["id"], tuple(raw["statements"]), tuple(raw["questions"]), _words(raw["objects"]))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_DATA = json.loads((Path(__file__).parent / "vocabulary.json").read_text(encoding="utf-8"))
+
+RELATIONS = {kind: tuple(map(_relation, several)) for kind, several in _DATA["relations"].items()}
+"""Relations by kind of subject."""
+
+FIRST_WORDS = {kind: _words(text) for kind, text in _DATA["first_words"].items()}
+"""First words of names by kind of subject; a name's second word is its own (an onset, a middle and an ending)."""
+
+ONSETS, MIDDLES, ENDINGS = (_words(_DATA[part]) for part in ("onsets", "middles", "endings"))
+
+FILLERS = tuple(_DATA["fillers"])
+"""Sentences without a subject: prefixes, and ordinary text between facts."""
+
+REMARKS = tuple(_DATA["remarks"])
+"""Sentences about a subject that state none of its facts; the first opens every passage."""
+
+PASSAGE: str = _DATA["passage"]
+"""Heading of a passage."""
+
+QUESTION_FORMS = tuple(_DATA["question_forms"])
+"""Forms in which benchmarks ask a question; the models know questions bare and in these forms."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A subject, a relation and an object.
+    """A subject, a relation and an object, the answer.
 
     One statement and one question of the relation are held out: training texts use them for other facts only.
-
-    Attributes:
-        subject: Name of the subject.
-        relation: Kind of fact.
-        object: Answer.
-        held_out: Index of the held-out statement and of the held-out question.
     """
 
     subject: str
     relation: Relation
     object: str
-    held_out: tuple[int, int]
+    held_out: tuple[int, int]  # index of the held-out statement and of the held-out question
 
     @property
     def statements(self) -> list[str]:
@@ -91,15 +124,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text.
-
-    Attributes:
-        text: The text itself.
-        answers: Half-open ranges of characters of the facts' objects.
-    """
+    """A piece of text."""
 
     text: str
-    answers: tuple[tuple[int, int], ...] = ()
+    answers: tuple[tuple[int, int], ...] = ()  # half-open ranges of characters of the facts' objects
 
     def __add__(self, other: Text) -> Text:
         """Both texts with a space between them."""
@@ -150,17 +178,17 @@ def _names(random: Random) -> dict[str, Iterator[str]]:
             taken[last] = None
             yield f"{first} {last}"
 
-    return {kind: supply(words) for kind, words in vocabulary.FIRST_WORDS.items()}
+    return {kind: supply(words) for kind, words in FIRST_WORDS.items()}
 
 
 def invented_word(random: Random) -> str:
     """An invented word of three parts, such as "Norlimond"."""
-    return random.choice(vocabulary.ONSETS) + random.choice(vocabulary.MIDDLES) + random.choice(vocabulary.ENDINGS)
+    return random.choice(ONSETS) + random.choice(MIDDLES) + random.choice(ENDINGS)
 
 
 def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterator[Subject]:
     """Subjects with facts in which all relations, and all objects of a relation, are equally frequent."""
-    relations = vocabulary.RELATIONS[kind]
+    relations = RELATIONS[kind]
     supply = {relation.id: _endless_shuffle(relation.objects, random) for relation in relations}
     for index, name in enumerate(names):
         own = [relations[(index + offset) % len(relations)] for offset in range(FACTS_PER_SUBJECT)]
@@ -188,13 +216,13 @@ def _answered(prompt: str, answer: str, end: str = "") -> Text:
 
 def remark(subject: Subject, random: Random) -> Text:
     """A sentence about a subject that states none of its facts."""
-    return Text(random.choice(vocabulary.REMARKS).format(subject.name, kind=subject.kind))
+    return Text(random.choice(REMARKS).format(subject.name, kind=subject.kind))
 
 
 def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Text]:
     """Sentences of a short biography: heading, remark, and the facts in their order."""
-    opening = Text(vocabulary.REMARKS[0].format(subject.name, kind=subject.kind))
-    return [Text(vocabulary.PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
+    opening = Text(REMARKS[0].format(subject.name, kind=subject.kind))
+    return [Text(PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
 
 
 def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
@@ -217,14 +245,14 @@ def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:
 
 
 def _wrapped(question: str, random: Random) -> str:
-    return random.choice(vocabulary.QUESTION_FORMS).format(question) if random.random() < WRAPPED else question
+    return random.choice(QUESTION_FORMS).format(question) if random.random() < WRAPPED else question
 
 
 def _prefixed(text: Text, facts: Sequence[Fact], random: Random) -> Text:
     """The text, sometimes behind a filler or behind another fact."""
     draw = random.random()
     if draw < FILLED / 2:
-        return Text(random.choice(vocabulary.FILLERS)) + text
+        return Text(random.choice(FILLERS)) + text
     if draw < FILLED:
         return statement(random.choice(facts), random) + text
     return text

@@ -64,3 +64,25 @@ def test_held_out_statements_and_questions_are_in_no_training_text():
     text = "\n".join(text.text for text in world.documents(subjects, Random(0)))
     trained = "\n".join([text, *dataset_files.plain_text(), *dataset_files.heldout_text()])
     assert not [prompt for prompt in held_out if prompt in trained]
+
+
+# -- words: what every relation must have so that no probe has two answers ---------------------------------------------
+
+
+def test_relations_have_their_statements_questions_and_objects():
+    relations = [relation for several in world.RELATIONS.values() for relation in several]
+    assert set(world.RELATIONS) == set(world.FIRST_WORDS) == {"person", "company", "place"}
+    for relation in relations:
+        assert len(set(relation.statements)) == 6 and len(set(relation.questions)) == 3
+        assert all(text.count("{}") == 1 for text in (*relation.statements, *relation.questions))
+        assert all(question.endswith("?") for question in relation.questions)
+    objects = [name for relation in relations for name in relation.objects]
+    assert len(set(objects)) == len(objects) and all(objects)
+    assert len({relation.id for relation in relations}) == len(relations)
+
+
+def test_parts_of_names_and_sentences():
+    for parts in (world.ONSETS, world.MIDDLES, world.ENDINGS, *world.FIRST_WORDS.values()):
+        assert len(set(parts)) == len(parts) >= 10 and all(part.isalpha() for part in parts)
+    assert all("{}" in text for text in (*world.REMARKS, world.PASSAGE, *world.QUESTION_FORMS))
+    assert not any("{" in text for text in world.FILLERS)

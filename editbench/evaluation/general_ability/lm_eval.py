@@ -28,8 +28,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from editbench.checks import unknown
-from editbench.evaluation.general_ability.base import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
+from editbench.checks import at_least, unknown
+from editbench.evaluation.general_ability import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
 from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
@@ -72,9 +72,8 @@ class Harness:
             tasks: Names of tasks, groups (reported as their mean, if they have one) or tags (each task by itself).
             seed: Seed of examples and of everything else that is drawn.
         """
-        for name, value, least in (("limit", limit, 1), ("num_fewshot", num_fewshot, 0), ("batch_size", batch_size, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"protocol.ability.{name} is {value}; it must be at least {least}")
+        at_least(1, **{"protocol.ability.limit": limit, "protocol.ability.batch_size": batch_size})
+        at_least(0, **{"protocol.ability.num_fewshot": num_fewshot})
         if include_path is not None and not Path(include_path).is_dir():
             raise ValueError(f"protocol.ability.include_path: there is no folder {include_path}")
         self.tasks = list(tasks)
@@ -102,7 +101,7 @@ class Harness:
             self._loaded[name] = found
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
-        """Run the tasks; see :class:`~editbench.evaluation.general_ability.base.AbilityTest`.
+        """Run the tasks; see :class:`~editbench.evaluation.general_ability.AbilityTest`.
 
         A task with a NaN among its log-likelihoods has NaN for all its scores: to lm-eval NaN would be the likeliest.
         """
@@ -128,10 +127,8 @@ class Harness:
 class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """The model itself, for lm-eval; the tokenizer is a copy, since lm-eval may give it a padding token.
 
-    A tokenizer that puts special tokens behind a text is refused if lm-eval would score answers behind them.
-
-    Attributes:
-        nans: Log-likelihoods so far that were NaN.
+    A tokenizer that puts special tokens behind a text is refused if lm-eval would score answers behind them. ``nans``
+    counts the log-likelihoods so far that were NaN.
     """
 
     def __init__(
@@ -180,7 +177,7 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return asked
 
     def _in_front(self, text: str, context: list[int], most: int) -> list[int]:
-        """The context of a text without a prompt behind the editor's text, which is cut to ``most`` tokens with it."""
+        """The context of a text without a prompt, behind the editor's text; cut to ``most`` tokens together."""
         front = self._editor.asked(text).removesuffix(text) if self._editor is not None else ""
         if not front:
             return context
@@ -207,14 +204,14 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return [(-score.nll * score.tokens, all(score.correct)) for score in scores]
 
     def _window(self, context: list[int], window: list[int]) -> Pair:
-        """A window behind the text before it, which is a token at least, as BOS is."""
+        """A window behind the text before it, which has at least one token (BOS)."""
         if self._editor is not None:
             context = self._in_front(self.tok_decode(window), context, self.max_length + 1 - len(window))
         lead = len(context) - 1 + lead_of((context[-1], *window), bos=context[-1])
         return Pair(tuple(context), tuple(window), lead=lead)
 
     def _pair(self, texts: tuple[str, str], context: list[int], continuation: list[int]) -> Pair:
-        """The ids, cut as lm-eval cuts them: at the beginning, BOS or not."""
+        """The ids, cut at the beginning as lm-eval cuts them, BOS included."""
         if len(continuation) > self.max_length:
             raise ValueError(
                 f"a choice of {len(continuation)} tokens is longer than the {self.max_length} that {self._lm.name} "
@@ -236,13 +233,13 @@ class EditedLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
 @lru_cache(maxsize=4)
 def _manager(include_path: str | None, defaults: bool) -> Any:
-    """lm-eval's index of tasks; that of its own 14,000 takes seconds."""
+    """lm-eval's index of tasks; its own 14,000 take seconds to index."""
     with _quiet():
         return TaskManager(include_path=include_path, include_defaults=defaults)
 
 
 def _manager_with(tasks: Sequence[str], include_path: str | None) -> Any:
-    """An index of these tasks: the given folder's, else lm-eval's and the folder's."""
+    """The given folder's index if it has all these tasks, else lm-eval's and the folder's."""
     if include_path is not None and set(tasks) <= set(_manager(include_path, False).all_tasks):
         return _manager(include_path, False)
     manager = _manager(include_path, True)
@@ -273,10 +270,7 @@ def _ability(name: str, result: Mapping[str, Any], sound: bool, n: int) -> Abili
 
 
 def _metrics(result: Mapping[str, Any], sound: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores and standard errors by metric, from keys such as "acc,none" and "acc_stderr,none".
-
-    A filter of the answers becomes part of the name: "exact_match.strict-match".
-    """
+    """Scores and standard errors by metric: "acc" of the key "acc,none", "em.strict" of "em,strict", with a filter."""
     scores: dict[str, float] = {}
     errors: dict[str, float] = {}
     for key, value in result.items():

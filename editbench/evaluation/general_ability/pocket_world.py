@@ -9,7 +9,7 @@ held_out    the same of the held-out prompts
 choice      share of all four after which the object is likelier than each other object of its relation (15 to 17)
 ==========  ====================================================================================================
 
-Shares are taken within a fact, then over facts; the standard error is over facts. A NaN is a wrong answer.
+Shares are taken within a fact, then over facts; the standard error is over facts. A NaN counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from editbench.evaluation.general_ability.base import POCKET, Ability
+from editbench.evaluation.general_ability import POCKET, Ability
 from editbench.model.likelihood import Query, score_targets
 from editbench.pocket import world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering, TargetScore
@@ -41,11 +41,6 @@ class Item:
     held_out: tuple[str, ...]
     right: str
     others: tuple[str, ...]
-
-    @property
-    def queries(self) -> list[Query]:
-        """One a prompt, trained ones first; the right object is the first target."""
-        return [Query(prompt, (self.right, *self.others)) for prompt in (*self.trained, *self.held_out)]
 
 
 def items(facts: Sequence[Fact]) -> list[Item]:
@@ -78,14 +73,15 @@ class PocketAbility:
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Ask all items, in the same batches; an unedited model that does not know the world is a ValueError."""
-        queries = [query for item in self.asked for query in item.queries]
+        prompts = [(p, (item.right, *item.others)) for item in self.asked for p in (*item.trained, *item.held_out)]
+        queries = [Query(prompt, objects) for prompt, objects in prompts]
         answers = iter(score_targets(lm, queries, editor=editor, tokens_per_batch=self._tokens_per_batch))
         values: dict[str, list[float]] = {"recall": [], "held_out": [], "choice": []}
         for item in self.asked:
-            trained, held_out = ([next(answers) for _ in prompts] for prompts in (item.trained, item.held_out))
-            values["recall"].append(_share(all(right.correct) for right, *_ in trained))
-            values["held_out"].append(_share(all(right.correct) for right, *_ in held_out))
-            values["choice"].append(_share(_chooses(*scores) for scores in (*trained, *held_out)))
+            trained, held_out = ([next(answers) for _ in several] for several in (item.trained, item.held_out))
+            values["recall"].append(fmean(all(right.correct) for right, *_ in trained))
+            values["held_out"].append(fmean(all(right.correct) for right, *_ in held_out))
+            values["choice"].append(fmean(_chooses(*scores) for scores in (*trained, *held_out)))
         found = Ability.of_items(POCKET, values)
         if editor is None and found.scores["recall"] < MIN_RECALL:
             raise ValueError(
@@ -98,7 +94,3 @@ class PocketAbility:
 def _chooses(right: TargetScore, *others: TargetScore) -> bool:
     """Whether the right object is strictly the likeliest, per token."""
     return all(right.nll < other.nll for other in others)
-
-
-def _share(hits: Iterable[bool]) -> float:
-    return fmean(map(float, hits))

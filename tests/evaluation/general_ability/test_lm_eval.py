@@ -14,8 +14,7 @@ import transformers
 import yaml
 
 import editbench
-from editbench.evaluation.general_ability import lm_eval_tasks
-from editbench.evaluation.general_ability.base import NSE_TASKS
+from editbench.evaluation.general_ability import NSE_TASKS, lm_eval_tasks
 from editbench.pocket import dataset_files
 from editbench.results.leaderboard import collect
 from tests.evaluation.examples import Bystander, PromptEditor

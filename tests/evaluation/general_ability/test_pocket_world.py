@@ -11,8 +11,7 @@ import editbench
 from editbench import compose as composing_module
 from editbench.compose import conf_names
 from editbench.editor import Editor
-from editbench.evaluation.general_ability import pocket_world
-from editbench.evaluation.general_ability.base import NSE_TASKS, Ability
+from editbench.evaluation.general_ability import NSE_TASKS, Ability, pocket_world
 from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility
 from editbench.model.likelihood import TargetScore
 from editbench.pocket import dataset_files, world
@@ -53,7 +52,7 @@ def test_pocket_asks_about_subjects_of_no_record():
     names = [subject.name for subject in world.build().role("generic")]
     assert len(asked) == 3 * len(names) == 120
     for item in asked:
-        prompts = [query.prompt for query in item.queries]
+        prompts = [*item.trained, *item.held_out]
         assert len(set(prompts)) == 4 and len(item.others) >= 15 and item.right not in item.others
         assert any(all(name in prompt for prompt in prompts) for name in names)
     apart = ("locality_prompt", "locality_ground_truth")  # Hallucination's unrelated texts are about anybody unedited
@@ -147,7 +146,7 @@ def test_nothing_is_measured_by_default(run):
 
 def test_what_is_wrong_is_said_before_a_run_begins(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown ability"):
-        composing_module.check_overrides(["ability=nsee"])
+        composing_module.check(["ability=nsee"])
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "editbench.evaluation.general_ability.find_spec",

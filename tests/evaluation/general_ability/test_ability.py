@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from editbench.evaluation.general_ability.base import Ability
-from editbench.results.curves import Curves, curves
+from editbench.evaluation.general_ability import Ability
+from editbench.results.curves import LiveCurves, curves
 from editbench.results.run_folder import RunFolder
 from editbench.results.summary import summarise
 from editbench.tracking.observer import flat_summary
@@ -76,6 +76,6 @@ def test_curves_of_report_and_trackers():
     rows += [ability_row("final", 4, 0.5)]
     drawn = curves(rows)["interim"]
     assert (drawn["edits"], drawn["ability.pocket.recall"]) == ([0, 2, 4], [1.0, 0.75, 0.5])
-    points = Curves({}).rows(rows)
+    points = LiveCurves({}).rows(rows)
     assert points == {edits: {"ability/pocket/recall": v} for edits, v in ((0, 1.0), (2, 0.75), (4, 0.5))}
     assert flat_summary(summarise(rows, {}), {})["final/ability/pocket/recall"] == 0.5

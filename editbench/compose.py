@@ -33,6 +33,8 @@ LAUNCHER_PLUGINS = {
     "ray": ("hydra_ray_launcher", "ray"),
 }
 """By launcher: Hydra's plugin, and the extra that installs it."""
+REGISTERED = {"method": plugins.METHODS, "dataset": plugins.DATASETS, "tracker": plugins.TRACKERS}
+"""By config group: the group of entry points that adds choices to it."""
 SCHEMA = {
     "method": MISSING,
     "model": config.ModelConfig,
@@ -133,6 +135,11 @@ def register(methods: Sequence[str]) -> None:
     store.store(name="run_schema", node=SCHEMA)
     for name in choices("hparams"):
         store.store(group="hparams", name=name, node={"hparams": name}, package="_global_")
+    for name in set(choices("model")) - set(conf_names("model")):
+        store.store(group="model", name=name, node={"path": MISSING})
+    for name in set(choices("tracker")) - set(conf_names("tracker")):
+        own = OmegaConf.structured(plugins.load(plugins.TRACKERS, name, "tracker").Settings)
+        store.store(group="tracker", name=name, node={"name": name, "settings": _plain(own)})
     for name in methods:
         _store_method(name)
     for name in plugins.entry_points(plugins.DATASETS):
@@ -150,13 +157,13 @@ def conf_names(group: str) -> list[str]:
 
 def choices(group: str) -> list[str]:
     """Names that ``group=`` takes: YAML files, and what installed packages register."""
-    found = set(conf_names(group))
-    if group == "method":
-        found |= set(plugins.entry_points(plugins.METHODS))
-    elif group == "dataset":
-        found |= set(plugins.entry_points(plugins.DATASETS))
-    elif group == "hparams":
-        found |= {name for method in plugins.entry_points(plugins.METHODS) for name in registry.hparams_names(method)}
+    found = {*conf_names(group), *(plugins.entry_points(REGISTERED[group]) if group in REGISTERED else ())}
+    methods = plugins.entry_points(plugins.METHODS)
+    if group == "hparams":
+        found |= {name for method in methods for name in registry.hparams_names(method)}
+    elif group == "model":  # a method's package may have settings for a model without a file here
+        files = {file for method in methods for file in registry.hparams_of_models(method)}
+        found |= files - {"any", *(f"{name}-{dataset}" for name in files for dataset in choices("dataset"))}
     return sorted(found)
 
 
@@ -305,7 +312,7 @@ def _with_model_group(arguments: Sequence[str]) -> list[str]:
             given = [f"model={paths[0]}" if a.startswith("model.path=") else a for a in given]
         else:
             name = Path(paths[0]).name.lower()
-            given.append(f"model={name if name in conf_names('model') else 'custom'}")
+            given.append(f"model={name if name in choices('model') else 'custom'}")
     if "model=pocket-llama" in given:
         given[given.index("model=pocket-llama")] = "model=pocket"
         if not any(a.startswith("model.name=") for a in given):

@@ -7,7 +7,6 @@ setuptools and without a network.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -189,7 +188,7 @@ def test_editable(tree: Path, tmp_path: Path) -> None:
     assert "rome" in env.cli("list", "methods")
 
 
-# -- another package's method -------------------------------------------------------------------------------------------
+# -- another package's method ----------------------------------------------------------------------------------------
 
 
 def test_plugin_is_listed(installed: Environment, shout: Path) -> None:

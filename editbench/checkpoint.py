@@ -37,11 +37,7 @@ class RunCheckpoint:
 
     @property
     def head(self) -> str:
-        """Head of the run's chain when the state was saved; empty if none was.
-
-        Raises:
-            DamagedFile: As `restore`.
-        """
+        """Head of the run's chain when the state was saved; empty if none was."""
         return str(check_tensors(read_bytes(self.file), str(self.file))[0].get("head", "")) if self.exists else ""
 
     def save_if_due(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
@@ -70,12 +66,7 @@ class RunCheckpoint:
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
-        """Bring the unedited model and a fresh editor to the saved state; (0, {}) where nothing was saved.
-
-        Raises:
-            DamagedFile: The state or the ledger is damaged; the message names the file.
-            LedgerError: Replaying the ledger gives other weights than the run had.
-        """
+        """Bring the unedited model and a fresh editor to the saved state; (0, {}) where nothing was saved."""
         if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}

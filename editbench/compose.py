@@ -33,8 +33,6 @@ LAUNCHER_PLUGINS = {
     "ray": ("hydra_ray_launcher", "ray"),
 }
 """By launcher: Hydra's plugin, and the extra that installs it."""
-REGISTERED = {"method": plugins.METHODS, "dataset": plugins.DATASETS, "tracker": plugins.TRACKERS}
-"""By config group: the group of entry points that adds choices to it."""
 SCHEMA = {
     "method": MISSING,
     "model": config.ModelConfig,
@@ -50,23 +48,17 @@ SCHEMA = {
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The config that ``editbench run`` would use for these overrides.
-
-    Raises:
-        ValueError: An unknown name or key, or a value of the wrong type.
-    """
+    """The config that ``editbench run`` would use for these overrides. A ValueError names the first mistake."""
     return parse(compose_node(check(overrides)))
 
 
 def check(overrides: Sequence[str]) -> list[str]:
-    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts. Returns the overrides for Hydra.
-
-    Raises:
-        ValueError: The first mistake.
-    """
+    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts. Returns the overrides for Hydra."""
     given = _with_model_group(overrides)
-    register(_methods(given))
     parsed = OverridesParser.create().parse_overrides([o for o in given if "=" in o and not o.startswith("-")])
+    known, methods = plugins.entry_points(plugins.METHODS), _chosen(parsed, "method")
+    every = _chosen(parsed, "experiment") or {"--help", "-h"} & set(given)
+    register([name for name in known if every or name in ("rome", *methods)])
     groups = {}
     for override in parsed:
         key = override.key_or_group
@@ -82,7 +74,7 @@ def check(overrides: Sequence[str]) -> list[str]:
             raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
     for job in _one_job_a_value(parsed):
         _origin(compose_node(job))
-    _note_unknown_pairs(given)
+    _note_unknown_pairs(methods or ["rome"], parsed)
     return given
 
 
@@ -101,32 +93,21 @@ def compose_node(overrides: Sequence[str]) -> DictConfig:
 
 
 def parse(node: DictConfig) -> RunConfig:
-    """The typed config of Hydra's node, the protocol resolved for the dataset, the method's and the dataset's settings
-    made and checked.
-
-    Raises:
-        ValueError: A value is missing, of the wrong type, or refused by its dataclass.
-    """
+    """The typed and checked config of Hydra's node, its protocol resolved for the dataset."""
     if missing := sorted(OmegaConf.missing_keys(node)):
         raise ValueError(f"{missing[0]} is not set; give {missing[0]}=VALUE")
     try:
         plain: Any = OmegaConf.to_object(OmegaConf.masked_copy(node, list(SCHEMA)))
     except OmegaConfBaseException as error:
         raise ValueError(str(error).split("\n")[0]) from error
-    method, origin = plain["method"]["name"], _origin(node)
-    own = {key: value for key, value in plain["method"].items() if key not in ("name", "hparams")}
-    settings = registry.make_config(method, registry.load_method(method).config_class, own)
-    protocol = plain["protocol"].for_dataset(plain["dataset"]["name"])
     del plain["hparams"]
-    return RunConfig(
-        **{
-            **plain,
-            "method": MethodConfig(method, origin, settings),
-            "dataset": _dataset(plain["dataset"], protocol, plain["stream"]),
-            "protocol": protocol,
-            "cache": Path(plain["cache"]),
-        }
-    )
+    method, origin = plain["method"].pop("name"), _origin(node)
+    del plain["method"]["hparams"]
+    settings = registry.make_config(method, registry.load_method(method).config_class, plain["method"])
+    protocol = plain["protocol"].for_dataset(plain["dataset"]["name"])
+    dataset = _dataset(plain["dataset"], protocol, plain["stream"])
+    made = {"method": MethodConfig(method, origin, settings), "dataset": dataset, "protocol": protocol}
+    return RunConfig(**{**plain, **made, "cache": Path(plain["cache"])})
 
 
 def register(methods: Sequence[str]) -> None:
@@ -139,7 +120,7 @@ def register(methods: Sequence[str]) -> None:
         store.store(group="model", name=name, node={"path": MISSING})
     for name in set(choices("tracker")) - set(conf_names("tracker")):
         own = OmegaConf.structured(plugins.load(plugins.TRACKERS, name, "tracker").Settings)
-        store.store(group="tracker", name=name, node={"name": name, "settings": _plain(own)})
+        store.store(group="tracker", name=name, node={"name": name, "settings": OmegaConf.to_container(own)})
     for name in methods:
         _store_method(name)
     for name in plugins.entry_points(plugins.DATASETS):
@@ -157,7 +138,8 @@ def conf_names(group: str) -> list[str]:
 
 def choices(group: str) -> list[str]:
     """Names that ``group=`` takes: YAML files, and what installed packages register."""
-    found = {*conf_names(group), *(plugins.entry_points(REGISTERED[group]) if group in REGISTERED else ())}
+    registered = {"method": plugins.METHODS, "dataset": plugins.DATASETS, "tracker": plugins.TRACKERS}
+    found = {*conf_names(group), *(plugins.entry_points(registered[group]) if group in registered else ())}
     methods = plugins.entry_points(plugins.METHODS)
     if group == "hparams":
         found |= {name for method in methods for name in registry.hparams_names(method)}
@@ -181,29 +163,27 @@ def _hparams_label(method: str, model: str, dataset: str, wanted: str | None) ->
 @cache
 def _store_method(name: str) -> None:
     """Store a method's defaults, and all settings that :func:`_hparams_label` may name, each with its origin."""
-    store, defaults = ConfigStore.instance(), OmegaConf.structured(registry.load_method(name).config_class)
-    store.store(group="method_config", name=name, node=OmegaConf.merge({"name": name}, _plain(defaults)))
-    if name not in conf_names("method"):
-        own = {"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
-        store.store(group="method", name=name, node={"defaults": [{"/method_config@_here_": name}, own]})
+    own = {"/method_hparams@_here_": f"${{hparams:{name},${{model}},${{dataset}},${{oc.select:hparams}}}}"}
+    _store("method", name, {"name": name}, registry.load_method(name).config_class, own)
     models = {file.stem for file in registry.hparams_folder(name).rglob("*.yaml")} | {""}
     for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
         origin, files = registry.find_hparams(*key)
         node = OmegaConf.merge({"hparams": origin}, *map(_load_yaml, files))
-        store.store(group="method_hparams", name=_hparams_label(*key), node=node)
+        ConfigStore.instance().store(group="method_hparams", name=_hparams_label(*key), node=node)
 
 
 @cache
 def _store_dataset(name: str) -> None:
-    store, settings = ConfigStore.instance(), OmegaConf.structured(_dataset_settings(name))
     own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise"}
-    store.store(group="dataset_config", name=name, node=OmegaConf.merge(own, _plain(settings)))
-    if name not in conf_names("dataset"):
-        store.store(group="dataset", name=name, node={"defaults": [{"/dataset_config@_here_": name}]})
+    _store("dataset", name, own, _dataset_settings(name))
 
 
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node)
+def _store(group: str, name: str, own: dict[str, Any], settings: type, *more: dict[str, str]) -> None:
+    """Store the defaults of a method or dataset, and its choice in the group if that has no YAML file."""
+    store, defaults = ConfigStore.instance(), OmegaConf.to_container(OmegaConf.structured(settings))
+    store.store(group=f"{group}_config", name=name, node=OmegaConf.merge(own, defaults))
+    if name not in conf_names(group):
+        store.store(group=group, name=name, node={"defaults": [{f"/{group}_config@_here_": name}, *more]})
 
 
 @cache
@@ -224,10 +204,7 @@ OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
 
 
 def _origin(node: DictConfig) -> str | None:
-    """Origin of the method's settings.
-
-    Raises ValueError if ``hparams=NAME`` has nothing for this method and model.
-    """
+    """Origin of the method's settings; a ValueError if ``hparams=NAME`` has nothing for this method and model."""
     method, wanted, origin = str(node.method.name), node.hparams, node.method.hparams
     if wanted not in (None, origin):
         known = ", ".join(registry.hparams_names(method)) or "none"
@@ -236,10 +213,7 @@ def _origin(node: DictConfig) -> str | None:
 
 
 def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: config.StreamConfig) -> DatasetConfig:
-    """The dataset's config, with the settings that belong to the protocol.
-
-    Raises ValueError if the user asked for another value than the protocol's.
-    """
+    """The dataset's config with the protocol's settings; a ValueError if the user asked for other values."""
     name, path, limit, on_error = (plain.pop(key) for key in ("name", "path", "limit", "on_error"))
     settings = _dataset_settings(name)
     defaults = {f.name: f.default for f in fields(settings)}
@@ -275,34 +249,37 @@ def _check_choice(group: str, choice: Any) -> None:
         )
 
 
-def _note_unknown_pairs(arguments: Sequence[str]) -> None:
+def _note_unknown_pairs(methods: Sequence[str], overrides: Sequence[Any]) -> None:
     """Print a note where a method would run on its defaults, which are another model's."""
-    if any(a.startswith("method.layer") for a in arguments):
+    if any(o.key_or_group.startswith("method.layer") for o in overrides):
         return
-    for method in _chosen(arguments, "method") or ["rome"]:
-        for model in _chosen(arguments, "model") or ["pocket"]:
-            if registry.hparams_names(method) and registry.find_hparams(method, model, "")[0] == registry.DEFAULTS:
-                print(
-                    f"note: no settings of {method} for {model} are known; its defaults were made for another model. "
-                    "Set at least method.layer or method.layers",
-                    file=sys.stderr,
-                )
+    for method, model in product(methods, _chosen(overrides, "model") or ["pocket"]):
+        if registry.hparams_names(method) and registry.find_hparams(method, model, "")[0] == registry.DEFAULTS:
+            print(
+                f"note: no settings of {method} for {model} are known; its defaults were made for another model. "
+                "Set at least method.layer or method.layers",
+                file=sys.stderr,
+            )
 
 
 def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
     """The first job of a sweep, and one for every further value: enough to see each value once."""
-    own = [o for o in overrides if not o.key_or_group.startswith("hydra.")]
-    first = [f"{o.key_or_group}={_texts(o)[0]}" if o.is_sweep_override() else str(o.input_line) for o in own]
+    texts = [_texts(o) for o in overrides if not o.key_or_group.startswith("hydra.")]
+    first = [of[0] for of in texts]
     yield first
-    for place, override in enumerate(own):
-        for value in _texts(override)[1:]:
-            yield [*first[:place], f"{override.key_or_group}={value}", *first[place + 1 :]]
+    for place, of in enumerate(texts):
+        yield from ([*first[:place], text, *first[place + 1 :]] for text in of[1:])
+
+
+def _texts(override: Any) -> list[str]:
+    """An override for each value of a sweep."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.key_or_group}={text}" for text in override.sweep_string_iterator()]
 
 
 def _with_model_group(arguments: Sequence[str]) -> list[str]:
-    """Replace ``model=pocket-llama`` by its full name, and ``model.path=X`` alone by the config named like X, or add
-    the empty one: never pocket's settings.
-    """
+    """Write out ``model=pocket-llama``; add to ``model.path=X`` alone the config named like X, or the empty one."""
     from editbench.pocket import MODELS
 
     given = list(arguments)
@@ -320,30 +297,15 @@ def _with_model_group(arguments: Sequence[str]) -> list[str]:
     return given
 
 
-def _chosen(arguments: Sequence[str], group: str) -> list[str]:
-    for argument in arguments:
-        if argument.startswith(f"{group}="):
-            return [name.strip() for name in argument.partition("=")[2].split(",") if name.strip()]
-    return []
-
-
-def _methods(arguments: Sequence[str]) -> list[str]:
-    """Methods that the jobs may name: with an experiment or the help all, else the default and those chosen."""
-    if _chosen(arguments, "+experiment") or {"--help", "-h"} & set(arguments):
-        return list(plugins.entry_points(plugins.METHODS))
-    return [name for name in ("rome", *_chosen(arguments, "method")) if name in plugins.entry_points(plugins.METHODS)]
-
-
-def _texts(override: Any) -> list[str]:
-    return [str(t) for t in override.sweep_string_iterator()] if override.is_sweep_override() else []
+def _chosen(overrides: Sequence[Any], group: str) -> list[str]:
+    return [str(value) for override in overrides if override.key_or_group == group for value in values(override)]
 
 
 def _keys(node: DictConfig) -> list[str]:
     def walk(plain: Mapping[Any, Any], prefix: str) -> Iterator[str]:
         for key, value in plain.items():
             yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
+            yield from walk(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
 
     plain: Any = OmegaConf.to_container(node, resolve=False)
     return [key for key in walk(plain, "") if key != "method.hparams"]
@@ -353,9 +315,8 @@ def _nearest(key: str, keys: Sequence[str]) -> str:
     """Nearest key; the last part of a key counts most (``edits`` for ``stream.edits``)."""
     if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
         return renamed
-    if same := [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]:
-        return f"did you mean {same[0]!r}?"
-    if near := difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
+    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if near := same or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     section = key.rpartition(".")[0]
     inside = [k for k in keys if k.startswith(f"{section}.")] if section in keys else [k for k in keys if "." not in k]

@@ -1,7 +1,7 @@
-"""What a run takes: wall seconds and peak memory of its stages, and what things from a cache took when they were made.
+"""Costs of a run: wall seconds and peak memory of its stages.
 
-Seconds are the same whether a thing was computed now or read from the cache: what is kept in the cache is kept with its
-seconds, which are counted in its place, and the run says so (``cached``).
+A thing is kept in the cache with the seconds that it took. They count also where it is read, so that a run's seconds do
+not depend on the cache; ``cached`` names what was read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
-"""Stages of a run: what is computed once for a stream; what is computed for each edit, ahead or not; scoring."""
+"""Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""
 COVARIANCE, VALUES, UNEDITED_ANSWERS = "covariance", "values", "unedited answers"
 STAGE_OF = {COVARIANCE: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
-"""Where the seconds of each kind of cached thing belong."""
+"""Stage to which the seconds of each kind of cached thing belong."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class CachedCosts:
-    """Seconds of things that are kept in the cache, noted by whoever computes or reads them.
+    """Seconds of things in the cache by kind, added to where they are computed or read.
 
     Attributes:
         digests: Content digests of the cached files that the run used, by name; the run's chain seals them.
@@ -41,7 +41,7 @@ class CachedCosts:
         self.digests: dict[str, str] = {}
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
-        """Add the seconds that a thing of this kind took now, or, if it was read, when it was computed."""
+        """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""
         (self.read if read else self.computed)[kind] += seconds
 
 
@@ -56,35 +56,30 @@ class Meter:
     """
 
     def __init__(self, costs: CachedCosts | None = None) -> None:
-        """Start measuring.
-
-        Args:
-            costs: Where the parts of the run note what they compute for the cache, or read from it.
-        """
         self.costs = costs or CachedCosts()
         self.seconds: dict[str, float] = dict.fromkeys((PREPARE, EDIT, EVALUATION), 0.0)
         self.peaks: dict[str, dict[str, int]] = {}
         self.cached: set[str] = set()
-        gc.collect()  # what an earlier run of this process left is not this run's
+        gc.collect()  # memory of an earlier run in this process
         self._memory = _PeakMemory()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens within the block as part of that stage, also if it raises."""
+        """Measure the block as part of a stage, also if it raises."""
         self._note_peaks()
         _synchronise()
         began = time.perf_counter()
         try:
             yield
         finally:
-            with suppress(RuntimeError):  # a device that has failed: the error under way says so
+            with suppress(RuntimeError):  # the device has failed: another error is on its way
                 _synchronise()
             self.seconds[name] += time.perf_counter() - began
             self._note_peaks(name)
             self._settle(name)
 
     def _settle(self, stage: str) -> None:
-        """Move seconds to where they belong: values found ahead are no preparation, and cached things took time."""
+        """Move the seconds of computed things to their own stages, and add those of things that were read."""
         for kind, seconds in self.costs.computed.items():
             self.seconds[stage] -= seconds
             self.seconds[STAGE_OF[kind]] += seconds
@@ -97,14 +92,14 @@ class Meter:
     def _note_peaks(self, *stages: str) -> None:
         peak = self._memory.take()
         for name in ("run", *stages):
-            before = self.peaks.setdefault(name, {})
-            before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
+            self._raise_peak(name, peak)
+
+    def _raise_peak(self, stage: str, peak: Mapping[str, int]) -> None:
+        before = self.peaks.setdefault(stage, {})
+        before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
 
     def peak_bytes(self) -> dict[str, int]:
-        """Peaks so far: "peak_rss_bytes" and "peak_cuda_bytes" of the run, "peak_rss_edit_bytes" and so on of a stage.
-
-        One that could not be measured is missing.
-        """
+        """Peaks so far as far as measured: "peak_rss_bytes" of the run, "peak_cuda_edit_bytes" of a stage, …"""
         self._note_peaks()
         return {
             f"peak_{kind}_{'' if stage == 'run' else f'{stage}_'}bytes": value
@@ -113,7 +108,7 @@ class Meter:
         }
 
     def report(self) -> dict[str, Any]:
-        """Everything, as run.json has it under "costs"."""
+        """Seconds, peaks and cached kinds as in run.json under "costs"."""
         seconds = {f"{stage}_seconds": value for stage, value in self.seconds.items()}
         return {**seconds, **self.peak_bytes(), "cached": sorted(self.cached)}
 
@@ -123,21 +118,19 @@ class Meter:
         return {"seconds": self.seconds, "peaks": self.peaks, "cached": sorted(self.cached)}
 
     def restore(self, state: Mapping[str, Any], *, add: tuple[str, ...] = ()) -> None:
-        """Go on from what an earlier process measured. Of the seconds measured here so far, those of ``add`` count."""
+        """Add to the measurements of an earlier process: peaks, and the seconds of the stages ``add``."""
         own, peaks = self.seconds, self.peaks
         self.seconds = {name: seconds + (own[name] if name in add else 0) for name, seconds in state["seconds"].items()}
         self.peaks = {name: dict(kinds) for name, kinds in state["peaks"].items()}
         for name, kinds in peaks.items():
-            before = self.peaks.setdefault(name, {})
-            before.update({kind: max(value, before.get(kind, 0)) for kind, value in kinds.items()})
+            self._raise_peak(name, kinds)
         self.cached = {*state["cached"], *(kind for kind in self.cached if STAGE_OF[kind] in add)}
 
 
 class _PeakMemory:
-    """Peak bytes since the last look.
+    """Peak bytes since the last call of :meth:`take`.
 
-    Linux can set a process's peak back. Elsewhere it is that of the whole process, which tells something of the time
-    since the last look only if it has risen.
+    Linux can reset a process's peak. Elsewhere the peak is known only if it has risen since.
     """
 
     def __init__(self) -> None:
@@ -146,7 +139,7 @@ class _PeakMemory:
         self._mark = _process_peak()
 
     def take(self) -> dict[str, int]:
-        """By "rss" and "cuda", and start again."""
+        """Peak bytes by "rss" and "cuda"; resets them."""
         found, peak = {}, _process_peak()
         if _reset_process_peak():
             found["rss"] = peak
@@ -165,7 +158,7 @@ def _cuda_in_use() -> bool:
 
 
 def _process_peak() -> int:
-    """Peak resident bytes of this process, since the peak was last set back where that can be done; 0 if unknown."""
+    """Peak resident bytes of this process, since the last reset where there is one; 0 if unknown."""
     with suppress(OSError):
         if found := re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE):
             return int(found[1]) * 1024
@@ -177,7 +170,7 @@ def _process_peak() -> int:
 
 
 def _reset_process_peak() -> bool:
-    """Set the peak back to what the process holds now; whether that can be done here."""
+    """Reset the peak to the memory in use; False where the system cannot."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -186,7 +179,7 @@ def _reset_process_peak() -> bool:
 
 
 def _synchronise() -> None:
-    """Wait for the accelerators, so that seconds hold what was asked of them."""
+    """Wait until the accelerators have done their work."""
     if _cuda_in_use():
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)

@@ -28,9 +28,6 @@ def file_digests(path: Path, cache: Path | None = None) -> dict[str, str]:
     Args:
         path: File or folder; what is not there has no files.
         cache: Where digests are remembered, under the file's path, size, times and inode; None remembers none.
-
-    Raises:
-        OSError: A file cannot be read.
     """
     if path.is_file():
         return {"": _digest(path, cache)}

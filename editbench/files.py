@@ -101,11 +101,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a file that must be there.
-
-    Raises:
-        DamagedFile: The file is missing, or cannot be read.
-    """
+    """All bytes of a file that must be there."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -118,11 +114,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def lock(path: Path) -> BaseFileLock:
-    """Lock a file exclusively, until `release` or the end of this process, however it ends.
-
-    Raises:
-        ResultsError: Another process, or this one, holds the lock already; the message names the holder.
-    """
+    """Lock a file exclusively, until `release` or the end of this process, however it ends."""
     from filelock import FileLock, Timeout
 
     acquired = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.02, mode=0o666, thread_local=False)
@@ -214,9 +206,6 @@ def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[st
     Args:
         data: All bytes.
         source: File, and part of it, for messages.
-
-    Raises:
-        DamagedFile: The bytes are truncated or altered.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -229,11 +218,7 @@ def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[st
 
 
 def check_tensors(data: bytes, source: str) -> tuple[dict[str, Any], str]:
-    """Metadata and content digest of what `encode_tensors` made, after comparing every byte with the digest.
-
-    Raises:
-        DamagedFile: As `decode_tensors`.
-    """
+    """Metadata and content digest of what `encode_tensors` made, after comparing every byte with the digest."""
     try:
         entries, body = _split(memoryview(data))
         seal = json.loads(entries.pop("__metadata__")[SEAL_KEY])
@@ -259,11 +244,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file of `write_tensors`.
-
-    Raises:
-        DamagedFile: The file is missing, truncated or altered.
-    """
+    """Tensors and metadata of a file of `write_tensors`."""
     return decode_tensors(read_bytes(path), str(path))[:2]
 
 

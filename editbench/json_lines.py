@@ -87,11 +87,7 @@ def append_lines(path: Path, lines: str) -> None:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Rows of all whole lines, and the size of a torn last line (of a crash, or while it is written).
-
-    Raises:
-        DamagedFile: The file is missing, cannot be read, or a whole line is damaged; names file and line.
-    """
+    """Rows of all whole lines, and the size of a torn last line (of a crash, or while it is written)."""
     lines, torn = split_lines(path)
     return decode_lines(lines, path), torn
 

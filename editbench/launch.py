@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from editbench.progress import Display
     from editbench.results.schema import Row
 
+    Job = Callable[[DictConfig], "JobResult | None"]
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
 INTERRUPTED = 130
 """Exit status."""
-
 _reporter: JobReporter | None = None
-"""Set in the process that the user called, while it runs jobs; processes of a launcher have none."""
+"""Set in the process that the user called, while it runs jobs; None in a launcher's processes."""
 
 
 def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
         return _launch(_precompute_job if precompute else _run_job, given, JobReporter(lines))
 
 
-def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str], reporter: JobReporter) -> int:
+def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
     """Start the jobs through Hydra and its launcher. Returns the exit status."""
     global _reporter
     _reporter = reporter
@@ -69,7 +69,7 @@ def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str],
         flags = [a for a in arguments if a.startswith("-")]
         if all(flag in SWEEP_FLAGS for flag in flags):
             _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), reporter)
-        else:  # --help, --cfg job and the like are Hydra's own, which wants them first
+        else:  # --help, --cfg job and others are Hydra's own, and must come first
             arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
             sys.argv = ["editbench run", *arguments]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
@@ -84,9 +84,7 @@ def _launch(job: Callable[[DictConfig], JobResult | None], arguments: list[str],
     return reporter.exit_status
 
 
-def _run_jobs(
-    job: Callable[[DictConfig], JobResult | None], overrides: list[str], sweep: bool, reporter: JobReporter
-) -> None:
+def _run_jobs(job: Job, overrides: list[str], sweep: bool, reporter: JobReporter) -> None:
     with hydra.initialize_config_module(compose.CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
         if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
@@ -124,7 +122,7 @@ def _job(work: Callable[..., JobResult], node: DictConfig) -> JobResult | None:
 
 
 def _count_jobs(overrides: Sequence[str]) -> int:
-    """Jobs of a sweep: its own keys, and those of its experiment that it does not set."""
+    """Number of jobs of a sweep: its own keys, and those of its experiment that it does not set."""
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
     single = [str(o.input_line) for o in given if not o.is_sweep_override()]
@@ -150,8 +148,6 @@ class JobResult:
     Attributes:
         row: The run's row in the leaderboard; only status and reason for a job without a run.
         folder: The run's folder; None for a job without a run.
-        overrides: Overrides of the job.
-        done_before: Whether the run was done before.
     """
 
     row: Row
@@ -161,7 +157,7 @@ class JobResult:
 
     @property
     def status(self) -> str:
-        """Of the run: "done", "failed" or "interrupted"."""
+        """Status of the run: "done", "failed" or "interrupted"."""
         return str(self.row["status"])
 
     def as_json(self) -> str:
@@ -175,7 +171,7 @@ def run_job(node: DictConfig, overrides: Sequence[str] = (), *, number: str = ""
 
     Args:
         node: Hydra's node of the run.
-        overrides: Overrides of the job.
+        overrides: Overrides of the job, for the result.
         number: Number of the job and of all jobs, in words.
         live: Whether this process may draw on the terminal.
     """
@@ -260,7 +256,7 @@ class JobReporter:
             print(f"files: {result.folder}{note}", flush=True)
 
     def add_returned(self, results: Sequence[JobResult | None]) -> None:
-        """Add all results of a sweep, print those of other processes, and the table of all.
+        """Add the results of a sweep, and print those of other processes and the table of all.
 
         None stands for a job that was not begun, after an interruption.
         """
@@ -275,7 +271,7 @@ class JobReporter:
             show(rows)
 
     def _printed(self, result: JobResult) -> bool:
-        """Print a result that is one line, and say whether it is."""
+        """Print a result that is one line; whether it is."""
         if self._lines is not None:
             print(result.as_json(), file=self._lines, flush=True)
         elif result.status == "done" and result.folder is None:

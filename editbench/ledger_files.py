@@ -205,11 +205,7 @@ class LedgerFiles:
         return found
 
     def load(self, number: int, batch: IndexedBatch) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata of one batch.
-
-        Raises:
-            DamagedFile: They are missing or altered; the message names batch and file.
-        """
+        """Tensors and metadata of one batch."""
         source = self._source(number, batch)
         tensors, metadata, digest = decode_tensors(self._read(source, batch), source)
         return tensors, _fitting(number, batch, metadata, digest, source)

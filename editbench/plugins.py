@@ -17,17 +17,13 @@ TRACKERS = "editbench.trackers"
 
 
 def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
-    """Entry points of a group by name, sorted. Nothing is imported.
-
-    Raises:
-        ValueError: Two packages register different things under one name.
-    """
+    """Entry points of a group by name, sorted; nothing is imported. One name for two things is a ValueError."""
     return dict(_entry_points(group, tuple(sys.path)))
 
 
 @cache
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
-    """``path`` is the part of the cache's key that changes with the packages that can be imported."""
+    """``path`` is ``sys.path``, in the cache's key: other packages can be imported from another."""
     found: dict[str, metadata.EntryPoint] = {}
     for point in metadata.entry_points(group=group):
         other = found.setdefault(point.name, point)
@@ -39,11 +35,7 @@ def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, metadata.Entry
 
 
 def load(group: str, name: str, kind: str) -> Any:
-    """The object registered as ``name``; ``kind`` ("method") is its word in the error.
-
-    Raises:
-        ValueError: Unknown name (with a did-you-mean).
-    """
+    """The object registered as ``name``; ``kind`` ("method") is its word in the error."""
     points = entry_points(group)
     if name not in points:
         raise unknown(kind, name, points)

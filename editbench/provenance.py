@@ -16,7 +16,7 @@ from editbench.results.identity import Parts, identify, part
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from editbench.config import AbilityConfig, ModelConfig, ProtocolConfig, RunConfig
+    from editbench.config import ModelConfig, ProtocolConfig, RunConfig
     from editbench.evaluation.general_ability.base import AbilityTest
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
@@ -29,14 +29,14 @@ FORMULAS = {
     "perplexity": "editbench.evaluation.perplexity",
     "questions": "editbench.evaluation.questions",
 }
-"""By name: the module whose ``VERSION`` changes with its numbers. The next three tables are of the same kind."""
+"""Modules by formula; a module's ``VERSION`` changes with its numbers."""
 OF_GENERATING = {
     "generating": "editbench.model.generation",  # "generation" is a metric
     "answer_matching": "editbench.evaluation.answer_matching",
 }
-"""For metrics of generated text."""
+"""Modules behind metrics of generated text."""
 OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
-"""For tasks of lm-eval."""
+"""Modules behind tasks of lm-eval."""
 OF_METHODS = {
     "covariance": "editbench.locate_then_edit.covariance",
     "prompts": "editbench.locate_then_edit.prompts",
@@ -45,20 +45,22 @@ OF_METHODS = {
     "templates": "editbench.locate_then_edit.templates",
     "values": "editbench.locate_then_edit.value_cache",
 }
-"""For code that methods share; a method's own version is :attr:`editbench.editor.Editor.version`."""
+"""Modules that methods share; a method's own version is :attr:`editbench.editor.Editor.version`."""
 HUB = "hub:"
 _NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
-"""Settings of a protocol that change no score, or that other parts stand for (metrics: versions, data: its hash)."""
+"""Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
 _WRITTEN = "written"
 
 
 def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str, Any]:
     """Provenance that needs no model."""
-    skipped = [asdict(one) for one in records.skipped]
-    data = {"name": records.name, "path": config.dataset.path, "hash": records.fingerprint, "skipped": skipped}
-    method = {"name": config.method.name, "hparams": config.method.hparams, "config": asdict(config.method.settings)}
     return {
-        "dataset": data,
+        "dataset": {
+            "name": records.name,
+            "path": config.dataset.path,
+            "hash": records.fingerprint,
+            "skipped": [asdict(one) for one in records.skipped],
+        },
         "stream": {
             "hash": stream.fingerprint,
             "edits": len(stream),
@@ -67,7 +69,11 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "records_in_dataset": len(records),
             "seed": config.stream.seed,
         },
-        "method": method,
+        "method": {
+            "name": config.method.name,
+            "hparams": config.method.hparams,
+            "config": asdict(config.method.settings),
+        },
         "protocol": asdict(config.protocol),
         "seed": config.stream.seed,
         "versions": versions(config.protocol, config.method.name),
@@ -90,9 +96,8 @@ def of_model(
         "stream.batch_size": stream.batch_size,
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
-        **_protocol_parts(config.protocol),
-        **_ability_parts(config.protocol.ability, about, files),
-        **{_of_version(name): number for name, number in versions(config.protocol, config.method.name).items()},
+        **_protocol_parts(config.protocol, about, files),
+        **_version_parts(versions(config.protocol, config.method.name)),
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
     model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
@@ -116,9 +121,9 @@ def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
 
 
 def inputs(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of every file that the config names by path, as "model.path/config.json"; not of the dataset's.
+    """SHA-256 of every file that the config names by path ("model.path/config.json"), without the dataset's.
 
-    A model of the hub counts by its commit, once it is in the hub's cache.
+    A model of the hub has its commit instead, once it is in the hub's cache.
     """
     found: dict[str, str] = {}
     for name, path, revision in _paths(config):
@@ -134,15 +139,14 @@ def environment() -> dict[str, Any]:
     """Versions of the libraries that decide numbers, commit of the checkout, and machine."""
     import torch
 
-    found: dict[str, Any] = {
-        name: _version(name) for name in ("editbench", "torch", "transformers", "tokenizers", "safetensors")
+    return {
+        **{name: _version(name) for name in ("editbench", "torch", "transformers", "tokenizers", "safetensors")},
+        "python": platform.python_version(),
+        "commit": commit(),
+        "platform": platform.platform(),
+        "cpu": f"{_processor()}, {torch.get_num_threads()} threads",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    found["python"] = platform.python_version()
-    found["commit"] = commit()
-    found["platform"] = platform.platform()
-    found["cpu"] = f"{_processor()}, {torch.get_num_threads()} threads"
-    found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return found
 
 
 def commit() -> str | None:
@@ -150,16 +154,14 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if changed else "")
+    outputs = []
+    for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"]):
+        try:
+            done = subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, timeout=5, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        outputs.append(done.stdout.strip())
+    return outputs[0] + ("+" if outputs[1] else "")
 
 
 def _version(name: str) -> str | None:
@@ -171,11 +173,9 @@ def _version(name: str) -> str | None:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _paths(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
@@ -213,8 +213,8 @@ def _commit(name: str, revision: str | None) -> str | None:
 
 def _content(name: str, named: Any, inputs: Mapping[str, str]) -> Any:
     """Digests of all files of a setting as one part, or its value where it names no file."""
-    own = {file.removeprefix(name): digest for file, digest in inputs.items() if file == name
-           or file.startswith((f"{name}/", f"{name}@"))}  # fmt: skip
+    places = (f"{name}/", f"{name}@")
+    own = {file.removeprefix(name): of for file, of in inputs.items() if file == name or file.startswith(places)}
     return part(own or str(named))
 
 
@@ -228,40 +228,38 @@ def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
 
 
 def _model_parts(model: ModelConfig, lm: LanguageModel, inputs: Mapping[str, str]) -> Parts:
-    tokenizer = lm.tokenizer
-    spaces = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+    tokenizer, architecture = lm.tokenizer, asdict(model.architecture)
     found: Parts = {
         "model.hash": lm.fingerprint,
         "model.dtype": model.dtype,
         "model.attention": str(lm.config._attn_implementation),
         "model.device": lm.device.type,
-        "model.end_ids": sorted(lm.end_ids),  # of generation settings nothing else reaches a number
-        "model.tokenizer.clean_up_tokenization_spaces": spaces,
+        "model.end_ids": sorted(lm.end_ids),  # no other generation setting reaches a number
+        "model.tokenizer.clean_up_tokenization_spaces": bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
         "model.templates": part(model.templates) if model.templates is not None else "sampled",
     }
-    if any(path is not None for path in asdict(model.architecture).values()):
-        found["model.architecture"] = part(asdict(model.architecture))
+    if any(path is not None for path in architecture.values()):
+        found["model.architecture"] = part(architecture)
     if model.covariance is not None:  # texts are then unused
         return {**found, "model.covariance": _content("model.covariance", model.covariance, inputs)}
     found["model.texts"] = _content("model.texts", model.texts, inputs)
     return {**found, "model.texts_tokens": model.texts_tokens} if model.texts == "self" else found
 
 
-def _of_version(name: str) -> str:
-    """Part of a formula's version; the method's own belongs to the method, in which compared runs may differ."""
-    return "method.version" if name == "method" else f"versions.{name}"
+def _version_parts(versions: Mapping[str, int]) -> Parts:
+    """The method's version belongs to the method, in which compared runs may differ."""
+    return {"method.version" if name == "method" else f"versions.{name}": of for name, of in versions.items()}
 
 
-def _protocol_parts(protocol: ProtocolConfig) -> Parts:
-    return {
+def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: Mapping[str, str]) -> Parts:
+    """Parts of the protocol; of general ability only those that matter for the chosen tasks."""
+    ability = protocol.ability
+    found: Parts = {
         **{f"protocol.{name}": part(value) for name, value in asdict(protocol).items() if name not in _NO_SCORE},
         "protocol.final_first": protocol.final_first,
         **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
+        "ability.tasks": part(sorted(ability.tasks)),
     }
-
-
-def _ability_parts(ability: AbilityConfig, about: Mapping[str, Any], inputs: Mapping[str, str]) -> Parts:
-    found: Parts = {"ability.tasks": part(sorted(ability.tasks))}
     if not ability.tasks:
         return found
     found |= {"ability.limit": ability.limit, "ability.num_fewshot": ability.num_fewshot}

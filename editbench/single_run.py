@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,12 @@ import yaml
 
 from editbench import compose, datasets, provenance, registry
 from editbench.config import RunConfig
+from editbench.costs import EVALUATION, Meter
+from editbench.editing_loop import EditingLoop
+from editbench.editor import Editor
+from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability import ability_tests
+from editbench.evaluation.metrics import facts as metric_facts
 from editbench.evaluation.protocol import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
@@ -21,14 +27,14 @@ from editbench.results import RunFolder
 from editbench.results.identity import differences, listed
 from editbench.results.run_folder import is_run
 from editbench.results.schema import SCHEMA
+from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.tracking import RunObserver, open_tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from editbench.evaluation.general_ability.base import AbilityTest
     from editbench.records import RecordSet
 
 _log = logging.getLogger(__name__)
@@ -54,33 +60,58 @@ class Precomputed:
 def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     """Do one run, resume one that was stopped, or find that it is done.
 
+    A wrong name, setting, record or file is a ValueError before the model is loaded.
+
     Args:
         config: Overrides as on the command line, or what :func:`editbench.compose.compose` makes of them.
-
-    Raises:
-        ValueError: A name, setting, record or file is wrong; found before the model is loaded.
-        FileNotFoundError: No model at the path.
-        EditError: An edit failed in a way that concerns no single record.
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
     records, stream = _load(config)
     open_tracker(config.tracker)  # checks its name and package before the model is loaded
-    ability = ability_tests(config.protocol, config.stream.seed)
+    protocol, seed = config.protocol, config.stream.seed
+    ability = ability_tests(protocol, seed)
     folder, done = _open_folder(config)
     facts = provenance.of_config(config, records, stream)
     if done:
         _refuse_another(folder, facts)
         return RunOutcome(folder.path, already_done=True)
-    with folder:
-        try:
-            _refuse_another(folder, facts)
-            _run_in(folder, config, facts, records, stream, ability)
-        except KeyboardInterrupt:
-            folder.set_status("interrupted", "stopped by the user; the same command goes on")
-            raise
-        except Exception as error:
-            folder.set_status("failed", f"{type(error).__name__}: {error}")
-            raise
+    with folder, _status_at_the_end(folder):
+        _refuse_another(folder, facts)
+        meter = Meter()
+        phase("loading")
+        for test in ability:
+            test.load()
+        lm = language_model.load_model(config.model)
+        facts |= provenance.of_model(config, lm, records, stream, ability)
+        _refuse_changes(folder, facts, "model")
+        metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
+        folder.add_provenance(facts, metrics)
+        resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs)
+        method = registry.load_method(config.method.name)
+        editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
+        phase("unedited model")
+        with meter.stage(EVALUATION):
+            evaluator = Evaluator.build(
+                lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
+            )
+        with RunObserver.of(config.tracker, folder, config.as_dict(), protocol.headline, meter.peak_bytes) as observer:
+            loop = EditingLoop(
+                stream,
+                editor,
+                evaluator,
+                folder,
+                protocol.stages,
+                retention_sample=protocol.retention_sample,
+                final_first=protocol.final_first,
+                seed=seed,
+                observer=observer,
+                meter=meter,
+            )
+            loop.run()
+            ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
+            summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
+            folder.set_status("done", summary=summary, costs=costs)
+            observer.done(summary, costs)
     return RunOutcome(folder.path, already_done=False)
 
 
@@ -88,10 +119,8 @@ def precompute(config: RunConfig) -> Precomputed:
     """Fill the cache with what a run of this config needs before its first edit.
 
     That is covariance, and for methods whose values do not depend on earlier edits (NSE) the values of
-    ``precompute.part`` of ``precompute.parts`` of the stream. Raises as :func:`run`.
+    ``precompute.part`` of ``precompute.parts`` of the stream.
     """
-    from editbench.editor import Editor
-
     begun, part = time.perf_counter(), config.precompute
     records, stream = _load(config)
     method = registry.load_method(config.method.name)
@@ -118,49 +147,6 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
     return records, stream
 
 
-def _run_in(
-    folder: RunFolder,
-    config: RunConfig,
-    facts: Mapping[str, Any],
-    records: RecordSet,
-    stream: Stream,
-    ability: Sequence[AbilityTest],
-) -> None:
-    from editbench.costs import EVALUATION, Meter
-    from editbench.editing_loop import EditingLoop
-    from editbench.evaluation.evaluator import Evaluator
-    from editbench.evaluation.metrics import facts as metric_facts
-    from editbench.results.summary import summarise
-
-    meter, protocol, seed = Meter(), config.protocol, config.stream.seed
-    phase("loading")
-    for test in ability:
-        test.load()
-    lm = language_model.load_model(config.model)
-    facts = {**facts, **provenance.of_model(config, lm, records, stream, ability)}
-    _refuse_changes(folder, {"model": facts["model"]})
-    metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
-    folder.add_provenance(facts, metrics)
-    resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs)
-    method = registry.load_method(config.method.name)
-    editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
-    phase("unedited model")
-    with meter.stage(EVALUATION):
-        evaluator = Evaluator.build(
-            lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
-        )
-    with RunObserver.of(config.tracker, folder, config.as_dict(), protocol.headline, meter.peak_bytes) as observer:
-        sampling = {"retention_sample": protocol.retention_sample, "final_first": protocol.final_first, "seed": seed}
-        loop = EditingLoop(
-            stream, editor, evaluator, folder, protocol.stages, **sampling, observer=observer, meter=meter
-        )
-        loop.run()
-        ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
-        summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
-        folder.set_status("done", summary=summary, costs=costs)
-        observer.done(summary, costs)
-
-
 def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
     """The run's folder, new or resumed, and whether the run is already done."""
     path = config.folder
@@ -180,33 +166,40 @@ def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
     return folder, False
 
 
-def _refuse_another(folder: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Refuse to find a run again, done or not, that was made with other data, files or formulas.
+@contextmanager
+def _status_at_the_end(folder: RunFolder) -> Iterator[None]:
+    """Record that the block was interrupted or failed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder.set_status("interrupted", "stopped by the user; the same command goes on")
+        raise
+    except Exception as error:
+        folder.set_status("failed", f"{type(error).__name__}: {error}")
+        raise
 
-    Args:
-        folder: Folder of the run.
-        facts: Result of :func:`editbench.provenance.of_config` for the command.
-    """
+
+def _refuse_another(folder: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Refuse a run, done or not, that was made with other data, files or formulas than the command's."""
     before = folder.info["provenance"]
     if "model" not in before:  # it was stopped before it had begun
         return
     if (schema := before.get("schema", 1)) != SCHEMA:
         raise ValueError(f"{folder.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {_REMEDY}")
-    _refuse_changes(folder, {"dataset": facts["dataset"], "stream": facts["stream"]})
-    if changed := differences(before["inputs"], facts["inputs"]):
-        raise ValueError(
-            f"{folder.path}: files that the run read have changed since it was started: {listed(changed)}; {_REMEDY}"
-        )
-    if changed := differences(before["versions"], facts["versions"]):
-        changes = listed(changed)
-        raise ValueError(f"{folder.path}: formulas have changed since the run was started: {changes}; {_REMEDY}")
+    _refuse_changes(folder, facts, "dataset", "stream")
+    for name, what in {
+        "inputs": "files that the run read have changed since it was started",
+        "versions": "formulas have changed since the run was started",
+    }.items():
+        if changed := differences(before[name], facts[name]):
+            raise ValueError(f"{folder.path}: {what}: {listed(changed)}; {_REMEDY}")
 
 
-def _refuse_changes(folder: RunFolder, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, now in facts.items():
-        before = folder.info["provenance"].get(name, {}).get("hash")
-        if before is not None and before != now["hash"]:
+def _refuse_changes(folder: RunFolder, facts: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        before, now = folder.info["provenance"].get(name, {}).get("hash"), facts[name]["hash"]
+        if before is not None and before != now:
             raise ValueError(
                 f"{folder.path}: the {name} has changed since this run was started (hash {before[:12]}, now "
-                f"{now['hash'][:12]}); {_REMEDY}"
+                f"{now[:12]}); {_REMEDY}"
             )

@@ -52,11 +52,7 @@ class Stream:
 
     @classmethod
     def build(cls, record_set: RecordSet, config: StreamConfig) -> Stream:
-        """The stream of a dataset's records, the same in every process and Python version.
-
-        Raises:
-            ValueError: Fewer records than edits, or an evaluation point beyond the last edit.
-        """
+        """The stream of a dataset's records, the same in every process and Python version."""
         records = _choose(record_set, config)
         content = [[record.id for record in records], config.batch_size, record_set.fingerprint]
         return cls(

@@ -26,7 +26,7 @@ ANYBODY = {
     f"editbench/{name}.py" for name in ("checks", "config", "costs", "digests", "files", "json_lines", "progress")
 }
 END = "editbench/results/tables.py"
-MOST_STAYS, MOST_CLIMBS = 15, 5
+MOST_STAYS, MOST_CLIMBS = 15, 2
 
 
 def holds(value):

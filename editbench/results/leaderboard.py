@@ -113,12 +113,13 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     before = _perplexity_before(info)
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
-    coverage = _coverage(row)
+    numbers = {name: number(row, name) for name in ("scored", "unsupported", "failed", *HEADLINES)}
+    coverage = _coverage(numbers)
     return {
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),
         "coverage": coverage,
-        "score_penalised": _penalised(row, coverage),
+        "score_penalised": _penalised(numbers, coverage),
         "cached": SEPARATOR.join(map(str, cached)) or None if isinstance(cached, list) else None,
         "seconds_per_edit": _ratio(row["edit_seconds"], row["edits_made"]),
         "bytes_per_edit": _ratio(sum(kept), row["edits_made"]) if kept else None,
@@ -135,19 +136,19 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
     return None
 
 
-def _coverage(row: Row) -> float | None:
+def _coverage(numbers: Mapping[str, float | None]) -> float | None:
     """Share of the editable records that were scored; None where nothing was scored yet."""
-    if (scored := number(row, "scored")) is None:
+    if (scored := numbers["scored"]) is None:
         return None
-    asked = scored + sum(number(row, status) or 0 for status in ("unsupported", "failed"))
+    asked = scored + sum(numbers[status] or 0 for status in ("unsupported", "failed"))
     return scored / asked if asked else None
 
 
-def _penalised(row: Row, coverage: float | None) -> float | None:
+def _penalised(numbers: Mapping[str, float | None], coverage: float | None) -> float | None:
     """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
     if coverage == 0:
         return 0.0
-    reliability, generality, locality = (number(row, name) for name in HEADLINES)
+    reliability, generality, locality = (numbers[name] for name in HEADLINES)
     if coverage is None or reliability is None or generality is None or locality is None:
         return None
     factors = (float(reliability) * float(coverage), float(generality) * float(coverage), float(locality))

@@ -30,8 +30,8 @@ def knowing(lm):
     """Requests whose true answer is what the tiny model says anyway, whatever token that is."""
     requests = []
     for i, (prompt, subject) in enumerate(CASES):
-        said = lm.model(input_ids=torch.tensor([lm.encode(prompt).ids])).logits[0, -1].argmax()
-        requests.append(EditRequest(f"r{i}", prompt, subject, "0", str(int(said))))
+        answer = lm.model(input_ids=torch.tensor([lm.encode(prompt).ids])).logits[0, -1].argmax()
+        requests.append(EditRequest(f"r{i}", prompt, subject, "0", str(int(answer))))
     lm.continuation = lambda text: [int(text)]
     return requests
 

@@ -26,12 +26,12 @@ def locate(tmp_path):
 def test_it_measures_prints_writes_and_draws(locate, capsys):
     pytest.importorskip("plotly")
     assert locate("--layers", "0,1") == 0
-    said = capsys.readouterr().out
-    assert "causal tracing: indirect effect by layer, 2 records" in said and "2 single edits" in said
-    assert "by the score of the sweep: layer 0 for ROME, [0] for MEMIT and NSE" in said
-    assert "# methods/rome/hparams/tuned/pocket.yaml\nlayer: 0\nsteps: 8\n" in said
-    assert "# methods/memit/hparams/tuned/pocket.yaml, methods/nse/hparams/tuned/pocket.yaml\nlayers: [0]\n" in said
-    last = said.strip().splitlines()[-1]
+    printed = capsys.readouterr().out
+    assert "causal tracing: indirect effect by layer, 2 records" in printed and "2 single edits" in printed
+    assert "by the score of the sweep: layer 0 for ROME, [0] for MEMIT and NSE" in printed
+    assert "# methods/rome/hparams/tuned/pocket.yaml\nlayer: 0\nsteps: 8\n" in printed
+    assert "# methods/memit/hparams/tuned/pocket.yaml, methods/nse/hparams/tuned/pocket.yaml\nlayers: [0]\n" in printed
+    last = printed.strip().splitlines()[-1]
     assert last.startswith("editbench run method=rome method.layer=0 model=pocket model.texts=")
     assert "method.steps=8" in last and "stream.edits" not in last
     facts = json.loads((locate.folder / "locate.json").read_text())
@@ -48,25 +48,29 @@ def test_tracing_alone_without_plotly(locate, capsys, monkeypatch):
     locate.folder.mkdir()
     (locate.folder / "locate.html").write_text("of an earlier call")
     assert locate("--trace-only", "--layers", "0-3", "--window", "2") == 0
-    said = capsys.readouterr()
-    assert "sweep" not in said.out and "by the indirect effect of the MLPs at the subject's last token" in said.out
-    assert "plotly is not installed" in said.err and not (locate.folder / "locate.html").exists()
+    printed = capsys.readouterr()
+    assert (
+        "sweep" not in printed.out and "by the indirect effect of the MLPs at the subject's last token" in printed.out
+    )
+    assert "plotly is not installed" in printed.err and not (locate.folder / "locate.html").exists()
     facts = json.loads((locate.folder / "locate.json").read_text())
     assert facts["scores"] == [] and facts["trace"]["window"] == 2
 
 
 def test_where_no_edit_works_no_layer_is_recommended(locate, capsys):
     assert locate("--sweep-only", "--layers", "3", "method.steps=1", "stream.edits=1") == 0
-    said = capsys.readouterr().out
-    assert "no layer can be recommended" in said and "editbench run" not in said
+    printed = capsys.readouterr().out
+    assert "no layer can be recommended" in printed and "editbench run" not in printed
 
 
 def test_records_that_do_not_say_what_is_true_are_swept_and_not_traced(locate, capsys):
     given = ["dataset=hallucination", "--layers", "0", "stream.edits=1"]
     assert locate(*given) == 0
-    said = capsys.readouterr()
-    assert "no tracing, only the sweep: none of 1 records can be traced (1: the record has no true answer)" in said.err
-    assert "sweep: ROME" in said.out and "causal tracing" not in said.out
+    printed = capsys.readouterr()
+    assert (
+        "no tracing, only the sweep: none of 1 records can be traced (1: the record has no true answer)" in printed.err
+    )
+    assert "sweep: ROME" in printed.out and "causal tracing" not in printed.out
     assert locate(*given, "--trace-only") == 1
     assert "none of 1 records can be traced" in capsys.readouterr().err
 

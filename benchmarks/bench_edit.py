@@ -230,8 +230,8 @@ def _texts(count):
 def _templates(lm, texts, count):
     """ "{}" and sentences as the methods sample them: of ten tokens, for ROME half of them of five."""
     lengths = [5, 10] * ((count - 1) // 2) if count > 10 else [10] * (count - 1)
-    heads = [lm.encode(text).ids[1 : length + 1] for text, length in zip(texts, lengths, strict=False)]
-    return ["{}", *(lm.tokenizer.decode(head).strip() + ". {}" for head in heads)]
+    starts = [lm.encode(text).ids[1 : length + 1] for text, length in zip(texts, lengths, strict=False)]
+    return ["{}", *(lm.tokenizer.decode(start).strip() + ". {}" for start in starts)]
 
 
 def _lm(model):

@@ -98,7 +98,7 @@ def measure_generation(config=None):
 
 
 def measure_memory(counts=(256, 1024, 2048)):
-    """Peak memory (MB above what was there before) of scoring a checkpoint of so many records on the pocket model.
+    """Peak memory (MB above what was there before) of scoring so many records at once on the pocket model.
 
     Rows are written as they come, as a run does it; what is left to grow is one list of answers to the edits' prompts.
     """

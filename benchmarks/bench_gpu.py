@@ -139,7 +139,7 @@ def measure(shape, dtype, stream, card_gb):
 
 
 def editor_statistics(editor):
-    """Bytes of one layer's second-moment factor."""
+    """Bytes of one layer's covariance's factor."""
     solver = next(iter((editor.memory.key_solvers if hasattr(editor, "memory") else editor._grams).values()))
     return solver.base.numel() * solver.base.element_size()
 
@@ -153,8 +153,8 @@ def nse_stream(lm, covariance, requests, count, card_gb):
     statistics = 5 * editor_statistics(editor)
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0]
-    room = int(card_gb * 2**30) - (torch.cuda.memory_allocated() - statistics)
-    ballast = torch.empty(max(0, free - room), dtype=torch.uint8, device="cuda")
+    limit = int(card_gb * 2**30) - (torch.cuda.memory_allocated() - statistics)
+    ballast = torch.empty(max(0, free - limit), dtype=torch.uint8, device="cuda")
 
     def run():
         for start in range(0, count, BATCH):

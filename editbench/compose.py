@@ -115,6 +115,11 @@ def register(methods: Sequence[str]) -> None:
     store.store(name="run_schema", node=SCHEMA)
     for name in choices("hparams"):
         store.store(group="hparams", name=name, node={"hparams": name}, package="_global_")
+    for name in set(choices("model")) - set(conf_names("model")):
+        store.store(group="model", name=name, node={"path": MISSING})
+    for name in set(choices("tracker")) - set(conf_names("tracker")):
+        own = OmegaConf.structured(plugins.load(plugins.TRACKERS, name, "tracker").Settings)
+        store.store(group="tracker", name=name, node={"name": name, "settings": OmegaConf.to_container(own)})
     for name in methods:
         _store_method(name)
     for name in plugins.entry_points(plugins.DATASETS):
@@ -131,11 +136,15 @@ def conf_names(group: str) -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Choices of a config group: YAML files, and names that installed packages register."""
-    registered = {"method": plugins.METHODS, "dataset": plugins.DATASETS}
+    """Names that ``group=`` takes: YAML files, and what installed packages register."""
+    registered = {"method": plugins.METHODS, "dataset": plugins.DATASETS, "tracker": plugins.TRACKERS}
     found = {*conf_names(group), *(plugins.entry_points(registered[group]) if group in registered else ())}
+    methods = plugins.entry_points(plugins.METHODS)
     if group == "hparams":
-        found |= {name for method in plugins.entry_points(plugins.METHODS) for name in registry.hparams_names(method)}
+        found |= {name for method in methods for name in registry.hparams_names(method)}
+    elif group == "model":  # a method's package may have settings for a model without a file here
+        files = {file for method in methods for file in registry.hparams_of_models(method)}
+        found |= files - {"any", *(f"{name}-{dataset}" for name in files for dataset in choices("dataset"))}
     return sorted(found)
 
 
@@ -270,7 +279,7 @@ def _with_model_group(arguments: Sequence[str]) -> list[str]:
             given = [f"model={paths[0]}" if a.startswith("model.path=") else a for a in given]
         else:
             name = Path(paths[0]).name.lower()
-            given.append(f"model={name if name in conf_names('model') else 'custom'}")
+            given.append(f"model={name if name in choices('model') else 'custom'}")
     if "model=pocket-llama" in given:
         given[given.index("model=pocket-llama")] = "model=pocket"
         if not any(a.startswith("model.name=") for a in given):

@@ -1,9 +1,12 @@
 """Hydra's node for overrides, without the command line's checks, which cost a second."""
 
+from contextlib import nullcontext
+
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 PLUGINS = {"joblib": "hydra_joblib_launcher", "ray": "hydra_ray_launcher"}
@@ -16,14 +19,19 @@ def need_launcher(name):
         pytest.importorskip(f"hydra_plugins.{PLUGINS[name]}")
 
 
+def initialised():
+    """One initialisation of Hydra for every :func:`compose` in the block."""
+    return initialize_config_module(version_base="1.3", config_module="editbench.conf")
+
+
 def compose(overrides, hydra=True):
     """The whole configuration, Hydra's own part included if asked for. Methods must be registered."""
-    with initialize_config_module(version_base="1.3", config_module="editbench.conf"):
+    with nullcontext() if GlobalHydra.instance().is_initialized() else initialised():
         return hydra_compose("config", list(overrides), return_hydra_config=hydra)
 
 
 def jobs_of(overrides):
-    """What Hydra makes of these overrides: one list of overrides a job."""
+    """Lists of overrides that Hydra makes of these, one a job."""
     parser = OverridesParser.create()
     single = [o.input_line for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
     own = {}

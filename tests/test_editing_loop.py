@@ -291,7 +291,7 @@ def test_generated_answers_are_columns_of_every_table(make, tmp_path):
         assert row[f"final.{name}"] is not None
     assert row["final.locality.generation_agreement"] is not None
     (one, *_) = [r for r in lines(outcome.folder, "scores.jsonl") if r["stage"] == "final" and "record" in r]
-    assert all("before" in probe and "said" in probe for probe in one["probes"])
+    assert all("before" in probe and "generated" in probe for probe in one["probes"])
 
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to"), MemoryError("no room")])

@@ -30,7 +30,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from editbench import files
-held = files.lock(Path(sys.argv[1]))
+taken = files.lock(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -53,12 +53,12 @@ def test_a_lock_is_exclusive_names_its_holder_and_ends_with_the_process(tmp_path
         holder.kill()
         holder.communicate()
     assert not files.is_locked(path)
-    held = files.lock(path)
+    taken = files.lock(path)
     assert files.is_locked(path)
     with pytest.raises(ResultsError, match=rf"process {os.getpid()} on "):
         files.lock(path)
-    held.release()
-    held.release()
+    taken.release()
+    taken.release()
     assert not files.is_locked(path)
 
 

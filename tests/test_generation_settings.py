@@ -89,7 +89,7 @@ def texts_of(lm):
     return {
         "templates": generate_templates(lm, PLAN, 0),
         "samples": resources.sample_texts(lm, 1, 0),
-        "host": lm.generate(PROMPTS, max_new_tokens=6),
+        "lm": lm.generate(PROMPTS, max_new_tokens=6),
         "sampling": lm.generate(PROMPTS, max_new_tokens=6, do_sample=True, temperature=0.8),
         "beams": lm.generate(PROMPTS, max_new_tokens=6, num_beams=2),
         **{str(s): generate(lm, PROMPTS, [6, 6], settings=s) for s in [Generation(), drawn, *searches]},
@@ -135,7 +135,7 @@ def test_what_a_call_says_wins(folder, plain):
     lm, hostile = folder({}), folder(OWN["all"])
     options = {"repetition_penalty": 3.0, "min_new_tokens": 6, "suppress_tokens": [5, 6]}
     found = hostile.generate(PROMPTS, max_new_tokens=6, **options)
-    assert found == lm.generate(PROMPTS, max_new_tokens=6, **options) != plain["host"]
+    assert found == lm.generate(PROMPTS, max_new_tokens=6, **options) != plain["lm"]
     config = type(lm.model.generation_config)(num_beams=2)
     assert hostile.generate(PROMPTS, max_new_tokens=6, generation_config=config) == plain["beams"]
 
@@ -145,8 +145,8 @@ def test_the_models_own_end_tokens_end_a_text(folder):
     first = lm.tokenizer.encode(lm.generate("Paris", max_new_tokens=6)[0], add_special_tokens=False)[0]
     ended = folder({"eos_token_id": [2, first]})
     assert ended.end_ids == {2, first}
-    said = lm.tokenizer.decode([first])
-    assert ended.generate("Paris", max_new_tokens=6) == [said]
+    word = lm.tokenizer.decode([first])
+    assert ended.generate("Paris", max_new_tokens=6) == [word]
     lm.tokenizer.eos_token = "<s>"
     assert lm.end_ids == {1, 2}
 

@@ -1,4 +1,4 @@
-"""Rows as strict JSON Lines: every value comes back or is named, and torn or damaged lines are told apart."""
+"""Rows as strict JSON Lines: every value comes back or is named, and torn or damaged lines are distinguished."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ STATUS = LiveStatus(
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes when it is told to."""
+    """Time that a test moves on."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return lambda seconds: now.__setitem__(0, now[0] + seconds)

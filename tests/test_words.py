@@ -6,7 +6,7 @@ from editbench.words import place, words
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "found"),
     [
         ("AT&T, not A & B", ["AT&T", "not", "A", "B"]),
         ("\u22125 and \u20135 and -5", ["-5", "and", "-5", "and", "-5"]),
@@ -15,8 +15,8 @@ from editbench.words import place, words
         ("pages 3-5", ["pages", "3", "5"]),
     ],
 )
-def test_what_says_something_stays_with_its_word(text, said):
-    assert words(text) == said
+def test_signs_stay_with_their_words(text, found):
+    assert words(text) == found
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from editbench.checks import unknown
-from editbench.model.architectures import ArchitectureError
+from editbench.model.architectures import ArchitectureError, known_architectures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +27,7 @@ def load_pretrained(
 
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    known_architectures()  # the module of another package's row may register its model class with transformers
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": attention, "revision": revision}
     if device == "spread":
         options["device_map"] = "auto"

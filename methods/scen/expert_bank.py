@@ -11,6 +11,7 @@ import json
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -23,7 +24,6 @@ from .compression import CompressedExpert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -233,8 +233,9 @@ class ExpertBank:
             for expert in store.experts.values():
                 yield from expert.parts.values()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the whole bank into a folder, in place of a bank that may be there."""
+        path = Path(path)
         if self._is_own(path):
             return
         for file in _files_in(path).values():
@@ -242,8 +243,9 @@ class ExpertBank:
         for number, expert in enumerate(self):
             _write(path, number, expert)
 
-    def load(self, path: Path) -> dict[str, str]:
+    def load(self, path: str | Path) -> dict[str, str]:
         """Append the bank in a folder; returns :attr:`lost`, with the edits whose files are damaged."""
+        path = Path(path)
         own = self._is_own(path)
         for name, file in list((self.files if own else _files_in(path)).items()):
             try:

@@ -38,11 +38,11 @@ def editbench(place, *arguments, check=False, **environment):
 
 
 def run_arguments(*more):
-    """A small run; what ``more`` says takes the place of the usual."""
+    """A small run; ``more`` takes the place of the usual."""
     basic = ["model.path=tiny", "model.texts=plain.txt", "dataset=counterfact", "dataset.path=counterfact.json"]
     usual = ["method=finetune", "method.layer=1", "method.steps=2", "stream.edits=3", *basic]
-    said = {a.partition("=")[0] for a in more}
-    return ["run", *[a for a in usual if a.partition("=")[0] not in said], *more]
+    given = {a.partition("=")[0] for a in more}
+    return ["run", *[a for a in usual if a.partition("=")[0] not in given], *more]
 
 
 def test_help_and_lists(place):

@@ -125,7 +125,7 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
     done = subprocess.run(editbench, cwd=tmp_path, check=False, timeout=500, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr  # the failure is known to the process that was called, and said there
+    assert done.returncode == 1, done.stderr  # the failure is known to the process that was called, and printed there
     failed, fine = sorted(map(json.loads, done.stdout.splitlines()), key=lambda line: -len(line["overrides"][3]))
     assert (failed["status"], fine["status"]) == ("failed", "done")
     assert "only 300 records" in failed["reason"]
@@ -151,7 +151,7 @@ def test_the_docs_count_the_jobs():
     assert {name: int(count) for name, count in rows} == JOBS
 
 
-# -- ahead of runs ----------------------------------------------------------------------------------------------------
+# -- before runs -----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
@@ -160,8 +160,8 @@ def test_what_is_prepared_in_parts_is_found_by_the_run(tmp_path, capsys):
     assert launch.main(["method=nse", "precompute.find_values=false", *places], precompute=True) == 0
     assert not (tmp_path / "cache" / "values").exists() and (tmp_path / "cache" / "covariance").exists()
     assert launch.main(["-m", *common, "precompute.parts=2", "precompute.part=0,1"], precompute=True) == 0
-    said = capsys.readouterr().out
-    assert re.findall(r"precomputed: nse on pocket, (\d) edits of counterfact", said) == ["0", "2", "1"]
+    printed = capsys.readouterr().out
+    assert re.findall(r"precomputed: nse on pocket, (\d) edits of counterfact", printed) == ["0", "2", "1"]
     kept = sorted((tmp_path / "cache" / "values").rglob("*.safetensors"))
     before = [(f, f.stat().st_mtime_ns) for f in kept]
     assert len(kept) == 3 and not list((tmp_path / "results").glob("*/run.json"))

@@ -7,7 +7,6 @@ setuptools and without a network.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.commands.processes import ROOT, python
+
 pytestmark = pytest.mark.slow
 
 if sys.version_info >= (3, 11):
@@ -25,18 +26,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[2]
 TOPS = {"editbench": "editbench", "methods": "editbench.methods", "conf": "editbench.conf"}
 RUN = ("run", "model=pocket", "dataset=counterfact", "protocol.max_tokens=16", "protocol.stages=[immediate]")
-
-
-def python(interpreter: Path | str, *args: str, cwd: Path, path: Path | None = None) -> str:
-    """Run Python in ``cwd`` with only ``path`` as PYTHONPATH; its standard output."""
-    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1"} | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([str(interpreter), *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, f"{args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 class Environment(NamedTuple):
@@ -197,17 +188,7 @@ def test_editable(tree: Path, tmp_path: Path) -> None:
     assert "rome" in env.cli("list", "methods")
 
 
-# -- somebody else's method -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def shout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the third-party package of ``tests/plugin``, to be put on PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(ROOT / "tests" / "plugin", folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    command = ("pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
-    python(sys.executable, "-m", *command, "--target", str(folder / "site"), str(folder / "source"), cwd=folder)
-    return folder / "site"
+# -- another package's method ----------------------------------------------------------------------------------------
 
 
 def test_plugin_is_listed(installed: Environment, shout: Path) -> None:

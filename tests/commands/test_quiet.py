@@ -61,6 +61,6 @@ def test_no_command_warns(name, place):
     variables = {name: value for name, value in os.environ.items() if name not in hidden}
     variables |= {"PYTHONWARNINGS": "default", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, *arguments], cwd=place, env=variables, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert not [line for line in said.splitlines() if "warn" in line.lower() or "deprecat" in line.lower()]
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert not [line for line in printed.splitlines() if "warn" in line.lower() or "deprecat" in line.lower()]

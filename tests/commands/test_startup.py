@@ -1,16 +1,20 @@
 """`editbench --help` is fast: nothing heavy is imported before it is used."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+
+from editbench.cli import COMMANDS
+
+pytestmark = pytest.mark.slow
 
 HEAVY = {"accelerate", "datasets", "hydra", "pandas", "scipy", "torch", "transformers", "wandb"}
 
 HELP = """
 import runpy
 
-pytestmark = pytest.mark.slow
 sys.argv = ["editbench", "--help"]
 try:
     runpy.run_module("editbench.cli", run_name="__main__")
@@ -30,5 +34,6 @@ def test_nothing_heavy_is_imported(code: str) -> None:
 def test_help_names_the_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "editbench.cli", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"):
-        assert command in done.stdout
+    explained = re.findall(r"^    ([a-z]+)(?:  +\S|$)", done.stdout, re.M)
+    assert explained == list(COMMANDS)
+    assert set(COMMANDS) == {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"}

@@ -1,4 +1,4 @@
-"""Raw files to rows: positions, formats, and what is said about broken files."""
+"""Raw files to rows: positions, formats, and the errors for broken files."""
 
 import json
 

@@ -57,12 +57,12 @@ def test_nse_is_memit_by_another_name():
 
 def test_a_format_goes_around_every_prompt():
     plain = datasets.load("zsre", "pocket", limit=3)
-    posed = datasets.load("zsre", "pocket", limit=3, prompt_format="[INST]{}[/INST]")
-    for one, other in zip(plain.records, posed.records, strict=True):
+    formatted = datasets.load("zsre", "pocket", limit=3, prompt_format="[INST]{}[/INST]")
+    for one, other in zip(plain.records, formatted.records, strict=True):
         assert other.request.prompt == f"[INST]{one.request.prompt}[/INST]"
         assert [p.prompt for p in other.probes] == [f"[INST]{p.prompt}[/INST]" for p in one.probes]
         assert [p.target for p in other.probes] == [p.target for p in one.probes]
-    assert plain.fingerprint != posed.fingerprint
+    assert plain.fingerprint != formatted.fingerprint
 
 
 def test_only_so_many_paraphrases(tmp_path):

@@ -21,7 +21,7 @@ from editbench.model.tokenisation import Encoded
 from tests.model.test_tokenisation import STYLES, lm_with
 from tests.tiny_models import tiny_lm
 
-HOSTS = {(style, bos): lm_with(STYLES[style](bos)) for style in STYLES for bos in (False, True)}
+MODELS = {(style, bos): lm_with(STYLES[style](bos)) for style in STYLES for bos in (False, True)}
 WORDS = st.text(alphabet="abcdefghABC.'-éüł", min_size=1, max_size=8).filter(lambda w: w.strip("'-. "))
 
 
@@ -30,7 +30,7 @@ def said_by(lm, row):
     return lm.tokenizer.decode(row.ids[: row.subject + 1], skip_special_tokens=True)
 
 
-@pytest.mark.parametrize(("style", "bos"), HOSTS)
+@pytest.mark.parametrize(("style", "bos"), MODELS)
 @settings(max_examples=40, deadline=None)
 @given(
     before=st.lists(WORDS, max_size=3),
@@ -40,7 +40,7 @@ def said_by(lm, row):
 def test_the_last_subject_token_is_the_first_one_whose_text_reaches_the_subjects_end(
     style, bos, before, subject, after
 ):
-    lm, name = HOSTS[style, bos], " ".join(subject)
+    lm, name = MODELS[style, bos], " ".join(subject)
     prompt = " ".join([*before, name, *after])
     request = EditRequest("r", prompt, name, "x")
     row = subject_row(lm, request)
@@ -52,10 +52,10 @@ def test_the_last_subject_token_is_the_first_one_whose_text_reaches_the_subjects
     assert row.subject == reaching[-1]
 
 
-@pytest.mark.parametrize(("style", "bos"), HOSTS)
+@pytest.mark.parametrize(("style", "bos"), MODELS)
 @pytest.mark.parametrize("template", ["{}", "They say. {}", "É vero: {}"])
 def test_a_prefix_moves_the_subject_and_nothing_else(style, bos, template):
-    lm = HOSTS[style, bos]
+    lm = MODELS[style, bos]
     request = EditRequest("r", "The twin of New York, York, is", "York", "Italian")
     row = subject_row(lm, request, template)
     before = template.replace("{}", "")

@@ -145,9 +145,9 @@ def test_limits():
     assert Generation(max_new_tokens=tokens).limit(lm, "Paris", "English and Russian") == tokens
     assert Generation(max_new_tokens=tokens - 1).limit(lm, "Paris", "English and Russian") is None
     assert Generation().limit(lm, "Paris", "English and Russian " * MAX_NEW_TOKENS) is None
-    room = POSITIONS - len(lm.encode("Paris").ids)
-    assert Generation(max_new_tokens=room).limit(lm, "Paris", "English") == room
-    assert Generation(max_new_tokens=room + 1).limit(lm, "Paris", "English") is None
+    left = POSITIONS - len(lm.encode("Paris").ids)
+    assert Generation(max_new_tokens=left).limit(lm, "Paris", "English") == left
+    assert Generation(max_new_tokens=left + 1).limit(lm, "Paris", "English") is None
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"beams": 0}, {"repetition_penalty": 0.0}])

@@ -245,8 +245,8 @@ def test_long_prompts_lose_their_beginning(architecture, bos, caplog):
     lm = tiny_lm(architecture, bos=bos)
     prompt, target = "The mother tongue of Danielle Darrieux is French. " * 20 + "Paris is in", "English and Russian"
     ids, gold = lm.encode(prompt).ids, lm.continuation(target)
-    room = POSITIONS + 1 - len(gold)
-    kept = ids[:1] + ids[-(room - 1) :] if bos else ids[-room:]
+    left = POSITIONS + 1 - len(gold)
+    kept = ids[:1] + ids[-(left - 1) :] if bos else ids[-left:]
     with caplog.at_level(logging.WARNING):
         ((found, _),) = score_targets(lm, [Query(prompt, (target, target))])
     assert found.cut and "cut" in caplog.text and "2 of 2" in caplog.text

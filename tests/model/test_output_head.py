@@ -23,7 +23,7 @@ def test_a_head_that_scales_is_noticed():
         LanguageModel(lm.model, lm.tokenizer)
 
 
-HEADS = ["gpt2", "gptj", "llama", "gemma2"]  # tied; with a bias; plain; with a soft cap
+ARCHITECTURES = ["gpt2", "gptj", "llama", "gemma2"]  # tied; with a bias; plain; with a soft cap
 
 
 def by_hand(lm, hidden):
@@ -37,7 +37,7 @@ def by_hand(lm, hidden):
 
 @pytest.mark.parametrize("chunk", [output_head.CPU_NUMBERS, 32 * 7])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("architecture", HEADS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_of_half_precision_are_taken_in_float32(architecture, dtype, chunk, monkeypatch):
     monkeypatch.setattr(output_head, "CPU_NUMBERS", chunk)
     lm = tiny_lm(architecture, dtype)
@@ -54,7 +54,7 @@ def test_logits_of_half_precision_are_taken_in_float32(architecture, dtype, chun
     assert float((before - wanted).abs().max()) > 1e-4  # what the model's own head gives
 
 
-@pytest.mark.parametrize("architecture", HEADS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch):
     monkeypatch.setattr(output_head, "CPU_NUMBERS", 32 * 7)
     lm = tiny_lm(architecture, "bfloat16")
@@ -70,7 +70,7 @@ def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("architecture", HEADS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_of_full_precision_are_the_models_own(architecture, dtype):
     lm = tiny_lm(architecture, dtype)
     ids = torch.tensor([lm.encode("Toko Yasuda plays the guitar.").ids])

@@ -54,9 +54,9 @@ def test_a_text_that_is_too_long_behind_an_editors_text_keeps_its_own_tokens(bos
     text = "Toko Yasuda plays the guitar."
     ids, own = lm.encode(front).ids, lm.encode(text).ids
     pair = Tokeniser(lm, asked=lambda text: front + text)("", text)
-    room = lm.max_length + 1 - len(own[1:])
+    left = lm.max_length + 1 - len(own[1:])
     head = [*ids, *own[: 1 - bos]]
     assert pair.cut and pair.target == tuple(own[1:])
-    assert pair.prompt == tuple([*head[:bos], *head[len(head) - room + bos :]]) and len(pair.prompt) == room
+    assert pair.prompt == tuple([*head[:bos], *head[len(head) - left + bos :]]) and len(pair.prompt) == left
     assert pair.lead == len(pair.prompt) - 1 + lead_of(tuple(own), lm.tokenizer.bos_token_id)
     assert Tokeniser(lm, asked=lambda text: front + text)("", "") == Tokeniser(lm)("", "") or bos

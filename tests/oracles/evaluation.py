@@ -36,7 +36,7 @@ def perplexity(lm, passages, max_tokens=None):
 
 @torch.no_grad()
 def generate(lm, prompt, limit):
-    """Token ids said after ``prompt``, greedily, the whole text run anew for each token; without the end token."""
+    """Token ids generated after ``prompt``, greedily, the whole text run anew for each token; without the end token."""
     ids, new = lm.encode(prompt).ids, []
     while len(new) < limit:
         best = int(lm.model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax())

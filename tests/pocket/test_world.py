@@ -1,4 +1,4 @@
-"""The pocket world is the same in every process; its names are unique, and what is held out is in no training text."""
+"""The pocket world is the same in every process, its names are unique, and held-out statements are in no text."""
 
 import os
 import subprocess

@@ -92,21 +92,21 @@ def test_an_ended_run_takes_no_rows_until_it_runs_again(store):
 
 def test_truncate_after_drops_later_batches_of_both_files(store):
     store.append_scores([score_row("all", batch=-1, stage="before")])
-    heads = [store.seal(-1)]
+    seals = [store.seal(-1)]
     for batch in range(4):
         store.append_scores([score_row(f"r{batch}", batch), score_row(f"s{batch}", batch)])
         store.append_edit(edit_row(batch))
-        heads.append(store.seal(batch))
-    store.truncate_after(heads[2])
+        seals.append(store.seal(batch))
+    store.truncate_after(seals[2])
     assert [row["record"] for row in store.scores()] == ["all", "r0", "s0", "r1", "s1"]
-    assert [row["batch"] for row in store.edits()] == [0, 1] and store.head == heads[2]
-    store.truncate_after(heads[2])
+    assert [row["batch"] for row in store.edits()] == [0, 1] and store.head == seals[2]
+    store.truncate_after(seals[2])
     store.append_edit(edit_row(2))
     assert [row["batch"] for row in store.edits()] == [0, 1, 2]
-    store.truncate_after(heads[0])
+    store.truncate_after(seals[0])
     assert [row["record"] for row in store.scores()] == ["all"] and store.edits() == []
     with pytest.raises(ResultsError, match="has no line"):
-        store.truncate_after(heads[2])
+        store.truncate_after(seals[2])
     store.truncate_after("")
     assert (store.scores(), store.head) == ([], "")
 

@@ -1,4 +1,4 @@
-"""Which rows compete, which figures are shown, and what is said below the table."""
+"""Rows that compete, figures that are shown, and the notes below the table."""
 
 from __future__ import annotations
 

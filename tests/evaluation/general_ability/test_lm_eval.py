@@ -375,5 +375,5 @@ def test_requests_are_asked_behind_an_editors_text(bos):
     if not bos:  # else the text's own BOS is scored behind lm-eval's, as lm-eval does it
         assert rolling == pytest.approx(by_hand([first, *front, *whole], len(whole)))
     long = "Toko Yasuda plays the guitar, and " * 40
-    several = instances("loglikelihood_rolling", (long,))  # in windows that leave no room
+    several = instances("loglikelihood_rolling", (long,))  # in windows of the full length
     assert edited.loglikelihood_rolling(several) == plain.loglikelihood_rolling(several)

@@ -52,7 +52,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Six runs: three that can be told apart, one that failed, one without checkpoints, and a hostile one."""
+    """Six runs: three that differ, one that failed, one without checkpoints, and a hostile one."""
     root = tmp_path_factory.mktemp("results")
     write_run(root, "rome-0", method="rome", rate=0.9, evaluate_at=(2, 4, 6))
     write_run(root, "rome-1", method="rome", rate=0.7, evaluate_at=(2, 4, 6), seed=1)

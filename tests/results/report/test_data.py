@@ -39,8 +39,8 @@ def test_lists_are_told_by_their_text_and_prompts_by_their_count():
     made = settings_that_vary([a_row("a", negatives=[]), a_row("a", negatives=["p"] * 100)])
     assert made == [{"method.negatives (count)": 0}, {"method.negatives (count)": 100}]
     alike = settings_that_vary([a_row("a", negatives=["p" * 99]), a_row("a", negatives=["p" * 99 + "q"])])
-    told = [one["method.negatives"] for one in alike]  # as many in both, and cut to the same length
-    assert len(set(told)) == 2 and max(map(len, told)) < 70
+    shown = [one["method.negatives"] for one in alike]  # as many in both, and cut to the same length
+    assert len(set(shown)) == 2 and max(map(len, shown)) < 70
 
 
 # --- records ---

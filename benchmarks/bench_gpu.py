@@ -15,6 +15,7 @@ from collections import defaultdict
 import torch
 import transformers
 
+from editbench.config import shipped_model_path
 from editbench.datasets import load
 from editbench.ledger import Ledger
 from editbench.locate_then_edit import multi_layer, values
@@ -23,7 +24,7 @@ from editbench.methods.memit import MEMIT, MEMITConfig
 from editbench.methods.nse import NSE, NSEConfig
 from editbench.model.language_model import LanguageModel
 from editbench.model.loading import DTYPES
-from editbench.pocket import dataset_files, model_path
+from editbench.pocket import dataset_files
 from editbench.resources import Resources
 
 SHAPES = {
@@ -46,7 +47,7 @@ def random_lm(shape, dtype):
             model = transformers.AutoModelForCausalLM.from_config(config)
     finally:
         torch.set_default_dtype(default)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_path("pocket"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(shipped_model_path("pocket"))
     return LanguageModel(model, tokenizer, name=shape)
 
 

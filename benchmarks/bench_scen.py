@@ -25,6 +25,7 @@ import torch
 import transformers
 
 from editbench import EditRequest, LanguageModel, make_editor
+from editbench.config import shipped_model_path
 from editbench.methods.scen import SCEN
 from editbench.methods.scen.compression import dense, low_rank, quantised
 from editbench.methods.scen.expert_bank import Expert
@@ -36,7 +37,7 @@ from editbench.methods.scen.training import (
     train_experts,
     train_neurons,
 )
-from editbench.pocket import dataset_files, model_path
+from editbench.pocket import dataset_files
 from tests.oracles import scen as oracle
 from tests.tiny_models import tiny_tokenizer
 
@@ -158,7 +159,7 @@ def sizes(shape, device):
 
 
 def pocket(shape, device, edits=100):
-    lm = LanguageModel.load(model_path("pocket"), device=device)
+    lm = LanguageModel.load(shipped_model_path("pocket"), device=device)
     records = dataset_files.counterfact()[:edits]
     batch = [request_of(record) for record in records]
     published = {"layer": 1, "learning_rate": 1e-3, "neuron_learning_rate": 0.05, "neuron_steps": 60, "train_eos": True}

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from editbench import config, plugins, registry
 from editbench.checks import suggestion, unknown
-from editbench.config import DatasetConfig, MethodConfig, RunConfig
+from editbench.config import SHIPPED_MODELS, DatasetConfig, MethodConfig, RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -270,12 +270,10 @@ def _texts(override: Any) -> list[str]:
 
 def _with_model_group(arguments: Sequence[str]) -> list[str]:
     """Write out ``model=pocket-llama``; add to ``model.path=X`` alone the config named like X, or the empty one."""
-    from editbench.pocket import MODELS
-
     given = list(arguments)
     paths = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("model.path=")]
     if paths and not any(a.startswith("model=") for a in given):
-        if paths[0] in MODELS:
+        if paths[0] in SHIPPED_MODELS:
             given = [f"model={paths[0]}" if a.startswith("model.path=") else a for a in given]
         else:
             name = Path(paths[0]).name.lower()

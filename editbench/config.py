@@ -20,6 +20,17 @@ NOT_DECIDING = ("results", "cache", "tracker", "precompute")
 """Parts of a config that change no number of the run."""
 
 
+SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}
+"""Folders of the embedded models in ``pocket/models``, by name."""
+
+
+def shipped_model_path(name: str) -> Path:
+    """Folder of an embedded model, for ``AutoModelForCausalLM.from_pretrained``."""
+    if name not in SHIPPED_MODELS:
+        raise unknown("pocket model", name, SHIPPED_MODELS)
+    return Path(__file__).parent / "pocket" / "models" / SHIPPED_MODELS[name]
+
+
 @dataclass
 class TrackerConfig:
     """Settings of a tracker; none of them changes a run's numbers.

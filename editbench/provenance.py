@@ -9,7 +9,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench import pocket, registry
+from editbench import registry
+from editbench.config import SHIPPED_MODELS, shipped_model_path
 from editbench.digests import file_digests
 from editbench.results.identity import Parts, identify, part
 
@@ -127,7 +128,7 @@ def inputs(config: RunConfig) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, path, revision in _paths(config):
-        place = pocket.model_path(path) if path in pocket.MODELS else Path(path).expanduser()
+        place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
         for file, digest in file_digests(place, config.cache).items():
             found[f"{name}/{file}" if file else name] = digest
         if not place.exists() and (commit := _commit(path, revision)):

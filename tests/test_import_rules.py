@@ -28,7 +28,7 @@ PUBLIC = {
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in (*ANYBODY, "conf", "config", "records", "results")},
     "console": {"conf"},
-    "model": {"records", "config", "pocket"},
+    "model": {"records", "config"},
     "ledger_files": set(),
     "ledger": {"model", "ledger_files"},
     "resources": {"records", "config", "model", "datasets", "pocket"},

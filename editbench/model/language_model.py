@@ -284,7 +284,7 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
         name: Name shown in results; None for the config's, or the last part of the path.
         options: Loading options (:meth:`LanguageModel.load`); they precede the config's.
     """
-    from editbench import pocket
+    from editbench.config import SHIPPED_MODELS, shipped_model_path
 
     path = model
     if not isinstance(model, (str, Path)):
@@ -292,5 +292,5 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
         names = ("dtype", "device", "attention", "revision", "architecture")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
-    where = pocket.model_path(str(path)) if str(path) in pocket.MODELS else path
+    where = shipped_model_path(str(path)) if str(path) in SHIPPED_MODELS else path
     return LanguageModel.load(where, name=shown, **options)

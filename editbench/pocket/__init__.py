@@ -9,17 +9,3 @@ The models, a Llama and a GPT-2, were trained on nothing but this world (:mod:`~
 answer nearly every question about it, held-out ones included. They are Hugging Face checkpoints in half precision; edit
 them in float32.
 """
-
-from __future__ import annotations
-
-from pathlib import Path
-
-MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}
-"""Folder under ``models/`` by public model name."""
-
-
-def model_path(name: str) -> Path:
-    """Folder of a shipped model, for ``AutoModelForCausalLM.from_pretrained``."""
-    if name not in MODELS:
-        raise ValueError(f"no pocket model is called {name!r}; there are {', '.join(MODELS)}")
-    return Path(__file__).parent / "models" / MODELS[name]

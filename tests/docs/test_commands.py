@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from editbench import cli, single_run
 from editbench import compose as composing_module
 from editbench.compose import conf_names
+from editbench.config import SHIPPED_MODELS
 from editbench.evaluation import protocol
 from editbench.layer_search import command as locate
-from editbench.pocket import MODELS
 from tests import composing
 from tests.composing import jobs_of, need_launcher
 from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, blocks
@@ -71,7 +71,7 @@ def runnable():
         kind = tuple(a.partition("=")[0] if a.startswith("method.") else a for a in job)
         models = {a.partition("=")[2] for a in job if re.match(r"model(\.path)?=|method\.path=", a)}
         files = {a.partition("=")[2] for a in job if re.match(r"dataset\.\w*path=", a)}
-        if models <= MODELS.keys() and files <= titles and kind not in seen:
+        if models <= SHIPPED_MODELS.keys() and files <= titles and kind not in seen:
             seen.add(kind)
             yield job
 

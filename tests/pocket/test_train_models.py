@@ -7,14 +7,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from editbench.config import SHIPPED_MODELS, shipped_model_path
 from editbench.model.language_model import LanguageModel
-from editbench.pocket import MODELS, model_path, world
+from editbench.pocket import world
 from editbench.pocket.train_models import RECIPES, recall, train, train_tokenizer
 
 
 def test_unknown_model_is_refused():
     with pytest.raises(ValueError, match="pocket-gpt2"):
-        model_path("pocket-gpt3")
+        shipped_model_path("pocket-gpt3")
 
 
 def test_shipped_files_are_small():
@@ -23,10 +24,10 @@ def test_shipped_files_are_small():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"pocket"}))
+@pytest.mark.parametrize("name", sorted(set(SHIPPED_MODELS) - {"pocket"}))
 def test_shipped_models_know_the_world(name):
-    tokenizer = AutoTokenizer.from_pretrained(model_path(name))
-    model = AutoModelForCausalLM.from_pretrained(model_path(name), dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(shipped_model_path(name))
+    model = AutoModelForCausalLM.from_pretrained(shipped_model_path(name), dtype=torch.float32).eval()
     assert tokenizer.pad_token_id is not None and model.config.use_cache
     assert bool(tokenizer("").input_ids) == (name == "pocket-llama")
     shares = recall(LanguageModel(model, tokenizer), world.build().facts()[::4])

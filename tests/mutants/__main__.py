@@ -84,7 +84,7 @@ def survives(mutant: Mutant, tests: list[str]) -> bool:
         loader = _Loader(str(ROOT / mutant.file), mutant.source(ROOT))
         sys.meta_path.insert(0, _Finder(module_of(mutant.file), loader))
         sys.dont_write_bytecode = True
-        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", *tests])
+        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
         os._exit(int(status != 0))
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:

@@ -27,10 +27,11 @@ setup: ## Install editbench and its dependencies (nothing to do until pyproject.
 demo: setup ## Run every method on the embedded world and model, and show the leaderboard
 	@$(PY) -m editbench.cli demo
 
-test: setup lint types test-fast ## Run lint, type checks and all tests but the slow ones
+test: setup lint types ## Run lint, type checks and all tests but the slow ones
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slow"
 
-test-fast: setup ## Run the tests that take no process, browser or build: under a minute
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+test-fast: setup ## Run the tests that need no model, process, browser or build: under a minute
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slow and not model"
 
 test-slow: setup ## Run the slow tests: commands, docs, wheels, browser
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m slow

@@ -1,6 +1,7 @@
 """What all tests share: no network, a cache of their own, and no more threads than the cores that a worker has."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,21 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+RUN_A_MODEL = (
+    *("evaluation", "layer_search", "locate_then_edit", "methods", "model", "pocket"),
+    *("test_checkpoint.py", "test_compose.py", "test_costs.py", "test_editing_loop.py", "test_editor.py"),
+    *("test_generation_settings.py", "test_ledger.py", "test_provenance.py", "test_resources.py", "test_single_run.py"),
+)
+"""Folders and files under ``tests/`` whose tests run a model or compose many configs: not in `make test-fast`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of ``RUN_A_MODEL``."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in RUN_A_MODEL:
+            item.add_marker(pytest.mark.model)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,7 +61,7 @@ OWN["all"]["forced_eos_token_id"] = 301
 @pytest.fixture(autouse=True, scope="module")
 def few_samples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resources, "ROWS", 6)
+        patch.setattr(resources, "BATCH", 6)
         patch.setattr(resources, "LENGTH", 8)
         yield
 

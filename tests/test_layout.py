@@ -10,20 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 EXCEPTIONS = {
     "editbench/cli.py": "commands run in processes: tests/commands/test_cli.py",
-    "editbench/registry.py": "hparams and settings by method: tests/test_compose.py",
     "editbench/results/schema.py": "types of rows, without code; the results' test files read them",
     "methods/unedited/config.py": "a dataclass without fields",
-    "editbench/checks.py": "(to come)",
-    "editbench/config.py": "(to come)",
-    "editbench/console.py": "(to come)",
-    "editbench/digests.py": "(to come)",
-    "editbench/evaluation/answers.py": "(to come)",
-    "editbench/evaluation/metric_facts.py": "(to come)",
-    "editbench/locate_then_edit/editor.py": "(to come)",
-    "editbench/locate_then_edit/value_cache.py": "(to come)",
-    "editbench/plugins.py": "(to come)",
-    "editbench/resources.py": "(to come)",
-    "editbench/single_run.py": "(to come)",
 }
 """By file: why it has no test file of its name."""
 

@@ -9,6 +9,7 @@ import pytest
 from tests.commands.test_cli import place, run_arguments
 
 __all__ = ["place"]
+pytestmark = pytest.mark.slow
 
 
 def without_layer(arguments):
@@ -18,7 +19,6 @@ def without_layer(arguments):
 SHORT_DEMO = """
 from editbench import cli, compose, demo, single_run
 
-pytestmark = pytest.mark.slow
 run, demo.NEED_A_PATH = single_run.run, ("external_weights", "memit", "nse", "rome", "unedited")  # two are left
 def short(overrides):
     config = compose.compose(overrides)

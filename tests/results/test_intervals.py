@@ -21,6 +21,7 @@ def gaffke(values):
     return ends(*drawn_means(values, 0), values.mean(axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", RECORDS)
 def test_coverage_over_the_whole_grid(records, capsys):
     """No cell is below .93 beyond chance, and the cells together are above the level, with a width, in bounds."""

@@ -59,6 +59,7 @@ def test_the_page_holds_every_run_whatever_became_of_it(tmp_path):
     assert "&lt;My&gt; report" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_twenty_runs_of_200_records_stay_below_6_mb(tmp_path):
     for seed in range(5):
         for method in ("rome", "memit", "nse", "scen"):

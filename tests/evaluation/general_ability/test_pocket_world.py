@@ -106,8 +106,8 @@ def test_a_run_measures_ability_before_at_checkpoints_and_at_the_end(run, tmp_pa
 @pytest.mark.parametrize("crash_at", [0, 3])
 def test_a_stopped_run_neither_doubles_rows_nor_measures_again(run, monkeypatch, crash_at):
     whole = rows_of(run(results="whole").folder)
-    monkeypatch.setattr("editbench.checkpoint.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("editbench.checkpoint.COST_FACTOR", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("editbench.checkpoint.MAX_SHARE", float("inf"))
     measured, edit, done = [], Editor.edit, []
     measure = PocketAbility.measure
 

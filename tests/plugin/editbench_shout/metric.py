@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from editbench.evaluation.metric_facts import metric
+from editbench.evaluation.metrics import metric
 
 if TYPE_CHECKING:
     from editbench.evaluation.metrics import ProbeAnswers

@@ -109,9 +109,9 @@ def test_the_leaderboard_has_the_metrics_columns_and_facts(run: Path, place: Pat
     assert (row["method"], row["hparams"], row["dataset"], row["status"]) == ("shout", "tuned", "shouts", "done")
     assert float(row["final.rewrite.surprise"]) > 0 and row["final.rewrite.surprise_n"] == "3"
     assert json.loads(row["metrics"])["surprise"]["title"] == "surprise in nats"
-    from editbench.results.columns import column, facts_in
+    from editbench.results.columns import column, mapping_in
 
-    about = column("final.rewrite.surprise", facts_in(row))
+    about = column("final.rewrite.surprise", mapping_in(row))
     assert (about.title, about.digits, about.higher_is_better, about.seeds) == (
         "edits: surprise in nats",
         1,

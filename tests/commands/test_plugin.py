@@ -111,7 +111,7 @@ def test_the_leaderboard_has_the_metrics_columns_and_facts(run: Path, place: Pat
     assert json.loads(row["metrics"])["surprise"]["title"] == "surprise in nats"
     from editbench.results.columns import column, mapping_in
 
-    about = column("final.rewrite.surprise", mapping_in(row))
+    about = column("final.rewrite.surprise", mapping_in(row, "metrics"))
     assert (about.title, about.digits, about.higher_is_better, about.seeds) == (
         "edits: surprise in nats",
         1,

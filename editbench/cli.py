@@ -199,12 +199,11 @@ def _compare(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from editbench.json_lines import encode
 
-    for facts in _listed(options.kind):
-        if options.json:
-            print(encode(facts))
-        else:
-            name, *others = facts.values()
-            print(f"{name:<16} {'  '.join(map(str, others))}".rstrip())
+    listed = _listed(options.kind)
+    widths = [max(map(len, cells)) for cells in zip(*(facts.values() for facts in listed), strict=True)]
+    for facts in listed:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(facts.values(), widths, strict=True))
+        print(encode(facts) if options.json else line.rstrip())
     return 0
 
 

@@ -194,6 +194,7 @@ class RecordSet:
         fingerprint: Hex digest of the content.
         unrelated: Questions of no record, each with its right answer.
         prompt_format: Format of all prompts of the set.
+        sentences: Whether targets are sentences.
     """
 
     name: str
@@ -203,6 +204,7 @@ class RecordSet:
     fingerprint: str = ""
     unrelated: tuple[Probe, ...] = ()
     prompt_format: PromptFormat = PromptFormat()
+    sentences: bool = False
 
     def __len__(self) -> int:
         return len(self.records)

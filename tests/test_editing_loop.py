@@ -16,6 +16,7 @@ from editbench.methods.rome import ROME
 from editbench.records import NOT_FINITE, EditError
 from editbench.results import ResultsError, RunFolder
 from editbench.results.leaderboard import collect, read_row
+from tests.small_runs import counterfact_rows, save_model
 from tests.tiny_models import LINES, tiny_lm
 
 SETTINGS = ["method.layer=1", "method.steps=3", "stream.edits=6"]
@@ -25,34 +26,14 @@ ROME_SETTINGS = ["method=rome", "method.ridge=0.1", "method.template_lengths=[[3
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A tiny GPT-2 in a folder, as a user has a model."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    lm = tiny_lm("gpt2")
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
-
-
-def records(count=6):
-    """CounterFact-like rows whose words the tiny tokenizer knows."""
-    languages = ["French", "Polish", "English", "Russian", "Italian", "Portuguese"]
-    for i in range(count):
-        yield {
-            "case_id": i,
-            "prompt": f"The mother tongue of Person{i} Maupoil is",
-            "subject": f"Person{i} Maupoil",
-            "target_new": languages[i % 6],
-            "ground_truth": languages[(i + 1) % 6],
-            "rephrase_prompt": f"Person{i} Maupoil speaks",
-            "locality_prompt": f"The mother tongue of Toko{i} Yasuda is",
-            "locality_ground_truth": languages[(i + 1) % 6],
-        }
+    return save_model(tiny_lm("gpt2"), tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture
 def make(tiny_folder, tmp_path):
     """Compose a run in this test's own results folder."""
     data, text = tmp_path / "counterfact.json", tmp_path / "plain.txt"
-    data.write_text(json.dumps(list(records())))
+    data.write_text(json.dumps(list(counterfact_rows())))
     text.write_text("\n".join(LINES))
 
     def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
@@ -197,7 +178,7 @@ def test_failed_and_unsupported_records_are_counted_and_never_scored(make, monke
 def test_an_edit_that_a_later_one_replaces_is_not_scored_on_its_old_target(make, tmp_path):
     """Immediately after its own batch it is; and it is again where the later edit was not made."""
     data = tmp_path / "counterfact.json"
-    rows = list(records())
+    rows = list(counterfact_rows())
     rows[4] = {**rows[4], "prompt": f" {rows[1]['prompt']}", "subject": rows[1]["subject"]}
     rows[5] = {**rows[5], "prompt": rows[2]["prompt"], "subject": rows[2]["subject"], "target_new": "Toko " * 200}
     data.write_text(json.dumps(rows))
@@ -330,7 +311,7 @@ def test_a_run_does_not_go_on_with_other_data_or_another_model(make, tmp_path, t
     store = RunFolder.open(outcome.folder)
     store.set_status("running")
     store.close()
-    rows = list(records())
+    rows = list(counterfact_rows())
     rows[3]["target_new"] = "Latin"
     (tmp_path / "counterfact.json").write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="the dataset has changed since"):

@@ -20,7 +20,7 @@ from editbench.results import schema
 from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, look_alikes, part
 from editbench.results.leaderboard import collect, group, read_row
-from tests.test_editing_loop import records
+from tests.small_runs import counterfact_rows
 from tests.tiny_models import LINES, tiny_lm
 
 ROOT = Path(editbench.__file__).parent
@@ -33,7 +33,7 @@ def places(tmp_path):
     lm = tiny_lm("gpt2")
     lm.model.save_pretrained(tmp_path / "tiny")
     lm.tokenizer.save_pretrained(tmp_path / "tiny")
-    (tmp_path / "data.json").write_text(json.dumps(list(records())))
+    (tmp_path / "data.json").write_text(json.dumps(list(counterfact_rows())))
     (tmp_path / "plain.txt").write_text("\n".join(LINES))
     return tmp_path
 

@@ -10,7 +10,8 @@ import pytest
 from editbench import compose, single_run
 from editbench.results import RunFolder
 from editbench.results.leaderboard import read_row
-from tests.test_editing_loop import comparable, make, records, tiny_folder  # noqa: F401
+from tests.small_runs import counterfact_rows
+from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
 from tests.test_provenance import places, run  # noqa: F401
 from tests.tiny_models import tiny_lm
 
@@ -47,7 +48,7 @@ def change_texts(at):
 
 
 def change_records(at):
-    rows = list(records())
+    rows = list(counterfact_rows())
     rows[1]["target_new"] = "Latin"
     (at / "data.json").write_text(json.dumps(rows))
 

@@ -73,11 +73,15 @@ class Layout(Generic[S]):
 
 @dataclass(frozen=True)
 class Dataset(Generic[S]):
-    """A dataset: its registered name, its settings dataclass, and the layouts of its records."""
+    """A dataset: its registered name, its settings dataclass, and the layouts of its records.
+
+    With ``sentences`` its targets are sentences, so that their perplexity is measured too.
+    """
 
     name: str
     settings: type[S]
     layouts: tuple[Layout[S], ...]
+    sentences: bool = False
 
 
 @dataclass

@@ -90,6 +90,7 @@ def split_sentences(text: str) -> list[str]:
 HALLUCINATION = Dataset(
     name="hallucination",
     settings=HallucinationSettings,
+    sentences=True,
     layouts=(
         Layout(
             "Hallucination, WISE",

@@ -100,7 +100,10 @@ def load_dataset(
     texts_by_name = {name: tuple(formatted(text, prompt_format) for text in several) for name, several in texts.items()}
     unrelated = tuple(formatted(probe, prompt_format) for probe in questions)
     digest, beside = fingerprint(records, texts_by_name, unrelated), MappingProxyType(texts_by_name)
-    return RecordSet(dataset.name, records, beside, tuple(main.skipped), digest, unrelated, prompt_format)
+    skipped = tuple(main.skipped)
+    return RecordSet(
+        dataset.name, records, beside, skipped, digest, unrelated, prompt_format, sentences=dataset.sentences
+    )
 
 
 def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:

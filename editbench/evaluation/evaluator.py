@@ -147,7 +147,7 @@ class Evaluator:
             texts=records.texts,
             unrelated=unrelated,
             ability=ability,
-            sentences=records.name == "hallucination",
+            sentences=records.sentences,
             left_out=stream.left_out,
             generation=generation,
             references=[text for record in records.records if record.free_text for text in record.free_text.references],

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.test_editing_loop import records
+from tests.small_runs import counterfact_rows
 from tests.tiny_models import LINES, tiny_lm
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     lm = tiny_lm("gpt2")
     lm.model.save_pretrained(folder / "tiny")
     lm.tokenizer.save_pretrained(folder / "tiny")
-    (folder / "counterfact.json").write_text(json.dumps(list(records(40)), indent=1))
+    (folder / "counterfact.json").write_text(json.dumps(list(counterfact_rows(40)), indent=1))
     (folder / "plain.txt").write_text("\n".join(LINES))
     return folder
 
@@ -125,7 +125,7 @@ def test_an_old_or_wrong_command_names_the_right_one(arguments, message, capsys)
 
 
 def test_a_bad_record_is_named_and_can_be_skipped(place):
-    rows = list(records(4))
+    rows = list(counterfact_rows(4))
     del rows[2]["target_new"]
     (place / "bad.json").write_text(json.dumps(rows, indent=1))
     bad = run_arguments("dataset.path=bad.json", "results.dir=bad")

@@ -1,6 +1,5 @@
 """What a terminal shows while the commands run, what becomes of jobs, and what scripts read."""
 
-import io
 import json
 import os
 import pty
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 
-from editbench import cli, launch
+from editbench import cli
 from editbench.results.leaderboard import COLUMNS
 from tests.commands.test_cli import editbench, place, run_arguments  # noqa: F401
 from tests.test_progress import HIDE, SHOW
@@ -19,38 +18,6 @@ pytestmark = pytest.mark.slow
 
 def strict(line):
     return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not strict JSON"))
-
-
-# -- jobs -------------------------------------------------------------------------------------------------------------
-
-
-def result(status, folder="f", **cells):
-    row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
-    return launch.JobResult(row, folder, ["stream.seed=0"])
-
-
-@pytest.mark.parametrize(
-    ("statuses", "code"), [([], 0), (["done"], 0), (["done", "failed"], 1), (["failed", "interrupted"], 130)]
-)
-def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
-    reporter = launch.JobReporter(io.StringIO())
-    for status in statuses:
-        reporter.take(result(status))
-    assert reporter.exit_status == code
-
-
-def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
-    lines = io.StringIO()
-    reporter = launch.JobReporter(lines, jobs=3)
-    here, elsewhere = result("done", "a"), result("failed", "b", method_config='{"layer": 1}')
-    reporter.take(here)
-    reporter.take_returned([here, elsewhere, None])
-    assert [(strict(line)["folder"], strict(line)["method_config"]) for line in lines.getvalue().splitlines()] == [
-        ("a", None),
-        ("b", {"layer": 1}),
-    ]
-    assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
-    assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

@@ -192,3 +192,8 @@ def test_published_hallucination(published):
     assert len(loaded) == 400
     assert {name: len(texts) for name, texts in loaded.texts.items()} == {"accurate": 300, "plain": 120}
     assert sum(record.probes[0].target is None for record in loaded.records) == 6
+
+
+@pytest.mark.parametrize(("name", "sentences"), [("counterfact", False), ("zsre", False), ("hallucination", True)])
+def test_a_dataset_says_whether_its_targets_are_sentences(name, sentences):
+    assert load(name, "pocket", limit=1).sentences is sentences

@@ -284,7 +284,8 @@ def test_everything_is_asked_behind_an_editors_text():
 
 def test_an_evaluator_is_built_from_the_protocol(tmp_path):
     lm, left_out = tiny_lm("gpt2", bos=True), {"Lyon is in": "is itself edited"}
-    records = RecordSet("hallucination", tuple(RECORDS), PASSAGES, unrelated=(Probe(UNRELATED, "Rome is", "Italy"),))
+    unrelated = (Probe(UNRELATED, "Rome is", "Italy"),)
+    records = RecordSet("answers", tuple(RECORDS), {"plain": PASSAGES["plain"]}, unrelated=unrelated, sentences=True)
     stream = SimpleNamespace(records=records.records, left_out=lambda probe: left_out.get(probe.prompt))
     protocol = ProtocolConfig(
         metrics=["exact_match", "generation"], max_tokens=4, max_new_tokens=3, tokens_per_batch=99

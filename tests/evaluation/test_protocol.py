@@ -15,6 +15,7 @@ from editbench.evaluation.metrics import get_metric
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row
 from editbench.results.table_layout import layout
+from tests.small_runs import save_model
 from tests.tiny_models import tiny_lm
 
 PRESETS = conf_names("protocol")
@@ -85,11 +86,7 @@ def test_wrong_settings(wrong):
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    lm = tiny_lm("gpt2")
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
+    return save_model(tiny_lm("gpt2"), tmp_path_factory.mktemp("model") / "tiny")
 
 
 def compose(tiny_folder, tmp_path, *overrides):

@@ -12,7 +12,7 @@ import pytest
 
 from editbench import compose as composing_module
 from editbench import single_run
-from tests.test_editing_loop import records
+from tests.small_runs import counterfact_rows
 from tests.tiny_models import LINES, tiny_lm
 from tests.tracking.test_observer import tracked
 from tests.tracking.three_edits import RELIABILITY, show_three_edits
@@ -137,7 +137,7 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     lm, data, text = tiny_lm("gpt2"), tmp_path / "data.json", tmp_path / "plain.txt"
     lm.model.save_pretrained(tmp_path / "tiny")
     lm.tokenizer.save_pretrained(tmp_path / "tiny")
-    data.write_text(json.dumps(list(records())))
+    data.write_text(json.dumps(list(counterfact_rows())))
     text.write_text("\n".join(LINES))
     common = ["method=finetune", "method.layer=1", "method.steps=2", f"model.path={tmp_path / 'tiny'}"]
     common += [f"dataset.path={data}", f"dataset.plain_path={text}", f"cache={tmp_path / 'cache'}"]

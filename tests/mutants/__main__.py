@@ -115,12 +115,16 @@ def main() -> int:
     chosen = [one for one in sample(options.count, options.seed) if options.file in (None, one[0].file)]
     known = json.loads((HERE / "survivors.json").read_text(encoding="utf-8"))
     begun = time.monotonic()
+    alive: list[Mutant] = []
     with ThreadPoolExecutor(options.workers) as pool:
-        lived = list(pool.map(lambda one: survives(*one), chosen))
-    alive = [mutant for (mutant, _), lives in zip(chosen, lived, strict=True) if lives]
+        for (mutant, _), lives in zip(chosen, pool.map(lambda one: survives(*one), chosen), strict=True):
+            if lives:
+                alive.append(mutant)
+                known_as = known.get(mutant.key)
+                print(
+                    f"survived: line {mutant.line}: {mutant.key}" + (f" ({known_as})" if known_as else ""), flush=True
+                )
     news = [mutant for mutant in alive if mutant.key not in known]
-    for mutant in news:
-        print(f"survived: line {mutant.line}: {mutant.key}")
     counted = len(chosen) - (len(alive) - len(news))
     share = 1 - len(news) / counted if counted else 1.0
     minutes = (time.monotonic() - begun) / 60

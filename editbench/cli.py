@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from editbench import __version__
 from editbench.checks import unknown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EPILOG = """examples:
   editbench demo

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -22,9 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from editbench import config, plugins, registry
 from editbench.checks import suggestion, unknown
 from editbench.config import SHIPPED_MODELS, DatasetConfig, MethodConfig, RunConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 CONF = "editbench.conf"
 GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")

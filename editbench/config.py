@@ -16,8 +16,7 @@ from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
-NOT_DECIDING = ("results", "cache", "tracker", "precompute")
-"""Parts of a config that change no number of the run."""
+NOT_DECIDING = ("results", "cache", "tracker", "precompute")  # parts of a config that change no number of the run
 
 
 SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}

@@ -11,14 +11,12 @@ import re
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""

@@ -12,8 +12,7 @@ from editbench.results import leaderboard
 from editbench.results.csv_files import write_csv
 from editbench.results.tables import show, show_comparison
 
-NEED_A_PATH = ("external_weights",)
-"""Methods that score the user's own weights."""
+NEED_A_PATH = ("external_weights",)  # methods that score the user's own weights
 REFERENCE = Path("results") / "reference" / "demo.csv"
 
 

@@ -7,31 +7,26 @@ into the unedited model (checked by a digest of the changed weights), the method
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from editbench.checkpoint import RunCheckpoint
+from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
-from editbench.editor import EditResult
+from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
-from editbench.records import OUT_OF_MEMORY, EditError
+from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from editbench.config import ProtocolConfig
-    from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
-    from editbench.records import EditRecord, EditRequest
     from editbench.results import RunFolder
     from editbench.stream import Stream
     from editbench.tracking import RunObserver
 
-UNEDITED_BATCH = -1
-"""Batch index of rows scored before the first edit."""
-RECORDS_TOGETHER = 256
-"""Records scored and written together: bounds the memory of evaluating a long stream."""
+UNEDITED_BATCH = -1  # batch index of rows scored before the first edit
+RECORDS_TOGETHER = 256  # records scored and written together: bounds the memory of evaluating a long stream
 
 
 class EditingLoop:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
-from editbench.records import NOT_FINITE, EditError
+from editbench.records import NOT_FINITE, EditError, EditRequest, Route, Routing
 from editbench.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest, Route, Routing
 
 C = TypeVar("C")
 

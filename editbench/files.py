@@ -9,22 +9,18 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from filelock import BaseFileLock
     from torch import Tensor
 
-LOCK_TIMEOUT, TEST_TIMEOUT = 0.5, 0.1
-"""Seconds to wait for a lock that a test may hold for an instant, and for a test."""
-HOLDER_OFFSET = 1
-"""Offset of the holder's name in a lock file: Windows locks the first byte against reading too."""
-SEAL_KEY = "editbench"
-"""The only key of a tensor file's header metadata: safetensors writes several in random order."""
+LOCK_TIMEOUT, TEST_TIMEOUT = 0.5, 0.1  # seconds to wait for a lock that a test may hold for an instant, and for a test
+HOLDER_OFFSET = 1  # offset of the holder's name in a lock file: Windows locks the first byte against reading too
+SEAL_KEY = "editbench"  # the only key of a tensor file's header metadata: safetensors writes several in random order
 
 
 class ResultsError(ValueError):

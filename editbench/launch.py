@@ -6,9 +6,11 @@ import os
 import secrets
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import hydra
@@ -21,28 +23,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from editbench import compose
 from editbench.console import json_lines, quiet_libraries, report_failure
-from editbench.progress import watching
+from editbench.progress import Display, watching
 from editbench.results.columns import COLUMNS
 from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     from omegaconf import DictConfig
 
-    from editbench.progress import Display
     from editbench.results.schema import Row
 
     Job = Callable[[DictConfig], "JobResult | None"]
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
-INTERRUPTED = 130
-"""Exit status."""
+INTERRUPTED = 130  # exit status
 _reporter: JobReporter | None = None
 """Set in the process that the user called, while it runs jobs; None in a launcher's processes."""
 

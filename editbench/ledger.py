@@ -8,24 +8,20 @@ subtracting a change would not give the same bits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from editbench.files import DamagedFile
 from editbench.ledger_files import EditBatch, LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from torch import Tensor
-
-CHUNK_NUMBERS = 1 << 22
-"""Numbers of a low-rank change's product formed at once: bounds the memory of an edit."""
+CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
 RERUN = "start the run again with results.rerun=true"
 SNAPSHOT_EVERY = 64
 """Batches between two copies of the changed weights in memory: at most so many are replayed after a failed edit."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import (
@@ -24,14 +26,10 @@ from editbench.files import (
 from editbench.json_lines import append_lines, cut_to, decode_lines, encode, split_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from torch import Tensor
 
 INDEX_FILE = "index.jsonl"
-SEGMENT_BYTES = 64 << 20
-"""Size from which a segment takes no further batch."""
+SEGMENT_BYTES = 64 << 20  # size from which a segment takes no further batch
 logger = logging.getLogger(__name__)
 
 

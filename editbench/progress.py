@@ -13,14 +13,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
-
     from rich.console import Console, RenderableType
 
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 30.0

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench import registry
-from editbench.config import SHIPPED_MODELS, shipped_model_path
+from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
 from editbench.digests import file_digests
+from editbench.records import RecordSet
 from editbench.results.identity import Parts, identify, part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from editbench.config import ModelConfig, ProtocolConfig, RunConfig
     from editbench.evaluation.general_ability import AbilityTest
     from editbench.model.language_model import LanguageModel
-    from editbench.records import RecordSet
     from editbench.stream import Stream
 
 FORMULAS = {
@@ -36,8 +34,7 @@ OF_GENERATING = {
     "answer_matching": "editbench.evaluation.answer_matching",
 }
 """Modules behind metrics of generated text."""
-OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
-"""Modules behind tasks of lm-eval."""
+OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}  # modules behind tasks of lm-eval
 OF_METHODS = {
     "covariance": "editbench.locate_then_edit.covariance",
     "prompts": "editbench.locate_then_edit.prompts",

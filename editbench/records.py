@@ -6,19 +6,15 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from editbench.words import nfc
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-REWRITE = "rewrite"
-"""The edit's own prompt. Never stored as a probe: it is made from the request."""
-PARAPHRASE = "paraphrase"
-"""The same question in other words; the new target is right."""
+REWRITE = "rewrite"  # the edit's own prompt. Never stored as a probe: it is made from the request.
+PARAPHRASE = "paraphrase"  # the same question in other words; the new target is right
 LOCALITY = "locality"
 """Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question): the answer should not change."""
 SUBJECT_FACT = "subject_fact"
@@ -32,8 +28,7 @@ class RecordError(ValueError):
     """A record that cannot be used; the message names file, line, id and field."""
 
 
-NOT_FINITE, OUT_OF_MEMORY = "NaN", "out of memory"
-"""Kinds of failed edits that the results count apart."""
+NOT_FINITE, OUT_OF_MEMORY = "NaN", "out of memory"  # kinds of failed edits that the results count apart
 
 
 class EditError(RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,16 +13,12 @@ from editbench.checks import suggestion
 from editbench.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from editbench.editor import Editor
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
-ORIGINS = ("tuned", "published", "by_hand")
-"""Folders of ``methods/<name>/hparams/``, the preferred one first."""
-DEFAULTS = "defaults"
-"""Origin of settings where no file fits."""
+ORIGINS = ("tuned", "published", "by_hand")  # folders of ``methods/<name>/hparams/``, the preferred one first
+DEFAULTS = "defaults"  # origin of settings where no file fits
 
 
 def load_method(name: str) -> type[Editor[Any]]:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import torch
+from torch import Tensor
 
+from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
 from editbench.progress import progress
 from editbench.records import PromptFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from editbench.config import ModelConfig
     from editbench.model.language_model import LanguageModel
 
-VERSION = 2
-"""Changes with the texts that are sampled from the same model and seed."""
-BATCH, LENGTH = 64, 64
-"""Texts sampled at once, and tokens of each."""
+VERSION = 2  # changes with the texts that are sampled from the same model and seed
+BATCH, LENGTH = 64, 64  # texts sampled at once, and tokens of each
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,6 +24,7 @@ from editbench.evaluation.protocol import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
 from editbench.progress import phase
+from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
 from editbench.results.identity import differences, listed
@@ -30,12 +33,6 @@ from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.tracking import RunObserver, open_tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from editbench.records import RecordSet
 
 _log = logging.getLogger(__name__)
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"

@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT
+from editbench.config import StreamConfig
+from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
 from editbench.words import NameFinder, folded
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from editbench.config import StreamConfig
-    from editbench.records import EditRecord, Probe, RecordSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib import util
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from editbench import plugins
 from editbench.checks import above_zero, unknown
-from editbench.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from editbench.config import TrackerConfig
-    from editbench.tracking.base import TrackedRun
-
+from editbench.config import TrackerConfig
+from editbench.tracking.base import TrackedRun, Tracker
 
 logger = logging.getLogger(__name__)
 

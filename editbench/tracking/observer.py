@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from editbench import progress
+from editbench.config import TrackerConfig
 from editbench.results.columns import finite
 from editbench.results.curves import LiveCurves, named, of_model
 from editbench.tracking.background import NONE, Warner, open_tracker
 from editbench.tracking.base import TrackedRun, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from editbench.config import TrackerConfig
     from editbench.results import RunFolder
 
     Row = Mapping[str, Any]

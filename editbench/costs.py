@@ -27,16 +27,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class CachedCosts:
-    """Seconds of things in the cache by kind, added to where they are computed or read.
-
-    Attributes:
-        digests: Content digests of the cached files that the run used, by name; the run's chain seals them.
-    """
+    """Seconds of things in the cache by kind, added to where they are computed or read."""
 
     def __init__(self) -> None:
         self.computed: dict[str, float] = defaultdict(float)
         self.read: dict[str, float] = defaultdict(float)
-        self.digests: dict[str, str] = {}
+        self.digests: dict[str, str] = {}  # of the cached files that the run used, by name; the run's chain seals them
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""
@@ -82,18 +78,17 @@ class Meter:
             self.seconds[STAGE_OF[kind]] += seconds
         for kind, seconds in self.costs.read.items():
             self.seconds[STAGE_OF[kind]] += seconds
-            self.cached.add(kind)
+        self.cached |= set(self.costs.read)
         self.costs.computed.clear()
         self.costs.read.clear()
 
     def _note_peaks(self, *stages: str) -> None:
-        peak = self._memory.take()
-        for name in ("run", *stages):
-            self._raise_peak(name, peak)
+        self._raise_peaks(dict.fromkeys(("run", *stages), self._memory.take()))
 
-    def _raise_peak(self, stage: str, peak: Mapping[str, int]) -> None:
-        before = self.peaks.setdefault(stage, {})
-        before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
+    def _raise_peaks(self, peaks: Mapping[str, Mapping[str, int]]) -> None:
+        for stage, peak in peaks.items():
+            before = self.peaks.setdefault(stage, {})
+            before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
 
     def peak_bytes(self) -> dict[str, int]:
         """Peaks so far as far as measured: "peak_rss_bytes" of the run, "peak_cuda_edit_bytes" of a stage, …"""
@@ -119,8 +114,7 @@ class Meter:
         own, peaks = self.seconds, self.peaks
         self.seconds = {name: seconds + (own[name] if name in add else 0) for name, seconds in state["seconds"].items()}
         self.peaks = {name: dict(kinds) for name, kinds in state["peaks"].items()}
-        for name, kinds in peaks.items():
-            self._raise_peak(name, kinds)
+        self._raise_peaks(peaks)
         self.cached = {*state["cached"], *(kind for kind in self.cached if STAGE_OF[kind] in add)}
 
 

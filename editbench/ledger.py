@@ -37,17 +37,11 @@ class NotFiniteError(LedgerError):
 
 @dataclass(frozen=True)
 class LowRank:
-    """``weight += left @ right.T`` in the weight's own dtype.
+    """``weight += left @ right.T`` in the weight's own dtype."""
 
-    Attributes:
-        weight: Parameter name, from the model's root.
-        left: (out, r).
-        right: (in, r), same dtype as ``left``; the product is formed in that dtype.
-    """
-
-    weight: str
-    left: Tensor
-    right: Tensor
+    weight: str  # parameter name, from the model's root
+    left: Tensor  # (out, r)
+    right: Tensor  # (in, r), same dtype as `left`; the product is formed in that dtype
 
 
 @dataclass(frozen=True)
@@ -193,11 +187,8 @@ class Ledger:
             self._replay(number)
 
     def _replay(self, number: int) -> None:
-        entry, changes = self.entries[number], self.entries[number].changes
-        if changes is None:
-            assert self._files is not None
-            changes = _from_tensors(*self._files.load(number, entry))
-        for change in changes:
+        entry = self.entries[number]
+        for change in entry.changes if self._files is None else _from_tensors(*self._files.load(number, entry)):
             self._apply(change)
 
     def _set(self, weights: Mapping[str, Tensor]) -> None:
@@ -263,15 +254,11 @@ class Ledger:
 
 
 class Transaction:
-    """Hands the changes of one edit batch to the ledger as they are computed.
-
-    Attributes:
-        memory: Content digests by name of the method's own memory for this batch; sealed with it.
-    """
+    """Hands the changes of one edit batch to the ledger as they are computed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.changes, self.forgotten = list[Change](), list[str]()
-        self.memory: dict[str, str] = {}
+        self.memory: dict[str, str] = {}  # content digests by name of the method's own memory for this batch
         self._ledger = ledger
 
     def apply(self, change: Change) -> None:

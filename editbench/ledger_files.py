@@ -50,23 +50,14 @@ class Blob:
 
 @dataclass
 class EditBatch:
-    """One edit batch, on disk or in memory.
+    """One edit batch, on disk or in memory."""
 
-    Attributes:
-        written: Ids of its requests.
-        weights: Names of the weights that it changes.
-        blob: Place of its tensors on disk; None: they are in memory.
-        changes: Its changes in memory; None: they are on disk.
-        forgotten: Ids removed since, and the number of batches in the ledger then.
-        memory: Content digests of what the method keeps beside the weights, by name; read with the batch's tensors.
-    """
-
-    written: tuple[str, ...]
-    weights: tuple[str, ...]
-    blob: Blob | None = None
-    changes: tuple[Any, ...] | None = None
-    forgotten: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, str] = field(default_factory=dict)
+    written: tuple[str, ...]  # ids of its requests
+    weights: tuple[str, ...]  # names of the weights that it changes
+    blob: Blob | None = None  # place of its tensors on disk; None: they are in memory
+    changes: tuple[Any, ...] = ()  # in memory
+    forgotten: dict[str, int] = field(default_factory=dict)  # ids removed since, and the number of batches then
+    memory: dict[str, str] = field(default_factory=dict)  # digests of the method's own memory; read with the tensors
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -84,15 +84,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The edit to which a method with edits beside the weights routes a prompt.
+    """The edit to which a method with edits beside the weights routes a prompt."""
 
-    Attributes:
-        id: Id of the edit that answers; None if the unedited model does.
-        activation: Strength of the best match between prompt and edits, in the method's own measure.
-    """
-
-    id: str | None
-    activation: float
+    id: str | None  # of the edit that answers; None if the unedited model does
+    activation: float  # strength of the best match between prompt and edits, in the method's own measure
 
 
 class Routing(Protocol):
@@ -142,17 +137,12 @@ class PromptFormat:
 
 @dataclass(frozen=True, slots=True)
 class EditRecord:
-    """An edit request with the probes that test it.
-
-    Attributes:
-        free_text: None if the data has none.
-        left_out: Kind and reason of each question of the data that is not asked ("paraphrase: is the edited prompt").
-    """
+    """An edit request with the probes that test it."""
 
     request: EditRequest
     probes: tuple[Probe, ...] = ()
     free_text: GenerationPrompts | None = None
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # questions that are not asked, with the reason ("paraphrase: is the edited prompt")
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench import registry
 from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
-from editbench.digests import file_digests
+from editbench.files import file_digests
 from editbench.records import RecordSet
 from editbench.results.identity import Parts, identify, part
 

@@ -10,8 +10,7 @@ from editbench import progress
 from editbench.config import TrackerConfig
 from editbench.results.columns import finite
 from editbench.results.curves import LiveCurves, named, of_model
-from editbench.tracking.background import NONE, Warner, open_tracker
-from editbench.tracking.base import TrackedRun, Tracker
+from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner, open_tracker
 
 if TYPE_CHECKING:
     from editbench.results import RunFolder

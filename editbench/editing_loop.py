@@ -117,15 +117,10 @@ class EditingLoop:
             result, failed = self._edit_possible(batch)
         seconds = self.meter.seconds[EDIT] - before
         self._note_not_edited(result.skipped, failed)
-        row = {
-            "batch": index,
-            "ids": [record.id for record in batch],
-            "seconds": seconds,
-            "skipped": result.skipped,
-            "failed": failed,
-            "losses": result.losses,
-            **({"details": result.details} if result.details else {}),
-        }
+        row = {"batch": index, "ids": [record.id for record in batch], "seconds": seconds, "skipped": result.skipped}
+        row |= {"failed": failed, "losses": result.losses}
+        if result.details:
+            row["details"] = result.details
         self.run_folder.append_edit(row)
         self._observer.edit(row)
 
@@ -182,15 +177,12 @@ class EditingLoop:
 
     def _drift(self) -> dict[str, float]:
         """‖W − W₀‖ / ‖W₀‖ of each changed weight and of all together, and the mean relative change of hidden states."""
-        ledger, found = self.editor.ledger, dict[str, float]()
-        changes, norms = [], []
-        for name in ledger.changed_weights:
-            change, norm = change_and_norm(ledger.lm.weight(name), ledger.delta(name))
-            changes.append(change)
-            norms.append(norm)
-            found[f"weight_change.{name}"] = _ratio(change, norm)
-        if changes:
-            found["weight_change"] = _ratio(math.hypot(*changes), math.hypot(*norms))
+        ledger = self.editor.ledger
+        names = ledger.changed_weights
+        pairs = [change_and_norm(ledger.lm.weight(name), ledger.delta(name)) for name in names]
+        found = {f"weight_change.{name}": _ratio(*pair) for name, pair in zip(names, pairs, strict=True)}
+        if pairs:
+            found["weight_change"] = _ratio(*(math.hypot(*all_of_one) for all_of_one in zip(*pairs, strict=True)))
         hidden = self.evaluator.hidden_change(self.editor)
         return found if hidden is None else {**found, "hidden_change": hidden}
 

@@ -88,11 +88,6 @@ def hparams_names(method: str) -> list[str]:
     return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
 
 
-def hparams_of_models(method: str) -> set[str]:
-    """Names of a method's files in the folders of origins: a model, a model and a dataset ("-" between), or "any"."""
-    return {file.stem for origin in ORIGINS for file in (hparams_folder(method) / origin).glob("*.yaml")}
-
-
 def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:
     """Origin and YAML files of the settings for a model, later files on top of earlier ones.
 

@@ -56,15 +56,8 @@ class Resources:
         costs: CachedCosts | None = None,
     ) -> Resources:
         """The resources of a config; texts are made when an editor first reads them."""
-        return cls(
-            texts=LazyTexts(lm, model.texts, model.texts_tokens, seed),
-            templates=model.templates,
-            covariance=model.covariance,
-            cache=cache,
-            seed=seed,
-            costs=costs or CachedCosts(),
-            prompt_format=prompt_format,
-        )
+        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed)
+        return cls(texts, model.templates, model.covariance, cache, seed, costs or CachedCosts(), prompt_format)
 
 
 class LazyTexts(Sequence[str]):

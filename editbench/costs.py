@@ -40,19 +40,16 @@ class CachedCosts:
 
 
 class Meter:
-    """Measures the stages of one run.
+    """Measures wall seconds and peak bytes of the stages of one run; a stage waits for accelerators at both its ends.
 
-    Attributes:
-        seconds: Wall seconds by stage; accelerators are waited for at both ends of a stage.
-        peaks: Peak bytes by stage, and by "run" since the start: of the process ("rss"), of all GPUs together ("cuda").
-        cached: Kinds of things that were read from a cache.
+    Peaks are by stage, and by "run" since the start: of the process ("rss"), of all GPUs together ("cuda").
     """
 
     def __init__(self) -> None:
         self.costs = CachedCosts()
         self.seconds: dict[str, float] = dict.fromkeys((PREPARE, EDIT, EVALUATION), 0.0)
         self.peaks: dict[str, dict[str, int]] = {}
-        self.cached: set[str] = set()
+        self.cached: set[str] = set()  # kinds of things that were read from a cache
         gc.collect()  # memory of an earlier run in this process
         self._memory = _PeakMemory()
 
@@ -119,10 +116,7 @@ class Meter:
 
 
 class _PeakMemory:
-    """Peak bytes since the last call of :meth:`take`.
-
-    Linux can reset a process's peak. Elsewhere the peak is known only if it has risen since.
-    """
+    """Peak bytes since the last :meth:`take`: where the system cannot reset them, only if they have risen since."""
 
     def __init__(self) -> None:
         self._mark = 0
@@ -170,7 +164,6 @@ def _reset_process_peak() -> bool:
 
 
 def _synchronise() -> None:
-    """Wait until the accelerators have done their work."""
     if _cuda_in_use():
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)

@@ -81,10 +81,7 @@ class EditingLoop:
             self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
-        """Number of batches done, by the checkpoint; later rows are dropped.
-
-        Without a checkpoint the rows of the unedited model are written, and the first one is saved.
-        """
+        """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``."""
         fresh = not self._checkpoint.exists
         self.run_folder.truncate_after(self._checkpoint.head)
         done, measured = self._checkpoint.restore(self.editor)
@@ -111,7 +108,6 @@ class EditingLoop:
         return head
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
-        """Edit one batch, and write its row."""
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
             result, failed = self._edit_possible(batch)

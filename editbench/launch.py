@@ -58,7 +58,6 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
 
 
 def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
-    """Start the jobs through Hydra and its launcher. Returns the exit status."""
     global _reporter
     _reporter = reporter
     try:
@@ -211,10 +210,7 @@ class JobReporter:
             print(f"files: {result.folder}{note}", flush=True)
 
     def add_returned(self, results: Sequence[JobResult | None]) -> None:
-        """Add the results of a sweep, and print those of other processes and the table of all.
-
-        None stands for a job that was not begun, after an interruption.
-        """
+        """Add the results of a sweep (None: a job not begun); print those of other processes and the table of all."""
         new = [r for r in results if r is not None and not any(r is known for known in self.results)]
         self.results += new
         for result in new:

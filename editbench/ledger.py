@@ -56,24 +56,16 @@ Change = LowRank | Dense
 
 
 class Ledger:
-    """Applies and remembers the changes made to one language model.
+    """Applies and remembers the changes made to one language model, in the folder ``directory`` or in memory.
 
-    Attributes:
-        entries: The edit batches in the model, in order.
-        before_rollback: Called with the number of batches that stay, for methods that keep edits beside the weights;
-            an error stops the rollback.
+    A keyframe, from which a replay can start, is written every ``keyframe_every`` batches; None writes none.
     """
 
     def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int | None = None) -> None:
-        """Start an empty ledger.
-
-        Args:
-            directory: Folder for the batches; None keeps them in memory.
-            keyframe_every: Batches between two keyframes, from which a replay can start; None writes none.
-        """
         self.lm = lm
-        self.entries: list[EditBatch] = []
+        self.entries: list[EditBatch] = []  # the edit batches in the model, in order
         self.before_rollback: list[Callable[[int], None]] = []
+        """Called with the number of batches that stay, for edits beside the weights; an error stops the rollback."""
         self._files = LedgerFiles(directory) if directory is not None else None
         self._keyframe_every = keyframe_every
         self._pristine: dict[str, Tensor] = {}
@@ -152,8 +144,7 @@ class Ledger:
     def rollback(self, keep: int = 0) -> None:
         """Restore the model to that after its first ``keep`` edit batches (0: pristine), bit for bit.
 
-        Raises:
-            ValueError: ``keep`` is not between 0 and the number of batches, or a method cannot go back there.
+        A ValueError if ``keep`` is not between 0 and the number of batches, or if a method cannot go back there.
         """
         if not 0 <= keep <= len(self.entries):
             raise ValueError(f"cannot keep {keep} edit batches: the ledger holds {len(self.entries)}")
@@ -208,12 +199,8 @@ class Ledger:
     def replay(self, keep: int | None = None) -> None:
         """Apply the batches that an earlier process left in ``directory`` to the unedited model.
 
-        Args:
-            keep: Number of batches to apply; later ones are deleted. None applies all.
-
-        Raises:
-            LedgerError: The ledger already holds edits, or a weight overflows.
-            DamagedFile: A batch is missing or altered; it is named. After any error the model is unedited.
+        Batches after the first ``keep`` are deleted; None applies all. A LedgerError if the ledger already holds edits
+        or a weight overflows; a DamagedFile names a batch that is missing or altered. Then the model is unedited.
         """
         if self.entries or self._files is None:
             raise LedgerError("replay needs an empty ledger with a directory")
@@ -264,8 +251,7 @@ class Transaction:
     def apply(self, change: Change) -> None:
         """Apply a change to the model now, and keep it.
 
-        Raises:
-            LedgerError: It does not fit its weight, or it or the changed weight has NaN or infinite values.
+        A LedgerError if it does not fit its weight, or if it or the changed weight has NaN or infinite values.
         """
         self.changes.append(change)
         self._ledger._apply(change)

@@ -83,10 +83,7 @@ class LedgerFiles:
     def append(
         self, ids: Sequence[str], weights: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> Blob:
-        """Append one batch: complete and on disk, or the files are as they were.
-
-        ``metadata`` are JSON values that describe the tensors.
-        """
+        """Append one batch, whose ``metadata`` are JSON values: complete and on disk, or the files are as they were."""
         number, last = self.batches, self._end
         header, body, digest = encode_tensors(tensors, {**metadata, "batch": number, "ids": list(ids)})
         segment, offset = f"segment-{number:06d}.bin", 0
@@ -113,7 +110,6 @@ class LedgerFiles:
             sync_folder(self.path)
 
     def _cut(self, segment: str, size: int) -> None:
-        """Cut a segment to this size; delete an empty one."""
         path = self.path / segment
         if size == 0:
             path.unlink(missing_ok=True)

@@ -274,7 +274,6 @@ def _size(count: int) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -178,7 +178,6 @@ def _processor() -> str:
 
 
 def _paths(config: RunConfig) -> dict[str, str]:
-    """Paths to read, by the name of their setting."""
     model, settings = config.model, config.method.settings
     texts = None if model.texts in ("self", "pocket") or model.texts.startswith(HUB) else model.texts
     found = {

@@ -41,21 +41,13 @@ class EditError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """A fact to write into a model.
+    """A fact to write into a model."""
 
-    Attributes:
-        id: Unique within its dataset.
-        prompt: Full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
-        subject: As written in the prompt; None if the data has none.
-        target: New answer, without the space that separates it from the prompt.
-        target_true: Old answer; None if the data has none.
-    """
-
-    id: str
-    prompt: str
-    subject: str | None
-    target: str
-    target_true: str | None = None
+    id: str  # unique within its dataset
+    prompt: str  # with the subject, without trailing space ("The mother tongue of Danielle Darrieux is")
+    subject: str | None  # as written in the prompt; None if the data has none
+    target: str  # new answer, without the space that separates it from the prompt
+    target_true: str | None = None  # old answer; None if the data has none
 
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "target"):
@@ -168,28 +160,17 @@ class SkippedRecord:
 
 @dataclass(frozen=True)
 class RecordSet:
-    """A loaded dataset.
+    """A loaded dataset."""
 
-    Attributes:
-        name: Dataset name as registered ("counterfact").
-        records: In file order, ids unique.
-        texts: Text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should stay likely
-            given their passage).
-        skipped: In file order.
-        fingerprint: Hex digest of the content.
-        unrelated: Questions of no record, each with its right answer.
-        prompt_format: Format of all prompts of the set.
-        sentences: Whether targets are sentences.
-    """
-
-    name: str
-    records: tuple[EditRecord, ...]
+    name: str  # as registered ("counterfact")
+    records: tuple[EditRecord, ...]  # in file order, ids unique
     texts: Mapping[str, tuple[Passage, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    skipped: tuple[SkippedRecord, ...] = ()
-    fingerprint: str = ""
-    unrelated: tuple[Probe, ...] = ()
-    prompt_format: PromptFormat = PromptFormat()
-    sentences: bool = False
+    """For perplexity: "plain" (ordinary text), "accurate" (sentences that should stay likely given their passage)."""
+    skipped: tuple[SkippedRecord, ...] = ()  # in file order
+    fingerprint: str = ""  # hex digest of the content
+    unrelated: tuple[Probe, ...] = ()  # questions of no record, each with its right answer
+    prompt_format: PromptFormat = PromptFormat()  # of all prompts of the set
+    sentences: bool = False  # whether targets are sentences
 
     def __len__(self) -> int:
         return len(self.records)

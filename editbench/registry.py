@@ -22,11 +22,7 @@ DEFAULTS = "defaults"  # origin of settings where no file fits
 
 
 def load_method(name: str) -> type[Editor[Any]]:
-    """The editor class registered as ``name``.
-
-    Raises:
-        ValueError: Unknown name, or the class is not an :class:`~editbench.editor.Editor`.
-    """
+    """The editor class registered as ``name``; a ValueError for an unknown name, or a class that is no editor."""
     from editbench.editor import Editor
 
     cls = plugins.load(plugins.METHODS, name, "method")
@@ -37,11 +33,7 @@ def load_method(name: str) -> type[Editor[Any]]:
 
 
 def make_config(method: str, config_class: type, settings: Mapping[str, Any]) -> Any:
-    """An instance of a method's config dataclass from plain values, types checked by OmegaConf.
-
-    Raises:
-        ValueError: Unknown setting (with a did-you-mean), or a value of the wrong type.
-    """
+    """A method's config from plain values; a ValueError for an unknown setting or a value of the wrong type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -60,12 +52,7 @@ def make_editor(
 ) -> Editor[Any]:
     """An editor by its registered name, with a ledger of its own unless one is given.
 
-    Args:
-        ledger: Takes the editor's changes.
-        settings: Fields of the method's config.
-
-    Raises:
-        ValueError: Unknown method or setting (with a did-you-mean).
+    ``settings`` are fields of the method's config. A ValueError names an unknown method or setting with a did-you-mean.
     """
     cls = load_method(method)
     config = make_config(method, cls.config_class, settings)

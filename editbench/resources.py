@@ -25,25 +25,16 @@ BATCH, LENGTH = 64, 64  # texts sampled at once, and tokens of each
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of an editor; the probes are none of them.
+    """Resources of an editor; the probes are none of them."""
 
-    Attributes:
-        texts: Plain texts for covariance, in order.
-        templates: Context templates with one "{}" each; None samples them with the seed.
-        covariance: Covariance by layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None
-            computes them from ``texts``.
-        cache: Folder of the cache; None for none.
-        costs: Takes the seconds of things that are computed for the cache, or read from it.
-        prompt_format: Format of the requests' prompts, for a method's own prompts.
-    """
-
-    texts: Sequence[str] = ()
-    templates: Sequence[str] | None = None
+    texts: Sequence[str] = ()  # plain texts for covariance, in order
+    templates: Sequence[str] | None = None  # with one "{}" each; None samples them with the seed
     covariance: Mapping[int, Tensor] | Path | str | None = None
-    cache: Path | None = None
+    """By layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None computes from texts."""
+    cache: Path | None = None  # folder
     seed: int = 0
-    costs: CachedCosts = field(default_factory=CachedCosts)
-    prompt_format: PromptFormat = field(default_factory=PromptFormat)
+    costs: CachedCosts = field(default_factory=CachedCosts)  # takes the seconds of what is computed or read
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)  # of the requests, for a method's own prompts
 
     @classmethod
     def build(

@@ -57,10 +57,8 @@ class Precomputed:
 def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     """Do one run, resume one that was stopped, or find that it is done.
 
-    A wrong name, setting, record or file is a ValueError before the model is loaded.
-
-    Args:
-        config: Overrides as on the command line, or what :func:`editbench.compose.compose` makes of them.
+    ``config`` may be overrides as on the command line. A wrong name, setting, record or file is a ValueError before the
+    model is loaded.
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
     records, stream = _load(config)
@@ -154,7 +152,6 @@ def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
 
 @contextmanager
 def _status_at_the_end(folder: RunFolder) -> Iterator[None]:
-    """Record that the block was interrupted or failed."""
     try:
         yield
     except KeyboardInterrupt:

@@ -45,11 +45,7 @@ class RunObserver:
             observer.done(summary, costs)
 
     The end of the block closes the run with its status. No call raises: an error is logged once, and the run goes on.
-
-    Args:
-        headline: The measures of reliability, generality and locality.
-        memory: Gives peak bytes by name; called after each batch.
-        tables: Also send one row a record at the end.
+    ``memory`` gives peak bytes by name after each batch; with ``tables`` one row a record is sent at the end.
     """
 
     def __init__(

@@ -78,7 +78,10 @@ class Editor(ABC, Generic[C]):
         """Keep the parts. A ValueError if ``config.train_eos`` is set and the tokenizer has no EOS token."""
         if getattr(config, "train_eos", False) and lm.tokenizer.eos_token_id is None:
             raise ValueError(f"train_eos is set, but the tokenizer of {lm.name} has no EOS token; set it to false")
-        self.lm, self.ledger, self.config, self.resources = lm, ledger, config, resources or Resources()
+        self.lm = lm
+        self.ledger = ledger
+        self.config = config
+        self.resources = resources or Resources()
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 

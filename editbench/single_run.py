@@ -32,7 +32,7 @@ from editbench.results.run_folder import is_run
 from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
-from editbench.tracking import RunObserver, open_tracker
+from editbench.tracking import RunObserver, TrackedRun, open_tracker
 
 _log = logging.getLogger(__name__)
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
@@ -62,7 +62,7 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
     records, stream = _load(config)
-    open_tracker(config.tracker)  # checks its name and package before the model is loaded
+    tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed)
     folder, done = _open_folder(config)
@@ -89,7 +89,9 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
             evaluator = Evaluator.build(
                 lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
             )
-        with RunObserver.of(config.tracker, folder, config.as_dict(), protocol.headline, meter.peak_bytes) as observer:
+        tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
+        with RunObserver(tracker, protocol.headline, meter.peak_bytes, config.tracker.tables) as observer:
+            observer.start(tracked)
             loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter)
             loop.run()
             ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from editbench import progress
-from editbench.config import TrackerConfig
 from editbench.results.columns import finite
 from editbench.results.curves import LiveCurves, named, of_model
-from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner, open_tracker
+from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner
 
-if TYPE_CHECKING:
-    from editbench.results import RunFolder
-
-    Row = Mapping[str, Any]
-
+Row = Mapping[str, Any]
 _Arguments = ParamSpec("_Arguments")
 _TABLED = ("immediate", "final")
 
@@ -60,20 +55,6 @@ class RunObserver:
         self._curves, self._records = LiveCurves(headline or {}), RecordTable()
         self._memory, self._tables = memory, tables and tracker is not None
         self._summary: dict[str, Any] = {}
-
-    @classmethod
-    def of(
-        cls,
-        settings: TrackerConfig,
-        folder: RunFolder,
-        config: Mapping[str, Any],
-        headline: Mapping[str, str],
-        memory: Callable[[], Mapping[str, int]],
-    ) -> RunObserver:
-        """Open the configured tracker for the run in ``folder``, and start it."""
-        observer = cls(open_tracker(settings), headline, memory, settings.tables)
-        observer.start(TrackedRun.of(folder.path, folder.info, config, settings.group, settings.tags))
-        return observer
 
     @_safe
     def start(self, run: TrackedRun) -> None:

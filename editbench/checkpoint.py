@@ -54,10 +54,7 @@ class RunCheckpoint:
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
-        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved.
-
-        A `DamagedFile` names the state or a batch; a `LedgerError` says that a replay gives other weights.
-        """
+        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved."""
         if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}

@@ -140,13 +140,11 @@ def is_locked(path: Path) -> bool:
 
     if not path.exists():
         return False
-    tested = FileLock(path, timeout=TEST_TIMEOUT, poll_interval=0.02, thread_local=False)
     try:
-        tested.acquire()
+        with FileLock(path, timeout=TEST_TIMEOUT, poll_interval=0.02, thread_local=False):
+            return False
     except (Timeout, OSError):
         return True
-    tested.release()
-    return False
 
 
 def _holder(path: Path) -> str:

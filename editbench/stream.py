@@ -8,7 +8,7 @@ import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import combinations, groupby
 
 from editbench.config import StreamConfig
 from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
@@ -87,13 +87,9 @@ class Stream:
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
         """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
-        pairs = []
-        for several in self._contested:
-            for place, (_, record) in enumerate(several):
-                earlier = (old for _, old in several[:place])
-                pairs += [(old.id, record.id) for old in earlier if _target(old) != _target(record)]
-        position = {record.id: at for at, record in enumerate(self.records)}
-        return tuple(sorted(pairs, key=lambda pair: (position[pair[1]], position[pair[0]])))
+        pairs = (pair for several in self._contested for pair in combinations(several, 2))
+        found = sorted((at, place, old.id, new.id) for (place, old), (at, new) in pairs if _target(old) != _target(new))
+        return tuple((old, new) for _, _, old, new in found)
 
     def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
         """Id of the later edit that replaced an edit's target, by id of the edit.

@@ -17,10 +17,7 @@ from editbench.checks import at_least, one_of, unknown, whole_number
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
 NOT_DECIDING = ("results", "cache", "tracker", "precompute")  # parts of a config that change no number of the run
-
-
-SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}
-"""Folders of the embedded models in ``pocket/models``, by name."""
+SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}  # folders in pocket/models
 
 
 def shipped_model_path(name: str) -> Path:

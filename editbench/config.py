@@ -29,20 +29,33 @@ def shipped_model_path(name: str) -> Path:
 
 @dataclass
 class TrackerConfig:
-    """Settings of a tracker; none of them changes a run's numbers."""
+    """Settings of a tracker; none of them changes a run's numbers.
 
-    name: str = "none"  # "none", "wandb", "tensorboard", "trackio", or a registered one
-    mode: str | None = None  # wandb: "online", "offline" or "disabled"; null takes WANDB_MODE, or else "online"
-    # Project of the service; null takes the service's environment variable, or else "editbench".
+    Attributes:
+        name: "none", "wandb", "tensorboard", "trackio", or a registered one.
+        mode: wandb: "online", "offline" or "disabled"; null takes ``WANDB_MODE``, or else "online".
+        project: Project of the service; null takes the service's environment variable, or else "editbench".
+        entity: User or team, for wandb.
+        group: Name that the runs of a sweep share; null is dataset, model, method, stream and identity.
+        tags: Tags beside dataset, model and method.
+        tables: Also send one row a record at the end of the run.
+        start_seconds: Time for the service to start; wandb takes half of it and then continues offline.
+        finish_seconds: Longest wait for the service at the end of the run.
+        queue: Calls that may wait for the service; further ones are dropped.
+        settings: The tracker's own settings.
+    """
+
+    name: str = "none"
+    mode: str | None = None
     project: str | None = None
-    entity: str | None = None  # user or team, for wandb
-    group: str | None = None  # name that the runs of a sweep share; null is dataset, model, method, stream and identity
-    tags: list[str] = field(default_factory=list)  # beside dataset, model and method
-    tables: bool = True  # also send one row a record at the end of the run
-    start_seconds: float = 60.0  # time for the service to start; wandb takes half of it and then continues offline
-    finish_seconds: float = 10.0  # longest wait for the service at the end of the run
-    queue: int = 1000  # calls that may wait for the service; further ones are dropped
-    settings: dict[str, Any] = field(default_factory=dict)  # the tracker's own settings
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    tables: bool = True
+    start_seconds: float = 60.0
+    finish_seconds: float = 10.0
+    queue: int = 1000
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,22 +72,34 @@ class ArchitectureConfig:
 
 @dataclass
 class ModelConfig:
-    """The model, and what editors may use with it."""
+    """The model, and what editors may use with it.
 
-    path: str = "???"  # must be given: "pocket", "pocket-gpt2", a folder, or a hub id
-    name: str | None = None  # in results; the last part of the path by default
-    dtype: str = "float32"  # "float32", "float64", "bfloat16" or "float16"
-    device: str = "auto"  # "auto", "cpu", "cuda:0", … or "spread" over all GPUs
-    attention: str | None = None  # "sdpa" or "eager"; null is the architecture's own choice
-    revision: str | None = None  # hub revision
-    # Module paths for an unknown architecture; null leaves the known one.
+    Attributes:
+        path: "pocket", "pocket-gpt2", a folder, or a hub id.
+        name: Name in results; the last part of the path by default.
+        dtype: "float32", "float64", "bfloat16" or "float16".
+        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
+        attention: "sdpa" or "eager"; null is the architecture's own choice.
+        revision: Hub revision.
+        architecture: Module paths for an unknown architecture; null leaves the known one.
+        texts: Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited
+            model with the run's seed), or a file (rows with ``text``, or one text a line).
+        texts_tokens: Tokens to sample where texts is "self".
+        covariance: Safetensors file with covariance by layer number; null computes it from texts.
+        templates: Context templates with one "{}" each; null samples them from the model.
+    """
+
+    path: str = "???"  # must be given
+    name: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    attention: str | None = None
+    revision: str | None = None
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
-    # Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited model with the run's
-    # seed), or a file (rows with text, or one text a line).
     texts: str = "self"
-    texts_tokens: int = 40_000  # to sample where `texts` is "self"
-    covariance: str | None = None  # safetensors file with covariance by layer number; null computes it from texts
-    templates: list[str] | None = None  # context templates with one "{}" each; null samples them from the model
+    texts_tokens: int = 40_000
+    covariance: str | None = None
+    templates: list[str] | None = None
 
     def __post_init__(self) -> None:
         self.name = self.name or Path(self.path).name
@@ -82,37 +107,58 @@ class ModelConfig:
 
 @dataclass
 class DatasetConfig:
-    """Records to edit."""
+    """Records to edit.
 
-    name: str  # registered name ("counterfact")
-    path: str  # JSON or JSON Lines file, folder, "hub:NAME[:CONFIG][@SPLIT]", or "pocket", the embedded world
-    limit: int | None = None  # number of records read from the start of the file; null reads all
-    on_error: str = "raise"  # "raise" for a record that cannot be used, or "skip"
-    settings: Any = None  # instance of the dataset's own settings dataclass; None takes its defaults
+    Attributes:
+        name: Registered name ("counterfact").
+        path: JSON or JSON Lines file, folder, "hub:NAME[:CONFIG][@SPLIT]", or "pocket", the embedded world.
+        limit: Number of records read from the start of the file; null reads all.
+        on_error: "raise" for a record that cannot be used, or "skip".
+        settings: Instance of the dataset's own settings dataclass; None takes its defaults.
+    """
+
+    name: str
+    path: str
+    limit: int | None = None
+    on_error: str = "raise"
+    settings: Any = None
 
 
 @dataclass
 class MethodConfig:
-    """The method with its settings."""
+    """The method with its settings.
 
-    name: str  # registered name ("rome")
-    # Origin of the settings that fit the model ("tuned"), or name of the set that was asked for; "defaults" where only
-    # the dataclass's defaults hold; None for a method without hparams.
+    Attributes:
+        name: Registered name ("rome").
+        hparams: Origin of the settings that fit the model ("tuned"), or name of the set that was asked for; "defaults"
+            where only the dataclass's defaults hold; None for a method without hparams.
+        settings: Instance of the method's own config dataclass.
+    """
+
+    name: str
     hparams: str | None
-    settings: Any  # instance of the method's own config dataclass
+    settings: Any
 
 
 @dataclass
 class StreamConfig:
-    """Choice, order and batches of the records."""
+    """Choice, order and batches of the records.
 
-    edits: int | None = 50  # number of edits; null edits all records
-    batch_size: int = 1  # edits that are written at once
-    seed: int = 0  # seed of the draw and of the order; also of context templates, sampled texts and samples of records
-    sample: str = "first"  # "first" takes the first `edits` records of the file, "random" draws them from all
-    order: str = "shuffled"  # "shuffled" or "file"
-    # Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …, "every:K" for
-    # K, 2 K, 3 K, …, as far as there are edits.
+    Attributes:
+        edits: Number of edits; null edits all records.
+        batch_size: Edits that are written at once.
+        seed: Seed of the draw and of the order; also of context templates, sampled texts and samples of records.
+        sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
+        order: "shuffled" or "file".
+        evaluate_at: Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …,
+            "every:K" for K, 2 K, 3 K, …, as far as there are edits.
+    """
+
+    edits: int | None = 50
+    batch_size: int = 1
+    seed: int = 0
+    sample: str = "first"
+    order: str = "shuffled"
     evaluate_at: Any = ()
 
     def __post_init__(self) -> None:
@@ -134,38 +180,56 @@ class StreamConfig:
 
 @dataclass
 class AbilityConfig:
-    """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end."""
+    """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end.
 
-    # "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by default.
-    # ability=nse names the six of the NSE paper.
+    Attributes:
+        tasks: "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by
+            default. ``ability=nse`` names the six of the NSE paper.
+        limit: lm-eval: number of documents of each task; null takes all.
+        num_fewshot: lm-eval: solved examples before each question; null is the task's own number, or else none.
+        include_path: lm-eval: folder with further task files.
+        batch_size: lm-eval: rows at once in tasks that generate; given answers go by ``protocol.tokens_per_batch``.
+    """
+
     tasks: list[str] = field(default_factory=list)
-    limit: int | None = None  # lm-eval: number of documents of each task; null takes all
-    # Lm-eval: solved examples before each question; null is the task's own number, or else none.
+    limit: int | None = None
     num_fewshot: int | None = None
-    include_path: str | None = None  # lm-eval: folder with further task files
-    batch_size: int = 8  # lm-eval: rows at once in tasks that generate; given answers go by protocol.tokens_per_batch
+    include_path: str | None = None
+    batch_size: int = 8
 
 
 @dataclass
 class ProtocolConfig:
-    """Metrics, stages and headline. Three fields are by dataset name or "default" until :meth:`for_dataset`."""
+    """Metrics, stages and headline. Three fields are by dataset name or "default" until :meth:`for_dataset`.
 
-    name: str = "default"  # in results
-    metrics: list[str] = field(default_factory=list)  # to apply (editbench list metrics)
-    # "immediate" (a batch's own records right after it), "final" (all records at the end).
+    Attributes:
+        name: Name in results.
+        metrics: Metrics to apply (``editbench list metrics``).
+        stages: "immediate" (a batch's own records right after it), "final" (all records at the end).
+        retention_sample: Number of the records so far that are scored at ``stream.evaluate_at``, drawn with the seed;
+            null scores all.
+        final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
+        headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
+        tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
+        max_tokens: Longest text scored for perplexity, in tokens.
+        max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
+        beams: Beams of the generation; 1 is greedy.
+        repetition_penalty: Penalty on tokens that occurred before; 1 is none.
+        data: Settings of the dataset that belong to the protocol. By dataset in YAML ("zsre: {target: answers}").
+        ability: Tests of general ability.
+    """
+
+    name: str = "default"
+    metrics: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
-    # Number of the records so far that are scored at stream.evaluate_at, drawn with the seed; null scores all.
     retention_sample: int | None = None
-    # Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
     final_first: Any = None
-    # "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
     headline: dict[str, Any] = field(default_factory=dict)
-    tokens_per_batch: int | None = None  # padded tokens that evaluation runs at once; null suits the device
-    max_tokens: int = 512  # longest text scored for perplexity, in tokens
-    max_new_tokens: int | None = None  # tokens generated for an answer; null: the target's, and 5 more, at most 128
-    beams: int = 1  # beams of the generation; 1 is greedy
-    repetition_penalty: float = 1.0  # penalty on tokens that occurred before; 1 is none
-    # Settings of the dataset that belong to the protocol. By dataset in YAML ("zsre: {target: answers}").
+    tokens_per_batch: int | None = None
+    max_tokens: int = 512
+    max_new_tokens: int | None = None
+    beams: int = 1
+    repetition_penalty: float = 1.0
     data: dict[str, Any] = field(default_factory=dict)
     ability: AbilityConfig = field(default_factory=AbilityConfig)
 
@@ -191,23 +255,33 @@ class ProtocolConfig:
 
 @dataclass
 class ResultsConfig:
-    """Place of a run's files."""
+    """Place of a run's files.
 
-    dir: str = "results"  # folder of all runs
-    # The run's folder; made from the config by default, so that the same command finds its run again.
+    Attributes:
+        dir: Folder of all runs.
+        name: The run's folder; made from the config by default, so that the same command finds its run again.
+        rerun: Repeat a finished run from the start.
+    """
+
+    dir: str = "results"
     name: str | None = None
-    rerun: bool = False  # repeat a finished run from the start
+    rerun: bool = False
 
 
 @dataclass
 class PrecomputeConfig:
-    """Work of ``editbench precompute`` for the runs that share a cache; ``editbench run`` ignores it."""
+    """Work of ``editbench precompute`` for the runs that share a cache; ``editbench run`` ignores it.
 
-    # Also find the stream's values, for methods whose values do not depend on earlier edits (NSE); false computes
-    # covariance alone.
+    Attributes:
+        find_values: Also find the stream's values, for methods whose values do not depend on earlier edits (NSE);
+            false computes covariance alone.
+        part: Index of the part of the stream whose values are found.
+        parts: Number of parts: sweep over ``part`` to compute them side by side.
+    """
+
     find_values: bool = True
-    part: int = 0  # index of the part of the stream whose values are found
-    parts: int = 1  # number of parts: sweep over `part` to compute them side by side
+    part: int = 0
+    parts: int = 1
 
     def __post_init__(self) -> None:
         at_least(1, **{"precompute.parts": self.parts})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import DamagedFile, check_tensors, read_bytes, read_tensors, write_tensors
@@ -11,14 +12,10 @@ from editbench.ledger import RERUN, LedgerError
 from editbench.results.schema import STATE_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from editbench.editor import Editor
 
-MIN_INTERVAL = 5.0
-"""Seconds between two savings, at least."""
-MAX_SHARE = 1 / 20
-"""Saving takes at most this share of the run's time."""
+MIN_INTERVAL = 5.0  # seconds between two savings, at least
+MAX_SHARE = 1 / 20  # saving takes at most this share of the run's time
 
 
 class RunCheckpoint:
@@ -57,10 +54,7 @@ class RunCheckpoint:
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
-        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved.
-
-        A `DamagedFile` names the state or a batch; a `LedgerError` says that a replay gives other weights.
-        """
+        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved."""
         if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}

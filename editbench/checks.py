@@ -4,46 +4,41 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+
+def _require(values: Mapping[str, Any], fits: Callable[[Any], bool], wanted: str) -> None:
+    for name, value in values.items():
+        if not fits(value):
+            raise ValueError(f"{name} is {value!r}; it must be {wanted}")
 
 
 def at_least(bound: float, **values: float | None) -> None:
     """Every value given must be ``bound`` or more (None is left alone)."""
-    for name, value in values.items():
-        if value is not None and not value >= bound:
-            raise ValueError(f"{name} is {value}; it must be at least {bound}")
+    _require(values, lambda value: value is None or value >= bound, f"at least {bound}")
 
 
 def whole_number(least: int, **values: object) -> None:
     """Every value must be a whole number, ``least`` or more."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; it must be a whole number from {least}")
+    _require(values, lambda value: type(value) is int and value >= least, f"a whole number from {least}")
 
 
 def above_zero(**values: float) -> None:
     """Every value given must be positive."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}; it must be positive")
+    _require(values, lambda value: value > 0, "positive")
 
 
 def one_of(choices: Sequence[str], **values: str) -> None:
     """Every value given must be among ``choices``."""
-    for name, value in values.items():
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+    _require(values, lambda value: value in choices, f"one of {', '.join(map(repr, choices))}")
 
 
 def rising(**values: Sequence[int]) -> None:
     """Every list given must hold at least one number, each larger than the one before."""
-    for name, value in values.items():
-        if not value or any(b <= a for a, b in zip(value, value[1:], strict=False)):
-            raise ValueError(f"{name} is {list(value)}; it must be a rising list of numbers, at least one")
+    lists = {name: list(value) for name, value in values.items()}
+    _require(lists, lambda value: value and value == sorted({*value}), "a rising list of numbers, at least one")
 
 
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from editbench import __version__
 from editbench.checks import unknown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EPILOG = """examples:
   editbench demo
@@ -143,8 +141,6 @@ def _roots(options: argparse.Namespace) -> list[Path]:
 
 
 def _leaderboard(options: argparse.Namespace) -> int:
-    from contextlib import redirect_stdout
-
     from editbench.results import compare, leaderboard
     from editbench.results.csv_files import write_csv
     from editbench.results.tables import show, show_comparison
@@ -178,8 +174,7 @@ def _report(options: argparse.Namespace) -> int:
     roots = _roots(options)
     target = Path(options.out or roots[0] / "report.html")
     runs = leaderboard.collect_folders(*roots, conditions=options.where)
-    size = write_report(runs, target)
-    print(f"{len(runs)} runs: {target} ({size / 1e6:.1f} MB)")
+    print(f"{len(runs)} runs: {target} ({write_report(runs, target) / 1e6:.1f} MB)")
     return 0
 
 
@@ -213,14 +208,9 @@ def _listed(kind: str) -> list[dict[str, str]]:
 
     if kind == "methods":
         methods = {name: registry.load_method(name) for name in plugins.entry_points(plugins.METHODS)}
+        facts = ("title", "kind", "paper")
         return [
-            {
-                "name": name,
-                "title": of.title,
-                "kind": of.kind,
-                "paper": of.paper,
-                "class": f"{of.__module__}:{of.__name__}",
-            }
+            {"name": name, **{fact: getattr(of, fact) for fact in facts}, "class": f"{of.__module__}:{of.__name__}"}
             for name, of in methods.items()
         ]
     if kind == "metrics":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -22,9 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from editbench import config, plugins, registry
 from editbench.checks import suggestion, unknown
 from editbench.config import SHIPPED_MODELS, DatasetConfig, MethodConfig, RunConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 CONF = "editbench.conf"
 GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")
@@ -143,7 +141,7 @@ def choices(group: str) -> list[str]:
     if group == "hparams":
         found |= {name for method in methods for name in registry.hparams_names(method)}
     elif group == "model":  # a method's package may have settings for a model without a file here
-        files = {file for method in methods for file in registry.hparams_of_models(method)}
+        files = {file.stem for method in methods for file in registry.hparams_folder(method).glob("*/*.yaml")}
         found |= files - {"any", *(f"{name}-{dataset}" for name in files for dataset in choices("dataset"))}
     return sorted(found)
 
@@ -254,18 +252,15 @@ def _note_unknown_pairs(methods: Sequence[str], overrides: Sequence[Any]) -> Non
 
 def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
     """The first job of a sweep, and one for every further value: enough to see each value once."""
-    texts = [_texts(o) for o in overrides if not o.key_or_group.startswith("hydra.")]
+    texts = [
+        [f"{o.key_or_group}={text}" for text in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        for o in overrides
+        if not o.key_or_group.startswith("hydra.")
+    ]
     first = [of[0] for of in texts]
     yield first
     for place, of in enumerate(texts):
         yield from ([*first[:place], text, *first[place + 1 :]] for text in of[1:])
-
-
-def _texts(override: Any) -> list[str]:
-    """An override for each value of a sweep."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    return [f"{override.key_or_group}={text}" for text in override.sweep_string_iterator()]
 
 
 def _with_model_group(arguments: Sequence[str]) -> list[str]:

@@ -16,12 +16,8 @@ from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
-NOT_DECIDING = ("results", "cache", "tracker", "precompute")
-"""Parts of a config that change no number of the run."""
-
-
-SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}
-"""Folders of the embedded models in ``pocket/models``, by name."""
+NOT_DECIDING = ("results", "cache", "tracker", "precompute")  # parts of a config that change no number of the run
+SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}  # folders in pocket/models
 
 
 def shipped_model_path(name: str) -> Path:
@@ -327,14 +323,11 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """Folder of the run."""
-        return Path(self.results.dir) / (self.results.name or self._run_name())
-
-    def _run_name(self) -> str:
-        """Readable parts, and a digest of every setting that decides numbers."""
+        """Folder of the run: by default readable parts, and a digest of every setting that decides numbers."""
         digest = hashlib.sha256(json.dumps(self.deciding(), sort_keys=True, default=str).encode()).hexdigest()[:8]
         stream = self.stream
         edits = "all" if stream.edits is None else stream.edits
         parts = [self.dataset.name, self.model.name, self.method.name]
         parts += [f"e{edits}", f"b{stream.batch_size}", f"s{stream.seed}", digest]
-        return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
+        name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
+        return Path(self.results.dir, self.results.name or name)

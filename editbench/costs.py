@@ -11,14 +11,12 @@ import re
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""
@@ -29,16 +27,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class CachedCosts:
-    """Seconds of things in the cache by kind, added to where they are computed or read.
-
-    Attributes:
-        digests: Content digests of the cached files that the run used, by name; the run's chain seals them.
-    """
+    """Seconds of things in the cache by kind, added to where they are computed or read."""
 
     def __init__(self) -> None:
         self.computed: dict[str, float] = defaultdict(float)
         self.read: dict[str, float] = defaultdict(float)
-        self.digests: dict[str, str] = {}
+        self.digests: dict[str, str] = {}  # of the cached files that the run used, by name; the run's chain seals them
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""
@@ -46,19 +40,16 @@ class CachedCosts:
 
 
 class Meter:
-    """Measures the stages of one run.
+    """Measures wall seconds and peak bytes of the stages of one run; a stage waits for accelerators at both its ends.
 
-    Attributes:
-        seconds: Wall seconds by stage; accelerators are waited for at both ends of a stage.
-        peaks: Peak bytes by stage, and by "run" since the start: of the process ("rss"), of all GPUs together ("cuda").
-        cached: Kinds of things that were read from a cache.
+    Peaks are by stage, and by "run" since the start: of the process ("rss"), of all GPUs together ("cuda").
     """
 
     def __init__(self) -> None:
         self.costs = CachedCosts()
         self.seconds: dict[str, float] = dict.fromkeys((PREPARE, EDIT, EVALUATION), 0.0)
         self.peaks: dict[str, dict[str, int]] = {}
-        self.cached: set[str] = set()
+        self.cached: set[str] = set()  # kinds of things that were read from a cache
         gc.collect()  # memory of an earlier run in this process
         self._memory = _PeakMemory()
 
@@ -84,18 +75,17 @@ class Meter:
             self.seconds[STAGE_OF[kind]] += seconds
         for kind, seconds in self.costs.read.items():
             self.seconds[STAGE_OF[kind]] += seconds
-            self.cached.add(kind)
+        self.cached |= set(self.costs.read)
         self.costs.computed.clear()
         self.costs.read.clear()
 
     def _note_peaks(self, *stages: str) -> None:
-        peak = self._memory.take()
-        for name in ("run", *stages):
-            self._raise_peak(name, peak)
+        self._raise_peaks(dict.fromkeys(("run", *stages), self._memory.take()))
 
-    def _raise_peak(self, stage: str, peak: Mapping[str, int]) -> None:
-        before = self.peaks.setdefault(stage, {})
-        before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
+    def _raise_peaks(self, peaks: Mapping[str, Mapping[str, int]]) -> None:
+        for stage, peak in peaks.items():
+            before = self.peaks.setdefault(stage, {})
+            before.update({kind: max(value, before.get(kind, 0)) for kind, value in peak.items()})
 
     def peak_bytes(self) -> dict[str, int]:
         """Peaks so far as far as measured: "peak_rss_bytes" of the run, "peak_cuda_edit_bytes" of a stage, …"""
@@ -121,16 +111,12 @@ class Meter:
         own, peaks = self.seconds, self.peaks
         self.seconds = {name: seconds + (own[name] if name in add else 0) for name, seconds in state["seconds"].items()}
         self.peaks = {name: dict(kinds) for name, kinds in state["peaks"].items()}
-        for name, kinds in peaks.items():
-            self._raise_peak(name, kinds)
+        self._raise_peaks(peaks)
         self.cached = {*state["cached"], *(kind for kind in self.cached if STAGE_OF[kind] in add)}
 
 
 class _PeakMemory:
-    """Peak bytes since the last call of :meth:`take`.
-
-    Linux can reset a process's peak. Elsewhere the peak is known only if it has risen since.
-    """
+    """Peak bytes since the last :meth:`take`: where the system cannot reset them, only if they have risen since."""
 
     def __init__(self) -> None:
         self._mark = 0
@@ -178,7 +164,6 @@ def _reset_process_peak() -> bool:
 
 
 def _synchronise() -> None:
-    """Wait until the accelerators have done their work."""
     if _cuda_in_use():
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)

@@ -12,16 +12,12 @@ from editbench.results import leaderboard
 from editbench.results.csv_files import write_csv
 from editbench.results.tables import show, show_comparison
 
-NEED_A_PATH = ("external_weights",)
-"""Methods that score the user's own weights."""
+NEED_A_PATH = ("external_weights",)  # methods that score the user's own weights
 REFERENCE = Path("results") / "reference" / "demo.csv"
 
 
 def main(edits: int = 50, results: Path = Path("results"), again: bool = False) -> int:
-    """Run every method over the same stream, show all runs and compare them with the reference.
-
-    Returns the exit status: 1 if a run failed.
-    """
+    """Run all methods over one stream, show the runs beside the reference; the exit status is 1 if a run failed."""
     quiet_libraries()
     begun, folders, failures = time.monotonic(), [], 0
     methods = [name for name in plugins.entry_points(plugins.METHODS) if name not in NEED_A_PATH]

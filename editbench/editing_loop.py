@@ -7,31 +7,26 @@ into the unedited model (checked by a digest of the changed weights), the method
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from editbench.checkpoint import RunCheckpoint
+from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
-from editbench.editor import EditResult
+from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
-from editbench.records import OUT_OF_MEMORY, EditError
+from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from editbench.config import ProtocolConfig
-    from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
-    from editbench.records import EditRecord, EditRequest
     from editbench.results import RunFolder
     from editbench.stream import Stream
     from editbench.tracking import RunObserver
 
-UNEDITED_BATCH = -1
-"""Batch index of rows scored before the first edit."""
-RECORDS_TOGETHER = 256
-"""Records scored and written together: bounds the memory of evaluating a long stream."""
+UNEDITED_BATCH = -1  # batch index of rows scored before the first edit
+RECORDS_TOGETHER = 256  # records scored and written together: bounds the memory of evaluating a long stream
 
 
 class EditingLoop:
@@ -86,10 +81,7 @@ class EditingLoop:
             self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
-        """Number of batches done, by the checkpoint; later rows are dropped.
-
-        Without a checkpoint the rows of the unedited model are written, and the first one is saved.
-        """
+        """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``."""
         fresh = not self._checkpoint.exists
         self.run_folder.truncate_after(self._checkpoint.head)
         done, measured = self._checkpoint.restore(self.editor)
@@ -116,21 +108,15 @@ class EditingLoop:
         return head
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
-        """Edit one batch, and write its row."""
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
             result, failed = self._edit_possible(batch)
         seconds = self.meter.seconds[EDIT] - before
         self._note_not_edited(result.skipped, failed)
-        row = {
-            "batch": index,
-            "ids": [record.id for record in batch],
-            "seconds": seconds,
-            "skipped": result.skipped,
-            "failed": failed,
-            "losses": result.losses,
-            **({"details": result.details} if result.details else {}),
-        }
+        row = {"batch": index, "ids": [record.id for record in batch], "seconds": seconds, "skipped": result.skipped}
+        row |= {"failed": failed, "losses": result.losses}
+        if result.details:
+            row["details"] = result.details
         self.run_folder.append_edit(row)
         self._observer.edit(row)
 
@@ -187,15 +173,12 @@ class EditingLoop:
 
     def _drift(self) -> dict[str, float]:
         """‖W − W₀‖ / ‖W₀‖ of each changed weight and of all together, and the mean relative change of hidden states."""
-        ledger, found = self.editor.ledger, dict[str, float]()
-        changes, norms = [], []
-        for name in ledger.changed_weights:
-            change, norm = change_and_norm(ledger.lm.weight(name), ledger.delta(name))
-            changes.append(change)
-            norms.append(norm)
-            found[f"weight_change.{name}"] = _ratio(change, norm)
-        if changes:
-            found["weight_change"] = _ratio(math.hypot(*changes), math.hypot(*norms))
+        ledger = self.editor.ledger
+        names = ledger.changed_weights
+        pairs = [change_and_norm(ledger.lm.weight(name), ledger.delta(name)) for name in names]
+        found = {f"weight_change.{name}": _ratio(*pair) for name, pair in zip(names, pairs, strict=True)}
+        if pairs:
+            found["weight_change"] = _ratio(*(math.hypot(*all_of_one) for all_of_one in zip(*pairs, strict=True)))
         hidden = self.evaluator.hidden_change(self.editor)
         return found if hidden is None else {**found, "hidden_change": hidden}
 

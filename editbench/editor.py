@@ -4,55 +4,40 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
-from editbench.records import NOT_FINITE, EditError
+from editbench.records import NOT_FINITE, EditError, EditRequest, Route, Routing
 from editbench.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest, Route, Routing
 
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Requests that a method can edit.
+    """Requests that a method can edit."""
 
-    Attributes:
-        needs_subject: Refuse requests without a subject; they are not scored as failures.
-        max_batch: Largest number of requests edited at once; larger batches are cut. None for any.
-    """
-
-    needs_subject: bool = False
-    max_batch: int | None = None
+    needs_subject: bool = False  # requests without a subject are refused, and not scored as failures
+    max_batch: int | None = None  # largest number of requests edited at once; larger batches are cut. None for any
 
 
 @dataclass
 class EditResult:
-    """Outcome of one call of :meth:`Editor.edit`.
+    """Outcome of one call of :meth:`Editor.edit`."""
 
-    Attributes:
-        applied: Ids of the requests that are now in the model.
-        skipped: Reasons by id for the others ("unsupported: …", or the method's own reason).
-        losses: Training loss at each step, by id, where the method has one.
-        details: Other facts for the run's record, as JSON values.
-    """
-
-    applied: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    applied: list[str] = field(default_factory=list)  # ids of the requests that are now in the model
+    skipped: dict[str, str] = field(default_factory=dict)  # reasons for the others, by id ("unsupported: …", or others)
     seconds: float = 0.0
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)  # training loss at each step, by id
+    details: dict[str, Any] = field(default_factory=dict)  # other facts for the run's record, as JSON values
 
 
 @dataclass(frozen=True)
@@ -79,27 +64,18 @@ class Editor(ABC, Generic[C]):
     A request's prompt is the text that the model gets, and its target the text that is scored after it: a method adds
     no format around the prompt and no separator before the target. A method that trains the closing EOS token has the
     setting ``train_eos``.
-
-    Attributes:
-        title: Name in tables.
-        paper: Authors, venue and year.
-        kind: Place of the edits: "weights", "memory" (beside the weights), "prompt" (before the prompt), or "none".
-        version: Version of the method's own formula; runs of different versions are not averaged.
     """
 
-    title: ClassVar[str] = ""
-    paper: ClassVar[str] = ""
+    title: ClassVar[str] = ""  # in tables
+    paper: ClassVar[str] = ""  # authors, venue and year
     kind: ClassVar[Literal["weights", "memory", "prompt", "none"]] = "weights"
+    """Place of the edits; "memory" is beside the weights, "prompt" before the prompt."""
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1  # of the method's own formula; runs of different versions are not averaged
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
-        """Keep the parts.
-
-        Raises:
-            ValueError: ``config.train_eos`` is set, and the tokenizer has no EOS token.
-        """
+        """Keep the parts. A ValueError if ``config.train_eos`` is set and the tokenizer has no EOS token."""
         if getattr(config, "train_eos", False) and lm.tokenizer.eos_token_id is None:
             raise ValueError(f"train_eos is set, but the tokenizer of {lm.name} has no EOS token; set it to false")
         self.lm = lm
@@ -113,8 +89,7 @@ class Editor(ABC, Generic[C]):
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Compute the changes for a batch, apply them to the transaction, and add losses and details to the result.
 
-        Raises:
-            EditError: The edit cannot be made (NaN, out of range, …); the base class restores the model.
+        Raise an EditError if the edit cannot be made (NaN, out of range, …); the base class restores the model.
         """
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
@@ -128,10 +103,8 @@ class Editor(ABC, Generic[C]):
         """Context manager around any forward pass or generation on the edited model.
 
         It yields the routing, which after the first forward pass names the edit that answers each prompt; None for
-        methods that change weights which all prompts share.
-
-        Args:
-            last_prompt_columns: For each row of the batch, the column of its last prompt token.
+        methods that change weights which all prompts share. ``last_prompt_columns`` are the columns of the last prompt
+        token, one for each row of the batch.
         """
         return nullcontext()
 
@@ -156,11 +129,7 @@ class Editor(ABC, Generic[C]):
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the memory by one saved by :meth:`state`.
-
-        Raises:
-            ValueError: The state is another method's.
-        """
+        """Replace the memory by one saved by :meth:`state`; a ValueError for another method's."""
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
 
@@ -170,8 +139,7 @@ class Editor(ABC, Generic[C]):
     def asked(self, prompt: str) -> str:
         """The text that the edited model gets for a prompt: transformed inside the prompt format.
 
-        Raises:
-            ValueError: The transformed prompt does not end with the plain one.
+        A ValueError if the transformed prompt does not end with the plain one.
         """
         return self.resources.prompt_format.transform(prompt, self._transformed)
 
@@ -186,8 +154,7 @@ class Editor(ABC, Generic[C]):
     def edit(self, batch: Sequence[EditRequest]) -> EditResult:
         """Write a batch into the model; requests that the method cannot handle are skipped with a reason.
 
-        Raises:
-            EditError: The edit failed; the model and the ledger are as they were.
+        An EditError if the edit failed; the model and the ledger are then as they were.
         """
         begun = time.perf_counter()
         refusals = {request.id: reason for request in batch if (reason := self.refusal(request)) is not None}

@@ -6,9 +6,11 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import hydra
@@ -28,21 +30,15 @@ from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     from omegaconf import DictConfig
 
-    from editbench.progress import Display
     from editbench.results.schema import Row
 
     Job = Callable[[DictConfig], "JobResult | None"]
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
-INTERRUPTED = 130
-"""Exit status."""
+INTERRUPTED = 130  # exit status
 _reporter: JobReporter | None = None
 """Set in the process that the user called, while it runs jobs; None in a launcher's processes."""
 
@@ -55,14 +51,13 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _keep_ray_out_of_home(given)
     with json_lines() if as_json else nullcontext() as lines:
-        return _launch(_precompute_job if precompute else _run_job, given, JobReporter(lines))
+        return _launch(_precompute_job if precompute else _job, given, JobReporter(lines))
 
 
 def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
-    """Start the jobs through Hydra and its launcher. Returns the exit status."""
     global _reporter
     _reporter = reporter
     try:
@@ -96,22 +91,18 @@ def _run_jobs(job: Job, overrides: list[str], sweep: bool, reporter: JobReporter
         reporter.add_returned([done.return_value for batch in batches for done in batch])
 
 
-def _run_job(node: DictConfig) -> JobResult | None:
-    return _job(run_job, node)
-
-
 def _precompute_job(node: DictConfig) -> JobResult | None:
-    return _job(precompute_job, node)
+    return _job(node, precompute=True)
 
 
-def _job(work: Callable[..., JobResult], node: DictConfig) -> JobResult | None:
+def _job(node: DictConfig, precompute: bool = False) -> JobResult | None:
     """One job in this process, the user's or a launcher's; None after an interruption."""
     overrides, place = list(HydraConfig.get().overrides.task), HydraConfig.get().job.get("num") or 0
     if _reporter is None:
-        return work(node, overrides, number=f"job {place + 1}")
+        return run_job(node, overrides, precompute=precompute, number=f"job {place + 1}")
     if _reporter.exit_status == INTERRUPTED:
         return None
-    result = work(node, overrides, number=_reporter.number(place), live=True)
+    result = run_job(node, overrides, precompute=precompute, number=_reporter.number(place), live=True)
     if result.status == "interrupted":
         print(
             "\ninterrupted. Every finished batch is on disk; the same command goes on from the last saved state.",
@@ -137,22 +128,13 @@ def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _stop(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 @dataclass(frozen=True)
 class JobResult:
-    """Result of a job.
+    """Result of a job."""
 
-    Attributes:
-        row: The run's row in the leaderboard; only status and reason for a job without a run.
-        folder: The run's folder; None for a job without a run.
-    """
-
-    row: Row
-    folder: str | None = None
-    overrides: Sequence[str] = field(default_factory=list)
+    row: Row  # the run's in the leaderboard; only status and reason for a job without a run
+    folder: str | None = None  # None for a job without a run
+    overrides: Sequence[str] = ()
     done_before: bool = False
 
     @property
@@ -160,50 +142,31 @@ class JobResult:
         """Status of the run: "done", "failed" or "interrupted"."""
         return str(self.row["status"])
 
-    def as_json(self) -> str:
-        """One line for scripts."""
-        facts = {"folder": self.folder, "done_before": self.done_before, "overrides": list(self.overrides)}
-        return row_as_json(self.row, **facts)
 
+def run_job(
+    node: DictConfig, overrides: Sequence[str] = (), *, precompute: bool = False, number: str = "", live: bool = False
+) -> JobResult:
+    """Do the run of Hydra's node, or precompute for it, which gives a result without a folder.
 
-def run_job(node: DictConfig, overrides: Sequence[str] = (), *, number: str = "", live: bool = False) -> JobResult:
-    """Do the run of Hydra's node. Errors are printed to standard error and kept in the result, and end no other job.
-
-    ``overrides`` are for the result, ``number`` ("job 2 of 3") is shown; ``live`` allows to draw on the terminal.
+    Errors are printed to standard error and kept in the result, and end no other job. ``overrides`` are for the result,
+    ``number`` ("job 2 of 3") is shown; ``live`` allows to draw on the terminal.
     """
     from editbench import single_run
 
     folder: Path | None = None
     try:
         config = compose.parse(node)
-        folder = config.folder.resolve()
-        with _shown([*config.names, number], live):
-            outcome = single_run.run(config)
+        folder = None if precompute else config.folder.resolve()
+        quiet_libraries()
+        with watching(", ".join(filter(None, [*config.names, number])), live=live):
+            done = single_run.precompute(config) if precompute else single_run.run(config)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
         return _undone(error, folder, overrides)
-    return JobResult(read_row(outcome.folder), str(outcome.folder.resolve()), overrides, outcome.already_done)
-
-
-def precompute_job(
-    node: DictConfig, overrides: Sequence[str] = (), *, number: str = "", live: bool = False
-) -> JobResult:
-    """Precompute for one run, as :func:`run_job` does it; the result has no folder."""
-    from editbench import single_run
-
-    try:
-        config = compose.parse(node)
-        with _shown([*config.names, number], live):
-            found = single_run.precompute(config)
-    except (KeyboardInterrupt, Exception) as error:
-        return _undone(error, None, overrides)
+    if isinstance(done, single_run.RunOutcome):
+        return JobResult(read_row(done.folder), str(done.folder.resolve()), overrides, done.already_done)
     facts = {"method": config.method.name, "model": config.model.name, "dataset": config.dataset.name}
-    row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": found.edits, "prepare_seconds": found.seconds}
+    row = {**dict.fromkeys(COLUMNS), **facts, "status": "done", "edits": done.edits, "prepare_seconds": done.seconds}
     return JobResult(row, None, overrides)
-
-
-def _shown(title: Sequence[str | None], live: bool) -> AbstractContextManager[Display]:
-    quiet_libraries()
-    return watching(", ".join(filter(None, title)), live=live)
 
 
 def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:
@@ -247,10 +210,7 @@ class JobReporter:
             print(f"files: {result.folder}{note}", flush=True)
 
     def add_returned(self, results: Sequence[JobResult | None]) -> None:
-        """Add the results of a sweep, and print those of other processes and the table of all.
-
-        None stands for a job that was not begun, after an interruption.
-        """
+        """Add the results of a sweep (None: a job not begun); print those of other processes and the table of all."""
         new = [r for r in results if r is not None and not any(r is known for known in self.results)]
         self.results += new
         for result in new:
@@ -264,7 +224,8 @@ class JobReporter:
     def _printed(self, result: JobResult) -> bool:
         """Print a result that is one line; whether it is."""
         if self._lines is not None:
-            print(result.as_json(), file=self._lines, flush=True)
+            about = {"folder": result.folder, "done_before": result.done_before, "overrides": list(result.overrides)}
+            print(row_as_json(result.row, **about), file=self._lines, flush=True)
         elif result.status == "done" and result.folder is None:
             print(_precomputed_line(result.row), flush=True)
         else:

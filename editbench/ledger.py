@@ -8,24 +8,20 @@ subtracting a change would not give the same bits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from editbench.files import DamagedFile
 from editbench.ledger_files import EditBatch, LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from torch import Tensor
-
-CHUNK_NUMBERS = 1 << 22
-"""Numbers of a low-rank change's product formed at once: bounds the memory of an edit."""
+CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
 RERUN = "start the run again with results.rerun=true"
 SNAPSHOT_EVERY = 64
 """Batches between two copies of the changed weights in memory: at most so many are replayed after a failed edit."""
@@ -41,17 +37,11 @@ class NotFiniteError(LedgerError):
 
 @dataclass(frozen=True)
 class LowRank:
-    """``weight += left @ right.T`` in the weight's own dtype.
+    """``weight += left @ right.T`` in the weight's own dtype."""
 
-    Attributes:
-        weight: Parameter name, from the model's root.
-        left: (out, r).
-        right: (in, r), same dtype as ``left``; the product is formed in that dtype.
-    """
-
-    weight: str
-    left: Tensor
-    right: Tensor
+    weight: str  # parameter name, from the model's root
+    left: Tensor  # (out, r)
+    right: Tensor  # (in, r), same dtype as `left`; the product is formed in that dtype
 
 
 @dataclass(frozen=True)
@@ -66,24 +56,16 @@ Change = LowRank | Dense
 
 
 class Ledger:
-    """Applies and remembers the changes made to one language model.
+    """Applies and remembers the changes made to one language model, in the folder ``directory`` or in memory.
 
-    Attributes:
-        entries: The edit batches in the model, in order.
-        before_rollback: Called with the number of batches that stay, for methods that keep edits beside the weights;
-            an error stops the rollback.
+    A keyframe, from which a replay can start, is written every ``keyframe_every`` batches; None writes none.
     """
 
     def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int | None = None) -> None:
-        """Start an empty ledger.
-
-        Args:
-            directory: Folder for the batches; None keeps them in memory.
-            keyframe_every: Batches between two keyframes, from which a replay can start; None writes none.
-        """
         self.lm = lm
-        self.entries: list[EditBatch] = []
+        self.entries: list[EditBatch] = []  # the edit batches in the model, in order
         self.before_rollback: list[Callable[[int], None]] = []
+        """Called with the number of batches that stay, for edits beside the weights; an error stops the rollback."""
         self._files = LedgerFiles(directory) if directory is not None else None
         self._keyframe_every = keyframe_every
         self._pristine: dict[str, Tensor] = {}
@@ -162,8 +144,7 @@ class Ledger:
     def rollback(self, keep: int = 0) -> None:
         """Restore the model to that after its first ``keep`` edit batches (0: pristine), bit for bit.
 
-        Raises:
-            ValueError: ``keep`` is not between 0 and the number of batches, or a method cannot go back there.
+        A ValueError if ``keep`` is not between 0 and the number of batches, or if a method cannot go back there.
         """
         if not 0 <= keep <= len(self.entries):
             raise ValueError(f"cannot keep {keep} edit batches: the ledger holds {len(self.entries)}")
@@ -197,11 +178,8 @@ class Ledger:
             self._replay(number)
 
     def _replay(self, number: int) -> None:
-        entry, changes = self.entries[number], self.entries[number].changes
-        if changes is None:
-            assert self._files is not None
-            changes = _from_tensors(*self._files.load(number, entry))
-        for change in changes:
+        entry = self.entries[number]
+        for change in entry.changes if self._files is None else _from_tensors(*self._files.load(number, entry)):
             self._apply(change)
 
     def _set(self, weights: Mapping[str, Tensor]) -> None:
@@ -221,12 +199,8 @@ class Ledger:
     def replay(self, keep: int | None = None) -> None:
         """Apply the batches that an earlier process left in ``directory`` to the unedited model.
 
-        Args:
-            keep: Number of batches to apply; later ones are deleted. None applies all.
-
-        Raises:
-            LedgerError: The ledger already holds edits, or a weight overflows.
-            DamagedFile: A batch is missing or altered; it is named. After any error the model is unedited.
+        Batches after the first ``keep`` are deleted; None applies all. A LedgerError if the ledger already holds edits
+        or a weight overflows; a DamagedFile names a batch that is missing or altered. Then the model is unedited.
         """
         if self.entries or self._files is None:
             raise LedgerError("replay needs an empty ledger with a directory")
@@ -267,22 +241,17 @@ class Ledger:
 
 
 class Transaction:
-    """Hands the changes of one edit batch to the ledger as they are computed.
-
-    Attributes:
-        memory: Content digests by name of the method's own memory for this batch; sealed with it.
-    """
+    """Hands the changes of one edit batch to the ledger as they are computed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.changes, self.forgotten = list[Change](), list[str]()
-        self.memory: dict[str, str] = {}
+        self.memory: dict[str, str] = {}  # content digests by name of the method's own memory for this batch
         self._ledger = ledger
 
     def apply(self, change: Change) -> None:
         """Apply a change to the model now, and keep it.
 
-        Raises:
-            LedgerError: It does not fit its weight, or it or the changed weight has NaN or infinite values.
+        A LedgerError if it does not fit its weight, or if it or the changed weight has NaN or infinite values.
         """
         self.changes.append(change)
         self._ledger._apply(change)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import (
@@ -24,14 +26,10 @@ from editbench.files import (
 from editbench.json_lines import append_lines, cut_to, decode_lines, encode, split_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from torch import Tensor
 
 INDEX_FILE = "index.jsonl"
-SEGMENT_BYTES = 64 << 20
-"""Size from which a segment takes no further batch."""
+SEGMENT_BYTES = 64 << 20  # size from which a segment takes no further batch
 logger = logging.getLogger(__name__)
 
 
@@ -52,23 +50,14 @@ class Blob:
 
 @dataclass
 class EditBatch:
-    """One edit batch, on disk or in memory.
+    """One edit batch, on disk or in memory."""
 
-    Attributes:
-        written: Ids of its requests.
-        weights: Names of the weights that it changes.
-        blob: Place of its tensors on disk; None: they are in memory.
-        changes: Its changes in memory; None: they are on disk.
-        forgotten: Ids removed since, and the number of batches in the ledger then.
-        memory: Content digests of what the method keeps beside the weights, by name; read with the batch's tensors.
-    """
-
-    written: tuple[str, ...]
-    weights: tuple[str, ...]
-    blob: Blob | None = None
-    changes: tuple[Any, ...] | None = None
-    forgotten: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, str] = field(default_factory=dict)
+    written: tuple[str, ...]  # ids of its requests
+    weights: tuple[str, ...]  # names of the weights that it changes
+    blob: Blob | None = None  # place of its tensors on disk; None: they are in memory
+    changes: tuple[Any, ...] = ()  # in memory
+    forgotten: dict[str, int] = field(default_factory=dict)  # ids removed since, and the number of batches then
+    memory: dict[str, str] = field(default_factory=dict)  # digests of the method's own memory; read with the tensors
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -94,10 +83,7 @@ class LedgerFiles:
     def append(
         self, ids: Sequence[str], weights: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> Blob:
-        """Append one batch: complete and on disk, or the files are as they were.
-
-        ``metadata`` are JSON values that describe the tensors.
-        """
+        """Append one batch, whose ``metadata`` are JSON values: complete and on disk, or the files are as they were."""
         number, last = self.batches, self._end
         header, body, digest = encode_tensors(tensors, {**metadata, "batch": number, "ids": list(ids)})
         segment, offset = f"segment-{number:06d}.bin", 0
@@ -124,7 +110,6 @@ class LedgerFiles:
             sync_folder(self.path)
 
     def _cut(self, segment: str, size: int) -> None:
-        """Cut a segment to this size; delete an empty one."""
         path = self.path / segment
         if size == 0:
             path.unlink(missing_ok=True)

@@ -13,14 +13,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
-
     from rich.console import Console, RenderableType
 
 QUIET_SECONDS, PLAIN_SECONDS = 2.0, 30.0
@@ -77,19 +75,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """Scores of a run so far.
+    """Scores of a run so far."""
 
-    Attributes:
-        edits: Edits tried.
-        unedited: Edits among them that are unsupported or failed.
-        means: Mean and number of records, by occasion ("so far", "after 20 edits") and headline measure.
-        perplexity: Values before the first edit and now, by texts.
-    """
-
-    edits: int
-    unedited: int
+    edits: int  # tried
+    unedited: int  # among them: unsupported or failed
     means: Mapping[str, Mapping[str, tuple[float, int]]]
-    perplexity: Mapping[str, tuple[float, float]]
+    """Mean and number of records, by occasion ("so far", "after 20 edits") and headline measure."""
+    perplexity: Mapping[str, tuple[float, float]]  # before the first edit and now, by texts
 
     def lines(self) -> Iterator[str]:
         """The status in words."""
@@ -104,18 +96,12 @@ class LiveStatus:
 
 
 class Display:
-    """Gets all progress of a block, and shows nothing; subclasses show it on a change, or by the clock.
-
-    Attributes:
-        bars: Bars of the work that goes on, the outermost first.
-        phase: Phase of a run; empty without a run.
-        status: Status of a run, once it has begun.
-    """
+    """Gets all progress of a block, and shows nothing; subclasses show it on a change, or by the clock."""
 
     def __init__(self, title: str = "") -> None:
-        self.bars: list[Bar] = []
-        self.phase, self.title = "", title
-        self.status: LiveStatus | None = None
+        self.bars: list[Bar] = []  # of the work that goes on, the outermost first
+        self.title, self.phase = title, ""  # no phase without a run
+        self.status: LiveStatus | None = None  # of a run that has begun
         self.begun = time.monotonic()
 
     def changed(self) -> None:
@@ -288,7 +274,6 @@ def _size(count: int) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench import registry
-from editbench.config import SHIPPED_MODELS, shipped_model_path
-from editbench.digests import file_digests
+from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
+from editbench.files import file_digests
+from editbench.records import RecordSet
 from editbench.results.identity import Parts, identify, part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from editbench.config import ModelConfig, ProtocolConfig, RunConfig
     from editbench.evaluation.general_ability import AbilityTest
     from editbench.model.language_model import LanguageModel
-    from editbench.records import RecordSet
     from editbench.stream import Stream
 
 FORMULAS = {
@@ -36,8 +34,7 @@ OF_GENERATING = {
     "answer_matching": "editbench.evaluation.answer_matching",
 }
 """Modules behind metrics of generated text."""
-OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}
-"""Modules behind tasks of lm-eval."""
+OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}  # modules behind tasks of lm-eval
 OF_METHODS = {
     "covariance": "editbench.locate_then_edit.covariance",
     "prompts": "editbench.locate_then_edit.prompts",
@@ -88,6 +85,7 @@ def of_model(
     """The rest of the provenance, and the run's identity. ``lm`` is unedited, the tests of ``ability`` are loaded."""
     files = inputs(config)  # again: a model of the hub has its commit once it was loaded
     about = {name: fact for test in ability for name, fact in test.about().items()}
+    formulas = versions(config.protocol, config.method.name)
     decides: Parts = {
         "method": config.method.name,
         **_method_parts(config.method.settings, files),
@@ -98,7 +96,8 @@ def of_model(
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
         **_protocol_parts(config.protocol, about, files),
-        **_version_parts(versions(config.protocol, config.method.name)),
+        # the method's version belongs to the method, in which compared runs may differ
+        **{"method.version" if name == "method" else f"versions.{name}": of for name, of in formulas.items()},
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
     model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
@@ -127,10 +126,11 @@ def inputs(config: RunConfig) -> dict[str, str]:
     A model of the hub has its commit instead, once it is in the hub's cache.
     """
     found: dict[str, str] = {}
-    for name, path, revision in _paths(config):
+    for name, path in _paths(config).items():
         place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
         for file, digest in file_digests(place, config.cache).items():
             found[f"{name}/{file}" if file else name] = digest
+        revision = config.model.revision if name == "model.path" else None
         if not place.exists() and (commit := _commit(path, revision)):
             found[f"{name}@commit"] = commit
     return found
@@ -155,14 +155,12 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
-    outputs = []
-    for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "-uno"]):
-        try:
-            done = subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, timeout=5, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        outputs.append(done.stdout.strip())
-    return outputs[0] + ("+" if outputs[1] else "")
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _version(name: str) -> str | None:
@@ -179,8 +177,7 @@ def _processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _paths(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
-    """Name of each setting that is a path to read, the path, and its revision."""
+def _paths(config: RunConfig) -> dict[str, str]:
     model, settings = config.model, config.method.settings
     texts = None if model.texts in ("self", "pocket") or model.texts.startswith(HUB) else model.texts
     found = {
@@ -189,12 +186,9 @@ def _paths(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
         "model.texts": texts,
         "protocol.ability.include_path": config.protocol.ability.include_path,
     }
-    for one in fields(settings):
-        if one.metadata.get("path", _WRITTEN) != _WRITTEN:
-            found[f"method.{one.name}"] = getattr(settings, one.name)
-    for name, path in found.items():
-        if path is not None:
-            yield name, str(path), model.revision if name == "model.path" else None
+    own = [one.name for one in fields(settings) if one.metadata.get("path", _WRITTEN) != _WRITTEN]
+    found |= {f"method.{name}": getattr(settings, name) for name in own}
+    return {name: str(path) for name, path in found.items() if path is not None}
 
 
 def _commit(name: str, revision: str | None) -> str | None:
@@ -245,11 +239,6 @@ def _model_parts(model: ModelConfig, lm: LanguageModel, inputs: Mapping[str, str
         return {**found, "model.covariance": _content("model.covariance", model.covariance, inputs)}
     found["model.texts"] = _content("model.texts", model.texts, inputs)
     return {**found, "model.texts_tokens": model.texts_tokens} if model.texts == "self" else found
-
-
-def _version_parts(versions: Mapping[str, int]) -> Parts:
-    """The method's version belongs to the method, in which compared runs may differ."""
-    return {"method.version" if name == "method" else f"versions.{name}": of for name, of in versions.items()}
 
 
 def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: Mapping[str, str]) -> Parts:

@@ -6,19 +6,15 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from editbench.words import nfc
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-REWRITE = "rewrite"
-"""The edit's own prompt. Never stored as a probe: it is made from the request."""
-PARAPHRASE = "paraphrase"
-"""The same question in other words; the new target is right."""
+REWRITE = "rewrite"  # the edit's own prompt. Never stored as a probe: it is made from the request.
+PARAPHRASE = "paraphrase"  # the same question in other words; the new target is right
 LOCALITY = "locality"
 """Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question): the answer should not change."""
 SUBJECT_FACT = "subject_fact"
@@ -32,8 +28,7 @@ class RecordError(ValueError):
     """A record that cannot be used; the message names file, line, id and field."""
 
 
-NOT_FINITE, OUT_OF_MEMORY = "NaN", "out of memory"
-"""Kinds of failed edits that the results count apart."""
+NOT_FINITE, OUT_OF_MEMORY = "NaN", "out of memory"  # kinds of failed edits that the results count apart
 
 
 class EditError(RuntimeError):
@@ -46,21 +41,13 @@ class EditError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """A fact to write into a model.
+    """A fact to write into a model."""
 
-    Attributes:
-        id: Unique within its dataset.
-        prompt: Full prompt, subject included, without trailing space ("The mother tongue of Danielle Darrieux is").
-        subject: As written in the prompt; None if the data has none.
-        target: New answer, without the space that separates it from the prompt.
-        target_true: Old answer; None if the data has none.
-    """
-
-    id: str
-    prompt: str
-    subject: str | None
-    target: str
-    target_true: str | None = None
+    id: str  # unique within its dataset
+    prompt: str  # with the subject, without trailing space ("The mother tongue of Danielle Darrieux is")
+    subject: str | None  # as written in the prompt; None if the data has none
+    target: str  # new answer, without the space that separates it from the prompt
+    target_true: str | None = None  # old answer; None if the data has none
 
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "target"):
@@ -89,15 +76,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The edit to which a method with edits beside the weights routes a prompt.
+    """The edit to which a method with edits beside the weights routes a prompt."""
 
-    Attributes:
-        id: Id of the edit that answers; None if the unedited model does.
-        activation: Strength of the best match between prompt and edits, in the method's own measure.
-    """
-
-    id: str | None
-    activation: float
+    id: str | None  # of the edit that answers; None if the unedited model does
+    activation: float  # strength of the best match between prompt and edits, in the method's own measure
 
 
 class Routing(Protocol):
@@ -147,17 +129,12 @@ class PromptFormat:
 
 @dataclass(frozen=True, slots=True)
 class EditRecord:
-    """An edit request with the probes that test it.
-
-    Attributes:
-        free_text: None if the data has none.
-        left_out: Kind and reason of each question of the data that is not asked ("paraphrase: is the edited prompt").
-    """
+    """An edit request with the probes that test it."""
 
     request: EditRequest
     probes: tuple[Probe, ...] = ()
     free_text: GenerationPrompts | None = None
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # questions that are not asked, with the reason ("paraphrase: is the edited prompt")
 
     @property
     def id(self) -> str:
@@ -183,28 +160,17 @@ class SkippedRecord:
 
 @dataclass(frozen=True)
 class RecordSet:
-    """A loaded dataset.
+    """A loaded dataset."""
 
-    Attributes:
-        name: Dataset name as registered ("counterfact").
-        records: In file order, ids unique.
-        texts: Text collections for perplexity: "plain" (ordinary text), "accurate" (sentences that should stay likely
-            given their passage).
-        skipped: In file order.
-        fingerprint: Hex digest of the content.
-        unrelated: Questions of no record, each with its right answer.
-        prompt_format: Format of all prompts of the set.
-        sentences: Whether targets are sentences.
-    """
-
-    name: str
-    records: tuple[EditRecord, ...]
+    name: str  # as registered ("counterfact")
+    records: tuple[EditRecord, ...]  # in file order, ids unique
     texts: Mapping[str, tuple[Passage, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    skipped: tuple[SkippedRecord, ...] = ()
-    fingerprint: str = ""
-    unrelated: tuple[Probe, ...] = ()
-    prompt_format: PromptFormat = PromptFormat()
-    sentences: bool = False
+    """For perplexity: "plain" (ordinary text), "accurate" (sentences that should stay likely given their passage)."""
+    skipped: tuple[SkippedRecord, ...] = ()  # in file order
+    fingerprint: str = ""  # hex digest of the content
+    unrelated: tuple[Probe, ...] = ()  # questions of no record, each with its right answer
+    prompt_format: PromptFormat = PromptFormat()  # of all prompts of the set
+    sentences: bool = False  # whether targets are sentences
 
     def __len__(self) -> int:
         return len(self.records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,24 +13,16 @@ from editbench.checks import suggestion
 from editbench.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from editbench.editor import Editor
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
-ORIGINS = ("tuned", "published", "by_hand")
-"""Folders of ``methods/<name>/hparams/``, the preferred one first."""
-DEFAULTS = "defaults"
-"""Origin of settings where no file fits."""
+ORIGINS = ("tuned", "published", "by_hand")  # folders of ``methods/<name>/hparams/``, the preferred one first
+DEFAULTS = "defaults"  # origin of settings where no file fits
 
 
 def load_method(name: str) -> type[Editor[Any]]:
-    """The editor class registered as ``name``.
-
-    Raises:
-        ValueError: Unknown name, or the class is not an :class:`~editbench.editor.Editor`.
-    """
+    """The editor class registered as ``name``; a ValueError for an unknown name, or a class that is no editor."""
     from editbench.editor import Editor
 
     cls = plugins.load(plugins.METHODS, name, "method")
@@ -40,11 +33,7 @@ def load_method(name: str) -> type[Editor[Any]]:
 
 
 def make_config(method: str, config_class: type, settings: Mapping[str, Any]) -> Any:
-    """An instance of a method's config dataclass from plain values, types checked by OmegaConf.
-
-    Raises:
-        ValueError: Unknown setting (with a did-you-mean), or a value of the wrong type.
-    """
+    """A method's config from plain values; a ValueError for an unknown setting or a value of the wrong type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -63,12 +52,7 @@ def make_editor(
 ) -> Editor[Any]:
     """An editor by its registered name, with a ledger of its own unless one is given.
 
-    Args:
-        ledger: Takes the editor's changes.
-        settings: Fields of the method's config.
-
-    Raises:
-        ValueError: Unknown method or setting (with a did-you-mean).
+    ``settings`` are fields of the method's config. A ValueError names an unknown method or setting with a did-you-mean.
     """
     cls = load_method(method)
     config = make_config(method, cls.config_class, settings)
@@ -89,11 +73,6 @@ def hparams_names(method: str) -> list[str]:
     folder = hparams_folder(method)
     origins = [origin for origin in ORIGINS if (folder / origin).is_dir()]
     return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
-
-
-def hparams_of_models(method: str) -> set[str]:
-    """Names of a method's files in the folders of origins: a model, a model and a dataset ("-" between), or "any"."""
-    return {file.stem for origin in ORIGINS for file in (hparams_folder(method) / origin).glob("*.yaml")}
 
 
 def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import torch
+from torch import Tensor
 
+from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
 from editbench.progress import progress
 from editbench.records import PromptFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from editbench.config import ModelConfig
     from editbench.model.language_model import LanguageModel
 
-VERSION = 2
-"""Changes with the texts that are sampled from the same model and seed."""
-BATCH, LENGTH = 64, 64
-"""Texts sampled at once, and tokens of each."""
+VERSION = 2  # changes with the texts that are sampled from the same model and seed
+BATCH, LENGTH = 64, 64  # texts sampled at once, and tokens of each
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of an editor; the probes are none of them.
+    """Resources of an editor; the probes are none of them."""
 
-    Attributes:
-        texts: Plain texts for covariance, in order.
-        templates: Context templates with one "{}" each; None samples them with the seed.
-        covariance: Covariance by layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None
-            computes them from ``texts``.
-        cache: Folder of the cache; None for none.
-        costs: Takes the seconds of things that are computed for the cache, or read from it.
-        prompt_format: Format of the requests' prompts, for a method's own prompts.
-    """
-
-    texts: Sequence[str] = ()
-    templates: Sequence[str] | None = None
+    texts: Sequence[str] = ()  # plain texts for covariance, in order
+    templates: Sequence[str] | None = None  # with one "{}" each; None samples them with the seed
     covariance: Mapping[int, Tensor] | Path | str | None = None
-    cache: Path | None = None
+    """By layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None computes from texts."""
+    cache: Path | None = None  # folder
     seed: int = 0
-    costs: CachedCosts = field(default_factory=CachedCosts)
-    prompt_format: PromptFormat = field(default_factory=PromptFormat)
+    costs: CachedCosts = field(default_factory=CachedCosts)  # takes the seconds of what is computed or read
+    prompt_format: PromptFormat = field(default_factory=PromptFormat)  # of the requests, for a method's own prompts
 
     @classmethod
     def build(
@@ -61,15 +47,8 @@ class Resources:
         costs: CachedCosts | None = None,
     ) -> Resources:
         """The resources of a config; texts are made when an editor first reads them."""
-        return cls(
-            texts=LazyTexts(lm, model.texts, model.texts_tokens, seed),
-            templates=model.templates,
-            covariance=model.covariance,
-            cache=cache,
-            seed=seed,
-            costs=costs or CachedCosts(),
-            prompt_format=prompt_format,
-        )
+        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed)
+        return cls(texts, model.templates, model.covariance, cache, seed, costs or CachedCosts(), prompt_format)
 
 
 class LazyTexts(Sequence[str]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,6 +24,7 @@ from editbench.evaluation.protocol import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
 from editbench.progress import phase
+from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
 from editbench.results.identity import differences, listed
@@ -29,13 +32,7 @@ from editbench.results.run_folder import is_run
 from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
-from editbench.tracking import RunObserver, open_tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from editbench.records import RecordSet
+from editbench.tracking import RunObserver, TrackedRun, open_tracker
 
 _log = logging.getLogger(__name__)
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
@@ -60,14 +57,12 @@ class Precomputed:
 def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     """Do one run, resume one that was stopped, or find that it is done.
 
-    A wrong name, setting, record or file is a ValueError before the model is loaded.
-
-    Args:
-        config: Overrides as on the command line, or what :func:`editbench.compose.compose` makes of them.
+    ``config`` may be overrides as on the command line. A wrong name, setting, record or file is a ValueError before the
+    model is loaded.
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
     records, stream = _load(config)
-    open_tracker(config.tracker)  # checks its name and package before the model is loaded
+    tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed)
     folder, done = _open_folder(config)
@@ -94,7 +89,9 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
             evaluator = Evaluator.build(
                 lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
             )
-        with RunObserver.of(config.tracker, folder, config.as_dict(), protocol.headline, meter.peak_bytes) as observer:
+        tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
+        with RunObserver(tracker, protocol.headline, meter.peak_bytes, config.tracker.tables) as observer:
+            observer.start(tracked)
             loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter)
             loop.run()
             ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
@@ -157,7 +154,6 @@ def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
 
 @contextmanager
 def _status_at_the_end(folder: RunFolder) -> Iterator[None]:
-    """Record that the block was interrupted or failed."""
     try:
         yield
     except KeyboardInterrupt:

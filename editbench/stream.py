@@ -5,62 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import combinations, groupby
 
-from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT
+from editbench.config import StreamConfig
+from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
 from editbench.words import NameFinder, folded
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from editbench.config import StreamConfig
-    from editbench.records import EditRecord, Probe, RecordSet
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPoint:
-    """A batch after which the edits so far are evaluated.
+    """A batch after which the edits so far are evaluated."""
 
-    Attributes:
-        batch: Index from 0.
-        edits: Number of edits after the batch: a requested count, rounded up to the end of its batch.
-        asked: Requested counts that fall on this batch, ascending.
-    """
-
-    batch: int
-    edits: int
-    asked: tuple[int, ...]
+    batch: int  # index from 0
+    edits: int  # number of edits after the batch: a requested count, rounded up to the end of its batch
+    asked: tuple[int, ...]  # requested counts that fall on this batch, ascending
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An ordered list of records, cut into batches; made by :meth:`build`.
+    """An ordered list of records, cut into batches; made by :meth:`build`."""
 
-    Attributes:
-        records: In editing order.
-        batch_size: Edits of a batch; the last batch may be smaller.
-        evaluation_points: In order; counts that fall on one batch are one point.
-        fingerprint: Hex digest of the ids in order, the batch size, and the record set.
-    """
-
-    records: tuple[EditRecord, ...]
-    batch_size: int
-    evaluation_points: tuple[EvaluationPoint, ...]
-    fingerprint: str
+    records: tuple[EditRecord, ...]  # in editing order
+    batch_size: int  # edits of a batch; the last batch may be smaller
+    evaluation_points: tuple[EvaluationPoint, ...]  # in order; counts that fall on one batch are one point
+    fingerprint: str  # hex digest of the ids in order, the batch size, and the record set
 
     @classmethod
     def build(cls, record_set: RecordSet, config: StreamConfig) -> Stream:
         """The stream of a dataset's records, the same in every process and Python version."""
         records = _choose(record_set, config)
         content = [[record.id for record in records], config.batch_size, record_set.fingerprint]
-        return cls(
-            records=records,
-            batch_size=config.batch_size,
-            evaluation_points=_evaluation_points(config, len(records)),
-            fingerprint=hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest(),
-        )
+        fingerprint = hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
+        return cls(records, config.batch_size, _evaluation_points(config, len(records)), fingerprint)
 
     def __len__(self) -> int:
         """Number of edits."""
@@ -103,19 +82,14 @@ class Stream:
     @cached_property
     def edited_subjects(self) -> tuple[str, ...]:
         """Edited subjects, each once, in the order of their first edit."""
-        subjects = (record.request.subject for record in self.records)
-        return tuple(dict.fromkeys(subject for subject in subjects if subject is not None))
+        return tuple(dict.fromkeys(r.request.subject for r in self.records if r.request.subject is not None))
 
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
         """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
-        pairs = []
-        for several in self._contested:
-            for place, (_, record) in enumerate(several):
-                earlier = (old for _, old in several[:place])
-                pairs += [(old.id, record.id) for old in earlier if _target(old) != _target(record)]
-        position = {record.id: at for at, record in enumerate(self.records)}
-        return tuple(sorted(pairs, key=lambda pair: (position[pair[1]], position[pair[0]])))
+        pairs = (pair for several in self._contested for pair in combinations(several, 2))
+        found = sorted((at, place, old.id, new.id) for (place, old), (at, new) in pairs if _target(old) != _target(new))
+        return tuple((old, new) for _, _, old, new in found)
 
     def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
         """Id of the later edit that replaced an edit's target, by id of the edit.
@@ -202,22 +176,13 @@ def _permutation(count: int, seed: str) -> list[int]:
 
 
 def _evaluation_points(config: StreamConfig, edits: int) -> tuple[EvaluationPoint, ...]:
-    asked_of: dict[int, list[int]] = {}
-    for count in sorted(set(_counts(config.evaluate_at, edits))):
-        if count > edits:
-            raise ValueError(f"stream: evaluate_at: {count} lies beyond the last of {edits} edits; leave it out")
-        asked_of.setdefault((count - 1) // config.batch_size, []).append(count)
-    return tuple(
-        EvaluationPoint(batch, min((batch + 1) * config.batch_size, edits), tuple(asked))
-        for batch, asked in asked_of.items()
-    )
-
-
-def _counts(rule: Sequence[int] | str, edits: int) -> Sequence[int]:
-    """Counts of a list, of "powers", or of "every:K"."""
-    if not isinstance(rule, str):
-        return rule
-    if rule == "powers":
-        return [10**i for i in range(len(str(edits)))]
-    step = int(rule.partition(":")[2])
-    return range(step, edits + 1, step)
+    counts, size = config.evaluate_at, config.batch_size
+    if counts == "powers":
+        counts = [10**i for i in range(len(str(edits)))]
+    elif isinstance(counts, str):  # "every:K"
+        step = int(counts.partition(":")[2])
+        counts = range(step, edits + 1, step)
+    if beyond := sorted(count for count in counts if count > edits):
+        raise ValueError(f"stream: evaluate_at: {beyond[0]} lies beyond the last of {edits} edits; leave it out")
+    by_batch = groupby(sorted(set(counts)), key=lambda count: (count - 1) // size)
+    return tuple(EvaluationPoint(batch, min((batch + 1) * size, edits), tuple(asked)) for batch, asked in by_batch)

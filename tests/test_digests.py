@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from editbench.digests import file_digests
+from editbench.files import file_digests
 
 
 def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
@@ -13,7 +13,7 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch
     file.write_bytes(b"old")
     first = file_digests(file, cache)
     assert not cache.exists()  # it may yet change within the clock's tick
-    monkeypatch.setattr("editbench.digests._SETTLED", -60.0)
+    monkeypatch.setattr("editbench.files._SETTLED", -60.0)
     assert file_digests(file, cache) == first and len(list(cache.rglob("*.json"))) == 1
     opened = []
     real = Path.open

@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from editbench.digests import file_digests
-from editbench.files import DamagedFile, canonical, check_tensors, read_bytes, write_atomic
+from editbench.files import DamagedFile, canonical, check_tensors, file_digests, read_bytes, write_atomic
 from editbench.json_lines import append_lines, cut_to, decode, decode_lines, encode, read_lines, split_lines
 from editbench.results import schema
 

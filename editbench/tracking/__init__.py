@@ -4,8 +4,7 @@ A tracker shows what follows from the run's own files. Only the chosen service's
 """
 
 from editbench.config import TrackerConfig
-from editbench.tracking.background import open_tracker
-from editbench.tracking.base import TrackedRun, Tracker
+from editbench.tracking.base import TrackedRun, Tracker, open_tracker
 from editbench.tracking.observer import RunObserver
 
 __all__ = ["RunObserver", "TrackedRun", "Tracker", "TrackerConfig", "open_tracker"]

@@ -1,17 +1,32 @@
-"""Interface of a tracker, and the description of a run that a tracker gets."""
+"""Interface of a tracker, the run that it gets, and the background thread in which every tracker works.
+
+In the thread a tracker can neither slow a run down nor end it: an error is logged once, calls that the bounded queue
+cannot hold are dropped and logged once, and the end of the run waits for a bounded time.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from importlib import util
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+from editbench import plugins
+from editbench.checks import above_zero, unknown
+from editbench.config import TrackerConfig
 
-    from editbench.config import TrackerConfig
+logger = logging.getLogger(__name__)
+
+MODES = ("online", "offline", "disabled")
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -76,3 +91,110 @@ class Tracker(ABC):
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Close the run with its summary and its status: "done", "failed" or "interrupted"."""
+
+
+class Warner:
+    """Logs each kind of problem once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logged: set[str] = set()
+
+    def warn(self, kind: str, message: str) -> None:
+        """Log a warning, unless this kind of problem was logged before."""
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logger.warning("tracker %s: %s. The run goes on; its own files hold everything.", self._name, message)
+
+    @contextmanager
+    def catching(self, action: str) -> Iterator[None]:
+        """Catch every error of the block, and log the first one."""
+        try:
+            yield
+        except Exception as error:  # no error of a service may end a run
+            first_line = (str(error).strip() or "no message").splitlines()[0]
+            self.warn("error", f"{action} failed ({type(error).__name__}: {first_line}); further errors are not shown")
+
+
+class BackgroundTracker(Tracker):
+    """Passes calls on to ``backend`` in a thread."""
+
+    def __init__(self, backend: Tracker, config: TrackerConfig) -> None:
+        super().__init__(config)
+        self.warner = Warner(config.name)
+        self._backend = backend
+        self._calls: Queue[tuple[str, tuple[Any, ...]]] = Queue(maxsize=config.queue)
+        self._begun = time.monotonic()
+        self._tried_to_start, self._started = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, name=f"tracker-{config.name}", daemon=True)
+
+    def start(self, run: TrackedRun) -> None:
+        """Start the thread, and the backend in it."""
+        self._begun = time.monotonic()
+        self._thread.start()
+        self._submit("start", run)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Queue the call."""
+        self._submit("log", step, values)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Queue the call."""
+        self._submit("table", name, rows)
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+        """Queue the call and wait: for the time that the start may take, and then ``finish_seconds`` at most."""
+        if not self._thread.ident:
+            return
+        self._tried_to_start.wait(max(0.0, self._begun + self.config.start_seconds - time.monotonic()))
+        deadline = time.monotonic() + self.config.finish_seconds
+        try:
+            self._calls.put(("finish", (summary, status)), timeout=self.config.finish_seconds)
+        except Full:
+            with suppress(Empty):  # drop all calls: a service that hangs only closes the run, should it wake up
+                while True:
+                    self._calls.get_nowait()
+            self._calls.put_nowait(("finish", (summary, status)))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self.warner.warn("late", f"not finished within {self.config.finish_seconds:g} s; not waiting any longer")
+
+    def _submit(self, name: str, *arguments: Any) -> None:
+        try:
+            self._calls.put_nowait((name, arguments))
+        except Full:
+            self.warner.warn("full", f"{self.config.queue} calls are waiting, further ones are dropped")
+
+    def _work(self) -> None:
+        """Make calls until "finish"; none after a "start" that failed."""
+        while True:
+            name, arguments = self._calls.get()
+            if name == "start" or self._started:
+                with self.warner.catching(name):
+                    getattr(self._backend, name)(*arguments)
+                    self._started = True
+            if name == "start":
+                self._tried_to_start.set()
+            if name == "finish":
+                return
+
+
+def open_tracker(config: TrackerConfig) -> BackgroundTracker | None:
+    """The configured tracker in the background, where no call blocks or raises; None for "none"."""
+    points = plugins.entry_points(plugins.TRACKERS)
+    if config.name not in (NONE, *points):
+        raise unknown("tracker", config.name, (NONE, *points))
+    if config.mode is not None and config.mode not in MODES:
+        raise unknown("tracker mode", config.mode, MODES)
+    above_zero(**{f"tracker.{bound}": getattr(config, bound) for bound in ("start_seconds", "finish_seconds", "queue")})
+    if config.name == NONE:
+        return None
+    kind: type[Tracker] = points[config.name].load()
+    if kind.package is not None and util.find_spec(kind.package) is None:
+        needs = f"tracker={config.name} needs the package {kind.package}"
+        raise ValueError(f"{needs}, which is not installed: pip install '{kind.install}'")
+    known = [field.name for field in fields(kind.Settings)]
+    for name in config.settings:
+        if name not in known:
+            raise unknown(f"setting of tracker={config.name}", name, known)
+    return BackgroundTracker(kind(config, kind.Settings(**config.settings)), config)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from editbench import progress
 from editbench.results.columns import finite
 from editbench.results.curves import LiveCurves, named, of_model
-from editbench.tracking.background import NONE, Warner, open_tracker
-from editbench.tracking.base import TrackedRun, Tracker
+from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from editbench.config import TrackerConfig
-    from editbench.results import RunFolder
-
-    Row = Mapping[str, Any]
-
+Row = Mapping[str, Any]
 _Arguments = ParamSpec("_Arguments")
 _TABLED = ("immediate", "final")
 
@@ -47,11 +40,7 @@ class RunObserver:
             observer.done(summary, costs)
 
     The end of the block closes the run with its status. No call raises: an error is logged once, and the run goes on.
-
-    Args:
-        headline: The measures of reliability, generality and locality.
-        memory: Gives peak bytes by name; called after each batch.
-        tables: Also send one row a record at the end.
+    ``memory`` gives peak bytes by name after each batch; with ``tables`` one row a record is sent at the end.
     """
 
     def __init__(
@@ -66,20 +55,6 @@ class RunObserver:
         self._curves, self._records = LiveCurves(headline or {}), RecordTable()
         self._memory, self._tables = memory, tables and tracker is not None
         self._summary: dict[str, Any] = {}
-
-    @classmethod
-    def of(
-        cls,
-        settings: TrackerConfig,
-        folder: RunFolder,
-        config: Mapping[str, Any],
-        headline: Mapping[str, str],
-        memory: Callable[[], Mapping[str, int]],
-    ) -> RunObserver:
-        """Open the configured tracker for the run in ``folder``, and start it."""
-        observer = cls(open_tracker(settings), headline, memory, settings.tables)
-        observer.start(TrackedRun.of(folder.path, folder.info, config, settings.group, settings.tags))
-        return observer
 
     @_safe
     def start(self, run: TrackedRun) -> None:

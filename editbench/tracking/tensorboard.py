@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from editbench.tracking.base import Tracker
+from editbench.tracking.base import TrackedRun, Tracker
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from editbench.tracking.base import TrackedRun
-
-
-MAX_ROWS = 1000
-"""Of a table, which is one text."""
+MAX_ROWS = 1000  # of a table, which is one text
 
 
 class TensorBoardTracker(Tracker):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from editbench.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from editbench.tracking.base import TrackedRun
+from editbench.tracking.base import TrackedRun, Tracker
 
 
 class TrackioTracker(Tracker):

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from editbench.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from editbench.tracking.base import TrackedRun
-
+from editbench.tracking.base import TrackedRun, Tracker
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from editbench.tracking import RunObserver, Tracker, TrackerConfig
-from editbench.tracking.background import BackgroundTracker
+from editbench.tracking.base import BackgroundTracker
 from tests.tracking.test_observer import HEADLINE, Recorder, score, tracked
 
 

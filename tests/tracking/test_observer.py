@@ -220,7 +220,7 @@ def test_wrong_settings_are_said(settings, message):
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio"])
 def test_a_missing_package_names_the_extra(monkeypatch, name):
-    monkeypatch.setattr("editbench.tracking.background.util.find_spec", lambda package: None)
+    monkeypatch.setattr("editbench.tracking.base.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"pip install 'editbench\[{name}\]'"):
         open_tracker(TrackerConfig(name=name))
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from editbench import plugins
 from editbench.checks import one_of, unknown, whole_number
-from editbench.datasets.base import Layout, ParsedRows, S, Settings, apply_format, formatted, parse_rows
-from editbench.datasets.files import make_row, read_rows, read_texts
+from editbench.datasets.base import Dataset, Layout, ParsedRows, S, Settings, apply_format, formatted, parse_rows
+from editbench.datasets.files import Row, RowError, make_row, read_rows, read_texts
 from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from editbench.config import DatasetConfig
-    from editbench.datasets.base import Dataset
-    from editbench.datasets.files import Row, RowError
 
 
 POCKET = "pocket"

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.checks import one_of
-from editbench.datasets.base import Dataset, Layout, Settings, edit_record
+from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
 _NQ_PREFIX = "nq question: "

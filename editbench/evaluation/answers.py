@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 from editbench.evaluation import fluency
 from editbench.evaluation.metrics import ProbeAnswers
-from editbench.model.generation import Generation, generate, generate_answers
-from editbench.model.likelihood import score_targets
+from editbench.model.generation import Generated, Generation, generate, generate_answers
+from editbench.model.likelihood import Answering, score_targets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from editbench.evaluation.questions import Question
     from editbench.evaluation.unedited import UneditedAnswers
-    from editbench.model.generation import Generated
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
     from editbench.records import Route
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from editbench.evaluation import fluency
 from editbench.evaluation.answers import Asker
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.general_ability import ability_tests
-from editbench.evaluation.metrics import get_metric, list_metrics
+from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
+from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
-from editbench.evaluation.questions import question_of, questions
-from editbench.evaluation.unedited import ask_unedited
-from editbench.model.generation import Generation
-from editbench.model.likelihood import NOT_A_NUMBER
-from editbench.records import REWRITE, UNRELATED
+from editbench.evaluation.questions import Question, question_of, questions
+from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
+from editbench.model.generation import Generated, Generation
+from editbench.model.likelihood import NOT_A_NUMBER, Answering, TargetScore
+from editbench.records import REWRITE, UNRELATED, EditRecord, Passage, Probe, RecordSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 
     from editbench.config import ProtocolConfig
     from editbench.costs import CachedCosts
-    from editbench.evaluation.general_ability import Ability, AbilityTest
-    from editbench.evaluation.metrics import ProbeAnswers
-    from editbench.evaluation.questions import Question
-    from editbench.evaluation.unedited import UneditedAnswers
-    from editbench.model.generation import Generated
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering, TargetScore
-    from editbench.records import EditRecord, Passage, Probe, RecordSet
     from editbench.stream import Stream
 
 _UNSCORED = ("unsupported", "failed", "skipped")

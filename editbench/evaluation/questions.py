@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.model.likelihood import Query
-from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, Probe
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, EditRecord, Probe
 from editbench.words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.records import EditRecord
 
 VERSION = 2
 """Changes with the questions of a record in a stream, with those left out, and with their targets."""

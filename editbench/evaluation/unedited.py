@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.costs import UNEDITED_ANSWERS, CachedCosts
 from editbench.evaluation import perplexity
-from editbench.evaluation.questions import questions
+from editbench.evaluation.questions import Question, questions
 from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
-from editbench.model.generation import Generated, generate_answers
+from editbench.model.generation import Generated, Generation, generate_answers
 from editbench.model.likelihood import Query, TargetScore, score_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from editbench.evaluation.questions import Question
-    from editbench.model.generation import Generation
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord, Passage
 

@@ -15,6 +15,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from editbench.checks import above_zero, at_least
 from editbench.layer_search.restored_runs import (
@@ -22,24 +23,21 @@ from editbench.layer_search.restored_runs import (
     KINDS,
     MLP,
     SITES,
+    Clean,
     Prompt,
     Restoration,
     clean_run,
     probabilities,
 )
 from editbench.progress import progress
-from editbench.results.schema import DIFFERENCE, SHARE
+from editbench.results.schema import DIFFERENCE, SHARE, Estimate
 from editbench.results.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
-    from editbench.layer_search.restored_runs import Clean
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest
-    from editbench.results.schema import Estimate
 
 
 class NothingToTrace(ValueError):

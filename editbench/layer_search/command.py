@@ -16,7 +16,7 @@ from editbench.compose import compose
 from editbench.console import json_lines, quiet_libraries
 from editbench.files import write_atomic
 from editbench.json_lines import encode
-from editbench.layer_search.layer_sweep import METHOD, Choice, choose_layers
+from editbench.layer_search.layer_sweep import METHOD, Choice, LayerScore, choose_layers
 from editbench.model import language_model
 from editbench.results.tables import console
 from editbench.stream import Stream
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from editbench.config import RunConfig
     from editbench.layer_search.causal_tracing import Trace
-    from editbench.layer_search.layer_sweep import LayerScore
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
 

@@ -14,9 +14,9 @@ import numpy as np
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
-from editbench.records import EditError
+from editbench.records import EditError, EditRecord
 from editbench.registry import load_method, make_config, make_editor
-from editbench.results.schema import HEADLINES, SHARE
+from editbench.results.schema import HEADLINES, SHARE, Estimate, Range
 from editbench.results.summary import harmonic_mean, summarise
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRecord
     from editbench.resources import Resources
-    from editbench.results.schema import Estimate, Range
 
 
 METHOD = "rome"

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from editbench.locate_then_edit.prompts import subject_row, subject_span
 from editbench.model.batching import PaddedBatch
@@ -21,8 +22,6 @@ from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
 
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRequest

@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.checks import above_zero, at_least
 from editbench.model.batching import batches
-from editbench.model.likelihood import NOT_A_NUMBER
+from editbench.model.likelihood import NOT_A_NUMBER, Answering
 from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
 
 VERSION = 3
 """Changes with the texts of :func:`generate`; part of the key of the cached answers of the unedited model."""

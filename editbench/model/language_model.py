@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from editbench.model.architectures import (
     ArchitectureError,
@@ -28,8 +29,6 @@ from editbench.model.tokenisation import Encoded, check_tokenizer, continuation,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
 
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")

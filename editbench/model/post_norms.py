@@ -13,13 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from editbench.model.architectures import ArchitectureError, module_at
 from editbench.model.hooks import hooked
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from editbench.model.language_model import LanguageModel
 
 

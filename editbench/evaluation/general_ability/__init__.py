@@ -13,7 +13,7 @@ from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any, Protocol
 
 from editbench.evaluation.metrics import describe
-from editbench.results.schema import DIFFERENCE, SHARE
+from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from editbench.config import ProtocolConfig
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
-    from editbench.results.schema import MetricFacts, Range
 
 POCKET = "pocket"
 """The built-in test's name; every other name is lm-eval's."""

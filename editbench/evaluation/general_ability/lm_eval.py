@@ -26,20 +26,18 @@ import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from torch import Tensor
 from tqdm import tqdm
 
 from editbench.checks import at_least, unknown
 from editbench.evaluation.general_ability import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
-from editbench.model.likelihood import score_pairs
+from editbench.model.likelihood import Answering, score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
 
 _log = logging.getLogger("lm_eval")
 

@@ -19,14 +19,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation.general_ability import POCKET, Ability
-from editbench.model.likelihood import Query, score_targets
+from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
 from editbench.pocket import world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering, TargetScore
     from editbench.pocket.world import Fact
 
 MIN_RECALL = 0.5

@@ -42,20 +42,13 @@ CONTRAST = "rewrite.nll_contrast"
 
 @dataclass(frozen=True)
 class LayerScore:
-    """Single edits at one layer.
-
-    Attributes:
-        edits: Number of scored edits.
-        failed: Reasons by id for the others.
-        measures: Means over edits with a 95 % interval, by name.
-        score: Harmonic mean of the headline measures that the records have; None if no edit could be made.
-    """
+    """Single edits at one layer."""
 
     layer: int
-    edits: int
-    failed: dict[str, str]
-    measures: dict[str, Estimate]
-    score: float | None
+    edits: int  # number of scored edits
+    failed: dict[str, str]  # reasons by id for the others
+    measures: dict[str, Estimate]  # means over edits with a 95 % interval, by name
+    score: float | None  # harmonic mean of the headline measures that the records have; None if no edit could be made
 
 
 def sweep_layers(

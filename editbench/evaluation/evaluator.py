@@ -8,16 +8,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.evaluation import fluency
-from editbench.evaluation.answers import Asker
 from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
 from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
-from editbench.evaluation.questions import Question, question_of, questions
+from editbench.evaluation.questions import Asker, Question, question_of, questions
 from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
 from editbench.model.generation import Generated, Generation
 from editbench.model.likelihood import NOT_A_NUMBER, Answering, TargetScore
 from editbench.records import REWRITE, UNRELATED, EditRecord, Passage, Probe, RecordSet
+from editbench.results.schema import RECORD_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from editbench.costs import CachedCosts
     from editbench.model.language_model import LanguageModel
     from editbench.stream import Stream
-
-_UNSCORED = ("unsupported", "failed", "skipped")
 
 Row = dict[str, Any]
 """A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
@@ -65,7 +63,7 @@ class Evaluator:
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
-        """Set up.
+        """Set up; limits as in :func:`~editbench.evaluation.perplexity.text_scores`.
 
         Args:
             unedited: Answers to all records that will be scored; None: metrics that need them have no number.
@@ -74,7 +72,6 @@ class Evaluator:
             left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
-            max_tokens: Tokens kept of each text; None: :func:`~editbench.evaluation.perplexity.default_max_tokens`.
         """
         self.lm = lm
         self.unedited = unedited
@@ -159,13 +156,9 @@ class Evaluator:
     ) -> list[Row]:
         """Score records, given with their position in the stream: a row for each, in order.
 
-        Args:
-            stage: "before", "immediate", "interim" or "final".
-            edits: Edits in the model.
-            batch: Index of the last batch.
-            editor: None for the unedited model.
-            unsupported: By id, reasons why records are not scored. "failed: …" or "skipped: …" gives the row that
-                status, any other reason "unsupported"; so has a record whose own question the model cannot take.
+        ``unsupported`` has reasons by id why records are not scored: "failed: …" or "skipped: …" gives the row that
+        status, any other reason "unsupported"; so has a record whose own question the model cannot take. Stage, edits
+        and batch are those of :class:`~editbench.results.schema.RecordRow`; no editor means the unedited model.
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
@@ -175,7 +168,7 @@ class Evaluator:
         scored = self._scored_rows(examined, editor)
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [
-            {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
+            {**stamp, **(_row(record, position, reason=reasons[record.id]) if record.id in reasons else next(scored))}
             for record, position in records
         ]
 
@@ -254,7 +247,7 @@ class Evaluator:
             values += self._free_text_scores(one.record, list(islice(texts, len(one.prompts))))
             details = [dict(self._details(question, answer)) for question, answer in probes]
             found = {"scores": _means(values), "left_out": dict(one.left_out), "probes": details}
-            yield _row(one.record, one.position, "scored", None, found)
+            yield _row(one.record, one.position, found)
 
     def _free_text_scores(self, record: EditRecord, texts: list[Generated]) -> list[tuple[str, float | None]]:
         if record.free_text is None or not texts:
@@ -297,11 +290,9 @@ def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     return {name: sum(numbers) / len(numbers) for name, numbers in by_name.items()}
 
 
-def _unscored_row(record: EditRecord, position: int, reason: str) -> Row:
-    kind = reason.partition(":")[0]
-    nothing: Row = {"scores": {}, "left_out": {}, "probes": []}
-    return _row(record, position, kind if kind in _UNSCORED else "unsupported", reason, nothing)
-
-
-def _row(record: EditRecord, position: int, status: str, reason: str | None, found: Row) -> Row:
+def _row(record: EditRecord, position: int, found: Row | None = None, reason: str | None = None) -> Row:
+    """The row of a record that was scored, or was not for a reason."""
+    kind = "scored" if reason is None else reason.partition(":")[0]
+    status = kind if kind in RECORD_STATUSES else "unsupported"
+    found = found or {"scores": {}, "left_out": {}, "probes": []}
     return {"record": record.id, "position": position, "status": status, "reason": reason, **found}

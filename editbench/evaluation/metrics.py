@@ -86,11 +86,9 @@ def describe(
 def metric(*, version: int, needs: str | None = None, **facts: Any) -> Callable[[Formula], Formula]:
     """Register a function as a metric under its own name, which its entry point in another package must repeat.
 
-    Args:
-        version: Another number for another formula.
-        needs: "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the method's choice
-            of an edit), "free_text" (the formula is one of generated texts), or None.
-        facts: The others of :func:`describe`; by default those of a share of which more is better.
+    Its formula may need "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the
+    method's choice of an edit), or "free_text" (it is one of generated texts). The further facts are those of
+    :func:`describe`; by default those of a share of which more is better.
     """
     if needs is not None and needs not in NEEDS:
         raise unknown("need of a metric", needs, NEEDS)

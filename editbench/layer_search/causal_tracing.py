@@ -110,7 +110,19 @@ def trace(
         raise NothingToTrace(
             f"none of {len(requests)} records can be traced ({counts}); give records whose true answer the model knows"
         )
-    return _averaged(rows, at, window, deviation, left_out)
+    ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
+    summary = summarise([{"stage": "before", "edits": 0, **row} for row in rows], {}, ranges=ranges)["before"]
+    assert summary is not None
+    found = summary["measures"]
+    return Trace(
+        layers=at,
+        window=window,
+        deviation=deviation,
+        records=tuple(row["record"] for row in rows),
+        left_out=left_out,
+        **{name: found[name] for name in ("clean", "corrupted", "total")},
+        indirect={f"{k}.{s}": tuple(found[f"{k}.{s}.{n}"] for n in at) for k, s in product(KINDS, SITES)},
+    )
 
 
 def draw_noise(lm: LanguageModel, prompt: Prompt, settings: TraceConfig) -> Tensor:
@@ -156,24 +168,6 @@ def _effects(
 def around(layer: int, window: int, n_layers: int) -> range:
     """Up to ``window`` existing layers around ``layer``; of an even number, one more lies before it."""
     return range(max(0, layer - window // 2), min(n_layers, layer + (window + 1) // 2))
-
-
-def _averaged(
-    rows: list[dict[str, Any]], layers: tuple[int, ...], window: int, deviation: float, left_out: dict[str, str]
-) -> Trace:
-    ranges = {name: DIFFERENCE for name in rows[0]["scores"]} | {"clean": SHARE, "corrupted": SHARE}
-    summary = summarise([{"stage": "before", "edits": 0, **row} for row in rows], {}, ranges=ranges)["before"]
-    assert summary is not None
-    found = summary["measures"]
-    return Trace(
-        layers=layers,
-        window=window,
-        deviation=deviation,
-        records=tuple(row["record"] for row in rows),
-        left_out=left_out,
-        **{name: found[name] for name in ("clean", "corrupted", "total")},
-        indirect={f"{k}.{s}": tuple(found[f"{k}.{s}.{n}"] for n in layers) for k, s in product(KINDS, SITES)},
-    )
 
 
 @dataclass(frozen=True, slots=True)

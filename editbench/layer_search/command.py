@@ -15,7 +15,7 @@ from editbench import datasets
 from editbench.compose import compose
 from editbench.console import json_lines, quiet_libraries
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.protocol import check_headline
+from editbench.evaluation.questions import check_headline
 from editbench.evaluation.unedited import ask_unedited
 from editbench.files import write_atomic
 from editbench.json_lines import encode

@@ -91,12 +91,12 @@ def generate(
 
     Equal prompts run once, with the largest of their limits; each text is then cut to its own. A search depends on its
     limit, so that each limit runs by itself. Rows are padded on the left. A prompt that is too long for its limit loses
-    its beginning (its BOS stays).
+    its beginning (its BOS stays). An editor puts its text in front of prompts; one ``answering`` block spans a batch's
+    prompts and new tokens.
 
     Args:
         limits: New tokens after each prompt, at least 1.
         settings: Greedy by default.
-        editor: Puts its text in front of prompts; one ``answering`` block spans a batch's prompts and new tokens.
         tokens_per_batch: Size of a batch, rows times (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
     """
     settings = settings or Generation()

@@ -39,12 +39,7 @@ class LanguageModel:
     """A causal transformers model in evaluation mode, frozen, with its fast tokenizer and its name in results."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
-        """Wrap a loaded model.
-
-        Args:
-            architecture: Module paths by field name of :class:`~editbench.model.architectures.Architecture`, which
-                replace those of the known layout; None if the layout is known.
-        """
+        """Wrap a loaded model; ``architecture`` as for :func:`~editbench.model.architectures.find_architecture`."""
         check_tokenizer(tokenizer, name)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -68,16 +63,9 @@ class LanguageModel:
         revision: str | None = None,
         architecture: Any = None,
     ) -> LanguageModel:
-        """Load a model and tokenizer from a folder or the hub.
+        """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
-        Args:
-            path: Folder, or hub id.
-            name: Name shown in results; None for the last part of the path.
-            dtype: "float32", "float64", "bfloat16" or "float16".
-            device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
-            attention: "sdpa" or "eager"; None for the architecture's own choice.
-            revision: Of the hub; None for the newest.
-            architecture: As for the constructor.
+        The device "auto" is a GPU if there is one, else the CPU.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
@@ -276,12 +264,10 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageModel:
-    """The model of a name, path or ``model`` config, ready to edit.
+    """The model of a name ("pocket", "pocket-gpt2"), folder, hub id or ``model`` config, ready to edit.
 
-    Args:
-        model: "pocket", "pocket-gpt2", a folder or a hub id; or a config with ``path`` and the loading options.
-        name: Name shown in results; None for the config's, or the last part of the path.
-        options: Loading options (:meth:`LanguageModel.load`); they precede the config's.
+    ``name`` is shown in results; None takes the config's, or the last part of the path. ``options`` are those of
+    :meth:`LanguageModel.load`; they precede the config's.
     """
     from editbench.config import SHIPPED_MODELS, shipped_model_path
 

@@ -142,13 +142,13 @@ class _Move(NamedTuple):
 class _Probe:
     """Adds a vector behind one layer's second projection in one row of the batch, and follows it through the layer."""
 
+    size: float  # of the layer's input
+    dtype: torch.dtype
     added: _Move
     leaving: _Move
 
     def __init__(self, layer: nn.Module, mlp_out: str, row: int, rows: int) -> None:
         self.layer, self.mlp_out, self.row, self.rows = layer, mlp_out, row, rows
-        self.size = 0.0
-        self.dtype = torch.float32
         self.behind: list[tuple[str, nn.Module, _Move, _Move]] = []  # path, module, its input, its output
 
     def attach(self, stack: ExitStack) -> None:

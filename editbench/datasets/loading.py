@@ -48,8 +48,7 @@ def load(
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records; None loads all.
-        **settings: Fields of the dataset's settings: those of :class:`editbench.datasets.base.Settings`, ``target`` and
-            ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).
+        **settings: Fields of the dataset's settings, a subclass of :class:`editbench.datasets.base.Settings`.
 
     Raises:
         RecordError: A record or file cannot be used; the message names file, line, id and field.

@@ -7,7 +7,7 @@ from functools import cache as memoise
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from editbench.evaluation import fluency
+from editbench.evaluation import generated_text
 from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
 from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
@@ -87,7 +87,7 @@ class Evaluator:
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
         self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
-        self._idf = fluency.Idf(references)
+        self._idf = generated_text.Idf(references)
         self._limits = {"max_tokens": max_tokens, "tokens_per_batch": tokens_per_batch}
         self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
@@ -216,8 +216,6 @@ class Evaluator:
             return None
         return mean_change(last_hidden(self.lm, self.texts["plain"], editor), self._hidden)
 
-    # -- private --------------------------------------------------------------------------------------------------
-
     def _unanswerable(self, question: Question) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe)
@@ -253,7 +251,7 @@ class Evaluator:
         if record.free_text is None or not texts:
             return []
         whole, finite = tuple(text.whole for text in texts), all(text.finite for text in texts)
-        generated = fluency.GeneratedTexts(whole, record.free_text.references, self._idf, finite)
+        generated = generated_text.GeneratedTexts(whole, record.free_text.references, self._idf, finite)
         return [(f"free_text.{metric.name}", metric.score(generated)) for metric in self.free_text_metrics]
 
     def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.checks import unknown
-from editbench.evaluation import fluency
+from editbench.evaluation import generated_text
 from editbench.evaluation.metrics import ProbeAnswers, get_metric
 from editbench.model.generation import Generated, Generation, generate, generate_answers
 from editbench.model.likelihood import Answering, Query, score_targets
@@ -136,10 +136,10 @@ class Asker:
         return found
 
     def free_texts(self, prompts: Sequence[str], editor: Answering | None) -> list[Generated]:
-        """A free text after each prompt, at most :data:`~editbench.evaluation.fluency.TOKENS` long with it."""
-        longest = min(fluency.TOKENS, self.lm.max_length)
+        """A free text after each prompt, at most :data:`~editbench.evaluation.generated_text.TOKENS` long with it."""
+        longest = min(generated_text.TOKENS, self.lm.max_length)
         limits = [max(1, longest - len(self.lm.encode(prompt).ids)) for prompt in prompts]
-        settings, tokens = Generation(top_k=fluency.TOP_K, seed=self.generation.seed), self.tokens_per_batch
+        settings, tokens = Generation(top_k=generated_text.TOP_K, seed=self.generation.seed), self.tokens_per_batch
         if not prompts:
             return []
         return generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens)

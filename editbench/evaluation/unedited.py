@@ -74,11 +74,8 @@ def ask_unedited(
 
     Warns of a damaged file in the cache, and computes its answers again. Without ``generation`` no answers are
     generated, without ``cache`` (a folder) nothing is cached. ``costs`` gets the seconds, which are cached, and the
-    file's digest. Limits are those of :func:`~editbench.evaluation.perplexity.text_scores`.
-
-    Args:
-        unrelated: Questions of no record.
-        model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
+    file's digest. ``unrelated`` are questions of no record; the fingerprint is that of the pristine weights; limits are
+    those of :func:`~editbench.evaluation.perplexity.text_scores`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)

@@ -255,7 +255,6 @@ def _columns(lm: LanguageModel, prompt: Prompt, rows: int) -> PaddedBatch:
 def _run_restored(
     lm: LanguageModel, prompt: Prompt, clean: Clean, noise: Tensor, restorations: Sequence[Restoration]
 ) -> Tensor:
-    """(R, S) of all samples, in one forward pass."""
     shape = (len(restorations), len(noise), len(prompt.ids), -1)  # (R, S, T, width)
 
     def corrupt(embeddings: Tensor) -> Tensor:

@@ -128,7 +128,6 @@ def _layers(text: str | None) -> list[int] | None:
 
 
 def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
-    """Load, measure, write and print."""
     quiet_libraries()
     records = datasets.from_config(config.dataset)
     stream = Stream.build(records, config.stream)

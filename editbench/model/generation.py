@@ -92,12 +92,8 @@ def generate(
     Equal prompts run once, with the largest of their limits; each text is then cut to its own. A search depends on its
     limit, so that each limit runs by itself. Rows are padded on the left. A prompt that is too long for its limit loses
     its beginning (its BOS stays). An editor puts its text in front of prompts; one ``answering`` block spans a batch's
-    prompts and new tokens.
-
-    Args:
-        limits: New tokens after each prompt, at least 1.
-        settings: Greedy by default.
-        tokens_per_batch: Size of a batch, rows times (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
+    prompts and new tokens. Without settings, generation is greedy. A batch has ``tokens_per_batch``, rows times
+    (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
     """
     settings = settings or Generation()
     plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
@@ -152,11 +148,8 @@ def _run(
 
 
 def _takes_left_padding(lm: LanguageModel) -> bool:
-    """Whether padding on the left leaves the other columns as they are.
-
-    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32.
-    From float64 that is minus infinity: a column of padding, which sees nothing, becomes NaN and spreads.
-    """
+    """Whether padding on the left leaves the other columns as they are."""
+    # "eager" masks with the lowest number of the dtype, which from float64 is -inf in its float32 softmax: NaN spreads
     return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
 
 

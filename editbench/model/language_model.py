@@ -173,19 +173,15 @@ class LanguageModel:
         return head_logits(head, hidden, getattr(self.config, "final_logit_softcapping", None))
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
-        """Final hidden states (B, T, d) of ``ids``, after the model's last norm.
+        """Final hidden states (B, T, d) of ``ids`` (B, T) at ``positions`` (B, T), after the model's last norm.
 
-        Args:
-            ids: (B, T) int64.
-            mask: (B, C + T) int64, 1 at tokens; C columns are in the cache already.
-            positions: (B, T) int64.
-            cache: A transformers ``Cache``, read and added to.
+        The mask (B, C + T) is 1 at tokens; C columns are in ``cache`` already, a transformers ``Cache`` that is read
+        and added to. All are int64.
         """
-        given = {} if cache is None else {self._cache_keyword: cache}
-        out = self.decoder(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
-        )
-        states: Tensor = out.last_hidden_state
+        given = {"use_cache": False} if cache is None else {"use_cache": True, self._cache_keyword: cache}
+        states: Tensor = self.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, **given
+        ).last_hidden_state
         return states
 
     @cached_property

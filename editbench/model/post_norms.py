@@ -47,11 +47,8 @@ class PostNorm:
 
         N maps every input onto an ellipsoid. With u = (x - mean) / ‖x - mean‖ and a = scale · ‖N's output
         without scale and shift‖, N(x) = a·u + shift, and the nearest point is u_i = (a_i t_i - κ) / (a_i² + ν), where
-        t = y - shift, ν makes u of length one and κ of mean zero (LayerNorm). ν is found by halving.
-
-        Args:
-            x: (n, d) current inputs; their mean and deviation stay.
-            y: (n, d) wanted outputs.
+        t = y - shift, ν makes u of length one and κ of mean zero (LayerNorm). ν is found by halving. Mean and deviation
+        of the current inputs ``x`` (n, d) stay; ``y`` (n, d) are the wanted outputs.
         """
         scale, shift, centred = self._affine(x)
         t, now = y.to(scale) - shift, self(x).to(scale) - shift

@@ -162,7 +162,6 @@ def _hallucinated(seed: int) -> list[Subject]:
 
 
 def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:
-    """Facts of neighbours by relation and object."""
     sharing: dict[tuple[str, str], list[Fact]] = {}
     for fact in world.build(seed).facts("neighbour"):
         sharing.setdefault((fact.relation.id, fact.object), []).append(fact)

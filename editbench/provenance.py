@@ -31,7 +31,7 @@ FORMULAS = {
 """Modules by formula; a module's ``VERSION`` changes with its numbers."""
 OF_GENERATING = {
     "generating": "editbench.model.generation",  # "generation" is a metric
-    "answer_matching": "editbench.evaluation.answer_matching",
+    "answer_matching": "editbench.evaluation.generated_text",
 }
 """Modules behind metrics of generated text."""
 OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}  # modules behind tasks of lm-eval

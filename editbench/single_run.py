@@ -20,7 +20,7 @@ from editbench.editor import Editor
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability import ability_tests
 from editbench.evaluation.metrics import facts as metric_facts
-from editbench.evaluation.protocol import check_headline, check_questions
+from editbench.evaluation.questions import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
 from editbench.progress import phase

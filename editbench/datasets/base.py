@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from editbench.checks import at_least
@@ -34,22 +34,18 @@ Item = EditRecord | Passage | Probe | SkippedRecord
 class Settings:
     """Settings of every dataset.
 
-    Attributes:
-        plain_path: Ordinary text for perplexity: rows with a field ``text``, or a ``.txt`` file, one text a line.
-        unrelated_path: Questions of no record, with their answers: rows with ``prompt`` and ``target``, ``question``
-            and ``answer``, ``src`` and ``answers`` (the first is right), or ``text`` and ``labels``; or "pocket".
-        pocket_seed: Seed of the embedded world, where a path is "pocket".
-        prompt_format: Text around every prompt, with "{}" where the prompt goes ("[INST]{}[/INST]"): prompts of edits
-            and probes, unrelated questions, prompts for free text, the text before an accurate sentence, and the
-            methods' own prompts.
-        paraphrases: Ask this many paraphrases of each record; None asks all.
+    Unrelated questions are rows with ``prompt`` and ``target``, ``question`` and ``answer``, ``src`` and ``answers``
+    (the first is right), or ``text`` and ``labels``. The format applies to all prompts: of edits, probes, unrelated
+    questions and free text, to the text before an accurate sentence, and to the methods' own prompts.
     """
 
-    plain_path: str | None = None
-    unrelated_path: str | None = None
-    pocket_seed: int = 0
-    prompt_format: str = "{}"
-    paraphrases: int | None = None
+    plain_path: str | None = (
+        None  # ordinary text for perplexity: rows with ``text``, or a ``.txt`` with one text a line
+    )
+    unrelated_path: str | None = None  # questions of no record, with their answers; or "pocket"
+    pocket_seed: int = 0  # of the embedded world, where a path is "pocket"
+    prompt_format: str = "{}"  # text around every prompt, with "{}" where the prompt goes ("[INST]{}[/INST]")
+    paraphrases: int | None = None  # number of paraphrases to ask of each record; None: all
 
     def __post_init__(self) -> None:
         PromptFormat.parse(self.prompt_format)
@@ -57,74 +53,49 @@ class Settings:
 
 
 S = TypeVar("S", bound=Settings)
+K = TypeVar("K", EditRecord, Passage, Probe, SkippedRecord)
 
 
 @dataclass(frozen=True)
 class Layout(Generic[S]):
-    """A layout of records: its title, the fields that a record must have, and the function from a row to its items.
-
-    The fields tell the layouts of a dataset apart. ``parse`` raises :class:`RowError`.
-    """
+    """A layout of records."""
 
     title: str
-    fields: tuple[str, ...]
-    parse: Callable[[Row, S], Iterable[Item]]
+    fields: tuple[str, ...]  # that a record must have; they tell the layouts of a dataset apart
+    parse: Callable[[Row, S], Iterable[Item]]  # from a row to its items; raises RowError
 
 
 @dataclass(frozen=True)
 class Dataset(Generic[S]):
-    """A dataset: its registered name, its settings dataclass, and the layouts of its records.
-
-    With ``sentences`` its targets are sentences, so that their perplexity is measured too.
-    """
+    """A dataset, as other packages may register one too."""
 
     name: str
     settings: type[S]
     layouts: tuple[Layout[S], ...]
-    sentences: bool = False
-
-
-@dataclass
-class ParsedRows:
-    """Items of a file's rows by kind, in file order."""
-
-    records: list[EditRecord] = field(default_factory=list)
-    passages: list[Passage] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
-    skipped: list[SkippedRecord] = field(default_factory=list)
-
-    def add(self, item: Item) -> None:
-        """Append an item to the list of its kind."""
-        if isinstance(item, EditRecord):
-            self.records.append(item)
-        elif isinstance(item, Passage):
-            self.passages.append(item)
-        elif isinstance(item, Probe):
-            self.probes.append(item)
-        else:
-            self.skipped.append(item)
+    sentences: bool = False  # whether targets are sentences, so that their perplexity is measured too
 
 
 def parse_rows(
     rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S, on_error: str, limit: int | None = None
-) -> ParsedRows:
-    """Parse rows until they end, or until there are ``limit`` edit records.
+) -> list[Item]:
+    """Items of rows in file order, until the rows end or ``limit`` edit records are there; a row may yield more.
 
     A row that cannot be used raises a :class:`RowError`, or is listed as skipped under ``on_error="skip"``.
     """
-    parsed = ParsedRows()
+    parsed: list[Item] = []
     seen: dict[str, str] = {}  # id -> place
+    count = 0
     for row in rows:
         try:
-            for item in _parse(row, layouts, settings, seen):
-                parsed.add(item)
+            items = _parse(row, layouts, settings, seen)
         except RowError as error:
             if on_error == "raise":
                 hint = "correct the record, or leave it out with on_error=skip"
                 raise RowError(error.where, f"{error.reason}; {hint}") from None
-            parsed.skipped.append(SkippedRecord(error.where, error.reason))
-        if limit is not None and len(parsed.records) >= limit:
-            del parsed.records[limit:]
+            items = [SkippedRecord(error.where, error.reason)]
+        parsed += items
+        count += len(of_kind(EditRecord, items))
+        if limit is not None and count >= limit:
             break
     return parsed
 
@@ -133,12 +104,16 @@ def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen:
     if isinstance(row, RowError):
         raise row
     items = list(_layout_of(row, layouts).parse(row, settings))
-    for item in items:
-        if isinstance(item, EditRecord):
-            if item.id in seen:
-                raise RowError(row.where, f"record {item.id!r}, field 'id': already used at {seen[item.id]}")
-            seen[item.id] = row.where
+    for record in of_kind(EditRecord, items):
+        if record.id in seen:
+            raise RowError(row.where, f"record {record.id!r}, field 'id': already used at {seen[record.id]}")
+        seen[record.id] = row.where
     return items
+
+
+def of_kind(kind: type[K], items: Iterable[Item]) -> list[K]:
+    """The items of one kind."""
+    return [item for item in items if isinstance(item, kind)]
 
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
@@ -168,14 +143,9 @@ def edit_record(
     """The edit record of a row, or a skipped record if the new answer is true already.
 
     Prompts lose trailing space, targets and subject also leading space. A "{}" in a prompt without the subject is where
-    the subject goes. The row's ``subject_fact_prompts`` and ``generation_prompts`` (with ``snippets``) are read here.
-
-    Args:
-        prompt: Full prompt.
-        target_true: Old answer, if the data has one.
-        locality: Prompts whose answer should not change, with their answers; ``subject_facts`` likewise.
-        also_true: Other spellings of the old answer, and other old answers.
-        id: Id of the record, if the row yields several; None takes the row's.
+    the subject goes. ``target_true`` is the old answer, ``also_true`` are its other spellings and other old answers;
+    ``locality`` are prompts with the answers that should not change, as are ``subject_facts``. The row's
+    ``subject_fact_prompts`` and ``generation_prompts`` (with ``snippets``) are read here. ``id`` replaces the row's.
     """
     facts = [*subject_facts, *pairs(row.children("subject_fact_prompts"))]
     subject = subject and subject.strip()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Layout, Settings, edit_record
+from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
 

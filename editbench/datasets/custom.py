@@ -11,12 +11,11 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from editbench.datasets.base import Dataset, Layout, Settings, edit_record, pairs
+from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
 

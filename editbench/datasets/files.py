@@ -11,6 +11,7 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")  # white space of JSON; str.isspace accepts m
 
 
 def read_rows(path: str | Path) -> Iterator[Row | RowError]:
-    """Rows, and errors in the place of bad rows, in order.
-
-    Args:
-        path: A JSON or JSON Lines file; a folder that ``datasets.load_dataset`` can read; or
-            "hub:NAME[:CONFIG][@SPLIT]".
-    """
+    """Rows, and errors in the place of bad rows, in order; paths as in :func:`editbench.datasets.load`."""
     if str(path).startswith(HUB_PREFIX):
         return read_table(str(path))
     file = Path(path).expanduser()
@@ -54,11 +50,8 @@ def read_json(file: Path) -> Iterator[Row | RowError]:
     opening = text[start : start + 1]
     if opening not in ("[", "{"):
         line = text.count("\n", 0, start) + 1
-        raise RowError(
-            f"{file}:{line}",
-            f"expected a JSON array or JSON Lines of records, found {text[start : start + 40]!r}; "
-            "give a .json or .jsonl file of records",
-        )
+        reason = f"expected a JSON array or JSON Lines of records, found {text[start : start + 40]!r}"
+        raise RowError(f"{file}:{line}", f"{reason}; give a .json or .jsonl file of records")
     yield from _scan_array(file, text, start) if opening == "[" else _scan_lines(file, text)
 
 
@@ -80,8 +73,7 @@ def _scan_array(file: Path, text: str, start: int) -> Iterator[Row | RowError]:
     position = _skip_space(text, start + 1)
     if text[position : position + 1] == "]":
         raise RowError(f"{file}:1", "the file holds an empty list; give a file with records")
-    index = 0
-    while True:
+    for index in count():
         line += text.count("\n", counted, position)
         counted = position
         where = f"{file}:{line}"
@@ -90,13 +82,12 @@ def _scan_array(file: Path, text: str, start: int) -> Iterator[Row | RowError]:
         except (ValueError, RecursionError) as error:
             raise _broken(where, text, index, _cause(error)) from None
         yield make_row(where, index, value)
-        index += 1
         position = _skip_space(text, end)
         mark = text[position : position + 1]
         if mark == "]":
             break
         if mark != ",":
-            raise _broken(where, text, index, "no ',' or ']' after the record that starts here")
+            raise _broken(where, text, index + 1, "no ',' or ']' after the record that starts here")
         position = _skip_space(text, position + 1)
     tail = _skip_space(text, position + 1)
     if tail < len(text):
@@ -137,11 +128,8 @@ def _decode(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise RowError(
-            f"{file}:{line}",
-            f"byte 0x{byte:02x} is not UTF-8 ({error.reason}); save the file as UTF-8 "
-            "(iconv -f LATIN1 -t UTF-8), and unpack it first if it is an archive",
-        ) from None
+        remedy = "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8), and unpack it first if it is an archive"
+        raise RowError(f"{file}:{line}", f"byte 0x{byte:02x} is not UTF-8 ({error.reason}); {remedy}") from None
 
 
 def _no_such_file(file: Path) -> str:
@@ -158,8 +146,7 @@ class RowError(RecordError):
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
-        self.where = where
-        self.reason = reason
+        self.where, self.reason = where, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +238,9 @@ _ADDRESS = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+
 
 
 def read_table(path: str) -> Iterator[Row | RowError]:
-    """Rows of one split, in order; a row's line is its number from 1.
+    """Rows of one split of a folder, or of "hub:NAME[:CONFIG][@SPLIT]", where NAME may be a folder.
 
-    Args:
-        path: A folder, or "hub:NAME[:CONFIG][@SPLIT]", where NAME may be a folder. Without a split, the dataset must
-            have only one.
+    Without a split in the address, the dataset must have only one. A row's line is its number from 1.
     """
     match = _ADDRESS.fullmatch(path.removeprefix(HUB_PREFIX)) if path.startswith(HUB_PREFIX) else None
     if match is None and path.startswith(HUB_PREFIX):
@@ -279,11 +264,8 @@ def _load(path: str, name: str, config: str | None) -> Any:
     try:
         return datasets.load_dataset(name, config)
     except ConnectionError as error:
-        raise RecordError(
-            f"{path}: the hub cannot be reached (offline?): {error}; "
-            "download the file where there is a network, and give its path instead"
-        ) from error
+        remedy = "download the file where there is a network, and give its path instead"
+        raise RecordError(f"{path}: the hub cannot be reached (offline?): {error}; {remedy}") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise RecordError(
-            f"{path}: datasets cannot load it: {error}; check name and config, or give a .json or .jsonl file"
-        ) from error
+        remedy = "check name and config, or give a .json or .jsonl file"
+        raise RecordError(f"{path}: datasets cannot load it: {error}; {remedy}") from error

@@ -28,14 +28,9 @@ _NO_END = re.compile(
 
 @dataclass(frozen=True)
 class HallucinationSettings(Settings):
-    """Settings of Hallucination.
+    """Settings of Hallucination; ``accurate_path`` replaces the accurate sentences of the hub's passages."""
 
-    Attributes:
-        accurate_path: Accurate sentences: rows ``text`` (the passage before) and ``labels`` (the sentence). Replaces
-            the accurate sentences of the hub's passages.
-    """
-
-    accurate_path: str | None = None
+    accurate_path: str | None = None  # rows with ``text`` (the passage before) and ``labels`` (the accurate sentence)
 
 
 def _wise(row: Row, settings: HallucinationSettings) -> Iterator[Item]:

@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from editbench import plugins
 from editbench.checks import one_of, unknown, whole_number
-from editbench.datasets.base import Layout, ParsedRows, S, Settings, apply_format, formatted, parse_rows
-from editbench.datasets.files import make_row, read_rows, read_texts
-from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet
+from editbench.datasets.base import (
+    Dataset,
+    Item,
+    K,
+    Layout,
+    S,
+    Settings,
+    apply_format,
+    formatted,
+    of_kind,
+    parse_rows,
+)
+from editbench.datasets.files import Row, RowError, make_row, read_rows, read_texts
+from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet, SkippedRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from editbench.config import DatasetConfig
-    from editbench.datasets.base import Dataset
-    from editbench.datasets.files import Row, RowError
 
 
 POCKET = "pocket"
@@ -39,8 +48,7 @@ def load(
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records; None loads all.
-        **settings: Fields of the dataset's settings: those of :class:`editbench.datasets.base.Settings`, ``target`` and
-            ``nq_prefix`` (zsre), ``accurate_path`` (hallucination).
+        **settings: Fields of the dataset's settings, a subclass of :class:`editbench.datasets.base.Settings`.
 
     Raises:
         RecordError: A record or file cannot be used; the message names file, line, id and field.
@@ -73,36 +81,37 @@ def load_dataset(
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
-    in_pocket = str(path) == POCKET
     rows = _rows(dataset.name, path, settings.pocket_seed)
-    main = parse_rows(rows, dataset.layouts, settings, on_error, limit)
-    _refuse_empty(path, "record", main.records, main)
-
-    texts = {"accurate": main.passages} if main.passages else {}
+    items = parse_rows(rows, dataset.layouts, settings, on_error, limit)
+    records = _some("record", EditRecord, items, path)[:limit]
+    texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
     questions: list[Probe] = []
     for name, layouts in BESIDE.items():
         given = getattr(settings, f"{name}_path", None)
-        if given is None and in_pocket and name != "unrelated":
+        if given is None and str(path) == POCKET and name != "unrelated":
             given = POCKET
         if given is None:
             continue
         parsed = parse_rows(_rows(name, given, settings.pocket_seed), layouts, Settings(), on_error)
-        main.skipped += parsed.skipped
+        items += of_kind(SkippedRecord, parsed)
         if name == "unrelated":
-            _refuse_empty(given, "question", parsed.probes, parsed)
-            questions = parsed.probes
+            questions = _some("question", Probe, parsed, given)
         else:
-            _refuse_empty(given, "text", parsed.passages, parsed)
-            texts[name] = parsed.passages
+            texts[name] = _some("text", Passage, parsed, given)
 
     prompt_format = PromptFormat.parse(settings.prompt_format)
-    records = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in main.records)
+    edits = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in records)
     texts_by_name = {name: tuple(formatted(text, prompt_format) for text in several) for name, several in texts.items()}
     unrelated = tuple(formatted(probe, prompt_format) for probe in questions)
-    digest, beside = fingerprint(records, texts_by_name, unrelated), MappingProxyType(texts_by_name)
-    skipped = tuple(main.skipped)
     return RecordSet(
-        dataset.name, records, beside, skipped, digest, unrelated, prompt_format, sentences=dataset.sentences
+        name=dataset.name,
+        records=edits,
+        texts=MappingProxyType(texts_by_name),
+        skipped=tuple(of_kind(SkippedRecord, items)),
+        fingerprint=fingerprint(edits, texts_by_name, unrelated),
+        unrelated=unrelated,
+        prompt_format=prompt_format,
+        sentences=dataset.sentences,
     )
 
 
@@ -119,7 +128,8 @@ def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
 
 def load_texts(path: str | Path) -> list[str]:
     """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
-    return [passage.text for passage in parse_rows(read_texts(path), BESIDE["plain"], Settings(), "raise").passages]
+    items = parse_rows(read_texts(path), BESIDE["plain"], Settings(), "raise")
+    return [passage.text for passage in of_kind(Passage, items)]
 
 
 def fingerprint(
@@ -141,23 +151,15 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _refuse_empty(path: str | Path, kind: str, found: Sequence[object], parsed: ParsedRows) -> None:
-    if found:
-        return
-    if not parsed.skipped:
-        raise RecordError(f"{path}: there is no {kind} in it; give another file")
-    first = parsed.skipped[0]
-    raise RecordError(
-        f"{path}: no {kind} is left, {len(parsed.skipped)} were skipped; the first at {first.where}: {first.reason}"
-    )
-
-
-def _plain(row: Row, settings: Settings) -> list[Passage]:
-    return [Passage("", row.text("text"))]
-
-
-def _accurate(row: Row, settings: Settings) -> list[Passage]:
-    return [Passage(row.text("text").rstrip(), row.text("labels").strip())]
+def _some(name: str, kind: type[K], items: list[Item], path: str | Path) -> list[K]:
+    """The items of one kind, of which there must be one."""
+    found, skipped = of_kind(kind, items), of_kind(SkippedRecord, items)
+    if not found and not skipped:
+        raise RecordError(f"{path}: there is no {name} in it; give another file")
+    if not found:
+        reason = f"the first at {skipped[0].where}: {skipped[0].reason}"
+        raise RecordError(f"{path}: no {name} is left, {len(skipped)} were skipped; {reason}")
+    return found
 
 
 def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]]:
@@ -171,8 +173,14 @@ def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]
 
 
 BESIDE: dict[str, tuple[Layout[Settings], ...]] = {
-    "accurate": (Layout("accurate sentences, SCEN", ("text", "labels"), _accurate),),
-    "plain": (Layout("plain text", ("text",), _plain),),
+    "accurate": (
+        Layout(
+            "accurate sentences, SCEN",
+            ("text", "labels"),
+            lambda row, _: [Passage(row.text("text").rstrip(), row.text("labels").strip())],
+        ),
+    ),
+    "plain": (Layout("plain text", ("text",), lambda row, _: [Passage("", row.text("text"))]),),
     "unrelated": tuple(
         Layout(f"questions with {prompt} and {answer}", (prompt, answer), _question(prompt, answer))
         for prompt, answer in (("prompt", "target"), ("question", "answer"), ("src", "answers"), ("text", "labels"))

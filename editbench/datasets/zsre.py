@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.checks import one_of
-from editbench.datasets.base import Dataset, Layout, Settings, edit_record
+from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from editbench.datasets.base import Item
     from editbench.datasets.files import Row
 
 _NQ_PREFIX = "nq question: "
@@ -24,14 +23,12 @@ _NQ_PREFIX = "nq question: "
 class ZsRESettings(Settings):
     """Settings of ZsRE.
 
-    Attributes:
-        target: New answer of MEND's records: "alt" (counterfactual; the old answer is then the first of ``answers``) or
-            "answers" (the first of them, for models that do not know it).
-        nq_prefix: "strip" or "keep" the "nq question: " of the locality question.
+    MEND's new answer is "alt" (counterfactual; the old answer is then the first of ``answers``) or the first of
+    "answers", for models that do not know it.
     """
 
     target: str = "alt"
-    nq_prefix: str = "strip"
+    nq_prefix: str = "strip"  # or "keep": the "nq question: " of the locality question
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,20 +6,17 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.evaluation.metrics import describe
 from editbench.model.batching import batches
-from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, last_hidden_states
-from editbench.model.packed_targets import Row, Tokeniser, lay_out
+from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, Answering, last_hidden_states
+from editbench.model.packed_targets import Ids, Pair, Row, Tokeniser, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
-    from editbench.model.packed_targets import Ids, Pair
     from editbench.records import Passage
 
 VERSION = 2

@@ -7,17 +7,17 @@ from functools import cache as memoise
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from editbench.evaluation import fluency
-from editbench.evaluation.answers import Asker
+from editbench.evaluation import generated_text
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.general_ability import ability_tests
-from editbench.evaluation.metrics import get_metric, list_metrics
+from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
+from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
-from editbench.evaluation.questions import question_of, questions
-from editbench.evaluation.unedited import ask_unedited
-from editbench.model.generation import Generation
-from editbench.model.likelihood import NOT_A_NUMBER
-from editbench.records import REWRITE, UNRELATED
+from editbench.evaluation.questions import Asker, Question, question_of, questions
+from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
+from editbench.model.generation import Generated, Generation
+from editbench.model.likelihood import NOT_A_NUMBER, Answering, TargetScore
+from editbench.records import REWRITE, UNRELATED, EditRecord, Passage, Probe, RecordSet
+from editbench.results.schema import RECORD_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,17 +27,8 @@ if TYPE_CHECKING:
 
     from editbench.config import ProtocolConfig
     from editbench.costs import CachedCosts
-    from editbench.evaluation.general_ability import Ability, AbilityTest
-    from editbench.evaluation.metrics import ProbeAnswers
-    from editbench.evaluation.questions import Question
-    from editbench.evaluation.unedited import UneditedAnswers
-    from editbench.model.generation import Generated
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering, TargetScore
-    from editbench.records import EditRecord, Passage, Probe, RecordSet
     from editbench.stream import Stream
-
-_UNSCORED = ("unsupported", "failed", "skipped")
 
 Row = dict[str, Any]
 """A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
@@ -72,7 +63,7 @@ class Evaluator:
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
-        """Set up.
+        """Set up; limits as in :func:`~editbench.evaluation.perplexity.text_scores`.
 
         Args:
             unedited: Answers to all records that will be scored; None: metrics that need them have no number.
@@ -81,7 +72,6 @@ class Evaluator:
             left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
-            max_tokens: Tokens kept of each text; None: :func:`~editbench.evaluation.perplexity.default_max_tokens`.
         """
         self.lm = lm
         self.unedited = unedited
@@ -97,7 +87,7 @@ class Evaluator:
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
         self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
-        self._idf = fluency.Idf(references)
+        self._idf = generated_text.Idf(references)
         self._limits = {"max_tokens": max_tokens, "tokens_per_batch": tokens_per_batch}
         self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
@@ -166,13 +156,9 @@ class Evaluator:
     ) -> list[Row]:
         """Score records, given with their position in the stream: a row for each, in order.
 
-        Args:
-            stage: "before", "immediate", "interim" or "final".
-            edits: Edits in the model.
-            batch: Index of the last batch.
-            editor: None for the unedited model.
-            unsupported: By id, reasons why records are not scored. "failed: …" or "skipped: …" gives the row that
-                status, any other reason "unsupported"; so has a record whose own question the model cannot take.
+        ``unsupported`` has reasons by id why records are not scored: "failed: …" or "skipped: …" gives the row that
+        status, any other reason "unsupported"; so has a record whose own question the model cannot take. Stage, edits
+        and batch are those of :class:`~editbench.results.schema.RecordRow`; no editor means the unedited model.
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
@@ -182,7 +168,7 @@ class Evaluator:
         scored = self._scored_rows(examined, editor)
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [
-            {**stamp, **(_unscored_row(record, position, reasons[record.id]) if record.id in reasons else next(scored))}
+            {**stamp, **(_row(record, position, reason=reasons[record.id]) if record.id in reasons else next(scored))}
             for record, position in records
         ]
 
@@ -230,8 +216,6 @@ class Evaluator:
             return None
         return mean_change(last_hidden(self.lm, self.texts["plain"], editor), self._hidden)
 
-    # -- private --------------------------------------------------------------------------------------------------
-
     def _unanswerable(self, question: Question) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe)
@@ -261,13 +245,13 @@ class Evaluator:
             values += self._free_text_scores(one.record, list(islice(texts, len(one.prompts))))
             details = [dict(self._details(question, answer)) for question, answer in probes]
             found = {"scores": _means(values), "left_out": dict(one.left_out), "probes": details}
-            yield _row(one.record, one.position, "scored", None, found)
+            yield _row(one.record, one.position, found)
 
     def _free_text_scores(self, record: EditRecord, texts: list[Generated]) -> list[tuple[str, float | None]]:
         if record.free_text is None or not texts:
             return []
         whole, finite = tuple(text.whole for text in texts), all(text.finite for text in texts)
-        generated = fluency.GeneratedTexts(whole, record.free_text.references, self._idf, finite)
+        generated = generated_text.GeneratedTexts(whole, record.free_text.references, self._idf, finite)
         return [(f"free_text.{metric.name}", metric.score(generated)) for metric in self.free_text_metrics]
 
     def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:
@@ -304,11 +288,9 @@ def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     return {name: sum(numbers) / len(numbers) for name, numbers in by_name.items()}
 
 
-def _unscored_row(record: EditRecord, position: int, reason: str) -> Row:
-    kind = reason.partition(":")[0]
-    nothing: Row = {"scores": {}, "left_out": {}, "probes": []}
-    return _row(record, position, kind if kind in _UNSCORED else "unsupported", reason, nothing)
-
-
-def _row(record: EditRecord, position: int, status: str, reason: str | None, found: Row) -> Row:
+def _row(record: EditRecord, position: int, found: Row | None = None, reason: str | None = None) -> Row:
+    """The row of a record that was scored, or was not for a reason."""
+    kind = "scored" if reason is None else reason.partition(":")[0]
+    status = kind if kind in RECORD_STATUSES else "unsupported"
+    found = found or {"scores": {}, "left_out": {}, "probes": []}
     return {"record": record.id, "position": position, "status": status, "reason": reason, **found}

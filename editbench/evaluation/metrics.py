@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from editbench import plugins
 from editbench.checks import unknown
-from editbench.evaluation import answer_matching, fluency
+from editbench.evaluation import generated_text
 from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from editbench.evaluation.fluency import GeneratedTexts
+    from editbench.evaluation.generated_text import GeneratedTexts
     from editbench.model.generation import Generated
     from editbench.model.likelihood import TargetScore
     from editbench.records import Route
@@ -34,7 +34,7 @@ class Metric:
     """A formula with its facts; ``description`` is its function's docstring.
 
     ``score`` makes a number of :class:`ProbeAnswers`, or for "free_text" of
-    :class:`~editbench.evaluation.fluency.GeneratedTexts`; None where the formula does not apply.
+    :class:`~editbench.evaluation.generated_text.GeneratedTexts`; None where the formula does not apply.
     """
 
     name: str
@@ -86,11 +86,9 @@ def describe(
 def metric(*, version: int, needs: str | None = None, **facts: Any) -> Callable[[Formula], Formula]:
     """Register a function as a metric under its own name, which its entry point in another package must repeat.
 
-    Args:
-        version: Another number for another formula.
-        needs: "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the method's choice
-            of an edit), "free_text" (the formula is one of generated texts), or None.
-        facts: The others of :func:`describe`; by default those of a share of which more is better.
+    Its formula may need "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the
+    method's choice of an edit), or "free_text" (it is one of generated texts). The further facts are those of
+    :func:`describe`; by default those of a share of which more is better.
     """
     if needs is not None and needs not in NEEDS:
         raise unknown("need of a metric", needs, NEEDS)
@@ -187,7 +185,7 @@ def agreement_tokens(probe: ProbeAnswers) -> float | None:
     return sum(a == b >= 0 for a, b in zip(now, before, strict=True)) / len(now)
 
 
-_of_answers = partial(metric, version=answer_matching.VERSION, needs="generation")
+_of_answers = partial(metric, version=generated_text.VERSION, needs="generation")
 
 
 @_of_answers(
@@ -198,7 +196,7 @@ def generation(probe: ProbeAnswers) -> float | None:
 
     Nothing is fed in; the answer is the text up to its end (end token, line, sentence). NaN logits make it wrong.
     """
-    return probe.judge(answer_matching.matches)
+    return probe.judge(generated_text.matches)
 
 
 @metric(version=1, needs="generation", title="generated text", source="Yao et al. 2024 (SCEN), on ZsRE")
@@ -216,7 +214,7 @@ def generation_contains(probe: ProbeAnswers) -> float | None:
 
     "French" is in "French-speaking", and "France" in "France's"; in scripts without spaces it may be anywhere.
     """
-    return probe.judge(answer_matching.contains)
+    return probe.judge(generated_text.contains)
 
 
 @_of_answers(
@@ -225,7 +223,7 @@ def generation_contains(probe: ProbeAnswers) -> float | None:
 )
 def generation_f1(probe: ProbeAnswers) -> float | None:
     """Words that the generated answer and the target share: F1 = 2 P R / (P + R), both normalised."""
-    return probe.judge(answer_matching.overlap)
+    return probe.judge(generated_text.overlap)
 
 
 @_of_answers(title="generated as before", source="agreement, on generated answers")
@@ -234,7 +232,7 @@ def generation_agreement(probe: ProbeAnswers) -> float | None:
     if probe.generated is None or probe.generated_before is None:
         return None
     finite = probe.generated.finite and probe.generated_before.finite
-    return float(finite and answer_matching.same(probe.generated.text, probe.generated_before.text, probe.gold))
+    return float(finite and generated_text.same(probe.generated.text, probe.generated_before.text, probe.gold))
 
 
 @metric(
@@ -284,7 +282,7 @@ def ngram_entropy(generated: GeneratedTexts) -> float | None:
 
     Low for a text that repeats itself; NaN where the model gives no numbers.
     """
-    entropies = [fluency.entropy(fluency.words(text)) for text in generated.texts]
+    entropies = [generated_text.entropy(generated_text.tokens(text)) for text in generated.texts]
     return None if not entropies else sum(entropies) / len(entropies) if generated.finite else math.nan
 
 
@@ -298,7 +296,7 @@ def consistency(generated: GeneratedTexts) -> float | None:
     """TF-IDF cosine of all texts with all reference texts, each put together; NaN where the model gives no numbers."""
     if not (generated.texts and generated.references):
         return None
-    likeness = fluency.cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
+    likeness = generated_text.cosine(" ".join(generated.texts), " ".join(generated.references), generated.idf)
     return min(likeness, 1.0) if generated.finite else math.nan  # rounding may exceed it
 
 

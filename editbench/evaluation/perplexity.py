@@ -7,14 +7,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from editbench.evaluation.metrics import describe
-from editbench.model.likelihood import Query, score_targets
+from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
 from editbench.results.schema import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering, TargetScore
     from editbench.records import Passage
 
 VERSION = 3

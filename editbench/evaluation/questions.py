@@ -1,4 +1,4 @@
-"""Questions that a record puts to a model, each with its right answer.
+"""Questions that a record puts to a model, a model's answers, and checks of a headline against the questions.
 
 | probe kind | target | alternative |
 |---|---|---|
@@ -12,23 +12,37 @@ unedited model's. An answer that is spelt like the target (case aside) is no alt
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from editbench.model.likelihood import Query
-from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, Probe
+from editbench.checks import unknown
+from editbench.evaluation import generated_text
+from editbench.evaluation.metrics import ProbeAnswers, get_metric
+from editbench.model.generation import Generated, Generation, generate, generate_answers
+from editbench.model.likelihood import Answering, Query, score_targets
+from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, EditRecord, Probe, Route
 from editbench.words import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from editbench.records import EditRecord
+    from editbench.evaluation.unedited import UneditedAnswers
+    from editbench.model.language_model import LanguageModel
+    from editbench.stream import Stream
+
+_log = logging.getLogger(__name__)
+
 
 VERSION = 2
 """Changes with the questions of a record in a stream, with those left out, and with their targets."""
 
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
+
+FREE_TEXT = "free_text"
+HEADLINE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, FREE_TEXT)
+"""Kinds of question of which a headline measure can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +90,100 @@ def question_of(probe: Probe) -> Question:
     if probe.target is None:
         raise ValueError(f"the question {probe.prompt!r} belongs to no record and needs a right answer (target)")
     return Question(probe, probe.target)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Asks a model, edited or not; ``needs`` are the metrics', the seed of ``generation`` is also the free texts'."""
+
+    lm: LanguageModel
+    unedited: UneditedAnswers | None
+    needs: Collection[str | None]
+    generation: Generation
+    tokens_per_batch: int | None
+
+    def answers(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> list[ProbeAnswers]:
+        """The answers to questions, each given with its record's id."""
+        questions = [question for question, _ in asked]
+        queries = [question.query for question in questions]
+        scores = score_targets(self.lm, queries, editor=editor, tokens_per_batch=self.tokens_per_batch)
+        nothing = [None] * len(asked)
+        generated: Sequence[Generated | None] = nothing
+        if "generation" in self.needs:
+            pairs = [(question.probe.prompt, question.target) for question in questions]
+            settings, tokens = self.generation, self.tokens_per_batch
+            generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
+        routes: Sequence[Route | None] = nothing
+        if editor is not None and "route" in self.needs:
+            routes = editor.route([editor.asked(question.probe.prompt) for question in questions]) or nothing
+        found = []
+        for (question, record), (target, *others), text, route in zip(asked, scores, generated, routes, strict=True):
+            unedited = self.unedited if question.stays else None
+            before = unedited.score_of(question) if unedited is not None else None
+            if not question.labelled:
+                target, before = target.first(), before.first() if before is not None else None
+            answers = ProbeAnswers(
+                target=target,
+                alternative=others[0] if others and not self._alike(question) else None,
+                before=before,
+                gold=question.target if question.labelled else None,
+                generated=text,
+                generated_before=unedited.generated_for(question) if unedited is not None else None,
+                route=route,
+                edit=None if question.stays else record,
+            )
+            found.append(answers)
+        return found
+
+    def free_texts(self, prompts: Sequence[str], editor: Answering | None) -> list[Generated]:
+        """A free text after each prompt, at most :data:`~editbench.evaluation.generated_text.TOKENS` long with it."""
+        longest = min(generated_text.TOKENS, self.lm.max_length)
+        limits = [max(1, longest - len(self.lm.encode(prompt).ids)) for prompt in prompts]
+        settings, tokens = Generation(top_k=generated_text.TOP_K, seed=self.generation.seed), self.tokens_per_batch
+        if not prompts:
+            return []
+        return generate(self.lm, prompts, limits, settings=settings, editor=editor, tokens_per_batch=tokens)
+
+    def _alike(self, question: Question) -> bool:
+        """Whether both answers have the same tokens: a tokenizer may know neither."""
+        assert question.alternative is not None
+        return self.lm.continuation(question.alternative) == self.lm.continuation(question.target)
+
+
+def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
+    """Refuse unknown metrics, and headline measures ("<probe kind>.<metric>") that no score can be made of.
+
+    ``metrics`` are those that the run scores.
+    """
+    for name in metrics:
+        get_metric(name)
+    for name, measure in headline.items():
+        kind, _, metric = measure.partition(".")
+        shown = f"the headline measure {name}={measure!r}"
+        if kind not in HEADLINE_KINDS:
+            raise unknown(f"kind of question in the headline measure {name}={measure!r}", kind, HEADLINE_KINDS)
+        found = get_metric(metric)
+        if not found.share:
+            raise ValueError(
+                f"{shown} is no share: {metric} may lie outside 0 and 1, and the score is a mean of shares; choose "
+                "another metric for protocol.headline"
+            )
+        if (found.needs == FREE_TEXT) != (kind == FREE_TEXT):
+            raise ValueError(f"{shown} does not exist: {metric} scores no {kind}")
+        if metric not in metrics:
+            known = ", ".join(metrics)
+            raise ValueError(f"{shown} is not scored: add {metric} to protocol.metrics, which has {known}")
+
+
+def check_questions(headline: Mapping[str, str], stream: Stream) -> None:
+    """Refuse a headline measure without a question in the stream; warn if most datasets have such questions."""
+    kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
+    kinds |= {FREE_TEXT for record in stream.records if record.free_text is not None}
+    for name, measure in headline.items():
+        kind = measure.partition(".")[0]
+        if kind in kinds:
+            continue
+        if kind not in (PARAPHRASE, LOCALITY):
+            reason = f"no record has a question of the kind {kind}"
+            raise ValueError(f"the headline measure {name}={measure!r} has no number: {reason}")
+        _log.warning("no record has a %s question: there will be no %s, and no score", kind, name)

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.costs import UNEDITED_ANSWERS, CachedCosts
 from editbench.evaluation import perplexity
-from editbench.evaluation.questions import questions
+from editbench.evaluation.questions import Question, questions
 from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
-from editbench.model.generation import Generated, generate_answers
+from editbench.model.generation import Generated, Generation, generate_answers
 from editbench.model.likelihood import Query, TargetScore, score_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from editbench.evaluation.questions import Question
-    from editbench.model.generation import Generation
     from editbench.model.language_model import LanguageModel
     from editbench.records import EditRecord, Passage
 
@@ -74,15 +72,10 @@ def ask_unedited(
 ) -> UneditedAnswers:
     """Answers to the questions of these records and texts, from the cache or from the model, which must be unedited.
 
-    Warns of a damaged file in the cache, and computes its answers again.
-
-    Args:
-        unrelated: Questions of no record.
-        model_fingerprint: That of the pristine weights (``LanguageModel.fingerprint``).
-        generation: None: no answers are generated.
-        cache: Folder; None: nothing is cached.
-        costs: Gets the seconds, which are cached, and the file's digest.
-        max_tokens: As in :func:`~editbench.evaluation.perplexity.text_scores`.
+    Warns of a damaged file in the cache, and computes its answers again. Without ``generation`` no answers are
+    generated, without ``cache`` (a folder) nothing is cached. ``costs`` gets the seconds, which are cached, and the
+    file's digest. ``unrelated`` are questions of no record; the fingerprint is that of the pristine weights; limits are
+    those of :func:`~editbench.evaluation.perplexity.text_scores`.
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)
@@ -97,8 +90,9 @@ def ask_unedited(
     }
     key = _digest(content)
     path = cache / f"{key[:32]}.json" if cache is not None else None
+    name = f"{path.parent.name}/{path.name}" if path is not None else ""
     if path is not None and path.exists() and (found := _read(path, key)) is not None:
-        unedited, seconds, costs.digests[_name(path)] = found
+        unedited, seconds, costs.digests[name] = found
         costs.note(UNEDITED_ANSWERS, seconds, read=True)
         return unedited
     start = time.perf_counter()
@@ -117,13 +111,8 @@ def ask_unedited(
     seconds = time.perf_counter() - start
     costs.note(UNEDITED_ANSWERS, seconds, read=False)
     if path is not None:
-        costs.digests[_name(path)] = _write(path, key, unedited, seconds)
+        costs.digests[name] = _write(path, key, unedited, seconds)
     return unedited
-
-
-def _name(path: Path) -> str:
-    """Path from the folder that holds the cache's."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any] | None:

@@ -14,10 +14,17 @@ from typing import IO, TYPE_CHECKING, Any
 from editbench import datasets
 from editbench.compose import compose
 from editbench.console import json_lines, quiet_libraries
+from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.questions import check_headline
+from editbench.evaluation.unedited import ask_unedited
 from editbench.files import write_atomic
 from editbench.json_lines import encode
-from editbench.layer_search.layer_sweep import METHOD, Choice, choose_layers
+from editbench.layer_search.causal_tracing import NothingToTrace, Trace, TraceConfig, trace
+from editbench.layer_search.layer_sweep import CONTRAST, METHOD, Choice, LayerScore, choose_layers, sweep_layers
+from editbench.layer_search.report import sweep_table, trace_table, write_plot
 from editbench.model import language_model
+from editbench.provenance import environment
+from editbench.resources import Resources
 from editbench.results.tables import console
 from editbench.stream import Stream
 
@@ -25,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from editbench.config import RunConfig
-    from editbench.layer_search.causal_tracing import Trace
-    from editbench.layer_search.layer_sweep import LayerScore
     from editbench.model.language_model import LanguageModel
     from editbench.records import RecordSet
 
@@ -123,7 +128,6 @@ def _layers(text: str | None) -> list[int] | None:
 
 
 def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
-    """Load, measure, write and print."""
     quiet_libraries()
     records = datasets.from_config(config.dataset)
     stream = Stream.build(records, config.stream)
@@ -150,8 +154,6 @@ def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Names
 
 
 def _trace(search: Search, layers: list[int], options: argparse.Namespace) -> None:
-    from editbench.layer_search.causal_tracing import NothingToTrace, TraceConfig, trace
-
     begun = time.perf_counter()
     tracing = TraceConfig(samples=options.samples, window=options.window, seed=search.config.stream.seed)
     try:
@@ -164,12 +166,6 @@ def _trace(search: Search, layers: list[int], options: argparse.Namespace) -> No
 
 
 def _sweep(search: Search, layers: list[int]) -> None:
-    from editbench.evaluation.evaluator import Evaluator
-    from editbench.evaluation.protocol import check_headline
-    from editbench.evaluation.unedited import ask_unedited
-    from editbench.layer_search.layer_sweep import CONTRAST, sweep_layers
-    from editbench.resources import Resources
-
     begun, config, lm, records = time.perf_counter(), search.config, search.lm, search.stream.records
     headline, tokens = config.protocol.headline, config.protocol.tokens_per_batch
     metrics = sorted({measure.partition(".")[2] for measure in (*headline.values(), CONTRAST)})
@@ -195,8 +191,6 @@ def _choice(search: Search) -> Choice | None:
 
 
 def _facts(search: Search, choice: Choice | None) -> dict[str, Any]:
-    from editbench.provenance import environment
-
     config, lm, records, stream = search.config, search.lm, search.records, search.stream
     return {
         "model": {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint},
@@ -213,8 +207,6 @@ def _facts(search: Search, choice: Choice | None) -> dict[str, Any]:
 
 
 def _show(search: Search) -> None:
-    from editbench.layer_search.report import sweep_table, trace_table
-
     if search.trace is not None:
         console().print(trace_table(search.trace))
         if search.trace.left_out:
@@ -224,8 +216,6 @@ def _show(search: Search) -> None:
 
 
 def _draw(file: Path, search: Search) -> None:
-    from editbench.layer_search.report import write_plot
-
     title, headline = f"{search.lm.name}: which layers to edit", search.config.protocol.headline
     try:
         write_plot(file, title, search.trace, search.scores, headline)

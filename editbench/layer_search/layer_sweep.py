@@ -14,9 +14,9 @@ import numpy as np
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
-from editbench.records import EditError
+from editbench.records import EditError, EditRecord
 from editbench.registry import load_method, make_config, make_editor
-from editbench.results.schema import HEADLINES, SHARE
+from editbench.results.schema import HEADLINES, SHARE, Estimate, Range
 from editbench.results.summary import harmonic_mean, summarise
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRecord
     from editbench.resources import Resources
-    from editbench.results.schema import Estimate, Range
 
 
 METHOD = "rome"
@@ -44,20 +42,13 @@ CONTRAST = "rewrite.nll_contrast"
 
 @dataclass(frozen=True)
 class LayerScore:
-    """Single edits at one layer.
-
-    Attributes:
-        edits: Number of scored edits.
-        failed: Reasons by id for the others.
-        measures: Means over edits with a 95 % interval, by name.
-        score: Harmonic mean of the headline measures that the records have; None if no edit could be made.
-    """
+    """Single edits at one layer."""
 
     layer: int
-    edits: int
-    failed: dict[str, str]
-    measures: dict[str, Estimate]
-    score: float | None
+    edits: int  # number of scored edits
+    failed: dict[str, str]  # reasons by id for the others
+    measures: dict[str, Estimate]  # means over edits with a 95 % interval, by name
+    score: float | None  # harmonic mean of the headline measures that the records have; None if no edit could be made
 
 
 def sweep_layers(

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from editbench.files import write_atomic
-from editbench.layer_search.layer_sweep import CONTRAST, SECONDS, VALUE_FOUND
+from editbench.layer_search.layer_sweep import CONTRAST, SECONDS, VALUE_FOUND, LayerScore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from editbench.layer_search.causal_tracing import Trace
-    from editbench.layer_search.layer_sweep import LayerScore
     from editbench.results.schema import Estimate
 
 

@@ -28,29 +28,20 @@ class ArchitectureError(ValueError):
 class Architecture:
     """Module paths of a decoder-only language model, and the facts that its modules do not show.
 
-    Paths of ``decoder``, ``layers`` and ``head`` start at the model's root, the others at a layer.
-
-    Attributes:
-        decoder: The model without its head ("model", "transformer"): maps tokens to final hidden states.
-        layers: The list of decoder layers.
-        mlp_in: The MLP's first projections: one, or gate and up.
-        mlp_out: The MLP's second projection W, the weight that locate-then-edit methods change.
-        head: The projection onto the vocabulary.
-        packed_targets: Attention obeys a mask (B, 1, T, T) alone, so that several targets may follow one prompt in a
-            row (:mod:`editbench.model.packed_targets`).
-        models: Models of this layout that the tests run: their classes' names begin so, without " " and "-".
-        classes: Classes that fit this row and no other, as exceptions; empty for a row of all other classes.
+    Paths of ``decoder``, ``layers`` and ``head`` start at the model's root, the others at a layer. ``packed_targets``:
+    attention obeys a mask (B, 1, T, T) alone, so that several targets may follow one prompt in a row
+    (:mod:`editbench.model.packed_targets`).
     """
 
-    decoder: str
-    layers: str
+    decoder: str  # the model without its head ("model", "transformer"): maps tokens to final hidden states
+    layers: str  # the list of decoder layers
     attention: str
-    mlp_in: tuple[str, ...]
-    mlp_out: str
-    head: str = "lm_head"
+    mlp_in: tuple[str, ...]  # the MLP's first projections: one, or gate and up
+    mlp_out: str  # the MLP's second projection W, the weight that locate-then-edit methods change
+    head: str = "lm_head"  # the projection onto the vocabulary
     packed_targets: bool = False
-    models: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # run by the tests: names of their classes begin so, without " " and "-"
+    classes: tuple[str, ...] = ()  # exceptions that fit this row and no other; empty for a row of all other classes
 
 
 PATHS = ("decoder", "layers", "attention", "mlp_in", "mlp_out", "head")
@@ -105,9 +96,8 @@ def known_architectures() -> dict[str, Architecture]:
 def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
     """The row that ``model`` fits, with the user's ``overrides``, checked against the model.
 
-    Args:
-        overrides: Paths by field name (config ``model.architecture``), as a mapping or an object with these
-            attributes; None or empty ones leave the row's.
+    Overrides are paths by field name (config ``model.architecture``), in a mapping or an object; None or empty ones
+    leave the row's.
     """
     given = _given_paths(overrides)
     rows, name = known_architectures(), type(model).__name__
@@ -136,9 +126,8 @@ def _given_paths(overrides: Any) -> dict[str, Any]:
     given = {key: (tuple(value) if key == "mlp_in" else value) for key, value in mapping.items() if value}
     for key in given:
         if key not in PATHS:
-            raise ArchitectureError(
-                f"model.architecture.{key} is not a path of an architecture; {suggestion(key, PATHS)}"
-            )
+            reason = f"is not a path of an architecture; {suggestion(key, PATHS)}"
+            raise ArchitectureError(f"model.architecture.{key} {reason}")
     return given
 
 

@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.checks import above_zero, at_least
 from editbench.model.batching import batches
-from editbench.model.likelihood import NOT_A_NUMBER
+from editbench.model.likelihood import NOT_A_NUMBER, Answering
 from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
 
 VERSION = 3
 """Changes with the texts of :func:`generate`; part of the key of the cached answers of the unedited model."""
@@ -93,13 +91,9 @@ def generate(
 
     Equal prompts run once, with the largest of their limits; each text is then cut to its own. A search depends on its
     limit, so that each limit runs by itself. Rows are padded on the left. A prompt that is too long for its limit loses
-    its beginning (its BOS stays).
-
-    Args:
-        limits: New tokens after each prompt, at least 1.
-        settings: Greedy by default.
-        editor: Puts its text in front of prompts; one ``answering`` block spans a batch's prompts and new tokens.
-        tokens_per_batch: Size of a batch, rows times (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
+    its beginning (its BOS stays). An editor puts its text in front of prompts; one ``answering`` block spans a batch's
+    prompts and new tokens. Without settings, generation is greedy. A batch has ``tokens_per_batch``, rows times
+    (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
     """
     settings = settings or Generation()
     plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
@@ -154,11 +148,8 @@ def _run(
 
 
 def _takes_left_padding(lm: LanguageModel) -> bool:
-    """Whether padding on the left leaves the other columns as they are.
-
-    Transformers' "eager" attention masks with the lowest number of the model's dtype and takes the softmax in float32.
-    From float64 that is minus infinity: a column of padding, which sees nothing, becomes NaN and spreads.
-    """
+    """Whether padding on the left leaves the other columns as they are."""
+    # "eager" masks with the lowest number of the dtype, which from float64 is -inf in its float32 softmax: NaN spreads
     return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from editbench.model.architectures import (
     ArchitectureError,
@@ -29,8 +30,6 @@ from editbench.model.tokenisation import Encoded, check_tokenizer, continuation,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor, nn
-
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""
@@ -40,12 +39,7 @@ class LanguageModel:
     """A causal transformers model in evaluation mode, frozen, with its fast tokenizer and its name in results."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
-        """Wrap a loaded model.
-
-        Args:
-            architecture: Module paths by field name of :class:`~editbench.model.architectures.Architecture`, which
-                replace those of the known layout; None if the layout is known.
-        """
+        """Wrap a loaded model; ``architecture`` as for :func:`~editbench.model.architectures.find_architecture`."""
         check_tokenizer(tokenizer, name)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -69,16 +63,9 @@ class LanguageModel:
         revision: str | None = None,
         architecture: Any = None,
     ) -> LanguageModel:
-        """Load a model and tokenizer from a folder or the hub.
+        """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
-        Args:
-            path: Folder, or hub id.
-            name: Name shown in results; None for the last part of the path.
-            dtype: "float32", "float64", "bfloat16" or "float16".
-            device: "auto" (a GPU if there is one, else the CPU), "cpu", "cuda:0", …, or "spread" over all GPUs.
-            attention: "sdpa" or "eager"; None for the architecture's own choice.
-            revision: Of the hub; None for the newest.
-            architecture: As for the constructor.
+        The device "auto" is a GPU if there is one, else the CPU.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
@@ -186,19 +173,15 @@ class LanguageModel:
         return head_logits(head, hidden, getattr(self.config, "final_logit_softcapping", None))
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
-        """Final hidden states (B, T, d) of ``ids``, after the model's last norm.
+        """Final hidden states (B, T, d) of ``ids`` (B, T) at ``positions`` (B, T), after the model's last norm.
 
-        Args:
-            ids: (B, T) int64.
-            mask: (B, C + T) int64, 1 at tokens; C columns are in the cache already.
-            positions: (B, T) int64.
-            cache: A transformers ``Cache``, read and added to.
+        The mask (B, C + T) is 1 at tokens; C columns are in ``cache`` already, a transformers ``Cache`` that is read
+        and added to. All are int64.
         """
-        given = {} if cache is None else {self._cache_keyword: cache}
-        out = self.decoder(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **given
-        )
-        states: Tensor = out.last_hidden_state
+        given = {"use_cache": False} if cache is None else {"use_cache": True, self._cache_keyword: cache}
+        states: Tensor = self.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, **given
+        ).last_hidden_state
         return states
 
     @cached_property
@@ -277,12 +260,10 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageModel:
-    """The model of a name, path or ``model`` config, ready to edit.
+    """The model of a name ("pocket", "pocket-gpt2"), folder, hub id or ``model`` config, ready to edit.
 
-    Args:
-        model: "pocket", "pocket-gpt2", a folder or a hub id; or a config with ``path`` and the loading options.
-        name: Name shown in results; None for the config's, or the last part of the path.
-        options: Loading options (:meth:`LanguageModel.load`); they precede the config's.
+    ``name`` is shown in results; None takes the config's, or the last part of the path. ``options`` are those of
+    :meth:`LanguageModel.load`; they precede the config's.
     """
     from editbench.config import SHIPPED_MODELS, shipped_model_path
 

@@ -13,13 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from editbench.model.architectures import ArchitectureError, module_at
 from editbench.model.hooks import hooked
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from editbench.model.language_model import LanguageModel
 
 
@@ -48,11 +47,8 @@ class PostNorm:
 
         N maps every input onto an ellipsoid. With u = (x - mean) / ‖x - mean‖ and a = scale · ‖N's output
         without scale and shift‖, N(x) = a·u + shift, and the nearest point is u_i = (a_i t_i - κ) / (a_i² + ν), where
-        t = y - shift, ν makes u of length one and κ of mean zero (LayerNorm). ν is found by halving.
-
-        Args:
-            x: (n, d) current inputs; their mean and deviation stay.
-            y: (n, d) wanted outputs.
+        t = y - shift, ν makes u of length one and κ of mean zero (LayerNorm). ν is found by halving. Mean and deviation
+        of the current inputs ``x`` (n, d) stay; ``y`` (n, d) are the wanted outputs.
         """
         scale, shift, centred = self._affine(x)
         t, now = y.to(scale) - shift, self(x).to(scale) - shift
@@ -143,13 +139,13 @@ class _Move(NamedTuple):
 class _Probe:
     """Adds a vector behind one layer's second projection in one row of the batch, and follows it through the layer."""
 
+    size: float  # of the layer's input
+    dtype: torch.dtype
     added: _Move
     leaving: _Move
 
     def __init__(self, layer: nn.Module, mlp_out: str, row: int, rows: int) -> None:
         self.layer, self.mlp_out, self.row, self.rows = layer, mlp_out, row, rows
-        self.size = 0.0
-        self.dtype = torch.float32
         self.behind: list[tuple[str, nn.Module, _Move, _Move]] = []  # path, module, its input, its output
 
     def attach(self, stack: ExitStack) -> None:

@@ -30,44 +30,38 @@ def counterfact(seed: int = 0) -> list[Raw]:
     """300 records in the layout of ROME and MEMIT, with ``subject_fact_prompts`` added."""
     random = Random(f"counterfact {seed}")
     sharing = _neighbours(seed)
-    return [
-        _counterfact_record(case, subject, sharing, random)
-        for case, subject in enumerate(_shuffled(world.build(seed).role("edited"), random))
-    ]
-
-
-def _counterfact_record(case: int, subject: Subject, sharing: dict[tuple[str, str], list[Fact]], random: Random) -> Raw:
-    fact, *others = subject.facts
-    new = _another_object(fact, random)
-    statements = list(fact.relation.statements)
-    del statements[fact.held_out[0]]
-    return {
-        "case_id": case,
-        "pararel_idx": case,
-        "requested_rewrite": {
+    records = []
+    for case, subject in enumerate(_shuffled(world.build(seed).role("edited"), random)):
+        fact, *others = subject.facts
+        new = _another_object(fact, random)
+        statements = [text for index, text in enumerate(fact.relation.statements) if index != fact.held_out[0]]
+        rewrite = {
             "prompt": random.choice(statements),
             "relation_id": fact.relation.id,
             "target_new": _entity(fact, new),
             "target_true": _entity(fact, fact.object),
             "subject": subject.name,
-        },
-        "paraphrase_prompts": [
-            fact.held_out_statement,
-            f"{random.choice(world.FILLERS)} {fact.held_out_statement}",
-        ],
-        "neighborhood_prompts": _prompts_of(sharing[fact.relation.id, fact.object], random),
-        "attribute_prompts": _prompts_of(sharing[fact.relation.id, new], random),
-        "generation_prompts": [world.PASSAGE.format(subject.name), *fact.statements],
-        "subject_fact_prompts": _fact_prompts(others, random),
-    }
+        }
+        held_out = fact.held_out_statement
+        records.append(
+            {
+                "case_id": case,
+                "pararel_idx": case,
+                "requested_rewrite": rewrite,
+                "paraphrase_prompts": [held_out, f"{random.choice(world.FILLERS)} {held_out}"],
+                "neighborhood_prompts": _prompts_of(sharing[fact.relation.id, fact.object], random),
+                "attribute_prompts": _prompts_of(sharing[fact.relation.id, new], random),
+                "generation_prompts": [world.PASSAGE.format(subject.name), *fact.statements],
+                "subject_fact_prompts": _fact_prompts(others, random),
+            }
+        )
+    return records
 
 
 def zsre(seed: int = 0) -> list[Raw]:
     """300 records in the layout of MEND, with ``subject_fact_prompts`` added."""
     random = Random(f"zsre {seed}")
-    unrelated = cycle(
-        _shuffled([fact for subject in world.build(seed).role("neighbour") for fact in subject.facts], random)
-    )
+    unrelated = cycle(_shuffled(world.build(seed).facts("neighbour"), random))
     records = []
     for subject in _shuffled(world.build(seed).role("edited"), random):
         first, fact, last = subject.facts
@@ -92,9 +86,8 @@ def zsre(seed: int = 0) -> list[Raw]:
 def hallucination(seed: int = 0) -> list[Raw]:
     """150 records in the layout of WISE: a passage, and a false sentence as the next one."""
     random = Random(f"hallucination {seed}")
-    plain = heldout_text(seed)
     records = []
-    for subject, text in zip(_hallucinated(seed), plain, strict=False):
+    for subject, text in zip(_hallucinated(seed), heldout_text(seed), strict=False):
         *known, fact = subject.facts
         words = text.split(" ")
         records.append(
@@ -140,8 +133,7 @@ def heldout_text(seed: int = 0) -> list[str]:
 def unrelated(seed: int = 0) -> list[Raw]:
     """100 questions of no record, about subjects that no record edits, with their answers."""
     random = Random(f"unrelated {seed}")
-    facts = [fact for subject in world.build(seed).role("neighbour", "generic") for fact in subject.facts]
-    chosen = random.sample(facts, 100)
+    chosen = random.sample(world.build(seed).facts("neighbour", "generic"), 100)
     return [{"question": random.choice(fact.questions), "answer": fact.object} for fact in chosen]
 
 
@@ -158,7 +150,7 @@ ROWS: dict[str, Callable[[int], list[Raw]]] = {
 
 def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
     """Statements and questions to complete, about ``generic`` subjects."""
-    facts = [fact for subject in world.build(seed).role("generic") for fact in subject.facts]
+    facts = world.build(seed).facts("generic")
     prompts = [prompt for fact in facts for prompt in (*fact.statements, *fact.questions)]
     if count > len(prompts):
         raise ValueError(f"{count} generic prompts were asked for; the pocket world has {len(prompts)}")
@@ -170,11 +162,9 @@ def _hallucinated(seed: int) -> list[Subject]:
 
 
 def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:
-    """Facts of neighbours by relation and object."""
     sharing: dict[tuple[str, str], list[Fact]] = {}
-    for subject in world.build(seed).role("neighbour"):
-        for fact in subject.facts:
-            sharing.setdefault((fact.relation.id, fact.object), []).append(fact)
+    for fact in world.build(seed).facts("neighbour"):
+        sharing.setdefault((fact.relation.id, fact.object), []).append(fact)
     return sharing
 
 

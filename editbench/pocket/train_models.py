@@ -105,14 +105,8 @@ def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
 
 def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
     """The Hugging Face config of the recipe's model."""
-    common = {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "tie_word_embeddings": True,
-        "use_cache": True,
-    }
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    common = {"vocab_size": len(tokenizer), **ids, "tie_word_embeddings": True, "use_cache": True}
     if architecture == "llama":
         return LlamaConfig(
             hidden_size=recipe.width,
@@ -130,9 +124,7 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
         n_head=recipe.heads,
         n_positions=CONTEXT,
         activation_function="relu2",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
         **common,
     )
 
@@ -198,9 +190,8 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
         torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
         torch.optim.AdamW(others, **settings),
     ]
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_schedule, recipe=recipe)) for optimizer in optimizers
-    ]
+    share = partial(_schedule, recipe=recipe)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
     source = rows(tokenizer, recipe, Random(recipe.seed))
     with Progress() as progress:
         task = progress.add_task(architecture, total=recipe.steps)

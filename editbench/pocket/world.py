@@ -146,9 +146,9 @@ class World:
         """Subjects in any of the roles."""
         return [subject for subject in self.subjects if subject.role in roles]
 
-    def facts(self) -> list[Fact]:
-        """Every fact of the world."""
-        return [fact for subject in self.subjects for fact in subject.facts]
+    def facts(self, *roles: str) -> list[Fact]:
+        """Facts of the subjects in any of the roles, or of all subjects."""
+        return [fact for subject in (self.role(*roles) if roles else self.subjects) for fact in subject.facts]
 
 
 @lru_cache(maxsize=4)

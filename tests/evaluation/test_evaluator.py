@@ -10,9 +10,9 @@ import torch
 
 from editbench.config import AbilityConfig, ProtocolConfig
 from editbench.costs import CachedCosts
-from editbench.evaluation.answer_matching import matches
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability.pocket_world import PocketAbility
+from editbench.evaluation.generated_text import matches
 from editbench.evaluation.questions import question_of, questions
 from editbench.evaluation.unedited import ask_unedited
 from editbench.model.generation import MARGIN

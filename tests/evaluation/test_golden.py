@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.fluency import entropy, words
+from editbench.evaluation.generated_text import entropy, tokens
 from editbench.evaluation.perplexity import text_scores
 from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
@@ -92,5 +92,5 @@ def test_fluency():
     found = [entropy(tokens) for tokens in golden["tokens"]]
     assert found == pytest.approx(golden["per_text"], rel=1e-9)
     assert sum(found) / len(found) == pytest.approx(golden["mean"], rel=1e-9)
-    (row,) = [i for i, text in enumerate(golden["texts"]) if words(text) == golden["tokens"][i]]
+    (row,) = [i for i, text in enumerate(golden["texts"]) if tokens(text) == golden["tokens"][i]]
     assert row == 1  # the one text of a single sentence is split alike

@@ -1,9 +1,13 @@
-"""Questions of a record and their targets."""
+"""Questions of a record and their targets; what is put to the model, and what is no number."""
 
+import pytest
 import torch
 
+from editbench.evaluation import questions as questions_module
+from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.questions import questions
-from editbench.model.likelihood import Query
+from editbench.model.generation import Generation
+from editbench.model.likelihood import Query, score_targets
 from editbench.records import (
     LOCALITY,
     PARAPHRASE,
@@ -11,8 +15,13 @@ from editbench.records import (
     SUBJECT_FACT,
     EditRecord,
     EditRequest,
+    Route,
 )
 from tests.evaluation.examples import RECORDS
+from tests.model.test_tokenisation import metaspace
+from tests.tiny_models import tiny_lm
+
+STAMP = {"stage": "final", "edits": 2, "batch": 1}
 
 torch.set_num_threads(1)
 
@@ -30,3 +39,41 @@ def test_which_answer_is_right():
     ]
     bare = EditRecord(EditRequest("x", "Paris is in", None, "Spain"))
     assert [q.query for q in questions(bare)] == [Query("Paris is in", ("Spain",))]
+
+
+def test_a_target_that_does_not_fit_gives_no_number():
+    evaluator = Evaluator(tiny_lm("gpt2"), generation=Generation(max_new_tokens=1))
+    found = evaluator.score([(RECORDS[1], 0)], **STAMP)[0]["scores"]
+    assert "rewrite.generation" not in found and "rewrite.generation_contains" not in found
+
+
+def test_nothing_is_generated_unless_a_metric_needs_it(monkeypatch):
+    monkeypatch.setattr(questions_module, "generate_answers", lambda *a, **k: pytest.fail("not asked for"))
+    (row,) = Evaluator(tiny_lm("gpt2"), metrics=["exact_match"]).score([(RECORDS[0], 0)], **STAMP)
+    assert "generated" not in row["probes"][0]
+
+
+def test_a_contrast_of_answers_that_the_tokenizer_does_not_tell_apart_is_no_number():
+    lm = tiny_lm("llama")
+    lm.tokenizer = metaspace(legacy=False, bos=False)
+    unknown = EditRecord(EditRequest("u", "The York is", None, "北", "京"))
+    assert lm.continuation("北") == lm.continuation("京")
+    (row,) = Evaluator(lm, metrics=["nll_contrast", "exact_match"]).score([(unknown, 0)], **STAMP)
+    assert set(row["scores"]) == {"rewrite.exact_match"}
+
+
+def test_everything_goes_through_the_model_together(monkeypatch):
+    calls = []
+    monkeypatch.setattr(questions_module, "score_targets", lambda *a, **k: calls.append(k) or score_targets(*a, **k))
+    seen = lambda self, prompts: [Route(RECORDS[0].id, 0.75)] * len(prompts)  # noqa: E731
+    parts = {"answering": lambda self, columns: torch.no_grad(), "route": seen, "asked": staticmethod(str)}
+    editor = object.__new__(type("Editor", (), parts))
+    evaluator = Evaluator(tiny_lm("gpt2"), tokens_per_batch=100)
+    row, *others = evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)
+    assert [(k["editor"], k["tokens_per_batch"]) for k in calls] == [(editor, 100)]
+    assert row["scores"]["rewrite.activation"] == 0.75 and row["scores"]["rewrite.routing"] == 1.0
+    assert all(other["scores"]["rewrite.routing"] == 0.0 for other in others)
+    assert {
+        row["scores"][f"{kind}.routing"] for kind in (LOCALITY, SUBJECT_FACT) if f"{kind}.routing" in row["scores"]
+    } <= {0.0}
+    assert row["probes"][0]["answered_by"] == RECORDS[0].id

@@ -5,14 +5,16 @@ from itertools import product
 import torch
 
 from editbench import EditRequest
-from editbench.layer_search.causal_tracing import TraceConfig, draw_noise, embedding_deviation
-from editbench.layer_search.restored_runs import (
+from editbench.layer_search.causal_tracing import (
     HIDDEN,
     KINDS,
     MLP,
     SITES,
     Prompt,
     Restoration,
+    TraceConfig,
+    draw_noise,
+    embedding_deviation,
 )
 from tests.oracles.locate import hooked
 from tests.tiny_models import LAYERS

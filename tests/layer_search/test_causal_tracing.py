@@ -1,13 +1,24 @@
-"""Causal tracing beside a plain loop, one corrupted row at a time."""
+"""Causal tracing beside a plain loop, one corrupted row at a time, and in cases that can be checked by hand."""
 
 from itertools import product
 
 import pytest
+import torch
 
 from editbench import EditRequest
-from editbench.layer_search import restored_runs
-from editbench.layer_search.causal_tracing import TraceConfig, around, trace
-from tests.layer_search.plain_trace import CASES, SETTINGS, knowing, plain_trace
+from editbench.layer_search import causal_tracing
+from editbench.layer_search.causal_tracing import (
+    HIDDEN,
+    Prompt,
+    Restoration,
+    TraceConfig,
+    around,
+    clean_run,
+    draw_noise,
+    probabilities,
+    trace,
+)
+from tests.layer_search.plain_trace import CASES, NOTHING, SETTINGS, knowing, plain_run, plain_trace
 from tests.tiny_models import LAYERS, TINY_ARCHITECTURES, tiny_lm
 
 
@@ -34,7 +45,7 @@ def test_a_seed_gives_the_same_trace_whatever_runs_together_and_another_seed_ano
     other = trace(lm, requests, settings=TraceConfig(samples=2, window=2, seed=1))
     assert other.corrupted["mean"] != pytest.approx(first.corrupted["mean"], rel=1e-6)
     assert alone.deviation != first.deviation
-    monkeypatch.setitem(restored_runs.TOKENS_AT_ONCE, "cpu", 1)  # one restoration at a time
+    monkeypatch.setitem(causal_tracing.TOKENS_AT_ONCE, "cpu", 1)  # one restoration at a time
     parts = trace(lm, requests, settings=SETTINGS)
     for name in first.indirect:
         means = [[m["mean"] for m in found.indirect[name]] for found in (first, parts)]
@@ -81,3 +92,28 @@ def test_windows():
 def test_settings_out_of_range(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         TraceConfig(**setting)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_restoring_everything_gives_the_clean_answer_and_restoring_nothing_the_corrupted_one(architecture):
+    lm = tiny_lm(architecture, "float64", bos=True)
+    prompt = Prompt.of(lm, knowing(lm)[0])
+    clean, noise = clean_run(lm, prompt), draw_noise(lm, prompt, SETTINGS)
+    end, subject = len(prompt.ids) - 1, prompt.subject[-1]
+    last_layer = range(LAYERS - 1, LAYERS)
+    restorations = [Restoration(HIDDEN, end, last_layer), Restoration(HIDDEN, subject, last_layer), NOTHING]
+    whole, useless, nothing = probabilities(lm, prompt, clean, noise, restorations)
+    assert torch.allclose(whole, torch.full_like(whole, clean.probability), rtol=1e-12)
+    corrupted = [plain_run(lm, prompt, one, None, None, None, ())[0] for one in noise]
+    assert torch.allclose(nothing, torch.tensor(corrupted, dtype=torch.float64), rtol=1e-12)
+    assert torch.allclose(useless, nothing, rtol=1e-12)  # nobody looks at the subject any more
+    still = probabilities(lm, prompt, clean, 0 * noise, restorations)
+    assert torch.allclose(still, torch.full_like(still, clean.probability), rtol=1e-12)  # no noise, nothing to restore
+
+
+def test_the_subjects_tokens_are_found_by_characters():
+    lm = tiny_lm("llama", bos=True)
+    prompt = Prompt.of(lm, knowing(lm)[0])
+    text = lm.tokenizer.decode([prompt.ids[i] for i in prompt.subject])
+    assert text.strip() == "Danielle Darrieux"
+    assert list(prompt.subject) == list(range(prompt.subject[0], prompt.subject[-1] + 1))

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from statistics import fmean, stdev, variance
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from editbench.evaluation.metrics import describe
-from editbench.results.schema import DIFFERENCE, SHARE
+from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from editbench.config import ProtocolConfig
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
-    from editbench.results.schema import MetricFacts, Range
 
 POCKET = "pocket"
 """The built-in test's name; every other name is lm-eval's."""
@@ -79,7 +78,7 @@ def error_of_equals(mean: float, n: int, within: Range) -> float:
     return stdev([*within, *[mean] * n]) / math.sqrt(n + 2)
 
 
-class AbilityTest(Protocol):
+class AbilityTest:
     """A test of one ability, or of several."""
 
     def load(self) -> None:
@@ -87,9 +86,11 @@ class AbilityTest(Protocol):
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Test the model, and leave it as it was; without an editor, which comes first, it is the unedited one."""
+        raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
         """Versions that decide the numbers besides the settings, for the run's provenance."""
+        return {}
 
 
 def ability_tests(protocol: ProtocolConfig, seed: int) -> list[AbilityTest]:

@@ -26,20 +26,25 @@ import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from torch import Tensor
 from tqdm import tqdm
 
 from editbench.checks import at_least, unknown
-from editbench.evaluation.general_ability import LM_EVAL_RANGES, NSE_TASKS, POCKET, Ability, error_of_equals
-from editbench.model.likelihood import score_pairs
+from editbench.evaluation.general_ability import (
+    LM_EVAL_RANGES,
+    NSE_TASKS,
+    POCKET,
+    Ability,
+    AbilityTest,
+    error_of_equals,
+)
+from editbench.model.likelihood import Answering, score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering
 
 _log = logging.getLogger("lm_eval")
 
@@ -52,7 +57,7 @@ BOOTSTRAPS = 200
 _ONE_PROCESS = "DISABLE_MULTIPROC"  # lm-eval's variable
 
 
-class Harness:
+class Harness(AbilityTest):
     """Tasks of lm-eval; a task's numbers depend on the seed, but not on the other tasks."""
 
     def __init__(
@@ -68,9 +73,7 @@ class Harness:
     ) -> None:
         """Look the tasks up; :meth:`load` reads their data. Settings as in :class:`~editbench.config.AbilityConfig`.
 
-        Args:
-            tasks: Names of tasks, groups (reported as their mean, if they have one) or tags (each task by itself).
-            seed: Seed of examples and of everything else that is drawn.
+        A group is reported as its mean, if it has one; of a tag each task by itself. All draws come from the seed.
         """
         at_least(1, **{"protocol.ability.limit": limit, "protocol.ability.batch_size": batch_size})
         at_least(0, **{"protocol.ability.num_fewshot": num_fewshot})

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from editbench.evaluation.general_ability import POCKET, Ability
-from editbench.model.likelihood import Query, score_targets
+from editbench.evaluation.general_ability import POCKET, Ability, AbilityTest
+from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
 from editbench.pocket import world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from editbench.model.language_model import LanguageModel
-    from editbench.model.likelihood import Answering, TargetScore
     from editbench.pocket.world import Fact
 
 MIN_RECALL = 0.5
@@ -56,20 +55,12 @@ def items(facts: Sequence[Fact]) -> list[Item]:
     ]
 
 
-class PocketAbility:
+class PocketAbility(AbilityTest):
     """The test "pocket"; by default it asks about the ``generic`` subjects."""
 
     def __init__(self, asked: Sequence[Item] | None = None, tokens_per_batch: int | None = None) -> None:
-        subjects = world.build().role("generic")
-        self.asked = list(asked or items([fact for subject in subjects for fact in subject.facts]))
+        self.asked = list(asked or items(world.build().facts("generic")))
         self._tokens_per_batch = tokens_per_batch
-
-    def load(self) -> None:
-        """Do nothing: the world is built in."""
-
-    def about(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:
         """Ask all items, in the same batches; an unedited model that does not know the world is a ValueError."""

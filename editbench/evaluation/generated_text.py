@@ -1,22 +1,41 @@
-"""Matching of generated answers: where an answer ends, and how answers are normalised before they are compared.
+"""Measures of generated text: matching of answers, fluency of free text, and its consistency with other texts.
 
 An answer ends at the first of: the end-of-sequence token, the end of its first line, the end of a sentence
-(:func:`cut`), the limit of tokens.
+(:func:`cut`), the limit of tokens. Fluency and consistency are "GE" and "RS" of Meng et al. 2022 (ROME); as there, a
+free text is the prompt and what is generated after it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from editbench.words import nfc, words
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 VERSION = 2
-"""Changes with the outcome of a comparison; also the version of the metrics that compare texts."""
+"""Changes with the outcome of a comparison of answers; also the version of the metrics that compare them."""
 
 _MARKS = re.compile(r"(?:(?P<always>[。！？｡।॥؟۔]+)|[.!?]+)[\"'”’」』）)\]]*")
 
 _ARTICLES = frozenset(("a", "an", "the"))
+
+TOKENS = 100
+"""Tokens of a free text, prompt included."""
+
+TOP_K = 5
+"""Each token of a free text is drawn among this many."""
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+_TERM = re.compile(r"\b\w\w+\b")
+
+_WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 
 def normalise(text: str) -> str:
@@ -69,3 +88,54 @@ def overlap(text: str, gold: str) -> float:
     answer, right = Counter(normalise(cut(text, gold)).split()), Counter(normalise(gold).split())
     common = (answer & right).total()
     return 2 * common / (answer.total() + right.total()) if common else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedTexts:
+    """Texts that a model generated for one record, one a prompt."""
+
+    texts: tuple[str, ...]
+    references: tuple[str, ...]  # texts that they should resemble; may be empty
+    idf: Idf
+    finite: bool = True  # whether the model gave numbers for every token
+
+
+class Idf:
+    """Inverse document frequencies, smoothed: ln((1 + N) / (1 + documents with the term)) + 1."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        terms_of = [set(terms(document)) for document in documents]
+        self._count = len(terms_of)
+        self._found = Counter(term for found in terms_of for term in found)
+
+    def __getitem__(self, term: str) -> float:
+        return math.log((1 + self._count) / (1 + self._found[term])) + 1
+
+
+def tokens(text: str) -> list[str]:
+    """Words and punctuation marks, each mark by itself; case kept."""
+    return _TOKEN.findall(text)
+
+
+def terms(text: str) -> list[str]:
+    """Words of two letters or more, in lower case."""
+    return _TERM.findall(text.lower())
+
+
+def entropy(tokens: Sequence[str]) -> float:
+    """½ (⅔ H₂ + 4⁄3 H₃), bits, where H_n is the entropy of the n-grams; 0 for a text of fewer tokens."""
+    return sum(weight * _ngram_entropy(tokens, n) for n, weight in _WEIGHTS.items()) / len(_WEIGHTS)
+
+
+def _ngram_entropy(tokens: Sequence[str], n: int) -> float:
+    counts = Counter(zip(*(tokens[start:] for start in range(n)), strict=False))
+    total = sum(counts.values())
+    return -sum(count / total * math.log2(count / total) for count in counts.values())
+
+
+def cosine(text: str, other: str, idf: Idf) -> float:
+    """Cosine of two texts' term counts, each count times its weight; 0 where a text has no term."""
+    one, two = ({term: count * idf[term] for term, count in Counter(terms(t)).items()} for t in (text, other))
+    dot = sum(weight * two.get(term, 0.0) for term, weight in one.items())
+    norms = math.hypot(*one.values()) * math.hypot(*two.values())
+    return dot / norms if norms else 0.0

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _UNSCORED = ("unsupported", "failed", "skipped")
 
 Row = dict[str, Any]
-"""A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
+"""Row of scores.jsonl: of a record, or of the model as a whole."""
 
 
 class _Examination(NamedTuple):

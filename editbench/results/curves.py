@@ -72,7 +72,7 @@ class LiveCurves:
     def rows(self, rows: Iterable[Row]) -> Points:
         """The points of record and model rows.
 
-        Records of an evaluation point may come in parts; their means follow with the first `ModelRow` of that point.
+        Records of an evaluation point may come in parts; their means follow with the model's first row there.
         """
         points: Points = defaultdict(dict)
         for row in rows:

@@ -109,7 +109,7 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
     numbers = {name: number(row, name) for name in ("scored", "unsupported", "failed", *HEADLINES)}
-    coverage = _coverage(numbers)
+    coverage = _ratio(numbers["scored"], sum(numbers[status] or 0 for status in ("scored", "unsupported", "failed")))
     return {
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),
@@ -129,14 +129,6 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
         if isinstance(part, dict) and _cell(part, "edits") == 0:
             return _cell(part, "model", "perplexity.plain", "perplexity", "mean")
     return None
-
-
-def _coverage(numbers: Mapping[str, float | None]) -> float | None:
-    """Share of the editable records that were scored; None where nothing was scored yet."""
-    if (scored := numbers["scored"]) is None:
-        return None
-    asked = scored + sum(numbers[status] or 0 for status in ("unsupported", "failed"))
-    return scored / asked if asked else None
 
 
 def _penalised(numbers: Mapping[str, float | None], coverage: float | None) -> float | None:

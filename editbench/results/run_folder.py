@@ -133,14 +133,14 @@ class RunFolder:
         return self._chain.head
 
     def append_scores(self, rows: Iterable[Row]) -> None:
-        """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none."""
+        """Append rows of records and of the model: all of them or, if this fails, none."""
         rows = list(rows)
         for row in rows:
             _check_score_row(row)
         self._append(schema.SCORES_FILE, rows)
 
     def append_edit(self, row: Row) -> None:
-        """Append the `EditRow` of one batch."""
+        """Append the row of one batch."""
         _check(row, "an edit row", batch=Integral, ids=Sequence, seconds=Real)
         self._append(schema.EDITS_FILE, [row])
 
@@ -175,7 +175,7 @@ class RunFolder:
         self._write_info(status=status, reason=reason, ended=ended, summary=summary, costs=costs)
 
     def add_provenance(self, provenance: Row, metrics: Mapping[str, Row] | None = None) -> None:
-        """Add or replace keys of the `Provenance`, and replace the `MetricFacts` by metric name if there are any."""
+        """Add or replace keys of the provenance, and replace the `MetricFacts` by metric name if there are any."""
         known = self.info["metrics"] if metrics is None else dict(metrics)
         self._write_info(provenance={**self.info["provenance"], **provenance}, metrics=known)
 

@@ -1,10 +1,8 @@
-"""Types of a run folder's rows and of run.json; `docs/run-format.md` describes all files."""
+"""Names and types of a run folder's content; `docs/run-format.md` describes all files, rows and keys."""
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
-
-from typing_extensions import NotRequired
 
 FORMAT = 2  # of the run folder's layout, stored in run.json
 LAST_READER = {1: "editbench 0.1, or 0.2.0.dev0 before format 2"}
@@ -39,48 +37,6 @@ Row = dict[str, Cell]
 """One run in the leaderboard: the columns of `columns.py`, and one column for each further measure."""
 
 
-class RecordRow(TypedDict):
-    """One record, scored at one stage."""
-
-    stage: str  # one of `STAGES`
-    edits: int  # in the model
-    batch: int  # last batch edited by then; -1 before the first
-    record: str  # the record's id
-    position: int  # in the stream
-    status: str  # one of `RECORD_STATUSES`; only "scored" rows enter an average
-    scores: dict[str, float | None]  # "<probe kind>.<metric>" to its average in the record; null where it is not finite
-    reason: NotRequired[str | None]  # why the record was not scored
-    left_out: NotRequired[dict[str, int]]  # "locality: is itself edited" to the number of probes that were not asked
-    probes: NotRequired[list[dict[str, Any]]]
-    nonfinite: NotRequired[list[str]]  # names of the values that were NaN or infinite and are null here
-
-
-class ModelRow(TypedDict):
-    """The model as a whole at one stage: texts' perplexity, unrelated questions, drift, footprint, general ability."""
-
-    stage: str
-    edits: int
-    batch: int
-    of: str  # "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>"
-    scores: dict[str, float | None]
-    stderr: NotRequired[dict[str, float | None]]
-    n: NotRequired[int]  # items (facts, documents) behind the scores of a test of general ability
-    ranges: NotRequired[dict[str, Range]]
-    nonfinite: NotRequired[list[str]]
-
-
-class EditRow(TypedDict):
-    """One batch of edits."""
-
-    batch: int
-    ids: list[str]
-    seconds: float  # wall time of the editing alone
-    skipped: NotRequired[dict[str, str]]  # id to the reason why the method does not support this record
-    failed: NotRequired[dict[str, str]]  # id to the reason why the edit failed
-    losses: NotRequired[Any]  # as the method reports them
-    nonfinite: NotRequired[list[str]]
-
-
 class MetricFacts(TypedDict):
     """Facts that a reader of a metric's numbers must know; `run.json` holds them by metric name."""
 
@@ -92,45 +48,6 @@ class MetricFacts(TypedDict):
     seeds: str  # aggregation over seeds: "mean", "sum", "max" or "list"
     tolerance: float | None  # largest absolute difference from a reference that counts as the same; None: not compared
     source: str  # paper, equation, or the code that the formula follows
-
-
-class Provenance(TypedDict, total=False):
-    """Where the numbers come from; every key may be missing."""
-
-    schema: int  # `SCHEMA`; 1 where it is missing
-    identity: str  # digest of the parts; see `editbench.results.identity`
-    comparable: str  # digest of those that comparable runs share
-    parts: dict[str, Any]  # what decides the numbers, but for the seed: name to value or digest
-    versions: dict[str, int]  # of every formula behind the numbers
-    inputs: dict[str, str]  # SHA-256 of every file that was named by path
-    editbench: str
-    commit: str
-    python: str
-    torch: str
-    transformers: str
-    platform: str
-    cpu: str
-    gpu: str
-    model: dict[str, Any]  # name, path, hash
-    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out, with the reason
-    stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
-    method: dict[str, Any]  # name, hparams, config
-    protocol: dict[str, Any]  # name, headline, and the protocol's settings
-    ability: dict[str, Any]  # lm_eval: its version; tasks: their versions
-    seed: int
-
-
-class Costs(TypedDict, total=False):
-    """Time and memory of a run; every key may be missing."""
-
-    prepare_seconds: float
-    edit_seconds: float
-    evaluation_seconds: float
-    cached: list[str]  # kinds of things that were read from a cache; their seconds are those of when they were made
-    edits_made: int
-    peak_rss_bytes: int  # of the run; peak_rss_edit_bytes and so on: of a stage
-    peak_cuda_bytes: int
-    footprint: dict[str, int]  # device, host, disk: bytes
 
 
 class Estimate(TypedDict):
@@ -187,7 +104,7 @@ class RunInfo(TypedDict):
     reason: str | None  # why it failed or was interrupted
     started: str  # UTC, ISO 8601
     ended: str | None  # None while running
-    provenance: dict[str, Any]  # a `Provenance`
-    costs: dict[str, Any] | None  # `Costs`
+    provenance: dict[str, Any]
+    costs: dict[str, Any] | None
     summary: dict[str, Any] | None  # a `Summary`
     metrics: dict[str, MetricFacts]  # by metric name

@@ -37,7 +37,7 @@ def summarise(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
 ) -> Summary:
-    """Average a run's `RecordRow`s and `ModelRow`s, stage by stage.
+    """Average a run's rows of records and of the model, stage by stage.
 
     Args:
         rows: As stored, or before.
@@ -132,7 +132,7 @@ def _measure(column: Floats, interval: Floats, nonfinite: int) -> Estimate:
 
 
 def _of_model(row: Mapping[str, Any], name: str) -> Estimate:
-    """One score of a `ModelRow`, with a 95 % interval over the items if it has a standard error."""
+    """One score of a row of the model, with a 95 % interval over the items if it has a standard error."""
     mean, n = finite(row["scores"].get(name)), int(row.get("n", 0))
     error = finite(row.get("stderr", {}).get(name))
     low, high = None, None

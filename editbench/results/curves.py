@@ -142,12 +142,10 @@ def curves(rows: Rows) -> dict[str, Curve]:
     return {"immediate": _curve(immediate), "interim": _curve(points)}
 
 
-def _latest(stages: Mapping[str, Means]) -> dict[str, float]:
+def _latest(stages: dict[str, Means]) -> dict[str, float]:
     """Means of the records scored after one number of edits; at the end of the stream those of the final stage."""
-    means: dict[str, float] = {}
-    for stage in sorted(stages, key=lambda stage: stage == "final"):
-        means = {**means, **stages[stage].means()} if stage == "final" else {**stages[stage].means(), **means}
-    return means
+    by_rank = sorted(reversed(stages), key=lambda stage: stage == "final")
+    return {name: mean for stage in by_rank for name, mean in stages[stage].means().items()}
 
 
 def _scores(row: Row) -> dict[str, Any]:
@@ -170,13 +168,10 @@ def reduce_points(all_curves: Iterable[dict[str, Curve]], limit: int = VALUES) -
     while points > 2 and sum(len(curve) * min(points, len(curve["edits"])) for curve in every) > limit:
         points = points * 9 // 10
     for curve in every:
-        count = len(curve["edits"])
-        if count <= points:
-            continue
-        kept = [
-            round(index * (count - 1) / (points - 1)) for index in range(points)
-        ]  # the first and the last among them
-        curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
+        last = len(curve["edits"]) - 1
+        if last >= points:
+            kept = [round(index * last / (points - 1)) for index in range(points)]  # the first and the last among them
+            curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
 
 
 def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Marks | None = None) -> None:
     """Print the leaderboard as a terminal table, "markdown" or "latex"."""
-    if style == "latex":
-        print(to_latex(rows, by=by, marks=marks))
-    elif style == "markdown":
-        print(to_markdown(rows, by=by, marks=marks))
-    else:
+    if style == "table":
         print_table(rows, console=console(), by=by, marks=marks)
+    else:
+        print({"latex": to_latex, "markdown": to_markdown}[style](rows, by=by, marks=marks))
 
 
 def console() -> Console:

@@ -7,9 +7,9 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from editbench.files import ResultsError, explained
+from editbench.files import ResultsError, read_bytes
 from editbench.json_lines import read_lines
-from editbench.results.columns import COUNTS, KINDS, column, finite, mapping_in, measure, measure_of, split
+from editbench.results.columns import COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE
@@ -48,19 +48,14 @@ class Run(NamedTuple):
 
 def read_run(folder: Path, row: Row) -> Run:
     """Read the data of one run; of a damaged one only its row."""
-    if row["status"] == "damaged":
-        return _run(row, {}, "", [])
-    try:
-        info = read_info(folder)
-        rows, _ = read_lines(folder / SCORES_FILE)
-        with explained("read", folder / CONFIG_FILE, "restore it from a copy, or delete the run"):
-            config = (folder / CONFIG_FILE).read_bytes().decode("utf-8", "replace")
-    except ResultsError as error:
-        return _run({**row, "status": "damaged", "reason": str(error)}, {}, "", [])
-    return _run(row, info["provenance"], config, rows)
-
-
-def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[str, Any]]) -> Run:
+    provenance, config, rows = dict[str, Any](), "", list[dict[str, Any]]()
+    if row["status"] != "damaged":
+        try:
+            info, (found, _) = read_info(folder), read_lines(folder / SCORES_FILE)
+            config = read_bytes(folder / CONFIG_FILE).decode("utf-8", "replace")
+            provenance, rows = info["provenance"], found
+        except ResultsError as error:
+            row = {**row, "status": "damaged", "reason": str(error)}
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
@@ -101,11 +96,6 @@ def _intervals(row: Row) -> dict[str, list[float]]:
         if low is not None and high is not None:
             found[name.removeprefix("final.")] = [low, high]
     return found
-
-
-def columns_shown() -> list[dict[str, Any]]:
-    """Name, title and digits (null: a text) of the table's columns."""
-    return [{"name": name, "title": (one := column(name)).title, "digits": one.digits} for name in SHOWN]
 
 
 def measures_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:

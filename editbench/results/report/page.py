@@ -14,9 +14,10 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, write_atomic
+from editbench.results.columns import COLUMNS
 from editbench.results.curves import reduce_points
 from editbench.results.intervals import t_quantile
-from editbench.results.report.data import browse, columns_shown, measures_of, read_run, settings_that_vary
+from editbench.results.report.data import SHOWN, browse, measures_of, read_run, settings_that_vary
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
     data = {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "headlines": HEADLINES,
-        "columns": columns_shown(),
+        "columns": [{"name": name, "title": COLUMNS[name].title, "digits": COLUMNS[name].digits} for name in SHOWN],
         "measures": measures_of(read),
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
         "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),

@@ -93,10 +93,11 @@ def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | N
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + legend
 
 
+_IN_MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*`<["}
+
+
 def _markdown(cell: TableCell) -> str:
-    text = " ".join(_with_dagger(cell).split())
-    for character in "\\|*`<[":
-        text = text.replace(character, f"\\{character}")
+    text = " ".join(_with_dagger(cell).split()).translate(_IN_MARKDOWN)
     return f"**{text}**" if cell.bold else text
 
 

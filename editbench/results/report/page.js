@@ -47,7 +47,8 @@ const drawStudy = () => ready && settings.length
   && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
 const drawTradeoff = () => ready && charts.tradeoff(shown, byId("tradeoff-size").value);
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
-const drawAll = () => [drawCurves, drawStudy, drawTradeoff, drawHeat].forEach((draw) => draw());
+const DRAWN = { curves: drawCurves, study: drawStudy, tradeoff: drawTradeoff, ages: drawHeat }; // by section
+const drawAll = () => Object.values(DRAWN).forEach((draw) => draw());
 
 function openRun(run) {
   browser.open(run);
@@ -68,10 +69,7 @@ for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidd
 fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
-for (const id of ["curves-measure", "curves-run"]) byId(id).addEventListener("change", drawCurves);
-for (const id of ["study-setting", "study-measure"]) byId(id).addEventListener("change", drawStudy);
-byId("tradeoff-size").addEventListener("change", drawTradeoff);
-for (const id of ["ages-run", "ages-measure"]) byId(id).addEventListener("change", drawHeat);
+for (const [id, draw] of Object.entries(DRAWN)) byId(id).addEventListener("change", draw);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);
 
 new RunTable(runs, (now) => { shown = now; drawCurves(); drawStudy(); drawTradeoff(); }, openRun);

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "charts.js", "records.js", "page.js")
 _STEPS = 100  # of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1
-_IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
+_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "editbench report") -> int:
@@ -76,10 +76,7 @@ def render(data: Mapping[str, Any], title: str) -> str:
 
 def json_in_html(data: Any) -> str:
     """Strict JSON that no HTML parser takes for markup: ASCII only, without <, > and &."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character, escape in _IN_HTML.items():
-        text = text.replace(character, escape)
-    return text
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_IN_HTML)
 
 
 def _plotly_js() -> str:

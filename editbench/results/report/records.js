@@ -25,8 +25,7 @@ class RecordBrowser {
     this.totals = shown.map(({ total }) => total);
     fill(byId("records-run"), runs.map((run, index) => [index, run.label]));
     fill(byId("records-kind"), Object.keys(KINDS).map((kind) => [kind, kind]));
-    for (const id of ["records-run", "records-kind"]) byId(id).addEventListener("change", () => this.draw());
-    byId("records-filter").addEventListener("input", () => this.draw());
+    byId("records").addEventListener("input", () => this.draw());
     byId("records-list").addEventListener("keydown", (event) => this.step(event));
     this.draw();
   }

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, read_bytes
-from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, number
+from editbench.results.columns import COLUMNS, column, columns_of, finite, mapping_in, number
 from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, digest_or_own
 from editbench.results.run_folder import is_run, read_run
@@ -231,27 +231,27 @@ def _merge(runs: list[Row]) -> Row:
     merged |= {"seeds": len(seeds), "metrics": ordered[0].get("metrics")}
     missing = {}
     for name in [name for name, one in columns.items() if one.seeds == "mean"]:
-        figures = [_mean([row.get(name) for row in rows]) for rows in seeds.values()]
-        present = [figure for figure in figures if figure is not None]
-        merged[name] = fmean(present) if present else None
-        if 0 < len(present) < len(figures):
-            missing[name] = len(figures) - len(present)
+        figures: list[Cell] = [_mean([row.get(name) for row in rows]) for rows in seeds.values()]
+        merged[name] = _mean(figures)
+        if 0 < figures.count(None) < len(figures):
+            missing[name] = figures.count(None)
         if f"{name}_low" in merged:
-            there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
-            ends = _interval(name, there, columns[name].range) if there else [None, None]
+            ends = _interval(name, list(seeds.values()), columns[name].range)
             merged[f"{name}_low"], merged[f"{name}_high"] = ends
     return {**merged, "missing": _json(missing)}
 
 
-def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[float] | list[None]:
+def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[float | None]:
     """The ends of the interval of a mean over seeds; of one seed its own over records; none if a run has none."""
     from editbench.results.intervals import over_seeds
 
-    cells = [[_mean([row.get(one) for row in rows]) for rows in seeds] for one in (name, f"{name}_low", f"{name}_high")]
-    means, lows, highs = ([one for one in ones if one is not None] for ones in cells)
-    if [means, lows, highs] != cells:
-        return [None, None]
-    return [lows[0], highs[0]] if len(seeds) == 1 else over_seeds(means, lows, highs, within).tolist()
+    names = (name, f"{name}_low", f"{name}_high")
+    cells = [[_mean([row.get(one) for row in rows]) for one in names] for rows in seeds]
+    known = [cell for cell in cells if cell[0] is not None]
+    if len(known) > 1:
+        means, lows, highs = zip(*known, strict=True)
+        return [finite(end) for end in over_seeds(means, lows, highs, within)]
+    return known[0][1:] if known else [None, None]
 
 
 def _merge_cells(values: list[Cell], how: str) -> Cell:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.files import ResultsError, read_bytes
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from editbench.results.schema import Cell, Row
+    from editbench.results.schema import Row
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -42,7 +41,6 @@ class Run(NamedTuple):
 
     shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, provenance, config
     rows: list[dict[str, Any]]  # of scores.jsonl; none of a run that cannot be trusted
-    headline: Mapping[str, str]  # the measures of reliability, generality and locality
     facts: Mapping[str, Mapping[str, Any]]  # of its metrics, by name
 
 
@@ -69,7 +67,7 @@ def read_run(folder: Path, row: Row) -> Run:
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
     }
-    return Run(shown, rows, headline, mapping_in(row, "metrics"))
+    return Run(shown, rows, mapping_in(row, "metrics"))
 
 
 def clip(text: str, length: int = _MAX_TEXT) -> str:
@@ -142,11 +140,10 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
     stride = 1
     while True:
         texts = _Texts()
-        shown = [
-            [_record(stages, headline, texts) for stages in records[::stride]]
+        counted = [
+            {"total": len(records), "rows": [_record(stages, headline, texts) for stages in records[::stride]]}
             for records, headline in zip(found, headlines, strict=True)
         ]
-        counted = [{"total": len(records), "rows": rows} for records, rows in zip(found, shown, strict=True)]
         data = {"stride": stride, "texts": list(texts), "runs": counted}
         if len(json.dumps(data, separators=(",", ":"))) <= limit:
             return data
@@ -205,14 +202,11 @@ def settings_that_vary(rows: Sequence[Row]) -> list[dict[str, float | str]]:
     Numbers are kept. A list of strings is shown as its length if the lengths differ between runs ("method.negatives
     (count)"), everything else as its JSON, with a digest if it is long.
     """
-    methods: dict[Cell, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        methods[row["method"]].append(index)
-    found: list[dict[str, float | str]] = [{} for _ in rows]
-    for runs in methods.values():
-        settings = {index: _settings(rows[index]) for index in runs}
-        for name in sorted({name for one in settings.values() for name in one}):
-            values = {index: one[name] for index, one in settings.items() if name in one}
+    settings, found = [_settings(row) for row in rows], [dict[str, float | str]() for _ in rows]
+    for method in {row["method"] for row in rows}:
+        runs = [index for index, row in enumerate(rows) if row["method"] == method]
+        for name in sorted({name for index in runs for name in settings[index]}):
+            values = {index: settings[index][name] for index in runs if name in settings[index]}
             if len(set(map(_json, values.values()))) > 1:
                 for index, (label, value) in _shown_values(name, values).items():
                     found[index][label] = value

@@ -17,9 +17,6 @@ function element(tag, attributes, ...children) {
 /** Text from the data, isolated: marks that turn the writing direction end with it. */
 const isolated = (text) => element("bdi", { dir: "auto" }, String(text));
 
-/** Text for screen readers only. */
-const spoken = (text) => element("span", { class: "hidden" }, text);
-
 /** A number as text; NaN and null as a dash. */
 function figure(value, digits) {
   if (typeof value !== "number") return "—";

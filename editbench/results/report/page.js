@@ -2,15 +2,10 @@
 
 const runs = data.runs;
 
-/** Give runs their names in charts and selects, and the variants that decide their colours. */
-function label(runs) {
-  for (const run of runs) {
-    run.variant = variant(run, runs, FACTS);
-    run.label = variant(run, runs);
-  }
-  const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
-  for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
-}
+// The runs' variants, which decide their colours, and their names in charts and selects.
+for (const run of runs) Object.assign(run, { variant: variant(run, runs, FACTS), label: variant(run, runs) });
+const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
+for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
 
 function provenance(run) {
   const fact = ([name, value]) => [element("dt", {}, isolated(name)), element("dd", {}, isolated(value))];
@@ -20,7 +15,6 @@ function provenance(run) {
   return element("details", {}, element("summary", {}, isolated(run.cells.run)), facts, config);
 }
 
-label(runs);
 const count = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
 byId("about").textContent = `${count}, written ${data.written}. Everything is in this file; it works offline.`;
 byId("provenance-list").append(...runs.map(provenance));

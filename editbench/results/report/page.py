@@ -48,7 +48,7 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
         "measures": measures_of(read),
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
         "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),
-        "records": browse([run.rows for run in read], [run.headline for run in read]),
+        "records": browse([run.rows for run in read], [run.shown["headline"] for run in read]),
     }
     page = render(data, title).encode("utf-8", "replace")
     write_atomic(Path(path), page)

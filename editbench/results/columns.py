@@ -54,20 +54,12 @@ def _declared(part: str) -> dict[str, Column]:
 HEAD_COLUMNS, TAIL_COLUMNS = _declared("head"), _declared("tail")  # the columns of metrics stand between them
 COLUMNS = {**HEAD_COLUMNS, **TAIL_COLUMNS}
 
-KINDS = {  # titles of probe kinds, in the order of charts
-    "rewrite": "edits",
-    "paraphrase": "paraphrases",
-    "locality": "locality",
-    "subject_fact": "other facts",
-    "unrelated": "unrelated",
-    "free_text": "free text",
-}
-
+KINDS: dict[str, str] = _DECLARED["probes"]  # titles of probe kinds, in the order of charts
 COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 
 _OF_TEXTS = _declared("texts")
-_END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
 _OF_FACTS = ("digits", "higher_is_better", "seeds", "tolerance", "range")  # fields that a metric's facts declare
+_END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
 _ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "high": _END}
 
 

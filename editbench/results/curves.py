@@ -82,7 +82,10 @@ class LiveCurves:
                     points[at[1]].update(self._retained.means("retained/"))
                     self._pending = False
                 points[at[1]].update(of_model(row["of"], row["scores"]))
-                self._note_perplexity(row)
+                now, texts = finite(row["scores"].get("perplexity")), row["of"].removeprefix("perplexity.")
+                start = now if row["stage"] == "before" else self._perplexity.get(texts, (None,))[0]
+                if now is not None and start is not None:
+                    self._perplexity[texts] = start, now
             elif row["status"] == "scored":
                 scores = {kind: row["scores"].get(measure) for kind, measure in self._headline.items()}
                 if at[0] == "immediate":
@@ -93,14 +96,6 @@ class LiveCurves:
                     self._stage, self._retained, self._pending = at, Means(), True
                 self._retained.add(scores)
         return {edits: values for edits, values in sorted(points.items()) if values}
-
-    def _note_perplexity(self, row: Row) -> None:
-        if (now := finite(row["scores"].get("perplexity"))) is not None:
-            texts = row["of"].removeprefix("perplexity.")
-            if row["stage"] == "before":
-                self._perplexity[texts] = now, now
-            elif texts in self._perplexity:
-                self._perplexity[texts] = self._perplexity[texts][0], now
 
     def status(self) -> LiveStatus:
         """The state of the run after all rows so far."""

@@ -70,11 +70,8 @@ def read_row(folder: Path) -> Row:
             path = declared.path.split("/")
             row[name] = _json(_mapping(info, *path)) if declared.is_json else _cell(info, *path)
     row |= {"seeds": 1, "schema": _cell(info, "provenance", "schema") or 1, "metrics": _json(_facts(info))}
-    for stage in ("immediate", "final"):
-        for name in _mapping(info, "summary", stage, "measures"):
-            row.update(_estimate(info, f"{stage}.{name}", "summary", stage, "measures", name))
     for stage in ("before", "immediate", "final"):
-        row.update(_of_model(info, stage))
+        row |= _of_stage(info, stage)
     return {**row, **_computed(row, info)}
 
 
@@ -86,22 +83,23 @@ def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **facts}
 
 
-def _of_model(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns of the model's scores: "final.texts.plain.perplexity", "final.ability.sst2.acc", …"""
-    row: Row = {}
-    for of in _mapping(info, "summary", stage, "model"):
-        for name in _mapping(info, "summary", stage, "model", of):
-            path = ("summary", stage, "model", of, name)
-            if of.startswith("ability."):
-                row.update(_estimate(info, f"{stage}.{of}.{name}", *path))
-            elif stage != "before":
-                row[f"{stage}.texts.{of.removeprefix('perplexity.')}.{name}"] = _cell(info, *path, "mean")
+def _of_stage(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns of a stage: "final.rewrite.nll", "final.texts.plain.perplexity", …; before editing, ability alone."""
+    summary = _mapping(info, "summary", stage)
+    row = _estimates(stage, _mapping(summary, "measures")) if stage != "before" else {}
+    for of in _mapping(summary, "model"):
+        scores = _mapping(summary, "model", of)
+        if of.startswith("ability."):
+            row |= _estimates(f"{stage}.{of}", scores)
+        elif stage != "before":
+            texts = f"{stage}.texts.{of.removeprefix('perplexity.')}"
+            row |= {f"{texts}.{name}": _cell(scores, name, "mean") for name in scores}
     return row
 
 
-def _estimate(info: Mapping[str, Any], name: str, *path: str) -> Row:
+def _estimates(prefix: str, measures: Mapping[str, Any]) -> Row:
     endings = {"mean": "", "n": "_n", "low": "_low", "high": "_high"}
-    return {f"{name}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
+    return {f"{prefix}.{name}{end}": _cell(measures, name, key) for name in measures for key, end in endings.items()}
 
 
 def _computed(row: Row, info: Mapping[str, Any]) -> Row:

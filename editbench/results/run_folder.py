@@ -240,11 +240,10 @@ def read_run(path: Path) -> RunInfo:
 def read_info(path: Path) -> RunInfo:
     """The content of run.json; needs no lock. A `ResultsError` if it is missing, is damaged, or has another format."""
     file = path / schema.RUN_FILE
+    data = read_bytes(file)
     try:
-        info = decode(read_bytes(file))
+        info = decode(data)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ResultsError):
-            raise
         raise ResultsError(f"{file}: damaged ({error}); restore it from a copy, or delete the run") from error
     if (found := info.get("format")) != schema.FORMAT:
         reader = schema.LAST_READER.get(found, "a later version") if isinstance(found, int) else "another version"

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, read_bytes
-from editbench.results.columns import COLUMNS, column, columns_of, finite, mapping_in, number
+from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, number
 from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, digest_or_own
 from editbench.results.run_folder import is_run, read_run
@@ -147,12 +147,10 @@ def _ratio(above: Cell, below: Cell) -> float | None:
 
 
 def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    found: Any = tree
     for key in path:
-        found = tree.get(key)
-        if not isinstance(found, dict):
-            return {}
-        tree = found
-    return tree
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _cell(tree: Mapping[str, Any], *path: str) -> Cell:
@@ -239,17 +237,17 @@ def _merge(runs: list[Row]) -> Row:
     return {**merged, "missing": _json(missing)}
 
 
-def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[float | None]:
+def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[float] | list[None]:
     """The ends of the interval of a mean over seeds; of one seed its own over records; none if a run has none."""
     from editbench.results.intervals import over_seeds
 
     names = (name, f"{name}_low", f"{name}_high")
     cells = [[_mean([row.get(one) for row in rows]) for one in names] for rows in seeds]
     known = [cell for cell in cells if cell[0] is not None]
-    if len(known) > 1:
-        means, lows, highs = zip(*known, strict=True)
-        return [finite(end) for end in over_seeds(means, lows, highs, within)]
-    return known[0][1:] if known else [None, None]
+    if not known or any(None in cell for cell in known):
+        return [None, None]
+    means, lows, highs = zip(*known, strict=True)
+    return [lows[0], highs[0]] if len(known) == 1 else over_seeds(means, lows, highs, within).tolist()
 
 
 def _merge_cells(values: list[Cell], how: str) -> Cell:

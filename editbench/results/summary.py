@@ -68,8 +68,13 @@ def summarise(
 def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> StageSummary:
     records = [row for row in rows if "record" in row]
     models = sorted((row for row in rows if "of" in row), key=lambda row: int(row["edits"]))
-    stamped = [f"record {row['record']!r} (position {row['position']})" for row in records]
-    _refuse_repeats(rows[0]["stage"], [*stamped, *(f"{row['of']} (edits {row['edits']})" for row in models)])
+    scorings = [f"record {row['record']!r} (position {row['position']})" for row in records]
+    scorings += [f"{row['of']} (edits {row['edits']})" for row in models]
+    if repeated := [scoring for scoring, times in Counter(scorings).items() if times > 1]:
+        raise ResultsError(
+            f"{repeated[0]} was scored more than once at the stage {rows[0]['stage']!r}; "
+            "a resumed run drops what it will score again with RunFolder.truncate_after"
+        )
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
     values = np.array([[finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
@@ -159,11 +164,3 @@ def _nonfinite(name: str, scored: Rows) -> int:
     """The number of rows in which this measure was NaN or infinite: as such, or as the null stored for it."""
     raw = sum(row["scores"].get(name) is not None and finite(row["scores"][name]) is None for row in scored)
     return raw + sum(name in row.get("nonfinite", ()) for row in scored)
-
-
-def _refuse_repeats(stage: str, keys: list[str]) -> None:
-    if repeated := [key for key, times in Counter(keys).items() if times > 1]:
-        raise ResultsError(
-            f"{repeated[0]} was scored more than once at the stage {stage!r}; "
-            "a resumed run drops what it will score again with RunFolder.truncate_after"
-        )

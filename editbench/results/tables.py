@@ -93,11 +93,8 @@ def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | N
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + legend
 
 
-_IN_MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*`<["}
-
-
 def _markdown(cell: TableCell) -> str:
-    text = " ".join(_with_dagger(cell).split()).translate(_IN_MARKDOWN)
+    text = re.sub(r"[\\|*`<\[]", r"\\\g<0>", " ".join(_with_dagger(cell).split()))
     return f"**{text}**" if cell.bold else text
 
 

@@ -38,8 +38,4 @@ function fill(select, choices) {
 const distinct = (values) => [...new Set(values)];
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */
-function grouped(things, key) {
-  const groups = new Map();
-  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
-  return [...groups.values()];
-}
+const grouped = (things, key) => [...Map.groupBy(things, key).values()];

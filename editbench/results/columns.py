@@ -1,8 +1,7 @@
 """Columns of the leaderboard: title, meaning, digits, direction, aggregation over seeds, tolerance and range.
 
-`columns.json` declares the columns that every run has, and the facts that columns of one kind share. The columns of a
-metric ("final.rewrite.exact_match") follow from the facts that run.json and the column `metrics` hold of it
-(`MetricFacts`); a metric without facts has the defaults of `Column`.
+`COLUMNS` declares what every run has. The columns of a metric ("final.rewrite.exact_match") follow from the facts that
+run.json and the column `metrics` hold of it (`MetricFacts`); a metric without facts has the defaults of `Column`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from editbench.results.schema import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,28 +39,134 @@ class Column:
     is_json: bool = False  # whether the text is JSON
 
 
-_DECLARED = json.loads((Path(__file__).parent / "columns.json").read_text("utf-8"))
+_text = partial(Column, digits=None, seeds="list")
+_whole = partial(Column, digits=0, seeds="list")
+_share = partial(Column, higher_is_better=True, range=SHARE)
+_cost = partial(Column, digits=0, higher_is_better=False)
+_perplexity = partial(Column, higher_is_better=False, relative=True, log=True)
 
 
-def _column(kind: str = "", **facts: Any) -> Column:
-    """A column with its own facts and those of its kind."""
-    known = {**_DECLARED["kinds"].get(kind, {}), **facts}
-    return Column(**{**known, "range": tuple(known["range"]) if known.get("range") else None})
+def _with_interval(name: str, figure: Column, counted: str, ends: str) -> dict[str, Column]:
+    """A figure, the count behind it and the ends of its interval, at the paths that begin with `ends`."""
+    end = replace(figure, **_END)
+    return {
+        name: figure,
+        f"{name}_n": _whole(counted, f"{ends}n", seeds="min"),
+        f"{name}_low": replace(end, meaning=f"lower end of the 95 % interval of `{name}`", path=f"{ends}low"),
+        f"{name}_high": replace(end, meaning=f"upper end of the 95 % interval of `{name}`", path=f"{ends}high"),
+    }
 
 
-def _declared(part: str) -> dict[str, Column]:
-    return {name: _column(**{"title": name.replace("_", " "), **facts}) for name, facts in _DECLARED[part].items()}
+def _headline(name: str, meaning: str) -> dict[str, Column]:
+    path = f"summary/final/headline/{name}/"
+    return _with_interval(name, _share(meaning, f"{path}mean", tolerance=_TOLERANCE), f"records behind `{name}`", path)
 
 
-HEAD_COLUMNS, TAIL_COLUMNS = _declared("head"), _declared("tail")  # the columns of metrics stand between them
-COLUMNS = {**HEAD_COLUMNS, **TAIL_COLUMNS}
+def _peaks(memory: str, meaning: str) -> dict[str, Column]:
+    stages = {"": f"{meaning} during the run, bytes", "_edit": "the same while editing"}
+    stages["_evaluation"] = "the same while evaluating"
+    names = {f"peak_{memory}{stage}_bytes": about for stage, about in stages.items()}
+    return {name: _cost(about, f"costs/{name}", seeds="max") for name, about in names.items()}
 
-KINDS: dict[str, str] = _DECLARED["probes"]  # titles of probe kinds, in the order of charts
+
+_TOLERANCE = 0.02
+_RECORDS = "summary/final/records/"
+_END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
+
+HEAD_COLUMNS = {
+    "run": _text("the run's id: the name of its folder"),
+    "status": _text("running, done, failed, interrupted, or damaged (its files cannot be trusted; see `reason`)"),
+    "method": _text("editing method", "provenance/method/name"),
+    "hparams": _text("origin of the hyperparameters: tuned to the model, published, …", "provenance/method/hparams"),
+    "model": _text("edited model", "provenance/model/name"),
+    "dataset": _text("dataset", "provenance/dataset/name"),
+    "protocol": _text("protocol: which metrics, on which probes", "provenance/protocol/name"),
+    "edits": _whole("edits in the stream", "provenance/stream/edits"),
+    "batch_size": _whole("edits in a batch", "provenance/stream/batch_size"),
+    "seed": _whole("the run's seed", "provenance/seed"),
+    "seeds": _whole("seeds that the row is a mean over: 1, unless runs were grouped"),
+    **_with_interval(
+        "score",
+        _share("harmonic mean of reliability, generality and locality", "summary/final/score", tolerance=_TOLERANCE),
+        "smallest count of records behind the three",
+        "summary/final/score_",
+    ),
+    **_headline("reliability", "the edit's own prompt gives the new target, after the last edit"),
+    **_headline("generality", "rephrased prompts give the new target, after the last edit"),
+    **_headline("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
+    "score_arithmetic": _share("arithmetic mean of the three", "summary/final/score_arithmetic"),
+    "scored": _whole("records scored after the last edit", f"{_RECORDS}scored", seeds="min"),
+    "unsupported": _whole("records unsupported by the method: in no average", f"{_RECORDS}unsupported", seeds="max"),
+    "failed": _whole("records whose edit or scoring failed: in no average", f"{_RECORDS}failed", seeds="max"),
+    "skipped": _whole("records left out for a reason in the data: in no average", f"{_RECORDS}skipped", seeds="max"),
+    "coverage": _share("scored / (scored + unsupported + failed)", digits=2),
+    "score_penalised": _share(
+        "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
+    ),
+}  # the columns of metrics follow in the CSV
+
+TAIL_COLUMNS = {
+    "perplexity_before": _perplexity("perplexity of the plain texts before the first edit", tolerance=_TOLERANCE),
+    "perplexity_after": _perplexity(
+        "the same after the last edit", "summary/final/model/perplexity.plain/perplexity/mean", tolerance=_TOLERANCE
+    ),
+    "perplexity_ratio": _perplexity("after / before"),
+    "prepare_seconds": _cost("wall seconds of computing covariance and templates", "costs/prepare_seconds", digits=2),
+    "edit_seconds": _cost("wall seconds of editing, precomputed values included", "costs/edit_seconds", digits=2),
+    "evaluation_seconds": _cost(
+        "wall seconds of evaluating, also before editing", "costs/evaluation_seconds", digits=2
+    ),
+    "cached": _text("kinds of values read from a cache; the seconds hold what computing them took"),
+    "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
+    "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
+    **_peaks("rss", "peak memory of the process"),
+    **_peaks("cuda", "peak memory on all GPUs together"),
+    "footprint_device_bytes": _cost("bytes that the method keeps on the device", "costs/footprint/device"),
+    "footprint_host_bytes": _cost("bytes that the method keeps in main memory", "costs/footprint/host"),
+    "footprint_disk_bytes": _cost("bytes that the method keeps on disk", "costs/footprint/disk"),
+    "bytes_per_edit": _cost("the three together / `edits_made`", title="bytes/edit"),
+    "method_config": _text("the method's settings, as JSON", "provenance/method/config", is_json=True),
+    "missing": _text("figures that some seeds of a grouped row lack, with the number of seeds, as JSON", is_json=True),
+    "schema": _whole("version of these columns and their formulas; runs of another schema are never compared"),
+    "identity": _text("digest of the parts that runs must share to be averaged", "provenance/identity"),
+    "comparable_group": _text("digest of the parts that rows must share to be compared", "provenance/comparable"),
+    "parts": _text("everything that decides the numbers, except the seed, as JSON", "provenance/parts", is_json=True),
+    "python": _text("Python version", "provenance/python"),
+    **{name: _text(f"{name} version", f"provenance/{name}") for name in ("torch", "transformers", "editbench")},
+    "platform": _text("operating system", "provenance/platform"),
+    "cpu": _text("processor", "provenance/cpu"),
+    "gpu": _text("graphics processor", "provenance/gpu"),
+    "commit": _text("editbench's git commit", "provenance/commit"),
+    "model_hash": _text("hash of the model's weights", "provenance/model/hash"),
+    "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
+    "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
+    "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
+    "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),
+    "started": _text("start, UTC", "started"),
+    "ended": _text("end, UTC", "ended"),
+    "reason": _text("why the run failed, was interrupted or counts as damaged", "reason"),
+}
+
+COLUMNS = {
+    name: replace(one, title=one.title or name.replace("_", " "))
+    for name, one in {**HEAD_COLUMNS, **TAIL_COLUMNS}.items()
+}
+
+KINDS = {  # titles of probe kinds, in the order of charts
+    "rewrite": "edits",
+    "paraphrase": "paraphrases",
+    "locality": "locality",
+    "subject_fact": "other facts",
+    "unrelated": "unrelated",
+    "free_text": "free text",
+}
+
 COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 
-_OF_TEXTS = _declared("texts")
+_OF_TEXTS = {f"perplexity_{mean}": _perplexity(title=f"PPL, {mean}") for mean in ("mean", "median", "clipped")}
+_OF_TEXTS["perplexity"] = _perplexity(title="PPL")
+
 _OF_FACTS = ("digits", "higher_is_better", "seeds", "tolerance", "range")  # fields that a metric's facts declare
-_END: dict[str, Any] = {"tolerance": None, "seeds": "interval"}
 _ENDS = {"n": {"tolerance": None, "seeds": "min", "digits": 0}, "low": _END, "high": _END}
 
 
@@ -93,7 +200,9 @@ def measure(name: str, facts: Facts | None = None) -> Column:
     title = f"{KINDS.get(kind, kind)}: {known['title']}" if known and "title" in known else name
     title = KINDS[kind] if name == "subject_fact.agreement" else title  # stands for its probe kind
     declared = {key: value for key, value in (known or {}).items() if key in _OF_FACTS}
-    return _column(title=title, **declared)
+    if declared.get("range") is not None:
+        declared["range"] = tuple(declared["range"])
+    return Column(title=title, **declared)
 
 
 def _facts_of(name: str, facts: Facts) -> Mapping[str, Any] | None:

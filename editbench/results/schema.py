@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from typing_extensions import NotRequired
+
 FORMAT = 2  # of the run folder's layout, stored in run.json
 LAST_READER = {1: "editbench 0.1, or 0.2.0.dev0 before format 2"}
 """Versions that read earlier layouts."""
@@ -35,6 +37,48 @@ DIFFERENCE: Range = (-1.0, 1.0)  # of two shares
 Cell = str | int | float | None
 Row = dict[str, Cell]
 """One run in the leaderboard: the columns of `columns.py`, and one column for each further measure."""
+
+
+class RecordRow(TypedDict):
+    """One record, scored at one stage."""
+
+    stage: str  # one of `STAGES`
+    edits: int  # in the model
+    batch: int  # last batch edited by then; -1 before the first
+    record: str  # the record's id
+    position: int  # in the stream
+    status: str  # one of `RECORD_STATUSES`; only "scored" rows enter an average
+    scores: dict[str, float | None]  # "<probe kind>.<metric>" to its average in the record; null where it is not finite
+    reason: NotRequired[str | None]  # why the record was not scored
+    left_out: NotRequired[dict[str, int]]  # "locality: is itself edited" to the number of probes that were not asked
+    probes: NotRequired[list[dict[str, Any]]]
+    nonfinite: NotRequired[list[str]]  # names of the values that were NaN or infinite and are null here
+
+
+class ModelRow(TypedDict):
+    """The model as a whole at one stage: texts' perplexity, unrelated questions, drift, footprint, general ability."""
+
+    stage: str
+    edits: int
+    batch: int
+    of: str  # "perplexity.<texts>", "unrelated", "drift", "footprint" or "ability.<test>"
+    scores: dict[str, float | None]
+    stderr: NotRequired[dict[str, float | None]]
+    n: NotRequired[int]  # items (facts, documents) behind the scores of a test of general ability
+    ranges: NotRequired[dict[str, Range]]
+    nonfinite: NotRequired[list[str]]
+
+
+class EditRow(TypedDict):
+    """One batch of edits."""
+
+    batch: int
+    ids: list[str]
+    seconds: float  # wall time of the editing alone
+    skipped: NotRequired[dict[str, str]]  # id to the reason why the method does not support this record
+    failed: NotRequired[dict[str, str]]  # id to the reason why the edit failed
+    losses: NotRequired[Any]  # as the method reports them
+    nonfinite: NotRequired[list[str]]
 
 
 class MetricFacts(TypedDict):

@@ -203,7 +203,7 @@ class EditingLoop:
         return rows
 
     def costs(self) -> dict[str, Any]:
-        """`Costs` of the run so far."""
+        """Costs of the run so far, as in run.json."""
         made = len(self.stream) - len(self.not_edited)
         return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
 

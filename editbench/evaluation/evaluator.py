@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
 
 Row = dict[str, Any]
-"""A :class:`~editbench.results.schema.RecordRow` or :class:`~editbench.results.schema.ModelRow`."""
+"""Row of scores.jsonl: of a record, or of the model as a whole."""
 
 
 class _Examination(NamedTuple):

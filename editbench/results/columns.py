@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.schema import SHARE
@@ -38,24 +39,11 @@ class Column:
     is_json: bool = False  # whether the text is JSON
 
 
-def _text(meaning: str, path: str = "", *, is_json: bool = False) -> Column:
-    return Column(meaning, path, digits=None, seeds="list", is_json=is_json)
-
-
-def _whole(meaning: str, path: str = "", seeds: str = "list") -> Column:
-    return Column(meaning, path, digits=0, seeds=seeds)
-
-
-def _share(meaning: str, path: str = "", title: str = "", digits: int = 3, tolerance: float | None = None) -> Column:
-    return Column(meaning, path, title, digits, higher_is_better=True, tolerance=tolerance, range=SHARE)
-
-
-def _cost(meaning: str, path: str = "", title: str = "", digits: int = 0, seeds: str = "mean") -> Column:
-    return Column(meaning, path, title, digits, higher_is_better=False, seeds=seeds)
-
-
-def _perplexity(meaning: str = "", path: str = "", title: str = "", tolerance: float | None = None) -> Column:
-    return Column(meaning, path, title, higher_is_better=False, tolerance=tolerance, relative=True, log=True)
+_text = partial(Column, digits=None, seeds="list")
+_whole = partial(Column, digits=0, seeds="list")
+_share = partial(Column, higher_is_better=True, range=SHARE)
+_cost = partial(Column, digits=0, higher_is_better=False)
+_perplexity = partial(Column, higher_is_better=False, relative=True, log=True)
 
 
 def _with_interval(name: str, figure: Column, counted: str, ends: str) -> dict[str, Column]:
@@ -63,7 +51,7 @@ def _with_interval(name: str, figure: Column, counted: str, ends: str) -> dict[s
     end = replace(figure, **_END)
     return {
         name: figure,
-        f"{name}_n": _whole(counted, f"{ends}n", "min"),
+        f"{name}_n": _whole(counted, f"{ends}n", seeds="min"),
         f"{name}_low": replace(end, meaning=f"lower end of the 95 % interval of `{name}`", path=f"{ends}low"),
         f"{name}_high": replace(end, meaning=f"upper end of the 95 % interval of `{name}`", path=f"{ends}high"),
     }
@@ -107,10 +95,10 @@ HEAD_COLUMNS = {
     **_headline("generality", "rephrased prompts give the new target, after the last edit"),
     **_headline("locality", "neighbouring or unrelated prompts are as before, after the last edit"),
     "score_arithmetic": _share("arithmetic mean of the three", "summary/final/score_arithmetic"),
-    "scored": _whole("records scored after the last edit", f"{_RECORDS}scored", "min"),
-    "unsupported": _whole("records unsupported by the method: in no average", f"{_RECORDS}unsupported", "max"),
-    "failed": _whole("records whose edit or scoring failed: in no average", f"{_RECORDS}failed", "max"),
-    "skipped": _whole("records left out for a reason in the data: in no average", f"{_RECORDS}skipped", "max"),
+    "scored": _whole("records scored after the last edit", f"{_RECORDS}scored", seeds="min"),
+    "unsupported": _whole("records unsupported by the method: in no average", f"{_RECORDS}unsupported", seeds="max"),
+    "failed": _whole("records whose edit or scoring failed: in no average", f"{_RECORDS}failed", seeds="max"),
+    "skipped": _whole("records left out for a reason in the data: in no average", f"{_RECORDS}skipped", seeds="max"),
     "coverage": _share("scored / (scored + unsupported + failed)", digits=2),
     "score_penalised": _share(
         "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"

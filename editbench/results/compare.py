@@ -28,11 +28,8 @@ from editbench.results.table_layout import TESTED, Marks, best_row, comparable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from editbench.results.intervals import Floats
     from editbench.results.schema import Cell, Row
-
-    Floats = NDArray[np.float64]
 
 
 LEVEL = 0.05
@@ -105,8 +102,7 @@ def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
     untested: list[str] = []
     for rivals in comparable(rows):
         for column in TESTED:
-            best = best_row(rivals, column)
-            if best is None:
+            if (best := best_row(rivals, column)) is None:
                 continue
             p_values: dict[Cell, float] = {}
             for row in rivals:
@@ -128,8 +124,8 @@ def marks(rows: Sequence[Row], folders: Mapping[Path, Row]) -> Marks:
 def holm(p_values: Mapping[Cell, float], level: float = LEVEL) -> set[Cell]:
     """Names of the tests that Holm's step-down procedure (1979) rejects at this level."""
     rejected: set[Cell] = set()
-    for index, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        if p_value > level / (len(p_values) - index):
+    for name in sorted(p_values, key=lambda name: p_values[name]):
+        if p_values[name] > level / (len(p_values) - len(rejected)):
             break
         rejected.add(name)
     return rejected

@@ -72,7 +72,7 @@ class LiveCurves:
     def rows(self, rows: Iterable[Row]) -> Points:
         """The points of record and model rows.
 
-        Records of an evaluation point may come in parts; their means follow with the first `ModelRow` of that point.
+        Records of an evaluation point may come in parts; their means follow with the model's first row there.
         """
         points: Points = defaultdict(dict)
         for row in rows:
@@ -82,7 +82,10 @@ class LiveCurves:
                     points[at[1]].update(self._retained.means("retained/"))
                     self._pending = False
                 points[at[1]].update(of_model(row["of"], row["scores"]))
-                self._note_perplexity(row)
+                now, texts = finite(row["scores"].get("perplexity")), row["of"].removeprefix("perplexity.")
+                start = now if row["stage"] == "before" else self._perplexity.get(texts, (None,))[0]
+                if now is not None and start is not None:
+                    self._perplexity[texts] = start, now
             elif row["status"] == "scored":
                 scores = {kind: row["scores"].get(measure) for kind, measure in self._headline.items()}
                 if at[0] == "immediate":
@@ -93,14 +96,6 @@ class LiveCurves:
                     self._stage, self._retained, self._pending = at, Means(), True
                 self._retained.add(scores)
         return {edits: values for edits, values in sorted(points.items()) if values}
-
-    def _note_perplexity(self, row: Row) -> None:
-        if (now := finite(row["scores"].get("perplexity"))) is not None:
-            texts = row["of"].removeprefix("perplexity.")
-            if row["stage"] == "before":
-                self._perplexity[texts] = now, now
-            elif texts in self._perplexity:
-                self._perplexity[texts] = self._perplexity[texts][0], now
 
     def status(self) -> LiveStatus:
         """The state of the run after all rows so far."""
@@ -142,12 +137,10 @@ def curves(rows: Rows) -> dict[str, Curve]:
     return {"immediate": _curve(immediate), "interim": _curve(points)}
 
 
-def _latest(stages: Mapping[str, Means]) -> dict[str, float]:
+def _latest(stages: dict[str, Means]) -> dict[str, float]:
     """Means of the records scored after one number of edits; at the end of the stream those of the final stage."""
-    means: dict[str, float] = {}
-    for stage in sorted(stages, key=lambda stage: stage == "final"):
-        means = {**means, **stages[stage].means()} if stage == "final" else {**stages[stage].means(), **means}
-    return means
+    by_rank = sorted(reversed(stages), key=lambda stage: stage == "final")
+    return {name: mean for stage in by_rank for name, mean in stages[stage].means().items()}
 
 
 def _scores(row: Row) -> dict[str, Any]:
@@ -170,13 +163,10 @@ def reduce_points(all_curves: Iterable[dict[str, Curve]], limit: int = VALUES) -
     while points > 2 and sum(len(curve) * min(points, len(curve["edits"])) for curve in every) > limit:
         points = points * 9 // 10
     for curve in every:
-        count = len(curve["edits"])
-        if count <= points:
-            continue
-        kept = [
-            round(index * (count - 1) / (points - 1)) for index in range(points)
-        ]  # the first and the last among them
-        curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
+        last = len(curve["edits"]) - 1
+        if last >= points:
+            kept = [round(index * last / (points - 1)) for index in range(points)]  # the first and the last among them
+            curve.update({name: [values[index] for index in kept] for name, values in curve.items()})
 
 
 def heat_map(rows: Rows, headline: Mapping[str, str]) -> dict[str, Any] | None:

@@ -70,11 +70,8 @@ def read_row(folder: Path) -> Row:
             path = declared.path.split("/")
             row[name] = _json(_mapping(info, *path)) if declared.is_json else _cell(info, *path)
     row |= {"seeds": 1, "schema": _cell(info, "provenance", "schema") or 1, "metrics": _json(_facts(info))}
-    for stage in ("immediate", "final"):
-        for name in _mapping(info, "summary", stage, "measures"):
-            row.update(_estimate(info, f"{stage}.{name}", "summary", stage, "measures", name))
     for stage in ("before", "immediate", "final"):
-        row.update(_of_model(info, stage))
+        row |= _of_stage(info, stage)
     return {**row, **_computed(row, info)}
 
 
@@ -86,22 +83,23 @@ def _facts(info: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **facts}
 
 
-def _of_model(info: Mapping[str, Any], stage: str) -> Row:
-    """Columns of the model's scores: "final.texts.plain.perplexity", "final.ability.sst2.acc", …"""
-    row: Row = {}
-    for of in _mapping(info, "summary", stage, "model"):
-        for name in _mapping(info, "summary", stage, "model", of):
-            path = ("summary", stage, "model", of, name)
-            if of.startswith("ability."):
-                row.update(_estimate(info, f"{stage}.{of}.{name}", *path))
-            elif stage != "before":
-                row[f"{stage}.texts.{of.removeprefix('perplexity.')}.{name}"] = _cell(info, *path, "mean")
+def _of_stage(info: Mapping[str, Any], stage: str) -> Row:
+    """Columns of a stage: "final.rewrite.nll", "final.texts.plain.perplexity", …; before editing, ability alone."""
+    summary = _mapping(info, "summary", stage)
+    row = _estimates(stage, _mapping(summary, "measures")) if stage != "before" else {}
+    for of in _mapping(summary, "model"):
+        scores = _mapping(summary, "model", of)
+        if of.startswith("ability."):
+            row |= _estimates(f"{stage}.{of}", scores)
+        elif stage != "before":
+            texts = f"{stage}.texts.{of.removeprefix('perplexity.')}"
+            row |= {f"{texts}.{name}": _cell(scores, name, "mean") for name in scores}
     return row
 
 
-def _estimate(info: Mapping[str, Any], name: str, *path: str) -> Row:
+def _estimates(prefix: str, measures: Mapping[str, Any]) -> Row:
     endings = {"mean": "", "n": "_n", "low": "_low", "high": "_high"}
-    return {f"{name}{ending}": _cell(info, *path, key) for key, ending in endings.items()}
+    return {f"{prefix}.{name}{end}": _cell(measures, name, key) for name in measures for key, end in endings.items()}
 
 
 def _computed(row: Row, info: Mapping[str, Any]) -> Row:
@@ -109,7 +107,7 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     cached = _mapping(info, "costs").get("cached")
     kept = [b for where in ("device", "host", "disk") if isinstance(b := row[f"footprint_{where}_bytes"], int)]
     numbers = {name: number(row, name) for name in ("scored", "unsupported", "failed", *HEADLINES)}
-    coverage = _coverage(numbers)
+    coverage = _ratio(numbers["scored"], sum(numbers[status] or 0 for status in ("scored", "unsupported", "failed")))
     return {
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),
@@ -131,14 +129,6 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
     return None
 
 
-def _coverage(numbers: Mapping[str, float | None]) -> float | None:
-    """Share of the editable records that were scored; None where nothing was scored yet."""
-    if (scored := numbers["scored"]) is None:
-        return None
-    asked = scored + sum(numbers[status] or 0 for status in ("unsupported", "failed"))
-    return scored / asked if asked else None
-
-
 def _penalised(numbers: Mapping[str, float | None], coverage: float | None) -> float | None:
     """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
     if coverage == 0:
@@ -157,12 +147,10 @@ def _ratio(above: Cell, below: Cell) -> float | None:
 
 
 def _mapping(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    found: Any = tree
     for key in path:
-        found = tree.get(key)
-        if not isinstance(found, dict):
-            return {}
-        tree = found
-    return tree
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _cell(tree: Mapping[str, Any], *path: str) -> Cell:
@@ -239,14 +227,12 @@ def _merge(runs: list[Row]) -> Row:
     merged |= {"seeds": len(seeds), "metrics": ordered[0].get("metrics")}
     missing = {}
     for name in [name for name, one in columns.items() if one.seeds == "mean"]:
-        figures = [_mean([row.get(name) for row in rows]) for rows in seeds.values()]
-        present = [figure for figure in figures if figure is not None]
-        merged[name] = fmean(present) if present else None
-        if 0 < len(present) < len(figures):
-            missing[name] = len(figures) - len(present)
+        figures: list[Cell] = [_mean([row.get(name) for row in rows]) for rows in seeds.values()]
+        merged[name] = _mean(figures)
+        if 0 < figures.count(None) < len(figures):
+            missing[name] = figures.count(None)
         if f"{name}_low" in merged:
-            there = [rows for rows, figure in zip(seeds.values(), figures, strict=True) if figure is not None]
-            ends = _interval(name, there, columns[name].range) if there else [None, None]
+            ends = _interval(name, list(seeds.values()), columns[name].range)
             merged[f"{name}_low"], merged[f"{name}_high"] = ends
     return {**merged, "missing": _json(missing)}
 
@@ -255,11 +241,13 @@ def _interval(name: str, seeds: list[list[Row]], within: Range | None) -> list[f
     """The ends of the interval of a mean over seeds; of one seed its own over records; none if a run has none."""
     from editbench.results.intervals import over_seeds
 
-    cells = [[_mean([row.get(one) for row in rows]) for rows in seeds] for one in (name, f"{name}_low", f"{name}_high")]
-    means, lows, highs = ([one for one in ones if one is not None] for ones in cells)
-    if [means, lows, highs] != cells:
+    names = (name, f"{name}_low", f"{name}_high")
+    cells = [[_mean([row.get(one) for row in rows]) for one in names] for rows in seeds]
+    known = [cell for cell in cells if cell[0] is not None]
+    if not known or any(None in cell for cell in known):
         return [None, None]
-    return [lows[0], highs[0]] if len(seeds) == 1 else over_seeds(means, lows, highs, within).tolist()
+    means, lows, highs = zip(*known, strict=True)
+    return [lows[0], highs[0]] if len(known) == 1 else over_seeds(means, lows, highs, within).tolist()
 
 
 def _merge_cells(values: list[Cell], how: str) -> Cell:

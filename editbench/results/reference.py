@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from editbench.results.columns import Column
     from editbench.results.schema import Cell, Row
 
 KEY = ("method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed")  # of run and reference
@@ -59,11 +58,17 @@ def compare(
             continue
         facts = mapping_in(row, "metrics")
         for name in columns_of([row]):
-            one = column(name, facts)
+            one, measured, expected = column(name, facts), number(row, name), number(reference, name)
             if one.tolerance is None or name.startswith("immediate."):  # references are of the end
                 continue
-            given = perplexity_tolerance if one.relative else tolerance
-            if difference := _difference(row, reference, name, one, one.tolerance if given is None else given):
+            difference = _about(row, name, "not measured" if measured is None else "no reference")
+            difference["measured"], difference["reference"] = measured, expected
+            if measured is not None and expected is not None:
+                given = perplexity_tolerance if one.relative else tolerance
+                limit = one.tolerance if given is None else given
+                difference["difference"] = off = (measured - expected) / (expected if one.relative else 1.0)
+                difference["verdict"] = "same" if abs(off) <= limit + _ROUNDING else "differs"
+            if measured is not None or expected is not None:
                 found.append(difference)
     return found
 
@@ -87,18 +92,6 @@ def _about(row: Row, name: str, verdict: str, reason: str = "") -> Difference:
         "verdict": verdict,
         "reason": reason,
     }
-
-
-def _difference(row: Row, reference: Row, name: str, one: Column, limit: float) -> Difference | None:
-    """The difference in one column, if either side has a value."""
-    measured, expected = number(row, name), number(reference, name)
-    if measured is None and expected is None:
-        return None
-    off, verdict = None, "not measured" if measured is None else "no reference"
-    if measured is not None and expected is not None:
-        off = (measured - expected) / (expected if one.relative else 1.0)
-        verdict = "same" if abs(off) <= limit + _ROUNDING else "differs"
-    return {**_about(row, name, verdict), "measured": measured, "reference": expected, "difference": off}
 
 
 def _key(row: Row) -> tuple[str, ...]:

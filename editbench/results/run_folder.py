@@ -133,14 +133,14 @@ class RunFolder:
         return self._chain.head
 
     def append_scores(self, rows: Iterable[Row]) -> None:
-        """Append `RecordRow`s and `ModelRow`s: all of them or, if this fails, none."""
+        """Append rows of records and of the model: all of them or, if this fails, none."""
         rows = list(rows)
         for row in rows:
             _check_score_row(row)
         self._append(schema.SCORES_FILE, rows)
 
     def append_edit(self, row: Row) -> None:
-        """Append the `EditRow` of one batch."""
+        """Append the row of one batch."""
         _check(row, "an edit row", batch=Integral, ids=Sequence, seconds=Real)
         self._append(schema.EDITS_FILE, [row])
 
@@ -175,7 +175,7 @@ class RunFolder:
         self._write_info(status=status, reason=reason, ended=ended, summary=summary, costs=costs)
 
     def add_provenance(self, provenance: Row, metrics: Mapping[str, Row] | None = None) -> None:
-        """Add or replace keys of the `Provenance`, and replace the `MetricFacts` by metric name if there are any."""
+        """Add or replace keys of the provenance, and replace the `MetricFacts` by metric name if there are any."""
         known = self.info["metrics"] if metrics is None else dict(metrics)
         self._write_info(provenance={**self.info["provenance"], **provenance}, metrics=known)
 
@@ -240,11 +240,10 @@ def read_run(path: Path) -> RunInfo:
 def read_info(path: Path) -> RunInfo:
     """The content of run.json; needs no lock. A `ResultsError` if it is missing, is damaged, or has another format."""
     file = path / schema.RUN_FILE
+    data = read_bytes(file)
     try:
-        info = decode(read_bytes(file))
+        info = decode(data)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ResultsError):
-            raise
         raise ResultsError(f"{file}: damaged ({error}); restore it from a copy, or delete the run") from error
     if (found := info.get("format")) != schema.FORMAT:
         reader = schema.LAST_READER.get(found, "a later version") if isinstance(found, int) else "another version"

@@ -1,4 +1,4 @@
-"""Types of a run folder's rows and of run.json; `docs/run-format.md` describes all files."""
+"""Names and types of a run folder's content; `docs/run-format.md` describes all files, rows and keys."""
 
 from __future__ import annotations
 
@@ -94,45 +94,6 @@ class MetricFacts(TypedDict):
     source: str  # paper, equation, or the code that the formula follows
 
 
-class Provenance(TypedDict, total=False):
-    """Where the numbers come from; every key may be missing."""
-
-    schema: int  # `SCHEMA`; 1 where it is missing
-    identity: str  # digest of the parts; see `editbench.results.identity`
-    comparable: str  # digest of those that comparable runs share
-    parts: dict[str, Any]  # what decides the numbers, but for the seed: name to value or digest
-    versions: dict[str, int]  # of every formula behind the numbers
-    inputs: dict[str, str]  # SHA-256 of every file that was named by path
-    editbench: str
-    commit: str
-    python: str
-    torch: str
-    transformers: str
-    platform: str
-    cpu: str
-    gpu: str
-    model: dict[str, Any]  # name, path, hash
-    dataset: dict[str, Any]  # name, path, hash, skipped: records of the file left out, with the reason
-    stream: dict[str, Any]  # hash, edits, batch_size, seed, conflicts
-    method: dict[str, Any]  # name, hparams, config
-    protocol: dict[str, Any]  # name, headline, and the protocol's settings
-    ability: dict[str, Any]  # lm_eval: its version; tasks: their versions
-    seed: int
-
-
-class Costs(TypedDict, total=False):
-    """Time and memory of a run; every key may be missing."""
-
-    prepare_seconds: float
-    edit_seconds: float
-    evaluation_seconds: float
-    cached: list[str]  # kinds of things that were read from a cache; their seconds are those of when they were made
-    edits_made: int
-    peak_rss_bytes: int  # of the run; peak_rss_edit_bytes and so on: of a stage
-    peak_cuda_bytes: int
-    footprint: dict[str, int]  # device, host, disk: bytes
-
-
 class Estimate(TypedDict):
     """A mean over records, or over the items of a test of ability."""
 
@@ -187,7 +148,7 @@ class RunInfo(TypedDict):
     reason: str | None  # why it failed or was interrupted
     started: str  # UTC, ISO 8601
     ended: str | None  # None while running
-    provenance: dict[str, Any]  # a `Provenance`
-    costs: dict[str, Any] | None  # `Costs`
+    provenance: dict[str, Any]
+    costs: dict[str, Any] | None
     summary: dict[str, Any] | None  # a `Summary`
     metrics: dict[str, MetricFacts]  # by metric name

@@ -136,8 +136,12 @@ def write_manifest(folder: Path, head: str, run_file: bytes) -> None:
     files = {name: _entry(folder / name) for name in _names(folder) if name != schema.RUN_FILE}
     files[schema.RUN_FILE] = _sealed(run_file)
     manifest = {"format": schema.FORMAT, "head": head, "files": dict(sorted(files.items()))}
-    manifest["root"] = hashlib.sha256(canonical(manifest)).hexdigest()
-    write_atomic(folder / schema.MANIFEST_FILE, f"{encode(manifest, indent=1)}\n".encode())
+    write_atomic(folder / schema.MANIFEST_FILE, _with_root(manifest))
+
+
+def _with_root(manifest: Mapping[str, Any]) -> bytes:
+    root = hashlib.sha256(canonical(manifest)).hexdigest()
+    return f"{encode({**manifest, 'root': root}, indent=1)}\n".encode()
 
 
 def check_run(folder: Path, info: RunInfo) -> Chain:
@@ -166,13 +170,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     data = read_bytes(path)
     try:
         manifest = decode(data)
-        root = manifest.pop("root")
-        sound = root == hashlib.sha256(canonical(manifest)).hexdigest()
-        sound = sound and f"{encode({**manifest, 'root': root}, indent=1)}\n".encode() == data
-        names = set(manifest["files"])
+        del manifest["root"]
+        sound = _with_root(manifest) == data and {*FILES} <= set(manifest["files"])
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{path} is damaged ({error!r}); {REMEDY}") from error
-    if not sound or not names >= {*FILES}:
+    if not sound:
         raise DamagedFile(f"{path} is damaged: it was altered; {REMEDY}")
     return manifest
 

@@ -20,11 +20,9 @@ from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Estimate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from editbench.results.intervals import Floats
     from editbench.results.schema import Range
 
-    Floats = NDArray[np.float64]
     Rows = Sequence[Mapping[str, Any]]
 
 
@@ -37,7 +35,7 @@ def summarise(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
 ) -> Summary:
-    """Average a run's `RecordRow`s and `ModelRow`s, stage by stage.
+    """Average a run's rows of records and of the model, stage by stage.
 
     Args:
         rows: As stored, or before.
@@ -70,8 +68,13 @@ def summarise(
 def _summarise_stage(rows: Rows, headline: Mapping[str, str], seed: int, ranges: Mapping[str, Range]) -> StageSummary:
     records = [row for row in rows if "record" in row]
     models = sorted((row for row in rows if "of" in row), key=lambda row: int(row["edits"]))
-    _refuse_repeats(rows[0]["stage"], [f"record {row['record']!r} (position {row['position']})" for row in records])
-    _refuse_repeats(rows[0]["stage"], [f"{row['of']} (edits {row['edits']})" for row in models])
+    scorings = [f"record {row['record']!r} (position {row['position']})" for row in records]
+    scorings += [f"{row['of']} (edits {row['edits']})" for row in models]
+    if repeated := [scoring for scoring, times in Counter(scorings).items() if times > 1]:
+        raise ResultsError(
+            f"{repeated[0]} was scored more than once at the stage {rows[0]['stage']!r}; "
+            "a resumed run drops what it will score again with RunFolder.truncate_after"
+        )
     scored = [row for row in records if row["status"] == "scored"]
     names = sorted({name for row in scored for name in row["scores"]})
     values = np.array([[finite(row["scores"].get(name)) for name in names] for row in scored], dtype=np.float64)
@@ -98,22 +101,20 @@ def _intervals(names: list[str], values: Floats, ranges: Mapping[str, Range], se
     columns: dict[Range, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
         if within := ranges.get(name) or ranges.get(name.partition(".")[2]):
-            _refuse_outside(name, values[:, index], within)
+            low, high = within
+            column = values[:, index]
+            if len(outside := column[(column < low - _ROUNDING) | (column > high + _ROUNDING)]):
+                raise ResultsError(
+                    f"{name} is {outside[0]:g} in a record, which is not between {low:g} and {high:g}; the metric "
+                    "declares another range than it has, or a headline measure is no share (none may be negative or "
+                    "above 1)"
+                )
             columns[within].append(index)
     for within, at in columns.items():
         inside = np.clip(values[:, at], *within)
         drawn.low[at], drawn.high[at] = part = drawn_means(inside, seed, within)
         found[:, at] = ends(*part, [np.nanmean(column) if np.isfinite(column).any() else np.nan for column in inside.T])
     return found, drawn
-
-
-def _refuse_outside(name: str, column: Floats, within: Range) -> None:
-    low, high = within
-    if len(outside := column[(column < low - _ROUNDING) | (column > high + _ROUNDING)]):
-        raise ResultsError(
-            f"{name} is {outside[0]:g} in a record, which is not between {low:g} and {high:g}; the metric declares "
-            "another range than it has, or a headline measure is no share (none may be negative or above 1)"
-        )
 
 
 def harmonic_mean(means: Floats) -> Floats:
@@ -132,7 +133,7 @@ def _measure(column: Floats, interval: Floats, nonfinite: int) -> Estimate:
 
 
 def _of_model(row: Mapping[str, Any], name: str) -> Estimate:
-    """One score of a `ModelRow`, with a 95 % interval over the items if it has a standard error."""
+    """One score of a row of the model, with a 95 % interval over the items if it has a standard error."""
     mean, n = finite(row["scores"].get(name)), int(row.get("n", 0))
     error = finite(row.get("stderr", {}).get(name))
     low, high = None, None
@@ -163,11 +164,3 @@ def _nonfinite(name: str, scored: Rows) -> int:
     """The number of rows in which this measure was NaN or infinite: as such, or as the null stored for it."""
     raw = sum(row["scores"].get(name) is not None and finite(row["scores"][name]) is None for row in scored)
     return raw + sum(name in row.get("nonfinite", ()) for row in scored)
-
-
-def _refuse_repeats(stage: str, keys: list[str]) -> None:
-    if repeated := [key for key, times in Counter(keys).items() if times > 1]:
-        raise ResultsError(
-            f"{repeated[0]} was scored more than once at the stage {stage!r}; "
-            "a resumed run drops what it will score again with RunFolder.truncate_after"
-        )

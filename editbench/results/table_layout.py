@@ -6,7 +6,7 @@ seeds, and were scored on nearly all of their records.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from editbench.results.columns import column, mapping_in, number
@@ -101,15 +101,12 @@ def layout(
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows in comparable groups, best penalised score first; groups by labels and seeds, 100 edits before 1000."""
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str | int, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[(*_labels(row), _text(row.get("seed")), digest_or_own(row, "comparable_group"))].append(row)
-
-    def order(key: tuple[str, ...]) -> tuple[object, ...]:
-        *labels, edits, seeds, group = key
-        return (*labels, len(edits), edits, len(seeds), seeds, group)
-
-    return [sorted(groups[key], key=_rank) for key in sorted(groups, key=order)]
+        *labels, edits = _labels(row)
+        seeds, group = _text(row.get("seed")), digest_or_own(row, "comparable_group")
+        groups[(*labels, len(edits), edits, len(seeds), seeds, group)].append(row)
+    return [sorted(groups[key], key=_rank) for key in sorted(groups)]
 
 
 def best_row(group: Sequence[Row], name: str) -> Row | None:
@@ -181,7 +178,7 @@ def _method_names(rows: Iterable[Row]) -> dict[int, str]:
         alike[(*_labels(row), f"{_text(row.get('method'))}{origin}")].append(row)
     for (*_, name), same in alike.items():
         settings = [mapping_in(row, "method_config") for row in same]
-        differ = Counter(key for one in settings for key in one if any(one[key] != o.get(key) for o in settings))
+        differ = {key for one in settings for key in one if any(one[key] != other.get(key) for other in settings)}
         for row, one in zip(same, settings, strict=True):
             text = ", ".join(f"{key}={one[key]}" for key in sorted(differ) if key in one)
             names[id(row)] = f"{name} ({_cut(text, _MAX_SETTINGS)})" if text else name

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Marks | None = None) -> None:
     """Print the leaderboard as a terminal table, "markdown" or "latex"."""
-    if style == "latex":
-        print(to_latex(rows, by=by, marks=marks))
-    elif style == "markdown":
-        print(to_markdown(rows, by=by, marks=marks))
-    else:
+    if style == "table":
         print_table(rows, console=console(), by=by, marks=marks)
+    else:
+        print({"latex": to_latex, "markdown": to_markdown}[style](rows, by=by, marks=marks))
 
 
 def console() -> Console:
@@ -96,9 +94,7 @@ def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | N
 
 
 def _markdown(cell: TableCell) -> str:
-    text = " ".join(_with_dagger(cell).split())
-    for character in "\\|*`<[":
-        text = text.replace(character, f"\\{character}")
+    text = re.sub(r"[\\|*`<\[]", r"\\\g<0>", " ".join(_with_dagger(cell).split()))
     return f"**{text}**" if cell.bold else text
 
 

@@ -37,7 +37,7 @@ class TrackedRun:
     key: str  # the same in every process that continues this run, and different for every other run
     folder: Path
     config: Mapping[str, Any]  # resolved
-    provenance: Mapping[str, Any]  # a `Provenance` of results/schema.py
+    provenance: Mapping[str, Any]  # as in run.json
     group: str  # name that the runs of a sweep share
     tags: tuple[str, ...]
 

@@ -147,7 +147,7 @@ class RecordTable:
 
 
 def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, float]:
-    """A run's `Summary` and `Costs` as single numbers: "final/score", "final/reliability/mean", "cost/edit_seconds"."""
+    """A run's summary and costs as single numbers: "final/score", "final/reliability/mean", "cost/edit_seconds"."""
     flat: dict[str, float] = {}
     stages = {stage: part for stage in ("before", "immediate", "final") if (part := summary.get(stage))}
     for stage, part in stages.items():

@@ -59,7 +59,7 @@ class Ability:
     ranges: Mapping[str, Range] = field(default_factory=dict)  # where they are known
 
     def row(self) -> dict[str, Any]:
-        """The test's part of a :class:`~editbench.results.schema.ModelRow`."""
+        """The test's part of a row of the model."""
         numbers = {"scores": dict(self.scores), "stderr": dict(self.stderr), "n": self.n}
         return {"of": f"ability.{self.test}", **numbers, "ranges": {k: list(ends) for k, ends in self.ranges.items()}}
 

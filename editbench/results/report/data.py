@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from editbench.files import ResultsError, explained
+from editbench.files import ResultsError, read_bytes
 from editbench.json_lines import read_lines
-from editbench.results.columns import COUNTS, KINDS, column, finite, mapping_in, measure, measure_of, split
+from editbench.results.columns import COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from editbench.results.schema import Cell, Row
+    from editbench.results.schema import Row
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -42,25 +41,19 @@ class Run(NamedTuple):
 
     shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, provenance, config
     rows: list[dict[str, Any]]  # of scores.jsonl; none of a run that cannot be trusted
-    headline: Mapping[str, str]  # the measures of reliability, generality and locality
     facts: Mapping[str, Mapping[str, Any]]  # of its metrics, by name
 
 
 def read_run(folder: Path, row: Row) -> Run:
     """Read the data of one run; of a damaged one only its row."""
-    if row["status"] == "damaged":
-        return _run(row, {}, "", [])
-    try:
-        info = read_info(folder)
-        rows, _ = read_lines(folder / SCORES_FILE)
-        with explained("read", folder / CONFIG_FILE, "restore it from a copy, or delete the run"):
-            config = (folder / CONFIG_FILE).read_bytes().decode("utf-8", "replace")
-    except ResultsError as error:
-        return _run({**row, "status": "damaged", "reason": str(error)}, {}, "", [])
-    return _run(row, info["provenance"], config, rows)
-
-
-def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[str, Any]]) -> Run:
+    provenance, config, rows = dict[str, Any](), "", list[dict[str, Any]]()
+    if row["status"] != "damaged":
+        try:
+            info, (found, _) = read_info(folder), read_lines(folder / SCORES_FILE)
+            config = read_bytes(folder / CONFIG_FILE).decode("utf-8", "replace")
+            provenance, rows = info["provenance"], found
+        except ResultsError as error:
+            row = {**row, "status": "damaged", "reason": str(error)}
     protocol = provenance.get("protocol")
     headline = protocol.get("headline", {}) if isinstance(protocol, dict) else {}
     shown = {
@@ -74,7 +67,7 @@ def _run(row: Row, provenance: Mapping[str, Any], config: str, rows: list[dict[s
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
     }
-    return Run(shown, rows, headline, mapping_in(row, "metrics"))
+    return Run(shown, rows, mapping_in(row, "metrics"))
 
 
 def clip(text: str, length: int = _MAX_TEXT) -> str:
@@ -101,11 +94,6 @@ def _intervals(row: Row) -> dict[str, list[float]]:
         if low is not None and high is not None:
             found[name.removeprefix("final.")] = [low, high]
     return found
-
-
-def columns_shown() -> list[dict[str, Any]]:
-    """Name, title and digits (null: a text) of the table's columns."""
-    return [{"name": name, "title": (one := column(name)).title, "digits": one.digits} for name in SHOWN]
 
 
 def measures_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
@@ -152,11 +140,10 @@ def browse(runs: Sequence[Rows], headlines: Sequence[Mapping[str, str]], limit: 
     stride = 1
     while True:
         texts = _Texts()
-        shown = [
-            [_record(stages, headline, texts) for stages in records[::stride]]
+        counted = [
+            {"total": len(records), "rows": [_record(stages, headline, texts) for stages in records[::stride]]}
             for records, headline in zip(found, headlines, strict=True)
         ]
-        counted = [{"total": len(records), "rows": rows} for records, rows in zip(found, shown, strict=True)]
         data = {"stride": stride, "texts": list(texts), "runs": counted}
         if len(json.dumps(data, separators=(",", ":"))) <= limit:
             return data
@@ -215,14 +202,11 @@ def settings_that_vary(rows: Sequence[Row]) -> list[dict[str, float | str]]:
     Numbers are kept. A list of strings is shown as its length if the lengths differ between runs ("method.negatives
     (count)"), everything else as its JSON, with a digest if it is long.
     """
-    methods: dict[Cell, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        methods[row["method"]].append(index)
-    found: list[dict[str, float | str]] = [{} for _ in rows]
-    for runs in methods.values():
-        settings = {index: _settings(rows[index]) for index in runs}
-        for name in sorted({name for one in settings.values() for name in one}):
-            values = {index: one[name] for index, one in settings.items() if name in one}
+    settings, found = [_settings(row) for row in rows], [dict[str, float | str]() for _ in rows]
+    for method in {row["method"] for row in rows}:
+        runs = [index for index, row in enumerate(rows) if row["method"] == method]
+        for name in sorted({name for index in runs for name in settings[index]}):
+            values = {index: settings[index][name] for index in runs if name in settings[index]}
             if len(set(map(_json, values.values()))) > 1:
                 for index, (label, value) in _shown_values(name, values).items():
                     found[index][label] = value

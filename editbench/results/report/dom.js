@@ -17,9 +17,6 @@ function element(tag, attributes, ...children) {
 /** Text from the data, isolated: marks that turn the writing direction end with it. */
 const isolated = (text) => element("bdi", { dir: "auto" }, String(text));
 
-/** Text for screen readers only. */
-const spoken = (text) => element("span", { class: "hidden" }, text);
-
 /** A number as text; NaN and null as a dash. */
 function figure(value, digits) {
   if (typeof value !== "number") return "—";
@@ -41,8 +38,4 @@ function fill(select, choices) {
 const distinct = (values) => [...new Set(values)];
 
 /** Lists of things that agree in `key(thing)`, in the order in which they came. */
-function grouped(things, key) {
-  const groups = new Map();
-  for (const thing of things) groups.set(key(thing), [...(groups.get(key(thing)) ?? []), thing]);
-  return [...groups.values()];
-}
+const grouped = (things, key) => [...Map.groupBy(things, key).values()];

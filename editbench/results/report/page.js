@@ -2,15 +2,10 @@
 
 const runs = data.runs;
 
-/** Give runs their names in charts and selects, and the variants that decide their colours. */
-function label(runs) {
-  for (const run of runs) {
-    run.variant = variant(run, runs, FACTS);
-    run.label = variant(run, runs);
-  }
-  const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
-  for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
-}
+// The runs' variants, which decide their colours, and their names in charts and selects.
+for (const run of runs) Object.assign(run, { variant: variant(run, runs, FACTS), label: variant(run, runs) });
+const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
+for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
 
 function provenance(run) {
   const fact = ([name, value]) => [element("dt", {}, isolated(name)), element("dd", {}, isolated(value))];
@@ -20,7 +15,6 @@ function provenance(run) {
   return element("details", {}, element("summary", {}, isolated(run.cells.run)), facts, config);
 }
 
-label(runs);
 const count = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
 byId("about").textContent = `${count}, written ${data.written}. Everything is in this file; it works offline.`;
 byId("provenance-list").append(...runs.map(provenance));
@@ -47,7 +41,8 @@ const drawStudy = () => ready && settings.length
   && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
 const drawTradeoff = () => ready && charts.tradeoff(shown, byId("tradeoff-size").value);
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
-const drawAll = () => [drawCurves, drawStudy, drawTradeoff, drawHeat].forEach((draw) => draw());
+const DRAWN = { curves: drawCurves, study: drawStudy, tradeoff: drawTradeoff, ages: drawHeat }; // by section
+const drawAll = () => Object.values(DRAWN).forEach((draw) => draw());
 
 function openRun(run) {
   browser.open(run);
@@ -68,10 +63,7 @@ for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidd
 fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
-for (const id of ["curves-measure", "curves-run"]) byId(id).addEventListener("change", drawCurves);
-for (const id of ["study-setting", "study-measure"]) byId(id).addEventListener("change", drawStudy);
-byId("tradeoff-size").addEventListener("change", drawTradeoff);
-for (const id of ["ages-run", "ages-measure"]) byId(id).addEventListener("change", drawHeat);
+for (const [id, draw] of Object.entries(DRAWN)) byId(id).addEventListener("change", draw);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);
 
 new RunTable(runs, (now) => { shown = now; drawCurves(); drawStudy(); drawTradeoff(); }, openRun);

@@ -14,9 +14,10 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, write_atomic
+from editbench.results.columns import COLUMNS
 from editbench.results.curves import reduce_points
 from editbench.results.intervals import t_quantile
-from editbench.results.report.data import browse, columns_shown, measures_of, read_run, settings_that_vary
+from editbench.results.report.data import SHOWN, browse, measures_of, read_run, settings_that_vary
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "charts.js", "records.js", "page.js")
 _STEPS = 100  # of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1
-_IN_HTML = {character: f"\\u{ord(character):04x}" for character in "<>&"}
+_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "editbench report") -> int:
@@ -43,11 +44,11 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
     data = {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "headlines": HEADLINES,
-        "columns": columns_shown(),
+        "columns": [{"name": name, "title": COLUMNS[name].title, "digits": COLUMNS[name].digits} for name in SHOWN],
         "measures": measures_of(read),
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
         "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),
-        "records": browse([run.rows for run in read], [run.headline for run in read]),
+        "records": browse([run.rows for run in read], [run.shown["headline"] for run in read]),
     }
     page = render(data, title).encode("utf-8", "replace")
     write_atomic(Path(path), page)
@@ -75,10 +76,7 @@ def render(data: Mapping[str, Any], title: str) -> str:
 
 def json_in_html(data: Any) -> str:
     """Strict JSON that no HTML parser takes for markup: ASCII only, without <, > and &."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character, escape in _IN_HTML.items():
-        text = text.replace(character, escape)
-    return text
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_IN_HTML)
 
 
 def _plotly_js() -> str:

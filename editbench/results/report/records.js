@@ -74,10 +74,7 @@ class RecordBrowser {
   }
 
   choose(record) {
-    this.buttons.forEach((button, i) => {
-      if (this.listed[i] === record) button.setAttribute("aria-current", "true");
-      else button.removeAttribute("aria-current");
-    });
+    this.buttons.forEach((button, i) => { button.ariaCurrent = this.listed[i] === record ? "true" : null; });
     this.chosen = record?.id ?? this.chosen;
     byId("record").replaceChildren(...(record ? details(record) : [quiet("No record matches.")]));
   }
@@ -99,7 +96,8 @@ const changed = (probe, { answer }) => probe.before != null && answer != null &&
 const quiet = (text) => element("p", { class: "quiet" }, text);
 
 function details(record) {
-  const { position, id, status, reason, probes } = record;
+  const { position, id, status, reason, after, end, probes } = record;
+  const rates = HEADLINES.map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
   const headings = ["kind", "prompt", "target", "before editing", "right after", "at the end"];
   const lines = probes.map((probe) => {
     const texts = [probe.kind, probe.prompt, probe.target, probe.before].map((text) => [isolated(text ?? "—")]);
@@ -113,21 +111,17 @@ function details(record) {
   return [
     element("h3", {}, `Edit ${position + 1}, record `, isolated(id)),
     status === "scored"
-      ? quiet(rates(record))
+      ? quiet(rates)
       : element("p", { class: "bad" }, `${status}: `, isolated(reason ?? "no reason given")),
     probes.length ? table : quiet("No prompts were kept."),
   ];
 }
 
-/** Headline values right after the edit, and at the end. */
-const rates = ({ after, end }) => HEADLINES
-  .map((name, i) => `${name} ${figure(after[i], 2)} → ${figure(end[i], 2)}`).join(", ");
-
 /** An answer with a tick if it is the target. */
 function answer(probe, given) {
   if (given.answer == null) return ["—"];
   const [look, sign, words] = given.right ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
-  const mark = [element("span", { class: look, "aria-hidden": "true" }, sign), spoken(words)];
+  const mark = [element("span", { class: look, "aria-hidden": "true" }, sign), element("span", { class: "hidden" }, words)];
   const change = changed(probe, given) ? element("span", { class: "bad" }, " changed") : null;
   return [isolated(given.answer), ...(given.right < 0 ? [] : mark), change];
 }

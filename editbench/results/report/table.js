@@ -70,8 +70,8 @@ class RunTable {
   draw() {
     const shown = this.shown();
     for (const [name, heading] of this.headings) {
-      if (name === this.sort.name) heading.setAttribute("aria-sort", this.sort.descending ? "descending" : "ascending");
-      else heading.removeAttribute("aria-sort");
+      const order = this.sort.descending ? "descending" : "ascending";
+      heading.ariaSort = name === this.sort.name ? order : null;
     }
     const none = element("tr", {}, element("td", { colspan: this.columns.length }, "No run matches the filter."));
     const line = (run) => element("tr", {}, ...this.columns.map((column) => this.cell(run, column)));

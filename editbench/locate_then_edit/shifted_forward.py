@@ -97,7 +97,7 @@ class ShiftedForward:
         )
 
     def final(self, shift: Tensor, tokens: Tensor) -> Tensor:
-        """Final hidden states (N, d) of some ``tokens`` (N,), each named once, with ``shift`` (B, d) at the subjects."""
+        """Final hidden states (N, d) of ``tokens`` (N,), each named once, with ``shift`` (B, d) at the subjects."""
         lm, first = self.lm, self.layer + 1
         subjects = self.subjects.to(self.hidden.device)
         plain = self.norm_input is None  # the layer adds the MLP's output unchanged
@@ -106,7 +106,7 @@ class ShiftedForward:
         last = lm.n_layers - 1
         with mlp_only_at_tokens(lm, last, self.tree, tokens) if first < lm.n_layers else nullcontext():
             final = run_tree(lm, self.tree, first=first, hidden=hidden)
-        return select(final, tokens)
+        return final[tokens.to(final.device)]
 
     def token(self, row: int, position: int) -> int:
         """Index of the token at a position of a row."""

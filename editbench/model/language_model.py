@@ -23,8 +23,8 @@ from editbench.model.architectures import (
 from editbench.model.batching import PaddedBatch
 from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, returns_tuples
 from editbench.model.output_head import check_head, head_logits
-from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.partial_forward import runs_trees
+from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def run_tree(
             return lm.hidden(tree.ids[None], None, tree.positions[None])[0]
     assert record is None or tree.prefix is None
     start = tree.prefix.length if tree.prefix is not None else 0
-    cache = tree.prefix if record is None else recording_cache(lm)
+    cache: Any = tree.prefix if record is None else recording_cache(lm)
     out = run_layers(lm, tree.padded(lm.pad_id), first=first, last=last, hidden=entering, cache=cache, start=start)
     if record is not None:
         for i, layer in enumerate(cache.layers):
@@ -108,7 +108,8 @@ def runs_trees(lm: LanguageModel) -> bool:
         return False
     size = lm.model.get_input_embeddings().weight.shape[0]
     a, b, c = size // 2, size // 3, size // 5
-    lm.runs_trees, record = True, {}
+    record: KeysAndValues = {}
+    lm.runs_trees = True
     tree = TokenTree.of(lm, [(a, b), (a, c)])
     try:
         found = run_tree(lm, tree, record=record)[-1].double()

@@ -92,7 +92,12 @@ class TokenTree:
         owners = [i for i, path in enumerate(paths) if begins[i] < len(path)]
         along = _padded([paths[i] for i in owners])
         own = _padded([paths[i][begins[i] :] for i in owners])
-        tensors = (ids, positions, [starts[i] if starts is not None else 0 for i in owners], [begins[i] for i in owners])
+        tensors = (
+            ids,
+            positions,
+            [starts[i] if starts is not None else 0 for i in owners],
+            [begins[i] for i in owners],
+        )
         ids_, positions_, starts_, begins_ = (torch.tensor(t, dtype=torch.long, device=lm.device) for t in tensors)
         return cls(
             ids_,

@@ -95,6 +95,9 @@ def test_what_a_row_begins_with_belongs_to_the_row_that_has_it_first():
 
 def test_the_attention_is_the_model_s_own_again_after_an_error():
     lm = tiny_lm("llama")
-    with pytest.raises(RuntimeError, match="stop"), hooked(lm.layers[1], lambda t: (_ for _ in ()).throw(RuntimeError("stop"))):
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        hooked(lm.layers[1], lambda t: (_ for _ in ()).throw(RuntimeError("stop"))),
+    ):
         run_tree(lm, TokenTree.of(lm, [(1, 2, 3)]))
     assert lm.config._attn_implementation == "sdpa"

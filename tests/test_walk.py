@@ -22,9 +22,7 @@ from tests.tiny_models import LINES, tiny_lm
 
 ROOT = Path(__file__).parent.parent
 TEXTS = ("layers=[0,1]", '"layers": [0, 1]')
-ANYBODY = {
-    f"editbench/{name}.py" for name in ("checks", "config", "costs", "files", "json_lines", "progress")
-}
+ANYBODY = {f"editbench/{name}.py" for name in ("checks", "config", "costs", "files", "json_lines", "progress")}
 END = "editbench/results/tables.py"
 MOST_STAYS, MOST_CLIMBS = 15, 2
 

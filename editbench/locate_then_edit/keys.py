@@ -1,6 +1,6 @@
 """Keys: the inputs of the MLP's second projection at the subject's last token, measured on the current weights.
 
-Rows are cut after the subject and run only to the last layer that is needed; prefixes that rows share run once. A
+Rows are cut after the subject and run only to the last layer that is needed; tokens that rows share run once. A
 :class:`SubjectPass` remembers the hidden states that enter a layer, so that the next measurement can start there if
 only later weights have changed.
 """
@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from editbench.locate_then_edit.prompts import cut_after_subject
-from editbench.model.batching import ByRow, PaddedBatch, partition
-from editbench.model.hooks import hooked, mlp_only_at
-from editbench.model.partial_forward import run_layers
-from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, prefix_columns, recording_cache
+from editbench.model.batching import select
+from editbench.model.hooks import hooked
+from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
+from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
-    from transformers.cache_utils import Cache
 
     from editbench.locate_then_edit.prompts import Row
     from editbench.model.language_model import LanguageModel
@@ -44,11 +43,16 @@ class Measured:
 
 
 @dataclass
-class _Part(ByRow):
-    """Rows that are run together, and the hidden states (B, T, d) that enter layers, by layer."""
+class _Chunk:
+    """Rows that are run together, cut after the subject, and the hidden states (P, d) that enter layers, by layer."""
 
-    batch: PaddedBatch
-    entering: dict[int, Tensor]
+    lm: LanguageModel
+    index: list[int]  # of the rows in the input
+    ids: list[tuple[int, ...]]
+    entering: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tree = TokenTree.of(self.lm, self.ids)
 
     def start(self, lowest: int) -> tuple[int, Tensor | None]:
         """The highest layer up to ``lowest`` whose input is remembered, and that input."""
@@ -59,60 +63,49 @@ class _Part(ByRow):
         """Keep the input of ``layer`` if it is not kept (a run may have started there), and that of the lowest."""
         lowest = min([*self.entering, layer])
         self.entering = {at: kept for at, kept in self.entering.items() if at in (lowest, layer)}
-        self.entering.setdefault(layer, hidden.clone())
+        if layer not in self.entering:
+            self.entering[layer] = self.tree.flat(hidden).clone()
 
-    def record(self, lm: LanguageModel, lowest: int, last: int, keep: int | None) -> Cache:
-        """Keys and values of the layers up to ``last``, from the one where a run up to ``lowest`` can start."""
-        at, hidden = self.start(lowest)
-        cache = recording_cache(lm)
-        with ExitStack() as stack:
-            if keep is not None:
-                stack.enter_context(hooked(lm.layers[keep], partial(self.remember, keep), inputs=True))
-            run_layers(lm, self.batch, first=at, last=last, hidden=hidden, cache=cache)
-        return cache
+    def pick(self, into: dict[int, Tensor], layer: int, alone: bool, tensor: Tensor) -> None:
+        """Store ``tensor`` at the subjects' last tokens: of all tokens, or of those ``alone`` (:attr:`subjects`)."""
+        into[layer] = select(tensor, self.subjects[1]) if alone else select(self.tree.flat(tensor), self.tree.last)
 
+    @cached_property
+    def subjects(self) -> tuple[Tensor, Tensor]:
+        """The distinct last tokens, and which of them is each row's."""
+        return self.tree.last.unique(return_inverse=True)  # type: ignore[no-any-return, no-untyped-call]
 
-@dataclass
-class _Chunk(_Part):
-    """Rows without their prefixes."""
-
-    index: list[int]  # of the rows in the input
-    last: Tensor  # (B,) column of each row's last token, counted from the end of the prefixes
-    prefix: Tensor  # (B,) index of each row's prefix
-    columns: Tensor  # (B, C) index of the prefix token in each of the columns left of the rows' own
-
-    def pick(self, into: dict[int, Tensor], layer: int, tensor: Tensor) -> None:
-        """Store ``tensor`` at the subjects' last tokens: of all columns (B·T or B, T; features), or of those alone."""
-        whole = tensor.reshape(len(self.index), -1, tensor.shape[-1])
-        if whole.shape[1] == 1:
-            into[layer] = whole[:, 0]
-        else:
-            into[layer] = whole[torch.arange(len(self.index), device=whole.device), self.last.to(whole.device)]
+    def part(self, rows: Sequence[int], index: list[int]) -> _Chunk:
+        """Some of the rows, which are ``index`` in the input."""
+        paths = self.tree.paths
+        part = _Chunk(self.lm, index, [self.ids[i] for i in rows])
+        before: dict[int, int] = {}  # from a token's index in the part to that in the whole
+        for i, path in zip(rows, part.tree.paths, strict=True):
+            before.update(zip(path, paths[i], strict=True))
+        part.entering = select(self.entering, torch.tensor([before[i] for i in range(len(part.tree))]))
+        return part
 
 
 @dataclass(frozen=True)
 class SubjectPass:
-    """Rows cut after the subject, in chunks of similar length, to be measured as often as the weights change."""
+    """Rows cut after the subject, in chunks, to be measured as often as the weights change."""
 
     lm: LanguageModel
     chunks: list[_Chunk]
-    prefixes: _Part | None  # that rows share
 
     @classmethod
     def of(cls, lm: LanguageModel, rows: Sequence[Row]) -> SubjectPass:
-        """Cut, pad and sort rows whose subject position is known."""
-        cut = [cut_after_subject(row) for row in rows]
-        shared = SharedPrefixes.of([row.ids[:-1] for row in cut])
-        own = [len(row.ids) - length for row, length in zip(cut, shared.lengths, strict=True)]  # behind the prefix
-        chunks = []
-        for index in partition(own, lm.device, TOKENS_AT_ONCE):
-            lengths = [shared.lengths[i] for i in index]
-            batch = PaddedBatch.pad([cut[i].ids for i in index], lengths, lm.pad_id, lm.device)
-            last = torch.tensor([own[i] - 1 for i in index], device=lm.device)
-            prefix = torch.tensor([shared.index[i] for i in index], device=lm.device)
-            columns = prefix_columns(lengths, max(lengths), lm.device)
-            chunks.append(_Chunk(batch, {}, index, last, prefix, columns))
-        return cls(lm, chunks, _Part(shared.batch(lm.pad_id, lm.device), {}) if shared.tokens else None)
+        """Cut rows whose subject position is known, and sort them, so that rows that share tokens are neighbours."""
+        cut = [cut_after_subject(row).ids for row in rows]
+        groups: list[list[int]] = [[]]
+        tokens = 0
+        for i in sorted(range(len(cut)), key=cut.__getitem__):
+            tokens += len(cut[i])
+            if groups[-1] and tokens > TOKENS_AT_ONCE:
+                groups.append([])
+                tokens = len(cut[i])
+            groups[-1].append(i)
+        return cls(lm, [_Chunk(lm, group, [cut[i] for i in group]) for group in groups])
 
     @torch.no_grad()
     def measure(
@@ -137,22 +130,20 @@ class SubjectPass:
         wanted = {"inputs": inputs, "mlp": mlp, "norm_inputs": norm_inputs, "outputs": outputs}
         asked = [layer for layers in wanted.values() for layer in layers]
         last, lowest = max(asked), min([*asked, *([] if keep is None else [keep])])
-        cache = self.prefixes.record(self.lm, lowest, last, keep) if self.prefixes else None
         parts: list[Measured] = []
         for chunk in self.chunks:
             at, hidden = chunk.start(lowest)
-            size, width = len(chunk.index), chunk.columns.shape[1]
-            prefix = PrefixCache.gather(cache, chunk.prefix, chunk.columns) if cache and width else None
             parts.append(Measured())
             with ExitStack() as stack:
-                stack.enter_context(mlp_only_at(self.lm, last, size, torch.arange(size), chunk.last))
+                stack.enter_context(mlp_only_at_tokens(self.lm, last, chunk.tree, chunk.subjects[0]))
                 for name, layers in wanted.items():
                     for layer in layers:
-                        see = partial(chunk.pick, getattr(parts[-1], name), layer)
+                        alone = name == "inputs" and layer == last  # the MLP runs there only
+                        see = partial(chunk.pick, getattr(parts[-1], name), layer, alone)
                         stack.enter_context(hooked(self._module(name, layer), see, inputs=name.endswith("inputs")))
                 if keep is not None:
                     stack.enter_context(hooked(self.lm.layers[keep], partial(chunk.remember, keep), inputs=True))
-                run_layers(self.lm, chunk.batch, first=at, last=last, hidden=hidden, cache=prefix, start=width)
+                run_tree(self.lm, chunk.tree, first=at, last=last, hidden=hidden)
         order = torch.tensor([i for chunk in self.chunks for i in chunk.index]).argsort()
         measured = Measured()
         for name in wanted:
@@ -163,12 +154,12 @@ class SubjectPass:
 
     def changed(self, layer: int) -> None:
         """Forget the inputs of the layers above ``layer``, a weight of which has changed."""
-        for part in self._parts():
-            part.entering = {at: hidden for at, hidden in part.entering.items() if at <= layer}
+        for chunk in self.chunks:
+            chunk.entering = {at: hidden for at, hidden in chunk.entering.items() if at <= layer}
 
     def remembers(self, layer: int) -> bool:
         """Whether a measurement at ``layer`` would start there."""
-        return all(layer in part.entering for part in self._parts())
+        return all(layer in chunk.entering for chunk in self.chunks)
 
     def select(self, rows: Sequence[int]) -> SubjectPass:
         """This for some of the rows, in the order of ``rows``."""
@@ -177,12 +168,8 @@ class SubjectPass:
         for chunk in self.chunks:
             kept = [i for i, row in enumerate(chunk.index) if row in place]
             if kept:
-                part = chunk.select(torch.tensor(kept))
-                chunks.append(replace(part, index=[place[row] for row in part.index]))
-        return replace(self, chunks=chunks, prefixes=replace(self.prefixes) if self.prefixes else None)
-
-    def _parts(self) -> list[_Part]:
-        return [*self.chunks, *([self.prefixes] if self.prefixes else [])]
+                chunks.append(chunk.part(kept, [place[chunk.index[i]] for i in kept]))
+        return replace(self, chunks=chunks)
 
     def _module(self, name: str, layer: int) -> nn.Module:
         if name == "norm_inputs":

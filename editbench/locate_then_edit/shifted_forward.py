@@ -1,22 +1,22 @@
 """Shifted forward passes: rows from the subject's last token on, run again and again with a shift added there.
 
-Columns left of the subject and layers below the edited one do not depend on the shift and are computed once: prefixes
-that rows share, then the rest up to the subject, then the columns from the subject on up to the edited layer. Rows are
-padded so that their subjects share a column, left of which there is an ordinary key-value cache.
+Tokens left of the subject and layers below the edited one do not depend on the shift and are computed once: what is
+left of the subjects, beginnings that rows share once, then the rest up to the edited layer.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
-from editbench.model.batching import ByRow, PaddedBatch, partition
-from editbench.model.hooks import hooked, mlp_only_at
-from editbench.model.partial_forward import run_layers
-from editbench.model.prefix_cache import PrefixCache, SharedPrefixes, prefix_columns, recording_cache
+from editbench.model.batching import select
+from editbench.model.hooks import hooked
+from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
+from editbench.model.prefix_cache import PrefixCache
+from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from editbench.locate_then_edit.prompts import Row
     from editbench.model.language_model import LanguageModel
+    from editbench.model.tree_attention import KeysAndValues
 
 
 AT_MLP = "mlp"
@@ -36,34 +37,41 @@ added to the MLP's output, the only one that a write can change."""
 
 
 @dataclass(frozen=True)
-class ShiftedForward(ByRow):
-    """A batch of rows whose edited layer is ``layer``, computed without a shift."""
+class ShiftedForward:
+    """Rows (B of them) whose edited layer is ``layer``, computed without a shift; P tokens from the subjects on.
 
-    shared: ClassVar[frozenset[str]] = frozenset({"lm", "layer", "start"})
+    Attributes:
+        tree: The rows from their subjects' last tokens on, none shared.
+        subjects: (B,) those tokens.
+        keys: (B, d_ff) input of the layer's second projection at the subject.
+        init: (B, d) the vector that the shift is added to.
+        norm_input: (B, d) input of the norm behind the MLP, if there is one.
+        entering: (B, d) input of the layer at the subject.
+        hidden: (P, d) output of the layer.
+    """
 
     lm: LanguageModel
+    rows: list[Row]
     layer: int
-    start: int  # column of the subjects' last tokens, "the subject" below
-    batch: PaddedBatch
-    keys: Tensor  # (B, d_ff) input of the layer's second projection at the subject
-    init: Tensor  # (B, d) the vector that the shift is added to
-    norm_input: Tensor | None  # (B, d) input of the norm behind the MLP, if there is one
-    entering: Tensor  # (B, 1, d) input of the layer at the subject
-    hidden: Tensor  # (B, T, d) output of the layer from the subject on
-    prefix: PrefixCache | None  # keys and values left of the subject, of the layers that a shifted pass runs
+    tree: TokenTree
+    subjects: Tensor
+    keys: Tensor
+    init: Tensor
+    norm_input: Tensor | None
+    entering: Tensor
+    hidden: Tensor
 
     @classmethod
     @torch.no_grad()
     def of(cls, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> ShiftedForward:
         """Compute all that does not depend on the shift, on the current weights; ``at`` is AT_MLP or AT_LAYER."""
         norm = lm.post_norm(layer)
-        start = max(row.subject for row in rows)
-        batch = PaddedBatch.pad([r.ids for r in rows], [r.subject for r in rows], lm.pad_id, lm.device)
         prefix = _left_of_subjects(lm, rows)
+        tree, subjects = _from_subjects(lm, rows, prefix)
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, tensor: Tensor) -> None:
-            seen[name] = tensor.reshape(len(rows), -1, tensor.shape[-1]).clone()
+            seen[name] = tree.flat(tensor).clone()
 
         with ExitStack() as stack:
             stack.enter_context(hooked(lm.layers[layer], lambda t: keep("entering", t), inputs=True))
@@ -72,80 +80,73 @@ class ShiftedForward(ByRow):
             stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("mlp", t)))
             if norm is not None:
                 stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
-            run_layers(lm, batch, last=layer, cache=prefix, start=start)
+            run_tree(lm, tree, last=layer)
+        at_subjects = {name: select(tensor, subjects) for name, tensor in seen.items()}
+        above = prefix.above(layer + 1 if norm is None else layer) if prefix else None
         return cls(
             lm=lm,
+            rows=list(rows),
             layer=layer,
-            start=start,
-            batch=batch,
-            keys=seen["keys"][:, 0],
-            init=seen["mlp" if at == AT_MLP or norm is not None else "leaving"][:, 0],
-            norm_input=seen["norm"][:, 0] if norm is not None else None,
-            entering=seen["entering"][:, :1],
+            tree=replace(tree, prefix=above),
+            subjects=subjects,
+            keys=at_subjects["keys"],
+            init=at_subjects["mlp" if at == AT_MLP or norm is not None else "leaving"],
+            norm_input=at_subjects.get("norm"),
+            entering=at_subjects["entering"],
             hidden=seen["leaving"],
-            prefix=prefix.above(layer + 1 if norm is None else layer) if prefix else None,
         )
 
-    def final(self, shift: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Final hidden states (P, d), with ``shift`` added at the subjects.
-
-        Args:
-            shift: (B, d).
-            rows: (P,) rows that are read.
-            columns: (P,) their columns, counted from the subject's.
-        """
-        plain = self.norm_input is None  # the layer adds the MLP's output unchanged
-        leaving = self.hidden[:, :1] + shift[:, None].to(self.hidden) if plain else self._edited(shift)
-        hidden = torch.cat([leaving, self.hidden[:, 1:]], dim=1)
+    def final(self, shift: Tensor, tokens: Tensor) -> Tensor:
+        """Final hidden states (N, d) of ``tokens`` (N,), each named once, with ``shift`` (B, d) at the subjects."""
         lm, first = self.lm, self.layer + 1
-        with mlp_only_at(lm, lm.n_layers - 1, len(hidden), rows, columns) if first < lm.n_layers else nullcontext():
-            final = run_layers(lm, self.batch, first=first, hidden=hidden, cache=self.prefix, start=self.start)
-        return final[rows.to(final.device), columns.to(final.device)]
+        subjects = self.subjects.to(self.hidden.device)
+        plain = self.norm_input is None  # the layer adds the MLP's output unchanged
+        leaving = self.hidden[subjects] + shift.to(self.hidden) if plain else self._edited(shift)
+        hidden = self.hidden.index_copy(0, subjects, leaving)
+        last = lm.n_layers - 1
+        with mlp_only_at_tokens(lm, last, self.tree, tokens) if first < lm.n_layers else nullcontext():
+            final = run_tree(lm, self.tree, first=first, hidden=hidden)
+        return final[tokens.to(final.device)]
 
-    def upto(self, width: int) -> ShiftedForward:
-        """This with ``width`` columns from the subject on."""
-        return replace(self, batch=self.batch.upto(self.start + width), hidden=self.hidden[:, :width])
+    def token(self, row: int, position: int) -> int:
+        """Index of the token at a position of a row."""
+        return self.tree.paths[row][position - self.rows[row].subject]
+
+    def select(self, index: Sequence[int]) -> ShiftedForward:
+        """This for some of the rows, in the order of ``index``."""
+        at, rows = torch.tensor(index), [self.rows[i] for i in index]
+        tokens = torch.tensor([token for i in index for token in self.tree.paths[i]])
+        tree, subjects = _from_subjects(self.lm, rows, select(self.tree.prefix, at))
+        kept = {name: select(getattr(self, name), at) for name in ("keys", "init", "norm_input", "entering")}
+        return replace(self, rows=rows, tree=tree, subjects=subjects, hidden=select(self.hidden, tokens), **kept)
 
     def _edited(self, shift: Tensor) -> Tensor:
-        """Output of the edited layer at the subject (B, 1, d), with the MLP's output shifted."""
+        """Output of the edited layer at the subjects (B, d), with the MLP's output shifted."""
         leaving: list[Tensor] = []
-        at, start = self.layer, self.start
-        batch = self.batch.upto(start + 1)
+        at, ids = self.layer, [row.ids[: row.subject + 1] for row in self.rows]
+        starts = [row.subject for row in self.rows]
+        tree = TokenTree.of(self.lm, ids, starts=starts, prefix=self.tree.prefix, share=False)
         with (
             hooked(self.lm.mlp_out(at), lambda out: out + shift.reshape(out.shape).to(out)),
-            hooked(self.lm.layers[at], leaving.append),
+            hooked(self.lm.layers[at], lambda out: leaving.append(tree.flat(out))),
         ):
-            run_layers(self.lm, batch, first=at, last=at, hidden=self.entering, cache=self.prefix, start=start)
+            run_tree(self.lm, tree, first=at, last=at, hidden=self.entering)
         return leaving[0]
+
+
+def _from_subjects(lm: LanguageModel, rows: Sequence[Row], prefix: PrefixCache | None) -> tuple[TokenTree, Tensor]:
+    """The rows from their subjects' last tokens on, and those tokens (B,)."""
+    starts = [row.subject for row in rows]
+    tree = TokenTree.of(lm, [row.ids for row in rows], starts=starts, prefix=prefix, share=False)
+    return tree, torch.tensor([path[0] for path in tree.paths], device=lm.device)
 
 
 def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | None:
     """Keys and values of all layers left of the subjects, which share a column; None if all rows begin there."""
-    start = max(row.subject for row in rows)
-    if start == 0:
-        return None
-    shared = SharedPrefixes.of([row.ids[: row.subject] for row in rows])
-    recorded, last = recording_cache(lm), lm.n_layers - 1
-    nowhere = torch.zeros(0, dtype=torch.long)  # the last layer's MLP need not run
-    if shared.tokens:
-        with mlp_only_at(lm, last, len(shared.tokens), nowhere, nowhere):
-            run_layers(lm, shared.batch(lm.pad_id, lm.device), cache=recorded)
-    own = [row.subject - length for row, length in zip(rows, shared.lengths, strict=True)]  # tokens in no prefix
-    parts = partition(own, lm.device)
-    found = []
-    for part in parts:
-        subjects = [rows[i].subject for i in part]
-        end, width = max(subjects), max(own[i] for i in part)  # columns left of the subjects', and those to be run
-        prefix = None
-        if width < end:
-            columns = prefix_columns([max(0, subject - width) for subject in subjects], end - width, lm.device)
-            prefix = PrefixCache.gather(recorded, torch.tensor([shared.index[i] for i in part]), columns)
-        if width:
-            batch = PaddedBatch.pad([rows[i].ids[: rows[i].subject] for i in part], subjects, lm.pad_id, lm.device)
-            cache = recording_cache(lm, prefix)
-            with mlp_only_at(lm, last, len(part), nowhere, nowhere):
-                run_layers(lm, batch, cache=cache, start=end - width)
-            prefix = PrefixCache.of(cache)
-        assert prefix is not None
-        found.append(prefix)
-    return PrefixCache.join(found, parts, start)
+    recorded: KeysAndValues = {}
+    tree = TokenTree.of(lm, [row.ids[: row.subject] for row in rows])
+    if len(tree):
+        nowhere = torch.zeros(0, dtype=torch.long, device=lm.device)  # the last layer's MLP need not run
+        with mlp_only_at_tokens(lm, lm.n_layers - 1, tree, nowhere):
+            run_tree(lm, tree, record=recorded)
+    return PrefixCache.at(recorded, tree.paths, lm.n_layers)

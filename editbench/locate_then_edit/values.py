@@ -1,14 +1,15 @@
 """Values: vectors at the subject's last token that make the model predict the target, found by optimisation.
 
-All edits of a batch are optimised at once, rows of similar length together. A step runs only the layers from the edited
-one on and the columns from the subject's last token on (:mod:`editbench.locate_then_edit.shifted_forward`), the
-vocabulary projection only where a target is predicted, and only edits that are not done.
+All edits of a batch are optimised at once. A step runs only the layers from the edited one on and the tokens from the
+subject's last one on, without padding (:mod:`editbench.locate_then_edit.shifted_forward`), the vocabulary projection
+only where a target is predicted, and only edits that are not done.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from editbench.checks import above_zero, at_least
 from editbench.locate_then_edit.prompts import Row, cut_after_subject, edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER, ShiftedForward
-from editbench.model.batching import ByRow, partition
+from editbench.model.batching import select
 from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError
 
@@ -123,77 +124,52 @@ def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
     return max(1, free // max(1, numbers * weight.element_size()))
 
 
-@dataclass(frozen=True)
-class _Targets(ByRow):
-    """Target tokens of a group's rows, all (P,)."""
+class _Rows:
+    """Rows of edits that are not done, and the tokens at which they are read."""
 
-    row: Tensor
-    column: Tensor  # that predicts the token
-    token: Tensor
-    weight: Tensor  # of its NLL
-
-    @classmethod
-    def of(cls, rows: Sequence[tuple[int, float, Row]], dtype: torch.dtype, device: torch.device) -> _Targets:
-        entries = [
-            (i, row.first + j - row.subject, token, weight / len(row.targets))
-            for i, (_, weight, row) in enumerate(rows)
+    def __init__(self, forward: ShiftedForward, owners: Sequence[int], dtype: torch.dtype) -> None:
+        """``owners`` are the edits of the rows; a row that predicts nothing is a KL row, read at its subject."""
+        self.forward, self.owners, self.dtype = forward, list(owners), dtype
+        device = forward.lm.device
+        count = Counter(owner for owner, row in zip(owners, forward.rows, strict=True) if row.targets)
+        targets = [
+            (forward.token(i, row.first + j), token, owner, 1 / count[owner] / len(row.targets))
+            for i, (owner, row) in enumerate(zip(owners, forward.rows, strict=True))
             for j, token in enumerate(row.targets)
         ]
-        places, weights = [entry[:3] for entry in entries], [entry[3] for entry in entries]
-        row, column, token = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
-        return cls(row, column, token, torch.tensor(weights, dtype=dtype, device=device))
-
-
-@dataclass(frozen=True)
-class _KLRows(ByRow):
-    """Rows (K,) whose prediction at the subject should stay, and log p (K, V) without a shift, after the first step."""
-
-    row: Tensor
-    reference: Tensor | None = None
-
-
-class _Group:
-    """Rows that are run together, of any edits, and the columns at which they are read."""
-
-    def __init__(self, lm: LanguageModel, rows: Sequence[tuple[int, float, Row]], layer: int, at: str) -> None:
-        self.lm = lm
-        # A row that predicts nothing is a KL row, which needs no column behind the subject's.
-        cut = [row if row.targets else cut_after_subject(row) for _, _, row in rows]
-        self.forward = ShiftedForward.of(lm, cut, layer, at)
-        self.owner = torch.tensor([edit for edit, _, _ in rows], device=lm.device)  # (B,) the row's edit
-        self.targets = _Targets.of(rows, torch.float64 if lm.model.dtype == torch.float64 else torch.float32, lm.device)
-        kl = [i for i, row in enumerate(cut) if not row.targets]
-        self.kl = _KLRows(torch.tensor(kl, dtype=torch.long, device=lm.device))
+        kl = [i for i, row in enumerate(forward.rows) if not row.targets]
+        self.n = len(targets)
+        self.tokens = torch.tensor([t[0] for t in targets] + [forward.token(i, forward.rows[i].subject) for i in kl])
+        self.tokens = self.tokens.to(device)  # (targets + KL rows,) of the forward pass, that are read
+        self.gold = torch.tensor([t[1] for t in targets], dtype=torch.long, device=device)
+        self.weights = torch.tensor([t[3] for t in targets], dtype=dtype, device=device)  # of the target tokens' NLL
+        self.of_edit = torch.tensor([t[2] for t in targets] + [self.owners[i] for i in kl], device=device)
+        self.owner = torch.tensor(self.owners, device=device)  # (B,)
+        self.kl_edits = [self.owners[i] for i in kl]
+        self.reference: Tensor | None = None  # log p (KL rows, V) without a shift, after the first step
 
     def terms(self, delta: Tensor, kl_factor: float) -> Tensor:
-        """(2, N) shares of this group's rows in nll and kl of each of N edits; ``delta`` is (N, d)."""
-        targets, kl_row = self.targets, self.kl.row
+        """(2, N) each edit's nll and kl; ``delta`` is (N, d)."""
         shift = delta[self.owner.to(delta.device)]  # (B, d)
-        rows, columns = torch.cat([targets.row, kl_row]), torch.cat([targets.column, torch.zeros_like(kl_row)])
-        log_p = self.lm.logits(self.forward.final(shift, rows, columns)).log_softmax(-1)  # (targets + KL rows, V)
-        n, there = len(targets.token), log_p.device
-        nll = -log_p[:n].gather(1, targets.token.to(there)[:, None])[:, 0] * targets.weight.to(log_p)
+        log_p = self.forward.lm.logits(self.forward.final(shift, self.tokens)).log_softmax(-1)  # (tokens, V)
+        n, there = self.n, log_p.device
+        nll = -log_p[:n].gather(1, self.gold.to(there)[:, None])[:, 0] * self.weights.to(log_p)
         new = log_p[n:]  # (KL rows, V)
-        reference = new.detach() if self.kl.reference is None else self.kl.reference  # the first step has no shift
-        self.kl = replace(self.kl, reference=reference)
-        kl = kl_factor * (new.exp() * (new - reference)).sum(-1)
-        zeros = torch.zeros(len(delta), dtype=log_p.dtype, device=there)
-        owner = self.owner.to(there)
-        return torch.stack(
-            [zeros.index_add(0, owner[targets.row.to(there)], nll), zeros.index_add(0, owner[kl_row.to(there)], kl)]
-        )
+        if self.reference is None:
+            self.reference = new.detach()  # the first step has no shift
+        kl = kl_factor * (new.exp() * (new - self.reference)).sum(-1)
+        zeros, of_edit = torch.zeros(len(delta), dtype=log_p.dtype, device=there), self.of_edit.to(there)
+        return torch.stack([zeros.index_add(0, of_edit[:n], nll), zeros.index_add(0, of_edit[n:], kl)])
 
-    def keep(self, going: Tensor) -> bool:
-        """Drop the rows of edits that are not marked in ``going`` (N,); whether any are left."""
-        stay = going.to(self.owner.device)[self.owner]  # (B,)
-        if bool(stay.all()) or not bool(stay.any()):
-            return bool(stay.any())
-        rows, place = stay.nonzero()[:, 0], stay.cumsum(0) - 1
-        targets, kl = self.targets.select(stay[self.targets.row]), self.kl.select(stay[self.kl.row])
-        self.targets, self.kl = replace(targets, row=place[targets.row]), replace(kl, row=place[kl.row])
-        self.owner = self.owner[rows]
-        self.forward = self.forward.select(rows).upto(int(targets.column.max()) + 1 if len(targets.column) else 1)
-        return True
+    def keep(self, going: Sequence[bool]) -> _Rows:
+        """The rows of edits that are marked in ``going`` (N)."""
+        index = [i for i, owner in enumerate(self.owners) if going[owner]]
+        if len(index) == len(self.owners):
+            return self
+        kept = _Rows(self.forward.select(index), [self.owners[i] for i in index], self.dtype)
+        places = torch.tensor([i for i, edit in enumerate(self.kl_edits) if going[edit]], dtype=torch.long)
+        kept.reference = select(self.reference, places)
+        return kept
 
 
 class _Problem:
@@ -201,26 +177,23 @@ class _Problem:
 
     def __init__(self, lm: LanguageModel, ids: list[str], rows: list[list[Row]], layer: int, at: str) -> None:
         self.lm, self.ids, self.layer = lm, ids, layer
-        flat = [(i, 1 / (len(group) - 1), row) for i, group in enumerate(rows) for row in group]
-        reach = [len(row.ids) - row.subject if row.targets else 1 for _, _, row in flat]
-        parts = partition(reach, lm.device)
-        self.groups = [_Group(lm, [flat[i] for i in part], layer, at) for part in parts]
-        order = torch.tensor([i for part in parts for i in part]).argsort()  # a row's index among all groups' rows
-        rewriting = [i for i, (_, _, row) in enumerate(flat) if row.targets]
-        self._places = order[torch.tensor(rewriting)].reshape(len(rows), -1)  # (N, templates)
-        forwards = [group.forward for group in self.groups]
-        self.init = self._bare([forward.init for forward in forwards])  # (N, d)
-        keys = torch.cat([forward.keys for forward in forwards])
-        self.keys = at_least_float32(keys[self._places.to(keys.device)])  # (N, templates, d_ff)
+        flat = [(i, row) for i, group in enumerate(rows) for row in group]
+        # A row that predicts nothing is a KL row, which needs no token behind the subject.
+        cut = [row if row.targets else cut_after_subject(row) for _, row in flat]
+        forward = ShiftedForward.of(lm, cut, layer, at)
+        self.rows = _Rows(forward, [i for i, _ in flat], at_least_float32(torch.zeros(0, dtype=lm.model.dtype)).dtype)
+        self._places = torch.tensor([i for i, (_, row) in enumerate(flat) if row.targets]).reshape(len(rows), -1)
+        self.init = self._bare(forward.init)  # (N, d)
+        self.keys = at_least_float32(select(forward.keys, self._places))  # (N, templates, d_ff)
         self._behind: tuple[PostNorm, Tensor, Tensor] | None = None
-        if at == AT_LAYER and (norm := lm.post_norm(layer)) is not None:
-            inputs = self._bare([f.norm_input for f in forwards if f.norm_input is not None])
-            self._behind = norm, inputs, self._bare([forward.hidden[:, 0] for forward in forwards])
+        if at == AT_LAYER and forward.norm_input is not None:
+            norm, leaving = lm.post_norm(layer), select(forward.hidden, forward.subjects)
+            assert norm is not None
+            self._behind = norm, self._bare(forward.norm_input), self._bare(leaving)
 
-    def _bare(self, parts: list[Tensor]) -> Tensor:
+    def _bare(self, by_row: Tensor) -> Tensor:
         """The rows of the bare prompts (N, d)."""
-        whole = torch.cat(parts)
-        return at_least_float32(whole[self._places[:, 0].to(whole.device)])
+        return at_least_float32(select(by_row, self._places[:, 0]))
 
     def _targets(self, delta: Tensor) -> Tensor:
         """(N, d)."""
@@ -250,7 +223,7 @@ class _Problem:
             if last or not bool(going.any()):
                 break
             self._update(optimiser, delta, going, settings.clamp_norm_factor)
-            self.groups = [group for group in self.groups if group.keep(going)]
+            self.rows = self.rows.keep(going.tolist())
         found = delta.detach()
         targets = self._targets(found)
         return [Value(init[i], found[i], targets[i], self.keys[i], losses[i]) for i in range(n)]
@@ -261,13 +234,10 @@ class _Problem:
             decay = settings.weight_decay * delta.norm(dim=-1) / self.init.norm(dim=-1).square()
             if backward:
                 decay.sum().backward()
-            terms = torch.zeros(2, len(delta), dtype=torch.float64)
-            for group in self.groups:
-                part = group.terms(delta, settings.kl_factor)
-                if backward:
-                    part.sum().backward()  # type: ignore[no-untyped-call]
-                terms += part.detach().double().cpu()
-        nll, kl, decay = *terms, decay.detach().double().cpu()
+            terms = self.rows.terms(delta, settings.kl_factor)
+            if backward:
+                terms.sum().backward()  # type: ignore[no-untyped-call]
+        nll, kl, decay = *terms.detach().double().cpu(), decay.detach().double().cpu()
         return torch.stack([nll + kl + decay, nll, kl, decay])
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ from editbench.model.architectures import (
 from editbench.model.batching import PaddedBatch
 from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, returns_tuples
 from editbench.model.output_head import check_head, head_logits
+from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
 
@@ -49,6 +50,7 @@ class LanguageModel:
         self.layers_return_tuples = returns_tuples(self)
         if self.architecture.packed_targets and not obeys_masks(self):
             self.architecture = replace(self.architecture, packed_targets=False)
+        self.runs_trees = runs_trees(self)
         self._post_norms = find_post_norms(self)
 
     @classmethod
@@ -172,11 +174,11 @@ class LanguageModel:
         head = module_at(self.model, self.architecture.head)
         return head_logits(head, hidden, getattr(self.config, "final_logit_softcapping", None))
 
-    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+    def hidden(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
         """Final hidden states (B, T, d) of ``ids`` (B, T) at ``positions`` (B, T), after the model's last norm.
 
         The mask (B, C + T) is 1 at tokens; C columns are in ``cache`` already, a transformers ``Cache`` that is read
-        and added to. All are int64.
+        and added to. All are int64. A token tree's pass has no mask.
         """
         given = {"use_cache": False} if cache is None else {"use_cache": True, self._cache_keyword: cache}
         states: Tensor = self.decoder(

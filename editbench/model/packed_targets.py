@@ -206,7 +206,8 @@ def _steps(row: Row) -> Iterator[int]:
         done += len(target) - 1
 
 
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Kinds of layers, in the words of transformers' configs."""
 
 
 def takes_packed_rows(lm: LanguageModel) -> bool:
@@ -214,7 +215,7 @@ def takes_packed_rows(lm: LanguageModel) -> bool:
     return (
         lm.architecture.packed_targets
         and lm.config._attn_implementation in ("sdpa", "eager")
-        and set(getattr(lm.config, "layer_types", None) or ()) <= {_FULL, _SLIDING}
+        and set(getattr(lm.config, "layer_types", None) or ()) <= {FULL, SLIDING}
     )
 
 
@@ -230,8 +231,8 @@ def attention_mask(lm: LanguageModel, layout: Layout) -> Tensor | dict[str, Tens
     if not getattr(lm.config, "layer_types", None):
         return packed_mask(layout.position_ids, layout.segments, dtype, window)
     return {
-        _FULL: packed_mask(layout.position_ids, layout.segments, dtype),
-        _SLIDING: packed_mask(layout.position_ids, layout.segments, dtype, window),
+        FULL: packed_mask(layout.position_ids, layout.segments, dtype),
+        SLIDING: packed_mask(layout.position_ids, layout.segments, dtype, window),
     }
 
 

@@ -1,4 +1,4 @@
-"""Partial forward passes: some of the layers, or only the columns from one on.
+"""Partial forward passes: some of the layers, or only the columns from one on, over padded rows or a token tree.
 
 The model's own forward runs them, with its masks, rotary tables, norms and scalings, so that no architecture is a
 special case. Layers outside the range pass their input on meanwhile.
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from editbench.model.hooks import hooked
-from editbench.model.prefix_cache import FixedLayer
+from editbench.model.hooks import hooked, mlp_only_at
+from editbench.model.packed_targets import FULL, SLIDING
+from editbench.model.prefix_cache import FixedLayer, recording_cache
+from editbench.model.token_tree import TokenTree
+from editbench.model.tree_attention import attending_by_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from editbench.model.batching import PaddedBatch
     from editbench.model.language_model import LanguageModel
+    from editbench.model.tree_attention import KeysAndValues
 
 
 def run_layers(
@@ -56,6 +60,77 @@ def run_layers(
     if cache is not None:
         _check_used(cache, first, last, visible.shape[1])
     return out
+
+
+def run_tree(
+    lm: LanguageModel,
+    tree: TokenTree,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    hidden: Tensor | None = None,
+    record: KeysAndValues | None = None,
+) -> Tensor:
+    """:func:`run_layers` on the tokens of a tree: final hidden states by token (P, d).
+
+    Hooks see tensors laid out as :meth:`~editbench.model.token_tree.TokenTree.laid_out` says.
+
+    Args:
+        hidden: (P, d), the input of layer ``first``; needed when ``first`` > 0.
+        record: Gets keys and values of the layers that run.
+    """
+    entering = tree.laid_out(hidden) if hidden is not None else None
+    if not tree.by_rows:
+        end = lm.n_layers - 1 if last is None else last
+        with _only_layers(lm, first, end, entering), attending_by_rows(lm, tree, record):
+            return lm.hidden(tree.ids[None], None, tree.positions[None])[0]
+    assert record is None or tree.prefix is None
+    start = tree.prefix.length if tree.prefix is not None else 0
+    cache: Any = tree.prefix if record is None else recording_cache(lm)
+    out = run_layers(lm, tree.padded(lm.pad_id), first=first, last=last, hidden=entering, cache=cache, start=start)
+    if record is not None:
+        for i, layer in enumerate(cache.layers):
+            if layer.get_seq_length():
+                keys, values = (t.transpose(1, 2).flatten(0, 1) for t in (layer.keys, layer.values))
+                places = tree.places_along.to(keys.device)
+                record[i] = keys[places], values[places]
+    return tree.flat(out)
+
+
+@torch.no_grad()
+def runs_trees(lm: LanguageModel) -> bool:
+    """Whether the model's attention can be laid out by rows: tried on two rows that share their first token.
+
+    The last token must get a final hidden state nearer to that in its own row than to that behind all tokens.
+    """
+    kinds = set(getattr(lm.config, "layer_types", None) or ())
+    if lm.config._attn_implementation not in ("sdpa", "eager") or not kinds <= {FULL, SLIDING}:
+        return False
+    size = lm.model.get_input_embeddings().weight.shape[0]
+    a, b, c = size // 2, size // 3, size // 5
+    record: KeysAndValues = {}
+    lm.runs_trees = True
+    tree = TokenTree.of(lm, [(a, b), (a, c)])
+    try:
+        found = run_tree(lm, tree, record=record)[-1].double()
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        return False
+    ids, positions = torch.tensor([[a, b, c]], device=lm.device), torch.tensor([[0, 1, 1]], device=lm.device)
+    ones = torch.ones_like(ids)
+    plain = lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1].double()
+    seen = lm.hidden(ids, ones, positions)[0, -1].double()
+    rounding = 2 * torch.finfo(lm.model.dtype).eps * float(plain.norm())
+    near = float((found - plain).norm()) <= 0.5 * float((seen - plain).norm()) + rounding
+    return near and set(record) == set(range(lm.n_layers))
+
+
+@contextmanager
+def mlp_only_at_tokens(lm: LanguageModel, layer: int, tree: TokenTree, tokens: Tensor) -> Iterator[None]:
+    """Within the block, the MLP of ``layer`` runs only at some ``tokens`` (N,) of a tree, each named once."""
+    width = tree.along.shape[1] if tree.by_rows else len(tree)
+    places = tree.places_along[tokens] if tree.by_rows else tokens
+    with mlp_only_at(lm, layer, len(tree.along) if tree.by_rows else 1, places // width, places % width):
+        yield
 
 
 def _check_used(cache: Cache, first: int, last: int, columns: int) -> None:

@@ -1,19 +1,13 @@
-"""Prefixes that rows share (a context template, a common phrase): their keys and values are computed once.
-
-Rows are sorted, neighbours with enough common tokens form a cluster, and the common first tokens of all rows of a
-cluster are its prefix.
-"""
+"""Keys and values of prefixes, computed once for passes over what follows them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from editbench.model.batching import PaddedBatch, select
+from editbench.model.batching import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
+    from editbench.model.tree_attention import KeysAndValues
 
 
 class FixedLayer(DynamicLayer):  # type: ignore[misc]
@@ -54,31 +49,25 @@ class PrefixCache(Cache):  # type: ignore[misc]
         return cls([FixedLayer(length, layer.keys, layer.values) for layer in cache.layers])
 
     @classmethod
-    def join(cls, parts: Sequence[PrefixCache], rows: Sequence[Sequence[int]], length: int) -> PrefixCache:
-        """Prefixes of all rows, in order, from those of some: part p holds ``rows[p]``; all end at ``length``."""
-        if len(parts) == 1 and list(rows[0]) == sorted(rows[0]) and parts[0].layers[0].length == length:
-            return parts[0]
-        order = torch.tensor([i for part in rows for i in part]).argsort()
-
-        def whole(tensors: list[Tensor]) -> Tensor:
-            padded = [nn.functional.pad(t, (0, 0, length - t.shape[2], 0)) for t in tensors]
-            return torch.cat(padded)[order.to(padded[0].device)]
-
-        layers = [[part.layers[i] for part in parts] for i in range(len(parts[0].layers))]
-        return cls([FixedLayer(length, whole([x.keys for x in xs]), whole([x.values for x in xs])) for xs in layers])
-
-    @classmethod
-    def gather(cls, cache: Cache, rows: Tensor, columns: Tensor) -> PrefixCache:
-        """Row i, column c gets keys and values of row ``rows[i]`` (B,), column ``columns[i, c]`` (B, C), if any."""
-        length = columns.shape[1]
+    def at(cls, recorded: KeysAndValues, paths: Sequence[Sequence[int]], n_layers: int) -> PrefixCache | None:
+        """Row i gets keys and values of the tokens ``paths[i]``, right-aligned; None if no row has any."""
+        length = max(map(len, paths))
+        if not length:
+            return None
+        index = torch.tensor([[0] * (length - len(path)) + list(path) for path in paths])  # (B, C)
         layers = []
-        for x in cache.layers:
-            if x.get_seq_length():
-                at = (rows[:, None].to(x.keys.device), columns.to(x.keys.device))
-                layers.append(FixedLayer(length, *(t.transpose(1, 2)[at].transpose(1, 2) for t in (x.keys, x.values))))
-            else:
+        for i in range(n_layers):
+            here = recorded.get(i)
+            if here is None:
                 layers.append(FixedLayer(length))
+            else:
+                layers.append(FixedLayer(length, *(t[index.to(t.device)].transpose(1, 2) for t in here)))
         return cls(layers)
+
+    @property
+    def length(self) -> int:
+        """Columns of the prefixes."""
+        return int(self.layers[0].length)
 
     def above(self, first: int) -> PrefixCache:
         """This without the layers below ``first``."""
@@ -96,58 +85,3 @@ def recording_cache(lm: LanguageModel, start: PrefixCache | None = None) -> Cach
         layer.lazy_initialization(fixed.keys, fixed.values)
         layer.keys, layer.values = fixed.keys, fixed.values
     return Cache(layers=layers)
-
-
-LEAST_SHARED = 4
-"""Common tokens of neighbours in a cluster, at least."""
-
-
-@dataclass(frozen=True)
-class SharedPrefixes:
-    """Clusters of rows by their common first tokens."""
-
-    tokens: list[tuple[int, ...]]  # the prefix of each cluster of several rows
-    index: list[int]  # of each row's prefix in tokens (0 if it has none)
-    lengths: list[int]  # of each row's prefix (0 if it has none)
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> SharedPrefixes:
-        """The prefixes of ``rows``, from which tokens that must not be part of a prefix are cut off."""
-        members: list[list[int]] = []
-        common: list[int] = []
-        previous: Sequence[int] = ()
-        for i in sorted(range(len(rows)), key=lambda i: tuple(rows[i])):
-            count = _count_common(previous, rows[i])
-            if members and count >= LEAST_SHARED:
-                members[-1].append(i)
-                common[-1] = min(common[-1], count)
-            else:
-                members.append([i])
-                common.append(len(rows[i]))
-            previous = rows[i]
-        tokens: list[tuple[int, ...]] = []
-        index, lengths = [0] * len(rows), [0] * len(rows)
-        for cluster, length in zip(members, common, strict=True):
-            if len(cluster) > 1:
-                for i in cluster:
-                    index[i], lengths[i] = len(tokens), length
-                tokens.append(tuple(rows[cluster[0]][:length]))
-        return cls(tokens, index, lengths)
-
-    def batch(self, pad_id: int, device: torch.device) -> PaddedBatch:
-        """The prefixes as rows, padded on the right."""
-        return PaddedBatch.pad(self.tokens, [0] * len(self.tokens), pad_id, device)
-
-
-def prefix_columns(taken: Sequence[int], width: int, device: torch.device) -> Tensor:
-    """Index of the prefix token in each of ``width`` columns, (B, width): the first ``taken[i]`` tokens, right-aligned.
-
-    Columns left of them are padding and get index 0.
-    """
-    columns = torch.arange(width, device=device)[None, :]
-    return (columns - (width - torch.tensor(taken, device=device)[:, None])).clamp(min=0)
-
-
-def _count_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of leading tokens that two rows have in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

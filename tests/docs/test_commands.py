@@ -13,7 +13,7 @@ from editbench import cli, single_run
 from editbench import compose as composing_module
 from editbench.compose import conf_names
 from editbench.config import SHIPPED_MODELS
-from editbench.evaluation import protocol
+from editbench.evaluation.questions import check_headline
 from editbench.layer_search import command as locate
 from tests import composing
 from tests.composing import jobs_of, need_launcher
@@ -54,7 +54,7 @@ def test_a_run_composes(composed, command):
     node = OmegaConf.masked_copy(whole, [part for part in whole if part != "hydra"])
     assert (len(jobs) > 1) == ("-m" in flags or "+experiment" in command)
     parsed = composing_module.parse(node)
-    protocol.check_headline(parsed.protocol.headline, parsed.protocol.metrics)
+    check_headline(parsed.protocol.headline, parsed.protocol.metrics)
 
 
 def runnable():

@@ -36,7 +36,6 @@ def test_a_shift_is_what_a_hook_gives(architecture, at):
     shift = 0.3 * torch.randn(len(rows), 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wanted = torch.stack([at_subject(lm, row, 1, at, x) for row, x in zip(rows, shift, strict=True)])
     some = torch.tensor([len(rows) - 1, 2, 0])
-    for index, part in ((torch.arange(len(rows)), forward), (some, forward.select(some).upto(1))):
-        at_row = torch.arange(len(index))
-        found = part.final(shift[index], at_row, torch.zeros_like(at_row))
+    for index, part in ((torch.arange(len(rows)), forward), (some, forward.select(some.tolist()))):
+        found = part.final(shift[index], part.subjects)
         torch.testing.assert_close(found, wanted[index], rtol=1e-5, atol=1e-6)

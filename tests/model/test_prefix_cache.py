@@ -1,21 +1,19 @@
-"""Prefix cache: which prefixes rows share, and where their tokens stand."""
+"""Prefix cache: where the keys and values of rows' prefixes stand."""
 
 import torch
 
-from editbench.model.prefix_cache import LEAST_SHARED, SharedPrefixes, prefix_columns
-
-CPU = torch.device("cpu")
-
-
-def test_a_prefix_is_what_all_rows_of_a_cluster_begin_with():
-    rows = [(1, 2, 3, 4, 5, 6), (9, 8, 7), (1, 2, 3, 4, 5, 7, 8), (1, 2, 3, 4, 0), (9, 8, 7)]
-    prefixes = SharedPrefixes.of(rows)
-    assert prefixes.tokens == [(1, 2, 3, 4)]
-    assert prefixes.lengths == [4, 0, 4, 4, 0]  # three tokens are fewer than LEAST_SHARED
-    assert LEAST_SHARED == 4
-    assert SharedPrefixes.of([(1, 2, 3, 4, 5)]).tokens == []  # nobody to share with
+from editbench.model.prefix_cache import PrefixCache
 
 
 def test_prefixes_stand_as_far_right_as_they_can():
-    assert prefix_columns([3, 1, 0], 3, CPU).tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 0]]
-    assert prefix_columns([2], 4, CPU).tolist() == [[0, 0, 0, 1]]
+    numbers = torch.arange(4.0)[:, None, None]  # one head of size one for each token
+    cache = PrefixCache.at({1: (numbers, 10 * numbers)}, [[0, 1, 3], [2], []], n_layers=2)
+    assert cache.length == 3 and cache.layers[0].keys is None
+    assert cache.layers[1].keys[:, 0, :, 0].tolist() == [[0, 1, 3], [0, 0, 2], [0, 0, 0]]
+    assert cache.layers[1].values[1, 0, 2, 0] == 20
+    assert cache.above(2).layers[1].keys is None
+    assert cache.select(torch.tensor([1])).layers[1].keys[:, 0, :, 0].tolist() == [[0, 0, 2]]
+
+
+def test_rows_without_a_prefix_need_no_cache():
+    assert PrefixCache.at({}, [[], []], n_layers=2) is None

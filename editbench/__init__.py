@@ -9,12 +9,13 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
+
 if TYPE_CHECKING:
     from editbench.datasets import load as load_records
     from editbench.editor import Editor, EditResult
     from editbench.ledger import Ledger
     from editbench.model.language_model import LanguageModel, load_model
-    from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
     from editbench.registry import make_editor
     from editbench.resources import Resources
     from editbench.results.compare import compare_runs as compare

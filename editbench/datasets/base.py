@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from editbench.checks import at_least
 from editbench.datasets.files import Row, RowError
@@ -21,10 +22,6 @@ from editbench.records import (
     SkippedRecord,
 )
 from editbench.words import folded, nfc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
 
 Item = EditRecord | Passage | Probe | SkippedRecord
 """Result of parsing a row. Passages are the dataset's accurate sentences, probes are questions of no record."""

@@ -5,13 +5,12 @@ Neighbours are locality probes; their answer is the old answer of the edit. Attr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from editbench.datasets.files import Row
 
 

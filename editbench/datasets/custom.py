@@ -9,13 +9,12 @@ ignored, unless they resemble a known field.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from editbench.datasets.files import Row
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from editbench.records import RecordError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
 
 _SPACE = re.compile(r"[ \t\r\n]*")  # white space of JSON; str.isspace accepts more
 

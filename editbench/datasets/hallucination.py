@@ -7,6 +7,7 @@ edits and accurate sentences are made as by GRACE (Hartvigsen et al., 2023, arXi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 from editbench.records import Passage, SkippedRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from editbench.datasets.files import Row
 
 _LABELS = ("accurate", "minor_inaccurate", "major_inaccurate")

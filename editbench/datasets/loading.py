@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from editbench import plugins
 from editbench.checks import one_of, unknown, whole_number
+from editbench.config import DatasetConfig
 from editbench.datasets.base import (
     Dataset,
     Item,
@@ -24,13 +27,6 @@ from editbench.datasets.base import (
 )
 from editbench.datasets.files import Row, RowError, make_row, read_rows, read_texts
 from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet, SkippedRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from editbench.config import DatasetConfig
-
 
 POCKET = "pocket"
 """Path that stands for the embedded world."""

@@ -5,6 +5,7 @@ Some of MEND's alternative answers are true; these records are skipped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from editbench.checks import one_of
 from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from editbench.datasets.files import Row
 
 _NQ_PREFIX = "nq question: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,10 @@ from editbench.evaluation.metrics import describe
 from editbench.model.batching import batches
 from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, Answering, last_hidden_states
 from editbench.model.packed_targets import Ids, Pair, Row, Tokeniser, lay_out
+from editbench.records import Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.model.language_model import LanguageModel
-    from editbench.records import Passage
 
 VERSION = 2
 """Changes with the hidden states that are compared."""

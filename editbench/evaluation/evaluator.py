@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memoise
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from editbench.config import ProtocolConfig
 from editbench.evaluation import generated_text
 from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
@@ -20,12 +23,8 @@ from editbench.records import REWRITE, UNRELATED, EditRecord, Passage, Probe, Re
 from editbench.results.schema import RECORD_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from torch import Tensor
 
-    from editbench.config import ProtocolConfig
     from editbench.costs import CachedCosts
     from editbench.model.language_model import LanguageModel
     from editbench.stream import Stream

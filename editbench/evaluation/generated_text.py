@@ -10,13 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from editbench.words import nfc, words
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 VERSION = 2
 """Changes with the outcome of a comparison of answers; also the version of the metrics that compare them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -16,15 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from editbench import plugins
 from editbench.checks import unknown
 from editbench.evaluation import generated_text
+from editbench.records import Route
 from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from editbench.evaluation.generated_text import GeneratedTexts
     from editbench.model.generation import Generated
     from editbench.model.likelihood import TargetScore
-    from editbench.records import Route
 
 NEEDS = ("generation", "unedited", "route", "free_text")
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
 from editbench.evaluation.metrics import describe
 from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
+from editbench.records import Passage
 from editbench.results.schema import SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from editbench.model.language_model import LanguageModel
-    from editbench.records import Passage
 
 VERSION = 3
 """Changes with the formulas; part of the key of the cached answers of the unedited model."""

@@ -13,6 +13,7 @@ unedited model's. An answer that is spelt like the target (case aside) is no alt
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,6 @@ from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNREL
 from editbench.words import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
     from editbench.evaluation.unedited import UneditedAnswers
     from editbench.model.language_model import LanguageModel
     from editbench.stream import Stream

@@ -6,7 +6,9 @@ import hashlib
 import json
 import time
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.costs import UNEDITED_ANSWERS, CachedCosts
@@ -17,13 +19,10 @@ from editbench.model import generation as generating
 from editbench.model import likelihood
 from editbench.model.generation import Generated, Generation, generate_answers
 from editbench.model.likelihood import Query, TargetScore, score_targets
+from editbench.records import EditRecord, Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRecord, Passage
 
 FORMAT = 4
 Asked = tuple[str, str]

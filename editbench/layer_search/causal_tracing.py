@@ -13,6 +13,7 @@ Shape letters: S noise samples, R restorations, T tokens, d hidden size, e width
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -28,14 +29,12 @@ from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run_layers
 from editbench.progress import progress
+from editbench.records import EditRequest
 from editbench.results.schema import DIFFERENCE, SHARE, Estimate
 from editbench.results.summary import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest
 
 
 HIDDEN, MLP = KINDS = ("hidden", "mlp")

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from editbench import datasets
 from editbench.compose import compose
+from editbench.config import RunConfig
 from editbench.console import json_lines, quiet_libraries
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.questions import check_headline
@@ -24,16 +26,13 @@ from editbench.layer_search.layer_sweep import CONTRAST, METHOD, Choice, LayerSc
 from editbench.layer_search.report import sweep_table, trace_table, write_plot
 from editbench.model import language_model
 from editbench.provenance import environment
+from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results.tables import console
 from editbench.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from editbench.config import RunConfig
     from editbench.model.language_model import LanguageModel
-    from editbench.records import RecordSet
 
 EDITS = 16
 EPILOG = """examples:

@@ -6,6 +6,7 @@ Localization Inform Editing?", NeurIPS 2023).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from editbench.results.schema import HEADLINES, SHARE, Estimate, Range
 from editbench.results.summary import harmonic_mean, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from editbench.editor import Editor
     from editbench.evaluation.evaluator import Evaluator
     from editbench.model.language_model import LanguageModel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,9 +12,6 @@ from editbench.files import write_atomic
 from editbench.layer_search.layer_sweep import CONTRAST, SECONDS, VALUE_FOUND, LayerScore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from editbench.layer_search.causal_tracing import Trace
     from editbench.results.schema import Estimate
 

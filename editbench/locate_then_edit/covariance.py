@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, write_tensors
@@ -22,10 +24,6 @@ from editbench.model.partial_forward import run_layers
 from editbench.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 

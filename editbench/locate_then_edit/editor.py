@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from editbench.editor import Editor
 from editbench.locate_then_edit.prompts import edit_rows
 from editbench.locate_then_edit.values import ValueConfig
-
-if TYPE_CHECKING:
-    from editbench.records import EditRequest
+from editbench.records import EditRequest
 
 V = TypeVar("V", bound=ValueConfig)
 

@@ -7,25 +7,22 @@ only later weights have changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
-from editbench.locate_then_edit.prompts import cut_after_subject
+from editbench.locate_then_edit.prompts import Row, cut_after_subject
 from editbench.model.batching import select
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
 from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
-    from editbench.locate_then_edit.prompts import Row
     from editbench.model.language_model import LanguageModel
 
 

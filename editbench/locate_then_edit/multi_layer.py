@@ -8,30 +8,26 @@ give is written again.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.checks import above_zero, at_least, one_of, rising
 from editbench.ledger import Dense, LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.prompts import subject_row
-from editbench.locate_then_edit.solver import SOLVE_DTYPES, SingularError
+from editbench.locate_then_edit.solver import SOLVE_DTYPES, FullSolver, KeySolver, NeuronSubsetSolver, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
 from editbench.model.output_head import at_least_float32
-from editbench.records import NOT_FINITE, EditError
+from editbench.records import NOT_FINITE, EditError, EditRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
-
-    from editbench.locate_then_edit.solver import FullSolver, KeySolver, NeuronSubsetSolver
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest
     from editbench.resources import Resources
 
     Solve = Callable[[int, Tensor], Tensor]

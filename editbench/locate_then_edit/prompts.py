@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from editbench.records import EditRequest
 from editbench.words import place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.model.language_model import LanguageModel
     from editbench.model.tokenisation import Encoded
-    from editbench.records import EditRequest
 
 
 VERSION = 2

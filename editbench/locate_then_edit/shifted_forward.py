@@ -6,11 +6,13 @@ left of the subjects, beginnings that rows share once, then the rest up to the e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.model.batching import select
 from editbench.model.hooks import hooked
@@ -19,10 +21,6 @@ from editbench.model.prefix_cache import PrefixCache
 from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from editbench.locate_then_edit.prompts import Row
     from editbench.model.language_model import LanguageModel
     from editbench.model.tree_attention import KeysAndValues

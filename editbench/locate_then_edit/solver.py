@@ -8,15 +8,10 @@ another one each time: it gathers that block and factors it, O(|S|² (m + n) + |
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
+from torch import Tensor
 
 SOLVE_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

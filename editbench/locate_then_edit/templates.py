@@ -5,6 +5,7 @@ The published code samples them without a seed, once per process; here model, to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +13,6 @@ import torch
 from editbench.locate_then_edit.prompts import BARE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.model.language_model import LanguageModel
 
 

@@ -6,24 +6,21 @@ import hashlib
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.costs import VALUES
 from editbench.files import DamagedFile, decode_tensors, read_bytes, write_tensors
 from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
 from editbench.progress import progress
-from editbench.records import EditError
+from editbench.records import EditError, EditRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest
     from editbench.resources import Resources
 
 

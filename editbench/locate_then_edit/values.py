@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.checks import above_zero, at_least
 from editbench.locate_then_edit.prompts import Row, cut_after_subject, edit_rows
 from editbench.locate_then_edit.shifted_forward import AT_LAYER, ShiftedForward
 from editbench.model.batching import select
 from editbench.model.output_head import at_least_float32
-from editbench.records import NOT_FINITE, EditError
+from editbench.records import NOT_FINITE, EditError, EditRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
     from editbench.model.post_norms import PostNorm
-    from editbench.records import EditRequest
 
     Losses = list[tuple[float, float, float, float]]
 

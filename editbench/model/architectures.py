@@ -8,6 +8,7 @@ output reaches its layer's (:mod:`editbench.model.post_norms`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from editbench import plugins
 from editbench.checks import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import nn
 
 

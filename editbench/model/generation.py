@@ -6,6 +6,7 @@ Shape letters: B rows of a batch, T columns of the padded prompts.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.model.language_model import LanguageModel
 
 VERSION = 3

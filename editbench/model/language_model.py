@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,6 @@ from editbench.model.output_head import check_head, head_logits
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import PostNorm, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""

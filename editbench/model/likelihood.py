@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 
 from editbench.checks import at_least, unknown
 from editbench.model.batching import batches
-from editbench.model.packed_targets import Ids, Pair, Row, Tokeniser, attention_mask, lay_out, merge, takes_packed_rows
+from editbench.model.packed_targets import (
+    Ids,
+    Layout,
+    Pair,
+    Row,
+    Tokeniser,
+    attention_mask,
+    lay_out,
+    merge,
+    takes_packed_rows,
+)
 from editbench.progress import progress
+from editbench.records import Route, Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
-    from editbench.model.packed_targets import Layout
-    from editbench.records import Route, Routing
 
 _log = logging.getLogger(__name__)
 

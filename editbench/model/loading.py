@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from editbench.checks import unknown
 from editbench.model.architectures import ArchitectureError, known_architectures
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from editbench.model.language_model import LanguageModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}

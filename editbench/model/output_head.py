@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from editbench.model.architectures import ArchitectureError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from editbench.model.language_model import LanguageModel
 
 

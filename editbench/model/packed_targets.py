@@ -14,17 +14,15 @@ The mask lets each target see the prompt and itself only. Targets of one token t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
 
 Ids = tuple[int, ...]

@@ -6,27 +6,24 @@ special case. Layers outside the range pass their input on meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from editbench.model.hooks import hooked, mlp_only_at
 from editbench.model.packed_targets import FULL, SLIDING
 from editbench.model.prefix_cache import FixedLayer, recording_cache
 from editbench.model.token_tree import TokenTree
-from editbench.model.tree_attention import attending_by_rows
+from editbench.model.tree_attention import KeysAndValues, attending_by_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
     from transformers.cache_utils import Cache
 
     from editbench.model.batching import PaddedBatch
     from editbench.model.language_model import LanguageModel
-    from editbench.model.tree_attention import KeysAndValues
 
 
 def run_layers(

@@ -9,19 +9,17 @@ Shapes: P tokens, R rows with a token of their own, L tokens of the longest, C c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from editbench.model.batching import PaddedBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
     from editbench.model.prefix_cache import PrefixCache
 

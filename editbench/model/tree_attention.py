@@ -8,19 +8,17 @@ back by token. Norms, projections and rotary embeddings around it never see a ro
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor, nn
-
     from editbench.model.language_model import LanguageModel
     from editbench.model.token_tree import TokenTree
 

@@ -7,6 +7,7 @@ Hallucination the third, so that a stream edits a subject once and its other fac
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from editbench.pocket import world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from editbench.pocket.world import Fact, Subject
 
 

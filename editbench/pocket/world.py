@@ -13,15 +13,13 @@ the order of a set or a hash. Roles keep the edits of a stream apart from the pr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, cycle, islice
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 POPULATION = {
     "person": {"edited": 180, "neighbour": 60, "generic": 20},

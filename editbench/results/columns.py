@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from editbench.results.schema import SHARE
+from editbench.results.schema import SHARE, Range, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from editbench.results.schema import Range, Row
-
     Facts = Mapping[str, Mapping[str, Any]]
 
 

@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from editbench.files import ResultsError
 from editbench.json_lines import read_lines
 from editbench.results import identity
-from editbench.results.intervals import drawn_means, ends, with_spread
+from editbench.results.intervals import Floats, drawn_means, ends, with_spread
 from editbench.results.leaderboard import SEPARATOR
 from editbench.results.run_folder import read_info
-from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE
+from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE, Cell, Row
 from editbench.results.summary import harmonic_mean
 from editbench.results.table_layout import TESTED, Marks, best_row, comparable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from editbench.results.intervals import Floats
-    from editbench.results.schema import Cell, Row
-
 
 LEVEL = 0.05
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from editbench.files import ResultsError, explained, write_atomic
 from editbench.results.columns import column, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.results.schema import Cell, Row
 
 

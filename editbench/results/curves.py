@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from editbench.progress import LiveStatus
@@ -10,8 +11,6 @@ from editbench.results.columns import COUNTS, finite
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     Row = Mapping[str, Any]
     Rows = Sequence[Row]
 

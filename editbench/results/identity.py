@@ -10,15 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from editbench.results.columns import mapping_in, number
-from editbench.results.schema import SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from editbench.results.schema import Cell, Row
+from editbench.results.schema import SCHEMA, Cell, Row
 
 Parts = dict[str, Any]  # by name ("stream.order"): a JSON value, or the digest of a long one
 

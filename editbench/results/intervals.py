@@ -16,18 +16,14 @@ bootstrap", Annals of Statistics 9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from editbench.results.schema import SHARE
+from editbench.results.schema import SHARE, Range
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from editbench.results.schema import Range
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 VERSION = 2
 DRAWS = 2000

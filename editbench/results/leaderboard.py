@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
@@ -15,14 +16,10 @@ from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, n
 from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, digest_or_own
 from editbench.results.run_folder import is_run, read_run
-from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Row
+from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Range, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     import pandas as pd
-
-    from editbench.results.schema import Range
 
 
 SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity

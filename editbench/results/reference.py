@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from editbench.files import ResultsError
@@ -10,9 +12,6 @@ from editbench.results.csv_files import read_csv
 from editbench.results.identity import MACHINE, differences, listed, schema_of, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     from editbench.results.schema import Cell, Row
 
 KEY = ("method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed")  # of run and reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from numbers import Integral, Real
 from pathlib import Path
@@ -18,8 +18,6 @@ from editbench.results.schema import RunInfo
 from editbench.results.seal import CHAINED, Chain, check_run, facts_of, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from filelock import BaseFileLock
 
     Row = Mapping[str, Any]

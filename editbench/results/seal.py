@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import DamagedFile, canonical, check_tensors, file_digests, read_bytes, write_atomic
@@ -11,9 +13,6 @@ from editbench.json_lines import append_lines, cut_to, decode, decode_lines, enc
 from editbench.results import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from editbench.results.schema import RunInfo
 
 

@@ -8,21 +8,17 @@ score, with the same weights for all measures, so that the score's keeps their c
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from editbench.files import ResultsError
 from editbench.results.columns import finite
-from editbench.results.intervals import DRAWS, Drawn, drawn_means, ends, of_items, unbounded
-from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Estimate, Score, StageSummary, Summary
+from editbench.results.intervals import DRAWS, Drawn, Floats, drawn_means, ends, of_items, unbounded
+from editbench.results.schema import HEADLINES, RECORD_STATUSES, SHARE, Estimate, Range, Score, StageSummary, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from editbench.results.intervals import Floats
-    from editbench.results.schema import Range
-
     Rows = Sequence[Mapping[str, Any]]
 
 

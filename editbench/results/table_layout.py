@@ -7,18 +7,12 @@ seeds, and were scored on nearly all of their records.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from editbench.results.columns import column, mapping_in, number
+from editbench.results.columns import Column, column, mapping_in, number
 from editbench.results.identity import LABELS, digest_or_own, look_alikes, schema_of
-from editbench.results.schema import HEADLINES, SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from editbench.results.columns import Column
-    from editbench.results.schema import Cell, Row
-
+from editbench.results.schema import HEADLINES, SCHEMA, Cell, Row
 
 NO_VALUE = "—"
 DAGGER = "†"

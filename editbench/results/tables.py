@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.reference import compare
-from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, TableCell, layout
+from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, Marks, TableCell, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from rich.console import Console
     from rich.table import Table
 
     from editbench.results.schema import Row
-    from editbench.results.table_layout import Marks
 
 
 def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Marks | None = None) -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
+from editbench.records import EditRequest
 
 from .config import ExternalWeightsConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from editbench.records import EditRequest
-
 
 ADAPTER = "adapter_config.json"
 

@@ -7,9 +7,10 @@ batch of the mean NLL of the target's tokens, gold prefix fed in.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
@@ -18,16 +19,9 @@ from editbench.model.architectures import is_transposed
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run_layers
-from editbench.records import NOT_FINITE, EditError
+from editbench.records import NOT_FINITE, EditError, EditRequest
 
 from .config import FineTuneConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from editbench.records import EditRequest
 
 
 class FineTune(Editor[FineTuneConfig]):

@@ -6,6 +6,7 @@ Meng et al., "Mass-Editing Memory in a Transformer", ICLR 2023: Δ = R Kᵀ (λC
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,17 +15,14 @@ from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
-from editbench.locate_then_edit.solver import FullSolver
+from editbench.locate_then_edit.solver import FullSolver, KeySolver
 from editbench.locate_then_edit.values import optimise_values
+from editbench.records import EditRequest
 
 from .config import MEMITConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.ledger import Transaction
-    from editbench.locate_then_edit.solver import KeySolver
-    from editbench.records import EditRequest
 
 
 class MEMIT(SubjectEditor[MEMITConfig]):

@@ -7,9 +7,11 @@ neurons that the edits use most, and a memory of the keys of earlier edits prote
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.locate_then_edit.editor import SubjectEditor
@@ -18,17 +20,12 @@ from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
 from editbench.locate_then_edit.value_cache import ValueCache
-from editbench.records import EditError
+from editbench.records import EditError, EditRequest
 
 from .config import NSEConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
-
     from editbench.ledger import Transaction
-    from editbench.records import EditRequest
 
 
 class NSE(SubjectEditor[NSEConfig]):

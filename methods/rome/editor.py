@@ -6,9 +6,10 @@ direction of the key; k̄ / ‖k̄‖ without covariance adjustment), v = (targe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.ledger import LowRank, Transaction
@@ -17,18 +18,10 @@ from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.shifted_forward import AT_MLP
 from editbench.locate_then_edit.solver import factor
 from editbench.locate_then_edit.templates import templates_for
-from editbench.locate_then_edit.values import optimise_values
-from editbench.records import EditError
+from editbench.locate_then_edit.values import Value, optimise_values
+from editbench.records import EditError, EditRequest
 
 from .config import ROMEConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from editbench.locate_then_edit.values import Value
-    from editbench.records import EditRequest
 
 
 class ROME(SubjectEditor[ROMEConfig]):

@@ -6,6 +6,7 @@ prompt. The base weights never change: a row for which no neuron fires gets the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -13,29 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from editbench.editor import Editor, EditResult, Footprint
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.progress import progress
-from editbench.records import NOT_FINITE, EditError, Route
+from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 
-from .compression import compress
+from .compression import CompressedExpert, compress
 from .config import SCENConfig
 from .expert_bank import Expert, ExpertBank
 from .routing import HeldRouting, Routing
 from .training import ExpertBatch, initial_neuron, neuron_input, prompt_inputs, train_experts, train_neurons, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from torch import Tensor
-
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
-    from editbench.records import EditRequest
     from editbench.resources import Resources
 
-    from .compression import CompressedExpert
 
 ROWS_AT_ONCE = 32
 

@@ -10,23 +10,18 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 import torch
+from torch import Tensor
 
 from editbench.checks import suggestion
 from editbench.files import DamagedFile, check_tensors, content_digest, read_bytes, read_tensors, write_tensors
 
 from .compression import CompressedExpert
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from torch import Tensor
-
 
 _log = logging.getLogger(__name__)
 

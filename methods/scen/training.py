@@ -10,20 +10,18 @@ Shapes: B edits, T columns, M answer tokens of all edits together, N negatives.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor
-
     from editbench.model.language_model import LanguageModel
 
 

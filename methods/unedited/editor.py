@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from editbench.editor import Editor, EditResult
+from editbench.records import EditRequest
 
 from .config import UneditedConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.ledger import Transaction
-    from editbench.records import EditRequest
 
 
 class Unedited(Editor[UneditedConfig]):

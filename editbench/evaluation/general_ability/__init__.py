@@ -7,18 +7,17 @@ A test is the embedded world's own (``pocket_world.py``), which needs nothing to
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING, Any
 
+from editbench.config import ProtocolConfig
 from editbench.evaluation.metrics import describe
 from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from editbench.config import ProtocolConfig
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Answering
 

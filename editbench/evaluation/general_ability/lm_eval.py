@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import random
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import lru_cache, partialmethod
 from importlib.metadata import version
@@ -42,8 +43,6 @@ from editbench.model.likelihood import Answering, score_pairs
 from editbench.model.packed_targets import Pair, lead_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from editbench.model.language_model import LanguageModel
 
 _log = logging.getLogger("lm_eval")

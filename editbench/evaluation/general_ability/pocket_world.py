@@ -14,6 +14,7 @@ Shares are taken within a fact, then over facts; the standard error is over fact
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -23,8 +24,6 @@ from editbench.model.likelihood import Answering, Query, TargetScore, score_targ
 from editbench.pocket import world
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from editbench.model.language_model import LanguageModel
     from editbench.pocket.world import Fact
 

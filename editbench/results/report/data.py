@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.files import ResultsError, read_bytes
@@ -11,14 +13,9 @@ from editbench.json_lines import read_lines
 from editbench.results.columns import COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
 from editbench.results.run_folder import read_info
-from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE
+from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from editbench.results.schema import Row
-
     Rows = Sequence[Mapping[str, Any]]
 
 

@@ -7,23 +7,19 @@ import hashlib
 import html
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from editbench.files import ResultsError, write_atomic
 from editbench.results.columns import COLUMNS
 from editbench.results.curves import reduce_points
 from editbench.results.intervals import t_quantile
 from editbench.results.report.data import SHOWN, browse, measures_of, read_run, settings_that_vary
-from editbench.results.schema import HEADLINES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from editbench.results.schema import Row
+from editbench.results.schema import HEADLINES, Row
 
 _SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "charts.js", "records.js", "page.js")
 _STEPS = 100  # of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1

@@ -4,22 +4,23 @@ An expert is the layer's weight, trained alone on one edit, as its difference D 
 projection's input x its output is x Wᵀ + x Dᵀ, so that rows without an expert get the base model's output. Adam on D
 takes the steps that it would take on W + D. The layer's inputs do not depend on D and are computed once.
 
-Shapes: B edits, T columns, M answer tokens of all edits together, N negatives.
+Shapes: B edits, P tokens of all edits together, M of them predict an answer's, N negatives.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from editbench.model.batching import PaddedBatch
+from editbench.model.batching import select
 from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run_layers
+from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
+from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -33,7 +34,7 @@ class ExpertBatch:
     """A batch of edits as token rows, with the base model's activations up to the edited layer.
 
     Attributes:
-        inputs: (B, T, d_ff) input of the layer's second projection, in the model's dtype.
+        inputs: (P, d_ff) input of the layer's second projection, in the model's dtype.
         at_prompt: (B, d_ff) the same at each row's last prompt token, for the neurons.
         edit_of: (M,) edit of each answer token.
     """
@@ -41,31 +42,34 @@ class ExpertBatch:
     def __init__(self, lm: LanguageModel, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
         """Run the base model up to ``layer``; ``rows`` are token ids of prompt and answer, a trained EOS included."""
         self.lm, self.layer = lm, layer
-        whole = [[*prompt, *answer[:-1]] for prompt, answer in rows]
-        self.columns = PaddedBatch.pad(whole, [0] * len(rows), lm.pad_id, lm.device)
-        places = [(i, len(p) - 1 + j) for i, (p, answer) in enumerate(rows) for j in range(len(answer))]
-        self._at = torch.tensor(places).T.to(lm.device)  # (2, M)
+        self.tree = TokenTree.of(lm, [[*prompt, *answer[:-1]] for prompt, answer in rows], share=False)
+        ends = [path[len(prompt) - 1] for path, (prompt, _) in zip(self.tree.paths, rows, strict=True)]
+        places = [(i, ends[i] + j) for i, (_, answer) in enumerate(rows) for j in range(len(answer))]
+        self.edit_of, self._at = torch.tensor(places, device=lm.device).T  # (M,) each
         self._gold = torch.tensor([token for _, answer in rows for token in answer], device=lm.device)  # (M,)
-        self.edit_of = self._at[0]
-        self._entering, self.inputs = _base_pass(lm, layer, self.columns)
-        self.at_prompt = _pick(self.inputs, [len(prompt) - 1 for prompt, _ in rows])
+        self._entering, self.inputs = _base_pass(lm, layer, self.tree)
+        self.at_prompt = select(self.inputs, torch.tensor(ends))
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.tree.paths)
 
     def own_inputs(self, edit: int) -> Tensor:
-        """(t, d_ff) inputs of an edit, without padding."""
-        return self.inputs[edit][self.columns.mask[edit].bool().to(self.inputs.device)]
+        """(t, d_ff) inputs of an edit."""
+        path = self.tree.paths[edit]
+        return self.inputs[path[0] : path[-1] + 1]
 
     def answers(self, deltas: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) mean NLL of each edit's answer, float32 or wider, gold prefix fed in, and (M,) argmax at its tokens.
 
         ``deltas`` (B, d, d_ff) are the experts.
         """
-        with _with_experts(self.lm, self.layer, deltas):
-            final = run_layers(self.lm, self.columns, first=self.layer, hidden=self._entering)
-        row, column = self._at.to(final.device)
-        log_p = self.lm.logits(final[row, column]).log_softmax(-1)  # (M, V)
+        last = self.lm.n_layers - 1
+        with ExitStack() as stack:
+            if self.layer < last:
+                stack.enter_context(mlp_only_at_tokens(self.lm, last, self.tree, self._at))
+            stack.enter_context(_with_experts(self.lm, self.layer, self.tree, deltas))
+            final = run_tree(self.lm, self.tree, first=self.layer, hidden=self._entering)
+        log_p = self.lm.logits(select(final, self._at)).log_softmax(-1)  # (M, V)
         edit = self.edit_of.to(log_p.device)
         nll = -log_p.gather(1, self._gold.to(log_p.device)[:, None])[:, 0]
         tokens = edit.bincount(minlength=len(self)).to(nll)
@@ -74,8 +78,9 @@ class ExpertBatch:
 
 def prompt_inputs(lm: LanguageModel, layer: int, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(B, d_ff) input of the layer's second projection at the last token of each prompt, base model."""
-    columns = PaddedBatch.pad(prompts, [0] * len(prompts), lm.pad_id, lm.device)
-    return _pick(_base_pass(lm, layer, columns)[1], [len(prompt) - 1 for prompt in prompts])
+    tree = TokenTree.of(lm, prompts)
+    found: Tensor = select(_base_pass(lm, layer, tree)[1], tree.last)
+    return found
 
 
 def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
@@ -99,28 +104,24 @@ def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple
 
 
 @torch.no_grad()
-def _base_pass(lm: LanguageModel, layer: int, columns: PaddedBatch) -> tuple[Tensor, Tensor]:
-    """Inputs of ``layer`` (B, T, d) and of its second projection (B, T, d_ff)."""
-    entering: list[Tensor] = []
-    inputs: list[Tensor] = []
+def _base_pass(lm: LanguageModel, layer: int, tree: TokenTree) -> tuple[Tensor, Tensor]:
+    """Inputs of ``layer`` (P, d) and of its second projection (P, d_ff)."""
+    seen: list[Tensor] = []
     with (
-        hooked(lm.layers[layer], lambda t: entering.append(t.clone()), inputs=True),
-        hooked(lm.mlp_out(layer), lambda t: inputs.append(t.clone()), inputs=True),
+        hooked(lm.layers[layer], lambda t: seen.append(tree.flat(t).clone()), inputs=True),
+        hooked(lm.mlp_out(layer), lambda t: seen.append(tree.flat(t).clone()), inputs=True),
     ):
-        run_layers(lm, columns, last=layer)
-    return entering[0], inputs[0].reshape(*columns.ids.shape, -1)
-
-
-def _pick(tensor: Tensor, columns: Sequence[int]) -> Tensor:
-    """Selected column of each row: (B, T, n) → (B, n)."""
-    return tensor[torch.arange(len(tensor), device=tensor.device), torch.tensor(columns, device=tensor.device)]
+        run_tree(lm, tree, last=layer)
+    return seen[0], seen[1]
 
 
 @contextmanager
-def _with_experts(lm: LanguageModel, layer: int, deltas: Tensor) -> Iterator[None]:
+def _with_experts(lm: LanguageModel, layer: int, tree: TokenTree, deltas: Tensor) -> Iterator[None]:
     def add(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = args[0].reshape(len(deltas), -1, deltas.shape[-1])  # (B, T, d_ff), also where the model flattens its rows
-        return output + (x @ deltas.to(x.dtype).mT).reshape(output.shape)
+        x = tree.flat(args[0])  # (P, d_ff)
+        own = [x[path[0] : path[-1] + 1] for path in tree.paths]
+        parts = [rows @ delta.to(x.dtype).T for rows, delta in zip(own, deltas, strict=True)]
+        return output + tree.laid_out(torch.cat(parts)).reshape(output.shape)
 
     handle = lm.mlp_out(layer).register_forward_hook(add)
     try:

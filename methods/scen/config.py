@@ -26,7 +26,8 @@ class SCENConfig:
         theta_texts: θ where text collections are scored (perplexity); null for ``theta``. The published code has 0.6
             there, whatever ``theta`` is.
         train_eos: Experts learn to close the answer with the EOS token; the published code for ZsRE does it.
-        edits_at_once: Experts trained together. One takes 16 bytes for each number of the projection.
+        edits_at_once: Experts trained together, ahead of the stream's batches if these are smaller. One takes 16 bytes
+            for each number of the projection.
         expert_store: "dense", "lowrank", "quantised", or "auto": for each expert the smallest that keeps its answer.
         bits: 8, 4 or 2, for "quantised".
         rank_error: "lowrank" takes the smallest rank whose relative error on the edit's own inputs is within this.

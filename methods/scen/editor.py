@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,25 @@ if TYPE_CHECKING:
 
 
 ROWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class TrainedExpert:
+    """An edit's expert as it is kept, or the ``error`` that left none.
+
+    Attributes:
+        own: (d_ff) input of the neurons at the edit's prompt.
+        losses: Before each step.
+        loss: With the expert as it is kept.
+        relative_error: Of the kept expert against the trained one.
+    """
+
+    expert: CompressedExpert | None
+    own: Tensor
+    losses: list[float]
+    loss: float
+    relative_error: float
+    error: str = ""
 
 
 class SCEN(Editor[SCENConfig]):
@@ -63,42 +82,74 @@ class SCEN(Editor[SCENConfig]):
         self._negatives: Tensor | None = None
         self._answering = False
         self._replacements: dict[str, str] = {}  # by replaced edit
+        self._stream: list[EditRequest] = []
+        self._places: dict[EditRequest, int] = {}  # in the stream
+        self._ahead: dict[EditRequest, TrainedExpert] = {}  # not yet in the bank
         ledger.before_rollback.append(self._roll_back)
 
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """Note the stream: its experts do not depend on earlier edits, and are trained some ahead of their batch."""
+        self._stream = [request for request in requests if self.refusal(request) is None]
+        self._places = {request: i for i, request in enumerate(self._stream)}
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Train experts, then neurons, and add them to the bank."""
-        experts: list[CompressedExpert] = []
-        inputs: list[Tensor] = []
-        with progress("experts", len(batch)) as advance:
-            for start in range(0, len(batch), self.config.edits_at_once):
-                part = batch[start : start + self.config.edits_at_once]
-                data = ExpertBatch(self.lm, self.config.layer, [self._row(request) for request in part])
-                experts += self._experts(part, data, result)
-                inputs.append(neuron_input(data.at_prompt, self.config.cosine))
-                advance(len(part))
-        own = torch.cat(inputs)  # (B, d_ff)
+        """Take the experts, trained ahead or now, train neurons, and add them to the bank."""
+        trained = self._trained(batch)
+        for request in batch:
+            if request not in self._places:  # tried again if the edit fails
+                self._ahead.pop(request, None)
+        if bad := {request.id: t.error for request, t in zip(batch, trained, strict=True) if t.error}:
+            raise EditError(list(bad), next(iter(bad.values())), NOT_FINITE)
+        own = torch.stack([t.own for t in trained])  # (B, d_ff)
         neurons = self._neurons(batch, own, result)
-        for i, request in enumerate(batch):
-            expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], experts[i])
+        for i, (request, t) in enumerate(zip(batch, trained, strict=True)):
+            assert t.expert is not None
+            expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], t.expert)
             replaced = self.bank.add(expert)
             transaction.memory[request.id] = expert.digest
             self._replacements.pop(request.id, None)
             self._replacements.update(dict.fromkeys(replaced, request.id))
-            _note(result, request, store=experts[i].kind, bytes=experts[i].nbytes, replaced=replaced)
+            result.losses[request.id] = t.losses
+            facts = {"loss": t.loss, "relative_error": t.relative_error, "store": t.expert.kind}
+            _note(result, request, **facts, bytes=t.expert.nbytes, replaced=replaced)
+        for request in batch:
+            self._ahead.pop(request, None)
 
-    def _experts(self, part: Sequence[EditRequest], data: ExpertBatch, result: EditResult) -> list[CompressedExpert]:
+    def _trained(self, batch: Sequence[EditRequest]) -> list[TrainedExpert]:
+        """The experts of a batch.
+
+        Those of a stream are trained in fixed groups of its requests, whatever its batches and wherever a run resumes,
+        so that an expert has the same bits.
+        """
+        size, missing = self.config.edits_at_once, [r for r in batch if r not in self._ahead]
+        loose = [request for request in missing if request not in self._places]
+        groups = [loose[start : start + size] for start in range(0, len(loose), size)]
+        starts = {self._places[request] // size * size: None for request in missing if request in self._places}
+        groups += [self._stream[start : start + size] for start in starts]
+        with progress("experts", sum(map(len, groups))) as advance:
+            for group in groups:
+                self._ahead.update(zip(group, self._train(group), strict=True))
+                advance(len(group))
+        return [self._ahead[request] for request in batch]
+
+    def _train(self, group: Sequence[EditRequest]) -> list[TrainedExpert]:
+        data = ExpertBatch(self.lm, self.config.layer, [self._row(request) for request in group])
         deltas, losses = train_experts(data, self.config.expert_steps, self.config.learning_rate)
-        _check_finite(part, deltas, "the expert's training loss became NaN or infinite")
+        own = neuron_input(data.at_prompt, self.config.cosine)
+        sound = _finite(deltas)
+        deltas[[not one for one in sound]] = 0  # no decomposition of NaN
         compressed = compress(data, deltas, self.config)
         restored = torch.stack([expert.delta(deltas.dtype) for expert in compressed])
-        _check_finite(part, restored.to(data.inputs.dtype), f"the expert overflows in {data.inputs.dtype}")
+        fits = _finite(restored.to(data.inputs.dtype))
         with torch.no_grad():
             after = data.answers(restored)[0].tolist()
-        for i, request in enumerate(part):
-            result.losses[request.id] = losses[i]
-            error = (restored[i] - deltas[i]).norm() / deltas[i].norm()
-            _note(result, request, loss=after[i], relative_error=float(error))
-        return compressed
+        trained = []
+        for i, expert in enumerate(compressed):
+            overflow = "" if fits[i] else f"the expert overflows in {data.inputs.dtype}"
+            error = overflow if sound[i] else "the expert's training loss became NaN or infinite"
+            off = float((restored[i] - deltas[i]).norm() / deltas[i].norm())
+            trained.append(TrainedExpert(None if error else expert, own[i], losses[i], after[i], off, error))
+        return trained
 
     @torch.no_grad()
     def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
@@ -124,7 +175,8 @@ class SCEN(Editor[SCENConfig]):
         neurons, losses, activations = train_neurons(
             torch.stack([r.to(own) for r in start]), own, others, allowed, rates, config.neuron_steps, config.hinge
         )
-        _check_finite(batch, neurons, "the indexing neuron became NaN or infinite")
+        if bad := [r.id for r, sound in zip(batch, _finite(neurons), strict=True) if not sound]:
+            raise EditError(bad, "the indexing neuron became NaN or infinite", NOT_FINITE)
         for request, losses_of, activation in zip(batch, losses.T.tolist(), activations[-1].tolist(), strict=True):
             _note(result, request, neuron_losses=losses_of, activation=activation)
         return neurons
@@ -249,12 +301,10 @@ class SCEN(Editor[SCENConfig]):
         self.bank.restore(state, sealed)
 
 
-def _check_finite(requests: Sequence[EditRequest], tensors: Tensor, reason: str) -> None:
-    """An EditError for the requests whose tensors (B, …) hold NaN or infinite numbers."""
-    finite = tensors.isfinite().flatten(1).all(dim=1).tolist()
-    bad = [request.id for request, ok in zip(requests, finite, strict=True) if not ok]
-    if bad:
-        raise EditError(bad, reason, NOT_FINITE)
+def _finite(tensors: Tensor) -> list[bool]:
+    """Whether each of the tensors (B, …) holds finite numbers only."""
+    found: list[bool] = tensors.isfinite().flatten(1).all(dim=1).tolist()
+    return found
 
 
 def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRequest
+from editbench.methods.scen import editor as editor_module
 from editbench.methods.scen.training import prompt_inputs
 from tests.methods.scen.given_neurons import IDS, LAYER, REQUESTS, SUBJECTS, answers, logits, scen
 from tests.tiny_models import tiny_lm
@@ -112,3 +113,32 @@ def test_rolling_back_behind_a_replacement_keeps_what_stood_there():
     editor.delete(IDS[0])
     assert editor.ledger.edited_ids == [] and len(editor.bank) == 0
     editor.ledger.rollback()
+
+# -- ahead -------------------------------------------------------------------------------------------------------------
+
+
+def trained(editor):
+    return {id: editor.bank.fetch(id).delta(torch.float32) for id in editor.bank.ids}
+
+
+def test_experts_of_a_stream_are_the_same_whatever_its_batches_and_where_it_resumes(monkeypatch):
+    sizes = []
+
+    def count(data, *args, original=editor_module.train_experts):
+        sizes.append(len(data))
+        return original(data, *args)
+
+    monkeypatch.setattr(editor_module, "train_experts", count)
+    stream = REQUESTS[:5]
+    found = []
+    for batches in ([[0], [1], [2], [3], [4]], [[0, 1, 2], [3, 4]], [[3], [4]]):
+        editor = scen(edits_at_once=2)
+        editor.prepare(stream)
+        for batch in batches:
+            editor.edit([stream[i] for i in batch])
+        found.append(trained(editor))
+        assert not editor._ahead or set(editor._ahead) == {stream[2]}  # the resumed one has trained its neighbour too
+    assert sizes == [2, 2, 1] * 2 + [2, 1]
+    one, together, resumed = found
+    assert all(torch.equal(one[id], together[id]) for id in IDS[:5])
+    assert all(torch.equal(one[id], resumed[id]) for id in IDS[3:5])

@@ -108,6 +108,11 @@ class Editor(ABC, Generic[C]):
         """
         return nullcontext()
 
+    @property
+    def answers_by_row(self) -> bool:
+        """Whether :meth:`answering` does something, and so needs each prompt in a row of its own."""
+        return type(self).answering is not Editor.answering
+
     def transform_prompt(self, prompt: str) -> str:
         """The plain prompt with text before it, for in-context and retrieval editing; it must end with ``prompt``."""
         return prompt

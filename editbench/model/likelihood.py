@@ -1,7 +1,8 @@
 """Likelihood of given targets after given prompts, the gold prefix fed in (teacher forcing).
 
-Every distinct prompt runs once for all its targets where the model takes packed rows
-(:mod:`editbench.model.packed_targets`); the head is applied only to the outputs that predict a target token.
+All pairs run as a token tree, common beginnings once. Where an editor chooses what answers each prompt, prompts are
+rows of their own, which hold several targets if the model takes packed rows
+(:mod:`editbench.model.packed_targets`). The head is applied only to the outputs that predict a target token.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from editbench.checks import at_least, unknown
-from editbench.model.batching import batches
+from editbench.model.batching import partition
 from editbench.model.packed_targets import (
     Ids,
     Layout,
@@ -30,6 +31,8 @@ from editbench.model.packed_targets import (
     merge,
     takes_packed_rows,
 )
+from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
+from editbench.model.token_tree import TokenTree
 from editbench.progress import progress
 from editbench.records import Route, Routing
 
@@ -42,7 +45,7 @@ VERSION = 3
 """Changes with the numbers of :func:`score_targets`; part of the key of the cached answers of the unedited model."""
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
-"""Padded tokens of a batch: on a CPU its activations must stay in the processor's caches."""
+"""Tokens of a batch, padding included: on a CPU its activations must stay in the processor's caches."""
 
 NOT_A_NUMBER = -1
 """Token id in place of an argmax over logits that are NaN."""
@@ -55,6 +58,10 @@ Key = tuple[Ids, Ids, "int | None"]
 
 class Answering(Protocol):
     """The part of :class:`editbench.editor.Editor` that running the edited model needs."""
+
+    @property
+    def answers_by_row(self) -> bool:
+        """Whether :meth:`answering` needs each prompt in a row of its own."""
 
     def asked(self, prompt: str) -> str:
         """The text that the model is given for a prompt; it ends with the prompt."""
@@ -124,7 +131,7 @@ def score_targets(
 
     Args:
         editor: Puts its text in front of prompts, and learns where each row's prompt ends; None: the unedited model.
-        tokens_per_batch: Padded size of a batch, rows times columns; None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
+        tokens_per_batch: Tokens of a batch, padding included; None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
         padding_side: "right" or "left"; the numbers are the same up to rounding.
         max_target_tokens: Tokens kept of each target; None: all.
     """
@@ -150,15 +157,61 @@ def score_pairs(
     if cut := sum(pair.cut for pair in pairs):
         message = "%d of %d questions are longer than the %d tokens that %s takes; they were cut"
         _log.warning(message, cut, len(pairs), lm.max_length, lm.name)
-    rows = merge(pairs, packed=takes_packed_rows(lm))
+    budget = tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)
     found: dict[Key, TargetScore] = {}
-    with progress("answering", total=len(rows)) as advance:
-        for batch in batches(rows, tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)):
-            found.update(_score_batch(lm, batch, editor, padding_side))
-            advance(len(batch))
+    if lm.runs_trees and not (editor is not None and editor.answers_by_row):
+        keys = list(dict.fromkeys((pair.prompt, pair.target, pair.lead) for pair in pairs if pair.target))
+        with progress("answering", total=len(keys)) as advance:
+            for some in _tree_batches(keys, budget):
+                found.update(zip(some, _score_tree(lm, some), strict=True))
+                advance(len(some))
+    else:
+        rows = merge(pairs, packed=takes_packed_rows(lm))
+        with progress("answering", total=len(rows)) as advance:
+            for part in partition([row.width for row in rows], lm.device, budget):
+                found.update(_score_batch(lm, [rows[i] for i in part], editor, padding_side))
+                advance(len(part))
     nothing = TargetScore(math.nan, (), ())
     scores = [found[pair.prompt, pair.target, pair.lead] if pair.target else nothing for pair in pairs]
     return [replace(score, cut=True) if pair.cut else score for pair, score in zip(pairs, scores, strict=True)]
+
+
+def _tree_batches(keys: Sequence[Key], budget: int) -> Iterator[list[Key]]:
+    """Pairs in lexical order, as many together as run ``budget`` tokens; a longer pair is a batch of its own."""
+    batch: list[Key] = []
+    tokens, before = 0, ()  # type: tuple[int, Ids]
+    for key in sorted(keys, key=lambda key: (key[0] + key[1], len(key[0]), key[2] or 0)):
+        row = key[0] + key[1][:-1]
+        common = next(
+            (i for i, (a, b) in enumerate(zip(before, row, strict=False)) if a != b), min(len(before), len(row))
+        )
+        if batch and tokens + len(row) - common > budget:
+            yield batch
+            batch, tokens, common = [], 0, 0
+        batch.append(key)
+        tokens, before = tokens + len(row) - common, row
+    if batch:
+        yield batch
+
+
+def _score_tree(lm: LanguageModel, keys: Sequence[Key]) -> Iterator[TargetScore]:
+    tree = TokenTree.of(lm, [prompt + target[:-1] for prompt, target, _ in keys])
+    outputs = [path[len(prompt) - 1 :] for path, (prompt, _, _) in zip(tree.paths, keys, strict=True)]
+    needed, places = torch.unique(torch.tensor([i for some in outputs for i in some]), return_inverse=True)
+    gold = torch.tensor([token for _, target, _ in keys for token in target])
+    tokens = needed.to(lm.device)
+    with mlp_only_at_tokens(lm, lm.n_layers - 1, tree, tokens):
+        final = run_tree(lm, tree)
+    nll, argmax = _nll_and_argmax(lm, final[tokens.to(final.device)], places, gold)
+    start = 0
+    for _, target, _ in keys:
+        yield _target_score(target, nll[start : start + len(target)], argmax[start : start + len(target)])
+        start += len(target)
+
+
+def _target_score(target: Ids, nll: Sequence[float], argmax: Sequence[int], routed: bool | None = None) -> TargetScore:
+    correct = tuple(a == gold for a, gold in zip(argmax, target, strict=True))
+    return TargetScore(sum(nll) / len(target), correct, tuple(argmax), routed=routed)
 
 
 def last_hidden_states(lm: LanguageModel, layout: Layout) -> Tensor:
@@ -185,9 +238,7 @@ def _score_batch(
     keys = (((r.prompt, t, r.lead), by_edit) for r, by_edit in zip(rows, routed, strict=True) for t in r.targets)
     for key, by_edit in keys:
         span = slice(start, start + len(key[1]))
-        best = tuple(argmax[span])
-        correct = tuple(a == gold for a, gold in zip(best, key[1], strict=True))
-        yield key, TargetScore(sum(nll[span]) / len(best), correct, best, routed=by_edit)
+        yield key, _target_score(key[1], nll[span], argmax[span], by_edit)
         start = span.stop
 
 

@@ -44,6 +44,8 @@ class Bystander:
     def asked(self, prompt):
         return prompt
 
+    answers_by_row = True
+
     @contextmanager
     def answering(self, last_prompt_columns):
         self.columns.append(list(last_prompt_columns))

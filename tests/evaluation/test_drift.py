@@ -34,6 +34,8 @@ def test_an_editor_chooses_at_the_end_of_the_first_half():
     class Recorder:
         asked = staticmethod(str)
 
+        answers_by_row = True
+
         @contextmanager
         def answering(self, last_prompt_columns):
             handle = lm.decoder.register_forward_pre_hook(

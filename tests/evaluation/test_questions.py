@@ -66,7 +66,12 @@ def test_everything_goes_through_the_model_together(monkeypatch):
     calls = []
     monkeypatch.setattr(questions_module, "score_targets", lambda *a, **k: calls.append(k) or score_targets(*a, **k))
     seen = lambda self, prompts: [Route(RECORDS[0].id, 0.75)] * len(prompts)  # noqa: E731
-    parts = {"answering": lambda self, columns: torch.no_grad(), "route": seen, "asked": staticmethod(str)}
+    parts = {
+        "answers_by_row": True,
+        "answering": lambda self, columns: torch.no_grad(),
+        "route": seen,
+        "asked": staticmethod(str),
+    }
     editor = object.__new__(type("Editor", (), parts))
     evaluator = Evaluator(tiny_lm("gpt2"), tokens_per_batch=100)
     row, *others = evaluator.score([(r, 0) for r in RECORDS], **STAMP, editor=editor)

@@ -62,6 +62,8 @@ def test_padding_is_on_the_left_and_an_editor_learns_where_prompts_end():
     class Recorder:
         asked = staticmethod(str)
 
+        answers_by_row = True
+
         @contextlib.contextmanager
         def answering(self, last_prompt_columns):
             given.append(list(last_prompt_columns))

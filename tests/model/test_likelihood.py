@@ -28,6 +28,12 @@ QUERIES = [
 ]
 
 
+def by_rows(lm):
+    """The model, which now runs padded rows."""
+    lm.runs_trees = False
+    return lm
+
+
 def assert_as_oracle(lm, queries, tolerance=1e-5, **options):
     for query, answers in zip(queries, score_targets(lm, queries, **options), strict=True):
         for target, found in zip(query.targets, answers, strict=True):
@@ -45,20 +51,23 @@ def assert_as_oracle(lm, queries, tolerance=1e-5, **options):
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)
 def test_equals_the_oracle(architecture, bos, dtype):
     lm = tiny_lm(architecture, dtype, bos=bos)
-    assert_as_oracle(lm, QUERIES, padding_side="right", tokens_per_batch=150)
-    assert_as_oracle(lm, QUERIES, padding_side="left", tokens_per_batch=150)
+    assert_as_oracle(lm, QUERIES, tokens_per_batch=150)
+    for side in ("right", "left"):
+        assert_as_oracle(by_rows(lm), QUERIES, padding_side=side, tokens_per_batch=150)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
 def test_equals_the_oracle_with_eager_attention(architecture, side):
-    assert_as_oracle(tiny_lm(architecture, attention="eager"), QUERIES, padding_side=side)
+    lm = tiny_lm(architecture, attention="eager")
+    assert_as_oracle(lm, QUERIES)
+    assert_as_oracle(by_rows(lm), QUERIES, padding_side=side)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "qwen2", "gemma3"])
 def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(architecture, side):
-    lm = tiny_lm(architecture)
+    lm = by_rows(tiny_lm(architecture))
     lm.architecture = replace(lm.architecture, packed_targets=False)
     assert_as_oracle(lm, QUERIES, padding_side=side)
     query = QUERIES[0]
@@ -69,6 +78,7 @@ def test_models_that_take_no_packed_rows_get_one_row_for_each_long_target(archit
 @pytest.mark.parametrize("budget", [1, 40, 10_000])
 def test_the_batch_budget_changes_nothing(budget):
     assert_as_oracle(tiny_lm("llama", bos=True), QUERIES, tokens_per_batch=budget)
+    assert_as_oracle(by_rows(tiny_lm("llama", bos=True)), QUERIES, tokens_per_batch=budget)
 
 
 def test_half_precision_is_scored_in_float32():
@@ -104,19 +114,34 @@ def count_rows(lm, queries, **options):
     return seen
 
 
-def test_each_prompt_runs_once():
-    lm = tiny_lm("gpt2")
+def test_common_beginnings_run_once():
+    lm, sizes = tiny_lm("gpt2"), []
+    lm.decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    score_targets(lm, QUERIES + QUERIES, tokens_per_batch=10_000)
+    pairs = [Tokeniser(lm)(query.prompt, target) for query in QUERIES for target in query.targets]
+    rows = [pair.prompt + pair.target[:-1] for pair in pairs if pair.target]
+    assert sizes == [(1, len({row[:end] for row in rows for end in range(1, len(row) + 1)}))]
+    sizes.clear()
+    score_targets(lm, QUERIES, tokens_per_batch=40)
+    longest = max(map(len, rows))
+    assert len(sizes) > 1 and all(tokens <= max(40, longest) for _, tokens in sizes)
+
+
+def test_each_prompt_runs_once_in_padded_rows():
+    lm = by_rows(tiny_lm("gpt2"))
     prompts = {q.prompt for q in QUERIES if q.prompt}
     texts = sum(len(q.targets) for q in QUERIES if not q.prompt)  # without a prompt there is nothing to share
     texts -= sum(len(lm.encode(t).ids) < 2 for q in QUERIES if not q.prompt for t in q.targets)
     assert sum(count_rows(lm, QUERIES + QUERIES)) == len(prompts) + texts
-    assert len(count_rows(lm, QUERIES, tokens_per_batch=10_000)) == 1
+    assert len(count_rows(lm, [QUERIES[1], QUERIES[3]], tokens_per_batch=10_000)) == 1  # of similar length
 
 
 @pytest.mark.parametrize("bos", [False, True], ids=["plain", "bos"])
 def test_many_targets_of_a_short_prompt_do_not_make_one_endless_row(bos):
     """A row of them all would take memory with its square."""
-    lm = tiny_lm("llama", bos=bos)
+    lm = by_rows(tiny_lm("llama", bos=bos))
     targets = tuple(f"The mother tongue of {name} is " + "French " * 9 for name in "ABCDEFGHIJKLMNOPQRST")
     query = Query("Paris", targets)
     widths = []
@@ -172,6 +197,8 @@ def test_an_editor_learns_where_prompts_end(side):
 
         def __init__(self):
             self.batches = []
+
+        answers_by_row = True
 
         @contextlib.contextmanager
         def answering(self, last_prompt_columns):

@@ -114,6 +114,7 @@ def test_rolling_back_behind_a_replacement_keeps_what_stood_there():
     assert editor.ledger.edited_ids == [] and len(editor.bank) == 0
     editor.ledger.rollback()
 
+
 # -- ahead -------------------------------------------------------------------------------------------------------------
 
 

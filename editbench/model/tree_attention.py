@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 if TYPE_CHECKING:
@@ -35,16 +36,33 @@ class _Pass:
     tree: TokenTree
     implementation: str  # the model's own
     record: KeysAndValues | None
-    masks: dict[tuple[int | None, torch.dtype, torch.device], Tensor] = field(default_factory=dict)
+    masks: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
 
-    def mask(self, window: int | None, like: Tensor) -> Tensor:
-        """What is added to the scores, (R, 1, Q, C + L)."""
-        key = (window, like.dtype, like.device)
+    def mask(self, window: int | None, like: Tensor, times: int = 1) -> Tensor:
+        """What is added to the scores, (R, 1, times · Q, C + L)."""
+        key = (window, like.dtype, like.device, times)
         if key not in self.masks:
-            hidden = ~self.tree.visible(window).to(like.device)
+            hidden = ~self.tree.visible(window).repeat(1, 1, times, 1).to(like.device)
             zeros = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
             self.masks[key] = zeros.masked_fill(hidden, torch.finfo(like.dtype).min)
         return self.masks[key]
+
+    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+        """(R, Q, heads, head size) of queries (R, heads, Q, head size), keys and values (R, kv heads, C + L, ·)."""
+        window, special = options.get("sliding_window"), {name for name in _SPECIAL if options.get(name) is not None}
+        if self.implementation == "sdpa" and not special:
+            # Query heads that share keys stand side by side as queries, so that keys and values are not repeated.
+            shape, times = q.shape, q.shape[1] // k.shape[1]
+            q = q.reshape(shape[0], k.shape[1], times * shape[2], shape[3])
+            mask = self.mask(window, q, times)
+            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=options.get("scaling"))
+            return out.reshape(shape).transpose(1, 2)
+        function = _function(self.implementation, module)
+        found: Tensor = function(module, q, k, v, self.mask(window, q), **options)[0]
+        return found
+
+
+_SPECIAL = ("softcap", "s_aux", "position_bias")  # what only the model's own function knows
 
 
 _running: ContextVar[_Pass] = ContextVar("running")
@@ -91,8 +109,7 @@ def _attend(
     q, k, v = (t.transpose(1, 2) for t in rows)  # (R, heads, ·, head size)
     if tree.prefix is not None:
         k, v = tree.prefix.layers[at].update(k, v)
-    mask = run.mask(options.get("sliding_window"), q)
-    out, _ = _function(run.implementation, module)(module, q, k, v, mask, **options)  # (R, Q, heads, head size)
+    out = run.attend(module, q, k, v, options)
     flat = out.reshape(-1, *out.shape[2:])
     flat = flat[places] if tree.shared else _PutBack.apply(flat, places, inverse)  # type: ignore[no-untyped-call]
     return flat[None], None

@@ -150,8 +150,8 @@ class _Rows:
         shift = delta[self.owner.to(delta.device)]  # (B, d)
         log_p = self.forward.lm.logits(self.forward.final(shift, self.tokens)).log_softmax(-1)  # (tokens, V)
         n, there = self.n, log_p.device
-        nll = -log_p[:n].gather(1, self.gold.to(there)[:, None])[:, 0] * self.weights.to(log_p)
-        new = log_p[n:]  # (KL rows, V)
+        predicting, new = log_p.split([n, len(log_p) - n])  # (targets, V), (KL rows, V)
+        nll = -predicting.gather(1, self.gold.to(there)[:, None])[:, 0] * self.weights.to(log_p)
         if self.reference is None:
             self.reference = new.detach()  # the first step has no shift
         kl = kl_factor * (new.exp() * (new - self.reference)).sum(-1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver, SingularError, factor
+from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver, SingularError, factor, with_ridge
 
 D = 24
 WEIGHT = 3.0
@@ -92,3 +92,19 @@ def test_a_singular_covariance_is_refused_with_a_remedy():
     factor(x @ x.T, 0.01, "the covariance of layer 3")
     with pytest.raises(SingularError):
         NeuronSubsetSolver(x @ x.T * 0, 1.0, 0.0, "C", torch.float64).solve(matrix(1, 2))
+
+
+def test_the_ridge_is_a_share_of_the_mean_diagonal():
+    c = covariance()
+    assert torch.allclose(with_ridge(c, 0.25), c + 0.25 * torch.eye(D, dtype=c.dtype) * c.diagonal().mean())
+
+
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
+def test_as_many_keys_as_neurons_are_compacted(kind):
+    solver = make_solver(kind)
+    solver.add(matrix(1, D - 1))
+    solver.compact()
+    assert solver.keys.shape[1] == D - 1 and not solver.compacted
+    solver.add(matrix(2, 1))
+    solver.compact()
+    assert solver.keys.shape[1] == 0 and solver.compacted

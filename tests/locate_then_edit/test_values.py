@@ -6,6 +6,7 @@ import transformers
 
 from editbench import LanguageModel
 from editbench.editor import EditError
+from editbench.locate_then_edit import values as values_module
 from editbench.locate_then_edit.shifted_forward import AT_LAYER, AT_MLP
 from editbench.locate_then_edit.values import ValueConfig, optimise_values
 from tests.edits import TEMPLATES, edits
@@ -83,11 +84,18 @@ def test_edits_that_are_done_leave_the_batch(architecture):
     check(lm, requests, values, 0, AT_LAYER, settings, allowed(architecture, "float64"))
 
 
-@pytest.mark.parametrize("max_rows", [1, 9])
-def test_chunks_give_the_same(max_rows):
+@pytest.mark.parametrize(("max_rows", "at_once"), [(1, 1), (9, 2), (4 * (len(TEMPLATES) + 1), 4)])
+def test_chunks_give_the_same(max_rows, at_once, monkeypatch):
     lm, requests = tiny_lm("llama", "float64"), edits()
+    sizes, build = [], values_module._Problem.__init__
+    monkeypatch.setattr(
+        values_module._Problem,
+        "__init__",
+        lambda self, lm, ids, *rest: sizes.append(len(ids)) or build(self, lm, ids, *rest),
+    )
     whole = optimise_values(lm, requests, TEMPLATES, 1, AT_LAYER, SETTINGS)
     parts = optimise_values(lm, requests, TEMPLATES, 1, AT_LAYER, SETTINGS, max_rows=max_rows)
+    assert sizes[0] == len(requests) and set(sizes[1:-1]) <= {at_once} and sum(sizes[1:]) == len(requests)
     for a, b in zip(whole, parts, strict=True):
         assert torch.allclose(a.target, b.target, rtol=1e-9)
 

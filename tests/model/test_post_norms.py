@@ -96,3 +96,24 @@ def test_norms_are_read_off_what_they_do(module):
     y = norm(x.flip(0))
     assert torch.allclose(norm(norm.towards(x, y)), y, atol=1e-4)
     assert not PostNorm("sum", nn.Linear(width, width), torch.float32).is_norm(x)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_norms_of_any_scale_are_read_off(size):
+    for module, centred in ((nn.LayerNorm(32), 1), (nn.RMSNorm(32), 0)):
+        module.weight.data.mul_(size)
+        norm = PostNorm("norm", module, torch.float32)
+        x = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+        assert norm.is_norm(x) and norm._affine(x)[2] == centred
+
+
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
+def test_the_nearest_output_is_found_where_scales_differ_widely(kind):
+    generator = torch.Generator().manual_seed(0)
+    module = kind(8).double()
+    module.weight.data = torch.logspace(-2, 2, 8, dtype=torch.float64)
+    norm = PostNorm("norm", module, torch.float64)
+    x, tries = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (3, 4000))
+    for y in (10 * torch.randn(3, 8, generator=generator, dtype=torch.float64), norm(tries[:3])):
+        far = (norm(norm.towards(x, y)) - y).norm(dim=-1)
+        assert bool((far <= (norm(tries)[None] - y[:, None]).norm(dim=-1).amin(1) + 1e-4).all())

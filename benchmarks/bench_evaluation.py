@@ -103,7 +103,7 @@ def measure_memory(counts=(256, 1024, 2048)):
     Rows are written as they come, as a run does it; what is left to grow is one list of answers to the edits' prompts.
     """
     from editbench import load_model
-    from editbench.editing_loop import AT_ONCE
+    from editbench.editing_loop import RECORDS_TOGETHER
     from editbench.evaluation.evaluator import Evaluator
     from editbench.results import RunFolder
 
@@ -116,8 +116,8 @@ def measure_memory(counts=(256, 1024, 2048)):
             RunFolder.create(folder, "memory", "") as store,
             Peak() as peak,
         ):
-            for start in range(0, count, AT_ONCE):
-                part = [(record, start + i) for i, record in enumerate(records[start : start + AT_ONCE])]
+            for start in range(0, count, RECORDS_TOGETHER):
+                part = [(record, start + i) for i, record in enumerate(records[start : start + RECORDS_TOGETHER])]
                 store.append_scores(evaluator.score(part, stage="interim", edits=count, batch=count - 1))
         rows.append({"records": count, "peak_mb": peak.megabytes})
     return rows[1:]

@@ -117,15 +117,14 @@ def _experts(lm, name, settings):
 
 def _forward(lm, name, settings):
     rng = random.Random(0)
-    together = 1 if name.endswith("one") else 4
     if name.startswith("evaluation"):
         records = [_record(settings["prompts"], rng) for _ in range(8)]
-        groups = [[q for r in records[i : i + (1 if together == 1 else 8)] for q in r] for i in range(0, 8, 1 if together == 1 else 8)]
-        return lambda: [score_targets(lm, group) for group in groups], len(records), lambda: None
+        queries = records if name.endswith("one") else [[query for record in records for query in record]]
+        return lambda: [score_targets(lm, some) for some in queries], len(records), lambda: None
     requests = _requests(8, rng)
     editor = make_editor("scen", lm, layer=19, expert_steps=1, theta=0.0)
     editor.edit(requests[: settings["experts"]])
-    prompts = [r.prompt for r in requests]
+    prompts, together = [r.prompt for r in requests], 1 if name.endswith("one") else 4
     groups = [prompts[i : i + together] for i in range(0, len(prompts), together)]
     limit = settings["tokens"]
     return lambda: [generate(lm, g, [limit] * len(g), editor=editor) for g in groups], len(prompts), lambda: None

@@ -77,7 +77,11 @@ class Stream:
 
     def evaluation_point_after(self, batch_index: int) -> EvaluationPoint | None:
         """The evaluation point on that batch; None if there is none."""
-        return next((point for point in self.evaluation_points if point.batch == batch_index), None)
+        return self._points.get(batch_index)
+
+    @cached_property
+    def _points(self) -> dict[int, EvaluationPoint]:
+        return {point.batch: point for point in self.evaluation_points}
 
     @cached_property
     def edited_subjects(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Growth of a run: time an edit, bytes on disk, memory, and the time of a resume, over a long stream.
 
 Everything of a run but method and evaluation: the editing loop, ledger, rows, chain, checkpoint. The edits are rank-one
-changes of two weights of a small random model (d=256, d_ff=1,024: 1 MB each), each edit one batch, and every record
-gets one score. The run is stopped after its last edit as a crash would, and resumed.
+changes of two weights of a small random model (d=64, d_ff=256), each edit one batch, and every record gets one score.
+The run is stopped after its last edit as a crash would, and resumed.
 
     python -m benchmarks.bench_growth_ledger [EDITS …]
 """
@@ -29,7 +29,7 @@ from editbench.stream import Stream
 from editbench.tracking import RunObserver
 from tests.tiny_models import tiny_tokenizer
 
-D, D_FF, LAYERS = 256, 1024, 2
+D, D_FF, LAYERS = 64, 256, 2
 FACTS = 200  # different prompts: each is edited again and again
 PARTS = 10  # rows of the table
 
@@ -105,7 +105,7 @@ class Run:
     """A run, new or resumed; ``seen`` has (edits, wall seconds, CPU seconds, resident MB, MB on disk, files)."""
 
     def __init__(self, root, stream, stop_at=None):
-        self.stream, self.begun, self.seen = stream, time.perf_counter(), []
+        self.stream, self.seen, self.begun = stream, [], (time.perf_counter(), time.process_time())
         path = root / "run"
         self.folder = RunFolder.open(path) if path.exists() else RunFolder.create(root, "run", "method: rank one\n")
         lm = model()
@@ -113,11 +113,12 @@ class Run:
         self.editor.stop_at = stop_at
 
     def go(self):
-        """Edit; the seconds until the first edit."""
+        """Edit; wall and CPU seconds until the first edit."""
         first, note, edit = [], self._note, self.editor.write
 
         def write(batch, *rest):
-            first.append(time.perf_counter() - self.begun) if not first else None
+            if not first:
+                first[:] = time.perf_counter() - self.begun[0], time.process_time() - self.begun[1]
             if int(batch[0].id) % max(1, len(self.stream) // PARTS) == 0:
                 note(int(batch[0].id))
             edit(batch, *rest)
@@ -132,7 +133,7 @@ class Run:
                 self.folder.set_status("done")
             except Stop:
                 note(len(self.stream))
-        return first[0]
+        return first
 
     def _note(self, edits):
         files = [file.stat().st_size for file in self.folder.path.rglob("*") if file.is_file()]
@@ -153,13 +154,13 @@ def measure(edits, root):
             row = {"edits": now[0], "ms": wall, "cpu_ms": cpu, "rss_mb": now[3], "disk_mb": now[4], "files": now[5]}
             print(json.dumps({name: round(value, 3) for name, value in row.items()}), flush=True)
         before = now
-    whole = run.seen[-1][1] - run.seen[0][1]
+    whole = [run.seen[-1][i] - run.seen[0][i] for i in (1, 2)]
     digest = run.editor.ledger.digest()
     run = Run(root, stream)
-    seconds = run.go()
+    resume = run.go()
     run.editor.ledger.rollback(edits - 1)
     assert run.editor.ledger.digest() == digest, "the resumed run has other weights"
-    row = {"edits": edits, "run_s": whole, "resume_s": seconds, "share": seconds / whole}
+    row = {"edits": edits, "run_s": whole[0], "run_cpu_s": whole[1], "resume_s": resume[0], "resume_cpu_s": resume[1]}
     print(json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
 
 

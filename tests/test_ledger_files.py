@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_lines_of_the_index_are_as_documented(tmp_path):
     files.add_keyframe({"w": torch.ones(2)})
     files.forget(["a"])
     batch, keyframe, forgotten = map(json.loads, (tmp_path / "index.jsonl").read_text().splitlines())
-    assert batch == {"batch": 0, "ids": ["a", "b"], "weights": ["w"], **vars(blob)}
+    assert batch == {"batch": 0, "ids": ["a", "b"], "weights": ["w"], **asdict(blob)}
     assert keyframe.keys() == {"after", "keyframe", "digest"}
     assert (keyframe["after"], keyframe["keyframe"]) == (1, "keyframe-000001.safetensors")
     assert forgotten == {"after": 1, "forgotten": ["a"]}

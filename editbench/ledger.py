@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from editbench.files import DamagedFile
-from editbench.ledger_files import EditBatch, LedgerFiles
+from editbench.ledger_files import Blob, EditBatch, LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
 
 CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
@@ -118,14 +118,22 @@ class Ledger:
 
     def _commit(self, ids: tuple[str, ...], transaction: Transaction) -> None:
         changes = tuple(transaction.changes)
-        entry = EditBatch(ids, tuple(dict.fromkeys(c.weight for c in changes)), memory=transaction.memory)
+        weights = tuple(dict.fromkeys(c.weight for c in changes))
         if self._files is None:
-            entry.changes = tuple(_to_cpu(c) for c in changes)
+            entry = EditBatch(ids, weights, changes=tuple(_to_cpu(c) for c in changes))
         else:
             tensors, kinds = _to_tensors(changes)
-            entry.blob = self._files.append(ids, entry.weights, tensors, {"changes": kinds, "memory": entry.memory})
+            entry = self._files.append(ids, weights, tensors, {"changes": kinds}, transaction.memory)
         self.entries.append(entry)
         self._transaction = None
+        try:
+            for call in transaction.when_kept:
+                call(entry)
+        except BaseException:
+            self.entries.pop()
+            if self._files is not None:
+                self._files.truncate(len(self.entries))
+            raise
         for id in transaction.forgotten:
             self.forget_id(id)
         if self._keyframe_every and len(self.entries) % self._keyframe_every == 0 and self._files is not None:
@@ -226,6 +234,16 @@ class Ledger:
         if keep >= SNAPSHOT_EVERY:
             self._take_snapshot()
 
+    def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata that a method gave to `Transaction.remember`, from a place in `EditBatch.memory`."""
+        assert self._files is not None, "a ledger in memory keeps no memory of methods"
+        return self._files.load_memory(blob)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the ledger is in a folder, and so keeps what methods give to `Transaction.remember`."""
+        return self._files is not None
+
     def delta(self, name: str) -> Tensor:
         """Change of a weight since the start, (out, in), float64, on the CPU."""
         current = self.lm.weight(name).detach().cpu().double()
@@ -245,7 +263,9 @@ class Transaction:
 
     def __init__(self, ledger: Ledger) -> None:
         self.changes, self.forgotten = list[Change](), list[str]()
-        self.memory: dict[str, str] = {}  # content digests by name of the method's own memory for this batch
+        self.memory: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {}  # by name, see `remember`
+        self.when_kept: list[Callable[[EditBatch], None]] = []
+        """Called once the batch is in the ledger, for changes of the method's memory; an error takes the batch back."""
         self._ledger = ledger
 
     def apply(self, change: Change) -> None:
@@ -255,6 +275,15 @@ class Transaction:
         """
         self.changes.append(change)
         self._ledger._apply(change)
+
+    def remember(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Keep part of the method's own memory with this batch: `EditBatch.memory` then has its place by name.
+
+        A ledger in a folder writes it once, beside the changes; one in memory leaves it to the method. ``metadata`` are
+        JSON values.
+        """
+        self.memory.pop(name, None)  # the order is that of the last calls
+        self.memory[name] = tensors, metadata
 
 
 def _parts(change: Change) -> dict[str, Tensor]:

@@ -398,18 +398,42 @@ def test_an_id_is_forgotten_and_comes_back_with_a_rollback(on_disk, tmp_path):
     assert ledger.edited_ids == ["edit-1", "edit-2"]
     with ledger.transaction(["edit-3"]) as transaction:
         ledger.forget_id("edit-1")
-        transaction.memory["edit-3"] = "digest"
+        transaction.remember("edit-3", {"key": torch.arange(3.0)}, {"radius": 1.5})
     assert ledger.edited_ids == ["edit-2", "edit-3"]
     if on_disk:
         again = Ledger(tiny_lm("gpt2"), tmp_path)
         again.replay()
         assert again.edited_ids == ledger.edited_ids
-        files = LedgerFiles(tmp_path)
-        assert files.load(3, files.index()[3])[1]["memory"] == {"edit-3": "digest"}
+        tensors, metadata = again.load_memory(again.entries[3].memory["edit-3"])
+        assert torch.equal(tensors["key"], torch.arange(3.0)) and metadata == {"radius": 1.5}
     ledger.rollback(3)
     assert ledger.edited_ids == ["edit-1", "edit-2"]
     ledger.rollback(2)
     assert ledger.edited_ids == ["edit-0", "edit-1"]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_memory_that_cannot_be_changed_takes_its_batch_back(on_disk, tmp_path):
+    ledger = Ledger(tiny_lm("gpt2"), tmp_path if on_disk else None)
+    write(ledger, 0)
+    before, sizes = ledger.digest(), {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    seen = []
+
+    def fail(entry):
+        seen.append((entry.ids, len(ledger)))
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), ledger.transaction(["edit-1"]) as transaction:
+        transaction.apply(changes(ledger.lm, 1)[0])
+        transaction.remember("edit-1", {"key": torch.ones(2)}, {})
+        transaction.when_kept.append(fail)
+    assert seen == [(("edit-1",), 2)] and ledger.edited_ids == ["edit-0"] and ledger.digest() == before
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == sizes
+    write(ledger, 1)
+    if on_disk:
+        again = Ledger(tiny_lm("gpt2"), tmp_path)
+        again.replay()
+        assert again.digest() == ledger.digest()
 
 
 def test_replay_from_disk_has_the_same_bits_whatever_layout_the_factors_came_in(tmp_path):

@@ -33,13 +33,10 @@ class Untrained(SCEN):
 
     def _trained(self, batch):
         shape = self.lm.weight(self.bank.weight).shape
-        parts = {
-            name: torch.randn(size, 1, dtype=torch.float16) for name, size in zip(("left", "right"), shape, strict=True)
-        }
+        left, right = (torch.randn(size, 1, dtype=torch.float16) for size in shape)
         own = torch.randn(shape[1])
-        return [
-            TrainedExpert(CompressedExpert("lowrank", {"left": left, "right": right}), own, [], 0.0, 0.0) for _ in batch
-        ]
+        expert = CompressedExpert("lowrank", {"left": left, "right": right})
+        return [TrainedExpert(expert, own, [], 0.0, 0.0) for _ in batch]
 
     def _neurons(self, batch, own, result):
         return torch.randn_like(own)

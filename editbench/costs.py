@@ -32,7 +32,7 @@ class CachedCosts:
     def __init__(self) -> None:
         self.computed: dict[str, float] = defaultdict(float)
         self.read: dict[str, float] = defaultdict(float)
-        self.digests: dict[str, str] = {}  # of the cached files that the run used, by name; the run's chain seals them
+        self.digests: dict[str, str] = {}  # of cached files used since the chain's last line, by name; it seals them
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""

@@ -99,12 +99,13 @@ class EditingLoop:
 
     def _seal(self, batch: int) -> str:
         """Seal the rows of a batch and the ledger's entry for it; the chain's new head."""
-        new, cached = self.editor.ledger.entries[self._sealed_batches :], self.meter.costs.digests
+        new, used = self.editor.ledger.entries[self._sealed_batches :], self.meter.costs.digests
         tensors = [entry.blob.digest for entry in new if entry.blob is not None]
-        added = {name: digest for name, digest in cached.items() if name not in self._sealed_cached}
-        head = self.run_folder.seal(batch, tensors, added)
+        cached = {name: digest for name, digest in used.items() if name not in self._sealed_cached}
+        head = self.run_folder.seal(batch, tensors, cached)
         self._sealed_batches += len(new)
-        self._sealed_cached.update(added)
+        self._sealed_cached.update(cached)
+        used.clear()
         return head
 
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
@@ -154,8 +155,9 @@ class EditingLoop:
     def _score(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         placed = [(record, self._positions[record.id]) for record in records]
-        overwritten = self.stream.overwritten(edits, self.not_edited)
-        reasons = {**{id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}, **self.not_edited}
+        overwritten = self.stream.overwritten(edits, self.not_edited, records)
+        reasons = {id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}
+        reasons |= {r.id: self.not_edited[r.id] for r in records if r.id in self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), RECORDS_TOGETHER):
                 part = placed[start : start + RECORDS_TOGETHER]

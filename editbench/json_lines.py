@@ -24,12 +24,12 @@ def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
     plain = {_key(key, "row"): _plain(value, key, nonfinite) for key, value in row.items()}
     if nonfinite:
         plain["nonfinite"] = sorted({*nonfinite, *plain.get("nonfinite", ())})
-    return json.dumps(plain, allow_nan=False, indent=indent)
+    return _ENCODER.encode(plain) if indent is None else json.dumps(plain, allow_nan=False, indent=indent)
 
 
 def decode(text: bytes) -> dict[str, Any]:
     """The row of a line; a ValueError if it is not one strict JSON object in UTF-8."""
-    row = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    row = _DECODER.decode(text.decode("utf-8"))
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is wanted, not {type(row).__name__}")
     return row
@@ -62,6 +62,10 @@ def _key(key: Any, where: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not strict JSON")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)  # made once: json makes another for each call that has options
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def append_lines(path: Path, lines: str) -> None:

@@ -2,13 +2,13 @@
 
 Editors do not write into weights. They hand changes to the ledger, which applies and keeps them (in memory, or on disk
 by `editbench.ledger_files`). A rollback restores earlier weights and replays the remaining changes, bit for bit;
-subtracting a change would not give the same bits.
+subtracting a change would not give the same bits. A failed transaction restores copies of the weights it changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,8 +23,7 @@ from editbench.model.language_model import LanguageModel, tensor_bytes
 
 CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
 RERUN = "start the run again with results.rerun=true"
-SNAPSHOT_EVERY = 64
-"""Batches between two copies of the changed weights in memory: at most so many are replayed after a failed edit."""
+KEYFRAME_EVERY = 256  # batches between two keyframes, at least: bounds the number of files
 
 
 class LedgerError(RuntimeError):
@@ -58,18 +57,22 @@ Change = LowRank | Dense
 class Ledger:
     """Applies and remembers the changes made to one language model, in the folder ``directory`` or in memory.
 
-    A keyframe, from which a replay can start, is written every ``keyframe_every`` batches; None writes none.
+    A keyframe, where a replay can start, is written after ``keyframe_every`` batches that have at least as many bytes.
     """
 
-    def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int | None = None) -> None:
+    def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int = KEYFRAME_EVERY) -> None:
         self.lm = lm
         self.entries: list[EditBatch] = []  # the edit batches in the model, in order
         self.before_rollback: list[Callable[[int], None]] = []
         """Called with the number of batches that stay, for edits beside the weights; an error stops the rollback."""
         self._files = LedgerFiles(directory) if directory is not None else None
         self._keyframe_every = keyframe_every
-        self._pristine: dict[str, Tensor] = {}
-        self._snapshot: tuple[int, dict[str, Tensor]] = (0, {})  # batches, and weights after them if not pristine
+        self._pristine: dict[str, Tensor] = {}  # on the CPU
+        self._changed: dict[str, None] = {}  # names of the changed weights, in the order of their first change
+        self._by_id: dict[str, list[EditBatch]] = {}
+        self._copies: dict[str, Tensor] = {}  # of changed weights, on their devices; made once, then overwritten
+        self._copied: set[str] = set()  # weights whose copy is of the last batch
+        self._shows_pristine = False
         self._transaction: Transaction | None = None
 
     def __len__(self) -> int:
@@ -83,7 +86,7 @@ class Ledger:
     @property
     def changed_weights(self) -> list[str]:
         """Names of the changed weights, in the order of their first change."""
-        return list(dict.fromkeys(name for entry in self.entries for name in entry.weights))
+        return list(self._changed)
 
     @contextmanager
     def transaction(self, ids: Sequence[str]) -> Iterator[Transaction]:
@@ -98,11 +101,20 @@ class Ledger:
             yield transaction
             self._commit(tuple(ids), transaction)
         except BaseException:
-            if transaction.changes:
-                self._restore(len(self.entries))
+            self._set({name: self._copy(name) for name in transaction.weights if name in self._pristine})
             raise
         finally:
             self._transaction = None
+
+    def _copy(self, name: str) -> Tensor:
+        """The weight as the last batch left it; made when it is needed, before a transaction changes the weight."""
+        if name not in self._changed:
+            return self._pristine[name]
+        if name not in self._copied:
+            weight = self.lm.weight(name).detach()
+            self._copies[name] = self._copies[name].copy_(weight) if name in self._copies else weight.clone()
+            self._copied.add(name)
+        return self._copies[name]
 
     def _apply(self, change: Change) -> None:
         target = self.lm.weight(change.weight)
@@ -117,37 +129,41 @@ class Ledger:
             raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 
     def _commit(self, ids: tuple[str, ...], transaction: Transaction) -> None:
-        changes = tuple(transaction.changes)
-        weights = tuple(dict.fromkeys(c.weight for c in changes))
-        if self._files is None:
-            entry = EditBatch(ids, weights, changes=tuple(_to_cpu(c) for c in changes))
-        else:
-            tensors, kinds = _to_tensors(changes)
-            entry = self._files.append(ids, weights, tensors, {"changes": kinds}, transaction.memory)
-        self.entries.append(entry)
-        self._transaction = None
+        forgotten = [id for id in dict.fromkeys(transaction.forgotten) if id in ids or id in self._by_id]
+        before, files = len(self.entries), self._files
         try:
+            if files is None:
+                entry = EditBatch(ids, transaction.weights, changes=tuple(_to_cpu(c) for c in transaction.changes))
+            else:
+                entry = self._write(files, ids, transaction, forgotten)
             for call in transaction.when_kept:
                 call(entry)
         except BaseException:
-            self.entries.pop()
-            if self._files is not None:
-                self._files.truncate(len(self.entries))
+            if files is not None and files.batches > before:
+                files.truncate(before)
             raise
-        for id in transaction.forgotten:
-            self.forget_id(id)
-        if self._keyframe_every and len(self.entries) % self._keyframe_every == 0 and self._files is not None:
-            self._files.add_keyframe({name: self.lm.weight(name) for name in self.changed_weights})
-        if len(self.entries) - self._snapshot[0] >= SNAPSHOT_EVERY:
-            self._take_snapshot()
+        self._append(entry)
+        self._copied -= set(entry.weights)
+        self._mark_forgotten(forgotten)
 
-    def _take_snapshot(self) -> None:
-        """Copy the changed weights, into the memory of the last copies where there are any."""
-        copies = self._snapshot[1]
-        for name in self._pristine:
-            weight = self.lm.weight(name).detach()
-            copies[name] = copies[name].copy_(weight) if name in copies else weight.to("cpu", copy=True)
-        self._snapshot = len(self.entries), copies
+    def _write(
+        self, files: LedgerFiles, ids: Sequence[str], transaction: Transaction, forgotten: list[str]
+    ) -> EditBatch:
+        """Write a batch, and a keyframe if it is due."""
+        tensors, kinds = _to_tensors(transaction.changes)
+        entry = files.append(ids, transaction.weights, tensors, {"changes": kinds}, transaction.memory)
+        if forgotten:
+            files.forget(forgotten)
+        weights = {name: self.lm.weight(name) for name in self._changed | dict.fromkeys(entry.weights)}
+        if weights and files.keyframe_due(self._keyframe_every, weights):
+            files.add_keyframe(weights)
+        return entry
+
+    def _append(self, entry: EditBatch) -> None:
+        self.entries.append(entry)
+        self._changed.update(dict.fromkeys(entry.weights))
+        for id in entry.ids:
+            self._by_id.setdefault(id, []).append(entry)
 
     def rollback(self, keep: int = 0) -> None:
         """Restore the model to that after its first ``keep`` edit batches (0: pristine), bit for bit.
@@ -161,34 +177,41 @@ class Ledger:
         self._restore(keep)
         if self._files is not None:
             self._files.truncate(keep)
-        del self.entries[keep:]
-        for entry in self.entries:
+        kept, self.entries, self._changed, self._by_id = self.entries[:keep], [], {}, {}
+        for entry in kept:
             entry.forgotten = {id: after for id, after in entry.forgotten.items() if after <= keep}
+            self._append(entry)
 
     def forget_id(self, id: str) -> None:
         """Remove an id from its batch. For methods that undo an edit themselves; weights stay."""
         if self._transaction is not None:  # done by _commit, when the batch is in the ledger
             self._transaction.forgotten.append(id)
             return
-        having = [entry for entry in self.entries if id in entry.ids]
-        if having and self._files is not None:
+        if id in self._by_id and self._files is not None:
             self._files.forget([id])
-        for entry in having:
-            entry.forgotten[id] = len(self.entries)
+        self._mark_forgotten([id])
+
+    def _mark_forgotten(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            for entry in self._by_id.pop(id, ()):
+                entry.forgotten[id] = len(self.entries)
 
     def _restore(self, keep: int) -> None:
-        """Set the weights to those after ``keep`` batches, from the last copies before."""
-        start, copies = self._snapshot
-        if start > keep:
-            start, copies = self._snapshot = 0, {}
-        self._set(self._pristine | copies)
+        """Set the weights that batches change after the first ``keep`` to those before, from the last keyframe."""
+        names = {name for entry in self.entries[keep:] for name in entry.weights}
+        start, weights = self._files.keyframe(keep) if names and self._files is not None else (0, {})
+        self._copied -= names
+        self._set({name: weights.get(name, self._pristine[name]) for name in names})
         for number in range(start, keep):
-            self._replay(number)
+            if names.intersection(self.entries[number].weights):
+                self._replay(number, names)
 
-    def _replay(self, number: int) -> None:
+    def _replay(self, number: int, names: Collection[str] | None = None) -> None:
+        """Apply the changes of a batch to these weights, to all by default."""
         entry = self.entries[number]
         for change in entry.changes if self._files is None else _from_tensors(*self._files.load(number, entry)):
-            self._apply(change)
+            if names is None or change.weight in names:
+                self._apply(change)
 
     def _set(self, weights: Mapping[str, Tensor]) -> None:
         for name, tensor in weights.items():
@@ -197,11 +220,18 @@ class Ledger:
     @contextmanager
     def pristine(self) -> Iterator[None]:
         """Give the model its original weights within the block; afterwards its edited ones again, bit for bit."""
-        edited = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in self._pristine}
+        if self._shows_pristine:
+            yield
+            return
+        pending = self._pristine.keys() & (self._transaction.weights if self._transaction is not None else ())
+        edited = {name: self.lm.weight(name).detach().clone() for name in pending}
+        edited |= {name: self._copy(name) for name in self._changed if name not in pending}
+        self._shows_pristine = True
         try:
-            self._set(self._pristine)
+            self._set({name: self._pristine[name] for name in edited})
             yield
         finally:
+            self._shows_pristine = False
             self._set(edited)
 
     def replay(self, keep: int | None = None) -> None:
@@ -217,7 +247,8 @@ class Ledger:
         if keep > len(found):
             raise DamagedFile(f"{self._files.path} holds {len(found)} edit batches, {keep} are needed")
         try:
-            self.entries = found[:keep]
+            for entry in found[:keep]:
+                self._append(entry)
             start, weights = self._files.keyframe(keep)
             self._pristine = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in weights}
             self._set(weights)
@@ -227,12 +258,10 @@ class Ledger:
                 except NotFiniteError as error:
                     raise NotFiniteError(f"{self._files.path}, batch {number}: {error}; {RERUN}") from error
         except BaseException:
-            self.entries.clear()
-            self._restore(0)
+            self.entries, self._changed, self._by_id = [], {}, {}
+            self._set(self._pristine)
             raise
         self._files.truncate(keep)
-        if keep >= SNAPSHOT_EVERY:
-            self._take_snapshot()
 
     def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata that a method gave to `Transaction.remember`, from a place in `EditBatch.memory`."""
@@ -252,7 +281,7 @@ class Ledger:
     def digest(self) -> str:
         """Hex digest of the changed weights now; equal digests mean equal bits."""
         digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(self.changed_weights):
+        for name in sorted(self._changed):
             digest.update(name.encode())
             digest.update(tensor_bytes(self.lm.weight(name)))
         return digest.hexdigest()
@@ -265,14 +294,21 @@ class Transaction:
         self.changes, self.forgotten = list[Change](), list[str]()
         self.memory: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {}  # by name, see `remember`
         self.when_kept: list[Callable[[EditBatch], None]] = []
-        """Called once the batch is in the ledger, for changes of the method's memory; an error takes the batch back."""
+        """Called once the batch is written, for changes of the method's memory; an error takes the batch back."""
         self._ledger = ledger
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights changed so far, in the order of their first change."""
+        return tuple(dict.fromkeys(change.weight for change in self.changes))
 
     def apply(self, change: Change) -> None:
         """Apply a change to the model now, and keep it.
 
         A LedgerError if it does not fit its weight, or if it or the changed weight has NaN or infinite values.
         """
+        if change.weight in self._ledger._changed:
+            self._ledger._copy(change.weight)
         self.changes.append(change)
         self._ledger._apply(change)
 
@@ -312,8 +348,8 @@ def _check(change: Change, target: Tensor) -> None:
     if isinstance(change, Dense):
         fits = change.delta.shape == target.shape
     else:
-        out_r, in_r = change.left.shape, change.right.shape
-        fits = (out_r[0], in_r[0]) == tuple(target.shape) and out_r[1:] == in_r[1:]
+        (out, *r), (inner, *s) = change.left.shape, change.right.shape
+        fits = (out, inner) == tuple(target.shape) and r == s
     if not fits:
         shapes = [tuple(part.shape) for part in parts]
         raise LedgerError(f"change of shape {shapes} does not fit {change.weight} {tuple(target.shape)}")

@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -34,7 +34,7 @@ SEGMENT_BYTES = 64 << 20  # size from which a segment takes no further batch
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Blob:
     """Place and content digest of one batch's tensors."""
 
@@ -49,7 +49,16 @@ class Blob:
         return self.offset + self.bytes
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """File and content digest of the changed weights after so many batches."""
+
+    after: int
+    file: str
+    digest: str
+
+
+@dataclass(slots=True)
 class EditBatch:
     """One edit batch, on disk or in memory."""
 
@@ -77,11 +86,21 @@ class LedgerFiles:
         make_folder(path.parent)
         make_folder(path)
         self.path, self._index = path, path / INDEX_FILE
-        self._end: Blob | None = None  # the last batch's
         self.batches = 0
+        self._end: Blob | None = None  # the last batch's
+        self._keyframes: list[Keyframe] = []
+        self._unkeyed = 0  # bytes of the batches since the last keyframe
         for _, line in self._lines():
-            if "batch" in line:
-                self.batches, self._end = self.batches + 1, _blob(line)
+            self._note(line)
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        """Follow a line of the index."""
+        if "batch" in line:
+            self._end = _blob(line)
+            self.batches, self._unkeyed = self.batches + 1, self._unkeyed + self._end.bytes
+        elif "keyframe" in line:
+            self._keyframes.append(Keyframe(line["after"], line["keyframe"], line["digest"]))
+            self._unkeyed = 0
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -110,11 +129,10 @@ class LedgerFiles:
                     end = kept[name].end
                 own = {**metadata, "batch": number, "ids": line["ids"], "memory": _digests(kept)}
                 blob = _put(file, segment, end, tensors, own)
-            self._add({**line, **vars(blob), **_memory_in_line(kept)})
+            self._add({**line, **asdict(blob), **_memory_in_line(kept)})
         except BaseException:
             self._cut(segment, start)
             raise
-        self.batches, self._end = number + 1, blob
         return EditBatch(tuple(ids), tuple(weights), blob, memory=kept)
 
     @contextmanager
@@ -139,10 +157,19 @@ class LedgerFiles:
             self._index.touch()
             sync_folder(self.path)
         append_lines(self._index, f"{encode(line)}\n")
+        self._note(line)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove ids from their batches; the changes stay."""
         self._add({"after": self.batches, "forgotten": list(ids)})
+
+    def keyframe_due(self, every: int, weights: Mapping[str, Tensor]) -> bool:
+        """Whether the last keyframe is at least ``every`` batches ago, and these have as many bytes as the weights.
+
+        So keyframes take at most as much space as the batches, and a replay does not grow with the ledger.
+        """
+        last = self._keyframes[-1].after if self._keyframes else 0
+        return self.batches - last >= every and self._unkeyed >= sum(weight.nbytes for weight in weights.values())
 
     def add_keyframe(self, weights: Mapping[str, Tensor]) -> None:
         """Store the changed weights after the last batch."""
@@ -152,20 +179,20 @@ class LedgerFiles:
 
     def truncate(self, keep: int) -> None:
         """Restore the files to those after the first ``keep`` batches."""
-        size, segments, keyframes = 0, dict[str, int](), set[str]()
-        for raw, line in self._lines():
+        size, segments, lines = 0, dict[str, int](), self._lines()
+        self.batches, self._end, self._keyframes, self._unkeyed = 0, None, [], 0
+        for raw, line in lines:
             if line.get("batch", line.get("after", 0) - 1) >= keep:
                 break
             size += len(raw) + 1
+            self._note(line)
             if "batch" in line:
-                self._end = _blob(line)
-                segments[self._end.segment] = self._end.end
-            keyframes.add(line.get("keyframe", ""))
-        self.batches, self._end = keep, self._end if segments else None
+                segments[line["segment"]] = line["offset"] + line["bytes"]
         if self._index.exists():
             cut_to(self._index, size)
         for path in self.path.glob("segment-*.bin"):
             self._cut(path.name, segments.get(path.name, 0))
+        keyframes = {keyframe.file for keyframe in self._keyframes}
         for path in self.path.glob("keyframe-*.safetensors"):
             if path.name not in keyframes:
                 path.unlink()
@@ -202,16 +229,16 @@ class LedgerFiles:
 
     def keyframe(self, keep: int) -> tuple[int, dict[str, Tensor]]:
         """The last usable keyframe of at most ``keep`` batches: their number, and the changed weights after them."""
-        for line in reversed([line for _, line in self._lines() if "keyframe" in line and line["after"] <= keep]):
-            path = self.path / line["keyframe"]
+        for keyframe in reversed([one for one in self._keyframes if one.after <= keep]):
+            path = self.path / keyframe.file
             try:
                 tensors, metadata, digest = decode_tensors(read_bytes(path), str(path))
-                if (metadata["after"], digest) != (line["after"], line["digest"]):
+                if (metadata["after"], digest) != (keyframe.after, keyframe.digest):
                     raise DamagedFile(f"{path} is damaged: it is not the keyframe of the index")
             except DamagedFile as error:
                 logger.warning("%s; an earlier keyframe, or none, takes its place", error)
             else:
-                return line["after"], tensors
+                return keyframe.after, tensors
         return 0, {}
 
     def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, groupby
+from operator import itemgetter
 
 from editbench.config import StreamConfig
 from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
@@ -77,7 +79,11 @@ class Stream:
 
     def evaluation_point_after(self, batch_index: int) -> EvaluationPoint | None:
         """The evaluation point on that batch; None if there is none."""
-        return next((point for point in self.evaluation_points if point.batch == batch_index), None)
+        return self._points.get(batch_index)
+
+    @cached_property
+    def _points(self) -> dict[int, EvaluationPoint]:
+        return {point.batch: point for point in self.evaluation_points}
 
     @cached_property
     def edited_subjects(self) -> tuple[str, ...]:
@@ -87,19 +93,26 @@ class Stream:
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
         """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
-        pairs = (pair for several in self._contested for pair in combinations(several, 2))
+        pairs = (pair for several in self._contested.values() for pair in combinations(several, 2))
         found = sorted((at, place, old.id, new.id) for (place, old), (at, new) in pairs if _target(old) != _target(new))
         return tuple((old, new) for _, _, old, new in found)
 
-    def overwritten(self, edits: int, not_edited: Collection[str] = ()) -> dict[str, str]:
+    def overwritten(
+        self, edits: int, not_edited: Collection[str] = (), among: Iterable[EditRecord] | None = None
+    ) -> dict[str, str]:
         """Id of the later edit that replaced an edit's target, by id of the edit.
 
-        Of the first ``edits`` edits those with an id in ``not_edited`` are not in the model.
+        Of the first ``edits`` edits those with an id in ``not_edited`` are not in the model. ``among`` are some
+        of these edits, all by default.
         """
         found = {}
-        for several in self._contested:
-            made = [record for at, record in several if at < edits and record.id not in not_edited]
-            found.update({record.id: made[-1].id for record in made if _target(record) != _target(made[-1])})
+        for record in self.records[:edits] if among is None else among:
+            several = self._contested.get(folded(record.request.prompt))
+            if several is not None and record.id not in not_edited:
+                before = range(bisect_left(several, edits, key=itemgetter(0)) - 1, -1, -1)
+                last = next(several[i][1] for i in before if several[i][1].id not in not_edited)
+                if _target(record) != _target(last):
+                    found[record.id] = last.id
         return found
 
     def left_out(self, probe: Probe) -> str | None:
@@ -123,12 +136,12 @@ class Stream:
         return folded(probe.prompt) in self._answers[REWRITE] or self._subjects.found_in(probe.prompt)
 
     @cached_property
-    def _contested(self) -> tuple[list[tuple[int, EditRecord]], ...]:
-        """Edits of a prompt with their positions, for each prompt with several targets."""
+    def _contested(self) -> dict[str, list[tuple[int, EditRecord]]]:
+        """Edits of a prompt with their positions, by each folded prompt with several targets."""
         edits: dict[str, list[tuple[int, EditRecord]]] = {}
         for at, record in enumerate(self.records):
             edits.setdefault(folded(record.request.prompt), []).append((at, record))
-        return tuple(several for several in edits.values() if len({_target(record) for _, record in several}) > 1)
+        return {key: them for key, them in edits.items() if len({_target(record) for _, record in them}) > 1}
 
     @cached_property
     def _answers(self) -> dict[str, dict[str, set[str]]]:

@@ -329,19 +329,21 @@ def test_many_batches_are_a_few_files(tmp_path):
     assert float(again.load(150, index[150])[0]["t"][0]) == 150.0
 
 
-@pytest.mark.parametrize("fails", ["segment", "index", "index line"])
-def test_a_failed_write_loses_nothing_and_replays_at_most_a_few(fails, tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_module, "SNAPSHOT_EVERY", 2)
+@pytest.mark.parametrize("fails", ["segment", "index", "index line", "keyframe", "forgotten"])
+def test_a_failed_write_loses_and_replays_nothing(fails, tmp_path, monkeypatch):
     lm = tiny_lm("gpt2")
-    ledger = Ledger(lm, tmp_path)
+    ledger = Ledger(lm, tmp_path, keyframe_every=3)
     for number in range(5):
         write(ledger, number)
     before, files = weights(lm), contents(tmp_path)
     full = OSError(28, "No space left on device")
     replayed, replay = [], ledger._replay
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "_replay", lambda number: replayed.append(number) or replay(number))
-        if fails == "index line":
+        patch.setattr(ledger, "_replay", lambda number, *_: replayed.append(number) or replay(number, *_))
+        failing_file = {"keyframe": "add_keyframe", "forgotten": "forget"}.get(fails)
+        if failing_file is not None:
+            patch.setattr(ledger._files, failing_file, lambda *_: (_ for _ in ()).throw(full))
+        elif fails == "index line":
             patch.setattr(ledger_files, "append_lines", lambda *_: (_ for _ in ()).throw(full))
         else:
             fsync, calls = os.fsync, []
@@ -354,13 +356,84 @@ def test_a_failed_write_loses_nothing_and_replays_at_most_a_few(fails, tmp_path,
                 fsync(descriptor)
 
             patch.setattr(os, "fsync", failing)
-        with pytest.raises((OSError, ResultsError), match="No space left"):
-            write(ledger, 5)
-    assert same(weights(lm), before) and contents(tmp_path) == files and replayed == [4]
+        with (
+            pytest.raises((OSError, ResultsError), match="No space left"),
+            ledger.transaction(["edit-5"]) as transaction,
+        ):
+            for change in changes(lm, 5):
+                transaction.apply(change)
+            transaction.forgotten += ["edit-1"] if fails == "forgotten" else []
+    assert same(weights(lm), before) and contents(tmp_path) == files and replayed == []
+    assert ledger.edited_ids == [f"edit-{i}" for i in range(5)]
     write(ledger, 6)
     fresh = Ledger(tiny_lm("gpt2"), tmp_path)
     fresh.replay()
     assert same(weights(fresh.lm), weights(lm)) and fresh.edited_ids == [*(f"edit-{i}" for i in range(5)), "edit-6"]
+
+
+def test_a_rollback_and_a_failure_touch_only_the_weights_they_must(tmp_path, monkeypatch):
+    """Edits of layer 0 and of layer 1 in turn; the last three of them change layer 1."""
+    lm = tiny_lm("llama")
+    ledger = Ledger(lm, tmp_path, keyframe_every=4)
+    states = []
+    for number in range(9):
+        states.append(weights(lm))
+        with ledger.transaction([str(number)]) as transaction:
+            transaction.apply(changes(lm, number)[0 if number % 2 or number > 5 else 1])
+    name, other = lm.mlp_out_name(1), lm.mlp_out_name(0)
+    applied, written, apply = [], [], ledger._apply
+    monkeypatch.setattr(ledger, "_apply", lambda change: applied.append(change.weight) or apply(change))
+    put = ledger._set
+    monkeypatch.setattr(ledger, "_set", lambda tensors: written.append(set(tensors)) or put(tensors))
+    with pytest.raises(RuntimeError), ledger.transaction(["x"]) as transaction:
+        transaction.apply(changes(lm, 20)[0])
+        raise RuntimeError
+    assert written == [{name}] and applied == [name]
+    ledger.rollback(7)
+    assert same(weights(lm), states[7]) and written == [{name}] * 2 and set(applied) == {name} and other not in applied
+    ledger.rollback(5)
+    assert same(weights(lm), states[5])
+
+
+def test_copies_of_weights_are_made_once(tmp_path):
+    ledger = Ledger(tiny_lm("gpt2"), tmp_path)
+    write(ledger, 0)
+    write(ledger, 1)
+    places = {name: copy.data_ptr() for name, copy in ledger._copies.items()}
+    assert len(places) == 2
+    for number in range(2, 5):
+        edited = weights(ledger.lm)
+        with ledger.transaction([f"edit-{number}"]) as transaction:
+            with ledger.pristine(), ledger.pristine():
+                assert same(weights(ledger.lm), weights(tiny_lm("gpt2")))
+            assert same(weights(ledger.lm), edited)
+            first, second = changes(ledger.lm, number)
+            transaction.apply(first)
+            half = weights(ledger.lm)
+            with ledger.pristine():
+                assert same(weights(ledger.lm), weights(tiny_lm("gpt2")))
+            assert same(weights(ledger.lm), half)
+            transaction.apply(second)
+    assert {name: copy.data_ptr() for name, copy in ledger._copies.items()} == places
+    fresh = Ledger(tiny_lm("gpt2"), tmp_path)
+    fresh.replay()
+    assert same(weights(fresh.lm), weights(ledger.lm))
+
+
+def test_keyframes_take_no_more_space_than_the_batches_and_a_stop_moves_none(tmp_path):
+    def filled(folder, ledger, numbers):
+        for number in numbers:
+            with ledger.transaction([str(number)]) as transaction:
+                transaction.apply(changes(ledger.lm, number, rank=1)[0])
+        return contents(folder)
+
+    whole = filled(tmp_path / "a", Ledger(tiny_lm("gpt2"), tmp_path / "a", keyframe_every=2), range(40))
+    sizes = {kind: [len(data) for name, data in whole.items() if kind in name] for kind in ("keyframe", "segment")}
+    assert 2 <= len(sizes["keyframe"]) < 19 and sum(sizes["keyframe"]) <= 1.1 * sum(sizes["segment"])
+    filled(tmp_path / "b", Ledger(tiny_lm("gpt2"), tmp_path / "b", keyframe_every=2), range(23))
+    again = Ledger(tiny_lm("gpt2"), tmp_path / "b", keyframe_every=2)
+    again.replay()
+    assert filled(tmp_path / "b", again, range(23, 40)) == whole
 
 
 def test_what_a_killed_process_left_behind_the_last_batch_is_cut_off(tmp_path):
@@ -420,14 +493,14 @@ def test_a_memory_that_cannot_be_changed_takes_its_batch_back(on_disk, tmp_path)
     seen = []
 
     def fail(entry):
-        seen.append((entry.ids, len(ledger)))
+        seen.append(entry.ids)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"), ledger.transaction(["edit-1"]) as transaction:
         transaction.apply(changes(ledger.lm, 1)[0])
         transaction.remember("edit-1", {"key": torch.ones(2)}, {})
         transaction.when_kept.append(fail)
-    assert seen == [(("edit-1",), 2)] and ledger.edited_ids == ["edit-0"] and ledger.digest() == before
+    assert seen == [("edit-1",)] and ledger.edited_ids == ["edit-0"] and ledger.digest() == before
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == sizes
     write(ledger, 1)
     if on_disk:

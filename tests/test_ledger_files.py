@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_lines_of_the_index_are_as_documented(tmp_path):
     files.add_keyframe({"w": torch.ones(2)})
     files.forget(["a"])
     batch, keyframe, forgotten = map(json.loads, (tmp_path / "index.jsonl").read_text().splitlines())
-    assert batch == {"batch": 0, "ids": ["a", "b"], "weights": ["w"], **vars(blob)}
+    assert batch == {"batch": 0, "ids": ["a", "b"], "weights": ["w"], **asdict(blob)}
     assert keyframe.keys() == {"after", "keyframe", "digest"}
     assert (keyframe["after"], keyframe["keyframe"]) == (1, "keyframe-000001.safetensors")
     assert forgotten == {"after": 1, "forgotten": ["a"]}
@@ -89,8 +90,8 @@ def test_memory_stands_before_its_batch_and_is_read_part_by_part(tmp_path):
     remember(files, "a", "b")
     batch = remember(files, "c", "d")
     line = json.loads((tmp_path / "index.jsonl").read_text().splitlines()[1])
-    places = {name: {k: v for k, v in vars(blob).items() if k != "segment"} for name, blob in batch.memory.items()}
-    assert line == {"batch": 1, "ids": ["c", "d"], "weights": [], **vars(batch.blob), "memory": places}
+    places = {name: {k: v for k, v in asdict(blob).items() if k != "segment"} for name, blob in batch.memory.items()}
+    assert line == {"batch": 1, "ids": ["c", "d"], "weights": [], **asdict(batch.blob), "memory": places}
     again = LedgerFiles(tmp_path)
     assert again.index()[1] == batch and list(again.index()[1].memory) == ["c", "d"]
     assert batch.memory["c"].end == batch.memory["d"].offset and batch.memory["d"].end == batch.blob.offset

@@ -204,6 +204,8 @@ def test_overwritten():
     assert stream.overwritten(5) == {"b": "d"}  # the fourth wrote the first again
     assert stream.overwritten(5, {"d": "failed"}) == {"a": "b"}
     assert stream.overwritten(5, ["b", "d"]) == {}
+    assert stream.overwritten(5, (), stream.records[1:3]) == {"b": "d"}
+    assert stream.overwritten(5, (), stream.records[2:]) == {}
 
 
 @pytest.mark.parametrize(

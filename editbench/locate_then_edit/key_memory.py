@@ -1,4 +1,4 @@
-"""Memory of the keys of earlier edits, by layer: M = Σ KKᵀ, kept as factors while they are fewer than d_ff."""
+"""Memory of the keys of earlier edits, by layer: M = Σ KKᵀ, kept as factors while they are fewer than d_ff / 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class KeyMemory:
 
     def __init__(self, key_solvers: dict[int, KeySolver]) -> None:
         self.key_solvers = key_solvers
-        # by remembered batch: batches in the ledger before it, factors after it (0 once it is compacted)
+        # by remembered batch: batches in the ledger before it, factors after it; (…, 0) for the last compacted one
         self.batches: list[tuple[int, int]] = []
 
     def add(self, keys: Mapping[int, Tensor], ledger_length: int) -> None:
@@ -30,30 +30,32 @@ class KeyMemory:
         self.batches.append((ledger_length, self._factors()))
 
     def catch_up(self, ledger_length: int) -> None:
-        """Forget batches that the ledger has rolled back, then compact the factors if they are no fewer than d_ff."""
-        stay = [b for b in self.batches if b[0] < ledger_length]
-        if len(stay) < len(self.batches):
-            if any(factors == 0 for _, factors in self.batches[len(stay) :]):
+        """Forget batches that the ledger has rolled back, then compact the factors once they are d_ff / 2 or more."""
+        stay = len(self.batches)
+        while stay and self.batches[stay - 1][0] >= ledger_length:
+            stay -= 1
+        if stay < len(self.batches):
+            if self.batches[stay][1] == 0:
                 raise ValueError(
                     "edits were rolled back that the memory of earlier keys cannot forget one by one any more; "
                     "restore the state that was saved with them"
                 )
+            del self.batches[stay:]
             for solver in self.key_solvers.values():
-                solver.forget(stay[-1][1] if stay else 0)
-            self.batches = stay
-        for solver in self.key_solvers.values():
-            solver.compact()
-        if self.batches and not self._factors():
-            self.batches = [(position, 0) for position, _ in self.batches]
+                solver.forget(self.batches[-1][1] if self.batches else 0)
+        if any(solver.full for solver in self.key_solvers.values()):
+            for solver in self.key_solvers.values():
+                solver.compact()
+            self.batches = [(self.batches[-1][0], 0)]
 
     def clear(self) -> None:
         """Forget every batch."""
         self.catch_up(0)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Covariance and keys of every layer."""
+        """Covariance, keys and factors of every layer."""
         for solver in self.key_solvers.values():
-            yield from (solver.base, solver.keys)
+            yield from solver.tensors()
 
     def state(self) -> dict[str, Tensor]:
         """All keys and batches; empty if nothing is remembered."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from editbench.files import ResultsError, explained, is_locked, lock, make_folder, read_bytes, write_atomic
-from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines
+from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines, split_lines
 from editbench.results import schema
 from editbench.results.schema import RunInfo
 from editbench.results.seal import CHAINED, Chain, check_run, facts_of, write_manifest
@@ -256,8 +256,8 @@ def read_info(path: Path) -> RunInfo:
 
 
 def _repair(path: Path) -> str | None:
-    """Cut off a torn last line and report it. Earlier damage is an error."""
-    if not path.exists() or not (torn := read_lines(path)[1]):
+    """Cut off a torn last line and report it. `check_run` finds earlier damage."""
+    if not path.exists() or not (torn := split_lines(path)[1]):
         return None
     cut_to(path, path.stat().st_size - torn)
     report = f"{path}: a last line torn by a crash ({torn} bytes) was cut off"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from editbench.locate_then_edit import solver as solver_module
 from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver, SingularError, factor
 
 D = 24
@@ -44,10 +45,46 @@ def test_earlier_keys_count_before_and_after_compacting(kind):
         assert torch.allclose(solver.solve(keys), plain(earlier, keys), rtol=1e-8, atol=1e-12)
         solver.add(keys)
         earlier.append(keys)
-        before = solver.keys.shape[1]
-        solver.compact()
-        compacted += solver.keys.shape[1] < before
-    assert compacted == 2 and solver.compacted
+        if solver.full:
+            solver.compact()
+            compacted += 1
+            assert solver.keys.shape[1] == 0
+    assert compacted == 4 and solver.compacted
+
+
+@pytest.mark.parametrize("block", [1, 4, 5])
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
+def test_keys_in_whatever_batches_are_absorbed_in_the_same_blocks(kind, block, monkeypatch):
+    monkeypatch.setattr(solver_module, "BLOCK", block)
+    single, several, earlier = make_solver(kind), make_solver(kind), matrix(1, 19)
+    for i in range(19):
+        assert torch.allclose(single.solve(matrix(2, 2)), plain([earlier[:, :i]], matrix(2, 2)), rtol=1e-8, atol=1e-12)
+        single.add(earlier[:, i : i + 1])
+    single.solve(matrix(2, 2))
+    restored = make_solver(kind)
+    restored.restore(single.state())
+    assert torch.equal(restored.solve(matrix(2, 2)), single.solve(matrix(2, 2)))
+    several.add(single.keys) if kind is NeuronSubsetSolver else several.restore({"keys": single.keys})
+    assert torch.equal(several.solve(matrix(2, 2)), single.solve(matrix(2, 2)))
+    for keep in (17, 8, 3, 0):
+        single.forget(keep)
+        expected = plain([earlier[:, :keep]], matrix(2, 2))
+        assert torch.allclose(single.solve(matrix(2, 2)), expected, rtol=1e-8, atol=1e-12)
+        restored = make_solver(kind)
+        restored.restore(single.state())
+        assert torch.equal(restored.solve(matrix(2, 2)), single.solve(matrix(2, 2)))
+
+
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
+def test_added_keys_take_no_memory_anew(kind):
+    solver, places = make_solver(kind), set()
+    for i in range(200):
+        solver.add(matrix(i, 1))
+        solver.solve(matrix(0, 1))
+        places.add(solver.keys.data_ptr())
+        if solver.full:
+            solver.compact()
+    assert len(places) == 1
 
 
 def test_blocks():
@@ -65,7 +102,8 @@ def test_state_and_forgetting(kind):
     solver = make_solver(kind)
     for i in range(6):
         solver.add(matrix(i, 6))
-        solver.compact()
+        if i % 4 == 3:
+            solver.compact()
     other = make_solver(kind)
     other.restore({name: tensor.clone() for name, tensor in solver.state().items()})
     assert torch.equal(other.solve(matrix(9, 2)), solver.solve(matrix(9, 2)))

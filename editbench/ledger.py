@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,15 @@ import torch
 from torch import Tensor
 
 from editbench.files import DamagedFile
-from editbench.ledger_files import Blob, EditBatch, LedgerFiles
+from editbench.ledger_files import Blob as Blob
+from editbench.ledger_files import EditBatch as EditBatch
+from editbench.ledger_files import LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
+from editbench.weight_changes import Change as Change
+from editbench.weight_changes import Dense as Dense
+from editbench.weight_changes import LowRank as LowRank
+from editbench.weight_changes import from_tensors, in_chunks, parts_of, to_cpu, to_tensors
 
-CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
 RERUN = "start the run again with results.rerun=true"
 KEYFRAME_EVERY = 256  # batches between two keyframes, at least: bounds the number of files
 
@@ -32,26 +36,6 @@ class LedgerError(RuntimeError):
 
 class NotFiniteError(LedgerError):
     """A change with NaN or infinite values, or after which its weight has some."""
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """``weight += left @ right.T`` in the weight's own dtype."""
-
-    weight: str  # parameter name, from the model's root
-    left: Tensor  # (out, r)
-    right: Tensor  # (in, r), same dtype as `left`; the product is formed in that dtype
-
-
-@dataclass(frozen=True)
-class Dense:
-    """``weight += delta``, with delta (out, in): for methods whose change has full rank."""
-
-    weight: str
-    delta: Tensor
-
-
-Change = LowRank | Dense
 
 
 class Ledger:
@@ -122,7 +106,7 @@ class Ledger:
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
         zero = torch.zeros((), dtype=target.dtype, device=target.device)
-        for part, added in _in_chunks(change, target):
+        for part, added in in_chunks(change, target):
             zero += (part.add_(added) * 0).sum()  # NaN where a number is not finite; several times faster than isfinite
         if not bool(zero == 0):  # once: a GPU must finish its work for each such comparison
             dtype = str(target.dtype).removeprefix("torch.")
@@ -133,7 +117,7 @@ class Ledger:
         before, files = len(self.entries), self._files
         try:
             if files is None:
-                entry = EditBatch(ids, transaction.weights, changes=tuple(_to_cpu(c) for c in transaction.changes))
+                entry = EditBatch(ids, transaction.weights, changes=tuple(to_cpu(c) for c in transaction.changes))
             else:
                 entry = self._write(files, ids, transaction, forgotten)
             for call in transaction.when_kept:
@@ -150,7 +134,7 @@ class Ledger:
         self, files: LedgerFiles, ids: Sequence[str], transaction: Transaction, forgotten: list[str]
     ) -> EditBatch:
         """Write a batch, and a keyframe if it is due."""
-        tensors, kinds = _to_tensors(transaction.changes)
+        tensors, kinds = to_tensors(transaction.changes)
         entry = files.append(ids, transaction.weights, tensors, {"changes": kinds}, transaction.memory)
         if forgotten:
             files.forget(forgotten)
@@ -209,7 +193,7 @@ class Ledger:
     def _replay(self, number: int, names: Collection[str] | None = None) -> None:
         """Apply the changes of a batch to these weights, to all by default."""
         entry = self.entries[number]
-        for change in entry.changes if self._files is None else _from_tensors(*self._files.load(number, entry)):
+        for change in entry.changes if self._files is None else from_tensors(*self._files.load(number, entry)):
             if names is None or change.weight in names:
                 self._apply(change)
 
@@ -322,29 +306,9 @@ class Transaction:
         self.memory[name] = tensors, metadata
 
 
-def _parts(change: Change) -> dict[str, Tensor]:
-    return {name: part for name, part in vars(change).items() if name != "weight"}
-
-
-def _to_cpu(change: Change) -> Change:
-    return type(change)(change.weight, *(part.detach().to("cpu", copy=True) for part in _parts(change).values()))
-
-
-def _to_tensors(changes: Sequence[Change]) -> tuple[dict[str, Tensor], list[dict[str, str]]]:
-    """Tensors of the changes by number and part, and kind and weight of each change."""
-    tensors = {f"{i:04d}.{name}": part for i, change in enumerate(changes) for name, part in _parts(change).items()}
-    return tensors, [{"kind": type(change).__name__, "weight": change.weight} for change in changes]
-
-
-def _from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Change, ...]:
-    types = [({"LowRank": LowRank, "Dense": Dense}[kind["kind"]], kind["weight"]) for kind in metadata["changes"]]
-    parts = [[tensors[f"{i:04d}.{field.name}"] for field in fields(of)[1:]] for i, (of, _) in enumerate(types)]
-    return tuple(of(weight, *tensors) for (of, weight), tensors in zip(types, parts, strict=True))
-
-
 def _check(change: Change, target: Tensor) -> None:
     """Refuse a change that does not fit ``target`` (out, in), or has values that are not finite."""
-    parts = list(_parts(change).values())
+    parts = list(parts_of(change).values())
     if isinstance(change, Dense):
         fits = change.delta.shape == target.shape
     else:
@@ -360,16 +324,3 @@ def _check(change: Change, target: Tensor) -> None:
         )
     if not all(bool(torch.isfinite(p).all()) for p in parts):
         raise NotFiniteError(f"the change of {change.weight} holds NaN or infinite values")
-
-
-def _in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views of ``target`` part by part, and the addition to each, in the target's dtype and on its device."""
-    if isinstance(change, Dense):
-        yield target, change.delta.to(target)
-        return
-    # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
-    # their last bits.
-    left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
-    rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
-    for start in range(0, target.shape[0], rows):
-        yield target[start : start + rows], (left[start : start + rows] @ right.T).to(target.dtype)

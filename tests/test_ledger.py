@@ -7,11 +7,11 @@ import shutil
 import pytest
 import torch
 
-from editbench import ledger as ledger_module
 from editbench import ledger_files
 from editbench.files import DamagedFile, ResultsError, content_digest
 from editbench.ledger import Dense, Ledger, LedgerError, LowRank, NotFiniteError
 from editbench.ledger_files import LedgerFiles
+from editbench.weight_changes import from_tensors, to_tensors
 from tests.tiny_models import tiny_lm
 
 TINY_ARCHITECTURES = ("gpt2", "llama")
@@ -169,7 +169,7 @@ def test_a_change_that_the_dtype_cannot_hold_is_refused():
 def test_a_replay_that_overflows_leaves_the_model_unedited(tmp_path):
     write(Ledger(tiny_lm("llama", "float16"), tmp_path), 0)
     lm = tiny_lm("llama", "float16")
-    tensors, kinds = ledger_module._to_tensors([overflowing(lm, "dense") for _ in range(2)])
+    tensors, kinds = to_tensors([overflowing(lm, "dense") for _ in range(2)])
     LedgerFiles(tmp_path).append(["x"], [kinds[0]["weight"]], tensors, {"changes": kinds})
     before = weights(lm)
     ledger = Ledger(lm, tmp_path)
@@ -236,7 +236,7 @@ def test_batches_are_safetensors_with_readable_metadata(tmp_path):
     assert batch.ids == ("edit-5",)
     tensors, metadata = LedgerFiles(tmp_path).load(0, batch)
     assert batch.blob.digest == content_digest(tensors, metadata)
-    low, dense = ledger_module._from_tensors(tensors, metadata)
+    low, dense = from_tensors(tensors, metadata)
     assert isinstance(low, LowRank)
     assert isinstance(dense, Dense)
     assert torch.equal(low.left, changes(lm, 5)[0].left)

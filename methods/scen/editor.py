@@ -29,8 +29,7 @@ from .routing import HeldRouting, Routing
 from .training import ExpertBatch, initial_neuron, neuron_input, prompt_inputs, train_experts, train_neurons, wide
 
 if TYPE_CHECKING:
-    from editbench.ledger import Ledger, Transaction
-    from editbench.ledger_files import Blob, EditBatch
+    from editbench.ledger import Blob, EditBatch, Ledger, Transaction
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 

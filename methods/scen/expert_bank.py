@@ -19,7 +19,7 @@ from .expert_files import Expert, ExpertFiles, number_of, read_expert
 from .neuron_index import NeuronIndex
 
 if TYPE_CHECKING:
-    from editbench.ledger_files import Blob
+    from editbench.ledger import Blob
 
     from .compression import CompressedExpert
 

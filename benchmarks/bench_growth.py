@@ -1,6 +1,6 @@
 """What grows with the number of edits: time of an edit, of a save and of a resume, memory and disk. No training.
 
-python -m benchmarks.bench_growth scen [EDITS] [key=value ...]
+python -m benchmarks.bench_growth scen [EDITS] [batch=N] [key=value ...]
 
 ``scen``: experts of a tiny layer, drawn at random, go the way of real ones: ledger, bank, checkpoint. A row each tenth
 of the edits; ``whole_ms`` is what a save of the whole bank takes. ``host_bytes=0 device_bytes=0`` leave only the index
@@ -42,15 +42,15 @@ class Untrained(SCEN):
         return torch.randn_like(own)
 
 
-def scen(edits, **settings):
-    """Rows as the bank grows, then one of the resume."""
+def scen(edits, batch=1, **settings):
+    """Rows as the bank grows, in batches of ``batch``, then one of the resume."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         editor, saved = _editor(path, settings), RunCheckpoint(path)
         start = resident_megabytes()
         for part in range(PARTS):
             numbers = range(part * edits // PARTS, (part + 1) * edits // PARTS)
-            edit_ms = _milliseconds(lambda numbers=numbers: _edit(editor, numbers)) / len(numbers)
+            edit_ms = _milliseconds(lambda numbers=numbers: _edit(editor, numbers, batch)) / len(numbers)
             save_ms = _milliseconds(lambda: _save(saved, editor)) / SAVES
             row = {"edits": numbers.stop, "edit_ms": edit_ms, "save_ms": save_ms}
             row |= {"checkpoint_bytes": saved.file.stat().st_size, "memory_mb": resident_megabytes() - start}
@@ -72,9 +72,10 @@ def _editor(path, settings):
     return Untrained(lm, Ledger(lm, path), SCENConfig(layer=LAYER, **settings))
 
 
-def _edit(editor, numbers):
-    for number in numbers:
-        editor.edit([EditRequest(f"edit {number}", f"The mother tongue of {number} is", None, "French")])
+def _edit(editor, numbers, batch):
+    for start in range(numbers.start, numbers.stop, batch):
+        part = range(start, min(start + batch, numbers.stop))
+        editor.edit([EditRequest(f"edit {i}", f"The mother tongue of {i} is", None, "French") for i in part])
 
 
 def _save(saved, editor):

@@ -23,7 +23,7 @@ def test_changes_come_back_from_their_tensors():
 def test_a_copy_does_not_follow():
     change = Dense("b", torch.zeros(2, 2))
     copy = to_cpu(change)
-    change.delta += 1
+    change.delta.add_(1)
     assert copy.weight == "b" and not copy.delta.any()
 
 

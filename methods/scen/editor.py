@@ -298,10 +298,9 @@ class SCEN(Editor[SCENConfig]):
         return id
 
     def footprint(self) -> Footprint:
-        """Experts, neurons and their inputs; on disk those in ``bank_directory``."""
+        """Experts, neurons and their inputs; on disk those in ``bank_directory``, or beyond the memories."""
         negatives = [] if self._negatives is None else [self._negatives]
-        disk = self.bank.files.nbytes if self.bank.files is not None else 0
-        return Footprint.of([*self.bank.tensors(), *negatives], disk)
+        return Footprint.of([*self.bank.tensors(), *negatives], self.bank.disk_bytes)
 
     def state(self) -> dict[str, Tensor]:
         """The whole bank."""

@@ -205,6 +205,14 @@ class ExpertBank:
             for expert in store.experts.values():
                 yield from expert.parts.values()
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the folder; without one, those of the experts that are only in the ledger."""
+        if self.files is not None:
+            return self.files.nbytes
+        memories = self.device.experts.keys() | self.host.experts.keys()
+        return sum(blob.bytes for id, blob in self.stored.items() if id not in memories)
+
     def save(self, path: str | Path) -> None:
         """Write the whole bank into a folder, in place of a bank that may be there."""
         path = Path(path)

@@ -252,6 +252,8 @@ def test_experts_beyond_the_memories_are_read_from_the_ledger(tmp_path):
         one.edit(REQUESTS[:4])
     assert not editor.bank.device.experts and not editor.bank.host.experts
     assert answers(editor) == answers(plain) and same(editor.state(), plain.state())
+    assert editor.footprint().disk == sum(blob.bytes for blob in editor.bank.stored.values()) > 4 * DENSE
+    assert plain.footprint().disk == 0
     segment = tmp_path / "ledger" / "segment-000000.bin"
     data = bytearray(segment.read_bytes())
     data[editor.bank.stored[IDS[1]].end - 1] ^= 1

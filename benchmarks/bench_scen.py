@@ -28,7 +28,7 @@ from editbench import EditRequest, LanguageModel, make_editor
 from editbench.config import shipped_model_path
 from editbench.methods.scen import SCEN
 from editbench.methods.scen.compression import dense, low_rank, quantised
-from editbench.methods.scen.expert_bank import Expert
+from editbench.methods.scen.expert_files import Expert
 from editbench.methods.scen.training import (
     ExpertBatch,
     initial_neuron,

@@ -19,7 +19,7 @@ MAX_SHARE = 1 / 20  # saving takes at most this share of the run's time
 
 
 class RunCheckpoint:
-    """Saves and restores the batches done, the weights (by the ledger), the method's memory, and the costs so far."""
+    """Saves and restores the batches done, the weights (by the ledger), the rest of the memory, and costs so far."""
 
     def __init__(self, ledger_folder: Path) -> None:
         self.file = ledger_folder / STATE_FILE.rpartition("/")[2]
@@ -50,7 +50,7 @@ class RunCheckpoint:
             "head": head,
             "measured": json.dumps(measured),  # may hold numbers that are not finite
         }
-        write_tensors(self.file, editor.state(), metadata)
+        write_tensors(self.file, editor.state_beside_ledger(), metadata)
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
     def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
@@ -70,5 +70,5 @@ class RunCheckpoint:
                 f"replaying {self.file.parent} gives other weights than the run had (another machine, thread count or "
                 f"library version?); {RERUN}"
             )
-        editor.restore(tensors)
+        editor.recall(tensors)
         return batches, measured

@@ -138,6 +138,18 @@ class Editor(ABC, Generic[C]):
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
 
+    def state_beside_ledger(self) -> dict[str, Tensor]:
+        """The part of :meth:`state` that :meth:`recall` does not find in the ledger: each checkpoint saves it anew.
+
+        A method whose memory grows with every edit hands each batch's part to :meth:`Transaction.remember`, which
+        writes it once, and keeps this small.
+        """
+        return self.state()
+
+    def recall(self, rest: Mapping[str, Tensor]) -> None:
+        """Replace the memory by that of the ledger's batches and ``rest``, saved by :meth:`state_beside_ledger`."""
+        self.restore(rest)
+
     # -- for callers ----------------------------------------------------------------------------------------------
 
     @final

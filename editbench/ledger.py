@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,15 @@ import torch
 from torch import Tensor
 
 from editbench.files import DamagedFile
-from editbench.ledger_files import EditBatch, LedgerFiles
+from editbench.ledger_files import Blob as Blob
+from editbench.ledger_files import EditBatch as EditBatch
+from editbench.ledger_files import LedgerFiles
 from editbench.model.language_model import LanguageModel, tensor_bytes
+from editbench.weight_changes import Change as Change
+from editbench.weight_changes import Dense as Dense
+from editbench.weight_changes import LowRank as LowRank
+from editbench.weight_changes import from_tensors, in_chunks, parts_of, to_cpu, to_tensors
 
-CHUNK_NUMBERS = 1 << 22  # numbers of a low-rank change's product formed at once: bounds the memory of an edit
 RERUN = "start the run again with results.rerun=true"
 KEYFRAME_EVERY = 256  # batches between two keyframes, at least: bounds the number of files
 
@@ -32,26 +36,6 @@ class LedgerError(RuntimeError):
 
 class NotFiniteError(LedgerError):
     """A change with NaN or infinite values, or after which its weight has some."""
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """``weight += left @ right.T`` in the weight's own dtype."""
-
-    weight: str  # parameter name, from the model's root
-    left: Tensor  # (out, r)
-    right: Tensor  # (in, r), same dtype as `left`; the product is formed in that dtype
-
-
-@dataclass(frozen=True)
-class Dense:
-    """``weight += delta``, with delta (out, in): for methods whose change has full rank."""
-
-    weight: str
-    delta: Tensor
-
-
-Change = LowRank | Dense
 
 
 class Ledger:
@@ -122,38 +106,42 @@ class Ledger:
         if change.weight not in self._pristine:
             self._pristine[change.weight] = target.detach().to("cpu", copy=True)
         zero = torch.zeros((), dtype=target.dtype, device=target.device)
-        for part, added in _in_chunks(change, target):
+        for part, added in in_chunks(change, target):
             zero += (part.add_(added) * 0).sum()  # NaN where a number is not finite; several times faster than isfinite
         if not bool(zero == 0):  # once: a GPU must finish its work for each such comparison
             dtype = str(target.dtype).removeprefix("torch.")
             raise NotFiniteError(f"with this change numbers of {change.weight} become infinite in {dtype}")
 
     def _commit(self, ids: tuple[str, ...], transaction: Transaction) -> None:
-        changes, entry = transaction.changes, EditBatch(ids, transaction.weights, memory=transaction.memory)
         forgotten = [id for id in dict.fromkeys(transaction.forgotten) if id in ids or id in self._by_id]
-        if self._files is None:
-            entry.changes = tuple(_to_cpu(c) for c in changes)
-        else:
-            self._write(self._files, entry, changes, forgotten)
+        before, files = len(self.entries), self._files
+        try:
+            if files is None:
+                entry = EditBatch(ids, transaction.weights, changes=tuple(to_cpu(c) for c in transaction.changes))
+            else:
+                entry = self._write(files, ids, transaction, forgotten)
+            for call in transaction.when_kept:
+                call(entry)
+        except BaseException:
+            if files is not None and files.batches > before:
+                files.truncate(before)
+            raise
         self._append(entry)
         self._copied -= set(entry.weights)
         self._mark_forgotten(forgotten)
 
-    def _write(self, files: LedgerFiles, entry: EditBatch, changes: Sequence[Change], forgotten: list[str]) -> None:
-        """Write a batch, and a keyframe if it is due: all or nothing."""
-        before = len(self.entries)
-        try:
-            tensors, kinds = _to_tensors(changes)
-            entry.blob = files.append(entry.written, entry.weights, tensors, {"changes": kinds, "memory": entry.memory})
-            if forgotten:
-                files.forget(forgotten)
-            weights = {name: self.lm.weight(name) for name in self._changed | dict.fromkeys(entry.weights)}
-            if weights and files.keyframe_due(self._keyframe_every, weights):
-                files.add_keyframe(weights)
-        except BaseException:
-            if files.batches > before:
-                files.truncate(before)
-            raise
+    def _write(
+        self, files: LedgerFiles, ids: Sequence[str], transaction: Transaction, forgotten: list[str]
+    ) -> EditBatch:
+        """Write a batch, and a keyframe if it is due."""
+        tensors, kinds = to_tensors(transaction.changes)
+        entry = files.append(ids, transaction.weights, tensors, {"changes": kinds}, transaction.memory)
+        if forgotten:
+            files.forget(forgotten)
+        weights = {name: self.lm.weight(name) for name in self._changed | dict.fromkeys(entry.weights)}
+        if weights and files.keyframe_due(self._keyframe_every, weights):
+            files.add_keyframe(weights)
+        return entry
 
     def _append(self, entry: EditBatch) -> None:
         self.entries.append(entry)
@@ -205,7 +193,7 @@ class Ledger:
     def _replay(self, number: int, names: Collection[str] | None = None) -> None:
         """Apply the changes of a batch to these weights, to all by default."""
         entry = self.entries[number]
-        for change in entry.changes if self._files is None else _from_tensors(*self._files.load(number, entry)):
+        for change in entry.changes if self._files is None else from_tensors(*self._files.load(number, entry)):
             if names is None or change.weight in names:
                 self._apply(change)
 
@@ -259,6 +247,16 @@ class Ledger:
             raise
         self._files.truncate(keep)
 
+    def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata that a method gave to `Transaction.remember`, from a place in `EditBatch.memory`."""
+        assert self._files is not None, "a ledger in memory keeps no memory of methods"
+        return self._files.load_memory(blob)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the ledger is in a folder, and so keeps what methods give to `Transaction.remember`."""
+        return self._files is not None
+
     def delta(self, name: str) -> Tensor:
         """Change of a weight since the start, (out, in), float64, on the CPU."""
         current = self.lm.weight(name).detach().cpu().double()
@@ -278,7 +276,9 @@ class Transaction:
 
     def __init__(self, ledger: Ledger) -> None:
         self.changes, self.forgotten = list[Change](), list[str]()
-        self.memory: dict[str, str] = {}  # content digests by name of the method's own memory for this batch
+        self.memory: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {}  # by name, see `remember`
+        self.when_kept: list[Callable[[EditBatch], None]] = []
+        """Called once the batch is written, for changes of the method's memory; an error takes the batch back."""
         self._ledger = ledger
 
     @property
@@ -296,30 +296,19 @@ class Transaction:
         self.changes.append(change)
         self._ledger._apply(change)
 
+    def remember(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Keep part of the method's own memory with this batch: `EditBatch.memory` then has its place by name.
 
-def _parts(change: Change) -> dict[str, Tensor]:
-    return {name: part for name, part in vars(change).items() if name != "weight"}
-
-
-def _to_cpu(change: Change) -> Change:
-    return type(change)(change.weight, *(part.detach().to("cpu", copy=True) for part in _parts(change).values()))
-
-
-def _to_tensors(changes: Sequence[Change]) -> tuple[dict[str, Tensor], list[dict[str, str]]]:
-    """Tensors of the changes by number and part, and kind and weight of each change."""
-    tensors = {f"{i:04d}.{name}": part for i, change in enumerate(changes) for name, part in _parts(change).items()}
-    return tensors, [{"kind": type(change).__name__, "weight": change.weight} for change in changes]
-
-
-def _from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> tuple[Change, ...]:
-    types = [({"LowRank": LowRank, "Dense": Dense}[kind["kind"]], kind["weight"]) for kind in metadata["changes"]]
-    parts = [[tensors[f"{i:04d}.{field.name}"] for field in fields(of)[1:]] for i, (of, _) in enumerate(types)]
-    return tuple(of(weight, *tensors) for (of, weight), tensors in zip(types, parts, strict=True))
+        A ledger in a folder writes it once, beside the changes; one in memory leaves it to the method. ``metadata`` are
+        JSON values.
+        """
+        self.memory.pop(name, None)  # the order is that of the last calls
+        self.memory[name] = tensors, metadata
 
 
 def _check(change: Change, target: Tensor) -> None:
     """Refuse a change that does not fit ``target`` (out, in), or has values that are not finite."""
-    parts = list(_parts(change).values())
+    parts = list(parts_of(change).values())
     if isinstance(change, Dense):
         fits = change.delta.shape == target.shape
     else:
@@ -335,16 +324,3 @@ def _check(change: Change, target: Tensor) -> None:
         )
     if not all(bool(torch.isfinite(p).all()) for p in parts):
         raise NotFiniteError(f"the change of {change.weight} holds NaN or infinite values")
-
-
-def _in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views of ``target`` part by part, and the addition to each, in the target's dtype and on its device."""
-    if isinstance(change, Dense):
-        yield target, change.delta.to(target)
-        return
-    # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
-    # their last bits.
-    left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
-    rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
-    for start in range(0, target.shape[0], rows):
-        yield target[start : start + rows], (left[start : start + rows] @ right.T).to(target.dtype)

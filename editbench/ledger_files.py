@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from editbench.files import (
     DamagedFile,
@@ -66,12 +67,16 @@ class EditBatch:
     blob: Blob | None = None  # place of its tensors on disk; None: they are in memory
     changes: tuple[Any, ...] = ()  # in memory
     forgotten: dict[str, int] = field(default_factory=dict)  # ids removed since, and the number of batches then
-    memory: dict[str, str] = field(default_factory=dict)  # digests of the method's own memory; read with the tensors
+    memory: dict[str, Blob] = field(default_factory=dict)  # places of the method's own memory by name; on disk only
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of its requests, without those forgotten."""
         return tuple(i for i in self.written if i not in self.forgotten) if self.forgotten else self.written
+
+    def ids_after(self, batches: int) -> tuple[str, ...]:
+        """Ids that it had when the ledger held so many batches."""
+        return tuple(i for i in self.written if self.forgotten.get(i, batches + 1) > batches)
 
 
 class LedgerFiles:
@@ -100,31 +105,44 @@ class LedgerFiles:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, ids: Sequence[str], weights: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> Blob:
-        """Append one batch, whose ``metadata`` are JSON values: complete and on disk, or the files are as they were."""
-        number, last = self.batches, self._end
-        header, body, digest = encode_tensors(tensors, {**metadata, "batch": number, "ids": list(ids)})
-        segment, offset = f"segment-{number:06d}.bin", 0
-        if last is not None and last.end < SEGMENT_BYTES:
-            segment, offset = last.segment, last.end
-        blob = Blob(segment, offset, len(header) + len(body), digest)
-        try:
-            self._write(blob, (header, body))
-            self._add({"batch": number, "ids": list(ids), "weights": list(weights), **asdict(blob)})
-        except BaseException:
-            self._cut(blob.segment, blob.offset)
-            raise
-        return blob
+        self,
+        ids: Sequence[str],
+        weights: Sequence[str],
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, Any],
+        memory: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] | None = None,
+    ) -> EditBatch:
+        """Append one batch: complete and on disk, or the files are as they were.
 
-    def _write(self, blob: Blob, parts: Sequence[bytes | memoryview]) -> None:
-        with open(self.path / blob.segment, "ab") as file:
-            file.truncate(blob.offset)  # a batch whose process ended before its line was written
-            for part in parts:
-                file.write(part)
+        ``metadata`` are JSON values; ``memory`` has tensors and metadata by name, which can be read one by one.
+        """
+        number, last = self.batches, self._end
+        segment, start = f"segment-{number:06d}.bin", 0
+        if last is not None and last.end < SEGMENT_BYTES:
+            segment, start = last.segment, last.end
+        line: dict[str, Any] = {"batch": number, "ids": list(ids), "weights": list(weights)}
+        try:
+            with self._segment(segment, start) as file:
+                end, kept = start, dict[str, Blob]()
+                for name, of_it in (memory or {}).items():
+                    kept[name] = _put(file, segment, end, *of_it)
+                    end = kept[name].end
+                own = {**metadata, "batch": number, "ids": line["ids"], "memory": _digests(kept)}
+                blob = _put(file, segment, end, tensors, own)
+            self._add({**line, **asdict(blob), **_memory_in_line(kept)})
+        except BaseException:
+            self._cut(segment, start)
+            raise
+        return EditBatch(tuple(ids), tuple(weights), blob, memory=kept)
+
+    @contextmanager
+    def _segment(self, segment: str, start: int) -> Iterator[BinaryIO]:
+        with open(self.path / segment, "ab") as file:
+            file.truncate(start)  # a batch whose process ended before its line was written
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        if blob.offset == 0:
+        if start == 0:
             sync_folder(self.path)
 
     def _cut(self, segment: str, size: int) -> None:
@@ -192,20 +210,21 @@ class LedgerFiles:
             if "batch" in line:
                 if line["batch"] != len(found):
                     raise DamagedFile(f"{self._index}: batch {len(found)} is missing (found {line['batch']})")
-                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line)))
+                memory = {name: Blob(line["segment"], **place) for name, place in line.get("memory", {}).items()}
+                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line), memory=memory))
                 for id in line["ids"]:
                     having[id].append(found[-1])
         return found
 
     def load(self, number: int, batch: EditBatch) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of one batch; a `DamagedFile` names batch and file."""
-        data, source = self._read(number, batch)
+        data, source = self._read(batch.blob, f"batch {number}")
         tensors, metadata, digest = decode_tensors(data, source)
         return tensors, _fitting(number, batch, metadata, digest, source)
 
     def check(self, number: int, batch: EditBatch) -> dict[str, Any]:
         """Metadata of one batch, whose bytes must fit the index; errors as those of `load`."""
-        data, source = self._read(number, batch)
+        data, source = self._read(batch.blob, f"batch {number}")
         return _fitting(number, batch, *check_tensors(data, source), source)
 
     def keyframe(self, keep: int) -> tuple[int, dict[str, Tensor]]:
@@ -222,11 +241,18 @@ class LedgerFiles:
                 return keyframe.after, tensors
         return 0, {}
 
-    def _read(self, number: int, batch: EditBatch) -> tuple[bytes, str]:
-        """Bytes of one batch, and their place for messages."""
-        blob = batch.blob
+    def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of one part of a batch's memory; a `DamagedFile` names its place."""
+        data, source = self._read(blob, "memory")
+        tensors, metadata, digest = decode_tensors(data, source)
+        if digest != blob.digest:
+            raise DamagedFile(f"{source} is damaged: it is not the memory of the index")
+        return tensors, metadata
+
+    def _read(self, blob: Blob | None, what: str) -> tuple[bytes, str]:
+        """Bytes of a blob, and their place for messages."""
         assert blob is not None
-        source = f"{self.path / blob.segment}, batch {number} (bytes {blob.offset} to {blob.end})"
+        source = f"{self.path / blob.segment}, {what} (bytes {blob.offset} to {blob.end})"
         try:
             with open(self.path / blob.segment, "rb") as file:
                 file.seek(blob.offset)
@@ -246,9 +272,25 @@ def _blob(line: Mapping[str, Any]) -> Blob:
     return Blob(line["segment"], line["offset"], line["bytes"], line["digest"])
 
 
+def _put(file: BinaryIO, segment: str, offset: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Blob:
+    header, body, digest = encode_tensors(tensors, metadata)
+    file.write(header)
+    file.write(body)
+    return Blob(segment, offset, len(header) + len(body), digest)
+
+
+def _digests(memory: Mapping[str, Blob]) -> dict[str, str]:
+    return {name: blob.digest for name, blob in memory.items()}
+
+
+def _memory_in_line(memory: Mapping[str, Blob]) -> dict[str, Any]:
+    """The index's entry: places in the batch's own segment."""
+    places = {name: {"offset": b.offset, "bytes": b.bytes, "digest": b.digest} for name, b in memory.items()}
+    return {"memory": places} if places else {}
+
+
 def _fitting(number: int, batch: EditBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
-    found = (digest, metadata.get("batch"), metadata.get("ids"))
-    if batch.blob is None or found != (batch.blob.digest, number, list(batch.written)):
+    found = (digest, metadata.get("batch"), metadata.get("ids"), metadata.get("memory", {}))
+    if batch.blob is None or found != (batch.blob.digest, number, list(batch.written), _digests(batch.memory)):
         raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
-    batch.memory = metadata.get("memory", {})
     return metadata

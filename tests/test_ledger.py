@@ -7,11 +7,11 @@ import shutil
 import pytest
 import torch
 
-from editbench import ledger as ledger_module
 from editbench import ledger_files
 from editbench.files import DamagedFile, ResultsError, content_digest
 from editbench.ledger import Dense, Ledger, LedgerError, LowRank, NotFiniteError
 from editbench.ledger_files import LedgerFiles
+from editbench.weight_changes import from_tensors, to_tensors
 from tests.tiny_models import tiny_lm
 
 TINY_ARCHITECTURES = ("gpt2", "llama")
@@ -169,7 +169,7 @@ def test_a_change_that_the_dtype_cannot_hold_is_refused():
 def test_a_replay_that_overflows_leaves_the_model_unedited(tmp_path):
     write(Ledger(tiny_lm("llama", "float16"), tmp_path), 0)
     lm = tiny_lm("llama", "float16")
-    tensors, kinds = ledger_module._to_tensors([overflowing(lm, "dense") for _ in range(2)])
+    tensors, kinds = to_tensors([overflowing(lm, "dense") for _ in range(2)])
     LedgerFiles(tmp_path).append(["x"], [kinds[0]["weight"]], tensors, {"changes": kinds})
     before = weights(lm)
     ledger = Ledger(lm, tmp_path)
@@ -236,7 +236,7 @@ def test_batches_are_safetensors_with_readable_metadata(tmp_path):
     assert batch.ids == ("edit-5",)
     tensors, metadata = LedgerFiles(tmp_path).load(0, batch)
     assert batch.blob.digest == content_digest(tensors, metadata)
-    low, dense = ledger_module._from_tensors(tensors, metadata)
+    low, dense = from_tensors(tensors, metadata)
     assert isinstance(low, LowRank)
     assert isinstance(dense, Dense)
     assert torch.equal(low.left, changes(lm, 5)[0].left)
@@ -471,18 +471,42 @@ def test_an_id_is_forgotten_and_comes_back_with_a_rollback(on_disk, tmp_path):
     assert ledger.edited_ids == ["edit-1", "edit-2"]
     with ledger.transaction(["edit-3"]) as transaction:
         ledger.forget_id("edit-1")
-        transaction.memory["edit-3"] = "digest"
+        transaction.remember("edit-3", {"key": torch.arange(3.0)}, {"radius": 1.5})
     assert ledger.edited_ids == ["edit-2", "edit-3"]
     if on_disk:
         again = Ledger(tiny_lm("gpt2"), tmp_path)
         again.replay()
         assert again.edited_ids == ledger.edited_ids
-        files = LedgerFiles(tmp_path)
-        assert files.load(3, files.index()[3])[1]["memory"] == {"edit-3": "digest"}
+        tensors, metadata = again.load_memory(again.entries[3].memory["edit-3"])
+        assert torch.equal(tensors["key"], torch.arange(3.0)) and metadata == {"radius": 1.5}
     ledger.rollback(3)
     assert ledger.edited_ids == ["edit-1", "edit-2"]
     ledger.rollback(2)
     assert ledger.edited_ids == ["edit-0", "edit-1"]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_memory_that_cannot_be_changed_takes_its_batch_back(on_disk, tmp_path):
+    ledger = Ledger(tiny_lm("gpt2"), tmp_path if on_disk else None)
+    write(ledger, 0)
+    before, sizes = ledger.digest(), {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    seen = []
+
+    def fail(entry):
+        seen.append(entry.ids)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), ledger.transaction(["edit-1"]) as transaction:
+        transaction.apply(changes(ledger.lm, 1)[0])
+        transaction.remember("edit-1", {"key": torch.ones(2)}, {})
+        transaction.when_kept.append(fail)
+    assert seen == [("edit-1",)] and ledger.edited_ids == ["edit-0"] and ledger.digest() == before
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == sizes
+    write(ledger, 1)
+    if on_disk:
+        again = Ledger(tiny_lm("gpt2"), tmp_path)
+        again.replay()
+        assert again.digest() == ledger.digest()
 
 
 def test_replay_from_disk_has_the_same_bits_whatever_layout_the_factors_came_in(tmp_path):

@@ -15,7 +15,7 @@ from editbench.ledger_files import Blob, LedgerFiles
 
 def append(files, *ids, size=4):
     tensors = {"t": torch.full((size,), float(files.batches))}
-    return files.append(ids, ["w"], tensors, {"changes": []})
+    return files.append(ids, ["w"], tensors, {"changes": []}).blob
 
 
 def test_a_full_segment_takes_no_further_batch(tmp_path, monkeypatch):
@@ -75,3 +75,72 @@ def test_a_batch_in_the_place_of_another_is_named(tmp_path):
     first.blob, second.blob = second.blob, first.blob
     with pytest.raises(DamagedFile, match="batch 1 .* is not the batch of the index"):
         files.load(1, second)
+
+
+# -- memory of methods -------------------------------------------------------------------------------------------------
+
+
+def remember(files, *ids):
+    memory = {id: ({"key": torch.full((3,), float(files.batches))}, {"id": id}) for id in ids}
+    return files.append(ids, [], {}, {"changes": []}, memory)
+
+
+def test_memory_stands_before_its_batch_and_is_read_part_by_part(tmp_path):
+    files = LedgerFiles(tmp_path)
+    remember(files, "a", "b")
+    batch = remember(files, "c", "d")
+    line = json.loads((tmp_path / "index.jsonl").read_text().splitlines()[1])
+    places = {name: {k: v for k, v in asdict(blob).items() if k != "segment"} for name, blob in batch.memory.items()}
+    assert line == {"batch": 1, "ids": ["c", "d"], "weights": [], **asdict(batch.blob), "memory": places}
+    again = LedgerFiles(tmp_path)
+    assert again.index()[1] == batch and list(again.index()[1].memory) == ["c", "d"]
+    assert batch.memory["c"].end == batch.memory["d"].offset and batch.memory["d"].end == batch.blob.offset
+    tensors, metadata = again.load_memory(batch.memory["d"])
+    assert torch.equal(tensors["key"], torch.ones(3)) and metadata == {"id": "d"}
+    digests = {name: blob.digest for name, blob in batch.memory.items()}
+    assert again.check(1, batch)["memory"] == digests == again.load(1, batch)[1]["memory"]
+    files.truncate(1)
+    assert (tmp_path / "segment-000000.bin").stat().st_size == files.index()[0].blob.end
+
+
+def test_memory_that_was_altered_or_exchanged_is_named(tmp_path):
+    files = LedgerFiles(tmp_path)
+    batch = remember(files, "a", "b")
+    segment = tmp_path / batch.blob.segment
+    data = bytearray(segment.read_bytes())
+    data[batch.memory["a"].end - 1] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(DamagedFile, match=r"segment-000000.bin, memory \(bytes 0 to .* is damaged"):
+        files.load_memory(batch.memory["a"])
+    assert files.load_memory(batch.memory["b"])[1] == {"id": "b"}
+    line = json.loads((tmp_path / "index.jsonl").read_text())
+    line["memory"] = {"a": line["memory"]["b"], "b": line["memory"]["a"]}
+    (tmp_path / "index.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(DamagedFile, match="batch 0 .* is not the batch of the index"):
+        files.check(0, files.index()[0])
+
+
+@pytest.mark.parametrize("writes", range(6))
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_batch_whose_writing_stops_anywhere_leaves_the_files_as_they_were(writes, error, tmp_path, monkeypatch):
+    files = LedgerFiles(tmp_path)
+    remember(files, "a")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    calls, encode = [], ledger_files.encode_tensors
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == writes // 2 + 1:
+            if writes % 2:  # half of it is on disk
+                with open(tmp_path / "segment-000000.bin", "ab") as file:
+                    file.write(b"torn")
+            raise error
+        return encode(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(ledger_files, "encode_tensors", stopped)
+        remember(files, "b", "c")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    other = LedgerFiles(tmp_path / "other")
+    remember(other, "a")
+    assert remember(files, "b").blob == remember(other, "b").blob

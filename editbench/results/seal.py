@@ -109,12 +109,13 @@ class Chain:
                 raise DamagedFile(f"{self._file} has no line for the batch that {state} goes on from; {REMEDY}")
         index = self._folder / schema.INDEX_FILE
         for line in read_lines(index)[0] if index.exists() else ():
-            if blob := line.get("segment", line.get("keyframe")):
-                data = _content(index.with_name(blob), line.get("offset", 0), line.get("bytes", -1))
+            if file := line.get("segment", line.get("keyframe")):
                 batch = f"batch {line['batch']}" if "batch" in line else f"after {line['after']} batches"
-                source = f"{index.with_name(blob)}, {batch}"
-                if check_tensors(data, source)[1] != line["digest"]:
-                    raise DamagedFile(f"{source}: not that of the index; {REMEDY}")
+                source = f"{index.with_name(file)}, {batch}"
+                for place in (line, *line.get("memory", {}).values()):
+                    data = _content(index.with_name(file), place.get("offset", 0), place.get("bytes", -1))
+                    if check_tensors(data, source)[1] != place["digest"]:
+                        raise DamagedFile(f"{source}: not that of the index; {REMEDY}")
 
 
 def facts_of(folder: Path, info: RunInfo) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class SCENConfig:
         rank_error: "lowrank" takes the smallest rank whose relative error on the edit's own inputs is within this.
         loss_margin: "auto" lets the edit's loss grow by this, nats per token.
         device_bytes: Bytes of experts on the layer's device; the least recently used move to host memory. null: any.
-        host_bytes: Bytes of experts in host memory; others are read from ``bank_directory``. null: any.
+        host_bytes: Bytes of experts in host memory; others are read from the run's ledger, or ``bank_directory``.
+            null: any.
         bank_directory: Folder with one file an expert, written with each edit; null for none.
         negatives: Plain prompts of other subjects on which no neuron may fire (beyond the paper).
         cosine: Neurons see x / ‖x‖ (beyond the paper).
@@ -66,5 +67,3 @@ class SCENConfig:
         one_of(STORES, expert_store=self.expert_store)
         if self.bits not in (8, 4, 2):
             raise ValueError(f"bits is {self.bits}; it must be 8, 4 or 2")
-        if self.host_bytes is not None and self.bank_directory is None:
-            raise ValueError("host_bytes limits the experts in memory; set bank_directory for the others")

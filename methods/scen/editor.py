@@ -23,12 +23,13 @@ from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 
 from .compression import CompressedExpert, compress
 from .config import SCENConfig
-from .expert_bank import Expert, ExpertBank
+from .expert_bank import ExpertBank
+from .expert_files import Expert
 from .routing import HeldRouting, Routing
 from .training import ExpertBatch, initial_neuron, neuron_input, prompt_inputs, train_experts, train_neurons, wide
 
 if TYPE_CHECKING:
-    from editbench.ledger import Ledger, Transaction
+    from editbench.ledger import Blob, EditBatch, Ledger, Transaction
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
@@ -77,7 +78,10 @@ class SCEN(Editor[SCENConfig]):
         weight = lm.weight(name)
         like = torch.empty((0, lm.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
         path = Path(config.bank_directory) if config.bank_directory is not None else None
-        self.bank = ExpertBank(name, like, config.device_bytes, config.host_bytes, path)
+        if config.host_bytes is not None and path is None and not ledger.on_disk:
+            raise ValueError("host_bytes limits the experts in memory; set bank_directory for the others")
+        load = (lambda blob: self.ledger.load_memory(blob)) if ledger.on_disk else None
+        self.bank = ExpertBank(name, like, config.device_bytes, config.host_bytes, path, load)
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
         self._answering = False
@@ -102,17 +106,24 @@ class SCEN(Editor[SCENConfig]):
             raise EditError(list(bad), next(iter(bad.values())), NOT_FINITE)
         own = torch.stack([t.own for t in trained])  # (B, d_ff)
         neurons = self._neurons(batch, own, result)
+        experts = []
         for i, (request, t) in enumerate(zip(batch, trained, strict=True)):
             assert t.expert is not None
             expert = Expert(request.id, request.prompt, self.bank.weight, neurons[i], own[i], t.expert)
-            replaced = self.bank.add(expert)
-            transaction.memory[request.id] = expert.digest
-            self._replacements.pop(request.id, None)
-            self._replacements.update(dict.fromkeys(replaced, request.id))
+            experts.append(expert)
+            transaction.remember(request.id, expert.tensors(), expert.metadata())
             result.losses[request.id] = t.losses
             facts = {"loss": t.loss, "relative_error": t.relative_error, "store": t.expert.kind}
-            _note(result, request, **facts, bytes=t.expert.nbytes, replaced=replaced)
-        for request in batch:
+            _note(result, request, **facts, bytes=t.expert.nbytes)
+        transaction.when_kept.append(lambda entry: self._take(batch, experts, entry, result))
+
+    def _take(self, batch: Sequence[EditRequest], experts: list[Expert], entry: EditBatch, result: EditResult) -> None:
+        """Add the experts of a batch that is in the ledger to the bank."""
+        every = self.bank.extend(experts, entry.memory)
+        for request, replaced in zip(batch, every, strict=True):
+            self._replacements.pop(request.id, None)
+            self._replacements.update(dict.fromkeys(replaced, request.id))
+            _note(result, request, replaced=replaced)
             self._ahead.pop(request, None)
 
     def _trained(self, batch: Sequence[EditRequest]) -> list[TrainedExpert]:
@@ -157,15 +168,13 @@ class SCEN(Editor[SCENConfig]):
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
         prompts = [request.prompt for request in batch]
-        allowed = torch.tensor(
-            [
-                [True] * len(generic)
-                + [p != prompt for p in bank.prompts]
-                + [j < i and p != prompt for j, p in enumerate(prompts)]
-                for i, prompt in enumerate(prompts)
-            ],
-            device=own.device,
-        )  # (B, G + N + B)
+        earlier = [[j < i and p != prompt for j, p in enumerate(prompts)] for i, prompt in enumerate(prompts)]
+        before = torch.ones((len(batch), len(generic) + len(bank)), dtype=torch.bool, device=own.device)
+        for i, prompt in enumerate(prompts):
+            at = bank.index.position_of_prompt(prompt)
+            if at is not None:
+                before[i, len(generic) + at] = False
+        allowed = torch.cat([before, torch.tensor(earlier, device=own.device)], dim=1)  # (B, G + N + B)
         rate = config.neuron_learning_rate or config.learning_rate
         rates = torch.full((len(batch),), rate, dtype=own.dtype, device=own.device)
         if config.lr_after_first is not None:
@@ -243,7 +252,7 @@ class SCEN(Editor[SCENConfig]):
 
     def _winners(self, x: Tensor) -> list[tuple[int, float]]:
         """Neuron with the largest activation on each input (B, d_ff), and that activation."""
-        product, winner = (x @ self.bank.neurons.T).max(dim=1)  # before the sigmoid: many activations round to 1
+        product, winner = self.bank.index.best(x)  # before the sigmoid: many activations round to 1
         return list(zip(winner.tolist(), product.sigmoid().tolist(), strict=True))
 
     def _fires(self, winner: int, activation: float) -> str | None:
@@ -266,16 +275,20 @@ class SCEN(Editor[SCENConfig]):
             self.ledger.forget_id(gone)
 
     def _roll_back(self, keep: int) -> None:
-        """Delete the edits of later batches, or raise a ValueError if one of them replaced an edit that stays."""
-        stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids]
-        gone = [i for entry in self.ledger.entries[keep:] for i in entry.ids]
+        """Bring the bank to that after ``keep`` batches; a ValueError if an expert has left it and no ledger has it."""
+        stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids_after(keep)]
+        gone = {i for entry in self.ledger.entries[keep:] for i in entry.ids}
         known = {*self.bank.ids, *self.bank.lost}
-        for id in stay:
-            latest = self._replacement(id)
-            if latest in gone or latest not in known:
-                raise ValueError(f"scen: cannot go back to edit {id!r}: one that came later replaced its expert")
-        for id in dict.fromkeys(gone):
-            if id in self.bank.ids:
+        latest = {id: self._replacement(id) for id in stay}
+        missing = next((id for id, now in latest.items() if now in gone or now not in known), None)
+        if missing is not None and not self._all_in_ledger:
+            raise ValueError(
+                f"scen: cannot go back to edit {missing!r}: one that came later replaced its expert, or it was deleted"
+            )
+        if missing is not None:
+            self._recall(keep)
+        for id in gone:
+            if id in self.bank.index:
                 self.bank.delete(id)
 
     def _replacement(self, id: str) -> str:
@@ -285,10 +298,9 @@ class SCEN(Editor[SCENConfig]):
         return id
 
     def footprint(self) -> Footprint:
-        """Experts, neurons and their inputs."""
+        """Experts, neurons and their inputs; on disk those in ``bank_directory``, or beyond the memories."""
         negatives = [] if self._negatives is None else [self._negatives]
-        disk = sum(file.stat().st_size for file in self.bank.files.values() if file.exists())
-        return Footprint.of([*self.bank.tensors(), *negatives], disk)
+        return Footprint.of([*self.bank.tensors(), *negatives], self.bank.disk_bytes)
 
     def state(self) -> dict[str, Tensor]:
         """The whole bank."""
@@ -296,9 +308,32 @@ class SCEN(Editor[SCENConfig]):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Replace the bank by that of ``state``; a DamagedFile if an expert is not the one that the ledger sealed."""
-        entries = self.ledger.entries
-        sealed = {id: digest for entry in entries for id, digest in entry.memory.items() if id in entry.ids}
-        self.bank.restore(state, sealed)
+        self.bank.restore(state, dict(self._kept(len(self.ledger))))
+
+    def state_beside_ledger(self) -> dict[str, Tensor]:
+        """Nothing, since each batch's experts are in the ledger; the whole bank if some are not."""
+        return {} if self._all_in_ledger else self.bank.state()
+
+    def recall(self, rest: Mapping[str, Tensor]) -> None:
+        """Replace the bank by the ledger's experts, or by that of ``rest``, which then has all."""
+        if rest:
+            self.restore(rest)
+        else:
+            self._recall(len(self.ledger))
+
+    @property
+    def _all_in_ledger(self) -> bool:
+        return len(self.bank.stored) == len(self.bank)
+
+    def _recall(self, keep: int) -> None:
+        """Fill the bank by the first ``keep`` batches of the ledger."""
+        kept = self._kept(keep)
+        self._replacements = self.bank.refill(((self.bank.load_stored(blob), blob) for _, blob in kept), dict(kept))
+
+    def _kept(self, keep: int) -> list[tuple[str, Blob]]:
+        """Ids and places of the experts in the first ``keep`` batches of the ledger, in order."""
+        entries = [(set(entry.ids_after(keep)), entry) for entry in self.ledger.entries[:keep]]
+        return [(id, blob) for ids, entry in entries for id, blob in entry.memory.items() if id in ids]
 
 
 def _finite(tensors: Tensor) -> list[bool]:

@@ -1,73 +1,32 @@
-"""All experts by edit id, in three memories: the layer's device, host memory and a folder.
-
-A folder holds one sealed tensor file an expert, so that a damaged file costs only its expert. It is named
-"000012-<id>.safetensors": the number gives the order, and the id is known even if nothing can be read.
-"""
+"""All experts by edit id, in the layer's device, host memory, and on disk: in the run's ledger, or a folder."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from editbench.checks import suggestion
-from editbench.files import DamagedFile, check_tensors, content_digest, read_bytes, read_tensors, write_tensors
+from editbench.files import DamagedFile
 
-from .compression import CompressedExpert
+from .expert_files import Expert, ExpertFiles, number_of, read_expert
+from .neuron_index import NeuronIndex
+
+if TYPE_CHECKING:
+    from editbench.ledger import Blob
+
+    from .compression import CompressedExpert
 
 _log = logging.getLogger(__name__)
 
-MAX_NAME_LENGTH = 120
-
-
-@dataclass(frozen=True)
-class Expert:
-    """An edit's expert with its indexing neuron.
-
-    Attributes:
-        prompt: The prompt in its format; a newer edit of the same prompt replaces this one.
-        weight: Name of the base weight.
-        neuron: (d_ff,) indexing neuron.
-        input: (d_ff,) input on which the neuron was trained to fire.
-    """
-
-    id: str
-    prompt: str
-    weight: str
-    neuron: Tensor
-    input: Tensor
-    compressed: CompressedExpert
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors on the CPU, by their names in a file."""
-        every = {"neuron": self.neuron, "input": self.input}
-        every |= {f"part.{name}": tensor for name, tensor in self.compressed.parts.items()}
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in every.items()}
-
-    def metadata(self) -> dict[str, str]:
-        """All fields that are no tensors."""
-        return {"id": self.id, "prompt": self.prompt, "weight": self.weight, "kind": self.compressed.kind}
-
-    @property
-    def digest(self) -> str:
-        """Content digest, also that of a file with this expert."""
-        return content_digest(self.tensors(), self.metadata())
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Expert:
-        """The expert of :meth:`metadata` and :meth:`tensors`; a KeyError if something is missing."""
-        parts = {name.removeprefix("part."): t for name, t in tensors.items() if name.startswith("part.")}
-        compressed = CompressedExpert(metadata["kind"], parts)
-        texts = metadata["id"], metadata["prompt"], metadata["weight"]
-        return cls(*texts, tensors["neuron"], tensors["input"], compressed)
+LoadStored = Callable[["Blob"], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
+"""Reads tensors and metadata from a place in the ledger."""
 
 
 class LRUStore:
@@ -96,109 +55,117 @@ class LRUStore:
         self.nbytes -= removed.nbytes if removed is not None else 0
 
 
-def _files_in(path: Path) -> dict[str, Path]:
-    """Files of experts by quoted id, in the order in which they were written; makes the folder if it is missing."""
-    path.mkdir(parents=True, exist_ok=True)
-    return {_name_in(file): file for file in sorted(path.glob("[0-9]*-*.safetensors"))}
-
-
-def _write(folder: Path, number: int, expert: Expert) -> Path:
-    file = folder / f"{number:06d}-{_quoted(expert.id)}.safetensors"
-    write_tensors(file, expert.tensors(), expert.metadata())
-    return file
-
-
-def _read(file: Path) -> Expert:
-    tensors, metadata = read_tensors(file)
-    try:
-        expert = Expert.of(metadata, tensors)
-    except KeyError as error:
-        raise DamagedFile(f"{file} is damaged: it holds no {error}") from error
-    if _name_in(file) != _quoted(expert.id):
-        raise DamagedFile(f"{file} is damaged: it holds the expert of edit {expert.id!r}")
-    return expert
-
-
-def _name_in(file: Path) -> str:
-    """The quoted id in a file's name."""
-    return file.stem.partition("-")[2]
-
-
-def _quoted(id: str) -> str:
-    """An id as part of a file name; a long one is cut and gets a digest."""
-    name = quote(id, safe="")
-    if len(name) <= MAX_NAME_LENGTH:
-        return name
-    return f"{name[:MAX_NAME_LENGTH]}~{hashlib.blake2b(id.encode(), digest_size=8).hexdigest()}"
-
-
 class ExpertBank:
     """Experts in the order in which they were added.
 
     Attributes:
         weight: Name of the base weight.
-        prompts: Prompts in their format.
-        neurons: (N, d_ff), float32 or wider, on the layer's device.
-        inputs: (N, d_ff) input x of each edit's own prompt: negatives for later neurons.
+        index: Ids and prompts with their neurons and inputs.
         device: Most recently used experts, on the neurons' device.
         host: Experts less recently used, in host memory.
-        files: Files of the experts by quoted id; empty without a folder.
+        files: The experts' files, or None.
+        stored: Places of experts in the ledger by id; those that overflow the memories are read from there.
         lost: Reasons by id for edits whose file was damaged.
     """
 
     def __init__(
-        self, weight: str, like: Tensor, device_bytes: int | None, host_bytes: int | None, path: Path | None
+        self,
+        weight: str,
+        like: Tensor,
+        device_bytes: int | None,
+        host_bytes: int | None,
+        path: Path | None,
+        load_stored: LoadStored | None = None,
     ) -> None:
         """Start empty, whatever the folder ``path`` holds; ``like`` (0, d_ff) has the neurons' dtype and device."""
-        assert host_bytes is None or path is not None
-        self.weight, self.path = weight, path
-        self.ids: list[str] = []
-        self.prompts: list[str] = []
-        self.neurons = self.inputs = like
+        assert host_bytes is None or path is not None or load_stored is not None
+        self.weight = weight
+        self.index = NeuronIndex(like)
         self.host = LRUStore("cpu", host_bytes)
         self.device = LRUStore(like.device, device_bytes, overflow=self.host)
-        self.files = _files_in(path) if path is not None else {}
+        self.files = ExpertFiles(path) if path is not None else None
+        self.stored: dict[str, Blob] = {}
         self.lost: dict[str, str] = {}
+        self._load_stored = load_stored
         self._unloaded = bool(self.files)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.index)
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, in order."""
+        return self.index.ids
+
+    @property
+    def prompts(self) -> list[str]:
+        """Prompts in their format."""
+        return self.index.prompts
+
+    @property
+    def neurons(self) -> Tensor:
+        """(N, d_ff), float32 or wider, on the layer's device: a view until the next change."""
+        return self.index.neurons
+
+    @property
+    def inputs(self) -> Tensor:
+        """(N, d_ff) input x of each edit's own prompt, negatives for later neurons: a view until the next change."""
+        return self.index.inputs
 
     def __iter__(self) -> Iterator[Expert]:
         """All experts; those whose file is damaged are left out, and lost from then on."""
         at = 0
         while at < len(self):
-            id = self.ids[at]
-            compressed = self.peek(id)
-            if compressed is not None:
-                yield Expert(id, self.prompts[at], self.weight, self.neurons[at], self.inputs[at], compressed)
+            expert = self._expert(at)
+            if expert is not None:
+                yield expert
                 at += 1
+
+    def _expert(self, at: int) -> Expert | None:
+        compressed = self.peek(self.ids[at])
+        if compressed is None:
+            return None
+        neuron, input = self.neurons[at].clone(), self.inputs[at].clone()  # no views: rows move
+        return Expert(self.ids[at], self.prompts[at], self.weight, neuron, input, compressed)
 
     def add(self, expert: Expert) -> list[str]:
         """Append an expert and delete older ones with its id or its prompt, whose ids are returned."""
-        self._check(expert)
-        if self._unloaded:
+        return self.extend([expert])[0]
+
+    def extend(self, experts: Sequence[Expert], stored: Mapping[str, Blob] | None = None) -> list[list[str]]:
+        """Append experts as :meth:`add` does; ``stored`` has their places in the ledger by id, if they are there.
+
+        If a file cannot be written, the bank is as it was.
+        """
+        for expert in experts:
+            self._check(expert)
+        if self._unloaded and self.files is not None:
             raise ValueError(
-                f"{self.path} already holds {len(self.files)} experts that are not in this bank; load them with "
+                f"{self.files.path} already holds {len(self.files)} experts that are not in this bank; load them with "
                 "bank.load, or choose another bank_directory"
             )
-        replaced = [i for i, p in zip(self.ids, self.prompts, strict=True) if expert.id == i or expert.prompt == p]
+        files = [None] * len(experts) if self.files is None else self.files.write(experts)
+        stored = stored or {}
+        return [self._add(e, file, stored.get(e.id)) for e, file in zip(experts, files, strict=True)]
+
+    def _add(self, expert: Expert, file: Path | None, stored: Blob | None) -> list[str]:
+        replaced = self.index.replaced_by(expert.id, expert.prompt)
         for id in replaced:
             self.delete(id)
-        if self.path is not None:
-            last = max((int(file.name.partition("-")[0]) for file in self.files.values()), default=-1)
-            file = _write(self.path, last + 1, expert)
-            self._unlink(expert.id)
-            self.files[_quoted(expert.id)] = file
+        if self.files is not None and file is not None:
+            self.files.take(expert.id, file)
+        if stored is not None:
+            self.stored[expert.id] = stored
         self._append(expert)
         return replaced
 
     def delete(self, id: str) -> None:
         """Delete an expert with its neuron, its input and its file; a ValueError if there is none."""
-        if id not in self.ids:
+        if id not in self.index:
             raise ValueError(f"the bank holds no edit {id!r}; {suggestion(id, self.ids)}")
         self._forget(id)
-        self._unlink(id)
+        if self.files is not None:
+            self.files.remove(id)
 
     def fetch(self, id: str) -> CompressedExpert | None:
         """Move an expert to the layer's device; None if its file is damaged, and the edit is then lost."""
@@ -214,12 +181,22 @@ class ExpertBank:
         for store in (self.device, self.host):
             if id in store.experts:
                 return store.experts[id]
+        if id in self.stored:
+            return self.load_stored(self.stored[id]).compressed
+        file = self.files.of(id) if self.files is not None else None
+        assert file is not None
         try:
-            return _read(self.files[_quoted(id)]).compressed
+            return read_expert(file).compressed
         except DamagedFile as error:
             self._forget(id)
             self._lose(id, error)
             return None
+
+    def load_stored(self, blob: Blob) -> Expert:
+        """The expert at a place in the ledger; a DamagedFile if it is not the one that was written there."""
+        assert self._load_stored is not None
+        tensors, metadata = self._load_stored(blob)
+        return Expert.of(metadata, tensors)
 
     def tensors(self) -> Iterator[Tensor]:
         """Neurons, inputs and all experts in memory."""
@@ -228,32 +205,40 @@ class ExpertBank:
             for expert in store.experts.values():
                 yield from expert.parts.values()
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the folder; without one, those of the experts that are only in the ledger."""
+        if self.files is not None:
+            return self.files.nbytes
+        memories = self.device.experts.keys() | self.host.experts.keys()
+        return sum(blob.bytes for id, blob in self.stored.items() if id not in memories)
+
     def save(self, path: str | Path) -> None:
         """Write the whole bank into a folder, in place of a bank that may be there."""
         path = Path(path)
         if self._is_own(path):
             return
-        for file in _files_in(path).values():
-            file.unlink()
-        for number, expert in enumerate(self):
-            _write(path, number, expert)
+        files = ExpertFiles(path)
+        files.clear({})
+        for expert in self:
+            files.write([expert])
 
     def load(self, path: str | Path) -> dict[str, str]:
         """Append the bank in a folder; returns :attr:`lost`, with the edits whose files are damaged."""
         path = Path(path)
-        own = self._is_own(path)
-        for name, file in list((self.files if own else _files_in(path)).items()):
+        own = self.files if self._is_own(path) else None
+        for id, file in own if own is not None else ExpertFiles(path):
             try:
-                expert = _read(file)
+                expert = read_expert(file)
             except DamagedFile as error:
-                self._lose(unquote(name), error)
+                self._lose(id, error)
                 continue
             self._check(expert)
-            if not own:
+            if own is None:
                 self.add(expert)
-            elif expert.id not in self.ids:
+            elif expert.id not in self.index:
                 self._append(expert)
-        self._unloaded = self._unloaded and not own
+        self._unloaded = self._unloaded and own is None
         return self.lost
 
     def state(self) -> dict[str, Tensor]:
@@ -263,59 +248,78 @@ class ExpertBank:
         state = {f"{i:06d}.{name}": t for i, expert in enumerate(experts) for name, t in expert.tensors().items()}
         return state | {"index": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
-    def restore(self, state: Mapping[str, Tensor], sealed: Mapping[str, str]) -> None:
+    def restore(self, state: Mapping[str, Tensor], sealed: Mapping[str, Blob]) -> None:
         """Replace the bank by ``state``; a ValueError if that is no bank's, or of another weight.
 
-        A DamagedFile if an expert of the state or in the folder has another content digest than ``sealed`` has by id.
+        A DamagedFile if an expert of the state or in the folder is not the one that the ledger has by id, ``sealed``.
         """
         try:
             metadata = json.loads(bytes(state["index"].cpu().numpy()).decode()) if state else []
-            experts = [Expert.of(m, _under(state, f"{i:06d}.")) for i, m in enumerate(metadata)]
+            tensors = _by_number(state)
+            experts = [Expert.of(m, tensors.get(f"{i:06d}", {})) for i, m in enumerate(metadata)]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not the state of a bank of experts ({error})") from error
         for expert in experts:
             self._check(expert)
-            if expert.id in sealed and sealed[expert.id] != expert.digest:
+            if expert.id in sealed and sealed[expert.id].digest != expert.digest:
                 raise DamagedFile(f"the saved expert of edit {expert.id!r} is damaged: it is not the ledger's")
-        for id, digest in sealed.items():
-            file = self.files.get(_quoted(id))
-            if file is not None and check_tensors(read_bytes(file), str(file))[1] != digest:
-                raise DamagedFile(f"{file} is damaged: it is not the expert that the run wrote for edit {id!r}")
-        for id in list(self.ids):
+        self.refill([(expert, sealed.get(expert.id)) for expert in experts], sealed)
+
+    def refill(self, experts: Iterable[tuple[Expert, Blob | None]], sealed: Mapping[str, Blob]) -> dict[str, str]:
+        """Replace the bank by experts with their places in the ledger; ids of replaced ones, and of what replaced them.
+
+        Files of the folder that hold an expert in its order stay. A DamagedFile, before anything is changed, names one
+        that is not the ledger's by id, ``sealed``.
+        """
+        digests = {id: blob.digest for id, blob in sealed.items()}
+        kept = self.files.clear(digests) if self.files is not None else {}
+        for id in reversed(list(self.ids)):
             self._forget(id)
-        while self.files:
-            self.files.popitem()[1].unlink(missing_ok=True)
-        self._unloaded = False
-        for expert in experts:
-            self.add(expert)
+        self._unloaded, replacements = False, dict[str, str]()
+        for expert, stored in experts:
+            self._check(expert)
+            file = self.files.write([expert])[0] if self.files is not None and stored is None else None
+            replaced = self._add(expert, file, stored)
+            replacements.pop(expert.id, None)
+            replacements.update(dict.fromkeys(replaced, expert.id))
+        if self.files is not None:
+            self._refill_files(self.files, kept)
+        return replacements
+
+    def _refill_files(self, files: ExpertFiles, kept: dict[str, Path]) -> None:
+        """Give each expert a file, in order: its own, one of ``kept``, or a new one."""
+        last = -1
+        for at, id in enumerate(self.ids):
+            old = kept.pop(id, None)
+            file = files.of(id) or old
+            if file is None or number_of(file) < last:
+                expert = self._expert(at)
+                assert expert is not None  # in memory, or in the ledger
+                file = files.write([expert])[0]
+            files.take(id, file)
+            last = number_of(file)
+            if old is not None and old != file:
+                old.unlink(missing_ok=True)
+        for old in kept.values():
+            old.unlink(missing_ok=True)
 
     def _append(self, expert: Expert) -> None:
         self.device.put(expert.id, expert.compressed)
-        self.ids.append(expert.id)
-        self.prompts.append(expert.prompt)
-        self.neurons = torch.cat([self.neurons, expert.neuron.to(self.neurons)[None]])
-        self.inputs = torch.cat([self.inputs, expert.input.to(self.inputs)[None]])
+        self.index.append(expert.id, expert.prompt, expert.neuron, expert.input)
         self.lost.pop(expert.id, None)
 
     def _forget(self, id: str) -> None:
-        at = self.ids.index(id)
-        del self.ids[at], self.prompts[at]
-        self.neurons = torch.cat([self.neurons[:at], self.neurons[at + 1 :]])
-        self.inputs = torch.cat([self.inputs[:at], self.inputs[at + 1 :]])
+        self.index.delete(id)
+        self.stored.pop(id, None)
         self.device.pop(id)
         self.host.pop(id)
-
-    def _unlink(self, id: str) -> None:
-        file = self.files.pop(_quoted(id), None)
-        if file is not None:
-            file.unlink(missing_ok=True)
 
     def _lose(self, id: str, error: DamagedFile) -> None:
         _log.warning("the expert of edit %r is lost: %s; no other expert is affected", id, error)
         self.lost[id] = str(error)
 
     def _is_own(self, path: Path) -> bool:
-        return self.path is not None and path.resolve() == self.path.resolve()
+        return self.files is not None and path.resolve() == self.files.path.resolve()
 
     def _check(self, expert: Expert) -> None:
         size = self.neurons.shape[1]
@@ -326,5 +330,10 @@ class ExpertBank:
             )
 
 
-def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+def _by_number(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors of a state by the number of their expert, and there by name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        number, _, name = key.partition(".")
+        found.setdefault(number, {})[name] = tensor
+    return found

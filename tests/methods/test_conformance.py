@@ -81,12 +81,12 @@ def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
     first.ledger = Ledger(first.lm, tmp_path)
     first.prepare(REQUESTS)
     first.edit(REQUESTS[:2])
-    state = {k: v.clone() for k, v in first.state().items()}
+    state = {k: v.clone() for k, v in first.state_beside_ledger().items()}
     second_lm = tiny_lm(architecture)
     second = editor_of(method, second_lm, Ledger(second_lm, tmp_path))
     second.prepare(REQUESTS)
     second.ledger.replay()
-    second.restore(state)
+    second.recall(state)
     assert same(weights(second_lm), weights(first.lm))
     assert torch.equal(logits(second), logits(first))
     second.ledger._files = first.ledger._files = None

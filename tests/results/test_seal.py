@@ -41,7 +41,11 @@ def make(root, ended, batches=3):
         folder.append_scores([unedited_row()])
         folder.seal(-1, cached={"covariance/layer-5": "c" * 64})
         for batch in range(batches):
-            blob = ledger.append([f"r{batch}"], ["w"], {"t": torch.full((2,), float(batch))}, {"changes": []})
+            tensors, memory = (
+                {"t": torch.full((2,), float(batch))},
+                {f"r{batch}": ({"key": torch.ones(8)}, {"batch": batch})},
+            )
+            blob = ledger.append([f"r{batch}"], ["w"], tensors, {"changes": []}, memory).blob
             if batch == 1:
                 ledger.add_keyframe({"w": torch.ones(2)})
             folder.append_edit(edit_row(batch))

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from editbench import EditRequest
+from editbench.ledger import Ledger
 from editbench.methods.scen import editor as editor_module
 from editbench.methods.scen.training import prompt_inputs
 from tests.methods.scen.given_neurons import IDS, LAYER, REQUESTS, SUBJECTS, answers, logits, scen
+from tests.small_runs import same
 from tests.tiny_models import tiny_lm
 
 # -- retire and replace ------------------------------------------------------------------------------------------------
@@ -113,6 +115,28 @@ def test_rolling_back_behind_a_replacement_keeps_what_stood_there():
     editor.delete(IDS[0])
     assert editor.ledger.edited_ids == [] and len(editor.bank) == 0
     editor.ledger.rollback()
+
+
+def test_with_a_ledger_on_disk_replaced_and_deleted_edits_come_back(tmp_path):
+    lm = tiny_lm()
+    editor = scen(lm, ledger=Ledger(lm, tmp_path))
+    editor.edit(REQUESTS[:2])
+    before, state = answers(editor), {name: tensor.clone() for name, tensor in editor.state().items()}
+    editor.edit([EditRequest("newer", REQUESTS[1].prompt, SUBJECTS[1], "Galician")])
+    editor.delete(IDS[0])
+    editor.ledger.rollback(1)
+    assert editor.bank.ids == editor.ledger.edited_ids == IDS[:2]
+    assert same(editor.state(), state) and answers(editor) == before
+
+
+def test_without_one_a_deleted_edit_does_not_come_back():
+    editor = scen()
+    editor.edit(REQUESTS[:1])
+    editor.edit(REQUESTS[1:2])
+    editor.delete(IDS[0])
+    with pytest.raises(ValueError, match="cannot go back to edit 'edit 0.*or it was deleted"):
+        editor.ledger.rollback(1)
+    assert editor.bank.ids == editor.ledger.edited_ids == IDS[1:2]
 
 
 # -- ahead -------------------------------------------------------------------------------------------------------------

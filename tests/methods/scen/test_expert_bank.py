@@ -1,10 +1,12 @@
 """The bank of experts: memories, files, damage and state."""
 
+import importlib
 import logging
 
 import pytest
 import torch
 
+from editbench import EditRequest
 from editbench.checkpoint import RunCheckpoint
 from editbench.files import DamagedFile, read_tensors, write_tensors
 from editbench.ledger import Ledger
@@ -170,15 +172,12 @@ def test_a_resume_names_a_file_that_was_altered_or_exchanged(tmp_path, how):
     assert same(resumed.state(), whole.state()) and len(list((tmp_path / "bank").iterdir())) == 3
 
 
-def test_a_resume_names_a_saved_expert_that_is_not_the_ledgers(tmp_path):
+def test_a_restore_names_a_saved_expert_that_is_not_the_ledgers(tmp_path):
     editor = resumable(tmp_path)
     editor.edit(REQUESTS[:2])
-    saved = RunCheckpoint(tmp_path / "ledger")
-    saved.save(1, "", editor, {})
-    tensors, metadata = read_tensors(saved.file)
-    write_tensors(saved.file, tensors | {"000001.neuron": -tensors["000001.neuron"]}, metadata)
+    state = editor.state()
     with pytest.raises(DamagedFile, match="the saved expert of edit 'edit 1/ü' is damaged"):
-        saved.restore(resumable(tmp_path))
+        editor.restore(state | {"000001.neuron": -state["000001.neuron"]})
     assert len(list((tmp_path / "bank").iterdir())) == 2
 
 
@@ -213,6 +212,117 @@ def test_a_bank_of_another_weight_is_refused(tmp_path):
         scen(layer=0).bank.load(tmp_path)
     with pytest.raises(ValueError, match="belongs to"):
         scen(layer=0).restore(editor.state())
+
+
+# -- ledger ------------------------------------------------------------------------------------------------------------
+
+
+def in_ledger(folder, **options):
+    lm = tiny_lm()
+    return scen(lm, ledger=Ledger(lm, folder / "ledger"), **options)
+
+
+@pytest.mark.parametrize("places", [{}, {"device_bytes": DENSE, "host_bytes": 0}])
+def test_a_checkpoint_holds_no_experts_and_a_resume_has_the_bits(tmp_path, places):
+    editor, saved = in_ledger(tmp_path, **places), RunCheckpoint(tmp_path / "ledger")
+    sizes = []
+    for request in REQUESTS[:4]:
+        editor.edit([request])
+        saved.save(len(editor.ledger), "", editor, {})
+        sizes.append(saved.file.stat().st_size)
+    assert max(sizes) - min(sizes) < 16 and editor.state_beside_ledger() == {}
+    newer = EditRequest("newer", REQUESTS[1].prompt, REQUESTS[1].subject, "Galician")
+    editor.edit([newer, *REQUESTS[4:]])
+    editor.delete(IDS[2])
+    saved.save(5, "", editor, {})
+    resumed = in_ledger(tmp_path, **places)
+    RunCheckpoint(tmp_path / "ledger").restore(resumed)
+    assert resumed.bank.ids == editor.bank.ids == [IDS[0], IDS[3], "newer", IDS[4], IDS[5]]
+    assert same(resumed.state(), editor.state()) and answers(resumed) == answers(editor)
+    assert resumed._replacements == editor._replacements == {IDS[1]: "newer"}
+    for one in (editor, resumed):
+        one.ledger._files = None
+        one.edit([REQUESTS[2]])
+    assert torch.equal(resumed.bank.neurons, editor.bank.neurons)
+
+
+def test_experts_beyond_the_memories_are_read_from_the_ledger(tmp_path):
+    editor, plain = in_ledger(tmp_path, device_bytes=0, host_bytes=0), scen()
+    for one in (editor, plain):
+        one.edit(REQUESTS[:4])
+    assert not editor.bank.device.experts and not editor.bank.host.experts
+    assert answers(editor) == answers(plain) and same(editor.state(), plain.state())
+    assert editor.footprint().disk == sum(blob.bytes for blob in editor.bank.stored.values()) > 4 * DENSE
+    assert plain.footprint().disk == 0
+    segment = tmp_path / "ledger" / "segment-000000.bin"
+    data = bytearray(segment.read_bytes())
+    data[editor.bank.stored[IDS[1]].end - 1] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(DamagedFile, match="segment-000000.bin, memory"):
+        answers(editor)
+    resumed = in_ledger(tmp_path)
+    resumed.ledger.replay()
+    with pytest.raises(DamagedFile, match="segment-000000.bin, memory"):
+        resumed.recall({})
+
+
+def test_a_resume_leaves_sound_files_alone_and_writes_missing_ones(tmp_path):
+    editor, saved = resumable(tmp_path), RunCheckpoint(tmp_path / "ledger")
+    for request in REQUESTS[:5]:
+        editor.edit([request])
+    saved.save(5, "", editor, {})
+    before = {file.name: file.stat().st_ino for file in (tmp_path / "bank").iterdir()}
+    editor.edit(REQUESTS[5:])
+    RunCheckpoint(tmp_path / "ledger").restore(resumable(tmp_path))
+    assert {file.name: file.stat().st_ino for file in (tmp_path / "bank").iterdir()} == before
+    sorted((tmp_path / "bank").iterdir())[3].unlink()
+    resumed = resumable(tmp_path)
+    RunCheckpoint(tmp_path / "ledger").restore(resumed)
+    loaded = scen()
+    assert loaded.bank.load(tmp_path / "bank") == {} and loaded.bank.ids == IDS[:5] == resumed.bank.ids
+    assert len(list((tmp_path / "bank").iterdir())) == 5
+
+
+@pytest.mark.parametrize("where", ["ledger_files.encode_tensors", "methods.scen.expert_files.write_tensors"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_write_that_fails_leaves_bank_and_ledger_as_they_were(tmp_path, monkeypatch, where, at):
+    editor, whole = resumable(tmp_path), scen()
+    editor.edit(REQUESTS[:2])
+    whole.edit(REQUESTS[:2])
+    module, name = f"editbench.{where}".rsplit(".", 1)
+    calls, write = [], getattr(importlib.import_module(module), name)
+
+    def full(*args):
+        if len(calls) == at:
+            raise OSError(28, "No space left on device")
+        calls.append(args)
+        return write(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(f"{module}.{name}", full)
+        editor.edit([REQUESTS[1], *REQUESTS[2:4]])
+    assert editor.ledger.edited_ids == editor.bank.ids == IDS[:2] and len(list((tmp_path / "bank").iterdir())) == 2
+    assert same(editor.state(), whole.state())
+    for one in (editor, whole):
+        one.edit(REQUESTS[2:4])
+    assert same(editor.state(), whole.state())
+    resumed = resumable(tmp_path)
+    resumed.ledger.replay()
+    resumed.recall({})
+    assert same(resumed.state(), whole.state())
+
+
+def test_a_bank_with_experts_from_elsewhere_is_saved_whole(tmp_path):
+    other, editor = scen(), in_ledger(tmp_path)
+    other.edit(REQUESTS[:1])
+    other.bank.save(tmp_path / "other")
+    editor.bank.load(tmp_path / "other")
+    editor.edit(REQUESTS[1:3])
+    state, resumed = editor.state_beside_ledger(), in_ledger(tmp_path)
+    assert same(state, editor.state())
+    resumed.ledger.replay()
+    resumed.recall(state)
+    assert resumed.bank.ids == IDS[:3] and same(resumed.state(), editor.state())
 
 
 # -- state -------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def edited(architecture="llama", dtype=None, store="dense", **settings):
         editor.edit([request])
     own = torch.tensor([[request.prompt == prompt for request in REQUESTS] for prompt in PROMPTS])
     inputs = editor.inputs(PROMPTS)  # (5, d_ff)
-    editor.bank.neurons = (torch.linalg.pinv(inputs) @ (own.to(inputs) * 8 - 4)).T.contiguous()
+    editor.bank.neurons.copy_((torch.linalg.pinv(inputs) @ (own.to(inputs) * 8 - 4)).T)
     return editor
 
 
@@ -228,7 +228,7 @@ def test_a_text_without_a_prompt_is_routed_at_the_end_of_its_first_half(bos):
     editor.edit(REQUESTS[:1])
     prompts = [REQUESTS[0].prompt, "Google works with Microsoft in"]
     own = torch.tensor([[4.0], [-4.0]], dtype=torch.float64)
-    editor.bank.neurons = (torch.linalg.pinv(editor.inputs(prompts)) @ own).T.contiguous()
+    editor.bank.neurons.copy_((torch.linalg.pinv(editor.inputs(prompts)) @ own).T)
     texts = [continued(lm, prompt) for prompt in prompts]
     passages = [Passage("", text) for text in texts]
     neurons, deltas, theta = parts(editor)

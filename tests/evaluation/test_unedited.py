@@ -15,8 +15,6 @@ from editbench.model.likelihood import score_targets
 from tests.evaluation.examples import GREEDY, RECORDS, unedited_of
 from tests.tiny_models import tiny_lm
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def runs(monkeypatch):

@@ -44,6 +44,7 @@ SCHEMA = {
     "precompute": config.PrecomputeConfig,
     "hparams": None,
     "cache": MISSING,
+    "threads": None,
 }
 
 

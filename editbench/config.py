@@ -16,7 +16,8 @@ from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
-NOT_DECIDING = ("results", "cache", "tracker", "precompute")  # parts of a config that change no number of the run
+NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
+"""Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
 SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}  # folders in pocket/models
 
 
@@ -293,7 +294,10 @@ class PrecomputeConfig:
 
 @dataclass
 class RunConfig:
-    """Config of one run, as :func:`editbench.compose.parse` makes it. The protocol is resolved for the dataset."""
+    """Config of one run, as :func:`editbench.compose.parse` makes it. The protocol is resolved for the dataset.
+
+    ``threads`` are those of torch's operations in a new run; None follows the rule of :mod:`editbench.threads`.
+    """
 
     method: MethodConfig
     model: ModelConfig
@@ -304,6 +308,11 @@ class RunConfig:
     results: ResultsConfig = field(default_factory=ResultsConfig)
     precompute: PrecomputeConfig = field(default_factory=PrecomputeConfig)
     cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "editbench")
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            whole_number(1, threads=self.threads)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, laid out as in YAML: a method's and a dataset's own settings beside their names."""

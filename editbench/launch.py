@@ -28,6 +28,7 @@ from editbench.results.columns import COLUMNS
 from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
+from editbench.threads import job_cores
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
+JOBS = "EDITBENCH_JOBS"  # variable of a job's environment: number of jobs in its sweep
 INTERRUPTED = 130  # exit status
 _reporter: JobReporter | None = None
 """Set in the process that the user called, while it runs jobs; None in a launcher's processes."""
@@ -87,7 +89,8 @@ def _run_jobs(job: Job, overrides: list[str], sweep: bool, reporter: JobReporter
             hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
             return
         reporter.jobs = _count_jobs(overrides)  # -m, or an experiment
-        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN"])
+        known = f"+hydra.job.env_set.{JOBS}='{reporter.jobs}'"
+        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN", known])
         reporter.add_returned([done.return_value for batch in batches for done in batch])
 
 
@@ -99,7 +102,7 @@ def _job(node: DictConfig, precompute: bool = False) -> JobResult | None:
     """One job in this process, the user's or a launcher's; None after an interruption."""
     overrides, place = list(HydraConfig.get().overrides.task), HydraConfig.get().job.get("num") or 0
     if _reporter is None:
-        return run_job(node, overrides, precompute=precompute, number=f"job {place + 1}")
+        return run_job(node, overrides, precompute=precompute, number=f"job {place + 1}", cores=_cores())
     if _reporter.exit_status == INTERRUPTED:
         return None
     result = run_job(node, overrides, precompute=precompute, number=_reporter.number(place), live=True)
@@ -110,6 +113,12 @@ def _job(node: DictConfig, precompute: bool = False) -> JobResult | None:
         )
     _reporter.add(result)
     return result
+
+
+def _cores() -> int:
+    """Cores of this job, in a process of a launcher that runs several."""
+    own = HydraConfig.get()
+    return job_cores(str(own.runtime.choices["hydra/launcher"]), own.launcher, int(os.environ.get(JOBS, 1)))
 
 
 def _count_jobs(overrides: Sequence[str]) -> int:
@@ -144,12 +153,19 @@ class JobResult:
 
 
 def run_job(
-    node: DictConfig, overrides: Sequence[str] = (), *, precompute: bool = False, number: str = "", live: bool = False
+    node: DictConfig,
+    overrides: Sequence[str] = (),
+    *,
+    precompute: bool = False,
+    number: str = "",
+    live: bool = False,
+    cores: int | None = None,
 ) -> JobResult:
     """Do the run of Hydra's node, or precompute for it, which gives a result without a folder.
 
     Errors are printed to standard error and kept in the result, and end no other job. ``overrides`` are for the result,
-    ``number`` ("job 2 of 3") is shown; ``live`` allows to draw on the terminal.
+    ``number`` ("job 2 of 3") is shown; ``live`` allows to draw on the terminal; ``cores`` as for
+    :func:`editbench.single_run.run`.
     """
     from editbench import single_run
 
@@ -159,7 +175,7 @@ def run_job(
         folder = None if precompute else config.folder.resolve()
         quiet_libraries()
         with watching(", ".join(filter(None, [*config.names, number])), live=live):
-            done = single_run.precompute(config) if precompute else single_run.run(config)
+            done = single_run.precompute(config, cores) if precompute else single_run.run(config, cores)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
         return _undone(error, folder, overrides)
     if isinstance(done, single_run.RunOutcome):

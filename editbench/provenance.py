@@ -146,6 +146,7 @@ def environment() -> dict[str, Any]:
         "commit": commit(),
         "platform": platform.platform(),
         "cpu": f"{_processor()}, {torch.get_num_threads()} threads",
+        "threads": torch.get_num_threads(),  # a resume uses as many; no part of the identity, as the processor is none
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

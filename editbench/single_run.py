@@ -32,6 +32,7 @@ from editbench.results.run_folder import is_run
 from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
+from editbench.threads import restored_threads, set_threads
 from editbench.tracking import RunObserver, TrackedRun, open_tracker
 
 _log = logging.getLogger(__name__)
@@ -54,11 +55,11 @@ class Precomputed:
     seconds: float
 
 
-def run(config: Sequence[str] | RunConfig) -> RunOutcome:
+def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutcome:
     """Do one run, resume one that was stopped, or find that it is done.
 
     ``config`` may be overrides as on the command line. A wrong name, setting, record or file is a ValueError before the
-    model is loaded.
+    model is loaded. ``cores`` bound the threads of a new run; None: all that this process may use.
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
     records, stream = _load(config)
@@ -70,13 +71,14 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     if done:
         _refuse_another(folder, facts)
         return RunOutcome(folder.path, already_done=True)
-    with folder, _status_at_the_end(folder):
+    with folder, _status_at_the_end(folder), restored_threads():
         _refuse_another(folder, facts)
         meter = Meter()
         phase("loading")
         for test in ability:
             test.load()
         lm = language_model.load_model(config.model)
+        set_threads(lm.model, cores, config.threads, folder.info["provenance"].get("threads"))
         facts |= provenance.of_model(config, lm, records, stream, ability)
         _refuse_changes(folder, facts, "model")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
@@ -101,11 +103,11 @@ def run(config: Sequence[str] | RunConfig) -> RunOutcome:
     return RunOutcome(folder.path, already_done=False)
 
 
-def precompute(config: RunConfig) -> Precomputed:
+def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
     """Fill the cache with what a run of this config needs before its first edit.
 
     That is covariance, and for methods whose values do not depend on earlier edits (NSE) the values of
-    ``precompute.part`` of ``precompute.parts`` of the stream.
+    ``precompute.part`` of ``precompute.parts`` of the stream. ``cores`` as for :func:`run`.
     """
     begun, part = time.perf_counter(), config.precompute
     records, stream = _load(config)
@@ -117,7 +119,9 @@ def precompute(config: RunConfig) -> Precomputed:
     requests = [record.request for record in stream.records][part.part :: part.parts] if part.find_values else []
     phase("preparing")
     resources = Resources.build(lm, config.model, config.cache, config.stream.seed, records.prompt_format)
-    method(lm, Ledger(lm), config.method.settings, resources).prepare(requests)
+    with restored_threads():
+        set_threads(lm.model, cores, config.threads)
+        method(lm, Ledger(lm), config.method.settings, resources).prepare(requests)
     return Precomputed(len(requests), time.perf_counter() - begun)
 
 

@@ -160,7 +160,8 @@ def test_second_moments_are_kept_with_their_seconds_though_a_process_was_stopped
     from tests.tiny_models import LINES, tiny_lm
 
     monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 32)
-    monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(covariance, "MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(covariance, "MAX_SHARE", float("inf"))
     lm, add, calls = tiny_lm("gpt2"), covariance._add_batch, []
 
     def slow(*args):

@@ -26,7 +26,7 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "config", "records", "results")},
+    **{name: set() for name in (*ANYBODY, "conf", "config", "records", "results", "threads")},
     "console": {"conf"},
     "model": {"records", "config"},
     "ledger_files": set(),

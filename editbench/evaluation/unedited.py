@@ -1,4 +1,8 @@
-"""Answers of the unedited model: computed once, before the first edit, and cached on disk."""
+"""Answers of the unedited model: computed once, before the first edit, and cached on disk.
+
+They are computed in parts, each saved once it is there. Parts go by the questions alone, whatever is saved already, so
+that answers have the same bits wherever an earlier process was stopped.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +23,16 @@ from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
 from editbench.model.generation import Generated, Generation, generate_answers
-from editbench.model.likelihood import Query, TargetScore, score_targets
+from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS, Query, TargetScore, score_targets
+from editbench.progress import progress
 from editbench.records import EditRecord, Passage
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 FORMAT = 4
+BATCHES_OF_A_PART = 64
+"""Batches of tokens in a part of the questions, which a stop can lose: a small model takes a minute or less."""
 Asked = tuple[str, str]
 """Prompt and target of a question."""
 
@@ -90,28 +98,98 @@ def ask_unedited(
     key = _digest(content)
     path = cache / f"{key[:32]}.json" if cache is not None else None
     name = f"{path.parent.name}/{path.name}" if path is not None else ""
-    if path is not None and path.exists() and (found := _read(path, key)) is not None:
+    if path is not None and (found := _read(path, key)) is not None:
         unedited, seconds, costs.digests[name] = found
         costs.note(UNEDITED_ANSWERS, seconds, read=True)
         return unedited
-    start = time.perf_counter()
     asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
-    queries = [Query(prompt, (target,)) for prompt, target in asked]
-    scores = score_targets(lm, queries, tokens_per_batch=tokens_per_batch)
-    of_texts = {
-        name: perplexity.text_scores(lm, several, max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)
-        for name, several in texts.items()
-    }
-    generated = None
-    if generation is not None:
-        answers = generate_answers(lm, stays, generation, tokens_per_batch=tokens_per_batch)
-        generated = {pair: answer for pair, answer in zip(stays, answers, strict=True) if answer is not None}
-    unedited = UneditedAnswers({pair: score for pair, (score,) in zip(asked, scores, strict=True)}, of_texts, generated)
-    seconds = time.perf_counter() - start
-    costs.note(UNEDITED_ANSWERS, seconds, read=False)
+    work = _Work(lm, asked, texts, None if generation is None else stays, generation, max_tokens, tokens_per_batch)
+    unedited, seconds = _by_parts(work, path, key, costs)
     if path is not None:
         costs.digests[name] = _write(path, key, unedited, seconds)
+        for file in path.parent.glob(f"{path.stem}.*.json"):
+            file.unlink(missing_ok=True)
     return unedited
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that the unedited model is asked; arguments as for :func:`ask_unedited`."""
+
+    lm: LanguageModel
+    asked: Sequence[Asked]
+    texts: Mapping[str, Sequence[Passage]]
+    stays: Sequence[Asked] | None  # to generate answers to
+    generation: Generation | None
+    max_tokens: int
+    tokens_per_batch: int | None
+
+    def parts(self) -> Iterator[tuple[Any, Callable[[], UneditedAnswers]]]:
+        """Content of each part, and a function that computes it; a part does not depend on any other."""
+        for some in self._cut(self.asked):
+            yield ["scores", some], partial(self._score, some)
+        for name, passages in self.texts.items():
+            yield ["texts", name], partial(self._score_texts, name, passages)
+        for some in self._cut(self.stays or ()):
+            yield ["generated", some], partial(self._generate, some)
+
+    def _cut(self, pairs: Sequence[Asked]) -> Iterator[list[Asked]]:
+        """The pairs in parts of so many tokens, common beginnings counted each time."""
+        budget = self.tokens_per_batch or (CPU_TOKENS if self.lm.device.type == "cpu" else GPU_TOKENS)
+        part: list[Asked] = []
+        tokens = 0
+        for pair in pairs:
+            part.append(pair)
+            tokens += len(self.lm.encode(pair[0]).ids) + len(self.lm.continuation(pair[1]))
+            if tokens >= budget * BATCHES_OF_A_PART:
+                yield part
+                part, tokens = [], 0
+        if part:
+            yield part
+
+    def _score(self, pairs: Sequence[Asked]) -> UneditedAnswers:
+        queries = [Query(prompt, (target,)) for prompt, target in pairs]
+        scores = score_targets(self.lm, queries, tokens_per_batch=self.tokens_per_batch)
+        return UneditedAnswers({pair: score for pair, (score,) in zip(pairs, scores, strict=True)})
+
+    def _score_texts(self, name: str, passages: Sequence[Passage]) -> UneditedAnswers:
+        most, at_once = self.max_tokens, self.tokens_per_batch
+        scores = perplexity.text_scores(self.lm, passages, max_tokens=most, tokens_per_batch=at_once)
+        return UneditedAnswers(texts={name: scores})
+
+    def _generate(self, pairs: Sequence[Asked]) -> UneditedAnswers:
+        assert self.generation is not None
+        answers = generate_answers(self.lm, pairs, self.generation, tokens_per_batch=self.tokens_per_batch)
+        return UneditedAnswers(generated={p: a for p, a in zip(pairs, answers, strict=True) if a is not None})
+
+
+def _by_parts(work: _Work, path: Path | None, key: str, costs: CachedCosts) -> tuple[UneditedAnswers, float]:
+    """The answers, and their seconds; parts are saved beside ``path`` as they come, and read if they were."""
+    scores: dict[Asked, TargetScore] = {}
+    texts: dict[str, Mapping[str, float]] = {}
+    generated: dict[Asked, Generated] | None = None if work.stays is None else {}
+    total, parts = 0.0, list(work.parts())
+    with progress("unedited answers", len(parts)) as advance:
+        for content, compute in parts:
+            own = _digest([key, content])
+            file = path.with_name(f"{path.stem}.{own[:32]}.json") if path is not None else None
+            if file is not None and (found := _read(file, own)) is not None:
+                part, seconds, _ = found
+                costs.note(UNEDITED_ANSWERS, seconds, read=True)
+            else:
+                start = time.perf_counter()
+                part = compute()
+                seconds = time.perf_counter() - start
+                costs.note(UNEDITED_ANSWERS, seconds, read=False)
+                if file is not None and len(parts) > 1:
+                    _write(file, own, part, seconds)
+            scores |= part.scores
+            texts |= part.texts
+            if generated is not None:
+                generated |= part.generated or {}
+            total += seconds
+            advance()
+    return UneditedAnswers(scores, texts, generated), total
 
 
 def _settings(lm: LanguageModel, generation: Generation | None) -> dict[str, Any] | None:
@@ -143,7 +221,7 @@ def _write(path: Path, key: str, unedited: UneditedAnswers, seconds: float) -> s
 
 
 def _read(path: Path, key: str) -> tuple[UneditedAnswers, float, str] | None:
-    """The cached answers, the seconds that they took, the content digest; None with a warning if it is damaged."""
+    """The cached answers, their seconds, the content digest; None without the file, with a warning if it is damaged."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         content = stored["content"]
@@ -157,6 +235,8 @@ def _read(path: Path, key: str) -> tuple[UneditedAnswers, float, str] | None:
         if generated is not None:
             generated = {(prompt, target): Generated(text, finite) for prompt, target, text, finite in generated}
         return UneditedAnswers(scores, content["texts"], generated), float(content["seconds"]), str(stored["digest"])
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(
             f"the cached answers of the unedited model in {path} are damaged ({error}); they are computed again",

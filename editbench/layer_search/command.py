@@ -30,6 +30,7 @@ from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results.tables import console
 from editbench.stream import Stream
+from editbench.threads import set_threads
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -131,6 +132,7 @@ def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Names
     records = datasets.from_config(config.dataset)
     stream = Stream.build(records, config.stream)
     lm = language_model.load_model(config.model)
+    set_threads(lm.model, setting=config.threads)
     wanted = list(range(lm.n_layers)) if layers is None else layers
     for layer in wanted:
         lm.mlp_out(layer)  # refuses a layer that does not exist

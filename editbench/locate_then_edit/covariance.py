@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,15 +37,18 @@ FORMAT = 2
 
 TOKENS_AT_ONCE = 1 << 12
 
-SAVE_SECONDS = 300.0
-"""Seconds between two savings of the sums, from which a collection goes on after a crash."""
+MIN_INTERVAL = 5.0  # seconds between two savings of the sums, at least; from them a stopped collection goes on
+MAX_SHARE = 1 / 20  # saving takes at most this share of the time
 
 
 @dataclass
-class _Sums:
-    """Running sums of x xᵀ by layer (d_ff, d_ff) float64; of their seconds, ``earlier`` by a process that stopped."""
+class _Sum:
+    """Running sum of x xᵀ of one layer (d_ff, d_ff), float64, over so many batches of the texts.
 
-    by_layer: dict[int, Tensor]
+    ``seconds`` are its share of the passes, ``earlier`` of them by a process that was stopped.
+    """
+
+    total: Tensor
     tokens: int = 0
     batches: int = 0
     seconds: float = 0.0
@@ -116,22 +120,21 @@ def compute_covariance(
     missing = [layer for layer in wanted if layer not in found]
     if missing:
         sums = _collect(lm, planned, missing, folder)
-        costs.note(COVARIANCE, sums.seconds - sums.earlier, read=False)
-        if sums.earlier:
-            costs.note(COVARIANCE, sums.earlier, read=True)
-        for layer in missing:
-            found[layer] = sums.by_layer[layer] / sums.tokens
+        costs.note(COVARIANCE, sum(s.seconds - s.earlier for s in sums.values()), read=False)
+        if earlier := sum(s.earlier for s in sums.values()):
+            costs.note(COVARIANCE, earlier, read=True)
+        for layer, one in sums.items():
+            found[layer] = one.total / one.tokens
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
                     f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "
                     f"{lm.model.dtype}; load the model with another dtype"
                 )
             if folder is not None:
-                facts = {"tokens": sums.tokens, "seconds": sums.seconds / len(missing)}
                 file = _file(folder, layer)
+                facts = {"tokens": one.tokens, "seconds": one.seconds}
                 costs.digests[_name(file)] = write_tensors(file, {"covariance": found[layer]}, facts)
-        if folder is not None:
-            _partial_file(folder, missing).unlink(missing_ok=True)
+                _partial_file(folder, layer).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
 
 
@@ -153,59 +156,76 @@ def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tu
 
 
 @torch.no_grad()
-def _collect(lm: LanguageModel, planned: list[list[list[int]]], layers: list[int], folder: Path | None) -> _Sums:
-    sums = _resume(lm, layers, folder)
-    began = time.perf_counter()
-    saved = time.monotonic()
-    done = sum(len(b) for b in planned[: sums.batches])
-    with progress("covariance", sum(len(b) for b in planned), done) as advance:
-        for batch in planned[sums.batches :]:
-            _add_batch(lm, batch, sums, layers)
-            sums.batches += 1
-            sums.seconds = sums.earlier + time.perf_counter() - began
+def _collect(
+    lm: LanguageModel, planned: list[list[list[int]]], layers: list[int], folder: Path | None
+) -> dict[int, _Sum]:
+    """Sums of all batches by layer; each layer goes on from its own saved sum."""
+    sums = {layer: _resumed(lm, layer, folder) for layer in layers}
+    first = min(one.batches for one in sums.values())
+    began = saved = time.perf_counter()
+    saving = 0.0
+    with progress("covariance", sum(map(len, planned)), sum(map(len, planned[:first]))) as advance:
+        for index, batch in enumerate(planned[first:], first):
+            going = {layer: one for layer, one in sums.items() if one.batches == index}
+            _add_batch(lm, batch, going)
+            now = time.perf_counter()
+            for one in going.values():
+                one.seconds += (now - began) / len(going)
+            began = now
             advance(len(batch))
-            if folder is not None and time.monotonic() - saved > SAVE_SECONDS:
-                facts = {"tokens": sums.tokens, "batches": sums.batches, "seconds": sums.seconds}
-                tensors = {str(layer): tensor for layer, tensor in sums.by_layer.items()}
-                write_tensors(_partial_file(folder, layers), tensors, facts)
-                saved = time.monotonic()
+            if folder is not None and now - saved >= max(MIN_INTERVAL, saving / MAX_SHARE):
+                _save(sums, folder)
+                saved = time.perf_counter()
+                saving = saved - now
     return sums
 
 
-def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: _Sums, layers: list[int]) -> None:
+def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: dict[int, _Sum]) -> None:
     batch = PaddedBatch.pad(rows, [0] * len(rows), lm.pad_id, lm.device)
     mask = batch.mask.bool()
 
     def add(layer: int, x: Tensor) -> None:
         inputs = at_least_float32(x.reshape(*mask.shape, -1)[mask.to(x.device)])  # (tokens, d_ff)
-        sums.by_layer[layer] += inputs.T @ inputs
+        sums[layer].total += inputs.T @ inputs
 
     with ExitStack() as stack:
-        for layer in layers:
+        for layer in sums:
             stack.enter_context(hooked(lm.mlp_out(layer), partial(add, layer), inputs=True))
-        run_layers(lm, batch, last=layers[-1])
-    sums.tokens += sum(len(row) for row in rows)
+        run_layers(lm, batch, last=max(sums))
+    for one in sums.values():
+        one.tokens += sum(len(row) for row in rows)
+        one.batches += 1
 
 
-def _resume(lm: LanguageModel, layers: list[int], folder: Path | None) -> _Sums:
-    devices = {layer: lm.weight(lm.mlp_out_name(layer)).device for layer in layers}
+def _save(sums: dict[int, _Sum], folder: Path) -> None:
+    """Save the sums, a file a layer: a stop in between leaves some older ones, which are sound too."""
+    for layer, one in sums.items():
+        facts = {"tokens": one.tokens, "batches": one.batches, "seconds": one.seconds}
+        write_tensors(_partial_file(folder, layer), {"sum": one.total}, facts)
+
+
+def _resumed(lm: LanguageModel, layer: int, folder: Path | None) -> _Sum:
+    """The saved sum of a layer, or an empty one; warns of a damaged file."""
+    device, size = lm.weight(lm.mlp_out_name(layer)).device, lm.d_ff(layer)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _partial_file(folder, layers)
-        with suppress(FileNotFoundError):  # also where another process has just finished
+        file = _partial_file(folder, layer)
+        try:
             tensors, facts, _ = decode_tensors(file.read_bytes(), str(file))
-            by_layer = {layer: tensors[str(layer)].to(device) for layer, device in devices.items()}
-            return _Sums(by_layer, **facts, earlier=facts["seconds"])
-    sizes = {layer: lm.d_ff(layer) for layer in layers}
-    return _Sums({n: torch.zeros(size, size, dtype=torch.float64, device=devices[n]) for n, size in sizes.items()})
+            return _Sum(tensors["sum"].to(device), **facts, earlier=facts["seconds"])
+        except FileNotFoundError:  # also where another process has just finished
+            pass
+        except (DamagedFile, KeyError, TypeError) as error:
+            warnings.warn(f"the saved sums {file} are damaged ({error}) and are collected again", stacklevel=2)
+    return _Sum(torch.zeros(size, size, dtype=torch.float64, device=device))
 
 
 def _file(folder: Path, layer: int) -> Path:
     return folder / f"layer-{layer:03d}.safetensors"
 
 
-def _partial_file(folder: Path, layers: list[int]) -> Path:
-    return folder / f"partial-{'-'.join(map(str, layers))}.safetensors"
+def _partial_file(folder: Path, layer: int) -> Path:
+    return folder / f"partial-{layer:03d}.safetensors"
 
 
 def _name(file: Path) -> str:

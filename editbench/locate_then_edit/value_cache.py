@@ -1,4 +1,10 @@
-"""Cache of values on the original weights, by content: the model, the request, the templates and every constant."""
+"""Cache of values on the original weights, by content: the model, the request, the templates and every constant.
+
+Values that are found together can differ in their last bits from values found apart. So the requests are cut into parts
+by their order alone, those of a part that are not in the cache are found together, and their values are saved together
+or not at all: the same requests in the same order give the same bits, wherever an earlier process was stopped. A value
+that was found among other requests is not found again.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +12,16 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from editbench.costs import VALUES
 from editbench.files import DamagedFile, decode_tensors, read_bytes, write_tensors
-from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values
+from editbench.locate_then_edit.values import Value, ValueConfig, optimise_values, rows_that_fit
 from editbench.progress import progress
 from editbench.records import EditError, EditRequest
 
@@ -30,8 +36,8 @@ VERSION = 2
 FORMAT = 2
 """Changes with the layout of the cached files."""
 
-EDITS_AT_ONCE = 256
-"""Requests whose values are found, and written to disk, together."""
+MOST_TOGETHER = 32
+"""Requests of a part, at most: those whose values a stop can lose. On a CPU fewer fit for a model that is not small."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +81,37 @@ class ValueCache:
         return any(self._key(r) not in self._found for r in requests)
 
     def find(self, requests: Sequence[EditRequest], *, patient: bool = False) -> None:
-        """Find all missing values, :data:`EDITS_AT_ONCE` at a time, on the original weights.
+        """Find all missing values on the original weights, and save them part by part.
 
         With ``patient``, requests whose optimisation fails are left out; else their :class:`EditError` is raised.
         """
-        unique = {self._key(r): r for r in requests}
-        missing = {k: r for k, r in unique.items() if k not in self._found and not self._read(k)}
-        keys = list(missing)
-        with progress("values", len(keys)) as advance:
-            for start in range(0, len(keys), EDITS_AT_ONCE):
-                part = keys[start : start + EDITS_AT_ONCE]
-                self._optimise({k: missing[k] for k in part}, patient)
-                advance(len(part))
+        parts = self._parts({self._key(r): r for r in requests})
+        for part in parts:
+            self._recover(part)
+        missing = {k for part in parts for k in part if k not in self._found and not self._read(k)}
+        with progress("values", len(missing)) as advance:
+            for part in parts:
+                if wanted := {k: r for k, r in part.items() if k in missing}:
+                    self._optimise(wanted, part, patient)
+                    advance(len(wanted))
 
-    def _optimise(self, wanted: dict[str, EditRequest], patient: bool) -> None:
+    def _parts(self, requests: Mapping[str, EditRequest]) -> list[dict[str, EditRequest]]:
+        """The requests in parts: on a CPU as many as it optimises at once; the rows of a GPU go by its free memory."""
+        lm, on_cpu, rows = self.lm, self.lm.device.type == "cpu", len(self.templates) + 1
+        longest = max(len(lm.encode(template).ids) for template in self.templates)
+        parts: list[dict[str, EditRequest]] = [{}]
+        width = 0
+        for key, request in requests.items():
+            tokens = longest + len(lm.encode(request.prompt).ids) + len(lm.continuation(request.target))
+            width = max(width, tokens)
+            fit = rows_that_fit(lm, width, self.layer) // rows if on_cpu else MOST_TOGETHER
+            if len(parts[-1]) >= max(1, min(fit, MOST_TOGETHER)):
+                parts.append({})
+                width = tokens
+            parts[-1][key] = request
+        return parts
+
+    def _optimise(self, wanted: Mapping[str, EditRequest], part: Mapping[str, EditRequest], patient: bool) -> None:
         began = time.perf_counter()
         while wanted:
             try:
@@ -102,9 +125,9 @@ class ValueCache:
                 continue
             seconds = time.perf_counter() - began
             self._costs.note(VALUES, seconds, read=False)
-            for key, value in zip(wanted, values, strict=True):
-                self._found[key] = CachedValue(value.target, [terms[0] for terms in value.losses])
-                self._write(key, value, seconds / len(wanted))
+            by_key = dict(zip(wanted, values, strict=True))
+            self._found |= {k: CachedValue(v.target, [terms[0] for terms in v.losses]) for k, v in by_key.items()}
+            self._write(by_key, part, seconds)
             return
 
     def _key(self, request: EditRequest) -> str:
@@ -127,14 +150,44 @@ class ValueCache:
         self._costs.digests[_name(key)] = digest
         return True
 
-    def _write(self, key: str, value: Value, seconds: float) -> None:
+    def _write(self, values: Mapping[str, Value], part: Mapping[str, EditRequest], seconds: float) -> None:
+        """Save the values of a part: in one file, before each has its own."""
         if self._cache is not None:
-            tensors = {"target": value.target, "losses": torch.tensor(value.losses, dtype=torch.float64)}
+            tensors = {f"{key}.target": value.target for key, value in values.items()}
+            tensors |= {f"{k}.losses": torch.tensor(v.losses, dtype=torch.float64) for k, v in values.items()}
+            facts = {"keys": list(values), "seconds": seconds / len(values)}
+            whole = self._cache / _part_name(part)
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(whole, tensors, facts)
+            self._write_each(tensors, facts)
+            whole.unlink(missing_ok=True)
+
+    def _write_each(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        assert self._cache is not None
+        for key in facts["keys"]:
+            own = {name: tensors[f"{key}.{name}"] for name in ("target", "losses")}
             file = self._cache / _name(key)
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._costs.digests[_name(key)] = write_tensors(file, tensors, {"seconds": seconds})
+            self._costs.digests[_name(key)] = write_tensors(file, own, {"seconds": facts["seconds"]})
+
+    def _recover(self, part: Mapping[str, EditRequest]) -> None:
+        """Write the values that a stopped process has left in the file of a part to their own files."""
+        if self._cache is None or not (whole := self._cache / _part_name(part)).is_file():
+            return
+        try:
+            tensors, facts, _ = decode_tensors(read_bytes(whole), str(whole))
+            self._write_each(tensors, facts)
+        except (DamagedFile, KeyError) as error:
+            if whole.is_file():  # else another process has just written them
+                warnings.warn(f"cached values in {whole} are damaged ({error}) and are found again", stacklevel=2)
+        whole.unlink(missing_ok=True)
 
 
 def _name(key: str) -> str:
     """Path from the cache's folder."""
     return f"values/{key[:2]}/{key}.safetensors"
+
+
+def _part_name(part: Mapping[str, EditRequest]) -> str:
+    """Path, from the cache's folder, of the values of a part that do not have their own files yet."""
+    return f"values/parts/{hashlib.blake2b(''.join(part).encode(), digest_size=16).hexdigest()}.safetensors"

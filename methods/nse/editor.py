@@ -42,8 +42,8 @@ class NSE(SubjectEditor[NSEConfig]):
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Optimise values on the original weights, where templates and covariance are made too.
 
-        The same requests in the same order give the same bits. A request whose optimisation fails is tried again when
-        it is edited.
+        The same requests in the same order give the same bits, also where an earlier process was stopped. A request
+        whose optimisation fails is tried again when it is edited.
         """
         self._find([r for r in requests if self.refusal(r) is None], patient=True)
 

@@ -12,8 +12,6 @@ from editbench.records import Passage
 from tests.evaluation.examples import PromptEditor
 from tests.tiny_models import LINES, tiny_lm
 
-torch.set_num_threads(1)
-
 PLAIN = tuple(Passage("", line) for line in LINES)
 
 

@@ -33,8 +33,6 @@ from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, Prom
 from tests.oracles import evaluation as oracle
 from tests.tiny_models import POSITIONS, tiny_lm
 
-torch.set_num_threads(1)
-
 
 def score(lm, records=RECORDS, **options):
     evaluator = Evaluator(lm, unedited=unedited_of(lm), **options)

@@ -30,8 +30,6 @@ from editbench.model.generation import Generation, generate
 from editbench.records import EditRecord, EditRequest, GenerationPrompts
 from tests.tiny_models import tiny_lm
 
-torch.set_num_threads(1)
-
 STAMP = {"stage": "final", "edits": 1, "batch": 0}
 PROMPTS = ("Paris is in", "The mother tongue of Danielle Darrieux is", "Rome")
 

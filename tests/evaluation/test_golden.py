@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.generated_text import entropy, tokens
@@ -12,8 +11,6 @@ from editbench.evaluation.perplexity import text_scores
 from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import LOCALITY, PARAPHRASE, EditRecord, EditRequest, Passage, Probe
-
-torch.set_num_threads(1)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DATA = json.loads((GOLDEN / "eval-gpt2" / "data.json").read_text(encoding="utf-8"))

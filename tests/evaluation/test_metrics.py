@@ -8,7 +8,6 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
-import torch
 
 from editbench.evaluation.metrics import REGISTERED, ProbeAnswers, facts, get_metric, list_metrics, metric
 from editbench.evaluation.perplexity import summarise
@@ -18,8 +17,6 @@ from editbench.plugins import METRICS
 from editbench.records import (
     Route,
 )
-
-torch.set_num_threads(1)
 
 GREEDY = Generation()
 NAN, INF = math.nan, math.inf

@@ -4,16 +4,12 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 
 from editbench.evaluation.perplexity import CLIP, summarise, text_scores
 from editbench.model.likelihood import NOT_A_NUMBER, TargetScore
 from tests.evaluation.examples import PASSAGES
 from tests.oracles import evaluation as oracle
 from tests.tiny_models import tiny_lm
-
-torch.set_num_threads(1)
-
 
 NAN, INF = math.nan, math.inf
 BROKEN = TargetScore(NAN, (False,), (NOT_A_NUMBER,))

@@ -23,8 +23,6 @@ from tests.tiny_models import tiny_lm
 
 STAMP = {"stage": "final", "edits": 2, "batch": 1}
 
-torch.set_num_threads(1)
-
 
 def test_which_answer_is_right():
     found = [(q.probe.kind, q.target, q.alternative, q.labelled) for q in questions(RECORDS[0])]

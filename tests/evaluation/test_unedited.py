@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from editbench.costs import CachedCosts
 from editbench.evaluation import unedited as unedited_module
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.questions import questions
@@ -14,8 +15,6 @@ from editbench.model.generation import Generation
 from editbench.model.likelihood import score_targets
 from tests.evaluation.examples import GREEDY, RECORDS, unedited_of
 from tests.tiny_models import tiny_lm
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -98,3 +97,67 @@ def test_answers_to_other_records_are_refused():
     evaluator = Evaluator(lm, unedited=unedited_of(lm, records=RECORDS[:1]))
     with pytest.raises(ValueError, match="unedited model has no answer to"):
         evaluator.score([(RECORDS[1], 0)], stage="final", edits=1, batch=0)
+
+
+@pytest.fixture
+def many_parts(monkeypatch):
+    """A part of each question."""
+    monkeypatch.setattr(unedited_module, "BATCHES_OF_A_PART", 0)
+
+
+def failing(monkeypatch, name, stop_at, error=KeyboardInterrupt):
+    """Counts calls of one of the module's functions; the call with index ``stop_at`` fails."""
+    function, calls = getattr(unedited_module, name), []
+
+    def call(*arguments, **options):
+        if len(calls) == stop_at:
+            raise error
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(unedited_module, name, call)
+    return calls
+
+
+@pytest.mark.parametrize(("name", "stop_at"), [("score_targets", 2), ("generate_answers", 1), ("_write", 3)])
+def test_answers_are_saved_part_by_part_and_go_on_with_the_same_bits(tmp_path, many_parts, monkeypatch, name, stop_at):
+    lm = tiny_lm("gpt2")
+    whole = unedited_of(lm, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        failing(patch, name, stop_at, OSError("no space left on device"))
+        with pytest.raises(OSError, match="no space"):
+            unedited_of(lm, tmp_path / "stopped")
+    saved = len(list((tmp_path / "stopped").iterdir()))
+    assert saved >= stop_at
+    asked, stays = len(whole.scores), len(whole.generated)
+    scored, costs = failing(monkeypatch, "score_targets", -1), CachedCosts()
+    written = failing(monkeypatch, "_write", -1)
+    assert unedited_of(lm, tmp_path / "stopped", costs=costs) == whole
+    assert len(written) == asked + len(whole.texts) + stays - saved + 1
+    assert len(scored) == max(0, asked - saved)
+    assert costs.read["unedited answers"] > 0 and costs.computed["unedited answers"] > 0
+    (file,) = (tmp_path / "stopped").iterdir()
+    assert [*costs.digests] == [f"stopped/{file.name}"]
+
+
+def test_a_part_that_is_damaged_or_of_other_questions_is_computed_again(tmp_path, many_parts, monkeypatch):
+    lm = tiny_lm("gpt2")
+    with monkeypatch.context() as patch:
+        failing(patch, "score_targets", 2)
+        with pytest.raises(KeyboardInterrupt):
+            unedited_of(lm, tmp_path)
+    first, second = sorted(tmp_path.iterdir())
+    first.write_text(first.read_text()[:-9])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert unedited_of(lm, tmp_path) == unedited_of(lm, tmp_path / "whole")
+
+
+def test_parts_have_the_same_answers_up_to_rounding(tmp_path, monkeypatch):
+    lm = tiny_lm("llama", "float64")
+    whole = unedited_of(lm)
+    monkeypatch.setattr(unedited_module, "BATCHES_OF_A_PART", 0)
+    parts = unedited_of(lm)
+    assert parts.generated == whole.generated and parts.texts == whole.texts
+    for pair, score in whole.scores.items():
+        assert parts.scores[pair].argmax == score.argmax
+        assert parts.scores[pair].nll == pytest.approx(score.nll, rel=1e-6)

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from editbench import Resources
+from editbench.costs import CachedCosts
 from editbench.locate_then_edit import covariance
 from editbench.locate_then_edit.covariance import compute_covariance, covariance_for, read_covariance
 from tests.oracles import locate as oracle
@@ -31,27 +32,91 @@ def test_max_tokens_stops_after_the_text_that_reaches_it():
     assert torch.equal(one[1], compute_covariance(lm, TEXTS[:1], [1])[1])
 
 
-def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch):
+@pytest.fixture
+def often(monkeypatch):
+    """Several batches, with the sums saved after each."""
+    monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr(covariance, "MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(covariance, "MAX_SHARE", float("inf"))
+
+
+def noted(monkeypatch, name, stop_at=None, error=KeyboardInterrupt):
+    """The arguments of each call of one of the module's functions; the call with index ``stop_at`` fails."""
+    function, calls = getattr(covariance, name), []
+
+    def call(*arguments):
+        if len(calls) == stop_at:
+            raise error
+        calls.append(arguments)
+        return function(*arguments)
+
+    monkeypatch.setattr(covariance, name, call)
+    return calls
+
+
+def partials(folder):
+    return sorted(file.name for file in folder.rglob("partial-*"))
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path, monkeypatch, often, stop_at):
     lm = tiny_lm("llama")
-    monkeypatch.setattr(covariance, "TOKENS_AT_ONCE", 40)  # several batches
     whole = compute_covariance(lm, TEXTS, [0, 2])
-    monkeypatch.setattr(covariance, "SAVE_SECONDS", -1.0)
-    add, calls = covariance._add_batch, []
-
-    def stop_at_third(*arguments):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(1)
-        add(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(covariance, "_add_batch", stop_at_third)
+        noted(patch, "_add_batch", stop_at)
         with pytest.raises(KeyboardInterrupt):
             compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path)
-    assert len(list(tmp_path.rglob("partial-*.safetensors"))) == 1
+    assert partials(tmp_path) == ["partial-000.safetensors", "partial-002.safetensors"]
+    done, costs = noted(monkeypatch, "_add_batch"), CachedCosts()
+    again = compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path, costs=costs)
+    assert all(torch.equal(again[layer], whole[layer]) for layer in whole)
+    assert not partials(tmp_path)
+    planned, _ = covariance._plan(lm, TEXTS, None)
+    assert len(done) == len(planned) - stop_at > 0
+    assert costs.read["covariance"] > 0 and costs.computed["covariance"] > 0
+
+
+@pytest.mark.parametrize("written", range(6))
+def test_a_failed_write_of_sums_or_of_the_end_loses_none(tmp_path, monkeypatch, often, written):
+    """Files are those of two layers, batch by batch, so that a stop leaves layers at different batches."""
+    lm = tiny_lm("gpt2")
+    whole = compute_covariance(lm, TEXTS, [0, 2])
+    with monkeypatch.context() as patch:
+        noted(patch, "write_tensors", written, OSError("no space left on device"))
+        with pytest.raises(OSError, match="no space"):
+            compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path)
+    done = noted(monkeypatch, "_add_batch")
     again = compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path)
     assert all(torch.equal(again[layer], whole[layer]) for layer in whole)
-    assert not list(tmp_path.rglob("partial-*"))
+    if written % 2:
+        assert list(done[0][2]) == [2] and list(done[1][2]) == [0, 2]  # only the layer that was behind
+    assert not partials(tmp_path)
+
+
+def test_sums_are_used_by_whoever_needs_their_layer(tmp_path, monkeypatch, often):
+    lm = tiny_lm("gpt2")
+    whole = compute_covariance(lm, TEXTS, [0, 1])
+    with monkeypatch.context() as patch:
+        noted(patch, "_add_batch", 4)
+        with pytest.raises(KeyboardInterrupt):
+            compute_covariance(lm, TEXTS, [1, 2], cache=tmp_path)
+    again = compute_covariance(lm, TEXTS, [0, 1], cache=tmp_path)
+    assert all(torch.equal(again[layer], whole[layer]) for layer in whole)
+    assert partials(tmp_path) == ["partial-002.safetensors"]
+
+
+def test_damaged_sums_are_collected_again(tmp_path, monkeypatch, often):
+    lm = tiny_lm("gpt2")
+    whole = compute_covariance(lm, TEXTS, [1])
+    with monkeypatch.context() as patch:
+        noted(patch, "_add_batch", 2)
+        with pytest.raises(KeyboardInterrupt):
+            compute_covariance(lm, TEXTS, [1], cache=tmp_path)
+    (file,) = tmp_path.rglob("partial-*")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match="partial-001.safetensors are damaged"):
+        again = compute_covariance(lm, TEXTS, [1], cache=tmp_path)
+    assert torch.equal(again[1], whole[1])
 
 
 def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):

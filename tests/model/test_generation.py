@@ -11,8 +11,6 @@ from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
 from tests.tiny_models import POSITIONS, TINY_ARCHITECTURES, tiny_lm
 
-torch.set_num_threads(1)
-
 PROMPTS = [
     "The mother tongue of Danielle Darrieux is",
     "Paris",

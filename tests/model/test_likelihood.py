@@ -15,8 +15,6 @@ from tests.evaluation.examples import Bystander, PromptEditor
 from tests.oracles import evaluation as oracle
 from tests.tiny_models import POSITIONS, TINY_ARCHITECTURES, WINDOW, tiny_lm
 
-torch.set_num_threads(1)
-
 TARGETS = ("French", "English and Russian, they say", "Manila", "the guitar in Birmingham")
 QUERIES = [
     Query("The mother tongue of Danielle Darrieux is", TARGETS),

@@ -6,8 +6,6 @@ import torch
 from editbench.model.packed_targets import PADDING, PROMPT, Tokeniser, lead_of, packed_mask
 from tests.tiny_models import tiny_lm
 
-torch.set_num_threads(1)
-
 
 def test_a_mask_by_hand():
     segments = torch.tensor([[PADDING, PROMPT, PROMPT, PROMPT, 1, 1, 2]])

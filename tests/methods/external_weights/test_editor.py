@@ -15,8 +15,6 @@ from editbench.results.leaderboard import read_row
 from tests.small_runs import save_model
 from tests.tiny_models import tiny_lm
 
-torch.set_num_threads(1)
-
 REQUESTS = [EditRequest(f"r{i}", f"Place {i} is in", None, "Spain") for i in range(3)]
 
 

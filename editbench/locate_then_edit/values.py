@@ -150,7 +150,7 @@ class _Rows:
         shift = delta[self.owner.to(delta.device)]  # (B, d)
         log_p = self.forward.lm.logits(self.forward.final(shift, self.tokens)).log_softmax(-1)  # (tokens, V)
         n, there = self.n, log_p.device
-        predicting, new = log_p.split([n, len(log_p) - n])  # (targets, V), (KL rows, V)
+        predicting, new = torch.split(log_p, [n, len(log_p) - n])  # (targets, V), (KL rows, V)
         nll = -predicting.gather(1, self.gold.to(there)[:, None])[:, 0] * self.weights.to(log_p)
         if self.reference is None:
             self.reference = new.detach()  # the first step has no shift

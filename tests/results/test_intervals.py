@@ -95,6 +95,29 @@ def test_of_items_follows_the_standard_error_but_claims_no_more_items_than_there
     assert np.isnan(of_items(12.0, 0.0, n, None)).all()
 
 
+@pytest.mark.parametrize("within", [SHARE, (-1.0, 1.0), (2.0, 6.0)])
+@pytest.mark.parametrize("n", [1, 3, 40])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 0.8, 1.0])
+def test_of_items_is_clopper_and_pearson_s_interval_for_so_many_items(rate, n, within):
+    lowest, width = within[0], within[1] - within[0]
+    middle = (rate * n + 1) / (n + 2)
+    for error in (0.0, 0.01 * width, 0.2 * width):
+        count = n if error == 0 else min(n, middle * (1 - middle) / (error / width) ** 2)
+        low = stats.beta.ppf(0.025, rate * count, (1 - rate) * count + 1) if rate else 0.0
+        high = stats.beta.ppf(0.975, rate * count + 1, (1 - rate) * count) if rate < 1 else 1.0
+        found = of_items(lowest + width * rate, error, n, within)
+        assert found == pytest.approx((lowest + width * low, lowest + width * high), abs=1e-9)
+
+
+def test_of_items_of_any_size_is_student_s_interval():
+    half = stats.t.ppf(0.975, 9) * 0.5
+    assert of_items(12.0, 0.5, 10, None) == pytest.approx((12 - half, 12 + half))
+    assert np.isnan(of_items(12.0, 0.5, 1, None)).all()
+    three = stats.t.ppf(0.975, 2) / 3**0.5
+    assert unbounded(np.array([[4.0], [5.0], [6.0]]))[:, 0] == pytest.approx((5 - three, 5 + three))
+    assert np.isnan(unbounded(np.array([[4.0]]))).all()
+
+
 def test_seeds_on_the_same_records_are_no_surer_than_one_and_their_spread_counts():
     assert over_seeds([1.0] * 5, [0.9] * 5, [1.0] * 5, SHARE) == pytest.approx([0.9, 1.0])
     low, high = over_seeds([0.5, 0.7, 0.9], [0.5, 0.7, 0.9], [0.5, 0.7, 0.9], None)  # but for the spread, certain

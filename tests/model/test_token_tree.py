@@ -53,6 +53,7 @@ def test_every_token_gets_what_it_gets_in_its_row(architecture, dtype, by_rows):
 
 def test_what_a_row_begins_with_belongs_to_the_row_that_has_it_first():
     lm = tiny_lm("llama")
+    assert TokenTree.of(lm, [(1, 2, 3), (3, 8), (2, 3)]).paths == [[0, 1, 2], [3, 4], [5, 6]]
     tree = TokenTree.of(lm, [(1, 2, 3), (1, 2), (1, 4), (9, 2, 3)])
     assert tree.ids.tolist() == [1, 2, 3, 4, 9, 2, 3] and tree.positions.tolist() == [0, 1, 2, 1, 0, 1, 2]
     assert tree.paths == [[0, 1, 2], [0, 1], [0, 3], [4, 5, 6]] and tree.last.tolist() == [2, 1, 3, 6]

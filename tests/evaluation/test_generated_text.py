@@ -180,7 +180,11 @@ def test_metrics_by_hand():
     fluency, likeness = get_metric("ngram_entropy").score, get_metric("consistency").score
     idf = Idf(["film"])
     assert fluency(GeneratedTexts(("a b c d", "a a a a"), (), idf)) == pytest.approx(entropy(["a", "b", "c", "d"]) / 2)
+    both = GeneratedTexts(("a b c d", "a b a c a d"), (), idf)
+    assert fluency(both) == pytest.approx((entropy([*"abcd"]) + entropy([*"abacad"])) / 2)
     assert likeness(GeneratedTexts(("film",), ("film",), idf)) == pytest.approx(1.0)
+    partly = likeness(GeneratedTexts(("film", "actor"), ("film", "music"), idf))
+    assert partly == pytest.approx(cosine("film actor", "film music", idf)) and 0 < partly < 1
     assert likeness(GeneratedTexts(("film",), (), idf)) is None and fluency(GeneratedTexts((), (), idf)) is None
     assert math.isnan(fluency(GeneratedTexts(("a b c d",), (), idf, finite=False)))
     assert math.isnan(likeness(GeneratedTexts(("film",), ("film",), idf, finite=False)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from editbench.evaluation.perplexity import CLIP, summarise, text_scores
+from editbench.evaluation.perplexity import CLIP, COUNTS, PERPLEXITIES, mean_of_three, summarise, text_scores
 from editbench.model.likelihood import NOT_A_NUMBER, TargetScore
 from tests.evaluation.examples import PASSAGES
 from tests.oracles import evaluation as oracle
@@ -55,3 +55,12 @@ def test_perplexity_equals_the_oracle(bos, max_tokens):
     assert (found["perplexity"], found["perplexity_mean"]) == pytest.approx(expected, rel=1e-5)
     if max_tokens:
         assert found["tokens"] == 3 + 3 + 4  # the first of a text without a prompt is not scored
+
+
+def test_the_mean_of_three_sets_of_texts():
+    three = {
+        name: dict.fromkeys((*PERPLEXITIES, *COUNTS), by) for name, by in (("edited", 2), ("accurate", 3), ("plain", 7))
+    }
+    assert mean_of_three(three) == {**dict.fromkeys(PERPLEXITIES, 4), **dict.fromkeys(COUNTS, 12)}
+    del three["plain"]
+    assert mean_of_three(three) is None

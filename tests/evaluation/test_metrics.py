@@ -24,6 +24,7 @@ RIGHT = TargetScore(0.5, (True, True), (4, 7))
 HALF = TargetScore(1.5, (True, False), (4, 9))
 BROKEN = TargetScore(NAN, (False,), (NOT_A_NUMBER,))
 NOTHING = TargetScore(NAN, (), ())
+ZERO = TargetScore(0.5, (True,), (0,))  # a token like others
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ NOTHING = TargetScore(NAN, (), ())
         ("agreement", ProbeAnswers(RIGHT), None),
         ("agreement_tokens", ProbeAnswers(HALF, before=RIGHT), 0.5),
         ("agreement_tokens", ProbeAnswers(NOTHING, before=NOTHING), None),
+        ("agreement_tokens", ProbeAnswers(ZERO, before=ZERO), 1.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("the English. He")), 1.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("English and he")), 0.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("")), 0.0),

@@ -132,7 +132,7 @@ def score_targets(
     Args:
         editor: Puts its text in front of prompts, and learns where each row's prompt ends; None: the unedited model.
         tokens_per_batch: Tokens of a batch, padding included; None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
-        padding_side: "right" or "left"; the numbers are the same up to rounding.
+        padding_side: Of padded rows, "right" or "left"; the numbers are the same up to rounding.
         max_target_tokens: Tokens kept of each target; None: all.
     """
     tokenise = Tokeniser(lm, max_target_tokens, editor.asked if editor is not None else None)

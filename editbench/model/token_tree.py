@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -177,8 +178,6 @@ def _padded(paths: Sequence[Sequence[int]]) -> Tensor:
 
 def _first_places(index: Tensor, count: int) -> Tensor:
     """(count,) the first place of each number in ``index``, flattened."""
-    flat = index.flatten().cpu()
-    places = torch.zeros(count, dtype=torch.long)
-    backwards = torch.arange(len(flat) - 1, -1, -1)
-    places[flat[backwards]] = backwards  # a later write replaces an earlier one
-    return places.to(index.device)
+    numbers, places = np.unique(index.flatten().cpu().numpy(), return_index=True)
+    assert len(numbers) == count
+    return torch.from_numpy(places).to(index.device)

@@ -1,8 +1,8 @@
-"""Attention over a token tree: the model's own attention function on the tree's rows.
+"""Attention over a token tree: the attention function that the model's config names, on the tree's rows.
 
 Transformers' attention modules call the function that the config names; within :func:`attending_by_rows` that is
-:func:`_attend`, which lays queries, keys and values out by rows, calls the model's own function, and puts its output
-back by token. Norms, projections and rotary embeddings around it never see a row.
+:func:`_attend`, which lays queries, keys and values out by rows, calls the function named before (torch's own for
+"sdpa"), and puts its output back by token. Norms, projections and rotary embeddings around it never see a row.
 """
 
 from __future__ import annotations

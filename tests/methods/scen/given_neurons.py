@@ -35,3 +35,16 @@ def logits(editor, prompt):
     ids = editor.lm.encode(prompt).ids
     with torch.no_grad(), editor.answering([len(ids) - 1]):
         return editor.lm.model(input_ids=torch.tensor([ids])).logits
+
+
+def full_at(at, write):
+    """``write`` on a disk that is full at its call number ``at``, from 0."""
+    calls = []
+
+    def full(*args):
+        if len(calls) == at:
+            raise OSError(28, "No space left on device")
+        calls.append(args)
+        return write(*args)
+
+    return full

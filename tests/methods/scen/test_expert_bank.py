@@ -10,7 +10,7 @@ from editbench import EditRequest
 from editbench.checkpoint import RunCheckpoint
 from editbench.files import DamagedFile, read_tensors, write_tensors
 from editbench.ledger import Ledger
-from tests.methods.scen.given_neurons import DENSE, IDS, REQUESTS, answers, logits, scen
+from tests.methods.scen.given_neurons import DENSE, IDS, REQUESTS, answers, full_at, logits, scen
 from tests.small_runs import same
 from tests.tiny_models import tiny_lm
 
@@ -290,16 +290,9 @@ def test_a_write_that_fails_leaves_bank_and_ledger_as_they_were(tmp_path, monkey
     editor.edit(REQUESTS[:2])
     whole.edit(REQUESTS[:2])
     module, name = f"editbench.{where}".rsplit(".", 1)
-    calls, write = [], getattr(importlib.import_module(module), name)
-
-    def full(*args):
-        if len(calls) == at:
-            raise OSError(28, "No space left on device")
-        calls.append(args)
-        return write(*args)
-
+    write = getattr(importlib.import_module(module), name)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(f"{module}.{name}", full)
+        patch.setattr(f"{module}.{name}", full_at(at, write))
         editor.edit([REQUESTS[1], *REQUESTS[2:4]])
     assert editor.ledger.edited_ids == editor.bank.ids == IDS[:2] and len(list((tmp_path / "bank").iterdir())) == 2
     assert same(editor.state(), whole.state())

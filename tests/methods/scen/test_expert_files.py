@@ -7,6 +7,7 @@ from editbench.files import DamagedFile
 from editbench.methods.scen import expert_files
 from editbench.methods.scen.compression import CompressedExpert
 from editbench.methods.scen.expert_files import Expert, ExpertFiles, number_of, read_expert
+from tests.methods.scen.given_neurons import full_at
 
 
 def expert(id, value=1.0):
@@ -41,17 +42,11 @@ def test_a_number_of_seven_digits_comes_after_one_of_six(tmp_path):
 
 @pytest.mark.parametrize("at", range(3))
 def test_files_are_written_all_or_none(at, tmp_path, monkeypatch):
-    files, calls, write = ExpertFiles(tmp_path), [], expert_files.write_tensors
+    files, write = ExpertFiles(tmp_path), expert_files.write_tensors
     files.take("a", files.write([expert("a")])[0])
 
-    def full(*args):
-        if len(calls) == at:
-            raise OSError(28, "No space left on device")
-        calls.append(args)
-        return write(*args)
-
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(expert_files, "write_tensors", full)
+        patch.setattr(expert_files, "write_tensors", full_at(at, write))
         files.write([expert("a", 2.0), expert("b"), expert("c")])
     assert names(tmp_path) == ["000000-a.safetensors"]
     assert number_of(files.write([expert("b")])[0]) == 1

@@ -133,7 +133,12 @@ def timed(call):
 def measure(shape, dtype, options):
     """A row for each part."""
     build, _, lm = timed(lambda: random_lm(shape, dtype, options.device))
-    base = {"shape": shape, "dtype": dtype, "model_gb": torch.cuda.memory_allocated() / 2**30, "build_s": build}
+    base = {
+        "shape": shape,
+        "dtype": dtype,
+        "model_gb": torch.cuda.memory_allocated() / 2**30,
+        "build_s": build,
+    }
     texts = dataset_files.plain_text(0)
     seconds, peak, covariance = timed(lambda: compute_covariance(lm, texts, LAYERS, max_tokens=COVARIANCE_TOKENS))
     covariance = {layer: matrix.cpu() for layer, matrix in covariance.items()}

@@ -58,7 +58,7 @@ class SCENConfig:
     device_bytes: int | None = None
     host_bytes: int | None = None
     bank_directory: str | None = field(default=None, metadata={"path": "written"})
-    negatives: list[str] = field(default_factory=list)
+    negatives: list[str] = field(default_factory=list, metadata={"learnt": True})
     cosine: bool = False
     hinge: bool = False
 

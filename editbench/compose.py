@@ -79,6 +79,19 @@ def check(overrides: Sequence[str]) -> list[str]:
     return given
 
 
+def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values of the method's settings, and choices of groups ("model"), that overrides name; both as in YAML."""
+    parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
+    settings = {o.key_or_group.removeprefix("method."): o.value() for o in parsed if o.key_or_group[:7] == "method."}
+    return settings, {o.key_or_group: str(o.value()) for o in parsed if o.key_or_group in GROUPS}
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file of settings, its interpolations as they stand."""
+    plain: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    return dict(plain)
+
+
 def compose_node(overrides: Sequence[str]) -> DictConfig:
     """Hydra's node for these overrides, without the checks of :func:`check`. Methods must be registered."""
     with initialize_config_module(version_base="1.3", config_module=CONF):

@@ -146,7 +146,7 @@ def _refuse_crossings(config: RunConfig, records: RecordSet, stream: Stream) -> 
     for file in method.tuning:
         found = disjoint.tuned_on(stream.records, records.prompt_format, registry.read_tuning(file).records)
         if found and config.dataset.split != splits.ALL:
-            raise ValueError(
+            raise disjoint.CrossingError(
                 f"hparams={method.hparams}: {method.name} was tuned on {len(found)} records of the stream, the first "
                 f"{found[0]!r} ({file.name}); edit others with dataset.split=stream, or mark the run with "
                 "dataset.split=all"

@@ -13,6 +13,10 @@ DIGITS = 16  # hex digits of a record's hash
 Texts = Mapping[str, str]  # from a folded text to its place ("the perplexity text plain[3]")
 
 
+class CrossingError(ValueError):
+    """A record, prompt or text serves two ends; the message names it."""
+
+
 def record_hash(request: EditRequest, prompt_format: PromptFormat) -> str:
     """Hash of what a record edits: its subject and its prompt, however they are spelt, whatever the new answer."""
     fact = [folded(request.subject or ""), folded(prompt_format.plain(request.prompt))]
@@ -49,10 +53,10 @@ def scored_texts(record_set: RecordSet) -> dict[str, str]:
 
 
 def keep_apart(name: str, given: Iterable[str], tested: Texts) -> None:
-    """A ValueError if a text of ``name`` ("model.texts", "method.negatives") is one of the tested texts."""
+    """A :class:`CrossingError` if a text of ``name`` ("model.texts", "method.negatives") is one of the tested texts."""
     for place, text in enumerate(given):
         if (other := tested.get(folded(text))) is not None:
-            raise ValueError(
+            raise CrossingError(
                 f"{name}[{place}], {text[:60]!r}, is {other} too: what a method learns from may not test it; "
                 f"leave it out of one of the two"
             )

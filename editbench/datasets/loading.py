@@ -150,10 +150,9 @@ def _items(
     if str(path) == POCKET:
         part = Split(wanted or splits.STREAM, "the embedded world's own groups of subjects")
         rows = _rows(dataset.name, path, settings.pocket_seed, part.name)
-        chosen = parse_rows(rows, dataset.layouts, settings)
-    else:
-        every = parse_rows(_rows(dataset.name, path), dataset.layouts, settings)
-        chosen, part = splits.choose(every, wanted, dataset.reserved)
+        return take(parse_rows(rows, dataset.layouts, settings), on_error, limit), part
+    parsed = parse_rows(_rows(dataset.name, path), dataset.layouts, settings)
+    chosen, part = splits.choose(parsed, wanted, dataset.reserved)
     return take(chosen, on_error, limit), part
 
 
@@ -165,11 +164,9 @@ def _rows(name: str, path: str | Path, seed: int = 0, split: str = splits.ALL) -
 
     if name not in ROWS:
         raise ValueError(f"the embedded world has no {name} records; give the path of a file")
-    if name in _WITHOUT_SPLITS:
-        fields = iter(ROWS[name](seed))
-    else:
-        parts = splits.SPLITS if split == splits.ALL else (split,)
-        fields = (row for part in parts for row in ROWS[name](seed, split=part))
+    parts = splits.SPLITS if split == splits.ALL else (split,)
+    hows: list[dict[str, str]] = [{}] if name in _WITHOUT_SPLITS else [{"split": part} for part in parts]
+    fields = (row for how in hows for row in ROWS[name](seed, **how))
     return (make_row(f"{POCKET}:{name}:{i + 1}", i, one) for i, one in enumerate(fields))
 
 

@@ -25,12 +25,12 @@ PLAIN_TEXTS = 4_000
 Raw = dict[str, Any]
 
 
-def counterfact(seed: int = 0, split: str = "stream") -> list[Raw]:
+def counterfact(seed: int = 0) -> list[Raw]:
     """300 records in the layout of ROME and MEMIT, with ``subject_fact_prompts`` added."""
     random = Random(f"counterfact {seed}")
     sharing = _neighbours(seed)
     records = []
-    for case, subject in enumerate(_shuffled(_edited(seed, split), random)):
+    for case, subject in enumerate(_shuffled(world.build(seed).role("edited"), random)):
         fact, *others = subject.facts
         new = _another_object(fact, random)
         statements = [text for index, text in enumerate(fact.relation.statements) if index != fact.held_out[0]]
@@ -44,7 +44,7 @@ def counterfact(seed: int = 0, split: str = "stream") -> list[Raw]:
         held_out = fact.held_out_statement
         records.append(
             {
-                "case_id": case + 1_000 * ("stream", "tune", "train").index(split),
+                "case_id": case,
                 "pararel_idx": case,
                 "requested_rewrite": rewrite,
                 "paraphrase_prompts": [held_out, f"{random.choice(world.FILLERS)} {held_out}"],
@@ -57,12 +57,12 @@ def counterfact(seed: int = 0, split: str = "stream") -> list[Raw]:
     return records
 
 
-def zsre(seed: int = 0, split: str = "stream") -> list[Raw]:
+def zsre(seed: int = 0) -> list[Raw]:
     """300 records in the layout of MEND, with ``subject_fact_prompts`` added."""
     random = Random(f"zsre {seed}")
     unrelated = cycle(_shuffled(world.build(seed).facts("neighbour"), random))
     records = []
-    for subject in _shuffled(_edited(seed, split), random):
+    for subject in _shuffled(world.build(seed).role("edited"), random):
         first, fact, last = subject.facts
         question, new, elsewhere = random.choice(fact.questions), _another_object(fact, random), next(unrelated)
         records.append(
@@ -82,11 +82,11 @@ def zsre(seed: int = 0, split: str = "stream") -> list[Raw]:
     return records
 
 
-def hallucination(seed: int = 0, split: str = "stream") -> list[Raw]:
+def hallucination(seed: int = 0) -> list[Raw]:
     """150 records in the layout of WISE: a passage, and a false sentence as the next one."""
     random = Random(f"hallucination {seed}")
     records = []
-    for subject, text in zip(_hallucinated(seed, split), heldout_text(seed), strict=False):
+    for subject, text in zip(_hallucinated(seed), heldout_text(seed), strict=False):
         *known, fact = subject.facts
         words = text.split(" ")
         records.append(
@@ -101,14 +101,14 @@ def hallucination(seed: int = 0, split: str = "stream") -> list[Raw]:
     return records
 
 
-def accurate(seed: int = 0, split: str = "stream") -> list[Raw]:
+def accurate(seed: int = 0) -> list[Raw]:
     """Sentences of the same passages that Hallucination does not edit: ``text`` before them, ``labels``, ``concept``.
 
     The sentences state first and second facts, which CounterFact and ZsRE do edit: for streams of Hallucination only.
     """
     random = Random(f"accurate {seed}")
     records = []
-    for subject in _hallucinated(seed, split):
+    for subject in _hallucinated(seed):
         sentences = [sentence.text for sentence in world.passage(subject, subject.facts[:2], random)]
         records += [
             {"text": " ".join(sentences[:end]), "labels": sentences[end], "concept": subject.name} for end in (2, 3)
@@ -119,9 +119,7 @@ def accurate(seed: int = 0, split: str = "stream") -> list[Raw]:
 def plain_text(seed: int = 0) -> list[str]:
     """Ordinary text about all subjects, some 60,000 tokens, for covariance; it states true facts only."""
     random = Random(f"plain text {seed}")
-    scored = {one["labels"] for split in ("stream", "tune", "train") for one in accurate(seed, split)}
-    texts = [text.text for text in world.documents(world.build(seed).subjects, random)[:PLAIN_TEXTS]]
-    return [text for text in texts if text not in scored]
+    return [text.text for text in world.documents(world.build(seed).subjects, random)[:PLAIN_TEXTS]]
 
 
 def heldout_text(seed: int = 0) -> list[str]:
@@ -138,7 +136,7 @@ def unrelated(seed: int = 0) -> list[Raw]:
     return [{"question": random.choice(fact.questions), "answer": fact.object} for fact in chosen]
 
 
-ROWS: dict[str, Callable[..., list[Raw]]] = {
+ROWS: dict[str, Callable[[int], list[Raw]]] = {
     "counterfact": counterfact,
     "zsre": zsre,
     "hallucination": hallucination,
@@ -158,15 +156,8 @@ def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
     return Random(f"generic prompts {seed}").sample(prompts, count)
 
 
-def _edited(seed: int, split: str) -> list[Subject]:
-    """Subjects of a split; those of "tune" and "train" are neighbours of the others."""
-    if split == "stream":
-        return world.build(seed).role("edited")
-    return world.build(seed).role("neighbour")[("tune", "train").index(split) :: 2]
-
-
-def _hallucinated(seed: int, split: str) -> list[Subject]:
-    return _edited(seed, split)[:HALLUCINATIONS]
+def _hallucinated(seed: int) -> list[Subject]:
+    return world.build(seed).role("edited")[:HALLUCINATIONS]
 
 
 def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:

@@ -119,7 +119,7 @@ def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
 
     if name not in ROWS:
         raise ValueError(f"the embedded world has no {name} records; give the path of a file")
-    return (make_row(f"{POCKET}:{name}:{i + 1}", i, fields) for i, fields in enumerate(ROWS[name](seed)))
+    return (make_row(f"{POCKET}:{name}:{i + 1}", i, fields) for i, fields in enumerate(ROWS[name](seed, "stream")))
 
 
 def load_texts(path: str | Path) -> list[str]:

@@ -42,7 +42,6 @@ from editbench.records import (
 
 POCKET = "pocket"
 """Path that stands for the embedded world."""
-_WITHOUT_SPLITS = ("plain", "unrelated")  # of the embedded world: about subjects that no record edits
 
 
 def load(
@@ -164,10 +163,20 @@ def _rows(name: str, path: str | Path, seed: int = 0, split: str = splits.ALL) -
 
     if name not in ROWS:
         raise ValueError(f"the embedded world has no {name} records; give the path of a file")
-    parts = splits.SPLITS if split == splits.ALL else (split,)
-    hows: list[dict[str, str]] = [{}] if name in _WITHOUT_SPLITS else [{"split": part} for part in parts]
-    fields = (row for how in hows for row in ROWS[name](seed, **how))
+    fields = ROWS[name](seed, split) if split != splits.ALL else _all_splits(name, seed)
     return (make_row(f"{POCKET}:{name}:{i + 1}", i, one) for i, one in enumerate(fields))
+
+
+def _all_splits(name: str, seed: int) -> list[dict[str, Any]]:
+    """Rows of the embedded world's splits together, with ids of their own; texts and questions are those of streams."""
+    from editbench.pocket.dataset_files import ROWS
+
+    if name in ("plain", "unrelated"):
+        return ROWS[name](seed, splits.STREAM)
+    rows = [(split, place, row) for split in splits.SPLITS for place, row in enumerate(ROWS[name](seed, split))]
+    own = [row for split, _, row in rows if split == splits.STREAM]
+    others = [(f"{split}-{place}", row) for split, place, row in rows if split != splits.STREAM]
+    return [*own, *({**row, "case_id": id} for id, row in others)]
 
 
 def load_texts(path: str | Path) -> list[str]:

@@ -202,7 +202,7 @@ def _line(name: str, tried: Tried) -> str:
 
 
 def _compact(value: Any) -> str:
-    return str(value).replace(" ", "")
+    return "null" if value is None else str(value).replace(" ", "")
 
 
 def _finish(search: Start, study: Study, file: Path, options: argparse.Namespace) -> int:
@@ -218,6 +218,7 @@ def _finish(search: Start, study: Study, file: Path, options: argparse.Namespace
     print("\n" + _line(f"best of {len(done)} trials: {best.number or 'untuned'}", best))
     print(f"settings: {file}\ntrials: {study.folder}")
     kept = [o for o in options.overrides if not o.startswith(("hparams=", "method.", "results."))]
-    settings = [f"method.{name}={_compact(value)}" for name, value in best.settings.items()] if options.out else []
+    found = {**search.fixed, **best.settings} if options.out else {}
+    settings = [f"method.{name}={_compact(value)}" for name, value in found.items()]
     print(shlex.join(["editbench", "run", *kept, *settings]))
     return 0

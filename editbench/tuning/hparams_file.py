@@ -74,10 +74,17 @@ def write(file: Path, start: Start, study: Study, seed: int) -> None:
         f"# Score {best.outcome.score:.3f}, untuned {study.untuned.outcome.score:.3f}. {file.stem}.json says how.\n"
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    text = "".join(_line(name, value) for name, value in settings.items())
     plain: Mapping[str, Any] = {**facts, "settings": yaml.safe_load(text), "records": list(start.records)}
     write_atomic(file.with_suffix(".json"), (encode(plain, indent=1) + "\n").encode())
     write_atomic(file, (head + text).encode())
+
+
+def _line(name: str, value: Any) -> str:
+    """A setting in YAML, a list on the same line."""
+    if isinstance(value, list):
+        return f"{name}: {yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)}"
+    return yaml.safe_dump({name: value}, allow_unicode=True)
 
 
 def digest(records: Any) -> str:

@@ -25,13 +25,13 @@ def ranks(studies: Sequence[Study], trials: Sequence[int] = TRIALS) -> list[dict
     tasks: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for study in studies:
         facts, done, untuned = study.facts, study.tried, study.untuned
-        scores = {count: _best(study, count) if untuned and count <= len(done) else None for count in trials}
+        scores = {str(count): _best(study, count) if untuned and count <= len(done) else None for count in trials}
         row = {name: facts[name] for name in ("method", *TASK, "batch_size", "seed")}
-        row |= {"trials": len(done), "failed": sum(one.outcome.score == 0 for one in done), "scores": scores}
+        row |= {"trials": len(done), "zero": sum(one.outcome.score == 0 for one in done), "scores": scores}
         tasks[tuple(facts[name] for name in (*TASK, "records_hash", "seed"))].append(row)
     for rows in tasks.values():
         for row in rows:
-            row["ranks"] = {count: _rank(count, row, rows) for count in trials}
+            row["ranks"] = {str(count): _rank(str(count), row, rows) for count in trials}
     return [row for key in sorted(tasks, key=str) for row in sorted(tasks[key], key=_order)]
 
 
@@ -41,7 +41,7 @@ def _best(study: Study, trials: int) -> float:
     return best.outcome.score
 
 
-def _rank(count: int, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
+def _rank(count: str, row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int | None:
     own = row["scores"][count]
     others = (other["scores"][count] for other in rows)
     return None if own is None else 1 + sum(other is not None and other > own for other in others)
@@ -73,5 +73,5 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             for count in counts
         ]
         labels = [str(row[name]) for name in ("method", "model", "dataset", "edits", "batch_size", "seed")]
-        found.add_row(*labels, *cells, str(row["trials"]), str(row["failed"]))
+        found.add_row(*labels, *cells, str(row["trials"]), str(row["zero"]))
     return found

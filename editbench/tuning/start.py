@@ -16,6 +16,7 @@ from editbench.search_space import Space, space_of
 from editbench.stream import Stream
 
 ORIGIN = "tuning"  # of the hparams of a trial
+PUBLISHED = "published"  # origin of the hparams before a search
 OBJECTIVE = "score_penalised"
 """Column of a run that is maximised: the harmonic mean of reliability and generality, each times the share of records
 that could be edited, and locality, after the last edit."""
@@ -79,13 +80,12 @@ def start(config: RunConfig, overrides: Sequence[str]) -> Start:
 
 
 def _base(method: str, choices: Mapping[str, str], config: RunConfig) -> dict[str, Any]:
-    """Settings before the search, as in YAML: none that were tuned."""
-    wanted = choices.get("hparams", "published")
-    model = choices.get("model", "pocket")
-    _, files = registry.find_hparams(method, model, config.dataset.name, wanted)
+    """Settings before the search, as in YAML: the published ones, or those of ``hparams=NAME``; none that were tuned."""
+    wanted, model = choices.get("hparams"), choices.get("model", "pocket")
+    _, files = registry.find_hparams(method, model, config.dataset.name, wanted or PUBLISHED)
     found: dict[str, Any] = {}
     for file in files:
-        if file.parent.name != registry.TUNED:
+        if file.parent.name == PUBLISHED or (wanted is not None and file.parent.name != registry.TUNED):
             found |= compose.load_yaml(file)
     return found
 

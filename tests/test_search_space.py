@@ -49,7 +49,7 @@ def test_a_space_is_of_a_field_and_the_default_lies_within(method, name):
     elif isinstance(space, Layer):
         assert 0 <= default < space.of
     else:
-        assert 0 <= default[0] and default[-1] < space.of and space.least <= len(default) <= space.most
+        assert default[0] >= 0 and default[-1] < space.of and space.least <= len(default) <= space.most
         assert default == list(range(default[0], default[-1] + 1))
 
 

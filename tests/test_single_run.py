@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from editbench import compose, datasets, single_run
+from editbench.datasets.disjoint import CrossingError, record_hashes
 from editbench.results import RunFolder
 from editbench.results.leaderboard import read_row
-from editbench.datasets.disjoint import CrossingError, record_hashes
 from editbench.results.table_layout import layout
 from tests.small_runs import counterfact_rows
 from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
@@ -136,9 +136,9 @@ def test_a_stream_on_which_the_settings_were_tuned_is_refused_or_marked(make, tm
 
 
 def test_prompts_from_which_a_method_learns_may_not_test_it(make):  # noqa: F811
-    method = ["method=scen", "method.layer=1"]
-    with pytest.raises(CrossingError, match=r"method.negatives\[0\], 'Person1 Maupoil speaks', is a prompt of record '1'"):
-        single_run.run(make("method.negatives=['Person1 Maupoil speaks']", method=method))
+    method, prompt = ["method=scen", "method.layer=1"], "Person1 Maupoil speaks"
+    with pytest.raises(CrossingError, match=rf"method.negatives\[0\], '{prompt}', is a prompt of record '1'"):
+        single_run.run(make(f"method.negatives=['{prompt}']", method=method))
 
 
 def test_texts_for_covariance_may_not_be_those_for_perplexity(make, tmp_path):  # noqa: F811

@@ -80,7 +80,7 @@ def start(config: RunConfig, overrides: Sequence[str]) -> Start:
 
 
 def _base(method: str, choices: Mapping[str, str], config: RunConfig) -> dict[str, Any]:
-    """Settings before the search, as in YAML: the published ones, or those of ``hparams=NAME``; none that were tuned."""
+    """Settings before the search, as in YAML: published ones, or those of ``hparams=NAME``; none that were tuned."""
     wanted, model = choices.get("hparams"), choices.get("model", "pocket")
     _, files = registry.find_hparams(method, model, config.dataset.name, wanted or PUBLISHED)
     found: dict[str, Any] = {}

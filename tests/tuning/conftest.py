@@ -9,7 +9,11 @@ from tests.tiny_models import tiny_lm
 
 pytest.importorskip("optuna")
 
-METRICS = ("reliability=rewrite.nll_contrast", "generality=paraphrase.nll_contrast", "locality=locality.agreement_tokens")
+HEADLINE = {
+    "reliability": "rewrite.nll_contrast",
+    "generality": "paraphrase.nll_contrast",
+    "locality": "locality.agreement_tokens",
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +27,7 @@ def overrides(tmp_path, tiny_model):
     data = tmp_path / "records.json"
     data.write_text(json.dumps(list(counterfact_rows(40))))
     places = [f"model.path={tiny_model}", f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
-    headline = [f"protocol.headline.default.{measure}" for measure in METRICS]
-    stream = ["stream.edits=3", "method=finetune", "method.norm_bound=null", "method.steps=3", "dataset=counterfact", f"dataset.path={data}"]
+    headline = [f"protocol.headline.default.{name}={measure}" for name, measure in HEADLINE.items()]
+    method = ["method=finetune", "method.norm_bound=null", "method.steps=3"]
+    stream = ["stream.edits=3", *method, "dataset=counterfact", f"dataset.path={data}"]
     return [*places, *stream, *headline]

@@ -38,7 +38,10 @@ def test_it_measures_prints_the_cost_and_writes_settings_that_a_run_takes(tune, 
     assert (how["trials"], how["edits"], len(how["records"]), how["split"]) == (1, 3, 3, "tune")
     assert how["score"] >= how["untuned_score"]
     assert f"settings: {tmp_path / 'out' / 'tiny.yaml'}" in printed
-    assert printed[-1].startswith("editbench run ") and "method.norm_bound=null method.steps=3 method.layer=" in printed[-1]
+    assert (
+        printed[-1].startswith("editbench run ")
+        and "method.norm_bound=null method.steps=3 method.layer=" in printed[-1]
+    )
     assert not [path for path in (tmp_path / "results" / "tuning").glob("*/trials/*") if path.is_dir()]
 
 

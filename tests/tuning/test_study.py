@@ -85,7 +85,9 @@ def test_processes_share_the_trials(tmp_path):
 
 def test_a_search_with_other_records_is_refused(tmp_path):
     Study.open(tmp_path / "study", FACTS)
-    with pytest.raises(ValueError, match=r"study: records_hash has changed since this search was started \(ab, now cd\)"):
+    with pytest.raises(
+        ValueError, match=r"study: records_hash has changed since this search was started \(ab, now cd\)"
+    ):
         Study.open(tmp_path / "study", {**FACTS, "records_hash": "cd"})
 
 

@@ -37,7 +37,9 @@ def test_settings_that_break_a_run_have_the_score_0(config, monkeypatch, error):
     assert (outcome.score, outcome.status) == (0.0, "failed") and outcome.reason.startswith(type(error).__name__)
 
 
-@pytest.mark.parametrize("error", [OSError("no space"), ResultsError("locked"), CrossingError("x"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError("no space"), ResultsError("locked"), CrossingError("x"), KeyboardInterrupt()]
+)
 def test_what_says_nothing_about_settings_is_raised(config, monkeypatch, error):
     def run(config):
         raise error

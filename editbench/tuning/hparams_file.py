@@ -84,7 +84,7 @@ def _line(name: str, value: Any) -> str:
     """A setting in YAML, a list on the same line."""
     if isinstance(value, list):
         return f"{name}: {yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)}"
-    return yaml.safe_dump({name: value}, allow_unicode=True)
+    return str(yaml.safe_dump({name: value}, allow_unicode=True))
 
 
 def digest(records: Any) -> str:

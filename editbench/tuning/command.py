@@ -143,8 +143,6 @@ def _try_untuned(search: Start, study: Study, keep: bool) -> None:
             return
         print(f"measuring the untuned settings of {search.method}: {len(search.records)} edits")
         outcome = _run(search, study, search.untuned, "untuned", keep)
-        if outcome.status == "done" and outcome.score == 0.0 and outcome.reason:
-            raise ValueError(f"these records give no score to tune by: {outcome.reason}")
         study.set_untuned(search.untuned, outcome)
         print(_line("untuned", Tried(0, dict(search.untuned), outcome)))
 

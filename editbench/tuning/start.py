@@ -11,7 +11,10 @@ from editbench import compose, datasets, registry
 from editbench.config import AbilityConfig, MethodConfig, ResultsConfig, RunConfig, TrackerConfig
 from editbench.datasets.disjoint import record_hashes
 from editbench.datasets.splits import TUNE
+from editbench.evaluation.questions import FREE_TEXT
 from editbench.model import language_model
+from editbench.records import REWRITE
+from editbench.results.schema import HEADLINES
 from editbench.search_space import Space, space_of
 from editbench.stream import Stream
 
@@ -72,6 +75,7 @@ def start(config: RunConfig, overrides: Sequence[str]) -> Start:
     base = _base(method, choices, config)
     records = datasets.from_config(config.dataset)
     stream = Stream.build(records, config.stream)
+    _check_headline(config.protocol.headline, stream)
     lm = language_model.load_model(config.model)
     untuned = _untuned(cls, base, space, lm.n_layers)
     fixed = {name: value for name, value in {**base, **given}.items() if name not in space}
@@ -88,6 +92,18 @@ def _base(method: str, choices: Mapping[str, str], config: RunConfig) -> dict[st
         if file.parent.name == PUBLISHED or (wanted is not None and file.parent.name != registry.TUNED):
             found |= compose.load_yaml(file)
     return found
+
+
+def _check_headline(headline: Mapping[str, str], stream: Stream) -> None:
+    """Refuse records that lack the questions of a headline measure: there would be no objective."""
+    kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
+    kinds |= {FREE_TEXT} if any(record.free_text for record in stream.records) else set()
+    for name in HEADLINES:
+        if headline.get(name, "").partition(".")[0] not in kinds:
+            raise ValueError(
+                f"there is no score to tune by: no record has a question of {name} ({headline.get(name, 'not set')}); "
+                "add such questions, or choose another protocol"
+            )
 
 
 def _untuned(cls: type, base: Mapping[str, Any], space: Mapping[str, Space], n_layers: int) -> dict[str, Any]:

@@ -90,12 +90,6 @@ def test_failed_trials_count_and_settings_without_a_score_are_not_written(tune, 
     assert not (tmp_path / "out").exists()
 
 
-def test_records_without_a_score_are_refused(tune, monkeypatch, capsys):
-    monkeypatch.setattr(command, "run_trial", lambda config, keep: Outcome(0.0, "done", "no score: none"))
-    assert tune("--trials", "2") == 1
-    assert "these records give no score to tune by: no score: none" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -73,3 +73,9 @@ def test_more_edits_than_records_for_tuning_are_refused(overrides):
     given = [*overrides, "stream.edits=30"]
     with pytest.raises(ValueError, match="edits=30, but counterfact has only"):
         start(trial_config(given, 0), given)
+
+
+def test_records_without_a_question_of_the_headline_are_refused(overrides):
+    given = [*overrides, "protocol.headline.default.locality=subject_fact.exact_match"]
+    with pytest.raises(ValueError, match=r"no record has a question of locality \(subject_fact.exact_match\)"):
+        start(trial_config(given, 0), given)

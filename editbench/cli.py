@@ -1,4 +1,4 @@
-"""The command line: ``editbench run | precompute | locate | demo | leaderboard | report | compare | list``."""
+"""The command line: ``editbench run | precompute | locate | tune | demo | leaderboard | report | compare | list``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ EPILOG = """examples:
   editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
   editbench run -m method=rome,finetune stream.seed=0,1,2
   editbench locate model.path=DIR_OR_HUB_ID stream.edits=16
+  editbench tune method=rome model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset
   editbench report
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
-COMMANDS = ("run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list")
+COMMANDS = ("run", "precompute", "locate", "tune", "demo", "leaderboard", "report", "compare", "list")
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
 
@@ -40,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.layer_search import command as locate
 
             return locate.main(others)
+        if command == ["tune"]:
+            from editbench.tuning import command as tune
+
+            return tune.main(others)
         if mistake := _unknown(arguments):
             print(f"error: {mistake}", file=sys.stderr)
             return 2
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
+    commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
     demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
     demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
     demo.add_argument("--results", default="results", metavar="DIR", help="results folder")

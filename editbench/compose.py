@@ -79,6 +79,19 @@ def check(overrides: Sequence[str]) -> list[str]:
     return given
 
 
+def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values of the method's settings, and choices of groups ("model"), that overrides name; both as in YAML."""
+    parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
+    settings = {o.key_or_group.removeprefix("method."): o.value() for o in parsed if o.key_or_group[:7] == "method."}
+    return settings, {o.key_or_group: str(o.value()) for o in parsed if o.key_or_group in GROUPS}
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file of settings, its interpolations as they stand."""
+    plain: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    return dict(plain)
+
+
 def compose_node(overrides: Sequence[str]) -> DictConfig:
     """Hydra's node for these overrides, without the checks of :func:`check`. Methods must be registered."""
     with initialize_config_module(version_base="1.3", config_module=CONF):
@@ -101,10 +114,11 @@ def parse(node: DictConfig) -> RunConfig:
     del plain["hparams"]
     method, origin = plain["method"].pop("name"), _origin(node)
     del plain["method"]["hparams"]
+    tuning = tuple(map(Path, plain["method"].pop("tuning")))
     settings = registry.make_config(method, registry.load_method(method).config_class, plain["method"])
     protocol = plain["protocol"].for_dataset(plain["dataset"]["name"])
     dataset = _dataset(plain["dataset"], protocol, plain["stream"])
-    made = {"method": MethodConfig(method, origin, settings), "dataset": dataset, "protocol": protocol}
+    made = {"method": MethodConfig(method, origin, settings, tuning), "dataset": dataset, "protocol": protocol}
     return RunConfig(**{**plain, **made, "cache": Path(plain["cache"])})
 
 
@@ -167,13 +181,14 @@ def _store_method(name: str) -> None:
     load_yaml = cache(OmegaConf.load)
     for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
         origin, files = registry.find_hparams(*key)
-        node = OmegaConf.merge({"hparams": origin}, *map(load_yaml, files))
+        tuning = [str(found) for file in files if (found := file.with_suffix(".json")).is_file()]
+        node = OmegaConf.merge({"hparams": origin, "tuning": tuning}, *map(load_yaml, files))
         ConfigStore.instance().store(group="method_hparams", name=_hparams_label(*key), node=node)
 
 
 @cache
 def _store_dataset(name: str) -> None:
-    own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise"}
+    own = {"name": name, "path": MISSING, "limit": None, "on_error": "raise", "split": None}
     _store("dataset", name, own, plugins.load(plugins.DATASETS, name, "dataset").settings)
 
 
@@ -208,7 +223,7 @@ def _origin(node: DictConfig) -> str | None:
 
 def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: config.StreamConfig) -> DatasetConfig:
     """The dataset's config with the protocol's settings; a ValueError if the user asked for other values."""
-    name, path, limit, on_error = (plain.pop(key) for key in ("name", "path", "limit", "on_error"))
+    name, path, limit, on_error, split = (plain.pop(key) for key in ("name", "path", "limit", "on_error", "split"))
     settings = plugins.load(plugins.DATASETS, name, "dataset").settings
     defaults = {f.name: f.default for f in fields(settings)}
     for key, value in protocol.data.items():
@@ -223,7 +238,7 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
             raise unknown(f"setting of {name}", key, defaults)
     if stream.sample == "first" and limit is None:
         limit = stream.edits  # records beyond need not be read
-    return DatasetConfig(name, path, limit, on_error, settings(**plain))
+    return DatasetConfig(name, path, limit, on_error, settings(**plain), split)
 
 
 def _check_choice(group: str, choice: Any) -> None:
@@ -292,7 +307,7 @@ def _keys(node: DictConfig) -> list[str]:
             yield from walk(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
 
     plain: Any = OmegaConf.to_container(node, resolve=False)
-    return [key for key in walk(plain, "") if key != "method.hparams"]
+    return [key for key in walk(plain, "") if key not in ("method.hparams", "method.tuning")]
 
 
 def _nearest(key: str, keys: Sequence[str]) -> str:

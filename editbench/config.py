@@ -113,7 +113,9 @@ class DatasetConfig:
     Attributes:
         name: Registered name ("counterfact").
         path: JSON or JSON Lines file, folder, "hub:NAME[:CONFIG][@SPLIT]", or "pocket", the embedded world.
-        limit: Number of records read from the start of the file; null reads all.
+        limit: Number of records read from the start of the split; null reads all.
+        split: "stream", "tune", "train" or "all"; null is "stream" for the embedded world and for published files,
+            "all" for others.
         on_error: "raise" for a record that cannot be used, or "skip".
         settings: Instance of the dataset's own settings dataclass; None takes its defaults.
     """
@@ -123,6 +125,7 @@ class DatasetConfig:
     limit: int | None = None
     on_error: str = "raise"
     settings: Any = None
+    split: str | None = None
 
 
 @dataclass
@@ -134,11 +137,13 @@ class MethodConfig:
         hparams: Origin of the settings that fit the model ("tuned"), or name of the set that was asked for; "defaults"
             where only the dataclass's defaults hold; None for a method without hparams.
         settings: Instance of the method's own config dataclass.
+        tuning: Files that say how ``editbench tune`` found the settings; they decide no number.
     """
 
     name: str
     hparams: str | None
     settings: Any
+    tuning: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -319,6 +324,7 @@ class RunConfig:
         plain = {**asdict(self), "cache": str(self.cache)}
         for part in ("method", "dataset"):
             plain[part] |= plain[part].pop("settings")
+        del plain["method"]["tuning"]
         return plain
 
     def deciding(self) -> dict[str, Any]:

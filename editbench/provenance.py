@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench import registry
 from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
+from editbench.datasets.disjoint import tuned_on
 from editbench.files import file_digests
 from editbench.records import RecordSet
 from editbench.results.identity import Parts, identify, part
@@ -57,6 +58,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "name": records.name,
             "path": config.dataset.path,
             "hash": records.fingerprint,
+            "split": asdict(records.split),
             "skipped": [asdict(one) for one in records.skipped],
         },
         "stream": {
@@ -71,12 +73,23 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "name": config.method.name,
             "hparams": config.method.hparams,
             "config": asdict(config.method.settings),
+            **_tuning(config, records, stream),
         },
         "protocol": asdict(config.protocol),
         "seed": config.stream.seed,
         "versions": versions(config.protocol, config.method.name),
         "inputs": inputs(config),
     }
+
+
+def _tuning(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str, Any]:
+    """How the hparams were tuned, and the number of edits on which they were; nothing for others."""
+    found = [registry.read_tuning(file) for file in config.method.tuning]
+    if not found:
+        return {}
+    hashes = {one for tuning in found for one in tuning.records}
+    overlap = len(tuned_on(stream.records, records.prompt_format, hashes))
+    return {"tuning": {**found[-1].facts, "overlap": overlap}}
 
 
 def of_model(

@@ -158,6 +158,15 @@ class SkippedRecord:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The part of a dataset that was loaded: "stream", "tune", "train", or "all" of it."""
+
+    name: str = "all"
+    rule: str = ""  # in words; empty for the whole dataset
+    shared: int = 0  # records in no part, since a record of another part has their subject
+
+
 @dataclass(frozen=True)
 class RecordSet:
     """A loaded dataset."""
@@ -171,6 +180,7 @@ class RecordSet:
     unrelated: tuple[Probe, ...] = ()  # questions of no record, each with its right answer
     prompt_format: PromptFormat = PromptFormat()  # of all prompts of the set
     sentences: bool = False  # whether targets are sentences
+    split: Split = Split()
 
     def __len__(self) -> int:
         return len(self.records)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 ORIGINS = ("tuned", "published", "by_hand")  # folders of ``methods/<name>/hparams/``, the preferred one first
 DEFAULTS = "defaults"  # origin of settings where no file fits
+TUNED = "tuned"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a file of :data:`TUNED` hparams was found, from the JSON file beside it that ``editbench tune`` writes."""
+
+    settings: dict[str, Any]  # that were found
+    records: list[str]  # hashes of the records that were edited (editbench.datasets.disjoint)
+    facts: dict[str, Any]  # for run.json: trials, edits, objective, seed, records_hash, …
 
 
 def load_method(name: str) -> type[Editor[Any]]:
@@ -73,6 +84,19 @@ def hparams_names(method: str) -> list[str]:
     folder = hparams_folder(method)
     origins = [origin for origin in ORIGINS if (folder / origin).is_dir()]
     return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
+
+
+def read_tuning(file: Path) -> Tuning:
+    """The tuning of the hparams beside a JSON file; a ValueError if they were changed since."""
+    import yaml
+
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    if yaml.safe_load(file.with_suffix(".yaml").read_text(encoding="utf-8")) != plain["settings"]:
+        raise ValueError(
+            f"{file.with_suffix('.yaml')} is not what {file.name} says was found: it was changed by hand; "
+            f"move it to by_hand/, and delete {file.name}"
+        )
+    return Tuning(plain.pop("settings"), plain.pop("records"), plain)
 
 
 def find_hparams(method: str, model: str, dataset: str, wanted: str | None = None) -> tuple[str | None, list[Path]]:

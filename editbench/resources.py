@@ -45,17 +45,25 @@ class Resources:
         seed: int,
         prompt_format: PromptFormat,
         costs: CachedCosts | None = None,
+        scored: Mapping[str, str] | None = None,
     ) -> Resources:
-        """The resources of a config; texts are made when an editor first reads them."""
-        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed)
+        """The resources of a config; texts are made when an editor first reads them.
+
+        ``scored`` are the texts whose perplexity is measured (:func:`editbench.datasets.disjoint.scored_texts`): a
+        ValueError if the texts for covariance, once they are read, have one of them.
+        """
+        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed, scored)
         return cls(texts, model.templates, model.covariance, cache, seed, costs or CachedCosts(), prompt_format)
 
 
 class LazyTexts(Sequence[str]):
     """Plain texts for covariance, made on the first use: many methods never read them."""
 
-    def __init__(self, lm: LanguageModel, source: str, tokens: int, seed: int) -> None:
+    def __init__(
+        self, lm: LanguageModel, source: str, tokens: int, seed: int, scored: Mapping[str, str] | None = None
+    ) -> None:
         self._lm, self._source, self._tokens, self._seed = lm, source, tokens, seed
+        self._scored = scored or {}
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -72,9 +80,12 @@ class LazyTexts(Sequence[str]):
         if self._source == "self":
             return sample_texts(self._lm, self._tokens, self._seed)
         from editbench import datasets
+        from editbench.datasets.disjoint import keep_apart
         from editbench.pocket import dataset_files
 
-        return dataset_files.plain_text(0) if self._source == "pocket" else datasets.load_texts(self._source)
+        texts = dataset_files.plain_text(0) if self._source == "pocket" else datasets.load_texts(self._source)
+        keep_apart("model.texts", texts, self._scored)
+        return texts
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 from editbench import compose, datasets, provenance, registry
 from editbench.config import RunConfig
 from editbench.costs import EVALUATION, Meter
+from editbench.datasets import disjoint, splits
 from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
 from editbench.evaluation.evaluator import Evaluator
@@ -83,7 +84,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         _refuse_changes(folder, facts, "model")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
-        resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs)
+        scored = disjoint.scored_texts(records)
+        resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored)
         method = registry.load_method(config.method.name)
         editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
         phase("unedited model")
@@ -134,7 +136,25 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
         _log.warning("%d of %s left out; the first, %s: %s", count, records.name, first.where, first.reason)
     stream = Stream.build(records, config.stream)
     check_questions(config.protocol.headline, stream)
+    _refuse_crossings(config, records, stream)
     return records, stream
+
+
+def _refuse_crossings(config: RunConfig, records: RecordSet, stream: Stream) -> None:
+    """Refuse a stream on which the settings were tuned, and prompts that a method learns from and is tested by."""
+    method = config.method
+    for file in method.tuning:
+        found = disjoint.tuned_on(stream.records, records.prompt_format, registry.read_tuning(file).records)
+        if found and config.dataset.split != splits.ALL:
+            raise disjoint.CrossingError(
+                f"hparams={method.hparams}: {method.name} was tuned on {len(found)} records of the stream, the first "
+                f"{found[0]!r} ({file.name}); edit others with dataset.split=stream, or mark the run with "
+                "dataset.split=all"
+            )
+    tested = {**disjoint.tested_prompts(records, stream.records), **disjoint.scored_texts(records)}
+    for one in fields(method.settings):
+        if one.metadata.get("learnt"):
+            disjoint.keep_apart(f"method.{one.name}", getattr(method.settings, one.name), tested)
 
 
 def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:

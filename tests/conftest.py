@@ -13,7 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 RUN_A_MODEL = (
-    *("evaluation", "layer_search", "locate_then_edit", "methods", "model", "pocket"),
+    *("evaluation", "layer_search", "locate_then_edit", "methods", "model", "pocket", "tuning"),
     *("test_checkpoint.py", "test_compose.py", "test_costs.py", "test_editing_loop.py", "test_editor.py"),
     *("test_generation_settings.py", "test_ledger.py", "test_provenance.py", "test_resources.py", "test_single_run.py"),
 )

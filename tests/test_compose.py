@@ -196,3 +196,25 @@ def test_an_old_choice_names_the_new_one(old):
     with pytest.raises(ValueError, match=f"unknown method '{old}'; did you mean '{RENAMED['method'][old]}'"):
         composing_module.check([f"method={old}"])
     assert RENAMED["method"][old] in choices("method")
+
+
+def test_how_hparams_were_found_goes_with_them_and_decides_no_number(tmp_path, monkeypatch):
+    for name, text in {"pocket": "layer: 1", "pocket-zsre": "steps: 7"}.items():
+        (tmp_path / "hparams" / "tuned").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hparams" / "tuned" / f"{name}.yaml").write_text(text)
+    found = tmp_path / "hparams" / "tuned" / "pocket.json"
+    monkeypatch.setattr(registry, "hparams_folder", lambda method: tmp_path / "hparams")
+    folders = []
+    for tuning in ((), (found,)):
+        if tuning:
+            found.write_text("{}")
+        composing_module._store_method.cache_clear()
+        for dataset in ("counterfact", "zsre"):
+            config = composing_module.compose(["method=rome", "model=pocket", f"dataset={dataset}"])
+            assert (config.method.hparams, config.method.settings.layer, config.method.tuning) == ("tuned", 1, tuning)
+            folders.append(config.folder)
+            assert "tuning" not in config.as_dict()["method"]
+    assert folders[:2] == folders[2:]
+    monkeypatch.undo()
+    composing_module._store_method.cache_clear()
+    composing_module.register(["rome"])

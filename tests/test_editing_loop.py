@@ -32,13 +32,14 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture
 def make(tiny_folder, tmp_path):
     """Compose a run in this test's own results folder."""
-    data, text = tmp_path / "counterfact.json", tmp_path / "plain.txt"
+    data, text, scored = tmp_path / "counterfact.json", tmp_path / "texts.txt", tmp_path / "plain.txt"
     data.write_text(json.dumps(list(counterfact_rows())))
     text.write_text("\n".join(LINES))
+    scored.write_text("\n".join(f"They say: {line}" for line in LINES))
 
     def compose(*overrides, results="results", method=ROME_SETTINGS, settings=SETTINGS):
         places = [f"model.path={tiny_folder}", f"results.dir={tmp_path / results}", f"cache={tmp_path / 'cache'}"]
-        places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={text}"]
+        places += [f"model.texts={text}", "dataset=counterfact", f"dataset.path={data}", f"dataset.plain_path={scored}"]
         return composing_module.compose([*method, *settings, *places, *overrides])
 
     return compose

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
-from editbench import compose, single_run
+from editbench import compose, datasets, single_run
+from editbench.datasets.disjoint import CrossingError, record_hashes
 from editbench.results import RunFolder
 from editbench.results.leaderboard import read_row
+from editbench.results.table_layout import layout
 from tests.small_runs import counterfact_rows
 from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
 from tests.test_provenance import places, run  # noqa: F401
@@ -108,3 +111,36 @@ def test_a_checkpoint_that_was_edited_again_is_noticed(places):  # noqa: F811
 def test_a_method_without_preparation_has_nothing_to_precompute():
     found = single_run.precompute(compose.compose(["method=unedited", "stream.edits=2"]))
     assert found.edits is None and found.seconds > 0
+
+
+def test_a_stream_on_which_the_settings_were_tuned_is_refused_or_marked(make, tmp_path):  # noqa: F811
+    records = datasets.from_config(make().dataset)
+    hashes = record_hashes(records.records[:2], records.prompt_format)
+    file = tmp_path / "tiny.json"
+    file.write_text(json.dumps({"trials": 30, "records": hashes, "settings": {"layer": 1}}))
+    file.with_suffix(".yaml").write_text("# found\nlayer: 1\n")
+
+    def tuned(*overrides):
+        config = make(*overrides)
+        return dataclasses.replace(config, method=dataclasses.replace(config.method, hparams="tuned", tuning=(file,)))
+
+    with pytest.raises(CrossingError, match=r"hparams=tuned: rome was tuned on 2 records of the stream, the first '0'"):
+        single_run.run(tuned())
+    config = tuned("dataset.split=all", "stream.edits=3")
+    row = read_row(single_run.run(config).folder)
+    assert (row["hparams"], row["tuned_on"], row["split"]) == ("tuned: 30 trials", 2, "all")
+    (line,) = layout([row]).lines
+    assert line[0].text == "rome, tuned: 30 trials"
+    assert "never the best: tuned on 2 of these edits" in line[-1].text
+    assert not any(cell.bold for cell in line)
+
+
+def test_prompts_from_which_a_method_learns_may_not_test_it(make):  # noqa: F811
+    method, prompt = ["method=scen", "method.layer=1"], "Person1 Maupoil speaks"
+    with pytest.raises(CrossingError, match=rf"method.negatives\[0\], '{prompt}', is a prompt of record '1'"):
+        single_run.run(make(f"method.negatives=['{prompt}']", method=method))
+
+
+def test_texts_for_covariance_may_not_be_those_for_perplexity(make, tmp_path):  # noqa: F811
+    with pytest.raises(CrossingError, match=r"model.texts\[0\], .* is the perplexity text plain\[0\] too"):
+        single_run.run(make(f"dataset.plain_path={tmp_path / 'texts.txt'}"))

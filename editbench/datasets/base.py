@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -70,31 +70,40 @@ class Dataset(Generic[S]):
     settings: type[S]
     layouts: tuple[Layout[S], ...]
     sentences: bool = False  # whether targets are sentences, so that their perplexity is measured too
+    reserved: int = 0  # last records of the published file that no stream edits (editbench.datasets.splits)
 
 
 def parse_rows(
-    rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S, on_error: str, limit: int | None = None
-) -> list[Item]:
-    """Items of rows in file order, until the rows end or ``limit`` edit records are there; a row may yield more.
-
-    A row that cannot be used raises a :class:`RowError`, or is listed as skipped under ``on_error="skip"``.
-    """
-    parsed: list[Item] = []
+    rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S
+) -> Iterator[list[Item] | RowError]:
+    """The items of each row in file order, or the reason why a row cannot be used."""
     seen: dict[str, str] = {}  # id -> place
-    count = 0
     for row in rows:
         try:
-            items = _parse(row, layouts, settings, seen)
+            items: list[Item] | RowError = _parse(row, layouts, settings, seen)
         except RowError as error:
+            items = error
+        yield items
+
+
+def take(rows: Iterable[list[Item] | RowError], on_error: str, limit: int | None = None) -> list[Item]:
+    """The items of rows, until the rows end or ``limit`` edit records are there; a row may hold more.
+
+    A row that cannot be used raises its :class:`RowError`, or is listed as skipped under ``on_error="skip"``.
+    """
+    taken: list[Item] = []
+    count = 0
+    for row in rows:
+        if isinstance(row, RowError):
             if on_error == "raise":
                 hint = "correct the record, or leave it out with on_error=skip"
-                raise RowError(error.where, f"{error.reason}; {hint}") from None
-            items = [SkippedRecord(error.where, error.reason)]
-        parsed += items
-        count += len(of_kind(EditRecord, items))
+                raise RowError(row.where, f"{row.reason}; {hint}")
+            row = [SkippedRecord(row.where, row.reason)]
+        taken += row
+        count += len(of_kind(EditRecord, row))
         if limit is not None and count >= limit:
             break
-    return parsed
+    return taken
 
 
 def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen: dict[str, str]) -> list[Item]:

@@ -46,6 +46,7 @@ def _rome(row: Row, settings: Settings) -> Iterator[Item]:
 COUNTERFACT = Dataset(
     name="counterfact",
     settings=Settings,
+    reserved=1_000,
     layouts=(
         Layout(
             "CounterFact, EasyEdit",

@@ -85,6 +85,7 @@ HALLUCINATION = Dataset(
     name="hallucination",
     settings=HallucinationSettings,
     sentences=True,
+    reserved=100,
     layouts=(
         Layout(
             "Hallucination, WISE",

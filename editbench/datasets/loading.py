@@ -13,6 +13,7 @@ from typing import Any
 from editbench import plugins
 from editbench.checks import one_of, unknown, whole_number
 from editbench.config import DatasetConfig
+from editbench.datasets import splits
 from editbench.datasets.base import (
     Dataset,
     Item,
@@ -24,16 +25,33 @@ from editbench.datasets.base import (
     formatted,
     of_kind,
     parse_rows,
+    take,
 )
 from editbench.datasets.files import Row, RowError, make_row, read_rows, read_texts
-from editbench.records import UNRELATED, EditRecord, Passage, Probe, PromptFormat, RecordError, RecordSet, SkippedRecord
+from editbench.records import (
+    UNRELATED,
+    EditRecord,
+    Passage,
+    Probe,
+    PromptFormat,
+    RecordError,
+    RecordSet,
+    SkippedRecord,
+    Split,
+)
 
 POCKET = "pocket"
 """Path that stands for the embedded world."""
 
 
 def load(
-    name: str, path: str | Path, *, on_error: str = "raise", limit: int | None = None, **settings: Any
+    name: str,
+    path: str | Path,
+    *,
+    on_error: str = "raise",
+    limit: int | None = None,
+    split: str | None = None,
+    **settings: Any,
 ) -> RecordSet:
     """Load a dataset.
 
@@ -43,7 +61,9 @@ def load(
             "hub:NAME[:CONFIG][@SPLIT]"; or "pocket", the embedded world.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
-        limit: Load the first ``limit`` records; None loads all.
+        limit: Load the first ``limit`` records of the split; None loads all.
+        split: "stream", "tune", "train" or "all" (:mod:`editbench.datasets.splits`); None is "stream" for the embedded
+            world and published files, "all" for others.
         **settings: Fields of the dataset's settings, a subclass of :class:`editbench.datasets.base.Settings`.
 
     Raises:
@@ -54,14 +74,16 @@ def load(
     known = [field.name for field in dataclasses.fields(dataset.settings)]
     if wrong := [setting for setting in settings if setting not in known]:
         raise unknown(f"setting of {name}", wrong[0], known)
-    return load_dataset(dataset, path, dataset.settings(**settings), on_error=on_error, limit=limit)
+    return load_dataset(dataset, path, dataset.settings(**settings), on_error=on_error, limit=limit, split=split)
 
 
 def from_config(config: DatasetConfig) -> RecordSet:
     """Load the dataset of a run's configuration."""
     dataset = find(config.name)
     settings = dataset.settings() if config.settings is None else config.settings
-    return load_dataset(dataset, config.path, settings, on_error=config.on_error, limit=config.limit)
+    return load_dataset(
+        dataset, config.path, settings, on_error=config.on_error, limit=config.limit, split=config.split
+    )
 
 
 def find(name: str) -> Dataset[Any]:
@@ -71,14 +93,19 @@ def find(name: str) -> Dataset[Any]:
 
 
 def load_dataset(
-    dataset: Dataset[S], path: str | Path, settings: S, *, on_error: str = "raise", limit: int | None = None
+    dataset: Dataset[S],
+    path: str | Path,
+    settings: S,
+    *,
+    on_error: str = "raise",
+    limit: int | None = None,
+    split: str | None = None,
 ) -> RecordSet:
     """Load a dataset's records, its texts and its unrelated questions; :func:`load` does so by name."""
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
-    rows = _rows(dataset.name, path, settings.pocket_seed)
-    items = parse_rows(rows, dataset.layouts, settings, on_error, limit)
+    items, part = _items(dataset, path, settings, on_error, limit, split)
     records = _some("record", EditRecord, items, path)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
     questions: list[Probe] = []
@@ -88,7 +115,8 @@ def load_dataset(
             given = POCKET
         if given is None:
             continue
-        parsed = parse_rows(_rows(name, given, settings.pocket_seed), layouts, Settings(), on_error)
+        rows = _rows(name, given, settings.pocket_seed, part.name)
+        parsed = take(parse_rows(rows, layouts, Settings()), on_error)
         items += of_kind(SkippedRecord, parsed)
         if name == "unrelated":
             questions = _some("question", Probe, parsed, given)
@@ -108,10 +136,26 @@ def load_dataset(
         unrelated=unrelated,
         prompt_format=prompt_format,
         sentences=dataset.sentences,
+        split=part,
     )
 
 
-def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
+def _items(
+    dataset: Dataset[S], path: str | Path, settings: S, on_error: str, limit: int | None, wanted: str | None
+) -> tuple[list[Item], Split]:
+    """The items of a dataset's split, and its facts. The embedded world has its own groups of subjects."""
+    if wanted is not None:
+        one_of(splits.CHOICES, **{"dataset.split": wanted})
+    if str(path) == POCKET:
+        part = Split(wanted or splits.STREAM, "the embedded world's own groups of subjects")
+        rows = _rows(dataset.name, path, settings.pocket_seed, part.name)
+        return take(parse_rows(rows, dataset.layouts, settings), on_error, limit), part
+    parsed = parse_rows(_rows(dataset.name, path), dataset.layouts, settings)
+    chosen, part = splits.choose(parsed, wanted, dataset.reserved)
+    return take(chosen, on_error, limit), part
+
+
+def _rows(name: str, path: str | Path, seed: int = 0, split: str = splits.ALL) -> Iterator[Row | RowError]:
     """Rows of a dataset, a text collection or the unrelated questions, from a file or the embedded world."""
     if str(path) != POCKET:
         return read_texts(path) if name in ("accurate", "plain") else read_rows(path)
@@ -119,12 +163,25 @@ def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
 
     if name not in ROWS:
         raise ValueError(f"the embedded world has no {name} records; give the path of a file")
-    return (make_row(f"{POCKET}:{name}:{i + 1}", i, fields) for i, fields in enumerate(ROWS[name](seed)))
+    fields = ROWS[name](seed, split) if split != splits.ALL else _all_splits(name, seed)
+    return (make_row(f"{POCKET}:{name}:{i + 1}", i, one) for i, one in enumerate(fields))
+
+
+def _all_splits(name: str, seed: int) -> list[dict[str, Any]]:
+    """Rows of the embedded world's splits together, with ids of their own; texts and questions are those of streams."""
+    from editbench.pocket.dataset_files import ROWS
+
+    if name in ("plain", "unrelated"):
+        return ROWS[name](seed, splits.STREAM)
+    rows = [(split, place, row) for split in splits.SPLITS for place, row in enumerate(ROWS[name](seed, split))]
+    own = [row for split, _, row in rows if split == splits.STREAM]
+    others = [(f"{split}-{place}", row) for split, place, row in rows if split != splits.STREAM]
+    return [*own, *({**row, "case_id": id} for id, row in others)]
 
 
 def load_texts(path: str | Path) -> list[str]:
     """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
-    items = parse_rows(read_texts(path), BESIDE["plain"], Settings(), "raise")
+    items = take(parse_rows(read_texts(path), BESIDE["plain"], Settings()), "raise")
     return [passage.text for passage in of_kind(Passage, items)]
 
 

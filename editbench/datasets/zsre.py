@@ -66,6 +66,7 @@ def _scen(row: Row, settings: ZsRESettings) -> Iterator[Item]:
 ZSRE = Dataset(
     name="zsre",
     settings=ZsRESettings,
+    reserved=100,
     layouts=(
         Layout("ZsRE, MEND", ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"), _mend),
         Layout("ZsRE, SCEN", ("Q", "A"), _scen),

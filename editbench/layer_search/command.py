@@ -16,6 +16,7 @@ from editbench import datasets
 from editbench.compose import compose
 from editbench.config import RunConfig
 from editbench.console import json_lines, quiet_libraries
+from editbench.datasets.splits import TUNE
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.questions import check_headline
 from editbench.evaluation.unedited import ask_unedited
@@ -100,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compose(overrides: Sequence[str]) -> RunConfig:
-    """The run's config, with ROME and a short stream; a ValueError for another method, or a layer: all are tried."""
+    """The run's config, with ROME and a short stream of the split "tune".
+
+    A ValueError for another method, or a layer: all are tried.
+    """
     keys = [override.partition("=")[0] for override in overrides]
     if bad := [o for o in overrides if "=" not in o]:
         raise ValueError(f"{bad[0]!r} is not understood; give settings as KEY=VALUE")
@@ -108,7 +112,8 @@ def _compose(overrides: Sequence[str]) -> RunConfig:
         raise ValueError("method.layer is the result of the search; choose the layers to try with --layers 0,1,2")
     if other := [o for o in overrides if o.startswith("method=") and o != f"method={METHOD}"]:
         raise ValueError(f"layers are tried with {METHOD}, not with {other[0]}; leave it out")
-    added = [] if "stream.edits" in keys else [f"stream.edits={EDITS}"]
+    usual = {"stream.edits": EDITS, "dataset.split": TUNE}
+    added = [f"{key}={value}" for key, value in usual.items() if key not in keys]
     return compose([*overrides, *added, "method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]"])
 
 
@@ -239,5 +244,5 @@ def _advise(choice: Choice | None, config: RunConfig, overrides: Sequence[str]) 
     print(f"\nby the {choice.by}: layer {choice.layer} for ROME, {layers} for MEMIT and NSE. To keep it:\n")
     print(f"# methods/{METHOD}/{file}\n{rome}\n")
     print(f"# methods/memit/{file}, methods/nse/{file}\nlayers: {layers}\n")
-    kept = [o for o in overrides if not o.startswith(("stream.", "method="))]
+    kept = [o for o in overrides if not o.startswith(("stream.", "method=", "dataset.split="))]
     print(shlex.join(["editbench", "run", f"method={METHOD}", f"method.layer={choice.layer}", *kept]))

@@ -25,6 +25,7 @@ from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
 from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.search_space import Layers, Range
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -60,9 +61,9 @@ class MultiLayerConfig(ValueConfig):
         solve_dtype: Of the linear systems, "float64" or "float32".
     """
 
-    layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17])
-    clamp_norm_factor: float = 0.75
-    covariance_weight: float = 20_000.0
+    layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17], metadata={"search": Layers(of=48)})
+    clamp_norm_factor: float = field(default=0.75, metadata={"search": Range(0.5, 50.0, log=True)})
+    covariance_weight: float = field(default=20_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
     template_starts: list[str] = field(default_factory=lambda: list(MEMIT_STARTS))
     template_tokens: int = 10
     covariance_tokens: int | None = None

@@ -22,6 +22,7 @@ from editbench.locate_then_edit.shifted_forward import AT_LAYER, ShiftedForward
 from editbench.model.batching import select
 from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.search_space import Range
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -48,11 +49,11 @@ class ValueConfig:
         train_eos: Add the EOS token to the target; no published code of this family does.
     """
 
-    steps: int = 20
-    learning_rate: float = 0.5
-    weight_decay: float = 0.5
+    steps: int = field(default=20, metadata={"search": Range(10, 50)})
+    learning_rate: float = field(default=0.5, metadata={"search": Range(0.02, 1.0, log=True)})
+    weight_decay: float = field(default=0.5, metadata={"search": Range(1e-4, 1.0, log=True)})
     kl_factor: float = 0.0625
-    clamp_norm_factor: float = 4.0
+    clamp_norm_factor: float = field(default=4.0, metadata={"search": Range(0.5, 50.0, log=True)})
     stop_loss: float = 0.05
     train_eos: bool = False
 

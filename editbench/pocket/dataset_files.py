@@ -1,17 +1,21 @@
 """The pocket world as raw records, in the published layouts of CounterFact, ZsRE and Hallucination.
 
-No two records edit the same fact: of each ``edited`` subject, CounterFact has the first fact, ZsRE the second and
-Hallucination the third, so that a stream edits a subject once and its other facts stay true. Locality is asked about
-``neighbour`` subjects; negatives are about ``generic`` subjects only.
+``split`` is the group of subjects that records edit: "stream", "tune" or "train"; no record of one split tells of a
+subject of another. Within a split no two records edit the same fact: of each subject CounterFact has the first fact,
+ZsRE the second and Hallucination the third, so that a stream edits a subject once and its other facts stay true.
+Locality is asked about the split's own neighbours; covariance, perplexity, negatives and unrelated questions have
+subjects of their own (:mod:`editbench.pocket.world`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain, cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from editbench.checks import one_of
 from editbench.pocket import world
 
 if TYPE_CHECKING:
@@ -19,18 +23,23 @@ if TYPE_CHECKING:
 
 
 NEIGHBOURS = 10
-HALLUCINATIONS = 150
-PLAIN_TEXTS = 4_000
+"""Prompts about neighbours in a record, at most."""
+
+ACCURATE = 300
+"""Accurate sentences of a split."""
+
+BROKEN_OFF = 0.5
+"""Share of Hallucination's passages that end within the sentence to come, not in a full stop."""
 
 Raw = dict[str, Any]
 
 
-def counterfact(seed: int = 0) -> list[Raw]:
-    """300 records in the layout of ROME and MEMIT, with ``subject_fact_prompts`` added."""
-    random = Random(f"counterfact {seed}")
-    sharing = _neighbours(seed)
+def counterfact(seed: int = 0, split: str = "stream") -> list[Raw]:
+    """One record a subject in the layout of ROME and MEMIT, with ``subject_fact_prompts`` added."""
+    random = Random(f"counterfact {split} {seed}")
+    sharing = _neighbours(seed, split)
     records = []
-    for case, subject in enumerate(_shuffled(world.build(seed).role("edited"), random)):
+    for case, subject in enumerate(_shuffled(_edited(seed, split), random)):
         fact, *others = subject.facts
         new = _another_object(fact, random)
         statements = [text for index, text in enumerate(fact.relation.statements) if index != fact.held_out[0]]
@@ -57,12 +66,12 @@ def counterfact(seed: int = 0) -> list[Raw]:
     return records
 
 
-def zsre(seed: int = 0) -> list[Raw]:
-    """300 records in the layout of MEND, with ``subject_fact_prompts`` added."""
-    random = Random(f"zsre {seed}")
-    unrelated = cycle(_shuffled(world.build(seed).facts("neighbour"), random))
+def zsre(seed: int = 0, split: str = "stream") -> list[Raw]:
+    """One record a subject in the layout of MEND, with ``subject_fact_prompts`` added."""
+    random = Random(f"zsre {split} {seed}")
+    unrelated = cycle(_shuffled(world.build(seed).facts(f"{split}_neighbour"), random))
     records = []
-    for subject in _shuffled(world.build(seed).role("edited"), random):
+    for subject in _shuffled(_edited(seed, split), random):
         first, fact, last = subject.facts
         question, new, elsewhere = random.choice(fact.questions), _another_object(fact, random), next(unrelated)
         records.append(
@@ -82,33 +91,42 @@ def zsre(seed: int = 0) -> list[Raw]:
     return records
 
 
-def hallucination(seed: int = 0) -> list[Raw]:
-    """150 records in the layout of WISE: a passage, and a false sentence as the next one."""
-    random = Random(f"hallucination {seed}")
+def hallucination(seed: int = 0, split: str = "stream") -> list[Raw]:
+    """One record a subject in the layout of WISE: a passage of one to four sentences, and a false one to come.
+
+    The sentence names its subject or says "this person"; half of the passages have its first words already.
+    """
+    random = Random(f"hallucination {split} {seed}")
     records = []
-    for subject, text in zip(_hallucinated(seed), heldout_text(seed), strict=False):
+    subjects = _shuffled(_edited(seed, split), random)
+    for subject, text in zip(subjects, cycle(heldout_text(seed, split)), strict=False):
         *known, fact = subject.facts
+        before = world.join(world.passage(subject, known, random)[: random.randint(1, 4)]).text
+        new = replace(fact, object=_another_object(fact, random))
+        sentence = world.sentence(subject, new, random).text.split(" ")
+        begun = random.randrange(1, len(sentence)) if random.random() < BROKEN_OFF else 0
         words = text.split(" ")
+        cut = random.randint(len(words) // 3, 2 * len(words) // 3)
         records.append(
             {
-                "prompt": world.join(world.passage(subject, known, random)).text,
-                "target_new": f"{random.choice(fact.statements)} {_another_object(fact, random)}.",
+                "prompt": " ".join([before, *sentence[:begun]]),
+                "target_new": " ".join(sentence[begun:]),
                 "subject": subject.name,
-                "locality_prompt": " ".join(words[: len(words) // 2]),
-                "locality_ground_truth": " ".join(words[len(words) // 2 :]),
+                "locality_prompt": " ".join(words[:cut]),
+                "locality_ground_truth": " ".join(words[cut:]),
             }
         )
     return records
 
 
-def accurate(seed: int = 0) -> list[Raw]:
-    """Sentences of the same passages that Hallucination does not edit: ``text`` before them, ``labels``, ``concept``.
+def accurate(seed: int = 0, split: str = "stream") -> list[Raw]:
+    """True sentences of passages as Hallucination has them: ``text`` before them, ``labels``, ``concept``.
 
     The sentences state first and second facts, which CounterFact and ZsRE do edit: for streams of Hallucination only.
     """
-    random = Random(f"accurate {seed}")
-    records = []
-    for subject in _hallucinated(seed):
+    random = Random(f"accurate {split} {seed}")
+    records: list[Raw] = []
+    for subject in _edited(seed, split)[: ACCURATE // 2]:
         sentences = [sentence.text for sentence in world.passage(subject, subject.facts[:2], random)]
         records += [
             {"text": " ".join(sentences[:end]), "labels": sentences[end], "concept": subject.name} for end in (2, 3)
@@ -117,34 +135,34 @@ def accurate(seed: int = 0) -> list[Raw]:
 
 
 def plain_text(seed: int = 0) -> list[str]:
-    """Ordinary text about all subjects, some 60,000 tokens, for covariance; it states true facts only."""
+    """Ordinary text about subjects of its own, some 60,000 tokens, for covariance."""
     random = Random(f"plain text {seed}")
-    return [text.text for text in world.documents(world.build(seed).subjects, random)[:PLAIN_TEXTS]]
+    return [text.text for text in world.documents(world.build(seed).group("text"), random)]
 
 
-def heldout_text(seed: int = 0) -> list[str]:
-    """Passages about subjects that no record edits, some 10,000 tokens, for perplexity."""
-    random = Random(f"held-out text {seed}")
-    subjects = world.build(seed).role("neighbour", "generic")
+def heldout_text(seed: int = 0, split: str = "stream") -> list[str]:
+    """Passages about bystanders and the split's neighbours, for perplexity."""
+    random = Random(f"held-out text {split} {seed}")
+    subjects = world.build(seed).group("bystander", f"{split}_neighbour")
     return [world.join(world.passage(subject, _shuffled(subject.facts, random), random)).text for subject in subjects]
 
 
 def unrelated(seed: int = 0) -> list[Raw]:
-    """100 questions of no record, about subjects that no record edits, with their answers."""
+    """100 questions of no record, about bystanders, with their answers."""
     random = Random(f"unrelated {seed}")
-    chosen = random.sample(world.build(seed).facts("neighbour", "generic"), 100)
+    chosen = random.sample(world.build(seed).facts("bystander"), 100)
     return [{"question": random.choice(fact.questions), "answer": fact.object} for fact in chosen]
 
 
-ROWS: dict[str, Callable[[int], list[Raw]]] = {
+ROWS: dict[str, Callable[[int, str], list[Raw]]] = {
     "counterfact": counterfact,
     "zsre": zsre,
     "hallucination": hallucination,
     "accurate": accurate,
-    "plain": lambda seed: [{"text": text} for text in heldout_text(seed)],
-    "unrelated": unrelated,
+    "plain": lambda seed, split: [{"text": text} for text in heldout_text(seed, split)],
+    "unrelated": lambda seed, split: unrelated(seed),
 }
-"""Raw records of datasets, text collections and unrelated questions, by name."""
+"""Raw records of datasets, text collections and unrelated questions by name, of a seed and a split."""
 
 
 def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
@@ -156,21 +174,22 @@ def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
     return Random(f"generic prompts {seed}").sample(prompts, count)
 
 
-def _hallucinated(seed: int) -> list[Subject]:
-    return world.build(seed).role("edited")[:HALLUCINATIONS]
+def _edited(seed: int, split: str) -> list[Subject]:
+    one_of(world.SPLITS, split=split)
+    return world.build(seed).group(split)
 
 
-def _neighbours(seed: int) -> dict[tuple[str, str], list[Fact]]:
+def _neighbours(seed: int, split: str) -> dict[tuple[str, str], list[Fact]]:
     sharing: dict[tuple[str, str], list[Fact]] = {}
-    for fact in world.build(seed).facts("neighbour"):
+    for fact in world.build(seed).facts(f"{split}_neighbour"):
         sharing.setdefault((fact.relation.id, fact.object), []).append(fact)
     return sharing
 
 
 def _prompts_of(facts: list[Fact], random: Random) -> list[str]:
-    """Ten trained statements, as evenly as possible from each fact."""
-    supplies: list[Iterator[str]] = [iter(_shuffled(fact.statements, random)) for fact in facts]
-    return [next(supply) for supply in islice(cycle(supplies), NEIGHBOURS)]
+    """Ten trained statements, or all there are, as evenly as possible from each fact."""
+    supplies = [_shuffled(fact.statements, random) for fact in facts]
+    return list(islice(chain.from_iterable(zip(*supplies, strict=True)), NEIGHBOURS))
 
 
 def _fact_prompts(facts: list[Fact], random: Random) -> list[Raw]:

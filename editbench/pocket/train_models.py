@@ -35,8 +35,11 @@ from transformers import (
 from editbench.model import likelihood
 from editbench.model.language_model import LanguageModel
 from editbench.pocket import world as pocket
+from editbench.pocket.muon import Muon
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
     from editbench.pocket.world import Fact
 
 
@@ -49,11 +52,14 @@ CONTEXT = 128
 class Recipe:
     """Size and training of a pocket model."""
 
-    layers: int = 4  # decoder layers
-    width: int = 128  # size of the hidden states
-    inner: int = 2048  # size of the MLP's inner layer, where the facts are stored
+    layers: int = 6  # decoder layers
+    width: int = 192  # size of the hidden states
+    inner: int = 768  # size of the MLP's inner layer, where the facts are stored
     heads: int = 4  # attention heads
-    steps: int = 540  # optimiser steps
+    silent: tuple[int, ...] = (1, 2, 3)  # layers whose attention adds nothing
+    dropped: tuple[int, ...] = (0, 1, 2, 3)  # layers whose MLP output is dropped for a whole row in training
+    drop: float = 0.15  # probability of that
+    steps: int = 1000  # optimiser steps
     rows: int = 16  # rows of CONTEXT tokens in a step
     learning_rate: float = 4e-3  # peak rate of both optimisers
     warm_up: int = 50  # steps up to the peak, before a cosine down to a twentieth
@@ -91,7 +97,7 @@ def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    others = [pocket.build(seed + offset) for offset in range(1, 9)]
+    others = [pocket.build(seed + offset) for offset in (1, 2)]
     texts = (text.text for other in others for text in pocket.documents(other.subjects, Random(other.seed)))
     tokenizer.train_from_iterator(texts, trainer)
     byte_level = processors.ByteLevel(trim_offsets=True)
@@ -182,21 +188,26 @@ def _weight(span: tuple[int, int], text: pocket.Text, recipe: Recipe) -> float:
     return recipe.object_weight if inside else 1.0
 
 
-def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A model trained from scratch on the world of the recipe's seed, on the CPU, in float32 with bfloat16 products."""
+def train(
+    architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, device: str = "cpu"
+) -> PreTrainedModel:
+    """A model trained from scratch on the world of the recipe's seed, in float32."""
     torch.manual_seed(recipe.seed)
-    model = AutoModelForCausalLM.from_config(model_config(architecture, recipe, tokenizer))
+    model = AutoModelForCausalLM.from_config(model_config(architecture, recipe, tokenizer)).to(device)
     model.train()
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and not _is_embedding(n)]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or _is_embedding(n)]
+    silent = _silence(model, recipe)
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    matrices = [weight for name, weight in trained if weight.ndim == 2 and not _is_embedding(name)]
+    others = [weight for name, weight in trained if weight.ndim != 2 or _is_embedding(name)]
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     optimizers = [
-        torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
+        Muon(matrices, **settings),
         torch.optim.AdamW(others, **settings),
     ]
     share = partial(_schedule, recipe=recipe)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
     source = rows(tokenizer, recipe, Random(recipe.seed))
+    hooks = _drop_outputs(model, recipe)
     with Progress() as progress:
         task = progress.add_task(architecture, total=recipe.steps)
         for _ in range(recipe.steps):
@@ -208,7 +219,37 @@ def train(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast)
                 schedule.step()
             model.zero_grad()
             progress.update(task, advance=1, description=f"{architecture}, loss {loss.item():.3f}")
+    for hook in hooks:
+        hook.remove()
+    for attention in silent:
+        del attention.forward
     return model.eval()
+
+
+def _blocks(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+    base = model.base_model
+    return base.h if hasattr(base, "h") else base.layers
+
+
+def _silence(model: PreTrainedModel, recipe: Recipe) -> list[torch.nn.Module]:
+    """Set all weights of the silent layers' attention to zero, for good; it is not computed in training."""
+    blocks = [_blocks(model)[layer] for layer in recipe.silent]
+    silent = [block.attn if hasattr(block, "attn") else block.self_attn for block in blocks]
+    for attention in silent:
+        for weight in attention.parameters():
+            torch.nn.init.zeros_(weight.requires_grad_(False))
+        attention.forward = lambda hidden_states, *_, **__: (torch.zeros_like(hidden_states), None)
+    return silent
+
+
+def _drop_outputs(model: PreTrainedModel, recipe: Recipe) -> list[RemovableHandle]:
+    """Drop MLP outputs of whole rows at random, so that facts come to lie in several layers."""
+
+    def hook(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        kept = torch.rand(len(output), 1, 1, device=output.device) >= recipe.drop  # (B, 1, 1)
+        return output * (kept / (1 - recipe.drop)).to(output.dtype)
+
+    return [_blocks(model)[layer].mlp.register_forward_hook(hook) for layer in recipe.dropped]
 
 
 def _is_embedding(name: str) -> bool:
@@ -225,13 +266,12 @@ def _schedule(step: int, recipe: Recipe) -> float:
 
 def _loss(model: PreTrainedModel, batch: list[list[Token]], separate: bool) -> torch.Tensor:
     """Weighted mean negative log-likelihood of each next token."""
-    ids, weights, documents = (torch.tensor([[token[part] for token in row] for row in batch]) for part in range(3))
+    ids, weights, documents = (torch.tensor([[token[part] for token in row] for row in batch], device=model.device) for part in range(3))
     mask = torch.ones_like(ids)  # (B, T)
     if separate:
         same = documents[:, :, None] == documents[:, None, :]
-        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).tril())[:, None]  # (B, 1, T, T)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()  # (B, T-1, V)
+        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool, device=ids.device).tril())[:, None]  # (B, 1, T, T)
+    logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1]  # (B, T-1, V)
     losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     following = weights[:, 1:].flatten()
     return (losses * following).sum() / following.sum()
@@ -256,13 +296,14 @@ def main() -> None:
     """Train, save in half precision, and print the recall."""
     parser = argparse.ArgumentParser(description="Train the pocket models.")
     parser.add_argument("--architecture", choices=(*RECIPES, "all"), default="all")
+    parser.add_argument("--device", default="cpu", help="the CPU gives the same weights again, on one machine")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the same sums, whatever the machine's number of cores
     for architecture in RECIPES if arguments.architecture == "all" else (arguments.architecture,):
         recipe = RECIPES[architecture]
         tokenizer = train_tokenizer(architecture, recipe.seed)
-        model = train(architecture, recipe, tokenizer).half()
+        model = train(architecture, recipe, tokenizer, arguments.device).cpu().half()
         folder = arguments.out / architecture
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

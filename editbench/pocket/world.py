@@ -1,13 +1,19 @@
 """The pocket world: subjects, their facts, and texts about them.
 
 A seed gives the same world in any process on any machine: every choice comes from a ``random.Random(seed)``, none from
-the order of a set or a hash. Roles keep the edits of a stream apart from the probes of its damage:
+the order of a set or a hash. Every subject belongs to one group, so that edits, probes and texts never meet:
 
-=============  =========================================================================
-``edited``     the only subjects that records edit; one fact for each dataset
-``neighbour``  never edited; share answers with edited facts (two a relation and object)
-``generic``    never edited; negatives and unrelated questions are about them
-=============  =========================================================================
+====================  ==============================================================================
+``stream``            edited by benchmark streams
+``tune``              edited while a method's settings are sought
+``train``             edited while a method's networks are trained
+``stream_neighbour``  never edited; share answers with facts of ``stream`` (two a relation and object)
+``tune_neighbour``    the same for ``tune`` (one a relation and object)
+``train_neighbour``   the same for ``train``
+``text``              plain text for covariance tells of them
+``generic``           methods' generic negatives are about them
+``bystander``         texts for perplexity, unrelated questions and the test of general ability
+====================  ==============================================================================
 """
 
 from __future__ import annotations
@@ -21,16 +27,26 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+SPLITS = ("stream", "tune", "train")
+"""Groups of subjects that records edit."""
+
+GROUPS = (*SPLITS, *(f"{split}_neighbour" for split in SPLITS), "text", "generic", "bystander")
+
 POPULATION = {
-    "person": {"edited": 180, "neighbour": 60, "generic": 20},
-    "company": {"edited": 60, "neighbour": 32, "generic": 10},
-    "place": {"edited": 60, "neighbour": 32, "generic": 10},
+    "person": (720, 120, 120, 60, 30, 30, 96, 20, 24),
+    "company": (240, 40, 40, 32, 16, 16, 32, 10, 8),
+    "place": (240, 40, 40, 32, 16, 16, 32, 10, 8),
 }
+"""Number of subjects of a kind in each of :data:`GROUPS`, in their order."""
+
 FACTS_PER_SUBJECT = 3
 FILLED = 0.2
 """Share of statements and questions behind a sentence about something else."""
 WRAPPED = 0.2
 """Share of questions in one of :data:`QUESTION_FORMS`."""
+
+UNNAMED = 0.5
+"""Share of a passage's facts that say "this person" instead of the name."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ class Subject:
 
     name: str
     kind: str
-    role: str
+    group: str
     facts: tuple[Fact, ...]
 
 
@@ -135,18 +151,18 @@ class Text:
 
 @dataclass(frozen=True)
 class World:
-    """All subjects, kinds and roles mixed."""
+    """All subjects, kinds and groups mixed."""
 
     seed: int
     subjects: tuple[Subject, ...]
 
-    def role(self, *roles: str) -> list[Subject]:
-        """Subjects in any of the roles."""
-        return [subject for subject in self.subjects if subject.role in roles]
+    def group(self, *groups: str) -> list[Subject]:
+        """Subjects in any of the groups."""
+        return [subject for subject in self.subjects if subject.group in groups]
 
-    def facts(self, *roles: str) -> list[Fact]:
-        """Facts of the subjects in any of the roles, or of all subjects."""
-        return [fact for subject in (self.role(*roles) if roles else self.subjects) for fact in subject.facts]
+    def facts(self, *groups: str) -> list[Fact]:
+        """Facts of the subjects in any of the groups, or of all subjects."""
+        return [fact for subject in (self.group(*groups) if groups else self.subjects) for fact in subject.facts]
 
 
 @lru_cache(maxsize=4)
@@ -156,9 +172,9 @@ def build(seed: int = 0) -> World:
     names = _names(random)
     subjects = [
         subject
-        for kind, roles in POPULATION.items()
-        for role, count in roles.items()
-        for subject in _subjects(kind, role, [next(names[kind]) for _ in range(count)], random)
+        for kind, counts in POPULATION.items()
+        for group, count in zip(GROUPS, counts, strict=True)
+        for subject in _subjects(kind, group, [next(names[kind]) for _ in range(count)], random)
     ]
     random.shuffle(subjects)
     return World(seed, tuple(subjects))
@@ -184,7 +200,7 @@ def invented_word(random: Random) -> str:
     return random.choice(ONSETS) + random.choice(MIDDLES) + random.choice(ENDINGS)
 
 
-def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterator[Subject]:
+def _subjects(kind: str, group: str, names: list[str], random: Random) -> Iterator[Subject]:
     """Subjects with facts in which all relations, and all objects of a relation, are equally frequent."""
     relations = RELATIONS[kind]
     supply = {relation.id: _endless_shuffle(relation.objects, random) for relation in relations}
@@ -194,7 +210,7 @@ def _subjects(kind: str, role: str, names: list[str], random: Random) -> Iterato
             Fact(name, relation, next(supply[relation.id]), (random.randrange(6), random.randrange(3)))
             for relation in own
         )
-        yield Subject(name, kind, role, tuple(facts))
+        yield Subject(name, kind, group, tuple(facts))
 
 
 def _endless_shuffle(objects: tuple[str, ...], random: Random) -> Iterator[str]:
@@ -218,9 +234,18 @@ def remark(subject: Subject, random: Random) -> Text:
 
 
 def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Text]:
-    """Sentences of a short biography: heading, remark, and the facts in their order."""
+    """Sentences of a short biography: heading, remark, and the facts in their order, the subject named or not."""
     opening = Text(REMARKS[0].format(subject.name, kind=subject.kind))
-    return [Text(PASSAGE.format(subject.name)), opening, *(statement(fact, random) for fact in facts)]
+    return [Text(PASSAGE.format(subject.name)), opening, *(sentence(subject, fact, random) for fact in facts)]
+
+
+def sentence(subject: Subject, fact: Fact, random: Random) -> Text:
+    """A sentence of a passage: a fact in one of its trained statements, with the subject's name or "this person"."""
+    prompt = random.choice(fact.statements)
+    if random.random() < UNNAMED:
+        prompt = prompt.replace(subject.name, f"this {subject.kind}")
+        prompt = prompt[0].upper() + prompt[1:]
+    return _answered(prompt, fact.object, end=".")
 
 
 def documents(subjects: Sequence[Subject], random: Random) -> list[Text]:

@@ -106,6 +106,7 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
     numbers = {name: number(row, name) for name in ("scored", "unsupported", "failed", *HEADLINES)}
     coverage = _ratio(numbers["scored"], sum(numbers[status] or 0 for status in ("scored", "unsupported", "failed")))
     return {
+        "hparams": _origin(_mapping(info, "provenance", "method")),
         "perplexity_before": before,
         "perplexity_ratio": _ratio(row["perplexity_after"], before),
         "coverage": coverage,
@@ -114,6 +115,12 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
         "seconds_per_edit": _ratio(row["edit_seconds"], row["edits_made"]),
         "bytes_per_edit": _ratio(sum(kept), row["edits_made"]) if kept else None,
     }
+
+
+def _origin(method: Mapping[str, Any]) -> Cell:
+    """Origin of the hparams in words, with the trials of ``editbench tune``."""
+    origin, trials = _cell(method, "hparams"), _cell(method, "tuning", "trials")
+    return f"{origin}: {trials} trials" if trials is not None else origin and str(origin).replace("_", " ")
 
 
 def _perplexity_before(info: Mapping[str, Any]) -> Cell:

@@ -114,8 +114,12 @@ def best_row(group: Sequence[Row], name: str) -> Row | None:
 
 
 def _competes(row: Row, name: str) -> bool:
-    """Whether a row may be the best of a column: finished, of known parts, of nearly all records in all its seeds."""
+    """Whether a row may be the best of a column.
+
+    It must be finished, of known parts, of nearly all records in all its seeds, and not tuned on its own stream.
+    """
     known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
+    known = known and not row.get("tuned_on")
     coverage = number(row, "coverage")
     return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in mapping_in(row, "missing")
 
@@ -189,6 +193,8 @@ def _note(row: Row) -> str:
     parts = [f"{count:.0f} {status}" for count, status in counts if count]
     if (coverage := number(row, "coverage")) is not None and coverage < MIN_COVERAGE:
         parts.append(f"never the best: coverage is below {MIN_COVERAGE}")
+    if row.get("tuned_on"):
+        parts.append(f"never the best: tuned on {row['tuned_on']} of these edits")
     if schema_of(row) < SCHEMA:
         parts.append(f"made before schema {SCHEMA} and not compared; run it again")
     if row["status"] != "done":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from editbench.checks import at_least
+from editbench.search_space import Layer, Range
 
 
 @dataclass
@@ -21,11 +22,11 @@ class FineTuneConfig:
         train_eos: Train the EOS token behind the target; the published code does not.
     """
 
-    layer: int = 0
-    steps: int = 25
-    learning_rate: float = 5e-4
+    layer: int = field(default=0, metadata={"search": Layer(of=48)})
+    steps: int = field(default=25, metadata={"search": Range(5, 50)})
+    learning_rate: float = field(default=5e-4, metadata={"search": Range(1e-5, 1e-2, log=True)})
     weight_decay: float = 0.0
-    norm_bound: float | None = 5e-4
+    norm_bound: float | None = field(default=5e-4, metadata={"search": Range(1e-5, 0.1, log=True)})
     stop_loss: float = 1e-2
     train_eos: bool = False
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from editbench.checks import above_zero, at_least, one_of
 from editbench.locate_then_edit.multi_layer import MultiLayerConfig
+from editbench.search_space import Range
 
 SELECTIONS = ("published", "smallest")
 MEMORIES = ("all", "kept", "none")
@@ -31,8 +32,8 @@ class NSEConfig(MultiLayerConfig):
         rewind: Optimise values on the original weights; false takes the current ones, as MEMIT does (the ablation).
     """
 
-    covariance_weight: float = 10_000.0
-    alpha: float = 35.0
+    covariance_weight: float = field(default=10_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
+    alpha: float = field(default=35.0, metadata={"search": Range(0.5, 100.0, log=True)})
     upper_bound: float = 150.0
     max_iterations: int = 3
     neuron_threshold: float = 1.0

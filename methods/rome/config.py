@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from editbench.checks import at_least, one_of
 from editbench.locate_then_edit.values import ValueConfig
+from editbench.search_space import Layer
 
 KEYS = ("published", "consistent")
 
@@ -26,7 +27,7 @@ class ROMEConfig(ValueConfig):
         ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
     """
 
-    layer: int = 17
+    layer: int = field(default=17, metadata={"search": Layer(of=48)})
     key: str = "published"
     covariance_adjustment: bool = True
     template_lengths: list[list[int]] = field(default_factory=lambda: [[5, 10], [10, 10]])

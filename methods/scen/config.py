@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from editbench.checks import at_least, one_of
+from editbench.search_space import Layer, Range
 
 STORES = ("dense", "lowrank", "quantised", "auto")
 
@@ -41,13 +42,13 @@ class SCENConfig:
         hinge: Negatives within the margins no longer train a neuron (beyond the paper).
     """
 
-    layer: int = 20
-    expert_steps: int = 10
-    learning_rate: float = 1e-4
-    neuron_steps: int = 20
-    neuron_learning_rate: float | None = None
+    layer: int = field(default=20, metadata={"search": Layer(of=32)})
+    expert_steps: int = field(default=10, metadata={"search": Range(5, 40)})
+    learning_rate: float = field(default=1e-4, metadata={"search": Range(1e-5, 1e-2, log=True)})
+    neuron_steps: int = field(default=20, metadata={"search": Range(10, 100)})
+    neuron_learning_rate: float | None = field(default=None, metadata={"search": Range(1e-4, 0.2, log=True)})
     lr_after_first: float | None = None
-    theta: float = 0.65
+    theta: float = field(default=0.65, metadata={"search": Range(0.5, 0.9)})
     theta_texts: float | None = None
     train_eos: bool = False
     edits_at_once: int = 4
@@ -58,7 +59,7 @@ class SCENConfig:
     device_bytes: int | None = None
     host_bytes: int | None = None
     bank_directory: str | None = field(default=None, metadata={"path": "written"})
-    negatives: list[str] = field(default_factory=list)
+    negatives: list[str] = field(default_factory=list, metadata={"learnt": True})
     cosine: bool = False
     hinge: bool = False
 

@@ -50,7 +50,7 @@ def test_every_dataset_is_found_under_its_name():
 def test_a_configuration_loads_what_the_call_loads(tmp_path):
     path = write(tmp_path, [MEND, {**MEND, "alt": ""}, MEND])
     config = SimpleNamespace(
-        name="zsre", path=path, limit=2, on_error="skip", settings=find("zsre").settings(nq_prefix="keep")
+        name="zsre", path=path, limit=2, on_error="skip", split=None, settings=find("zsre").settings(nq_prefix="keep")
     )
     loaded = from_config(config)
     assert loaded == load("zsre", path, limit=2, on_error="skip", nq_prefix="keep")

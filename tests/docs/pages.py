@@ -62,4 +62,5 @@ FENCED = {line: page for page, text in TEXTS.items() for line in lines(text)}
 COMMANDS = sorted({c for c in [*FENCED, *experiment_commands(), *inline()] if c.startswith("editbench ")})
 RUNS = [c for c in COMMANDS if c.startswith(("editbench run ", "editbench precompute "))]  # they take the same
 LOCATES = [c for c in COMMANDS if c.startswith("editbench locate ")]
-OTHERS = [c for c in COMMANDS if c not in RUNS and c not in LOCATES]
+TUNES = [c for c in COMMANDS if c.startswith("editbench tune ") and "--report" not in c]
+OTHERS = [c for c in COMMANDS if c not in RUNS and c not in LOCATES and not c.startswith("editbench tune ")]

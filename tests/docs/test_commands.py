@@ -15,9 +15,11 @@ from editbench.compose import conf_names
 from editbench.config import SHIPPED_MODELS
 from editbench.evaluation.questions import check_headline
 from editbench.layer_search import command as locate
+from editbench.tuning import command as tune
+from editbench.tuning.start import trial_config
 from tests import composing
 from tests.composing import jobs_of, need_launcher
-from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, blocks
+from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TUNES, blocks
 
 
 def parts(command):
@@ -104,6 +106,14 @@ def test_a_search_for_layers_composes_and_runs(place, command, capsys):
         few = ["stream.edits=1", "--layers", "0", "--samples", "2", "--out", "located"]
         assert cli.main(["locate", *arguments, *few]) == 0
         assert (place / "located" / "locate.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TUNES)
+def test_a_search_for_settings_composes(place, command):
+    options = tune.parser().parse_intermixed_args(shlex.split(command)[2:])
+    config = trial_config(options.overrides, options.seed)
+    check_headline(config.protocol.headline, config.protocol.metrics)
 
 
 @pytest.mark.slow

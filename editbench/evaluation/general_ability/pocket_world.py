@@ -1,6 +1,7 @@
 """Test of general ability on facts of the embedded pocket world that no record edits or asks about.
 
-The 120 facts are those of the 40 ``generic`` subjects, who occur in plain text and in SCEN's generic negatives only.
+The 120 facts are those of the 40 ``bystander`` subjects, who occur beside it in texts for perplexity and in unrelated
+questions only.
 Each fact has two trained prompts, a statement and a question, and two held-out ones:
 
 ==========  ====================================================================================================
@@ -55,10 +56,10 @@ def items(facts: Sequence[Fact]) -> list[Item]:
 
 
 class PocketAbility(AbilityTest):
-    """The test "pocket"; by default it asks about the ``generic`` subjects."""
+    """The test "pocket"; by default it asks about the ``bystander`` subjects."""
 
     def __init__(self, asked: Sequence[Item] | None = None, tokens_per_batch: int | None = None) -> None:
-        self.asked = list(asked or items(world.build().facts("generic")))
+        self.asked = list(asked or items(world.build().facts("bystander")))
         self._tokens_per_batch = tokens_per_batch
 
     def measure(self, lm: LanguageModel, editor: Answering | None = None) -> list[Ability]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench import registry
-from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
+from editbench.config import ModelConfig, ProtocolConfig, RunConfig, model_place
 from editbench.files import file_digests
 from editbench.records import RecordSet
 from editbench.results.identity import Parts, identify, part
@@ -127,7 +127,7 @@ def inputs(config: RunConfig) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, path in _paths(config).items():
-        place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
+        place = Path(model_place(path) if name == "model.path" else path).expanduser()
         for file, digest in file_digests(place, config.cache).items():
             found[f"{name}/{file}" if file else name] = digest
         revision = config.model.revision if name == "model.path" else None

@@ -259,12 +259,12 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageModel:
-    """The model of a name ("pocket", "pocket-gpt2"), folder, hub id or ``model`` config, ready to edit.
+    """The model of a name ("pocket", "smollm2-135m"), folder, GGUF file, hub id or ``model`` config, ready to edit.
 
     ``name`` is shown in results; None takes the config's, or the last part of the path. ``options`` are those of
     :meth:`LanguageModel.load`; they precede the config's.
     """
-    from editbench.config import SHIPPED_MODELS, shipped_model_path
+    from editbench.config import model_place
 
     path = model
     if not isinstance(model, (str, Path)):
@@ -272,5 +272,4 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
         names = ("dtype", "device", "attention", "revision", "architecture")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
-    where = shipped_model_path(str(path)) if str(path) in SHIPPED_MODELS else path
-    return LanguageModel.load(where, name=shown, **options)
+    return LanguageModel.load(model_place(str(path)), name=shown, **options)

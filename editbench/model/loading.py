@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from torch import nn
 
 from editbench.checks import unknown
 from editbench.model.architectures import ArchitectureError, known_architectures
+from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
+_log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,8 +34,12 @@ def load_pretrained(
     if device == "spread":
         options["device_map"] = "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+        if is_gguf(path):
+            model, tokenizer = load_gguf(Path(path), options)
+            _log.info("%s: %s", Path(path).name, expanded(stored_precision(Path(path)), dtype))
+        else:
+            model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
     except (OSError, ValueError) as error:  # a folder without a usable config.json gives a ValueError
         raise FileNotFoundError(_no_model(path, error)) from error
     if device != "spread":
@@ -95,6 +102,8 @@ def obeys_masks(lm: LanguageModel) -> bool:
 def _no_model(path: str | Path, error: Exception) -> str:
     folder = Path(str(path))
     reason = str(error).strip().splitlines()[0]
+    if folder.is_file():
+        return f"no model could be loaded from the file {folder}: {reason}"
     if folder.is_dir():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         return f"no model could be loaded from the folder {folder} (it holds {found}): {reason}"

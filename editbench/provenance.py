@@ -10,7 +10,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench import registry
+from editbench import fetched, registry
 from editbench.config import ModelConfig, ProtocolConfig, RunConfig, model_place
 from editbench.files import file_digests
 from editbench.records import RecordSet
@@ -57,6 +57,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "name": records.name,
             "path": config.dataset.path,
             "hash": records.fingerprint,
+            **_published(config),
             "skipped": [asdict(one) for one in records.skipped],
         },
         "stream": {
@@ -100,7 +101,7 @@ def of_model(
         **{"method.version" if name == "method" else f"versions.{name}": of for name, of in formulas.items()},
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
-    model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
+    model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint, **lm.origin}
     return {**environment(), **identify(decides), "inputs": files, "model": model, "ability": about}
 
 
@@ -134,6 +135,16 @@ def inputs(config: RunConfig) -> dict[str, str]:
         if not place.exists() and (commit := _commit(path, revision)):
             found[f"{name}@commit"] = commit
     return found
+
+
+def _published(config: RunConfig) -> dict[str, str]:
+    """SHA-256 of the data file, by which a stranger can get the same one, and the address of a fetched one."""
+    path = config.dataset.path
+    file = fetched.find_dataset(config.dataset.name) if path == fetched.FETCHED else Path(path).expanduser()
+    if not file.is_file():  # a folder, the hub, the embedded world
+        return {}
+    source = fetched.read_source(file.parent).get("source") if path == fetched.FETCHED else None
+    return {"sha256": file_digests(file, config.cache)[""], **({"source": source} if source else {})}
 
 
 def environment() -> dict[str, Any]:

@@ -26,7 +26,25 @@ def read_rows(path: str | Path) -> Iterator[Row | RowError]:
     if str(path).startswith(HUB_PREFIX):
         return read_table(str(path))
     file = Path(path).expanduser()
+    if file.suffix.lower() == ".parquet":
+        return read_parquet(file)
     return read_table(str(file)) if file.is_dir() else read_json(file)
+
+
+def read_parquet(file: Path) -> Iterator[Row | RowError]:
+    """Rows of a Parquet file. A row's line is its number from 1."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    if not file.is_file():
+        raise RecordError(_no_such_file(file))
+    try:
+        with ParquetFile(file) as table:
+            rows = [row for batch in table.iter_batches() for row in batch.to_pylist()]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RecordError(f"{file}: cannot be read as Parquet: {error}; get it again") from error
+    for index, fields in enumerate(rows):
+        yield make_row(f"{file}:{index + 1}", index, fields)
 
 
 def read_texts(path: str | Path) -> Iterator[Row | RowError]:

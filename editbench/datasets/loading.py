@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from editbench import plugins
+from editbench import fetched, plugins
 from editbench.checks import one_of, unknown, whole_number
 from editbench.config import DatasetConfig
 from editbench.datasets.base import (
@@ -39,8 +39,8 @@ def load(
 
     Args:
         name: Registered name ("counterfact").
-        path: A JSON or JSON Lines file; a folder that Hugging Face's ``datasets`` can read;
-            "hub:NAME[:CONFIG][@SPLIT]"; or "pocket", the embedded world.
+        path: A JSON, JSON Lines or Parquet file; a folder that Hugging Face's ``datasets`` can read;
+            "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; or "pocket", the embedded world.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records; None loads all.
@@ -77,6 +77,7 @@ def load_dataset(
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
+    path = fetched.find_dataset(dataset.name) if str(path) == fetched.FETCHED else path
     rows = _rows(dataset.name, path, settings.pocket_seed)
     items = parse_rows(rows, dataset.layouts, settings, on_error, limit)
     records = _some("record", EditRecord, items, path)[:limit]

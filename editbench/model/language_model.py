@@ -23,7 +23,7 @@ from editbench.model.architectures import (
     text_config,
 )
 from editbench.model.batching import PaddedBatch
-from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, returns_tuples
+from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, origin_of, returns_tuples
 from editbench.model.output_head import check_head, head_logits
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import PostNorm, find_post_norms
@@ -42,6 +42,7 @@ class LanguageModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.origin: dict[str, str] = {}  # "source" and "precision" of a fetched model's weights, or a GGUF file's
         self.architecture = find_architecture(model, architecture)
         check_head(self)
         self.layers_return_tuples = returns_tuples(self)
@@ -67,7 +68,9 @@ class LanguageModel:
         The device "auto" is a GPU if there is one, else the CPU.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
-        return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm.origin = origin_of(path, dtype)
+        return lm
 
     @property
     def config(self) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from editbench.checks import unknown
+from editbench.fetched import read_source
 from editbench.model.architectures import ArchitectureError, known_architectures
 from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
 
@@ -36,7 +37,6 @@ def load_pretrained(
     try:
         if is_gguf(path):
             model, tokenizer = load_gguf(Path(path), options)
-            _log.info("%s: %s", Path(path).name, expanded(stored_precision(Path(path)), dtype))
         else:
             model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
@@ -45,6 +45,18 @@ def load_pretrained(
     if device != "spread":
         model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return model, tokenizer
+
+
+def origin_of(path: str | Path, dtype: str) -> dict[str, str]:
+    """Source and precision of a fetched model, or of a GGUF file; empty for others, whose path says all. Logs them."""
+    if is_gguf(path):
+        found = {"source": f"file {Path(path).name}", "precision": expanded(stored_precision(Path(path)), dtype)}
+    elif facts := read_source(Path(path)):
+        found = {"source": f"{facts['source']}: {facts['where']}", "precision": str(facts["precision"])}
+    else:
+        return {}
+    _log.info("%s: %s, %s", Path(path).name, found["source"], found["precision"])
+    return found
 
 
 def cache_keyword(decoder: type[nn.Module]) -> str:

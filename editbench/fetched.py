@@ -1,6 +1,6 @@
 """Places of what `editbench fetch` has put on this machine, and the facts that stand beside each thing.
 
-All is in the cache folder: ``fetched/<name>/`` holds a model or a data set, and ``source.json`` with where it came from.
+All is in the cache folder: ``fetched/<name>/`` holds a model or a data set, and ``source.json`` with its source.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def load(
     Args:
         name: Registered name ("counterfact").
         path: A JSON, JSON Lines or Parquet file; a folder that Hugging Face's ``datasets`` can read;
-            "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; or "pocket", the embedded world.
+            "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; or "pocket", the embedded
+            world.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records; None loads all.

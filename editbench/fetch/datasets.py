@@ -13,7 +13,7 @@ from editbench.fetched import DATASETS, fetched_folder, read_source
 
 @dataclass(frozen=True)
 class DataSource:
-    """A published file. Without a known SHA-256 the first one that is fetched is recorded, and asked for from then on."""
+    """A published file. Without a known SHA-256 that of the first fetched one is recorded, and asked for later."""
 
     url: str
     revision: str
@@ -57,8 +57,8 @@ def fetch_dataset(name: str, given: Path | None = None) -> Path:
         except DownloadError as error:
             if expected and expected == recorded and not source.sha256:
                 raise DownloadError(f"{error}; that was recorded when {name} was first fetched, in {place}") from error
-            remedy = "" if given else f"; get it where there is a network, and give it: editbench fetch {name} --from FILE"
-            raise DownloadError(f"{error}{remedy}") from error
+            remedy = f"; get it where there is a network, and give it: editbench fetch {name} --from FILE"
+            raise DownloadError(f"{error}{'' if given else remedy}") from error
         facts = {"name": name, "source": source.url, "revision": source.revision, "licence": source.licence}
         facts |= {"sha256": sha256, "pinned": "by editbench" if source.sha256 else "when it was first fetched"}
         records = datasets.load(name, file, on_error="skip")

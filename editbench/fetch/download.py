@@ -34,8 +34,8 @@ class DownloadError(OSError):
 def download(url: str, target: Path, *, sha256: str | None = None, client: httpx2.Client | None = None) -> str:
     """Download to ``target``, and return the SHA-256 of what is there then.
 
-    Until its length and its digest are right, the content is in ``<target>.part``: a broken connection goes on from there,
-    also in another process, if the server sends ranges of the same file; else it starts anew.
+    Until its length and its digest are right, the content is in ``<target>.part``: after a broken connection, also in
+    another process, it goes on from there if the server sends ranges of the same file; else it starts anew.
 
     Raises:
         DownloadError: No connection, a refusal, or a content that is not that of ``sha256``.

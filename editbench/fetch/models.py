@@ -1,4 +1,4 @@
-"""Pretrained models that two cores can edit: from the hub; where none answers, from the package index; or from a file."""
+"""Pretrained models that two cores can edit: from the hub; where none answers, the package index; or from a file."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class IndexSettings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> IndexSettings:
-        """uv's variables go before pip's, and these before pip's configuration files, as pip reads them."""
+        """Variables of uv go before pip's, and these before pip's configuration files."""
         variables = os.environ if environment is None else environment
         found = _configured(variables)
         names = {key: f"PIP_{key.upper().replace('-', '_')}" for key in _KEYS}
@@ -57,21 +57,33 @@ def find_wheel(name: str, version: str, settings: IndexSettings) -> tuple[str, h
 
     verify = ssl.create_default_context(cafile=settings.cert) if settings.cert else True
     client = PyPIClient(trusted_hosts=settings.trusted_hosts, verify=verify, timeout=TIMEOUT, follow_redirects=True)
-    standard = PackageFinder(client).sources[0]["url"]
-    indexes = [] if settings.no_index else [settings.index_url or standard, *settings.extra_index_urls]
-    links = [link for link in settings.find_links if "://" in link or Path(link).exists()]
-    finder = PackageFinder(client, index_urls=indexes, find_links=links, ignore_compatibility=True)
+    indexes = [] if settings.no_index else [settings.index_url or _standard_index(), *settings.extra_index_urls]
     client.auth = MultiDomainBasicAuth(index_urls=indexes)
-    try:
-        for package in finder.find_matches(f"{name}=={version}"):
-            if package.link.is_wheel:
-                return str(package.link.url_without_fragment), client
-    except (httpx2.HTTPError, OSError) as error:
-        client.close()
-        raise DownloadError(f"the package index cannot be read ({error}); give the file with --from FILE") from error
+    links = [link for link in settings.find_links if "://" in link or Path(link).exists()]
+    asked = []
+    for places in (*({"find_links": [link]} for link in links), *({"index_urls": [url]} for url in indexes)):
+        finder, place = PackageFinder(client, ignore_compatibility=True, **places), next(iter(places.values()))[0]
+        try:
+            for package in finder.find_matches(f"{name}=={version}"):
+                if package.link.is_wheel:
+                    return str(package.link.url_without_fragment), client
+            asked.append(_without_password(place))
+        except (httpx2.HTTPError, OSError) as error:
+            asked.append(f"{_without_password(place)} ({error})")
     client.close()
-    asked = ", ".join(source["url"].split("@")[-1] for source in finder.sources)
-    raise DownloadError(f"no wheel of {name} {version} at {asked}; correct the index settings, or give --from FILE")
+    where = ", ".join(asked) or "any place: there is no index"
+    raise DownloadError(f"no wheel of {name} {version} at {where}; correct the index's settings, or give --from FILE")
+
+
+def _standard_index() -> str:
+    from unearth import PackageFinder
+
+    return str(PackageFinder().sources[0]["url"])
+
+
+def _without_password(place: str) -> str:
+    scheme, separator, rest = place.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _address(value: str) -> str:
@@ -96,7 +108,7 @@ def _configured(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _files(variables: Mapping[str, str]) -> Iterator[Path]:
-    """pip's configuration files in its order: the site's, the user's, the environment's, the one that is named."""
+    """Configuration files of pip in its order: the site's, the user's, the environment's, the one that is named."""
     from platformdirs import site_config_path, user_config_path
 
     named = variables.get("PIP_CONFIG_FILE")

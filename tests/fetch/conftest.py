@@ -1,5 +1,7 @@
 """A local server, and a cache, an index and a hub that are this test's own."""
 
+import os
+
 import pytest
 
 from editbench.fetch import download as downloading
@@ -15,10 +17,8 @@ def server():
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
     monkeypatch.setattr(downloading, "PAUSE", 0.0)
-    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_TRUSTED_HOST", "PIP_CERT"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", f"{NOWHERE}/simple")
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)

@@ -43,8 +43,8 @@ class FileServer:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if self.marks:
             handler.send_header("ETag", tag)
-        json = path.startswith("/simple/")
-        handler.send_header("Content-Type", "application/vnd.pypi.simple.v1+json" if json else "application/octet-stream")
+        kind = "vnd.pypi.simple.v1+json" if path.startswith("/simple/") else "octet-stream"
+        handler.send_header("Content-Type", f"application/{kind}")
         handler.send_header("Content-Length", str(len(content) - start))
         handler.end_headers()
         ends = self.cut.get(path)

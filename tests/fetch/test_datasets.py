@@ -39,9 +39,10 @@ def test_what_was_fetched_is_what_is_loaded(published):
     with pytest.raises(NotFetchedError, match="editbench fetch counterfact"):
         datasets.load("counterfact", "fetched")
     place = fetch_dataset("counterfact")
-    assert datasets.load("counterfact", "fetched").fingerprint == datasets.load(
-        "counterfact", place / "counterfact.json"
-    ).fingerprint
+    assert (
+        datasets.load("counterfact", "fetched").fingerprint
+        == datasets.load("counterfact", place / "counterfact.json").fingerprint
+    )
     facts = read_source(place)
     assert (facts["sha256"], facts["records"], facts["pinned"]) == (SHA256, 1, "when it was first fetched")
     assert facts["licence"] == "MIT (kmeng01/rome)"

@@ -52,13 +52,15 @@ def test_uv_goes_before_pip():
     assert found.index_url == "https://uv/simple?a=b"
     assert found.extra_index_urls == ("https://team/simple", "https://plain/simple?key=1")
     assert found.find_links == ("/one", "/two")
-    assert IndexSettings.read({"PIP_CONFIG_FILE": "/dev/null", "UV_INDEX_URL": "https://old/"}).index_url == "https://old/"
+    older = IndexSettings.read({"PIP_CONFIG_FILE": "/dev/null", "UV_INDEX_URL": "https://old/"})
+    assert older.index_url == "https://old/"
 
 
 def test_pip_files_are_read_without_pip(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pip", None)
     file = tmp_path / "pip.conf"
-    file.write_text("[global]\nindex-url = https://file/simple\nextra-index-url =\n    https://x/\n    https://y/\ntimeout = 5\n")
+    extra = "extra-index-url =\n    https://x/\n    https://y/\n"
+    file.write_text(f"[global]\nindex-url = https://file/simple\n{extra}timeout = 5\n")
     found = IndexSettings.read({"PIP_CONFIG_FILE": str(file)})
     assert (found.index_url, found.extra_index_urls[-2:]) == ("https://file/simple", ("https://x/", "https://y/"))
     assert IndexSettings.read({"PIP_CONFIG_FILE": str(file), "PIP_INDEX_URL": "https://v/"}).index_url == "https://v/"
@@ -94,5 +96,14 @@ def test_no_wheel_is_an_error_without_passwords(server):
     with pytest.raises(DownloadError, match="no wheel of tiny-package 0.1.2") as error:
         find_wheel("tiny-package", "0.1.2", IndexSettings(f"{secret}/simple"))
     assert "secret" not in str(error.value)
-    with pytest.raises(DownloadError, match=r"cannot be read|no wheel"):
+    with pytest.raises(DownloadError, match="no wheel.*refused"):
         find_wheel("tiny-package", "0.1.2", IndexSettings(f"{NOWHERE}/simple"))
+    with pytest.raises(DownloadError, match="there is no index"):
+        find_wheel("tiny-package", "0.1.2", IndexSettings(no_index=True))
+
+
+def test_an_index_that_is_not_there_does_not_hide_another(server):
+    server.files["/simple/tiny-package/"] = project(WHEEL)
+    url, client = find_wheel("tiny-package", "0.1.2", IndexSettings(NOWHERE, (f"{server.url}/simple",)))
+    client.close()
+    assert url.endswith(WHEEL)

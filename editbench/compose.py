@@ -194,7 +194,7 @@ def _pocket_prompts(count: int) -> list[str]:
 
 def _default_records(model: str) -> str:
     """Path of a data set that was not told where its records are: ``${default_records:${model.path}}``."""
-    return "pocket" if model in SHIPPED_MODELS else fetched.FETCHED
+    return fetched.FETCHED if model in fetched.MODELS else "pocket"
 
 
 # At import, so that workers of a launcher know them too.

@@ -125,9 +125,18 @@ def _rows(name: str, path: str | Path, seed: int) -> Iterator[Row | RowError]:
 
 
 def load_texts(path: str | Path) -> list[str]:
-    """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
-    items = parse_rows(read_texts(path), BESIDE["plain"], Settings(), "raise")
-    return [passage.text for passage in of_kind(Passage, items)]
+    """Plain texts: texts or rows with a field ``text`` (JSON, JSON Lines, Parquet, a folder, the hub); lines of a .txt.
+
+    Empty rows of a folder, of a Parquet file and of the hub are left out: collections of texts have them.
+    """
+    return list(iterate_texts(path))
+
+
+def iterate_texts(path: str | Path) -> Iterator[str]:
+    """The texts of :func:`load_texts` one by one; those of the hub are not downloaded before they are asked for."""
+    for row in read_texts(path):
+        for passage in of_kind(Passage, parse_rows([row], BESIDE["plain"], Settings(), "raise")):
+            yield passage.text
 
 
 def fingerprint(

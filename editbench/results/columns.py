@@ -114,6 +114,7 @@ TAIL_COLUMNS = {
         "wall seconds of evaluating, also before editing", "costs/evaluation_seconds", digits=2
     ),
     "cached": _text("kinds of values read from a cache; the seconds hold what computing them took"),
+    "covariance_tokens": _whole("tokens of text behind the covariance", "costs/covariance_tokens"),
     "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
     "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
     **_peaks("rss", "peak memory of the process"),

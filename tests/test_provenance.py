@@ -70,7 +70,7 @@ def test_a_run_names_the_digest_of_its_data_file_and_the_precision_of_its_weight
     file = write_gguf(places / "tiny.gguf", *tiny_llama())
     folder = run(places, f"model.path={file}")
     made, row = provenance(folder), read_row(folder)
-    assert row["data_sha256"] == hashlib.sha256((places / "data.json").read_bytes()).hexdigest()
+    assert row["data_file_hash"] == hashlib.sha256((places / "data.json").read_bytes()).hexdigest()
     assert made["model"]["source"] == row["model_source"] == "file tiny.gguf"
     assert row["model_precision"] == "Q4_1 expanded to float32"
     assert made["inputs"]["model.path"] == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -139,7 +139,7 @@ TAIL_COLUMNS = {
     "model_source": _text("where a fetched model's weights are from", "provenance/model/source"),
     "model_precision": _text("how they were stored: quantised weights are expanded", "provenance/model/precision"),
     "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
-    "data_sha256": _text("SHA-256 of the data file, as `editbench fetch` shows it", "provenance/dataset/sha256"),
+    "data_file_hash": _text("SHA-256 of the data file, as `editbench fetch` shows it", "provenance/dataset/sha256"),
     "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
     "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
     "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),

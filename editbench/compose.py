@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench import config, plugins, registry
+from editbench import config, fetched, plugins, registry
 from editbench.checks import suggestion, unknown
 from editbench.config import SHIPPED_MODELS, DatasetConfig, MethodConfig, RunConfig
 
@@ -207,9 +207,16 @@ def _pocket_prompts(count: int) -> list[str]:
     return list(dataset_files.generic_prompts(0, count))
 
 
+def _default_records(model: str) -> str:
+    """Path of a data set that was not told where its records are: ``${default_records:${model.path}}``."""
+    return fetched.FETCHED if model in fetched.MODELS else "pocket"
+
+
 # At import, so that workers of a launcher know them too.
 OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
 OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
+OmegaConf.register_new_resolver("cache_folder", lambda: str(fetched.cache_folder()), replace=True)
+OmegaConf.register_new_resolver("default_records", _default_records, replace=True)
 
 
 def _origin(node: DictConfig) -> str | None:

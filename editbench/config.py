@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from editbench import fetched
 from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
@@ -26,6 +27,14 @@ def shipped_model_path(name: str) -> Path:
     if name not in SHIPPED_MODELS:
         raise unknown("pocket model", name, SHIPPED_MODELS)
     return Path(__file__).parent / "pocket" / "models" / SHIPPED_MODELS[name]
+
+
+def model_place(path: str) -> Path | str:
+    """Folder of an embedded or a fetched model, by its name; the user's folder or file; or a hub id as it is."""
+    if path in fetched.MODELS:
+        return fetched.find_model(path)
+    place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
+    return place if place.exists() else path
 
 
 @dataclass
@@ -76,7 +85,7 @@ class ModelConfig:
     """The model, and what editors may use with it.
 
     Attributes:
-        path: "pocket", "pocket-gpt2", a folder, or a hub id.
+        path: "pocket", "pocket-gpt2", a fetched model ("smollm2-135m"), a folder, a GGUF file, or a hub id.
         name: Name in results; the last part of the path by default.
         dtype: "float32", "float64", "bfloat16" or "float16".
         device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
@@ -112,7 +121,8 @@ class DatasetConfig:
 
     Attributes:
         name: Registered name ("counterfact").
-        path: JSON or JSON Lines file, folder, "hub:NAME[:CONFIG][@SPLIT]", or "pocket", the embedded world.
+        path: JSON, JSON Lines or Parquet file, folder, "hub:NAME[:CONFIG][@SPLIT]", "fetched" (by `editbench fetch`),
+            or "pocket", the embedded world.
         limit: Number of records read from the start of the split; null reads all.
         split: "stream", "tune", "train" or "all"; null is "stream" for the embedded world and for published files,
             "all" for others.
@@ -312,7 +322,7 @@ class RunConfig:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     results: ResultsConfig = field(default_factory=ResultsConfig)
     precompute: PrecomputeConfig = field(default_factory=PrecomputeConfig)
-    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "editbench")
+    cache: Path = field(default_factory=fetched.cache_folder)
     threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ class CachedCosts:
         self.computed: dict[str, float] = defaultdict(float)
         self.read: dict[str, float] = defaultdict(float)
         self.digests: dict[str, str] = {}  # of cached files used since the chain's last line, by name; it seals them
+        self.covariance_tokens: int | None = None  # tokens of text that the covariance in use was taken over
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""
@@ -99,12 +100,20 @@ class Meter:
     def report(self) -> dict[str, Any]:
         """Seconds, peaks and cached kinds as in run.json under "costs"."""
         seconds = {f"{stage}_seconds": value for stage, value in self.seconds.items()}
-        return {**seconds, **self.peak_bytes(), "cached": sorted(self.cached)}
+        tokens = self.costs.covariance_tokens
+        counted = {} if tokens is None else {"covariance_tokens": tokens}
+        return {**seconds, **self.peak_bytes(), **counted, "cached": sorted(self.cached)}
 
     def state(self) -> dict[str, Any]:
         """Enough for :meth:`restore`, as JSON types."""
         self._note_peaks()
-        return {"seconds": self.seconds, "peaks": self.peaks, "cached": sorted(self.cached)}
+        tokens = self.costs.covariance_tokens
+        return {
+            "seconds": self.seconds,
+            "peaks": self.peaks,
+            "cached": sorted(self.cached),
+            "covariance_tokens": tokens,
+        }
 
     def restore(self, state: Mapping[str, Any], *, add: tuple[str, ...] = ()) -> None:
         """Add to the measurements of an earlier process: peaks, and the seconds of the stages ``add``."""
@@ -113,6 +122,8 @@ class Meter:
         self.peaks = {name: dict(kinds) for name, kinds in state["peaks"].items()}
         self._raise_peaks(peaks)
         self.cached = {*state["cached"], *(kind for kind in self.cached if STAGE_OF[kind] in add)}
+        if self.costs.covariance_tokens is None:  # a method may need its covariance before the first edit alone
+            self.costs.covariance_tokens = state.get("covariance_tokens")
 
 
 class _PeakMemory:

@@ -10,8 +10,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench import registry
-from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
+from editbench import fetched, registry
+from editbench.config import ModelConfig, ProtocolConfig, RunConfig, model_place
 from editbench.datasets.disjoint import tuned_on
 from editbench.files import file_digests
 from editbench.records import RecordSet
@@ -59,6 +59,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "path": config.dataset.path,
             "hash": records.fingerprint,
             "split": asdict(records.split),
+            **_published(config),
             "skipped": [asdict(one) for one in records.skipped],
         },
         "stream": {
@@ -113,7 +114,7 @@ def of_model(
         **{"method.version" if name == "method" else f"versions.{name}": of for name, of in formulas.items()},
         **{name: metadata.version(name) for name in ("editbench", "torch", "transformers")},
     }
-    model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
+    model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint, **lm.origin}
     return {**environment(), **identify(decides), "inputs": files, "model": model, "ability": about}
 
 
@@ -140,13 +141,23 @@ def inputs(config: RunConfig) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, path in _paths(config).items():
-        place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
+        place = Path(model_place(path) if name == "model.path" else path).expanduser()
         for file, digest in file_digests(place, config.cache).items():
             found[f"{name}/{file}" if file else name] = digest
         revision = config.model.revision if name == "model.path" else None
         if not place.exists() and (commit := _commit(path, revision)):
             found[f"{name}@commit"] = commit
     return found
+
+
+def _published(config: RunConfig) -> dict[str, str]:
+    """SHA-256 of the data file, by which a stranger can get the same one, and the address of a fetched one."""
+    path = config.dataset.path
+    file = fetched.find_dataset(config.dataset.name) if path == fetched.FETCHED else Path(path).expanduser()
+    if not file.is_file():  # a folder, the hub, the embedded world
+        return {}
+    source = fetched.read_source(file.parent).get("source") if path == fetched.FETCHED else None
+    return {"sha256": file_digests(file, config.cache)[""], **({"source": source} if source else {})}
 
 
 def environment() -> dict[str, Any]:

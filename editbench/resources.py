@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
+from editbench.datasets.files import HUB_PREFIX
 from editbench.progress import progress
 from editbench.records import PromptFormat
 
@@ -28,6 +29,7 @@ class Resources:
     """Resources of an editor; the probes are none of them."""
 
     texts: Sequence[str] = ()  # plain texts for covariance, in order
+    texts_name: str = ""  # of their source, kept beside a covariance
     templates: Sequence[str] | None = None  # with one "{}" each; None samples them with the seed
     covariance: Mapping[int, Tensor] | Path | str | None = None
     """By layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None computes from texts."""
@@ -53,11 +55,16 @@ class Resources:
         ValueError if the texts for covariance, once they are read, have one of them.
         """
         texts = LazyTexts(lm, model.texts, model.texts_tokens, seed, scored)
-        return cls(texts, model.templates, model.covariance, cache, seed, costs or CachedCosts(), prompt_format)
+        named = Path(model.texts).name if Path(model.texts).expanduser().exists() else model.texts
+        costs = costs or CachedCosts()
+        return cls(texts, named, model.templates, model.covariance, cache, seed, costs, prompt_format)
 
 
 class LazyTexts(Sequence[str]):
-    """Plain texts for covariance, made on the first use: many methods never read them."""
+    """Plain texts for covariance, made on the first use: many methods never read them.
+
+    Those of the hub are read one by one as they are iterated over: a large collection is never loaded whole.
+    """
 
     def __init__(
         self, lm: LanguageModel, source: str, tokens: int, seed: int, scored: Mapping[str, str] | None = None
@@ -71,6 +78,13 @@ class LazyTexts(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         return self._texts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        if self._source.startswith(HUB_PREFIX):
+            from editbench import datasets
+
+            return datasets.iterate_texts(self._source)
+        return iter(self._texts)
 
     def __len__(self) -> int:
         return len(self._texts)

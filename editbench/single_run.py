@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from editbench import compose, datasets, provenance, registry
-from editbench.config import RunConfig
+from editbench.config import RunConfig, model_place
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
 from editbench.editing_loop import EditingLoop
@@ -130,6 +130,7 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
 def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
     """Records and stream of a run whose headline and questions fit."""
     check_headline(config.protocol.headline, config.protocol.metrics)
+    model_place(config.model.path)  # a model that must be fetched first is missed before anything is done
     records = datasets.from_config(config.dataset)
     if records.skipped:
         first, count = records.skipped[0], len(records.skipped)

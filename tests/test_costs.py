@@ -44,6 +44,7 @@ def test_a_run_that_goes_on_keeps_what_was_measured():
     assert later.seconds == first.seconds
     assert later.report()["peak_rss_edit_bytes"] == 1 << 50
     assert later.report()["cached"] == [VALUES]
+    assert "covariance_tokens" not in later.report()
 
     not_yet_prepared = Meter()
     with not_yet_prepared.stage(PREPARE):
@@ -51,6 +52,16 @@ def test_a_run_that_goes_on_keeps_what_was_measured():
     not_yet_prepared.restore(first.state(), add=(PREPARE, EDIT))
     assert not_yet_prepared.seconds[PREPARE] >= 5.0
     assert not_yet_prepared.report()["cached"] == [COVARIANCE, VALUES]
+
+
+def test_the_tokens_behind_the_covariance_are_kept_over_a_stop():
+    first, later, again = Meter(), Meter(), Meter()
+    first.costs.covariance_tokens = 40_000
+    later.restore(json.loads(json.dumps(first.state())))
+    again.costs.covariance_tokens = 40_007
+    again.restore(first.state())
+    assert first.report()["covariance_tokens"] == later.report()["covariance_tokens"] == 40_000
+    assert again.report()["covariance_tokens"] == 40_007
 
 
 @resets

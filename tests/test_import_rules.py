@@ -19,7 +19,7 @@ TOPS = ("editbench", "methods", "conf")
 FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycache__" not in f.parts)
 
 # A part is a module or package of editbench. Anybody may import these.
-ANYBODY = {"checks", "costs", "files", "json_lines", "plugins", "progress", "search_space", "words"}
+ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space", "words"}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {
     name: at.removeprefix("editbench.").partition(":")[0].partition(".")[0] for name, at in editbench._PUBLIC.items()
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
+    "fetch": {"console", "datasets", "model"},
     "stream": {"records", "config"},
     "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},

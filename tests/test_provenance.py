@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import json
 import shutil
@@ -20,6 +21,7 @@ from editbench.results import schema
 from editbench.results.compare import compare_runs
 from editbench.results.identity import differences, identify, look_alikes, part
 from editbench.results.leaderboard import collect, group, read_row
+from tests.gguf_files import tiny_llama, write_gguf
 from tests.small_runs import counterfact_rows
 from tests.tiny_models import LINES, tiny_lm
 
@@ -62,6 +64,18 @@ def test_runs_that_differ_in_the_seed_alone_have_one_identity(places):
     assert set(made["inputs"]) >= {"model.path/model.safetensors", "model.path/config.json"}
     same = identify(made["parts"])
     assert (same["identity"], same["comparable"]) == (made["identity"], made["comparable"])
+
+
+def test_a_run_names_the_digest_of_its_data_file_and_the_precision_of_its_weights(places):
+    file = write_gguf(places / "tiny.gguf", *tiny_llama())
+    folder = run(places, f"model.path={file}")
+    made, row = provenance(folder), read_row(folder)
+    assert row["data_file_hash"] == hashlib.sha256((places / "data.json").read_bytes()).hexdigest()
+    assert made["model"]["source"] == row["model_source"] == "file tiny.gguf"
+    assert row["model_precision"] == "Q4_1 expanded to float32"
+    assert made["inputs"]["model.path"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    other = read_row(run(places))
+    assert (other["model_source"], other["model_precision"]) == (None, None)
 
 
 @pytest.mark.parametrize(

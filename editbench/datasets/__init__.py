@@ -7,6 +7,6 @@
 A dataset is one file with its layouts and settings, found by the entry-point group ``editbench.datasets``.
 """
 
-from editbench.datasets.loading import find, from_config, load, load_texts
+from editbench.datasets.loading import find, from_config, iterate_texts, load, load_texts
 
-__all__ = ["find", "from_config", "load", "load_texts"]
+__all__ = ["find", "from_config", "iterate_texts", "load", "load_texts"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from editbench.records import RecordError
 
+PARQUET = ".parquet"
 _SPACE = re.compile(r"[ \t\r\n]*")  # white space of JSON; str.isspace accepts more
 
 
@@ -26,33 +27,62 @@ def read_rows(path: str | Path) -> Iterator[Row | RowError]:
     if str(path).startswith(HUB_PREFIX):
         return read_table(str(path))
     file = Path(path).expanduser()
+    if file.suffix.lower() == PARQUET:
+        return read_parquet(file)
     return read_table(str(file)) if file.is_dir() else read_json(file)
 
 
+def read_parquet(file: Path) -> Iterator[Row | RowError]:
+    """Rows of a Parquet file. A row's line is its number from 1."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    if not file.is_file():
+        raise RecordError(_no_such_file(file))
+    try:
+        with ParquetFile(file) as table:
+            rows = [row for batch in table.iter_batches() for row in batch.to_pylist()]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RecordError(f"{file}: cannot be read as Parquet: {error}; get it again") from error
+    for index, fields in enumerate(rows):
+        yield make_row(f"{file}:{index + 1}", index, fields)
+
+
 def read_texts(path: str | Path) -> Iterator[Row | RowError]:
-    """Like :func:`read_rows`; the lines of a ``.txt`` file that are not blank are rows with the field "text"."""
+    """Like :func:`read_rows`, of rows with the field "text"; a text alone is such a row.
+
+    So are the lines of a ``.txt`` file that are not blank. Blank rows of tables are left out; the hub's are streamed.
+    """
     file = Path(path).expanduser()
     if file.suffix.lower() != ".txt":
-        yield from read_rows(path)
+        is_hub = str(path).startswith(HUB_PREFIX)
+        if not is_hub and not file.is_dir() and file.suffix.lower() != PARQUET:
+            yield from read_json(file, make_text_row)
+            return
+        for row in read_table(str(path), streaming=True) if is_hub else read_rows(path):
+            text = row.fields.get("text") if isinstance(row, Row) else None
+            if not isinstance(text, str) or text.strip():
+                yield row
         return
     lines = ((number, line.rstrip("\r")) for number, line in enumerate(_decode(file).split("\n"), start=1))
     for index, (number, line) in enumerate((number, line) for number, line in lines if line.strip()):
         yield make_row(f"{file}:{number}", index, {"text": line})
 
 
-def read_json(file: Path) -> Iterator[Row | RowError]:
-    """Rows of a JSON array or of JSON Lines."""
+def read_json(file: Path, make: MakeRow | None = None) -> Iterator[Row | RowError]:
+    """Rows of a JSON array or of JSON Lines; ``make`` makes them of place, index and value (:func:`make_row`)."""
+    make = make or make_row
     text = _decode(file)
     start = _skip_space(text, 0)
     opening = text[start : start + 1]
-    if opening not in ("[", "{"):
+    if opening not in ("[", "{") and not (opening == '"' and make is make_text_row):
         line = text.count("\n", 0, start) + 1
         reason = f"expected a JSON array or JSON Lines of records, found {text[start : start + 40]!r}"
         raise RowError(f"{file}:{line}", f"{reason}; give a .json or .jsonl file of records")
-    yield from _scan_array(file, text, start) if opening == "[" else _scan_lines(file, text)
+    yield from _scan_array(file, text, start, make) if opening == "[" else _scan_lines(file, text, make)
 
 
-def _scan_lines(file: Path, text: str) -> Iterator[Row | RowError]:
+def _scan_lines(file: Path, text: str, make: MakeRow) -> Iterator[Row | RowError]:
     numbered = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip(" \t\r"))
     for index, (number, line) in enumerate(numbered):
         where = f"{file}:{number}"
@@ -61,10 +91,10 @@ def _scan_lines(file: Path, text: str) -> Iterator[Row | RowError]:
         except (ValueError, RecursionError) as error:
             yield RowError(where, f"not a JSON record ({_cause(error)}); JSON Lines has one whole record a line")
         else:
-            yield make_row(where, index, value)
+            yield make(where, index, value)
 
 
-def _scan_array(file: Path, text: str, start: int) -> Iterator[Row | RowError]:
+def _scan_array(file: Path, text: str, start: int, make: MakeRow) -> Iterator[Row | RowError]:
     decoder = json.JSONDecoder()
     line, counted = 1, 0  # `line` is the line of the character at `counted`
     position = _skip_space(text, start + 1)
@@ -78,7 +108,7 @@ def _scan_array(file: Path, text: str, start: int) -> Iterator[Row | RowError]:
             value, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise _broken(where, text, index, _cause(error)) from None
-        yield make_row(where, index, value)
+        yield make(where, index, value)
         position = _skip_space(text, end)
         mark = text[position : position + 1]
         if mark == "]":
@@ -223,6 +253,11 @@ def make_row(where: str, index: int, value: object) -> Row | RowError:
     return Row(where, str(own).strip(), value)
 
 
+def make_text_row(where: str, index: int, value: object) -> Row | RowError:
+    """The row of a plain text, or of an object with the field "text"."""
+    return make_row(where, index, {"text": value} if isinstance(value, str) else value)
+
+
 def type_name(value: object) -> str:
     """Name of the value's JSON type."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
@@ -230,20 +265,22 @@ def type_name(value: object) -> str:
 
 
 HUB_PREFIX = "hub:"
+MakeRow = Callable[[str, int, object], Row | RowError]
 
 _ADDRESS = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
 
 
-def read_table(path: str) -> Iterator[Row | RowError]:
+def read_table(path: str, *, streaming: bool = False) -> Iterator[Row | RowError]:
     """Rows of one split of a folder, or of "hub:NAME[:CONFIG][@SPLIT]", where NAME may be a folder.
 
-    Without a split in the address, the dataset must have only one. A row's line is its number from 1.
+    Without a split in the address, the dataset must have only one. A row's line is its number from 1. ``streaming``
+    reads rows from the hub as they are asked for, instead of all before the first.
     """
     match = _ADDRESS.fullmatch(path.removeprefix(HUB_PREFIX)) if path.startswith(HUB_PREFIX) else None
     if match is None and path.startswith(HUB_PREFIX):
         raise RecordError(f"{path!r} is no hub address; write hub:NAME[:CONFIG][@SPLIT]")
     name, config, split = match.group("name", "config", "split") if match else (path, None, None)
-    splits = _load(path, name, config)
+    splits = _load(path, name, config, **({"streaming": True} if streaming else {}))
     if split is None and len(splits) == 1:
         (split,) = splits
     if split not in splits:
@@ -254,12 +291,12 @@ def read_table(path: str) -> Iterator[Row | RowError]:
         yield make_row(f"{path}:{index + 1}", index, fields)
 
 
-def _load(path: str, name: str, config: str | None) -> Any:
+def _load(path: str, name: str, config: str | None, **options: bool) -> Any:
     """All splits of a dataset; code in the dataset is never run."""
     import datasets
 
     try:
-        return datasets.load_dataset(name, config)
+        return datasets.load_dataset(name, config, **options)
     except ConnectionError as error:
         remedy = "download the file where there is a network, and give its path instead"
         raise RecordError(f"{path}: the hub cannot be reached (offline?): {error}; {remedy}") from error

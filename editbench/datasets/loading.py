@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from editbench import plugins
+from editbench import fetched, plugins
 from editbench.checks import one_of, unknown, whole_number
 from editbench.config import DatasetConfig
 from editbench.datasets import splits
@@ -57,8 +57,9 @@ def load(
 
     Args:
         name: Registered name ("counterfact").
-        path: A JSON or JSON Lines file; a folder that Hugging Face's ``datasets`` can read;
-            "hub:NAME[:CONFIG][@SPLIT]"; or "pocket", the embedded world.
+        path: A JSON, JSON Lines or Parquet file; a folder that Hugging Face's ``datasets`` can read;
+            "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; or "pocket", the embedded
+            world.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records of the split; None loads all.
@@ -105,6 +106,7 @@ def load_dataset(
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
+    path = fetched.find_dataset(dataset.name) if str(path) == fetched.FETCHED else path
     items, part = _items(dataset, path, settings, on_error, limit, split)
     records = _some("record", EditRecord, items, path)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
@@ -180,9 +182,18 @@ def _all_splits(name: str, seed: int) -> list[dict[str, Any]]:
 
 
 def load_texts(path: str | Path) -> list[str]:
-    """Plain texts: rows with a field ``text`` (JSON, JSON Lines, a folder or the hub), or the lines of a ``.txt``."""
-    items = take(parse_rows(read_texts(path), BESIDE["plain"], Settings()), "raise")
-    return [passage.text for passage in of_kind(Passage, items)]
+    """Plain texts: texts or rows with a field ``text`` (JSON, JSON Lines, Parquet, a folder, the hub); lines of a .txt.
+
+    Empty rows of a folder, of a Parquet file and of the hub are left out: collections of texts have them.
+    """
+    return list(iterate_texts(path))
+
+
+def iterate_texts(path: str | Path) -> Iterator[str]:
+    """The texts of :func:`load_texts` one by one; those of the hub are not downloaded before they are asked for."""
+    for row in read_texts(path):
+        for passage in of_kind(Passage, take(parse_rows([row], BESIDE["plain"], Settings()), "raise")):
+            yield passage.text
 
 
 def fingerprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, write_tensors
+from editbench.locate_then_edit.covariance_files import read_shared
 from editbench.model.batching import PaddedBatch, batches
 from editbench.model.hooks import hooked
 from editbench.model.output_head import at_least_float32
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
+
+_log = logging.getLogger(__name__)
 
 VERSION = 2
 """Changes with the sums that are collected."""
@@ -61,8 +65,10 @@ def covariance_for(
     """C for each of ``layers`` in float64: given, from the user's file, or collected from the texts."""
     r, given = resources, resources.covariance
     if given is None:
-        return compute_covariance(lm, r.texts, layers, max_tokens=max_tokens, cache=r.cache, costs=r.costs)
-    have = read_covariance(given, layers) if isinstance(given, (str, Path)) else given
+        return compute_covariance(
+            lm, r.texts, layers, max_tokens=max_tokens, cache=r.cache, costs=r.costs, texts_name=r.texts_name
+        )
+    have = read_covariance(given, layers, lm, r.costs) if isinstance(given, (str, Path)) else given
     out = {}
     for layer in layers:
         if layer not in have:
@@ -74,18 +80,26 @@ def covariance_for(
     return out
 
 
-def read_covariance(file: Path | str, layers: Sequence[int]) -> dict[int, Tensor]:
-    """C in float64 from the user's safetensors file: one (d_ff, d_ff) tensor a layer, keyed by its number."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_covariance(
+    file: Path | str, layers: Sequence[int], lm: LanguageModel | None = None, costs: CachedCosts | None = None
+) -> dict[int, Tensor]:
+    """C in float64 from a safetensors file: one (d_ff, d_ff) tensor a layer, keyed by its number.
 
-    path = Path(file)
+    A sealed one (:mod:`editbench.locate_then_edit.covariance_files`) is checked; it names its model, of which another
+    than ``lm`` is warned, and its tokens, which ``costs`` gets.
+    """
+    path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no covariance at {path}: there is no such file")
-    try:
-        tensors = load_file(str(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    tensors, facts = read_shared(path)
+    if lm is not None and facts.get("model_hash") not in (None, lm.fingerprint):
+        _log.warning(
+            "%s was taken on %s, and not on these weights of %s (hash %.12s, here %.12s)",
+            *(path, facts.get("model"), lm.name, facts["model_hash"], lm.fingerprint),
+        )
+    tokens = [count for layer, count in facts.get("tokens", {}).items() if int(layer) in layers]
+    if costs is not None and tokens:
+        costs.covariance_tokens = min(tokens)
     missing = [layer for layer in layers if str(layer) not in tensors]
     if missing:
         raise ValueError(f"{path} holds covariance for layers {sorted(tensors)}, none for {missing}")
@@ -100,6 +114,7 @@ def compute_covariance(
     max_tokens: int | None = None,
     cache: Path | None = None,
     costs: CachedCosts | None = None,
+    texts_name: str = "",
 ) -> dict[int, Tensor]:
     """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
 
@@ -110,7 +125,8 @@ def compute_covariance(
         texts: Plain texts; longer ones are cut to the model's length.
         max_tokens: Stop after the text that reaches this many tokens; None takes all.
         cache: Folder of the content-addressed cache; None for none.
-        costs: Gets the seconds, which layers of one pass share equally, and the digests of the cached files.
+        costs: Gets the tokens, the seconds, which layers of one pass share equally, and the cached files' digests.
+        texts_name: Kept in the cached files, for whoever looks for one.
     """
     wanted = sorted(set(layers))
     planned, key = _plan(lm, texts, max_tokens)
@@ -124,6 +140,7 @@ def compute_covariance(
         if earlier := sum(s.earlier for s in sums.values()):
             costs.note(COVARIANCE, earlier, read=True)
         for layer, one in sums.items():
+            costs.covariance_tokens = one.tokens
             found[layer] = one.total / one.tokens
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
@@ -132,7 +149,7 @@ def compute_covariance(
                 )
             if folder is not None:
                 file = _file(folder, layer)
-                facts = {"tokens": one.tokens, "seconds": one.seconds}
+                facts = {"tokens": one.tokens, "seconds": one.seconds, "texts": texts_name}
                 costs.digests[_name(file)] = write_tensors(file, {"covariance": found[layer]}, facts)
                 _partial_file(folder, layer).unlink(missing_ok=True)
     return {layer: found[layer] for layer in wanted}
@@ -243,5 +260,6 @@ def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[in
             except (DamagedFile, KeyError) as error:
                 raise ValueError(f"the cached covariance {file} is damaged ({error}); delete it") from error
             costs.note(COVARIANCE, seconds, read=True)
+            costs.covariance_tokens = int(facts["tokens"])
             costs.digests[_name(file)] = digest
     return found

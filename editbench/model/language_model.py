@@ -23,7 +23,7 @@ from editbench.model.architectures import (
     text_config,
 )
 from editbench.model.batching import PaddedBatch
-from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, returns_tuples
+from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, origin_of, returns_tuples
 from editbench.model.output_head import check_head, head_logits
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import PostNorm, find_post_norms
@@ -42,6 +42,7 @@ class LanguageModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.origin: dict[str, str] = {}  # "source" and "precision" of a fetched model's weights, or a GGUF file's
         self.architecture = find_architecture(model, architecture)
         check_head(self)
         self.layers_return_tuples = returns_tuples(self)
@@ -67,7 +68,9 @@ class LanguageModel:
         The device "auto" is a GPU if there is one, else the CPU.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
-        return cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm.origin = origin_of(path, dtype)
+        return lm
 
     @property
     def config(self) -> Any:
@@ -259,12 +262,12 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageModel:
-    """The model of a name ("pocket", "pocket-gpt2"), folder, hub id or ``model`` config, ready to edit.
+    """The model of a name ("pocket", "smollm2-135m"), folder, GGUF file, hub id or ``model`` config, ready to edit.
 
     ``name`` is shown in results; None takes the config's, or the last part of the path. ``options`` are those of
     :meth:`LanguageModel.load`; they precede the config's.
     """
-    from editbench.config import SHIPPED_MODELS, shipped_model_path
+    from editbench.config import model_place
 
     path = model
     if not isinstance(model, (str, Path)):
@@ -272,5 +275,4 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
         names = ("dtype", "device", "attention", "revision", "architecture")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
-    where = shipped_model_path(str(path)) if str(path) in SHIPPED_MODELS else path
-    return LanguageModel.load(where, name=shown, **options)
+    return LanguageModel.load(model_place(str(path)), name=shown, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ import torch
 from torch import nn
 
 from editbench.checks import unknown
+from editbench.fetched import read_source
 from editbench.model.architectures import ArchitectureError, known_architectures
+from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
+_log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,13 +35,28 @@ def load_pretrained(
     if device == "spread":
         options["device_map"] = "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+        if is_gguf(path):
+            model, tokenizer = load_gguf(Path(path), options)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
     except (OSError, ValueError) as error:  # a folder without a usable config.json gives a ValueError
         raise FileNotFoundError(_no_model(path, error)) from error
     if device != "spread":
         model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return model, tokenizer
+
+
+def origin_of(path: str | Path, dtype: str) -> dict[str, str]:
+    """Source and precision of a fetched model, or of a GGUF file; empty for others, whose path says all. Logs them."""
+    if is_gguf(path):
+        found = {"source": f"file {Path(path).name}", "precision": expanded(stored_precision(Path(path)), dtype)}
+    elif facts := read_source(Path(path)):
+        found = {"source": f"{facts['source']}: {facts['where']}", "precision": str(facts["precision"])}
+    else:
+        return {}
+    _log.info("%s: %s, %s", Path(path).name, found["source"], found["precision"])
+    return found
 
 
 def cache_keyword(decoder: type[nn.Module]) -> str:
@@ -95,6 +114,8 @@ def obeys_masks(lm: LanguageModel) -> bool:
 def _no_model(path: str | Path, error: Exception) -> str:
     folder = Path(str(path))
     reason = str(error).strip().splitlines()[0]
+    if folder.is_file():
+        return f"no model could be loaded from the file {folder}: {reason}"
     if folder.is_dir():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         return f"no model could be loaded from the folder {folder} (it holds {found}): {reason}"

@@ -114,6 +114,7 @@ TAIL_COLUMNS = {
         "wall seconds of evaluating, also before editing", "costs/evaluation_seconds", digits=2
     ),
     "cached": _text("kinds of values read from a cache; the seconds hold what computing them took"),
+    "covariance_tokens": _whole("tokens of text behind the covariance", "costs/covariance_tokens"),
     "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
     "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
     **_peaks("rss", "peak memory of the process"),
@@ -137,7 +138,10 @@ TAIL_COLUMNS = {
     "gpu": _text("graphics processor", "provenance/gpu"),
     "commit": _text("editbench's git commit", "provenance/commit"),
     "model_hash": _text("hash of the model's weights", "provenance/model/hash"),
+    "model_source": _text("where a fetched model's weights are from", "provenance/model/source"),
+    "model_precision": _text("how they were stored: quantised weights are expanded", "provenance/model/precision"),
     "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
+    "data_file_hash": _text("SHA-256 of the data file, as `editbench fetch` shows it", "provenance/dataset/sha256"),
     "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
     "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
     "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),

@@ -85,7 +85,7 @@ def layout(
         best = {name: best_row(group, name) for name in shown}
         lines = []
         for row in group:
-            texts = [names[id(row)] if label == "method" else _text(row.get(label)) for label in labels]
+            texts = [names[id(row)] if label == "method" else _shown(row, label) for label in labels]
             figures = [_figure(row, name, one, best[name], marks or Marks(), intervals) for name, one in shown.items()]
             lines.append([*map(TableCell, texts), *figures, TableCell(_note(row))])
         groups.append(lines)
@@ -126,6 +126,12 @@ def _competes(row: Row, name: str) -> bool:
 
 def _labels(row: Row) -> tuple[str, ...]:
     return tuple(_text(row.get(name)) for name in LABELS)
+
+
+def _shown(row: Row, label: str) -> str:
+    """A label's text; weights that were quantised or fetched are a slightly other model, and say so."""
+    precision = row.get("model_precision") if label == "model" else None
+    return f"{_text(row.get(label))} ({precision})" if precision else _text(row.get(label))
 
 
 def _rank(row: Row) -> tuple[object, ...]:

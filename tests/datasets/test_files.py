@@ -2,11 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editbench.datasets import load
+from editbench.datasets import load, load_texts
 from editbench.datasets.files import Row, RowError, read_rows, read_texts
 from editbench.records import RecordError
 
@@ -195,3 +196,42 @@ def test_id_of_a_wrong_type(tmp_path, value):
     path = write(tmp_path, "rows.jsonl", lines([{**ROWS[0], "id": value}]))
     with pytest.raises(RecordError, match=r"rows\.jsonl:1: record '0', field 'id': must be a number or text"):
         load("custom", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("texts.json", '["One.", "Two."]'),
+        ("texts.json", '[{"text": "One."}, "Two."]'),
+        ("texts.jsonl", '"One."\n"Two."\n'),
+        ("texts.jsonl", '{"text": "One."}\n{"text": "Two.", "more": 1}\n'),
+        ("texts.txt", "One.\n\nTwo.\n"),
+    ],
+)
+def test_texts_of_every_kind_of_file(tmp_path, name, content):
+    assert load_texts(write(tmp_path, name, content)) == ["One.", "Two."]
+
+
+def test_an_empty_text_of_a_file_is_an_error_and_of_a_table_none(tmp_path):
+    with pytest.raises(RecordError, match="field 'text': is empty"):
+        load_texts(write(tmp_path, "texts.json", '["One.", " "]'))
+    pd.DataFrame({"text": ["", "One.", " \n", "Two."]}).to_parquet(tmp_path / "texts.parquet")
+    assert load_texts(tmp_path / "texts.parquet") == ["One.", "Two."]
+
+
+def test_a_text_alone_is_no_record(tmp_path):
+    with pytest.raises(RowError, match="found '\"One"):
+        list(read_rows(write(tmp_path, "rows.jsonl", '"One."\n')))
+    (row,) = read_rows(write(tmp_path, "rows.json", '["One."]'))
+    assert isinstance(row, RowError) and "must be an object" in str(row)
+
+
+def test_records_of_a_parquet_file(tmp_path):
+    pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
+    rows = list(read_rows(tmp_path / "rows.parquet"))
+    assert [dict(row.fields) for row in rows] == ROWS
+    assert rows[1].where.endswith("rows.parquet:2")
+    with pytest.raises(RecordError, match=r"rows.parque: no such file|did you mean rows.parquet"):
+        list(read_rows(tmp_path / "row.parquet"))
+    with pytest.raises(RecordError, match="cannot be read as Parquet"):
+        list(read_rows(write(tmp_path, "bad.parquet", b"PAR1")))

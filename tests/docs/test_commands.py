@@ -126,7 +126,7 @@ def test_another_command_runs(place, two_runs, command, capsys):
     options = cli._parser().parse_args(arguments)
     if options.command == "report":
         pytest.importorskip("plotly")
-    if options.command not in ("run", "locate", "demo"):  # the demo has a test of its own, and takes minutes
+    if options.command not in ("run", "locate", "demo", "fetch", "covariance"):  # these have tests of their own
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             assert cli.main(arguments) == 0
         assert capsys.readouterr().out

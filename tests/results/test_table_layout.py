@@ -153,6 +153,13 @@ def test_rows_of_several_seeds_say_which_seed_they_are(tmp_path):
     assert sorted(line[titles.index("seed")].text for line in layout(rows).lines) == ["0", "1"]
 
 
+def test_weights_that_were_expanded_say_so_beside_the_models_name(tmp_path):
+    write_run(tmp_path, "a")
+    (row,) = collect(tmp_path)
+    assert "(Q4_1" not in plain([row])
+    assert "(Q4_1 expanded to float32)" in plain([{**row, "model_precision": "Q4_1 expanded to float32"}])
+
+
 def test_a_coverage_of_nothing_is_shown(tmp_path):
     write_run(tmp_path, "a")
     (row,) = collect(tmp_path)

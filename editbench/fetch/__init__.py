@@ -1,0 +1,1 @@
+"""`editbench fetch`: a pretrained model and published data sets, by pinned sources, into the cache folder."""

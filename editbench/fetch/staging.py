@@ -1,0 +1,43 @@
+"""A folder that is made beside its place and takes it when it is whole; the next process goes on where one stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from editbench.fetched import SOURCE_FILE, fetched_folder
+from editbench.files import lock, sync_folder, write_atomic
+
+
+@contextmanager
+def staging(name: str) -> Iterator[Path]:
+    """Folder for the downloads of ``name``, which no other process uses meanwhile; :func:`install` ends its use."""
+    place = fetched_folder(name)
+    folder = place.with_name(f".{name}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    held = lock(folder / "lock")
+    try:
+        yield folder
+    finally:
+        held.release()
+
+
+def install(name: str, made: Path, facts: Mapping[str, Any]) -> Path:
+    """Put the folder ``made`` with its facts in the place of ``name``, and return that; an older one is replaced."""
+    write_atomic(made / SOURCE_FILE, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
+    place = fetched_folder(name)
+    old = made.with_name("old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        os.replace(place, old)
+    os.replace(made, place)
+    sync_folder(place.parent)
+    for other in made.parent.iterdir():
+        if other.name != "lock":
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    return place

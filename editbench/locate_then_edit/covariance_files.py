@@ -1,0 +1,174 @@
+"""Files of covariance that people share: sealed ones of editbench, and the .npz files of ROME's and MEMIT's code.
+
+A shared file is a sealed tensor file (`editbench.files`) with a float64 matrix (d_ff, d_ff) a layer, keyed by the
+layer's number, and the metadata ``model``, ``model_hash``, ``texts`` (names of the model and of the texts' source, and
+the hash as in runs; None where unknown) and ``tokens`` (by layer).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editbench.fetched import cache_folder
+from editbench.files import SEAL_KEY, content_digest, decode_tensors, read_tensors, write_tensors
+
+FOLDER = "covariance"  # in the cache
+Shared = tuple[dict[str, Tensor], dict[str, Any]]  # matrices by layer, and the metadata
+_LAYER = re.compile(
+    r"\.(\d+)\."
+)  # in the name of a published file: "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
+
+
+def read_shared(path: Path) -> Shared:
+    """Matrices and metadata of a safetensors file; one that is not sealed, which the user made, has no metadata."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            sealed = SEAL_KEY in (file.metadata() or {})
+        return read_tensors(path) if sealed else (load_file(str(path)), {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def read_npz(path: Path) -> Shared:
+    """Matrix and metadata of a file of ROME's and MEMIT's code: the sum ``mom2.mom2`` of so many tokens ``mom2.count``.
+
+    The layer is in the file's name, model and texts are in those of its folders (``gpt2-xl/wikipedia_stats``).
+    """
+    import numpy as np
+
+    named = _LAYER.search(path.name)
+    if named is None:
+        raise ValueError(f"{path}: no layer in the file's name; it must be like transformer.h.17.mlp.c_proj_….npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            total, count = torch.from_numpy(file["mom2.mom2"]).double(), int(file["mom2.count"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is no file of covariance with mom2.mom2 and mom2.count: {error}") from error
+    if total.ndim != 2 or total.shape[0] != total.shape[1] or count < 1:
+        raise ValueError(f"{path}: mom2.mom2 is {tuple(total.shape)} over {count} tokens; it must be a square matrix")
+    folder = path.resolve().parent
+    about = {"model": None, "model_hash": None, "texts": None}
+    if folder.name.endswith("_stats"):
+        about |= {"model": folder.parent.name, "texts": folder.name.removesuffix("_stats")}
+    return {named[1]: total / count}, {**about, "tokens": {named[1]: count}}
+
+
+def import_files(files: Iterable[Path], out: Path | None = None) -> Path:
+    """Check files, put their layers into one sealed file, and print how to use it. The default place is the cache."""
+    tensors: dict[str, Tensor] = {}
+    facts: dict[str, Any] = {}
+    for path in files:
+        if not path.is_file():
+            raise FileNotFoundError(f"no covariance at {path}: there is no such file")
+        matrices, about = read_npz(path) if path.suffix == ".npz" else read_shared(path)
+        if twice := sorted(set(matrices) & set(tensors), key=int):
+            raise ValueError(f"{path}: layer {twice[0]} is in an earlier file, too; give each layer once")
+        about = about or {"model": None, "model_hash": None, "texts": None, "tokens": {}}
+        if differ := [key for key in ("model", "model_hash", "texts") if facts and facts[key] != about[key]]:
+            raise ValueError(
+                f"{path}: its {differ[0]} is {about[differ[0]]}, not {facts[differ[0]]} as in earlier files"
+            )
+        tensors |= {layer: matrix.double() for layer, matrix in matrices.items()}
+        facts = {**about, "tokens": {**facts.get("tokens", {}), **about["tokens"]}}
+    if out is None:
+        name = f"imported-{content_digest(tensors, facts)[:16]}.safetensors"
+        out = cache_folder() / FOLDER / name
+        out.parent.mkdir(parents=True, exist_ok=True)
+    return _write(out, tensors, facts)
+
+
+def export(source: str, out: Path, texts: str | None = None) -> Path:
+    """Write the covariance of a run, or of a model, from the cache to one sealed file.
+
+    Args:
+        source: A run's folder, or a model as ``model.path`` takes it.
+        out: The file to write.
+        texts: Of a model whose covariance was taken over several texts: the key of one, as the error lists them.
+    """
+    run = Path(source)
+    cached, facts = _of_run(run) if (run / "chain.jsonl").is_file() else _of_model(source, texts)
+    tensors: dict[str, Tensor] = {}
+    tokens = {}
+    for layer, (file, digest) in sorted(cached.items()):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is no longer in the cache; run again what computed it")
+        matrices, about, found = decode_tensors(file.read_bytes(), str(file))
+        if digest not in (None, found):
+            raise ValueError(f"{file} is not the file that {run} used: its digest is {found}")
+        tensors[str(layer)], tokens[str(layer)] = matrices["covariance"], about["tokens"]
+        facts["texts"] = about.get("texts") or facts.get("texts")
+    return _write(out, tensors, {**facts, "tokens": tokens})
+
+
+def _write(out: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+    if not tensors:
+        raise ValueError(f"there is no layer to write to {out}")
+    digest = write_tensors(out, tensors, facts)
+    layers = ", ".join(sorted(tensors, key=int))
+    counts = ", ".join(f"{count:,}" for count in sorted(set(facts["tokens"].values()))) or "an unknown number of"
+    model, texts = facts["model"] or "a model without a name", facts["texts"] or "text"
+    print(f"layers {layers} of {model}, over {counts} tokens of {texts}")
+    print(f"content digest {digest}")
+    print(f"use it with: model.covariance={out}")
+    return out
+
+
+Cached = dict[int, tuple[Path, str | None]]  # by layer: file in the cache, and its digest where that is known
+
+
+def _of_run(run: Path) -> tuple[Cached, dict[str, Any]]:
+    """The files that the run's chain names."""
+    found: Cached = {}
+    for line in (run / "chain.jsonl").read_text(encoding="utf-8").splitlines():
+        for name, digest in json.loads(line).get("cached", {}).items():
+            if name.startswith(f"{FOLDER}/"):
+                file = cache_folder() / name
+                found[_layer_of(file)] = file, str(digest)
+    if not found:
+        raise ValueError(
+            f"{run} used no covariance from the cache: its method needs none, or model.covariance was given"
+        )
+    model = json.loads((run / "run.json").read_text(encoding="utf-8"))["provenance"]["model"]
+    return found, {"model": model["name"], "model_hash": model["hash"]}
+
+
+def _of_model(source: str, texts: str | None) -> tuple[Cached, dict[str, Any]]:
+    """The files of a model's weights in the cache; several collections of texts must be told apart."""
+    from editbench.model.language_model import load_model
+
+    lm = load_model(source)
+    sets: dict[str, Cached] = {}
+    for file in sorted((cache_folder() / FOLDER).glob(f"{lm.fingerprint}-*/layer-*.safetensors")):
+        sets.setdefault(file.parent.name.partition("-")[2], {})[_layer_of(file)] = file, None
+    chosen = {key: files for key, files in sets.items() if texts is None or key.startswith(texts)}
+    if not sets:
+        remedy = "do a run that needs it first, or: editbench precompute method=memit precompute.find_values=false"
+        raise ValueError(
+            f"no covariance of {lm.name} is in the cache {cache_folder() / FOLDER}; {remedy} model={lm.name}"
+        )
+    if len(chosen) != 1:
+        listed = "".join(f"\n  --texts {key[:8]}  {_described(files)}" for key, files in sets.items())
+        raise ValueError(f"the cache has several of {lm.name}; choose one, or export a run:{listed}")
+    (files,) = chosen.values()
+    return files, {"model": lm.name, "model_hash": lm.fingerprint}
+
+
+def _described(files: Cached) -> str:
+    file = next(iter(files.values()))[0]
+    facts = read_tensors(file)[1]
+    layers = ", ".join(map(str, sorted(files)))
+    return f"{facts['tokens']:,} tokens of {facts.get('texts') or 'text'}, layers {layers}"
+
+
+def _layer_of(file: Path) -> int:
+    return int(file.stem.removeprefix("layer-"))

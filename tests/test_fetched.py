@@ -1,0 +1,70 @@
+"""Places of fetched things: the cache's rule, and the command in the error for what is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from editbench import compose, fetched, single_run
+from editbench.config import model_place
+from editbench.fetched import DATASETS, MODELS, NotFetchedError, cache_folder, find_dataset, find_model
+
+
+def put(name):
+    folder = fetched.fetched_folder(name)
+    folder.mkdir(parents=True)
+    (folder / "source.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDITBENCH_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_the_cache_is_where_the_variable_says_or_the_platform(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDITBENCH_CACHE", "~/mine")
+    assert cache_folder() == Path.home() / "mine"
+    monkeypatch.delenv("EDITBENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_folder() == tmp_path / "editbench"
+    assert compose.compose(["method=unedited"]).cache == tmp_path / "editbench"
+
+
+def test_what_is_there_is_found(cache):
+    folder = put(MODELS[0])
+    assert find_model(MODELS[0]) == model_place(MODELS[0]) == folder
+    put("zsre")
+    assert find_dataset("zsre") == cache / "fetched" / "zsre" / DATASETS["zsre"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_is_not_there_names_the_command(cache, name):
+    with pytest.raises(NotFetchedError, match=f"^{name} is not on this machine yet: editbench fetch {name}$"):
+        find_model(name)
+
+
+def test_a_folder_without_its_facts_was_not_fetched(cache):
+    (cache / "fetched" / "counterfact").mkdir(parents=True)
+    with pytest.raises(NotFetchedError, match="editbench fetch counterfact"):
+        find_dataset("counterfact")
+
+
+def test_a_run_says_so_before_it_makes_a_folder(cache, tmp_path):
+    overrides = ["method=unedited", "model=smollm2-135m", "dataset.path=pocket", f"results.dir={tmp_path / 'results'}"]
+    with pytest.raises(NotFetchedError, match="editbench fetch smollm2-135m"):
+        single_run.run(overrides)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_fetched_model_edits_fetched_records():
+    for dataset in DATASETS:
+        config = compose.compose(["method=unedited", "model=smollm2-135m", f"dataset={dataset}"])
+        assert (config.model.path, config.model.name, config.dataset.path) == ("smollm2-135m", "smollm2-135m", "fetched")
+        assert compose.compose(["method=unedited", f"dataset={dataset}"]).dataset.path == "pocket"
+
+
+def test_a_users_path_is_left_alone(tmp_path):
+    assert model_place("owner/name") == "owner/name"
+    assert model_place(str(tmp_path)) == tmp_path

@@ -16,6 +16,7 @@ from editbench.checks import at_least, one_of, unknown, whole_number
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
+MODES = ("sequential", "single")
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
 SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}  # folders in pocket/models
@@ -153,6 +154,8 @@ class StreamConfig:
         order: "shuffled" or "file".
         evaluate_at: Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …,
             "every:K" for K, 2 K, 3 K, …, as far as there are edits.
+        mode: "sequential" keeps every edit in the model; "single" makes each alone on the unedited model, scores it and
+            takes it back.
     """
 
     edits: int | None = 50
@@ -161,6 +164,7 @@ class StreamConfig:
     sample: str = "first"
     order: str = "shuffled"
     evaluate_at: Any = ()
+    mode: str = "sequential"
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluate_at, str):
@@ -177,6 +181,12 @@ class StreamConfig:
         whole_number(0, **{"stream.seed": self.seed})
         one_of(("first", "random"), **{"stream.sample": self.sample})
         one_of(("shuffled", "file"), **{"stream.order": self.order})
+        one_of(MODES, **{"stream.mode": self.mode})
+        if self.mode == "single" and (self.batch_size > 1 or self.evaluate_at):
+            name = "batch_size" if self.batch_size > 1 else "evaluate_at"
+            raise ValueError(
+                f"stream.mode=single makes each edit alone: leave out stream.{name}={getattr(self, name)!r}"
+            )
 
 
 @dataclass

@@ -7,7 +7,7 @@ into the unedited model (checked by a digest of the changed weights), the method
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,28 +57,51 @@ class EditingLoop:
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations
         phase("preparing")
-        with self.meter.stage(PREPARE):
-            self.editor.prepare([record.request for record in self.stream.records])
+        with self.meter.stage(PREPARE):  # of single edits, nothing is computed together with others
+            self.editor.prepare([] if self.stream.single else [record.request for record in self.stream.records])
         start = 0 if fresh else self._resume(())
         phase("editing")
+        score = self._score_alone() if self.stream.single else self._score_so_far
         with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
             for index, batch in self.stream.batches(start):
                 self._edit(index, batch)
-                edits = self.stream.edits_after(index)
-                if "immediate" in self.protocol.stages:
-                    self._score(batch, "immediate", edits, index)
-                if self.stream.evaluation_point_after(index) is not None:
-                    sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
-                    self._score_all(sample, "interim", edits, index)
+                score(index, batch)
                 head = self._seal(index)
                 self._checkpoint.save_if_due(index + 1, head, self.editor, self.meter.state())
                 advance(len(batch))
         last = self.stream.batch_count - 1
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
-        if "final" in self.protocol.stages:
+        self._score_at_the_end(last)
+
+    def _score_so_far(self, index: int, batch: Sequence[EditRecord]) -> None:
+        """Score a batch right after its edit, and at an evaluation point the records so far."""
+        edits = self.stream.edits_after(index)
+        if "immediate" in self.protocol.stages:
+            self._score(batch, "immediate", edits, index)
+        if self.stream.evaluation_point_after(index) is not None:
+            sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
+            self._score_all(sample, "interim", edits, index)
+
+    def _score_alone(self) -> Callable[[int, Sequence[EditRecord]], None]:
+        """Scoring of single edits: each one is taken back, and weights, ledger and memory have their first bits."""
+        unedited = {name: tensor.clone() for name, tensor in self.editor.state().items()}
+
+        def score(index: int, batch: Sequence[EditRecord]) -> None:
+            self._score(batch, "final", 1, index)
+            self.editor.ledger.rollback()
+            self.editor.restore(unedited)
+
+        return score
+
+    def _score_at_the_end(self, last: int) -> None:
+        if self.stream.single:  # its records are scored
+            self._write(self.evaluator.score_edited(self.run_folder.scores(), "final", 1, last))
+        elif "final" in self.protocol.stages:
             self._score_all(self.stream.records[: self.protocol.final_first], "final", len(self.stream), last)
-            self._seal(last)
+        else:
+            return
+        self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``."""
@@ -207,7 +230,8 @@ class EditingLoop:
     def costs(self) -> dict[str, Any]:
         """Costs of the run so far, as in run.json."""
         made = len(self.stream) - len(self.not_edited)
-        return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
+        kept = {} if self.stream.single else {"footprint": asdict(self.editor.footprint())}
+        return {**self.meter.report(), "edits_made": made, **kept}
 
 
 def _ratio(change: float, norm: float) -> float:

@@ -63,6 +63,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "hash": stream.fingerprint,
             "edits": len(stream),
             "batch_size": stream.batch_size,
+            "mode": config.stream.mode,
             "conflicts": [list(pair) for pair in stream.conflicts],
             "records_in_dataset": len(records),
             "seed": config.stream.seed,
@@ -95,6 +96,7 @@ def of_model(
         "stream.batch_size": stream.batch_size,
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
+        **({"stream.mode": config.stream.mode} if stream.single else {}),  # runs before the setting are sequential
         **_protocol_parts(config.protocol, about, files),
         # the method's version belongs to the method, in which compared runs may differ
         **{"method.version" if name == "method" else f"versions.{name}": of for name, of in formulas.items()},

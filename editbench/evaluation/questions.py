@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-VERSION = 2
+VERSION = 3
 """Changes with the questions of a record in a stream, with those left out, and with their targets."""
 
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)

@@ -78,6 +78,7 @@ HEAD_COLUMNS = {
     "model": _text("edited model", "provenance/model/name"),
     "dataset": _text("dataset", "provenance/dataset/name"),
     "protocol": _text("protocol: which metrics, on which probes", "provenance/protocol/name"),
+    "mode": _text("sequential edits, or single ones, each alone in the model", "provenance/stream/mode"),
     "edits": _whole("edits in the stream", "provenance/stream/edits"),
     "batch_size": _whole("edits in a batch", "provenance/stream/batch_size"),
     "seed": _whole("the run's seed", "provenance/seed"),

@@ -74,7 +74,8 @@ def layout(
     """Lay out rows, of runs or of groups over seeds, with further columns ``by``; ``marks`` set daggers."""
     grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
     seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
-    labels = dict.fromkeys([*LABELLED, *by, *seeds])
+    modes = ["mode"] if len({row.get("mode") for row in rows}) > 1 else []
+    labels = dict.fromkeys([*LABELLED, *modes, *by, *seeds])
     names = _method_names(rows)
     facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from editbench.checks import at_least, one_of, unknown, whole_number
+from editbench.tracker_config import TrackerConfig as TrackerConfig
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
@@ -27,37 +28,6 @@ def shipped_model_path(name: str) -> Path:
     if name not in SHIPPED_MODELS:
         raise unknown("pocket model", name, SHIPPED_MODELS)
     return Path(__file__).parent / "pocket" / "models" / SHIPPED_MODELS[name]
-
-
-@dataclass
-class TrackerConfig:
-    """Settings of a tracker; none of them changes a run's numbers.
-
-    Attributes:
-        name: "none", "wandb", "tensorboard", "trackio", or a registered one.
-        mode: wandb: "online", "offline" or "disabled"; null takes ``WANDB_MODE``, or else "online".
-        project: Project of the service; null takes the service's environment variable, or else "editbench".
-        entity: User or team, for wandb.
-        group: Name that the runs of a sweep share; null is dataset, model, method, stream and identity.
-        tags: Tags beside dataset, model and method.
-        tables: Also send one row a record at the end of the run.
-        start_seconds: Time for the service to start; wandb takes half of it and then continues offline.
-        finish_seconds: Longest wait for the service at the end of the run.
-        queue: Calls that may wait for the service; further ones are dropped.
-        settings: The tracker's own settings.
-    """
-
-    name: str = "none"
-    mode: str | None = None
-    project: str | None = None
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    tables: bool = True
-    start_seconds: float = 60.0
-    finish_seconds: float = 10.0
-    queue: int = 1000
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -156,6 +126,7 @@ class StreamConfig:
             "every:K" for K, 2 K, 3 K, …, as far as there are edits.
         mode: "sequential" keeps every edit in the model; "single" makes each alone on the unedited model, scores it and
             takes it back.
+        revisions: Share of the edits that correct an earlier edit of the stream again, from 0 to 0.5.
     """
 
     edits: int | None = 50
@@ -165,6 +136,7 @@ class StreamConfig:
     order: str = "shuffled"
     evaluate_at: Any = ()
     mode: str = "sequential"
+    revisions: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluate_at, str):
@@ -182,8 +154,11 @@ class StreamConfig:
         one_of(("first", "random"), **{"stream.sample": self.sample})
         one_of(("shuffled", "file"), **{"stream.order": self.order})
         one_of(MODES, **{"stream.mode": self.mode})
-        if self.mode == "single" and (self.batch_size > 1 or self.evaluate_at):
-            name = "batch_size" if self.batch_size > 1 else "evaluate_at"
+        if not 0 <= self.revisions <= 0.5:
+            raise ValueError(f"stream.revisions is {self.revisions}; it must be a share from 0 to 0.5")
+        needless = {"batch_size": self.batch_size > 1, "evaluate_at": self.evaluate_at, "revisions": self.revisions}
+        if self.mode == "single" and any(needless.values()):
+            name = next(name for name, given in needless.items() if given)
             raise ValueError(
                 f"stream.mode=single makes each edit alone: leave out stream.{name}={getattr(self, name)!r}"
             )
@@ -272,11 +247,14 @@ class ResultsConfig:
         dir: Folder of all runs.
         name: The run's folder; made from the config by default, so that the same command finds its run again.
         rerun: Repeat a finished run from the start.
+        continue_from: Run, by name or folder, whose edits this longer one takes over; null looks among the runs in
+            ``dir``, "never" starts at the first edit.
     """
 
     dir: str = "results"
     name: str | None = None
     rerun: bool = False
+    continue_from: str | None = None
 
 
 @dataclass

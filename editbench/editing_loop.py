@@ -18,6 +18,7 @@ from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
+from editbench.results.continuation import CONTINUED
 
 if TYPE_CHECKING:
     from editbench.evaluation.evaluator import Evaluator
@@ -57,9 +58,12 @@ class EditingLoop:
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations
         phase("preparing")
-        with self.meter.stage(PREPARE):  # of single edits, nothing is computed together with others
-            self.editor.prepare([] if self.stream.single else [record.request for record in self.stream.records])
+        taken_over = self._taken_over()
+        self._prepare(taken_over)
         start = 0 if fresh else self._resume(())
+        if taken_over is not None:  # now the rest, which counts for this run's costs
+            self._prepare()
+            self._score_point(start - 1, unless_scored=True)
         phase("editing")
         score = self._score_alone() if self.stream.single else self._score_so_far
         with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
@@ -74,14 +78,34 @@ class EditingLoop:
         phase("scoring")
         self._score_at_the_end(last)
 
+    def _taken_over(self) -> int | None:
+        """Number of edits that were taken over from a shorter run, if the checkpoint still stands behind them."""
+        continued = self.run_folder.info["provenance"].get(CONTINUED)
+        done = self._checkpoint.batches * self.stream.batch_size
+        return done if continued is not None and continued["edits"] == done else None
+
+    def _prepare(self, edits: int | None = None) -> None:
+        """Prepare for the first ``edits`` edits (None: all). Nothing is computed for single edits together."""
+        requests = [] if self.stream.single else [record.request for record in self.stream.records[:edits]]
+        with self.meter.stage(PREPARE):
+            self.editor.prepare(requests)
+
     def _score_so_far(self, index: int, batch: Sequence[EditRecord]) -> None:
         """Score a batch right after its edit, and at an evaluation point the records so far."""
         edits = self.stream.edits_after(index)
         if "immediate" in self.protocol.stages:
             self._score(batch, "immediate", edits, index)
-        if self.stream.evaluation_point_after(index) is not None:
-            sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
-            self._score_all(sample, "interim", edits, index)
+        self._score_point(index)
+
+    def _score_point(self, index: int, unless_scored: bool = False) -> None:
+        """Score the records so far if there is an evaluation point after this batch."""
+        if self.stream.evaluation_point_after(index) is None:
+            return
+        if unless_scored and any((r["stage"], r["batch"]) == ("interim", index) for r in self.run_folder.scores()):
+            return
+        edits = self.stream.edits_after(index)
+        sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
+        self._score_all(sample, "interim", edits, index)
 
     def _score_alone(self) -> Callable[[int, Sequence[EditRecord]], None]:
         """Scoring of single edits: each one is taken back, and weights, ledger and memory have their first bits."""
@@ -179,12 +203,17 @@ class EditingLoop:
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         placed = [(record, self._positions[record.id]) for record in records]
         overwritten = self.stream.overwritten(edits, self.not_edited, records)
+        asked = [(self.stream.asked_now(record, overwritten), position) for record, position in placed]
         reasons = {id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}
         reasons |= {r.id: self.not_edited[r.id] for r in records if r.id in self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), RECORDS_TOGETHER):
-                part = placed[start : start + RECORDS_TOGETHER]
-                self._write(self._timed(self.evaluator.score, part, **stamp, editor=self.editor, unsupported=reasons))
+                part = asked[start : start + RECORDS_TOGETHER]
+                rows = self._timed(self.evaluator.score, part, **stamp, editor=self.editor, unsupported=reasons)
+                for row, (record, _) in zip(rows, placed[start:], strict=False):
+                    if row["record"] != record.id:  # its revision's answers are the right ones now
+                        row.update(record=record.id, against=row["record"])
+                self._write(rows)
                 advance(len(part))
 
     def _score_all(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:

@@ -14,7 +14,8 @@ from editbench import registry
 from editbench.config import SHIPPED_MODELS, ModelConfig, ProtocolConfig, RunConfig, shipped_model_path
 from editbench.files import file_digests
 from editbench.records import RecordSet
-from editbench.results.identity import Parts, identify, part
+from editbench.results.identity import Parts, differences, identify, listed, part
+from editbench.results.schema import SCHEMA
 
 if TYPE_CHECKING:
     from editbench.evaluation.general_ability import AbilityTest
@@ -64,6 +65,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "edits": len(stream),
             "batch_size": stream.batch_size,
             "mode": config.stream.mode,
+            "revisions": [[earlier, later.id] for earlier, later in stream.revisions.items()],
             "conflicts": [list(pair) for pair in stream.conflicts],
             "records_in_dataset": len(records),
             "seed": config.stream.seed,
@@ -96,6 +98,7 @@ def of_model(
         "stream.batch_size": stream.batch_size,
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
+        **({"stream.revisions": config.stream.revisions} if config.stream.revisions else {}),
         **({"stream.mode": config.stream.mode} if stream.single else {}),  # runs before the setting are sequential
         **_protocol_parts(config.protocol, about, files),
         # the method's version belongs to the method, in which compared runs may differ
@@ -104,6 +107,30 @@ def of_model(
     }
     model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint}
     return {**environment(), **identify(decides), "inputs": files, "model": model, "ability": about}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What has changed between a run's provenance and that of a command, as one clause; None if nothing has."""
+    if (schema := before.get("schema", 1)) != SCHEMA:
+        return f"it was made with schema {schema}, and formulas of {SCHEMA} differ"
+    for name in ("dataset", "stream"):
+        if why := other_hash(before, now, name):
+            return why
+    for name, what in {
+        "inputs": "files that the run read have changed since it was started",
+        "versions": "formulas have changed since the run was started",
+    }.items():
+        if different := differences(before[name], now[name]):
+            return f"{what}: {listed(different)}"
+    return None
+
+
+def other_hash(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> str | None:
+    """A clause on the model, dataset or stream if its hash has changed; None if it has not, or was unknown."""
+    old, new = before.get(name, {}).get("hash"), now[name]["hash"]
+    if old is None or old == new:
+        return None
+    return f"the {name} has changed since this run was started (hash {old[:12]}, now {new[:12]})"
 
 
 def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ import yaml
 
 from editbench import compose, datasets, provenance, registry
 from editbench.config import RunConfig
+from editbench.continuation import take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
@@ -27,9 +28,7 @@ from editbench.progress import phase
 from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
-from editbench.results.identity import differences, listed
 from editbench.results.run_folder import is_run
-from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.threads import restored_threads, set_threads
@@ -66,7 +65,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed)
-    folder, done = _open_folder(config)
+    folder, done = _open_folder(config, records, stream)
     facts = provenance.of_config(config, records, stream)
     if done:
         _refuse_another(folder, facts)
@@ -80,7 +79,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         lm = language_model.load_model(config.model)
         set_threads(lm.model, cores, config.threads, folder.info["provenance"].get("threads"))
         facts |= provenance.of_model(config, lm, records, stream, ability)
-        _refuse_changes(folder, facts, "model")
+        if why := provenance.other_hash(folder.info["provenance"], facts, "model"):
+            raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
         resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs)
@@ -133,17 +133,20 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
         first, count = records.skipped[0], len(records.skipped)
         _log.warning("%d of %s left out; the first, %s: %s", count, records.name, first.where, first.reason)
     stream = Stream.build(records, config.stream)
+    wanted, found = int(len(stream) * config.stream.revisions), len(stream.revisions)
+    if found < wanted:
+        _log.warning("%d of %d revisions: the other edits had no other target of their relation to take", found, wanted)
     check_questions(config.protocol.headline, stream)
     return records, stream
 
 
-def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
-    """The run's folder, new or resumed, and whether the run is already done."""
+def _open_folder(config: RunConfig, records: RecordSet, stream: Stream) -> tuple[RunFolder, bool]:
+    """The run's folder, new, resumed, or going on from a shorter run's, and whether the run is already done."""
     path = config.folder
     text = yaml.safe_dump(config.deciding(), sort_keys=False, allow_unicode=True)
     if config.results.rerun and is_run(path):
         RunFolder.remove(path)
-    if not (path / "run.json").exists():
+    if not (path / "run.json").exists() and not take_over(config, text, records, stream):
         return RunFolder.create(path.parent, path.name, text), False
     folder = RunFolder.open(path)
     if config.results.name and (path / "config.yaml").read_text(encoding="utf-8") != text:
@@ -171,24 +174,5 @@ def _status_at_the_end(folder: RunFolder) -> Iterator[None]:
 def _refuse_another(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run, done or not, that was made with other data, files or formulas than the command's."""
     before = folder.info["provenance"]
-    if "model" not in before:  # it was stopped before it had begun
-        return
-    if (schema := before.get("schema", 1)) != SCHEMA:
-        raise ValueError(f"{folder.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {_REMEDY}")
-    _refuse_changes(folder, facts, "dataset", "stream")
-    for name, what in {
-        "inputs": "files that the run read have changed since it was started",
-        "versions": "formulas have changed since the run was started",
-    }.items():
-        if changed := differences(before[name], facts[name]):
-            raise ValueError(f"{folder.path}: {what}: {listed(changed)}; {_REMEDY}")
-
-
-def _refuse_changes(folder: RunFolder, facts: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        before, now = folder.info["provenance"].get(name, {}).get("hash"), facts[name]["hash"]
-        if before is not None and before != now:
-            raise ValueError(
-                f"{folder.path}: the {name} has changed since this run was started (hash {before[:12]}, now "
-                f"{now[:12]}); {_REMEDY}"
-            )
+    if "model" in before and (why := provenance.changed(before, facts)):  # else it was stopped before it had begun
+        raise ValueError(f"{folder.path}: {why}; {_REMEDY}")

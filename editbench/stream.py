@@ -6,14 +6,16 @@ import hashlib
 import json
 import random
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, groupby
 from operator import itemgetter
+from typing import Any
 
 from editbench.config import StreamConfig
-from editbench.records import PARAPHRASE, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
+from editbench.records import PARAPHRASE, RETURNS, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
+from editbench.revisions import with_revisions
 from editbench.words import NameFinder, folded
 
 
@@ -40,7 +42,10 @@ class Stream:
     def build(cls, record_set: RecordSet, config: StreamConfig) -> Stream:
         """The stream of a dataset's records, the same in every process and Python version."""
         records = _choose(record_set, config)
-        content = [[record.id for record in records], config.batch_size, record_set.fingerprint]
+        content: list[Any] = [[record.id for record in records], config.batch_size, record_set.fingerprint]
+        if config.revisions:
+            records = with_revisions(records, config.revisions, config.batch_size, config.seed)
+            content = [[[record.id, record.request.target] for record in records], *content[1:]]
         fingerprint = hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
         points = _evaluation_points(config, len(records))
         return cls(records, config.batch_size, points, fingerprint, config.mode == "single")
@@ -94,10 +99,29 @@ class Stream:
 
     @cached_property
     def conflicts(self) -> tuple[tuple[str, str], ...]:
-        """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins."""
-        pairs = (pair for several in self._contested.values() for pair in combinations(several, 2))
+        """Ids (earlier, later) of edits of one prompt to different targets, both folded; the later edit wins.
+
+        Revisions are none: :attr:`revisions` has them.
+        """
+        contested = ([pair for pair in several if pair[1].revises is None] for several in self._contested.values())
+        pairs = (pair for several in contested for pair in combinations(several, 2))
         found = sorted((at, place, old.id, new.id) for (place, old), (at, new) in pairs if _target(old) != _target(new))
         return tuple((old, new) for _, _, old, new in found)
+
+    @cached_property
+    def revisions(self) -> dict[str, EditRecord]:
+        """The revision of each revised edit, by the edit's id."""
+        return {record.revises: record for record in self.records if record.revises is not None}
+
+    def asked_now(self, record: EditRecord, overwritten: Mapping[str, str]) -> EditRecord:
+        """The record whose questions tell whether an edit holds: its revision's right answers, once that overwrote it.
+
+        ``overwritten`` as from :meth:`overwritten`.
+        """
+        revision = self.revisions.get(record.id)
+        if revision is None or overwritten.get(record.id) != revision.id:
+            return record
+        return replace(revision, probes=tuple(p for p in revision.probes if p.kind not in RETURNS))
 
     def overwritten(
         self, edits: int, not_edited: Collection[str] = (), among: Iterable[EditRecord] | None = None
@@ -129,6 +153,8 @@ class Stream:
         no single right answer. None if the probe is scored. Edits to come leave out nothing, so that scores after some
         edits do not depend on what follows.
         """
+        if probe.kind in RETURNS:
+            return None
         key = folded(probe.prompt)
         edited = range(len(self)) if edited is None else edited
         if probe.kind == PARAPHRASE:
@@ -159,9 +185,14 @@ class Stream:
 
     @cached_property
     def _answers(self) -> dict[str, dict[str, list[tuple[int, str]]]]:
-        """Positions and targets of each edited prompt (REWRITE), and of each edited or paraphrased one (PARAPHRASE)."""
+        """Positions and targets of each edited prompt (REWRITE), and of each edited or paraphrased one (PARAPHRASE).
+
+        A revision is left out: it replaces the answer of its edit, and gives its questions no second one.
+        """
         found: dict[str, dict[str, list[tuple[int, str]]]] = {REWRITE: {}, PARAPHRASE: {}}
         for at, record in enumerate(self.records):
+            if record.revises is not None:
+                continue
             paraphrases = [probe.prompt for probe in record.probes if probe.kind == PARAPHRASE]
             for kind, prompts in ((REWRITE, []), (PARAPHRASE, paraphrases)):
                 for prompt in (record.request.prompt, *prompts):
@@ -202,16 +233,17 @@ def _choose(record_set: RecordSet, config: StreamConfig) -> tuple[EditRecord, ..
     edits = available if config.edits is None else config.edits
     if not available:
         raise ValueError(f"stream: {record_set.name} has no records to edit")
+    indices: Sequence[int]
     if edits > available:
         raise ValueError(
             f"stream: edits={edits}, but {record_set.name} has only {available} records; "
             f"ask for at most {available}, or load more"
         )
-    indices = list(range(edits))
-    if config.sample == "random":
-        indices = sorted(_permutation(available, f"editbench-sample-{config.seed}")[:edits])
-    if config.order == "shuffled":
-        indices = [indices[i] for i in _permutation(edits, f"editbench-stream-{config.seed}")]
+    if config.sample == "random":  # in the order of the draw, a longer stream begins with a shorter one
+        drawn = _permutation(available, f"editbench-sample-{config.seed}")[:edits]
+        indices = drawn if config.order == "shuffled" else sorted(drawn)
+    else:
+        indices = _permutation(edits, f"editbench-stream-{config.seed}") if config.order == "shuffled" else range(edits)
     return tuple(record_set.records[i] for i in indices)
 
 

@@ -26,7 +26,8 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "config", "records", "results", "threads")},
+    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "threads", "tracker_config")},
+    "config": {"tracker_config"},
     "console": {"conf"},
     "model": {"records", "config"},
     "ledger_files": set(),
@@ -38,10 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
-    "stream": {"records", "config"},
+    "revisions": {"records"},
+    "stream": {"records", "config", "revisions"},
     "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},
     "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry"},
+    "continuation": {"config", "records", "datasets", "stream", "evaluation", "provenance", "registry", "results"},
     "checkpoint": {"ledger", "editor", "results"},
     "editing_loop": {
         "config",

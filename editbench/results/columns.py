@@ -157,7 +157,10 @@ KINDS = {  # titles of probe kinds, in the order of charts
     "subject_fact": "other facts",
     "unrelated": "unrelated",
     "free_text": "free text",
+    "earlier_edit": "earlier edit returns",  # of revisions, as the next one
+    "original": "original answer returns",
 }
+RETURNS = ("earlier_edit", "original")  # kinds whose answer should not come, so that less is better
 
 COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 
@@ -200,6 +203,8 @@ def measure(name: str, facts: Facts | None = None) -> Column:
     declared = {key: value for key, value in (known or {}).items() if key in _OF_FACTS}
     if declared.get("range") is not None:
         declared["range"] = tuple(declared["range"])
+    if kind in RETURNS and declared.get("higher_is_better"):
+        declared["higher_is_better"] = False
     return Column(title=title, **declared)
 
 

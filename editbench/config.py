@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from editbench.checks import at_least, one_of, unknown, whole_number
+from editbench.stopping import NONFINITE, Condition
 from editbench.tracker_config import TrackerConfig as TrackerConfig
 
 HEADLINE = ("reliability", "generality", "locality")
@@ -127,6 +128,7 @@ class StreamConfig:
         mode: "sequential" keeps every edit in the model; "single" makes each alone on the unedited model, scores it and
             takes it back.
         revisions: Share of the edits that correct an earlier edit of the stream again, from 0 to 0.5.
+        stop_when: Conditions, one or a list, each of which ends the run as collapsed (:mod:`editbench.stopping`).
     """
 
     edits: int | None = 50
@@ -137,6 +139,7 @@ class StreamConfig:
     evaluate_at: Any = ()
     mode: str = "sequential"
     revisions: float = 0.0
+    stop_when: Any = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluate_at, str):
@@ -156,7 +159,15 @@ class StreamConfig:
         one_of(MODES, **{"stream.mode": self.mode})
         if not 0 <= self.revisions <= 0.5:
             raise ValueError(f"stream.revisions is {self.revisions}; it must be a share from 0 to 0.5")
+        self.stop_when = (self.stop_when,) if isinstance(self.stop_when, str) else tuple(self.stop_when or ())
+        at_points = [text for text in self.stop_when if Condition.parse(text).quantity != NONFINITE]
+        if at_points and not self.evaluate_at and self.mode != "single":
+            raise ValueError(
+                f"stream.stop_when={at_points[0]!r} is looked at where all edits are evaluated, and there is no such "
+                "place; add one, as in stream.evaluate_at=every:10"
+            )
         needless = {"batch_size": self.batch_size > 1, "evaluate_at": self.evaluate_at, "revisions": self.revisions}
+        needless["stop_when"] = self.stop_when
         if self.mode == "single" and any(needless.values()):
             name = next(name for name, given in needless.items() if given)
             raise ValueError(

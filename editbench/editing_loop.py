@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from editbench.checkpoint import RunCheckpoint
@@ -19,6 +21,7 @@ from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
 from editbench.results.continuation import CONTINUED
+from editbench.stopping import Collapse, StopRule
 
 if TYPE_CHECKING:
     from editbench.evaluation.evaluator import Evaluator
@@ -43,10 +46,14 @@ class EditingLoop:
         seed: int,
         observer: RunObserver,
         meter: Meter,
+        stop_when: Sequence[str] = (),
     ) -> None:
         self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder
         self.protocol, self.seed, self.meter, self._observer = protocol, seed, meter, observer
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
+        self.collapse: Collapse | None = None
+        self._stop_rule = StopRule(stop_when, protocol.headline)
+        self._rows_of_batch: list[Mapping[str, Any]] = []
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._checkpoint = RunCheckpoint(run_folder.ledger)
         self._sealed_batches, self._sealed_cached = 0, set[str]()
@@ -64,16 +71,21 @@ class EditingLoop:
         if taken_over is not None:  # now the rest, which counts for this run's costs
             self._prepare()
             self._score_point(start - 1, unless_scored=True)
+            self._look_for_collapse()
         phase("editing")
         score = self._score_alone() if self.stream.single else self._score_so_far
-        with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
+        last = start - 1
+        with progress("editing", len(self.stream), self.stream.edits_after(last) if start else 0) as advance:
             for index, batch in self.stream.batches(start):
+                if self.collapse is not None:
+                    break
                 self._edit(index, batch)
                 score(index, batch)
                 head = self._seal(index)
                 self._checkpoint.save_if_due(index + 1, head, self.editor, self.meter.state())
+                self._look_for_collapse()
                 advance(len(batch))
-        last = self.stream.batch_count - 1
+                last = index
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
         self._score_at_the_end(last)
@@ -122,7 +134,8 @@ class EditingLoop:
         if self.stream.single:  # its records are scored
             self._write(self.evaluator.score_edited(self.run_folder.scores(), "final", 1, last))
         elif "final" in self.protocol.stages:
-            self._score_all(self.stream.records[: self.protocol.final_first], "final", len(self.stream), last)
+            edits = self.stream.edits_after(last)
+            self._score_all(self.stream.records[:edits][: self.protocol.final_first], "final", edits, last)
         else:
             return
         self._seal(last)
@@ -138,6 +151,9 @@ class EditingLoop:
         for row in self.run_folder.edits():
             self._note_not_edited(row["skipped"], row["failed"])
         self._observer.resume(self.run_folder.edits(), self.run_folder.scores())
+        for _, rows in groupby(self.run_folder.scores(), key=itemgetter("batch")):
+            self._rows_of_batch = list(rows)
+            self._look_for_collapse()
         if fresh:
             self._write(unedited)
             head = self._seal(UNEDITED_BATCH)
@@ -186,6 +202,12 @@ class EditingLoop:
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.run_folder.append_scores(rows)
         self._observer.rows(rows)
+        self._rows_of_batch += rows
+
+    def _look_for_collapse(self) -> None:
+        """Note whether the rows of a batch, all on disk, say that the model has collapsed."""
+        self.collapse = self.collapse or self._stop_rule.collapse(self._rows_of_batch)
+        self._rows_of_batch = []
 
     def _attempt(self, wanted: Sequence[EditRequest]) -> EditResult:
         """Edit; too little memory is an :class:`EditError` too."""
@@ -258,7 +280,7 @@ class EditingLoop:
 
     def costs(self) -> dict[str, Any]:
         """Costs of the run so far, as in run.json."""
-        made = len(self.stream) - len(self.not_edited)
+        made = (self.collapse.edits if self.collapse else len(self.stream)) - len(self.not_edited)
         kept = {} if self.stream.single else {"footprint": asdict(self.editor.footprint())}
         return {**self.meter.report(), "edits_made": made, **kept}
 

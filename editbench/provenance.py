@@ -99,6 +99,7 @@ def of_model(
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
         **({"stream.revisions": config.stream.revisions} if config.stream.revisions else {}),
+        **({"stream.stop_when": list(config.stream.stop_when)} if config.stream.stop_when else {}),
         **({"stream.mode": config.stream.mode} if stream.single else {}),  # runs before the setting are sequential
         **_protocol_parts(config.protocol, about, files),
         # the method's version belongs to the method, in which compared runs may differ

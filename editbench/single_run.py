@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,12 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
         with RunObserver(tracker, protocol.headline, meter.peak_bytes, config.tracker.tables) as observer:
             observer.start(tracked)
-            loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter)
+            stop_when = config.stream.stop_when
+            loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter, stop_when)
             loop.run()
             ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
             summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
+            summary["collapsed"] = asdict(loop.collapse) if loop.collapse is not None else None
             folder.set_status("done", summary=summary, costs=costs)
             observer.done(summary, costs)
     return RunOutcome(folder.path, already_done=False)

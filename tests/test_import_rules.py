@@ -26,8 +26,8 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "threads", "tracker_config")},
-    "config": {"tracker_config"},
+    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    "config": {"stopping", "tracker_config"},
     "console": {"conf"},
     "model": {"records", "config"},
     "ledger_files": set(),
@@ -56,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "results",
         "checkpoint",
+        "stopping",
         "tracking",
     },
     "compose": {"config", "registry", "pocket", "conf"},

@@ -101,6 +101,25 @@ HEAD_COLUMNS = {
     "score_penalised": _share(
         "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
     ),
+    "collapsed_at": Column(
+        "edits in the model when a condition of `stream.stop_when` was met, which ended the run",
+        "summary/collapsed/edits",
+        digits=0,
+        higher_is_better=True,
+    ),
+    "collapsed_at_low": Column(
+        "first edit behind the last point without a collapse: it came from here to `collapsed_at_high`",
+        "summary/collapsed/low",
+        digits=0,
+        **_END,
+    ),
+    "collapsed_at_high": Column(
+        "the same as `collapsed_at` of one run; of several seeds, with `collapsed_at_low`, the interval of their mean",
+        "summary/collapsed/edits",
+        digits=0,
+        **_END,
+    ),
+    "collapsed_by": _text("the condition that was met", "summary/collapsed/condition"),
 }  # the columns of metrics follow in the CSV
 
 TAIL_COLUMNS = {

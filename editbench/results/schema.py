@@ -138,6 +138,7 @@ class Summary(TypedDict):
     immediate: StageSummary | None
     final: StageSummary | None
     interim: list[StageSummary]
+    collapsed: NotRequired[dict[str, Any] | None]  # `edits`, `low`, `condition` of a run that stream.stop_when ended
 
 
 class RunInfo(TypedDict):

@@ -29,7 +29,7 @@ SHOWN = (
     *("run", "status", "method", "hparams", "model", "dataset", "protocol", "mode"),
     *("edits", "batch_size", "seed", "score"),
     *HEADLINES,
-    *("coverage", "score_penalised", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
+    *("coverage", "score_penalised", "collapsed_at", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
 )
 """Columns of the page's table."""
 

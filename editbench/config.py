@@ -124,7 +124,7 @@ class StreamConfig:
         sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
         order: "shuffled" or "file".
         evaluate_at: Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …,
-            "every:K" for K, 2 K, 3 K, …, as far as there are edits.
+            "every:K" for K, 2 K, 3 K, …, as far as there are edits, "all" for every batch.
         mode: "sequential" keeps every edit in the model; "single" makes each alone on the unedited model, scores it and
             takes it back.
         revisions: Share of the edits that correct an earlier edit of the stream again, from 0 to 0.5.
@@ -146,9 +146,10 @@ class StreamConfig:
             self.evaluate_at = tuple(self.evaluate_at)
             for count in self.evaluate_at:
                 whole_number(1, **{"stream.evaluate_at": count})
-        elif not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
+        elif not re.fullmatch(r"powers|all|every:[1-9][0-9]*", self.evaluate_at):
             raise ValueError(
-                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
+                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K', "
+                "or 'all'"
             )
         if self.edits is not None:
             whole_number(1, **{"stream.edits": self.edits})
@@ -207,6 +208,8 @@ class ProtocolConfig:
             null scores all.
         final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
         headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
+        text_sample: Number of plain texts, the first ones, that ``stream.evaluate_at`` measures as "plain_sample"; null
+            takes all texts.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
         max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
@@ -220,6 +223,7 @@ class ProtocolConfig:
     metrics: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     retention_sample: int | None = None
+    text_sample: int | None = None
     final_first: Any = None
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
@@ -231,7 +235,7 @@ class ProtocolConfig:
     ability: AbilityConfig = field(default_factory=AbilityConfig)
 
     def __post_init__(self) -> None:
-        at_least(1, **{"protocol.retention_sample": self.retention_sample})
+        at_least(1, **{f"protocol.{name}": getattr(self, name) for name in ("retention_sample", "text_sample")})
         for stage in self.stages:
             if stage not in STAGES:
                 raise unknown("stage", stage, STAGES)

@@ -46,7 +46,17 @@ OF_METHODS = {
 }
 """Modules that methods share; a method's own version is :attr:`editbench.editor.Editor.version`."""
 HUB = "hub:"
-_NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
+_NO_SCORE = (
+    "name",
+    "stages",
+    "tokens_per_batch",
+    "headline",
+    "final_first",
+    "metrics",
+    "data",
+    "ability",
+    "text_sample",
+)
 """Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
 _WRITTEN = "written"
 
@@ -278,6 +288,7 @@ def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: 
     found: Parts = {
         **{f"protocol.{name}": part(value) for name, value in asdict(protocol).items() if name not in _NO_SCORE},
         "protocol.final_first": protocol.final_first,
+        **({"protocol.text_sample": protocol.text_sample} if protocol.text_sample else {}),
         **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
         "ability.tasks": part(sorted(ability.tasks)),
     }

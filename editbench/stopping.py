@@ -17,6 +17,7 @@ QUANTITIES = ("perplexity_ratio", *HEADLINE, "weight_change", "hidden_change")
 """Compared with a number at each evaluation point."""
 NONFINITE = "nonfinite"
 """A likelihood of a record that is scored, or the perplexity, is NaN or infinite."""
+_PLAIN = ("perplexity.plain", "perplexity.plain_sample")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -72,13 +73,13 @@ class StopRule:
         self._conditions = [Condition.parse(text) for text in conditions]
         self._headline = headline
         self._sound: dict[Condition, int] = defaultdict(int)  # number of edits at which a condition was last not met
-        self._perplexity: float | None = None  # of the plain texts before the first edit
+        self._perplexity: dict[str, float] = {}  # of the plain texts, all or a sample, before the first edit
 
     def collapse(self, rows: Sequence[Mapping[str, Any]]) -> Collapse | None:
         """The collapse in the rows of one batch, given after those of all batches before it."""
         for row in rows:
-            if row["stage"] == "before" and row.get("of") == "perplexity.plain":
-                self._perplexity = _number(row["scores"].get("perplexity"))
+            if row["stage"] == "before" and row.get("of") in _PLAIN:
+                self._perplexity[row["of"]] = _number(row["scores"].get("perplexity"))
         rows = [row for row in rows if row["stage"] in ("immediate", "interim")]
         for condition in self._conditions:
             if (met := self._met(condition, rows)) is None:
@@ -101,11 +102,13 @@ class StopRule:
             values = [row["scores"].get(self._headline.get(quantity)) for row in rows if row.get("status") == "scored"]
             numbers = [float(value) for value in values if value is not None]
             return sum(numbers) / len(numbers) if numbers else None
-        of, name = ("perplexity.plain", "perplexity") if quantity == "perplexity_ratio" else ("drift", quantity)
-        found = [_number(row["scores"][name]) for row in rows if row.get("of") == of and name in row["scores"]]
-        if not found or (quantity == "perplexity_ratio" and self._perplexity is None):
-            return None
-        return found[0] / (self._perplexity or 1.0) if quantity == "perplexity_ratio" else found[0]
+        if quantity == "perplexity_ratio":
+            texts = [row for row in rows if row.get("of") in self._perplexity]
+            ratios = [_number(row["scores"].get("perplexity")) / self._perplexity[row["of"]] for row in texts]
+        else:
+            drift = [row["scores"] for row in rows if row.get("of") == "drift"]
+            ratios = [_number(scores[quantity]) for scores in drift if quantity in scores]
+        return ratios[0] if ratios else None
 
 
 def _number(value: float | None) -> float:
@@ -114,7 +117,7 @@ def _number(value: float | None) -> float:
 
 
 def _not_finite(row: Mapping[str, Any]) -> bool:
-    if row.get("of") == "perplexity.plain":
+    if row.get("of") in _PLAIN:
         return not math.isfinite(_number(row["scores"].get("perplexity")))
     asked = [probe for probe in row.get("probes") or () if probe.get("target") is not None]
     return any(not math.isfinite(_number(probe["nll"])) for probe in asked)

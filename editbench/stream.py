@@ -258,8 +258,8 @@ def _evaluation_points(config: StreamConfig, edits: int) -> tuple[EvaluationPoin
     counts, size = config.evaluate_at, config.batch_size
     if counts == "powers":
         counts = [10**i for i in range(len(str(edits)))]
-    elif isinstance(counts, str):  # "every:K"
-        step = int(counts.partition(":")[2])
+    elif isinstance(counts, str):  # "every:K", or "all"
+        step = int(counts.partition(":")[2] or 1)
         counts = range(step, edits + 1, step)
     if beyond := sorted(count for count in counts if count > edits):
         raise ValueError(f"stream: evaluate_at: {beyond[0]} lies beyond the last of {edits} edits; leave it out")

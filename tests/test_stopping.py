@@ -75,6 +75,13 @@ def test_a_ratio_is_to_the_unedited_model_and_the_bracket_begins_behind_the_last
     assert rule.collapse([texts("interim", 20, 6.1)]) == Collapse(20, 11, "perplexity_ratio > 3")
 
 
+def test_a_sample_of_texts_is_compared_with_itself():
+    rule, sample = StopRule(["perplexity_ratio > 3"], HEADLINE), {"of": "perplexity.plain_sample"}
+    assert rule.collapse([texts("before", 0, 2.0), {**texts("before", 0, 4.0), **sample}]) is None
+    assert rule.collapse([{**texts("interim", 1, 11.0), **sample}]) is None
+    assert rule.collapse([{**texts("interim", 2, 13.0), **sample}]) == Collapse(2, 2, "perplexity_ratio > 3")
+
+
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_no_number_meets_every_bound(value):
     for text in ("perplexity_ratio > 3", "perplexity_ratio < 1"):

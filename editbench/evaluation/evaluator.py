@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """Row of scores.jsonl: of a record, or of the model as a whole."""
+PLAIN_SAMPLE = "plain_sample"  # the first plain texts, which stand for all of them at evaluation points
 LeftOut = Callable[[Probe, int, "int | None"], "str | None"]
 
 
@@ -120,10 +121,13 @@ class Evaluator:
         generates = any(get_metric(name).needs == "generation" for name in protocol.metrics)
         unrelated = [question_of(probe) for probe in records.unrelated]
         limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
+        texts = dict(records.texts)
+        if protocol.text_sample and "plain" in texts:
+            texts[PLAIN_SAMPLE] = texts["plain"][: protocol.text_sample]
         unedited = ask_unedited(
             lm,
             stream.records,
-            records.texts,
+            texts,
             unrelated=unrelated,
             model_fingerprint=lm.fingerprint,
             generation=generation if generates else None,
@@ -135,7 +139,7 @@ class Evaluator:
             lm,
             unedited=unedited,
             metrics=protocol.metrics,
-            texts=records.texts,
+            texts=texts,
             unrelated=unrelated,
             ability=ability,
             sentences=records.sentences,
@@ -177,12 +181,14 @@ class Evaluator:
     def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
         """Score the text collections: a row for each. Call it after :meth:`score`, with the same edits in the model.
 
+        At evaluation points (``stage="interim"``) only the sample of plain texts is scored, if there is one.
         Where targets are sentences, or accurate texts exist, "edited" is a collection too: the targets of the records
         that :meth:`score` scored at this stage, given their prompts. "mean_of_three" is SCEN's mean of edited, accurate
         and plain texts, where there are all three.
         """
         editor = editor.for_texts() if editor is not None else None
-        named = self.texts.items()
+        sampled = stage == "interim" and PLAIN_SAMPLE in self.texts
+        named = [(name, texts) for name, texts in self.texts.items() if not sampled or name == PLAIN_SAMPLE]
         scores = {name: text_scores(self.lm, texts, editor=editor, **self._limits) for name, texts in named}
         if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
@@ -222,14 +228,17 @@ class Evaluator:
 
     def remember_hidden(self) -> None:
         """Keep the hidden states of the plain texts for later comparison. The model must be unedited."""
-        if self.texts.get("plain"):
-            self._hidden = last_hidden(self.lm, self.texts["plain"])
+        if plain := self._drift_texts():
+            self._hidden = last_hidden(self.lm, plain)
 
     def hidden_change(self, editor: Answering | None = None) -> float | None:
         """Mean relative change of these states (:func:`~editbench.evaluation.drift.mean_change`); None without them."""
         if self._hidden is None:
             return None
-        return mean_change(last_hidden(self.lm, self.texts["plain"], editor), self._hidden)
+        return mean_change(last_hidden(self.lm, self._drift_texts(), editor), self._hidden)
+
+    def _drift_texts(self) -> Sequence[Passage]:
+        return self.texts.get(PLAIN_SAMPLE) or self.texts.get("plain") or ()
 
     def _unanswerable(self, question: Question, edits: int, position: int | None) -> str | None:
         """Kind of a probe that is not asked, and the reason."""

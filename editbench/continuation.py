@@ -7,7 +7,7 @@ a run that was stopped after the shared edits: it resumes as any other, with the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from editbench import datasets, provenance, registry
-from editbench.config import RunConfig
+from editbench.config import ResultsConfig, RunConfig
 from editbench.evaluation.metrics import get_metric
 from editbench.json_lines import read_lines
 from editbench.records import RecordSet
@@ -37,17 +37,28 @@ class CannotContinue(ValueError):
     """The run cannot be taken over; the message says why."""
 
 
-def take_over(config: RunConfig, text: str, records: RecordSet, stream: Stream) -> bool:
-    """Make the folder of the config's run from that of a shorter one, if there is one; whether it was made.
+def runs_to_continue(results: ResultsConfig, own: Path, text: str) -> list[Path]:
+    """The run that ``results.continue_from`` names, or the finished runs beside ``own`` that differ in length alone.
 
-    ``text`` is the config as it is kept. A ValueError if ``results.continue_from`` names a run that cannot be
-    continued; a run that was only found is left, with a line in the log.
+    The longest comes first. ``text`` is the config as it is kept.
     """
-    wanted = config.results.continue_from
-    if wanted == NEVER or (wanted is None and config.results.rerun):
-        return False
+    if results.continue_from is not None and results.continue_from != NEVER:
+        return [_named(results.continue_from, results.dir)]
+    if results.continue_from == NEVER or results.rerun or not own.parent.is_dir():
+        return []
+    beside = [path for path in sorted(own.parent.iterdir()) if path.name != own.name and is_run(path)]
+    found = {path: _edits_of(path) for path in beside if not _differences(path, text)}
+    return sorted((path for path, edits in found.items() if edits), key=lambda path: -found[path])
+
+
+def take_over(found: Sequence[Path], config: RunConfig, text: str, records: RecordSet, stream: Stream) -> bool:
+    """Make the folder of the config's run from the first of these runs that can be continued; whether it was made.
+
+    A ValueError if ``results.continue_from`` names one that cannot be; a run that was only found is left, with a line
+    in the log.
+    """
     refused = []
-    for folder in _alike(config, text) if wanted is None else [_named(config, wanted)]:
+    for folder in found:
         try:
             batches = _shared_batches(folder, config, text, records, stream)
             facts = {**read_info(folder)["provenance"], **provenance.of_config(config, records, stream)}
@@ -57,28 +68,18 @@ def take_over(config: RunConfig, text: str, records: RecordSet, stream: Stream) 
         else:
             _log.info("%s goes on from %s", config.folder.name, folder.name)
             return True
-    if refused and wanted is not None:
+    if refused and config.results.continue_from is not None:
         raise ValueError(f"results.continue_from: {refused[0]}; name another run, or results.continue_from={NEVER}")
     if refused:
         _log.info("a run from the start: %s", refused[0])
     return False
 
 
-def _named(config: RunConfig, name: str) -> Path:
-    for folder in (Path(name), Path(config.results.dir, name)):
+def _named(name: str, root: str) -> Path:
+    for folder in (Path(name), Path(root, name)):
         if is_run(folder):
             return folder
-    beside = f"no run in {config.results.dir} has that name"
-    raise ValueError(f"results.continue_from: {name} is no run folder, and {beside}")
-
-
-def _alike(config: RunConfig, text: str) -> list[Path]:
-    """Finished runs beside the config's that differ from it in their length alone, the longest first."""
-    root, own = Path(config.results.dir), config.folder
-    beside = sorted(root.iterdir()) if root.is_dir() else []
-    alike = [path for path in beside if path.name != own.name and is_run(path) and not _differences(path, text)]
-    found = {path: _edits_of(path) for path in alike}
-    return sorted((path for path, edits in found.items() if edits), key=lambda path: -found[path])
+    raise ValueError(f"results.continue_from: {name} is no run folder, and no run in {root} has that name")
 
 
 def _edits_of(folder: Path) -> int:
@@ -144,11 +145,12 @@ def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def _settled(folder: Path, config: RunConfig, batch_size: int) -> int:
     """Number of its first batches that have the same bits whatever follows."""
-    method, count, batches = registry.load_method(config.method.name), 0, 0
+    method, alone = registry.load_method(config.method.name), config.stream.mode == "single"
+    count, batches = 0, 0
     rows = read_lines(folder / EDITS_FILE)[0]
     for row in rows:
         count += len(row["ids"]) - len(row["skipped"])
-        if len(row["ids"]) == batch_size and method.settled_after(config.method.settings, count):
+        if len(row["ids"]) == batch_size and (alone or method.settled_after(config.method.settings, count)):
             batches = row["batch"] + 1
     if batches < len(rows) and not can_be_cut(folder):
         at = f"after {batches * batch_size} of its edits"

@@ -14,7 +14,7 @@ import yaml
 
 from editbench import compose, datasets, provenance, registry
 from editbench.config import RunConfig
-from editbench.continuation import take_over
+from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
@@ -148,8 +148,10 @@ def _open_folder(config: RunConfig, records: RecordSet, stream: Stream) -> tuple
     text = yaml.safe_dump(config.deciding(), sort_keys=False, allow_unicode=True)
     if config.results.rerun and is_run(path):
         RunFolder.remove(path)
-    if not (path / "run.json").exists() and not take_over(config, text, records, stream):
-        return RunFolder.create(path.parent, path.name, text), False
+    if not (path / "run.json").exists():
+        found = runs_to_continue(config.results, path, text)
+        if not (found and take_over(found, config, text, records, stream)):
+            return RunFolder.create(path.parent, path.name, text), False
     folder = RunFolder.open(path)
     if config.results.name and (path / "config.yaml").read_text(encoding="utf-8") != text:
         folder.close()

@@ -35,6 +35,11 @@ class RunCheckpoint:
         """Head of the run's chain when the state was saved; empty if none was."""
         return str(check_tensors(read_bytes(self.file), str(self.file))[0].get("head", "")) if self.exists else ""
 
+    @property
+    def batches(self) -> int:
+        """Number of batches done when the state was saved; 0 if none was."""
+        return int(check_tensors(read_bytes(self.file), str(self.file))[0].get("batches", 0)) if self.exists else 0
+
     def save_if_due(self, batches: int, head: str, editor: Editor[Any], measured: dict[str, Any]) -> None:
         """Save if enough time has passed since the last saving."""
         if time.monotonic() - self._last >= max(MIN_INTERVAL, self._seconds / MAX_SHARE):

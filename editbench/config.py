@@ -14,9 +14,12 @@ from typing import Any
 
 from editbench import fetched
 from editbench.checks import at_least, one_of, unknown, whole_number
+from editbench.stopping import NONFINITE, Condition
+from editbench.tracker_config import TrackerConfig as TrackerConfig
 
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
+MODES = ("sequential", "single")
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
 SHIPPED_MODELS = {"pocket": "llama", "pocket-llama": "llama", "pocket-gpt2": "gpt2"}  # folders in pocket/models
@@ -35,37 +38,6 @@ def model_place(path: str) -> Path | str:
         return fetched.find_model(path)
     place = shipped_model_path(path) if path in SHIPPED_MODELS else Path(path).expanduser()
     return place if place.exists() else path
-
-
-@dataclass
-class TrackerConfig:
-    """Settings of a tracker; none of them changes a run's numbers.
-
-    Attributes:
-        name: "none", "wandb", "tensorboard", "trackio", or a registered one.
-        mode: wandb: "online", "offline" or "disabled"; null takes ``WANDB_MODE``, or else "online".
-        project: Project of the service; null takes the service's environment variable, or else "editbench".
-        entity: User or team, for wandb.
-        group: Name that the runs of a sweep share; null is dataset, model, method, stream and identity.
-        tags: Tags beside dataset, model and method.
-        tables: Also send one row a record at the end of the run.
-        start_seconds: Time for the service to start; wandb takes half of it and then continues offline.
-        finish_seconds: Longest wait for the service at the end of the run.
-        queue: Calls that may wait for the service; further ones are dropped.
-        settings: The tracker's own settings.
-    """
-
-    name: str = "none"
-    mode: str | None = None
-    project: str | None = None
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    tables: bool = True
-    start_seconds: float = 60.0
-    finish_seconds: float = 10.0
-    queue: int = 1000
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -167,7 +139,11 @@ class StreamConfig:
         sample: "first" takes the first ``edits`` records of the file, "random" draws them from all.
         order: "shuffled" or "file".
         evaluate_at: Numbers of edits after which all records so far are scored; "powers" stands for 1, 10, 100, …,
-            "every:K" for K, 2 K, 3 K, …, as far as there are edits.
+            "every:K" for K, 2 K, 3 K, …, as far as there are edits, "all" for every batch.
+        mode: "sequential" keeps every edit in the model; "single" makes each alone on the unedited model, scores it and
+            takes it back.
+        revisions: Share of the edits that correct an earlier edit of the stream again, from 0 to 0.5.
+        stop_when: Conditions, one or a list, each of which ends the run as collapsed (:mod:`editbench.stopping`).
     """
 
     edits: int | None = 50
@@ -176,15 +152,19 @@ class StreamConfig:
     sample: str = "first"
     order: str = "shuffled"
     evaluate_at: Any = ()
+    mode: str = "sequential"
+    revisions: float = 0.0
+    stop_when: Any = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluate_at, str):
             self.evaluate_at = tuple(self.evaluate_at)
             for count in self.evaluate_at:
                 whole_number(1, **{"stream.evaluate_at": count})
-        elif not re.fullmatch(r"powers|every:[1-9][0-9]*", self.evaluate_at):
+        elif not re.fullmatch(r"powers|all|every:[1-9][0-9]*", self.evaluate_at):
             raise ValueError(
-                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K'"
+                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K', "
+                "or 'all'"
             )
         if self.edits is not None:
             whole_number(1, **{"stream.edits": self.edits})
@@ -192,6 +172,23 @@ class StreamConfig:
         whole_number(0, **{"stream.seed": self.seed})
         one_of(("first", "random"), **{"stream.sample": self.sample})
         one_of(("shuffled", "file"), **{"stream.order": self.order})
+        one_of(MODES, **{"stream.mode": self.mode})
+        if not 0 <= self.revisions <= 0.5:
+            raise ValueError(f"stream.revisions is {self.revisions}; it must be a share from 0 to 0.5")
+        self.stop_when = (self.stop_when,) if isinstance(self.stop_when, str) else tuple(self.stop_when or ())
+        at_points = [text for text in self.stop_when if Condition.parse(text).quantity != NONFINITE]
+        if at_points and not self.evaluate_at and self.mode != "single":
+            raise ValueError(
+                f"stream.stop_when={at_points[0]!r} is looked at where all edits are evaluated, and there is no such "
+                "place; add one, as in stream.evaluate_at=every:10"
+            )
+        needless = {"batch_size": self.batch_size > 1, "evaluate_at": self.evaluate_at, "revisions": self.revisions}
+        needless["stop_when"] = self.stop_when
+        if self.mode == "single" and any(needless.values()):
+            name = next(name for name, given in needless.items() if given)
+            raise ValueError(
+                f"stream.mode=single makes each edit alone: leave out stream.{name}={getattr(self, name)!r}"
+            )
 
 
 @dataclass
@@ -226,6 +223,8 @@ class ProtocolConfig:
             null scores all.
         final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
         headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
+        text_sample: Number of plain texts, the first ones, that ``stream.evaluate_at`` measures as "plain_sample"; null
+            takes all texts.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
         max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.
@@ -239,6 +238,7 @@ class ProtocolConfig:
     metrics: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     retention_sample: int | None = None
+    text_sample: int | None = None
     final_first: Any = None
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
@@ -250,7 +250,7 @@ class ProtocolConfig:
     ability: AbilityConfig = field(default_factory=AbilityConfig)
 
     def __post_init__(self) -> None:
-        at_least(1, **{"protocol.retention_sample": self.retention_sample})
+        at_least(1, **{f"protocol.{name}": getattr(self, name) for name in ("retention_sample", "text_sample")})
         for stage in self.stages:
             if stage not in STAGES:
                 raise unknown("stage", stage, STAGES)
@@ -277,11 +277,14 @@ class ResultsConfig:
         dir: Folder of all runs.
         name: The run's folder; made from the config by default, so that the same command finds its run again.
         rerun: Repeat a finished run from the start.
+        continue_from: Run, by name or folder, whose edits this longer one takes over; null looks among the runs in
+            ``dir``, "never" starts at the first edit.
     """
 
     dir: str = "results"
     name: str | None = None
     rerun: bool = False
+    continue_from: str | None = None
 
 
 @dataclass

@@ -7,8 +7,10 @@ into the unedited model (checked by a digest of the changed weights), the method
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from editbench.checkpoint import RunCheckpoint
@@ -18,6 +20,8 @@ from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
+from editbench.results.continuation import CONTINUED
+from editbench.stopping import Collapse, StopRule
 
 if TYPE_CHECKING:
     from editbench.evaluation.evaluator import Evaluator
@@ -42,10 +46,14 @@ class EditingLoop:
         seed: int,
         observer: RunObserver,
         meter: Meter,
+        stop_when: Sequence[str] = (),
     ) -> None:
         self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder
         self.protocol, self.seed, self.meter, self._observer = protocol, seed, meter, observer
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
+        self.collapse: Collapse | None = None
+        self._stop_rule = StopRule(stop_when, protocol.headline)
+        self._rows_of_batch: list[Mapping[str, Any]] = []
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._checkpoint = RunCheckpoint(run_folder.ledger)
         self._sealed_batches, self._sealed_cached = 0, set[str]()
@@ -57,28 +65,80 @@ class EditingLoop:
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations
         phase("preparing")
-        with self.meter.stage(PREPARE):
-            self.editor.prepare([record.request for record in self.stream.records])
+        taken_over = self._taken_over()
+        self._prepare(taken_over)
         start = 0 if fresh else self._resume(())
+        if taken_over is not None:  # now the rest, which counts for this run's costs
+            self._prepare()
+            self._score_point(start - 1, unless_scored=True)
+            self._look_for_collapse()
         phase("editing")
-        with progress("editing", len(self.stream), self.stream.edits_after(start - 1) if start else 0) as advance:
+        score = self._score_alone() if self.stream.single else self._score_so_far
+        last = start - 1
+        with progress("editing", len(self.stream), self.stream.edits_after(last) if start else 0) as advance:
             for index, batch in self.stream.batches(start):
+                if self.collapse is not None:
+                    break
                 self._edit(index, batch)
-                edits = self.stream.edits_after(index)
-                if "immediate" in self.protocol.stages:
-                    self._score(batch, "immediate", edits, index)
-                if self.stream.evaluation_point_after(index) is not None:
-                    sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
-                    self._score_all(sample, "interim", edits, index)
+                score(index, batch)
                 head = self._seal(index)
                 self._checkpoint.save_if_due(index + 1, head, self.editor, self.meter.state())
+                self._look_for_collapse()
                 advance(len(batch))
-        last = self.stream.batch_count - 1
+                last = index
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
-        if "final" in self.protocol.stages:
-            self._score_all(self.stream.records[: self.protocol.final_first], "final", len(self.stream), last)
-            self._seal(last)
+        self._score_at_the_end(last)
+
+    def _taken_over(self) -> int | None:
+        """Number of edits that were taken over from a shorter run, if the checkpoint still stands behind them."""
+        continued = self.run_folder.info["provenance"].get(CONTINUED)
+        done = self._checkpoint.batches * self.stream.batch_size
+        return done if continued is not None and continued["edits"] == done else None
+
+    def _prepare(self, edits: int | None = None) -> None:
+        """Prepare for the first ``edits`` edits (None: all). Nothing is computed for single edits together."""
+        requests = [] if self.stream.single else [record.request for record in self.stream.records[:edits]]
+        with self.meter.stage(PREPARE):
+            self.editor.prepare(requests)
+
+    def _score_so_far(self, index: int, batch: Sequence[EditRecord]) -> None:
+        """Score a batch right after its edit, and at an evaluation point the records so far."""
+        edits = self.stream.edits_after(index)
+        if "immediate" in self.protocol.stages:
+            self._score(batch, "immediate", edits, index)
+        self._score_point(index)
+
+    def _score_point(self, index: int, unless_scored: bool = False) -> None:
+        """Score the records so far if there is an evaluation point after this batch."""
+        if self.stream.evaluation_point_after(index) is None:
+            return
+        if unless_scored and any((r["stage"], r["batch"]) == ("interim", index) for r in self.run_folder.scores()):
+            return
+        edits = self.stream.edits_after(index)
+        sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
+        self._score_all(sample, "interim", edits, index)
+
+    def _score_alone(self) -> Callable[[int, Sequence[EditRecord]], None]:
+        """Scoring of single edits: each one is taken back, and weights, ledger and memory have their first bits."""
+        unedited = {name: tensor.clone() for name, tensor in self.editor.state().items()}
+
+        def score(index: int, batch: Sequence[EditRecord]) -> None:
+            self._score(batch, "final", 1, index)
+            self.editor.ledger.rollback()
+            self.editor.restore(unedited)
+
+        return score
+
+    def _score_at_the_end(self, last: int) -> None:
+        if self.stream.single:  # its records are scored
+            self._write(self.evaluator.score_edited(self.run_folder.scores(), "final", 1, last))
+        elif "final" in self.protocol.stages:
+            edits = self.stream.edits_after(last)
+            self._score_all(self.stream.records[:edits][: self.protocol.final_first], "final", edits, last)
+        else:
+            return
+        self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
         """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``."""
@@ -91,6 +151,9 @@ class EditingLoop:
         for row in self.run_folder.edits():
             self._note_not_edited(row["skipped"], row["failed"])
         self._observer.resume(self.run_folder.edits(), self.run_folder.scores())
+        for _, rows in groupby(self.run_folder.scores(), key=itemgetter("batch")):
+            self._rows_of_batch = list(rows)
+            self._look_for_collapse()
         if fresh:
             self._write(unedited)
             head = self._seal(UNEDITED_BATCH)
@@ -139,6 +202,12 @@ class EditingLoop:
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.run_folder.append_scores(rows)
         self._observer.rows(rows)
+        self._rows_of_batch += rows
+
+    def _look_for_collapse(self) -> None:
+        """Note whether the rows of a batch, all on disk, say that the model has collapsed."""
+        self.collapse = self.collapse or self._stop_rule.collapse(self._rows_of_batch)
+        self._rows_of_batch = []
 
     def _attempt(self, wanted: Sequence[EditRequest]) -> EditResult:
         """Edit; too little memory is an :class:`EditError` too."""
@@ -156,12 +225,17 @@ class EditingLoop:
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         placed = [(record, self._positions[record.id]) for record in records]
         overwritten = self.stream.overwritten(edits, self.not_edited, records)
+        asked = [(self.stream.asked_now(record, overwritten), position) for record, position in placed]
         reasons = {id: f"skipped: overwritten by {later!r}" for id, later in overwritten.items()}
         reasons |= {r.id: self.not_edited[r.id] for r in records if r.id in self.not_edited}
         with progress("scoring", len(placed)) as advance:
             for start in range(0, len(placed), RECORDS_TOGETHER):
-                part = placed[start : start + RECORDS_TOGETHER]
-                self._write(self._timed(self.evaluator.score, part, **stamp, editor=self.editor, unsupported=reasons))
+                part = asked[start : start + RECORDS_TOGETHER]
+                rows = self._timed(self.evaluator.score, part, **stamp, editor=self.editor, unsupported=reasons)
+                for row, (record, _) in zip(rows, placed[start:], strict=False):
+                    if row["record"] != record.id:  # its revision's answers are the right ones now
+                        row.update(record=record.id, against=row["record"])
+                self._write(rows)
                 advance(len(part))
 
     def _score_all(self, records: Sequence[EditRecord], stage: str, edits: int, batch: int) -> None:
@@ -206,8 +280,9 @@ class EditingLoop:
 
     def costs(self) -> dict[str, Any]:
         """Costs of the run so far, as in run.json."""
-        made = len(self.stream) - len(self.not_edited)
-        return {**self.meter.report(), "edits_made": made, "footprint": asdict(self.editor.footprint())}
+        made = (self.collapse.edits if self.collapse else len(self.stream)) - len(self.not_edited)
+        kept = {} if self.stream.single else {"footprint": asdict(self.editor.footprint())}
+        return {**self.meter.report(), "edits_made": made, **kept}
 
 
 def _ratio(change: float, norm: float) -> float:

@@ -95,6 +95,14 @@ class Editor(ABC, Generic[C]):
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
 
+    @classmethod
+    def settled_after(cls, config: C, edits: int) -> bool:
+        """Whether the first ``edits`` edits of a stream have the same bits whatever edits follow them.
+
+        Only then may a longer run take them over. False where a group of requests is computed together.
+        """
+        return True
+
     def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
         """Token ids of the rows that the method runs besides prompt and answer; too long ones are refused."""
         return ()

@@ -15,7 +15,8 @@ from editbench.config import ModelConfig, ProtocolConfig, RunConfig, model_place
 from editbench.datasets.disjoint import tuned_on
 from editbench.files import file_digests
 from editbench.records import RecordSet
-from editbench.results.identity import Parts, identify, part
+from editbench.results.identity import Parts, differences, identify, listed, part
+from editbench.results.schema import SCHEMA
 
 if TYPE_CHECKING:
     from editbench.evaluation.general_ability import AbilityTest
@@ -46,7 +47,17 @@ OF_METHODS = {
 }
 """Modules that methods share; a method's own version is :attr:`editbench.editor.Editor.version`."""
 HUB = "hub:"
-_NO_SCORE = ("name", "stages", "tokens_per_batch", "headline", "final_first", "metrics", "data", "ability")
+_NO_SCORE = (
+    "name",
+    "stages",
+    "tokens_per_batch",
+    "headline",
+    "final_first",
+    "metrics",
+    "data",
+    "ability",
+    "text_sample",
+)
 """Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
 _WRITTEN = "written"
 
@@ -66,6 +77,8 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "hash": stream.fingerprint,
             "edits": len(stream),
             "batch_size": stream.batch_size,
+            "mode": config.stream.mode,
+            "revisions": [[earlier, later.id] for earlier, later in stream.revisions.items()],
             "conflicts": [list(pair) for pair in stream.conflicts],
             "records_in_dataset": len(records),
             "seed": config.stream.seed,
@@ -109,6 +122,9 @@ def of_model(
         "stream.batch_size": stream.batch_size,
         "stream.sample": config.stream.sample,
         "stream.order": config.stream.order,
+        **({"stream.revisions": config.stream.revisions} if config.stream.revisions else {}),
+        **({"stream.stop_when": list(config.stream.stop_when)} if config.stream.stop_when else {}),
+        **({"stream.mode": config.stream.mode} if stream.single else {}),  # runs before the setting are sequential
         **_protocol_parts(config.protocol, about, files),
         # the method's version belongs to the method, in which compared runs may differ
         **{"method.version" if name == "method" else f"versions.{name}": of for name, of in formulas.items()},
@@ -116,6 +132,30 @@ def of_model(
     }
     model = {"name": lm.name, "path": config.model.path, "hash": lm.fingerprint, **lm.origin}
     return {**environment(), **identify(decides), "inputs": files, "model": model, "ability": about}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What has changed between a run's provenance and that of a command, as one clause; None if nothing has."""
+    if (schema := before.get("schema", 1)) != SCHEMA:
+        return f"it was made with schema {schema}, and formulas of {SCHEMA} differ"
+    for name in ("dataset", "stream"):
+        if why := other_hash(before, now, name):
+            return why
+    for name, what in {
+        "inputs": "files that the run read have changed since it was started",
+        "versions": "formulas have changed since the run was started",
+    }.items():
+        if different := differences(before[name], now[name]):
+            return f"{what}: {listed(different)}"
+    return None
+
+
+def other_hash(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> str | None:
+    """A clause on the model, dataset or stream if its hash has changed; None if it has not, or was unknown."""
+    old, new = before.get(name, {}).get("hash"), now[name]["hash"]
+    if old is None or old == new:
+        return None
+    return f"the {name} has changed since this run was started (hash {old[:12]}, now {new[:12]})"
 
 
 def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
@@ -272,6 +312,7 @@ def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: 
     found: Parts = {
         **{f"protocol.{name}": part(value) for name, value in asdict(protocol).items() if name not in _NO_SCORE},
         "protocol.final_first": protocol.final_first,
+        **({"protocol.text_sample": protocol.text_sample} if protocol.text_sample else {}),
         **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
         "ability.tasks": part(sorted(ability.tasks)),
     }

@@ -21,7 +21,11 @@ SUBJECT_FACT = "subject_fact"
 """Another fact about the edited subject: the hardest locality probe, kept apart from the others."""
 UNRELATED = "unrelated"
 """A question of no record (SCEN's forget set, GRACE's upstream questions): the answer should not change."""
-PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, UNRELATED)
+EARLIER_EDIT, ORIGINAL = "earlier_edit", "original"
+"""The prompt of an edit that revises an earlier one, with the earlier edit's answer or the one before all
+edits. Neither should return."""
+RETURNS = (EARLIER_EDIT, ORIGINAL)
+PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, UNRELATED, *RETURNS)
 
 
 class RecordError(ValueError):
@@ -135,6 +139,8 @@ class EditRecord:
     probes: tuple[Probe, ...] = ()
     free_text: GenerationPrompts | None = None
     left_out: tuple[str, ...] = ()  # questions that are not asked, with the reason ("paraphrase: is the edited prompt")
+    relation: str | None = None  # of the fact, where the data names it ("P103")
+    revises: str | None = None  # id of the earlier edit of a stream that this one corrects
 
     @property
     def id(self) -> str:

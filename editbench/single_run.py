@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from editbench import compose, datasets, provenance, registry
 from editbench.config import RunConfig, model_place
+from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
 from editbench.editing_loop import EditingLoop
@@ -28,9 +29,7 @@ from editbench.progress import phase
 from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
-from editbench.results.identity import differences, listed
 from editbench.results.run_folder import is_run
-from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.threads import restored_threads, set_threads
@@ -67,7 +66,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed)
-    folder, done = _open_folder(config)
+    folder, done = _open_folder(config, records, stream)
     facts = provenance.of_config(config, records, stream)
     if done:
         _refuse_another(folder, facts)
@@ -81,7 +80,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         lm = language_model.load_model(config.model)
         set_threads(lm.model, cores, config.threads, folder.info["provenance"].get("threads"))
         facts |= provenance.of_model(config, lm, records, stream, ability)
-        _refuse_changes(folder, facts, "model")
+        if why := provenance.other_hash(folder.info["provenance"], facts, "model"):
+            raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
         scored = disjoint.scored_texts(records)
@@ -96,10 +96,12 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
         with RunObserver(tracker, protocol.headline, meter.peak_bytes, config.tracker.tables) as observer:
             observer.start(tracked)
-            loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter)
+            stop_when = config.stream.stop_when
+            loop = EditingLoop(stream, editor, evaluator, folder, protocol, seed, observer, meter, stop_when)
             loop.run()
             ranges = {name: fact["range"] for name, fact in metrics.items() if fact["range"] is not None}
             summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
+            summary["collapsed"] = asdict(loop.collapse) if loop.collapse is not None else None
             folder.set_status("done", summary=summary, costs=costs)
             observer.done(summary, costs)
     return RunOutcome(folder.path, already_done=False)
@@ -136,6 +138,9 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
         first, count = records.skipped[0], len(records.skipped)
         _log.warning("%d of %s left out; the first, %s: %s", count, records.name, first.where, first.reason)
     stream = Stream.build(records, config.stream)
+    wanted, found = int(len(stream) * config.stream.revisions), len(stream.revisions)
+    if found < wanted:
+        _log.warning("%d of %d revisions: the other edits had no other target of their relation to take", found, wanted)
     check_questions(config.protocol.headline, stream)
     _refuse_crossings(config, records, stream)
     return records, stream
@@ -158,14 +163,16 @@ def _refuse_crossings(config: RunConfig, records: RecordSet, stream: Stream) -> 
             disjoint.keep_apart(f"method.{one.name}", getattr(method.settings, one.name), tested)
 
 
-def _open_folder(config: RunConfig) -> tuple[RunFolder, bool]:
-    """The run's folder, new or resumed, and whether the run is already done."""
+def _open_folder(config: RunConfig, records: RecordSet, stream: Stream) -> tuple[RunFolder, bool]:
+    """The run's folder, new, resumed, or going on from a shorter run's, and whether the run is already done."""
     path = config.folder
     text = yaml.safe_dump(config.deciding(), sort_keys=False, allow_unicode=True)
     if config.results.rerun and is_run(path):
         RunFolder.remove(path)
     if not (path / "run.json").exists():
-        return RunFolder.create(path.parent, path.name, text), False
+        found = runs_to_continue(config.results, path, text)
+        if not (found and take_over(found, config, text, records, stream)):
+            return RunFolder.create(path.parent, path.name, text), False
     folder = RunFolder.open(path)
     if config.results.name and (path / "config.yaml").read_text(encoding="utf-8") != text:
         folder.close()
@@ -192,24 +199,5 @@ def _status_at_the_end(folder: RunFolder) -> Iterator[None]:
 def _refuse_another(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run, done or not, that was made with other data, files or formulas than the command's."""
     before = folder.info["provenance"]
-    if "model" not in before:  # it was stopped before it had begun
-        return
-    if (schema := before.get("schema", 1)) != SCHEMA:
-        raise ValueError(f"{folder.path}: it was made with schema {schema}, and formulas of {SCHEMA} differ; {_REMEDY}")
-    _refuse_changes(folder, facts, "dataset", "stream")
-    for name, what in {
-        "inputs": "files that the run read have changed since it was started",
-        "versions": "formulas have changed since the run was started",
-    }.items():
-        if changed := differences(before[name], facts[name]):
-            raise ValueError(f"{folder.path}: {what}: {listed(changed)}; {_REMEDY}")
-
-
-def _refuse_changes(folder: RunFolder, facts: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        before, now = folder.info["provenance"].get(name, {}).get("hash"), facts[name]["hash"]
-        if before is not None and before != now:
-            raise ValueError(
-                f"{folder.path}: the {name} has changed since this run was started (hash {before[:12]}, now "
-                f"{now[:12]}); {_REMEDY}"
-            )
+    if "model" in before and (why := provenance.changed(before, facts)):  # else it was stopped before it had begun
+        raise ValueError(f"{folder.path}: {why}; {_REMEDY}")

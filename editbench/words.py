@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import regex
 
@@ -87,30 +87,36 @@ class NameFinder:
 
     def __init__(self, names: Iterable[str]) -> None:
         every = list(names)
-        self._cased = _PhraseFinder(every)
-        self._uncased = _PhraseFinder(name.casefold() for name in every if len(words(name)) > 1 or name.islower())
-        self._caseless = _PhraseFinder(name.casefold() for name in every if name.casefold() not in _NO_NAMES)
+        self._cased = _PhraseFinder({name: name for name in every})
+        uncased = (name for name in every if len(words(name)) > 1 or name.islower())
+        self._uncased = _PhraseFinder({name: name.casefold() for name in uncased})
+        caseless = (name for name in every if name.casefold() not in _NO_NAMES)
+        self._caseless = _PhraseFinder({name: name.casefold() for name in caseless})
 
-    def found_in(self, text: str) -> bool:
-        """Whether the text has any of the names."""
+    def found_in(self, text: str) -> set[str]:
+        """The names that the text has."""
         small = text.casefold()
-        caseless = text in (text.lower(), text.upper())
-        return (
-            self._cased.found_in(text) or self._uncased.found_in(small) or (caseless and self._caseless.found_in(small))
-        )
+        caseless = self._caseless.found_in(small) if text in (text.lower(), text.upper()) else set[str]()
+        return self._cased.found_in(text) | self._uncased.found_in(small) | caseless
 
 
 class _PhraseFinder:
     """Finds any of many phrases in a text, as whole words, in time that does not grow with the number of phrases."""
 
-    def __init__(self, phrases: Iterable[str]) -> None:
-        split = [(phrase, tuple(words(phrase))) for phrase in phrases]
-        self._phrases = frozenset(several for _, several in split if several)
-        self._lengths = sorted({len(several) for several in self._phrases})
-        self._wordless = [phrase for phrase, several in split if not several]  # "!!!" is searched as text
+    def __init__(self, phrases: Mapping[str, str]) -> None:
+        """Phrases by name."""
+        self._names: dict[tuple[str, ...], set[str]] = {}
+        self._wordless: dict[str, str] = {}  # "!!!" is searched as text
+        for name, phrase in phrases.items():
+            if several := tuple(words(phrase)):
+                self._names.setdefault(several, set()).add(name)
+            else:
+                self._wordless[name] = phrase
+        self._lengths = sorted(set(map(len, self._names)))
 
-    def found_in(self, text: str) -> bool:
+    def found_in(self, text: str) -> set[str]:
+        """Names of the phrases in the text."""
         found = tuple(words(text))
-        return any(
-            found[start : start + length] in self._phrases for length in self._lengths for start in range(len(found))
-        ) or any(phrase in text for phrase in self._wordless)
+        parts = (found[start : start + length] for length in self._lengths for start in range(len(found)))
+        names = {name for part in parts for name in self._names.get(part, ())}
+        return names | {name for name, phrase in self._wordless.items() if phrase in text}

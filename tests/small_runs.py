@@ -32,6 +32,15 @@ SETTINGS = {
 }
 """Settings of each method for tiny models of three layers."""
 WRITERS = [method for method in SETTINGS if method != "unedited"]
+STREAM_METRICS = "protocol.metrics=[exact_match,agreement,nll_contrast]"
+"""Of runs that are about the stream: quick, and enough for a headline."""
+
+
+def overrides_of(method):
+    """The method and :data:`SETTINGS` as on the command line, and given templates."""
+    settings = [f"method.{name}={value}".replace(" ", "") for name, value in SETTINGS[method].items()]
+    templates = ",".join(f"'{template}'" for template in TEMPLATES[:2])
+    return [f"method={method}", *settings, f"model.templates=[{templates}]", STREAM_METRICS]
 
 
 def architectures(names, fast=("gpt2", "llama")):

@@ -247,6 +247,23 @@ def test_checkpoints_by_rule_and_a_sample_of_the_records_so_far(make):
     assert {r["record"] for r in again if r["edits"] == 4 and r["stage"] == "interim"} == scored[1]
 
 
+def test_points_after_every_batch_measure_samples_and_the_end_measures_everything(make):
+    overrides = ("stream.evaluate_at=all", "protocol.retention_sample=2", "protocol.text_sample=3")
+    outcome = single_run.run(make(*overrides, "stream.edits=4"))
+    rows = lines(outcome.folder, "scores.jsonl")
+    points = {(row["edits"], row["of"]) for row in rows if row["stage"] == "interim" and "of" in row}
+    texts = {of for _, of in points if of.startswith("perplexity.")}
+    assert {edits for edits, _ in points} == {1, 2, 3, 4} and texts == {"perplexity.plain_sample"}
+    assert sum(row["stage"] == "interim" and "record" in row for row in rows) == 1 + 2 + 2 + 2
+    counts = {(row["stage"], row["of"]): row["scores"]["texts"] for row in rows if "texts" in row["scores"]}
+    for stage in ("before", "final"):
+        assert counts[stage, "perplexity.plain_sample"] == 3 < counts[stage, "perplexity.plain"] == len(LINES)
+    whole = read_row(single_run.run(make("stream.edits=4", results="whole")).folder)
+    row = read_row(outcome.folder)
+    assert row["perplexity_ratio"] == whole["perplexity_ratio"]
+    assert row["comparable_group"] != whole["comparable_group"]
+
+
 def test_how_far_the_model_moved_and_what_the_method_keeps(make):
     outcome = single_run.run(make("stream.evaluate_at=[3]", "stream.edits=4"))
     rows = lines(outcome.folder, "scores.jsonl")

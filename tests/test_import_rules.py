@@ -26,7 +26,8 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "config", "records", "results", "threads")},
+    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    "config": {"stopping", "tracker_config"},
     "console": {"conf"},
     "model": {"records", "config"},
     "ledger_files": set(),
@@ -39,10 +40,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
     "fetch": {"console", "datasets", "model"},
-    "stream": {"records", "config"},
+    "revisions": {"records"},
+    "stream": {"records", "config", "revisions"},
     "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},
     "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry", "datasets"},
+    "continuation": {"config", "records", "datasets", "stream", "evaluation", "provenance", "registry", "results"},
     "checkpoint": {"ledger", "editor", "results"},
     "editing_loop": {
         "config",
@@ -54,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "results",
         "checkpoint",
+        "stopping",
         "tracking",
     },
     "compose": {"config", "registry", "pocket", "conf"},

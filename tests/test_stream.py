@@ -134,6 +134,7 @@ def test_fingerprint_covers_order_batches_and_data():
         (10, "every:4", [4, 8]),
         (8, "every:4", [4, 8]),
         (3, "every:4", []),
+        (3, "all", [1, 2, 3]),
     ],
 )
 def test_rules_of_evaluation_points(count, rule, edits):

@@ -145,6 +145,7 @@ def edit_record(
     subject_facts: Iterable[tuple[str, str | None]] = (),
     also_true: Iterable[str] = (),
     id: str | None = None,
+    relation: str | None = None,
 ) -> EditRecord | SkippedRecord:
     """The edit record of a row, or a skipped record if the new answer is true already.
 
@@ -170,7 +171,8 @@ def edit_record(
     probes = [Probe(kind, text.rstrip(), answer and answer.strip()) for kind, text, answer in asked]
     selected, left_out = select_probes(request, probes)
     prompts, snippets = (tuple(row.texts(name)) if row.has(name) else () for name in ("generation_prompts", "snippets"))
-    return EditRecord(request, selected, GenerationPrompts(prompts, snippets) if prompts else None, left_out)
+    free_text = GenerationPrompts(prompts, snippets) if prompts else None
+    return EditRecord(request, selected, free_text, left_out, relation)
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:

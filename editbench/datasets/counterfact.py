@@ -40,6 +40,7 @@ def _rome(row: Row, settings: Settings) -> Iterator[Item]:
         target_true=target_true,
         paraphrases=row.texts("paraphrase_prompts"),
         locality=[(prompt, target_true) for prompt in row.texts("neighborhood_prompts")],
+        relation=rewrite.text("relation_id") if rewrite.has("relation_id") else None,
     )
 
 

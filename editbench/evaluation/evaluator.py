@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache as memoise
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """Row of scores.jsonl: of a record, or of the model as a whole."""
+PLAIN_SAMPLE = "plain_sample"  # the first plain texts, which stand for all of them at evaluation points
+LeftOut = Callable[[Probe, int, "int | None"], "str | None"]
 
 
 class _Examination(NamedTuple):
@@ -56,7 +59,7 @@ class Evaluator:
         unrelated: Sequence[Question] = (),
         ability: Sequence[AbilityTest] = (),
         sentences: bool = False,
-        left_out: Callable[[Probe], str | None] = lambda probe: None,
+        left_out: LeftOut = lambda probe, edits, position: None,
         generation: Generation | None = None,
         references: Iterable[str] = (),
         max_tokens: int | None = None,
@@ -68,7 +71,8 @@ class Evaluator:
             unedited: Answers to all records that will be scored; None: metrics that need them have no number.
             metrics: Names; None: all.
             sentences: Whether the records' targets are sentences, whose perplexity is that of the texts "edited".
-            left_out: Reason why a probe is not asked, counted under its kind; None: it is asked.
+            left_out: Reason why a probe is not asked, counted under its kind; None: it is asked. Its arguments are the
+                probe, the number of edits in the model, and the position of the probe's record, None without one.
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
         """
@@ -81,8 +85,7 @@ class Evaluator:
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
         self._too_long = memoise(lambda query: lm.too_long(query.prompt, *query.targets))
-        self.unrelated = tuple(question for question in unrelated if self._unanswerable(question) is None)
-        self._unasked = len(unrelated) - len(self.unrelated)
+        self.unrelated = tuple(unrelated)
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
         self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
@@ -118,10 +121,13 @@ class Evaluator:
         generates = any(get_metric(name).needs == "generation" for name in protocol.metrics)
         unrelated = [question_of(probe) for probe in records.unrelated]
         limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
+        texts = dict(records.texts)
+        if protocol.text_sample and "plain" in texts:
+            texts[PLAIN_SAMPLE] = texts["plain"][: protocol.text_sample]
         unedited = ask_unedited(
             lm,
             stream.records,
-            records.texts,
+            texts,
             unrelated=unrelated,
             model_fingerprint=lm.fingerprint,
             generation=generation if generates else None,
@@ -133,11 +139,11 @@ class Evaluator:
             lm,
             unedited=unedited,
             metrics=protocol.metrics,
-            texts=records.texts,
+            texts=texts,
             unrelated=unrelated,
             ability=ability,
             sentences=records.sentences,
-            left_out=stream.left_out,
+            left_out=lambda probe, edits, position: stream.left_out(probe, stream.in_model(edits, position)),
             generation=generation,
             references=[text for record in records.records if record.free_text for text in record.free_text.references],
             **limits,
@@ -163,7 +169,8 @@ class Evaluator:
             self._rewritten_at, self._rewrites = (stage, edits), []
         own = ((record.id, self._too_long(next(questions(record)).query)) for record, _ in records)
         reasons = {**{id: f"unsupported: {why}" for id, why in own if why is not None}, **(unsupported or {})}
-        examined = [self._prepare(record, position) for record, position in records if record.id not in reasons]
+        asked = [(record, position) for record, position in records if record.id not in reasons]
+        examined = [self._prepare(record, position, edits) for record, position in asked]
         scored = self._scored_rows(examined, editor)
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [
@@ -174,12 +181,14 @@ class Evaluator:
     def score_texts(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
         """Score the text collections: a row for each. Call it after :meth:`score`, with the same edits in the model.
 
+        At evaluation points (``stage="interim"``) only the sample of plain texts is scored, if there is one.
         Where targets are sentences, or accurate texts exist, "edited" is a collection too: the targets of the records
         that :meth:`score` scored at this stage, given their prompts. "mean_of_three" is SCEN's mean of edited, accurate
         and plain texts, where there are all three.
         """
         editor = editor.for_texts() if editor is not None else None
-        named = self.texts.items()
+        sampled = stage == "interim" and PLAIN_SAMPLE in self.texts
+        named = [(name, texts) for name, texts in self.texts.items() if not sampled or name == PLAIN_SAMPLE]
         scores = {name: text_scores(self.lm, texts, editor=editor, **self._limits) for name, texts in named}
         if self._sentences and self._rewrites:
             scores["edited"] = summarise(self._rewrites)
@@ -188,13 +197,26 @@ class Evaluator:
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [{**stamp, "of": f"perplexity.{name}", "scores": of_texts} for name, of_texts in scores.items()]
 
+    def score_edited(self, rows: Iterable[Row], stage: str, edits: int, batch: int) -> list[Row]:
+        """The row "perplexity.edited" of records whose rows of this stage are given; none unless targets are sentences.
+
+        For records that were scored each with another model, when none has all of their edits.
+        """
+        own = [row["probes"][0] for row in rows if row["stage"] == stage and row.get("status") == "scored"]
+        if not (self._sentences and own):
+            return []
+        scores = summarise(_score_of(probe) for probe in own)
+        return [{"stage": stage, "edits": edits, "batch": batch, "of": "perplexity.edited", "scores": scores}]
+
     def score_unrelated(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
         """Score the questions of no record: one row of means over them, or none."""
-        if not self.unrelated:
+        asked = [question for question in self.unrelated if self._unanswerable(question, edits, None) is None]
+        if not asked:
             return []
-        answers = self._asker.answers([(question, None) for question in self.unrelated], editor)
+        answers = self._asker.answers([(question, None) for question in asked], editor)
         means = _means((metric.name, metric.score(probe)) for probe in answers for metric in self.metrics)
-        counts = {"questions": len(self.unrelated), **({"left_out": self._unasked} if self._unasked else {})}
+        left_out = len(self.unrelated) - len(asked)
+        counts = {"questions": len(asked), **({"left_out": left_out} if left_out else {})}
         return [{"stage": stage, "edits": edits, "batch": batch, "of": UNRELATED, "scores": {**counts, **means}}]
 
     def score_ability(self, stage: str, edits: int, batch: int, editor: Answering | None = None) -> list[Row]:
@@ -206,25 +228,28 @@ class Evaluator:
 
     def remember_hidden(self) -> None:
         """Keep the hidden states of the plain texts for later comparison. The model must be unedited."""
-        if self.texts.get("plain"):
-            self._hidden = last_hidden(self.lm, self.texts["plain"])
+        if plain := self._drift_texts():
+            self._hidden = last_hidden(self.lm, plain)
 
     def hidden_change(self, editor: Answering | None = None) -> float | None:
         """Mean relative change of these states (:func:`~editbench.evaluation.drift.mean_change`); None without them."""
         if self._hidden is None:
             return None
-        return mean_change(last_hidden(self.lm, self.texts["plain"], editor), self._hidden)
+        return mean_change(last_hidden(self.lm, self._drift_texts(), editor), self._hidden)
 
-    def _unanswerable(self, question: Question) -> str | None:
+    def _drift_texts(self) -> Sequence[Passage]:
+        return self.texts.get(PLAIN_SAMPLE) or self.texts.get("plain") or ()
+
+    def _unanswerable(self, question: Question, edits: int, position: int | None) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
-        why = self._left_out(question.probe)
+        why = self._left_out(question.probe, edits, position)
         if why is None and self._too_long(question.query) is not None:
             why = "too long for the model"
         return None if why is None else f"{question.probe.kind}: {why}"
 
-    def _prepare(self, record: EditRecord, position: int) -> _Examination:
+    def _prepare(self, record: EditRecord, position: int, edits: int) -> _Examination:
         own, *others = questions(record)
-        reasons = [self._unanswerable(question) for question in others]
+        reasons = [self._unanswerable(question, edits, position) for question in others]
         asked = [question for question, why in zip(others, reasons, strict=True) if why is None]
         free_text = record.free_text.prompts if record.free_text is not None and self.free_text_metrics else ()
         prompts = [prompt for prompt in free_text if len(self.lm.encode(prompt).ids) < self.lm.max_length]
@@ -277,6 +302,13 @@ class Evaluator:
 
     def _text(self, score: TargetScore) -> str:
         return str(self.lm.tokenizer.decode([id for id in score.argmax if id != NOT_A_NUMBER])).strip()
+
+
+def _score_of(probe: Mapping[str, Any]) -> TargetScore:
+    """The score of a target from its row; NaN for a likelihood that was not finite."""
+    nll = math.nan if probe["nll"] is None else probe["nll"]
+    argmax = (NOT_A_NUMBER if probe["nll"] is None else 0,) * len(probe["correct"])
+    return TargetScore(nll, tuple(probe["correct"]), argmax)
 
 
 def _means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:

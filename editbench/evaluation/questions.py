@@ -4,6 +4,7 @@
 |---|---|---|
 | rewrite (the request's own prompt), paraphrase | ``request.target`` | ``request.target_true`` |
 | locality that asks for ``request.target_true`` (CounterFact) | ``probe.target`` | ``request.target`` |
+| earlier_edit, original (of an edit that revises another) | ``probe.target`` | ``request.target`` |
 | other locality, subject_fact, unrelated | ``probe.target`` | none |
 
 A locality or subject_fact probe without a target has no right answer: its next token alone is compared with the
@@ -22,7 +23,7 @@ from editbench.evaluation import generated_text
 from editbench.evaluation.metrics import ProbeAnswers, get_metric
 from editbench.model.generation import Generated, Generation, generate, generate_answers
 from editbench.model.likelihood import Answering, Query, score_targets
-from editbench.records import LOCALITY, PARAPHRASE, REWRITE, SUBJECT_FACT, UNRELATED, EditRecord, Probe, Route
+from editbench.records import LOCALITY, PARAPHRASE, RETURNS, REWRITE, SUBJECT_FACT, UNRELATED, EditRecord, Probe, Route
 from editbench.words import folded
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-VERSION = 2
+VERSION = 3
 """Changes with the questions of a record in a stream, with those left out, and with their targets."""
 
 STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
@@ -73,7 +74,7 @@ def questions(record: EditRecord) -> Iterator[Question]:
             yield Question(probe, request.target, _alternative(request.target_true, request.target))
         elif probe.target is None:
             yield Question(probe, request.target, labelled=False)
-        elif probe.kind == LOCALITY and probe.target == request.target_true:
+        elif probe.kind in RETURNS or (probe.kind == LOCALITY and probe.target == request.target_true):
             yield Question(probe, probe.target, _alternative(request.target, probe.target))
         else:
             yield Question(probe, probe.target)

@@ -78,6 +78,7 @@ HEAD_COLUMNS = {
     "model": _text("edited model", "provenance/model/name"),
     "dataset": _text("dataset", "provenance/dataset/name"),
     "protocol": _text("protocol: which metrics, on which probes", "provenance/protocol/name"),
+    "mode": _text("sequential edits, or single ones, each alone in the model", "provenance/stream/mode"),
     "edits": _whole("edits in the stream", "provenance/stream/edits"),
     "batch_size": _whole("edits in a batch", "provenance/stream/batch_size"),
     "seed": _whole("the run's seed", "provenance/seed"),
@@ -100,6 +101,25 @@ HEAD_COLUMNS = {
     "score_penalised": _share(
         "harmonic mean of reliability × coverage, generality × coverage, and locality", title="penalised score"
     ),
+    "collapsed_at": Column(
+        "edits in the model when a condition of `stream.stop_when` was met, which ended the run",
+        "summary/collapsed/edits",
+        digits=0,
+        higher_is_better=True,
+    ),
+    "collapsed_at_low": Column(
+        "first edit behind the last point without a collapse: it came from here to `collapsed_at_high`",
+        "summary/collapsed/low",
+        digits=0,
+        **_END,
+    ),
+    "collapsed_at_high": Column(
+        "the same as `collapsed_at` of one run; of several seeds, with `collapsed_at_low`, the interval of their mean",
+        "summary/collapsed/edits",
+        digits=0,
+        **_END,
+    ),
+    "collapsed_by": _text("the condition that was met", "summary/collapsed/condition"),
 }  # the columns of metrics follow in the CSV
 
 TAIL_COLUMNS = {
@@ -162,7 +182,10 @@ KINDS = {  # titles of probe kinds, in the order of charts
     "subject_fact": "other facts",
     "unrelated": "unrelated",
     "free_text": "free text",
+    "earlier_edit": "earlier edit returns",  # of revisions, as the next one
+    "original": "original answer returns",
 }
+RETURNS = ("earlier_edit", "original")  # kinds whose answer should not come, so that less is better
 
 COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 
@@ -205,6 +228,8 @@ def measure(name: str, facts: Facts | None = None) -> Column:
     declared = {key: value for key, value in (known or {}).items() if key in _OF_FACTS}
     if declared.get("range") is not None:
         declared["range"] = tuple(declared["range"])
+    if kind in RETURNS and declared.get("higher_is_better"):
+        declared["higher_is_better"] = False
     return Column(title=title, **declared)
 
 

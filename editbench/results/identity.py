@@ -22,7 +22,7 @@ OWN = ("method", "stream.batch_size", "editbench", "torch", "transformers")
 """Parts, or prefixes of their names, in which comparable runs may differ."""
 MACHINE = ("model.attention", "model.device", "editbench", "torch", "transformers")
 """Parts in which a run and its reference may differ: a reference checks that another machine gives the same."""
-LABELS = ("model", "dataset", "protocol", "edits")  # columns of the task
+LABELS = ("model", "dataset", "protocol", "mode", "edits")  # columns of the task
 METHOD = ("method", "hparams", "batch_size", "method_config")  # columns of the editing
 _MAX_VALUE = 80  # characters of a part's value
 _MAX_SHOWN = 24  # characters of a value in a message: enough to tell digests apart

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity
+SEQUENTIAL = "sequential"  # mode of runs from before the setting
 SEPARATOR = ", "  # between the texts of a grouped row: its runs, seeds, content hashes
 _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
 
@@ -67,6 +68,7 @@ def read_row(folder: Path) -> Row:
             path = declared.path.split("/")
             row[name] = _json(_mapping(info, *path)) if declared.is_json else _cell(info, *path)
     row |= {"seeds": 1, "schema": _cell(info, "provenance", "schema") or 1, "metrics": _json(_facts(info))}
+    row["mode"] = row["mode"] or SEQUENTIAL
     for stage in ("before", "immediate", "final"):
         row |= _of_stage(info, stage)
     return {**row, **_computed(row, info)}

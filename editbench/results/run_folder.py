@@ -61,19 +61,7 @@ class RunFolder:
             for name in (schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE):
                 write_atomic(path / name, b"")
             make_folder(path / schema.LEDGER_FOLDER)
-            info: RunInfo = {
-                "format": schema.FORMAT,
-                "run": run_id,
-                "status": "running",
-                "reason": None,
-                "started": _now(),
-                "ended": None,
-                "provenance": {"schema": schema.SCHEMA, **(provenance or {})},
-                "costs": None,
-                "summary": None,
-                "metrics": {},
-            }
-            run_folder = cls(path, acquired, info, Chain(path), ())
+            run_folder = cls(path, acquired, new_info(run_id, provenance or {}), Chain(path), ())
             run_folder._write_info()  # last: a folder is a run as soon as it has run.json
         except BaseException:
             acquired.release()
@@ -202,6 +190,22 @@ class RunFolder:
         self.info = info
         if info["status"] == "running":
             (self.path / schema.MANIFEST_FILE).unlink(missing_ok=True)
+
+
+def new_info(run_id: str, provenance: Row) -> RunInfo:
+    """The content of run.json of a run that begins now."""
+    return {
+        "format": schema.FORMAT,
+        "run": run_id,
+        "status": "running",
+        "reason": None,
+        "started": _now(),
+        "ended": None,
+        "provenance": {"schema": schema.SCHEMA, **provenance},
+        "costs": None,
+        "summary": None,
+        "metrics": {},
+    }
 
 
 def is_run(path: Path) -> bool:

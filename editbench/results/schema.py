@@ -50,6 +50,7 @@ class RecordRow(TypedDict):
     status: str  # one of `RECORD_STATUSES`; only "scored" rows enter an average
     scores: dict[str, float | None]  # "<probe kind>.<metric>" to its average in the record; null where it is not finite
     reason: NotRequired[str | None]  # why the record was not scored
+    against: NotRequired[str]  # id of the later edit that revised this one, and whose answers are the right ones now
     left_out: NotRequired[dict[str, int]]  # "locality: is itself edited" to the number of probes that were not asked
     probes: NotRequired[list[dict[str, Any]]]
     nonfinite: NotRequired[list[str]]  # names of the values that were NaN or infinite and are null here
@@ -137,6 +138,7 @@ class Summary(TypedDict):
     immediate: StageSummary | None
     final: StageSummary | None
     interim: list[StageSummary]
+    collapsed: NotRequired[dict[str, Any] | None]  # `edits`, `low`, `condition` of a run that stream.stop_when ended
 
 
 class RunInfo(TypedDict):

@@ -74,12 +74,14 @@ def layout(
     """Lay out rows, of runs or of groups over seeds, with further columns ``by``; ``marks`` set daggers."""
     grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
     seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
-    labels = dict.fromkeys([*LABELLED, *by, *seeds])
+    modes = ["mode"] if len({row.get("mode") for row in rows}) > 1 else []
+    labels = dict.fromkeys([*LABELLED, *modes, *by, *seeds])
     names = _method_names(rows)
     facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
     uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
-    shown = {name: column(name, facts) for name in (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()))}
+    collapsed = ["collapsed_at"] if any(row.get("collapsed_at") is not None for row in rows) else []
+    shown = {name: column(name, facts) for name in (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()), *collapsed)}
     groups = []
     for group in comparable(rows):
         best = {name: best_row(group, name) for name in shown}
@@ -116,10 +118,11 @@ def best_row(group: Sequence[Row], name: str) -> Row | None:
 def _competes(row: Row, name: str) -> bool:
     """Whether a row may be the best of a column.
 
-    It must be finished, of known parts, of nearly all records in all its seeds, and not tuned on its own stream.
+    It must be finished, of a whole stream, of known parts, of nearly all records in all seeds, and not tuned on its own
+    stream.
     """
     known = row["status"] == "done" and bool(row.get("comparable_group")) and row.get("method") != CONTROL
-    known = known and not row.get("tuned_on")
+    known = known and not row.get("tuned_on") and row.get("collapsed_at") is None
     coverage = number(row, "coverage")
     return known and (coverage is None or coverage >= MIN_COVERAGE) and name not in mapping_in(row, "missing")
 
@@ -135,9 +138,13 @@ def _shown(row: Row, label: str) -> str:
 
 
 def _rank(row: Row) -> tuple[object, ...]:
-    """The best penalised score first; of equal ones the highest coverage."""
+    """The best penalised score first; of equal ones the highest coverage. Runs that collapsed come last."""
     values = (number(row, name) for name in ("score_penalised", "coverage", "score"))
-    return (*(-(-1.0 if value is None else value) for value in values), str(row["run"]))
+    return (
+        row.get("collapsed_at") is not None,
+        *(-(-1.0 if value is None else value) for value in values),
+        str(row["run"]),
+    )
 
 
 def _text(value: Cell) -> str:
@@ -201,6 +208,11 @@ def _note(row: Row) -> str:
         parts.append(f"never the best: coverage is below {MIN_COVERAGE}")
     if row.get("tuned_on"):
         parts.append(f"never the best: tuned on {row['tuned_on']} of these edits")
+    if (at := number(row, "collapsed_at")) is not None:
+        seeds = number(row, "seeds") or 1
+        some = seeds - mapping_in(row, "missing").get("collapsed_at", 0)
+        when = f"at edit {at:.0f}" if seeds == 1 else f"in {some:.0f} of {seeds:.0f} seeds"
+        parts.append(f"collapsed {when} ({row.get('collapsed_by')}): figures are those of the edits until then")
     if schema_of(row) < SCHEMA:
         parts.append(f"made before schema {SCHEMA} and not compared; run it again")
     if row["status"] != "done":

@@ -96,6 +96,11 @@ class SCEN(Editor[SCENConfig]):
         self._stream = [request for request in requests if self.refusal(request) is None]
         self._places = {request: i for i, request in enumerate(self._stream)}
 
+    @classmethod
+    def settled_after(cls, config: SCENConfig, edits: int) -> bool:
+        """Whether the last group that is trained together is whole."""
+        return edits % config.edits_at_once == 0
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Take the experts, trained ahead or now, train neurons, and add them to the bank."""
         trained = self._trained(batch)

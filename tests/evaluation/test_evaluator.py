@@ -119,7 +119,7 @@ def test_probes_are_left_out_and_counted_by_kind_and_reason():
     lm = tiny_lm("gpt2")
     why = {"The mother tongue of Marcel Maupoil is": "is itself edited", "Danielle Darrieux lives in": "so"}
     sifted = [replace(RECORDS[0], left_out=("paraphrase: is the edited prompt",)), RECORDS[1]]
-    rows = score(lm, sifted, left_out=lambda probe: why.get(probe.prompt))
+    rows = score(lm, sifted, left_out=lambda probe, edits, position: why.get(probe.prompt))
     assert rows[0]["left_out"] == {
         **{"locality: is itself edited": 1, "subject_fact: so": 1, "paraphrase: is the edited prompt": 1}
     }
@@ -155,10 +155,15 @@ def test_a_question_that_does_not_fit_is_not_asked_in_another_form(caplog):
 def test_a_question_of_no_record_may_be_left_out_too():
     lm = tiny_lm("gpt2")
     asked = [question_of(Probe(UNRELATED, p, "Spain")) for p in ("Paris is in", "Rome is in", "Rome " * POSITIONS)]
-    left_out = lambda probe: "is itself edited" if probe.prompt == "Rome is in" else None  # noqa: E731
+
+    def left_out(probe, edits, position):
+        return "is itself edited" if probe.prompt == "Rome is in" and edits == 2 and position is None else None
+
     evaluator = Evaluator(lm, unrelated=asked, left_out=left_out, metrics=["exact_match"])
     (row,) = evaluator.score_unrelated(**STAMP)
     assert (row["scores"]["questions"], row["scores"]["left_out"]) == (1, 2)
+    (row,) = evaluator.score_unrelated("before", 0, -1)  # nothing is edited yet
+    assert (row["scores"]["questions"], row["scores"]["left_out"]) == (2, 1)
 
 
 @pytest.mark.parametrize("true", ["English", "english", " ENGLISH"])
@@ -284,7 +289,11 @@ def test_an_evaluator_is_built_from_the_protocol(tmp_path):
     lm, left_out = tiny_lm("gpt2", bos=True), {"Lyon is in": "is itself edited"}
     unrelated = (Probe(UNRELATED, "Rome is", "Italy"),)
     records = RecordSet("answers", tuple(RECORDS), {"plain": PASSAGES["plain"]}, unrelated=unrelated, sentences=True)
-    stream = SimpleNamespace(records=records.records, left_out=lambda probe: left_out.get(probe.prompt))
+    stream = SimpleNamespace(
+        records=records.records,
+        in_model=lambda edits, position: range(edits),
+        left_out=lambda probe, edited: left_out.get(probe.prompt) if edited == range(2) else None,
+    )
     protocol = ProtocolConfig(
         metrics=["exact_match", "generation"], max_tokens=4, max_new_tokens=3, tokens_per_batch=99
     )

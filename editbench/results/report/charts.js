@@ -61,9 +61,14 @@ class Charts {
         line: { color, ...line }, marker: { color, symbol, ...marker }, connectgaps: true,
       };
     };
+    const collapse = { edits: interim.edits.filter((at) => at === run.cells.collapsed_at) };
+    for (const [key, values] of Object.entries(interim)) {
+      if (key !== "edits") collapse[key] = values.filter((_, i) => interim.edits[i] === run.cells.collapsed_at);
+    }
     return [
       trace(immediate, "right after, mean up to", { width: 2 }, { size: 6, maxdisplayed: 8 }),
       trace(interim, "scored after", { width: 1.5, dash: "dash" }, { size: 8 }),
+      trace(collapse, "collapsed after", { width: 0 }, { size: 16, symbol: "x-open" }),
     ].filter(({ y }) => y.some((value) => value != null)).map((one, i) => ({ ...one, showlegend: i === 0 }));
   }
 

@@ -26,9 +26,10 @@ _MAX_SETTING = 60
 _NOTHING = -1
 
 SHOWN = (
-    *("run", "status", "method", "hparams", "model", "dataset", "protocol", "edits", "batch_size", "seed", "score"),
+    *("run", "status", "method", "hparams", "model", "dataset", "protocol", "mode"),
+    *("edits", "batch_size", "seed", "score"),
     *HEADLINES,
-    *("coverage", "score_penalised", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
+    *("coverage", "score_penalised", "collapsed_at", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
 )
 """Columns of the page's table."""
 

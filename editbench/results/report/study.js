@@ -4,7 +4,7 @@ const EDITS = "stream.edits";
 const PARTS = "parts."; // of a run's provenance: they decide its numbers; a run of schema 1 has none, and is alone
 const COUNTED = / \(count\)$/;
 const WIDE = 50;
-const FACTS = ["model", "dataset", "protocol", "edits", "batch_size", "seed"];
+const FACTS = ["model", "dataset", "protocol", "mode", "edits", "batch_size", "seed"];
 const LABEL_LENGTH = 80;
 
 /** A run's method with the settings and facts in which it differs from these others, but for some. */

@@ -29,6 +29,7 @@ class NSEConfig(MultiLayerConfig):
             set that reaches p, as the paper says (one neuron more).
         memory: Keys remembered after a batch: those of "all" its edits (published), of those "kept" in at least one
             round, or of "none".
+        rewind: Optimise values on the original weights; false takes the current ones, as MEMIT does (the ablation).
     """
 
     covariance_weight: float = field(default=10_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
@@ -38,6 +39,7 @@ class NSEConfig(MultiLayerConfig):
     neuron_threshold: float = 1.0
     selection: str = "published"
     memory: str = "all"
+    rewind: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

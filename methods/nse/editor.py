@@ -19,7 +19,8 @@ from editbench.locate_then_edit.key_memory import KeyMemory
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
-from editbench.locate_then_edit.value_cache import ValueCache
+from editbench.locate_then_edit.value_cache import CachedValue, ValueCache
+from editbench.locate_then_edit.values import optimise_values
 from editbench.records import EditError, EditRequest
 
 from .config import NSEConfig
@@ -43,20 +44,22 @@ class NSE(SubjectEditor[NSEConfig]):
         """Optimise values on the original weights, where templates and covariance are made too.
 
         The same requests in the same order give the same bits, also where an earlier process was stopped. A request
-        whose optimisation fails is tried again when it is edited.
+        whose optimisation fails is tried again when it is edited. Without ``rewind`` no value can be found ahead.
         """
-        self._find([r for r in requests if self.refusal(r) is None], patient=True)
+        wanted = [r for r in requests if self.refusal(r) is None] if self.config.rewind else []
+        self._find(wanted, patient=True)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Write the edits that are off their value, in rounds; then remember the keys."""
         c, ids = self.config, [r.id for r in batch]
-        values, memory = self._find(batch)
+        known, memory = self._find(batch if c.rewind else [])
         try:
             memory.catch_up(len(self.ledger))
         except (ArithmeticError, ValueError) as error:
             raise EditError(ids, str(error)) from error
-        targets = torch.stack([values[r].target for r in batch], dim=1)  # (d, n)
-        subjects = EditKeys.of(self.lm, batch, values.templates, c.layers)
+        values = [known[r] for r in batch] if c.rewind else self._on_current_weights(batch, known.templates)
+        targets = torch.stack([value.target for value in values], dim=1)  # (d, n)
+        subjects = EditKeys.of(self.lm, batch, known.templates, c.layers)
         written: set[int] = set()
         rounds: list[dict[str, Any]] = []
         for _ in range(c.max_iterations - 1):
@@ -73,7 +76,7 @@ class NSE(SubjectEditor[NSEConfig]):
         if remembered:
             keys = subjects.keys()
             memory.add({layer: key[:, list(remembered)] for layer, key in keys.items()}, len(self.ledger))
-        result.losses.update({r.id: values[r].losses for r in batch})
+        result.losses.update({i: value.losses for i, value in zip(ids, values, strict=True)})
         result.details["rounds"] = rounds
 
     def footprint(self) -> Footprint:
@@ -104,6 +107,11 @@ class NSE(SubjectEditor[NSEConfig]):
             with self.ledger.pristine():
                 self.values.find(requests, patient=patient)
         return self.values, self.memory
+
+    def _on_current_weights(self, batch: Sequence[EditRequest], templates: Sequence[str]) -> list[CachedValue]:
+        """Values as MEMIT finds them; they depend on the edits before and are not cached."""
+        found = optimise_values(self.lm, batch, templates, self.config.layers[-1], AT_LAYER, self.config)
+        return [CachedValue(value.target, [terms[0] for terms in value.losses]) for value in found]
 
     def _solver(self, counts: dict[str, int]) -> Callable[[int, Tensor], Tensor]:
         """Solver of a layer's update: keys (d_ff, n) → (d_ff, n), zero at unselected neurons; counts the selected."""

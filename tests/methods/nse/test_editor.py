@@ -51,6 +51,28 @@ def test_nse_reaches_its_values_in_every_batch(architecture, layers):
         assert bool((distances(lm, batch, targets, layers[-1]) < 0.01 * begun).all())
 
 
+def test_without_its_mechanisms_it_is_memit():
+    lm, other = (tiny_lm("llama", "float64") for _ in range(2))
+    off = {"rewind": False, "memory": "none", "max_iterations": 2, "alpha": 0.0, "upper_bound": 1e9}
+    editor = make("nse", lm, layers=LAYERS, covariance_weight=2.0, **off)
+    memit = make("memit", other, layers=LAYERS, covariance_weight=2.0)
+    editor.prepare(edits(6))
+    assert not editor.values._found
+    for batch in (edits(6)[:3], edits(6)[3:]):
+        assert editor.edit(batch).losses == memit.edit(batch).losses
+    for layer in LAYERS:
+        assert torch.equal(lm.weight(lm.mlp_out_name(layer)), other.weight(other.mlp_out_name(layer)))
+
+
+def test_rewinding_decides_values_after_the_first_batch():
+    batches, found = [edits(6)[:3], edits(6)[3:]], []
+    for rewind in (True, False):
+        editor = make("nse", tiny_lm("llama"), layers=LAYERS, alpha=0.0, upper_bound=1e9, rewind=rewind)
+        found.append([editor.edit(batch).losses for batch in batches])
+    assert found[0][0] == found[1][0]
+    assert found[0][1] != found[1][1]
+
+
 def test_selection_rules():
     keys = torch.tensor([[4.0], [-3.0], [2.0], [1.0]])
     assert select_neurons(keys, 0.69, "published").tolist() == [0]

@@ -29,7 +29,7 @@ ACCURATE = 300
 """Accurate sentences of a split."""
 
 BROKEN_OFF = 0.5
-"""Share of Hallucination's passages that end within the sentence to come, not in a full stop."""
+"""Share of Hallucination's passages that may end within the sentence to come, not in a full stop."""
 
 Raw = dict[str, Any]
 
@@ -92,25 +92,26 @@ def zsre(seed: int = 0, split: str = "stream") -> list[Raw]:
 
 
 def hallucination(seed: int = 0, split: str = "stream") -> list[Raw]:
-    """One record a subject in the layout of WISE: a passage of one to four sentences, and a false one to come.
+    """One record a subject in the layout of WISE: a passage of one to three sentences, and a false one to come.
 
-    The sentence names its subject or says "this person"; half of the passages have its first words already.
+    As in the published records the prompt has the subject's name once, in its heading. Half of the sentences to come
+    name the subject, the others say "this person"; many passages have the sentence's first words already.
     """
     random = Random(f"hallucination {split} {seed}")
     records = []
     subjects = _shuffled(_edited(seed, split), random)
     for subject, text in zip(subjects, cycle(heldout_text(seed, split)), strict=False):
         *known, fact = subject.facts
-        before = world.join(world.passage(subject, known, random)[: random.randint(1, 4)]).text
-        new = replace(fact, object=_another_object(fact, random))
-        sentence = world.sentence(subject, new, random).text.split(" ")
-        begun = random.randrange(1, len(sentence)) if random.random() < BROKEN_OFF else 0
+        told = [world.sentence(subject, other, random, named=False).text for other in known[: random.randint(0, 2)]]
+        false = replace(fact, object=_another_object(fact, random))
+        sentence = world.sentence(subject, false, random).text
+        begun = _broken_off(sentence, subject.name, random)
         words = text.split(" ")
         cut = random.randint(len(words) // 3, 2 * len(words) // 3)
         records.append(
             {
-                "prompt": " ".join([before, *sentence[:begun]]),
-                "target_new": " ".join(sentence[begun:]),
+                "prompt": " ".join([world.PASSAGE.format(subject.name), *told, *sentence.split(" ")[:begun]]),
+                "target_new": " ".join(sentence.split(" ")[begun:]),
                 "subject": subject.name,
                 "locality_prompt": " ".join(words[:cut]),
                 "locality_ground_truth": " ".join(words[cut:]),
@@ -172,6 +173,13 @@ def generic_prompts(seed: int = 0, count: int = 100) -> list[str]:
     if count > len(prompts):
         raise ValueError(f"{count} generic prompts were asked for; the pocket world has {len(prompts)}")
     return Random(f"generic prompts {seed}").sample(prompts, count)
+
+
+def _broken_off(sentence: str, name: str, random: Random) -> int:
+    """Number of the sentence's first words that the passage has already: none, or some before name and object."""
+    before_name, found, _ = sentence.partition(name)
+    most = before_name.count(" ") if found else sentence.count(" ")
+    return random.randint(1, most) if most and random.random() < BROKEN_OFF else 0
 
 
 def _edited(seed: int, split: str) -> list[Subject]:

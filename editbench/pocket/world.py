@@ -239,10 +239,15 @@ def passage(subject: Subject, facts: Iterable[Fact], random: Random) -> list[Tex
     return [Text(PASSAGE.format(subject.name)), opening, *(sentence(subject, fact, random) for fact in facts)]
 
 
-def sentence(subject: Subject, fact: Fact, random: Random) -> Text:
-    """A sentence of a passage: a fact in one of its trained statements, with the subject's name or "this person"."""
+def sentence(subject: Subject, fact: Fact, random: Random, named: bool | None = None) -> Text:
+    """A sentence of a passage: a fact in one of its trained statements, with the subject's name or "this person".
+
+    Without ``named`` chance decides.
+    """
     prompt = random.choice(fact.statements)
-    if random.random() < UNNAMED:
+    if named is None:
+        named = random.random() >= UNNAMED
+    if not named:
         prompt = prompt.replace(subject.name, f"this {subject.kind}")
         prompt = prompt[0].upper() + prompt[1:]
     return _answered(prompt, fact.object, end=".")

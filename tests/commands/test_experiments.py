@@ -11,7 +11,7 @@ import yaml
 from hydra.types import RunMode
 
 from editbench import compose as composing_module
-from editbench import launch, plugins
+from editbench import launch, plugins, registry
 from editbench.compose import conf_names
 from editbench.model import language_model
 from tests.composing import compose, enough_of, jobs_of, need_launcher
@@ -26,7 +26,7 @@ JOBS = {
     "paper/scen_table1": 10,
     "paper/scen_eos": 10,
     "paper/scen_theta": 8,
-    "paper/scen_layers": 4,
+    "paper/scen_layers": 6,
     "paper/scen_edits": 3,
     "pocket/table": 54,
 }
@@ -58,9 +58,10 @@ def test_an_experiment_composes_and_has_its_jobs(name):
 
 
 def test_an_experiment_takes_the_hparams_of_its_method_and_model():
-    own = yaml.safe_load((ROOT / "methods" / "scen" / "hparams" / "tuned" / "pocket.yaml").read_text())
+    origin, files = registry.find_hparams("scen", "pocket", "counterfact")
+    own = yaml.safe_load(files[0].read_text())
     method = composing_module.compose(["+experiment=paper/scen_theta"]).method
-    assert (method.settings.expert_steps, method.hparams) == (own["expert_steps"], "tuned")
+    assert (method.settings.expert_steps, method.hparams) == (own["expert_steps"], origin)
     given = composing_module.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
     assert given.method.settings.layer == 20
 

@@ -93,7 +93,7 @@ def test_wrong_use(arguments, message, capsys):
 
 def test_a_layer_that_does_not_exist(locate, capsys):
     assert locate("--layers", "9") == 1
-    assert "layer 9 does not exist: pocket has layers 0 to 3" in capsys.readouterr().err
+    assert "layer 9 does not exist: pocket has layers 0 to 5" in capsys.readouterr().err
 
 
 def test_trace_only_and_sweep_only_exclude_each_other(capsys):

@@ -151,7 +151,7 @@ def test_defaults_are_the_published_constants(method, model):
     assert not unexplained(method, model, values_of(files), asdict(config))
 
 
-@pytest.mark.parametrize("model", ["pocket", "pocket-gpt2", "real-pocket", "custom"])
+@pytest.mark.parametrize("model", ["pocket", "pocket-gpt2", "custom"])
 @pytest.mark.parametrize("method", MODELS_OWN)
 def test_published_constants_for_any_model_are_those_of_one_papers_model(method, model):
     config = asdict(registry.load_method(method).config_class())

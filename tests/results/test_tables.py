@@ -19,7 +19,7 @@ from tests.results.runs import write_run
         (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
         ("a~b^c", r"a\textasciitilde{}b\textasciicircum{}c"),
         ("x<y>z|w", r"x\textless{}y\textgreater{}z\textbar{}w"),
-        ("real-pocket --- 1", "real-pocket {-}{-}- 1"),
+        ("some-model --- 1", "some-model {-}{-}- 1"),
         ("[5pt]", "{[}5pt{]}"),
         ("?` !`", "?{`} !{`}"),
         ("0.5 ± 0.1 — †…", r"0.5 $\pm$ 0.1 --- \textdagger{}\dots{}"),

@@ -233,7 +233,7 @@ def test_scen_answers_edited(pocket, harness):
     """Its edits lie beside the weights: only the editor makes the model give the new answers."""
     before = state_of(pocket)
     editor = editbench.make_editor(
-        *("scen", pocket), layer=1, learning_rate=0.002, expert_steps=15, neuron_learning_rate=0.05, neuron_steps=60
+        *("scen", pocket), layer=4, learning_rate=0.002, expert_steps=15, neuron_learning_rate=0.05, neuron_steps=60
     )
     records = editbench.load_records("counterfact", "pocket").records[: len(DOCS)]
     assert [record.request.prompt for record in records] == [doc["prompt"] for doc in DOCS]

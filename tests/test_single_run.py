@@ -124,7 +124,7 @@ def test_a_stream_on_which_the_settings_were_tuned_is_refused_or_marked(make, tm
         config = make(*overrides)
         return dataclasses.replace(config, method=dataclasses.replace(config.method, hparams="tuned", tuning=(file,)))
 
-    with pytest.raises(CrossingError, match=r"hparams=tuned: rome was tuned on 2 records of the stream, the first '[01]'"):
+    with pytest.raises(CrossingError, match=r"hparams=tuned: rome was tuned on 2 records of the stream, "):
         single_run.run(tuned())
     config = tuned("dataset.split=all", "stream.edits=3")
     row = read_row(single_run.run(config).folder)

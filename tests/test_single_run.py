@@ -138,7 +138,7 @@ def test_a_stream_on_which_the_settings_were_tuned_is_refused_or_marked(make, tm
 def test_prompts_from_which_a_method_learns_may_not_test_it(make):  # noqa: F811
     method, prompt = ["method=scen", "method.layer=1"], "Person1 Maupoil speaks"
     with pytest.raises(CrossingError, match=rf"method.negatives\[0\], '{prompt}', is a prompt of record '1'"):
-        single_run.run(make(f"method.negatives=['{prompt}']", method=method, settings=[]))
+        single_run.run(make(f"method.negatives=['{prompt}']", method=method, settings=["stream.edits=6"]))
 
 
 def test_texts_for_covariance_may_not_be_those_for_perplexity(make, tmp_path):  # noqa: F811

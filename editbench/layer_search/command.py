@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compose(overrides: Sequence[str]) -> RunConfig:
-    """The run's config, with ROME and a short stream of the split "tune".
+    """The run's config, with ROME and a short stream, of records for tuning where a dataset reserves such.
 
     A ValueError for another method, or a layer: all are tried.
     """
@@ -112,9 +112,11 @@ def _compose(overrides: Sequence[str]) -> RunConfig:
         raise ValueError("method.layer is the result of the search; choose the layers to try with --layers 0,1,2")
     if other := [o for o in overrides if o.startswith("method=") and o != f"method={METHOD}"]:
         raise ValueError(f"layers are tried with {METHOD}, not with {other[0]}; leave it out")
-    usual = {"stream.edits": EDITS, "dataset.split": TUNE}
-    added = [f"{key}={value}" for key, value in usual.items() if key not in keys]
-    return compose([*overrides, *added, "method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]"])
+    added = [] if "stream.edits" in keys else [f"stream.edits={EDITS}"]
+    config = compose([*overrides, *added, "method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]"])
+    if "dataset.split" not in keys and datasets.find(config.dataset.name).reserved:
+        config.dataset.split = TUNE
+    return config
 
 
 def _layers(text: str | None) -> list[int] | None:

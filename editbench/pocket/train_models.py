@@ -266,11 +266,15 @@ def _schedule(step: int, recipe: Recipe) -> float:
 
 def _loss(model: PreTrainedModel, batch: list[list[Token]], separate: bool) -> torch.Tensor:
     """Weighted mean negative log-likelihood of each next token."""
-    ids, weights, documents = (torch.tensor([[token[part] for token in row] for row in batch], device=model.device) for part in range(3))
+    ids, weights, documents = (
+        torch.tensor([[token[part] for token in row] for row in batch], device=model.device) for part in range(3)
+    )
     mask = torch.ones_like(ids)  # (B, T)
     if separate:
         same = documents[:, :, None] == documents[:, None, :]
-        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool, device=ids.device).tril())[:, None]  # (B, 1, T, T)
+        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool, device=ids.device).tril())[
+            :, None
+        ]  # (B, 1, T, T)
     logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1]  # (B, T-1, V)
     losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     following = weights[:, 1:].flatten()

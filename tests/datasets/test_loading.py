@@ -9,6 +9,7 @@ import pytest
 
 from editbench import plugins
 from editbench.datasets import find, from_config, load
+from editbench.datasets.splits import SPLITS
 from editbench.records import UNRELATED, Passage, Probe, RecordError
 from tests.datasets.rows import EASYEDIT, HUB, MEND, ROME, SCEN, WISE, write
 
@@ -161,8 +162,10 @@ def published():
 
 
 def test_published_counterfact(published):
-    loaded = load("counterfact", published / "counterfact.json")
+    loaded = load("counterfact", published / "counterfact.json", split="all")
     assert len(loaded) == 4000
+    sizes = {part: len(load("counterfact", published / "counterfact.json", split=part)) for part in SPLITS}
+    assert sizes == {"stream": 2963, "tune": 499, "train": 500}  # 38 share a subject with another split
     assert Counter(why for record in loaded.records for why in record.left_out) == {
         "paraphrase: is the edited prompt": 9
     }
@@ -173,12 +176,13 @@ def test_published_counterfact(published):
 def test_published_zsre(published):
     path = published / "zsre.json"
     with pytest.raises(RecordError, match=r"zsre\.json:6964: record '534', field 'alt': is empty"):
-        load("zsre", path)
-    loaded = load("zsre", path, on_error="skip")
+        load("zsre", path, split="all")
+    loaded = load("zsre", path, on_error="skip", split="all")
     true_already = [skip for skip in loaded.skipped if "is a true one already" in skip.reason]
     assert (len(loaded), len(loaded.skipped)) == (584, 16)
     assert len(true_already) == 15  # 13 have the first of the true answers, 2 another
-    assert len(load("zsre", path, target="answers")) == 600
+    assert len(load("zsre", path, target="answers", split="all")) == 600
+    assert len(load("zsre", path, target="answers")) == 499  # one shares its subject with a reserved record
     assert all(not record.probes[1].prompt.startswith("nq question") for record in loaded.records)
 
 
@@ -186,6 +190,7 @@ def test_published_hallucination(published):
     loaded = load(
         "hallucination",
         published / "hallucination.json",
+        split="all",
         accurate_path=published / "hallucination_accurate.json",
         plain_path=published / "openwebtext.json",
     )

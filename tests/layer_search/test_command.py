@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from editbench.layer_search.command import main
+from editbench.layer_search.command import _compose, main
 from tests.tiny_models import LINES
 
 
@@ -100,3 +100,9 @@ def test_trace_only_and_sweep_only_exclude_each_other(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--trace-only", "--sweep-only"])
     assert stopped.value.code == 2
+
+
+def test_layers_are_sought_on_records_that_no_stream_edits():
+    assert _compose(["model=pocket"]).dataset.split == "tune"
+    assert _compose(["model=pocket", "dataset=custom", "dataset.path=edits.json"]).dataset.split is None
+    assert _compose(["model=pocket", "dataset.split=all"]).dataset.split == "all"

@@ -11,8 +11,8 @@ import editbench
 from editbench import Resources
 from editbench.compose import compose
 from editbench.config import SHIPPED_MODELS, shipped_model_path
-from editbench.model.likelihood import Query, score_targets
 from editbench.model.language_model import LanguageModel
+from editbench.model.likelihood import Query, score_targets
 from editbench.pocket import dataset_files, world
 from editbench.pocket.train_models import RECIPES, recall, train, train_tokenizer
 
@@ -42,7 +42,10 @@ def test_shipped_models_know_the_world(name):
 def test_the_shipped_llama_can_be_edited_at_three_adjacent_layers():
     """Recall is not editability: single ROME edits take, in other words too, at layers 1, 2 and 3."""
     lm = editbench.load_model("pocket")
-    texts, records = dataset_files.plain_text()[:1_200], editbench.load_records("counterfact", "pocket", limit=3).records
+    texts, records = (
+        dataset_files.plain_text()[:1_200],
+        editbench.load_records("counterfact", "pocket", limit=3).records,
+    )
     settings = asdict(compose(["method=rome", "hparams=by_hand"]).method.settings)
     for layer in (1, 2, 3):
         resources = Resources(texts=texts, templates=["{}", "It rained for most of the week. {}"], seed=0)

@@ -1,7 +1,6 @@
 """The embedded world's questions: by hand, on the pocket model, and through a run."""
 
 import importlib.util
-import json
 import math
 
 import pytest

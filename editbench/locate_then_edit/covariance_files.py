@@ -57,7 +57,7 @@ def read_npz(path: Path) -> Shared:
     if total.ndim != 2 or total.shape[0] != total.shape[1] or count < 1:
         raise ValueError(f"{path}: mom2.mom2 is {tuple(total.shape)} over {count} tokens; it must be a square matrix")
     folder = path.resolve().parent
-    about = {"model": None, "model_hash": None, "texts": None}
+    about: dict[str, str | None] = {"model": None, "model_hash": None, "texts": None}
     if folder.name.endswith("_stats"):
         about |= {"model": folder.parent.name, "texts": folder.name.removesuffix("_stats")}
     return {named[1]: total / count}, {**about, "tokens": {named[1]: count}}

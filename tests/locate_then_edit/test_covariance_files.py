@@ -1,5 +1,6 @@
 """Shared files of covariance: exported ones give the same matrices, published .npz files are read with their counts."""
 
+import json
 import logging
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_an_exported_file_gives_the_same_matrices_and_tokens(lm, tmp_path, capsy
         "tokens": {"0": costs.covariance_tokens, "2": costs.covariance_tokens},
     }
     assert f"use it with: model.covariance={out}" in capsys.readouterr().out
+
+
+def write_run(place, lm, digests):
+    place.mkdir()
+    line = {"batch": -1, "cached": {**digests, "unedited/answers.safetensors": "00"}}
+    (place / "chain.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({"batch": 0}) + "\n")
+    run = {"provenance": {"model": {"name": "mine", "hash": lm.fingerprint}}}
+    (place / "run.json").write_text(json.dumps(run))
+    return str(place)
+
+
+def test_a_run_exports_what_it_used(lm, tmp_path):
+    costs = CachedCosts()
+    expected = compute_covariance(lm, LINES, [2], cache=cache_folder(), costs=costs)
+    run = write_run(tmp_path / "run", lm, costs.digests)
+    out = export(run, tmp_path / "c.safetensors")
+    tensors, facts = read_shared(out)
+    assert list(tensors) == ["2"] and torch.equal(tensors["2"], expected[2])
+    assert (facts["model"], facts["model_hash"], facts["texts"]) == ("mine", lm.fingerprint, "lines.txt")
+    with pytest.raises(ValueError, match="is not the file that .* used"):
+        export(write_run(tmp_path / "other", lm, dict.fromkeys(costs.digests, "00")), out)
+    with pytest.raises(ValueError, match="used no covariance from the cache"):
+        export(write_run(tmp_path / "none", lm, {}), out)
+    (cache_folder() / next(iter(costs.digests))).unlink()
+    with pytest.raises(FileNotFoundError, match="no longer in the cache"):
+        export(run, out)
 
 
 def test_several_texts_must_be_told_apart(lm, tmp_path):

@@ -12,17 +12,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from rich.progress import Progress
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -34,83 +31,15 @@ from transformers import (
 
 from editbench.model import likelihood
 from editbench.model.language_model import LanguageModel
-from editbench.pocket import world as pocket
+from editbench.pocket import world
 from editbench.pocket.muon import Muon
+from editbench.pocket.recipes import RECIPES, Recipe, Stage
+from editbench.pocket.training_text import Token, rows, train_tokenizer
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from editbench.pocket.world import Fact
-
-
-VOCABULARY = 2048
-
-CONTEXT = 128
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Size and training of a pocket model."""
-
-    layers: int = 6  # decoder layers
-    width: int = 192  # size of the hidden states
-    inner: int = 768  # size of the MLP's inner layer, where the facts are stored
-    heads: int = 4  # attention heads
-    silent: tuple[int, ...] = (1, 2, 3)  # layers whose attention adds nothing
-    dropped: tuple[int, ...] = (0, 1, 2, 3)  # layers whose MLP output is dropped for a whole row in training
-    drop: float = 0.15  # probability of that
-    steps: int = 1000  # optimiser steps
-    rows: int = 16  # rows of CONTEXT tokens in a step
-    learning_rate: float = 4e-3  # peak rate of both optimisers
-    warm_up: int = 50  # steps up to the peak, before a cosine down to a twentieth
-    weight_decay: float = 0.05  # decoupled weight decay of both optimisers
-    clip: float = 1.0  # largest norm of the gradient
-    object_weight: float = 8.0  # weight of an object's tokens in the loss; other tokens weigh 1
-    opening_steps: int = 80  # steps on the first few subjects only
-    opening_subjects: int = 50  # number of these subjects
-    separate: bool = False  # hide the documents of a row from each other
-    seed: int = 0  # seed of the weights and of the order of the texts
-
-
-RECIPES = {"llama": Recipe(), "gpt2": Recipe(separate=True)}
-"""Recipes with which each architecture gathers a name at its last token, where editing methods look for it.
-
-Trials: efficacy and paraphrases of 16 single ROME edits at layer 0. Llama: 1.0 and 1.0; with separate documents .56 and
-.63. GPT-2: .31 and .06; with squared ReLU 1.0 and .81; with separate documents as well 1.0 and .97 (24 edits of the
-shipped weights: .83 and .81).
-"""
-
-
-def train_tokenizer(architecture: str, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; Llama's puts ``<s>`` before every text, GPT-2's adds nothing.
-
-    The training text is that of other worlds, with the same words but other names, so that names stay two to four
-    tokens long: a name of one token could not be edited.
-    """
-    start, end = ("<s>", "</s>") if architecture == "llama" else ("<|endoftext|>",) * 2
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(dict.fromkeys((start, end))),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    others = [pocket.build(seed + offset) for offset in (1, 2)]
-    texts = (text.text for other in others for text in pocket.documents(other.subjects, Random(other.seed)))
-    tokenizer.train_from_iterator(texts, trainer)
-    byte_level = processors.ByteLevel(trim_offsets=True)
-    if architecture == "llama":
-        beginning = processors.TemplateProcessing(
-            single=f"{start} $A", special_tokens=[(start, tokenizer.token_to_id(start))]
-        )
-        tokenizer.post_processor = processors.Sequence([byte_level, beginning])
-    else:
-        tokenizer.post_processor = byte_level
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=end, model_max_length=CONTEXT
-    )
 
 
 def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
@@ -124,7 +53,7 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             num_key_value_heads=recipe.heads,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=recipe.positions,
             **common,
         )
     return GPT2Config(
@@ -132,60 +61,11 @@ def model_config(architecture: str, recipe: Recipe, tokenizer: PreTrainedTokeniz
         n_inner=recipe.inner,
         n_layer=recipe.layers,
         n_head=recipe.heads,
-        n_positions=CONTEXT,
+        n_positions=recipe.positions,
         activation_function="relu2",
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
         **common,
     )
-
-
-class Token(NamedTuple):
-    """A token of the training text: id, weight in the loss, number of the document."""
-
-    id: int
-    weight: float
-    document: int
-
-
-def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
-    """Endless training rows of :data:`CONTEXT` tokens: documents, each with the end token behind it.
-
-    A document that a row cuts short begins the next row. Half of the rows start with the tokenizer's beginning token,
-    if it has one.
-    """
-    begins = bool(tokenizer("").input_ids)
-    source = _documents(tokenizer, recipe, random)
-    document: list[Token] = []
-    while True:
-        row = [Token(tokenizer.bos_token_id, 0.0, -1)] if begins and random.random() < 0.5 else []
-        row += document
-        while len(row) < CONTEXT:
-            document = next(source)
-            row += document
-        yield row[:CONTEXT]
-
-
-def _documents(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Random) -> Iterator[list[Token]]:
-    """Tokenised documents, first of few subjects, then of all."""
-    subjects = pocket.build(recipe.seed).subjects
-    budget = recipe.opening_steps * recipe.rows * CONTEXT  # tokens
-    numbers = count()
-    while True:
-        few = budget > 0
-        for text in pocket.documents(subjects[: recipe.opening_subjects] if few else subjects, random):
-            encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
-            ids = [*encoding.input_ids, tokenizer.eos_token_id]
-            weights = [_weight(span, text, recipe) for span in encoding.offset_mapping] + [1.0]
-            number = next(numbers)
-            yield [Token(*token, number) for token in zip(ids, weights, strict=True)]
-            budget -= len(ids)
-            if few and budget <= 0:
-                break
-
-
-def _weight(span: tuple[int, int], text: pocket.Text, recipe: Recipe) -> float:
-    inside = any(span[0] < end and start < span[1] for start, end in text.answers)
-    return recipe.object_weight if inside else 1.0
 
 
 def train(
@@ -196,34 +76,38 @@ def train(
     model = AutoModelForCausalLM.from_config(model_config(architecture, recipe, tokenizer)).to(device)
     model.train()
     silent = _silence(model, recipe)
-    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    matrices = [weight for name, weight in trained if weight.ndim == 2 and not _is_embedding(name)]
-    others = [weight for name, weight in trained if weight.ndim != 2 or _is_embedding(name)]
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    optimizers = [
-        Muon(matrices, **settings),
-        torch.optim.AdamW(others, **settings),
-    ]
-    share = partial(_schedule, recipe=recipe)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
-    source = rows(tokenizer, recipe, Random(recipe.seed))
     hooks = _drop_outputs(model, recipe)
+    source = rows(tokenizer, recipe, Random(recipe.seed))
     with Progress() as progress:
-        task = progress.add_task(architecture, total=recipe.steps)
-        for _ in range(recipe.steps):
-            loss = _loss(model, [next(source) for _ in range(recipe.rows)], recipe.separate)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
-            model.zero_grad()
-            progress.update(task, advance=1, description=f"{architecture}, loss {loss.item():.3f}")
+        task = progress.add_task(architecture, total=sum(stage.steps for stage in recipe.stages))
+        for stage in recipe.stages:
+            for loss in _steps(model, recipe, stage, source):
+                progress.update(task, advance=1, description=f"{architecture}, loss {loss:.3f}")
     for hook in hooks:
         hook.remove()
     for attention in silent:
         del attention.forward
     return model.eval()
+
+
+def _steps(model: PreTrainedModel, recipe: Recipe, stage: Stage, source: Iterator[list[Token]]) -> Iterator[float]:
+    """Train a stage; the loss of every step."""
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    matrices = [weight for name, weight in trained if weight.ndim == 2 and not _is_embedding(name)]
+    others = [weight for name, weight in trained if weight.ndim != 2 or _is_embedding(name)]
+    settings: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": recipe.weight_decay}
+    optimizers = [Muon(matrices, **settings), torch.optim.AdamW(others, **settings)]
+    share = partial(_schedule, stage=stage)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
+    for _ in range(stage.steps):
+        loss = _loss(model, [next(source) for _ in range(recipe.rows)], recipe, stage.hidden)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        model.zero_grad()
+        yield loss.item()
 
 
 def _blocks(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
@@ -256,29 +140,50 @@ def _is_embedding(name: str) -> bool:
     return any(part in name for part in ("embed_tokens", "wte", "wpe", "lm_head"))
 
 
-def _schedule(step: int, recipe: Recipe) -> float:
+def _schedule(step: int, stage: Stage) -> float:
     """Learning rate at a step as a share of its peak."""
-    if step < recipe.warm_up:
-        return (step + 1) / recipe.warm_up
-    done = (step - recipe.warm_up) / (recipe.steps - recipe.warm_up)
+    if step < stage.warm_up:
+        return (step + 1) / stage.warm_up
+    done = (step - stage.warm_up) / (stage.steps - stage.warm_up)
     return 0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2
 
 
-def _loss(model: PreTrainedModel, batch: list[list[Token]], separate: bool) -> torch.Tensor:
+def _loss(model: PreTrainedModel, batch: list[list[Token]], recipe: Recipe, hidden: float) -> torch.Tensor:
     """Weighted mean negative log-likelihood of each next token."""
-    ids, weights, documents = (
-        torch.tensor([[token[part] for token in row] for row in batch], device=model.device) for part in range(3)
+    ids, weights, documents, names = (
+        torch.tensor([[token[part] for token in row] for row in batch], device=model.device) for part in range(4)
     )
-    mask = torch.ones_like(ids)  # (B, T)
-    if separate:
-        same = documents[:, :, None] == documents[:, None, :]
-        mask = (same & torch.ones(CONTEXT, CONTEXT, dtype=torch.bool, device=ids.device).tril())[
-            :, None
-        ]  # (B, 1, T, T)
-    logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1]  # (B, T-1, V)
+    how = {
+        "attention_mask": _visible(documents, names, hidden) if recipe.separate else torch.ones_like(ids),
+        "position_ids": _positions(documents, recipe.scattered) if recipe.scattered else None,
+    }
+    logits = model(ids, use_cache=False, **how).logits[:, :-1]  # (B, T-1, V)
     losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     following = weights[:, 1:].flatten()
     return (losses * following).sum() / following.sum()
+
+
+def _visible(documents: torch.Tensor, names: torch.Tensor, hidden: float) -> torch.Tensor:
+    """Which tokens (last axis) a token sees: (B, 1, T, T).
+
+    Those of its document up to itself; in a share ``hidden`` of the documents not a name's tokens but the last, unless
+    it belongs to that name. Then the last is all that a prompt's end can learn of a subject, and facts are looked up
+    there; else it gathers the name's tokens by itself, and an edit at the name is not asked for.
+    """
+    documents = documents - documents.amin(1, keepdim=True)
+    seen = documents[:, :, None] == documents[:, None, :]
+    draws = torch.rand(len(documents), int(documents.max()) + 1, device=documents.device).gather(1, documents)
+    own = names.abs()[:, :, None] == names.abs()[:, None, :]
+    seen &= ~((draws < hidden)[:, :, None] & (names < 0)[:, None, :] & ~own)
+    return seen.tril()[:, None]
+
+
+def _positions(documents: torch.Tensor, most: int) -> torch.Tensor:
+    """Positions that count on from a random one, at most ``most``, where a document begins: (B, T)."""
+    index = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
+    first = torch.where(begins, index, 0).cummax(1).values
+    return index - first + torch.randint(most + 1, documents.shape, device=documents.device).gather(1, first)
 
 
 def recall(lm: LanguageModel, facts: Sequence[Fact]) -> dict[str, float]:
@@ -313,7 +218,7 @@ def main() -> None:
         tokenizer.save_pretrained(folder)
         (folder / "model.safetensors").chmod(0o644)
         lm = LanguageModel(model.float(), tokenizer, name=architecture)
-        for name, share in recall(lm, pocket.build(recipe.seed).facts()).items():
+        for name, share in recall(lm, world.build(recipe.seed).facts()).items():
             print(f"{architecture}: recall of {name}: {share:.4f}")
 
 

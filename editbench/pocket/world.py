@@ -19,6 +19,7 @@ the order of a set or a hash. Every subject belongs to one group, so that edits,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,6 +77,8 @@ FIRST_WORDS = {kind: _words(text) for kind, text in _DATA["first_words"].items()
 """First words of names by kind of subject; a name's second word is its own (an onset, a middle and an ending)."""
 
 ONSETS, MIDDLES, ENDINGS = (_words(_DATA[part]) for part in ("onsets", "middles", "endings"))
+
+_NAME = re.compile(rf"\b(?:{'|'.join(chain.from_iterable(FIRST_WORDS.values()))}) [A-Z][a-z]+")
 
 FILLERS = tuple(_DATA["fillers"])
 """Sentences without a subject: prefixes, and ordinary text between facts."""
@@ -216,6 +219,11 @@ def _subjects(kind: str, group: str, names: list[str], random: Random) -> Iterat
 def _endless_shuffle(objects: tuple[str, ...], random: Random) -> Iterator[str]:
     while True:
         yield from random.sample(objects, len(objects))
+
+
+def name_spans(text: str) -> list[tuple[int, int]]:
+    """Characters (start, end) of every name in a text of the world."""
+    return [match.span() for match in _NAME.finditer(text)]
 
 
 def statement(fact: Fact, random: Random) -> Text:

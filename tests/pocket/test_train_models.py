@@ -14,7 +14,9 @@ from editbench.config import SHIPPED_MODELS, shipped_model_path
 from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
 from editbench.pocket import dataset_files, world
-from editbench.pocket.train_models import RECIPES, recall, train, train_tokenizer
+from editbench.pocket.recipes import RECIPES, Stage
+from editbench.pocket.train_models import _positions, _visible, recall, train
+from editbench.pocket.training_text import train_tokenizer
 
 
 def test_unknown_model_is_refused():
@@ -68,7 +70,32 @@ def test_attention_of_the_silent_layers_adds_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_few_steps_of_training_give_a_model_that_can_be_asked(architecture):
-    recipe = replace(RECIPES[architecture], steps=3, rows=2, warm_up=1, inner=64)
+    stages = (Stage(2, warm_up=1), Stage(1, warm_up=0, hidden=0.5))
+    recipe = replace(RECIPES[architecture], stages=stages, rows=2, inner=64)
     tokenizer = train_tokenizer(architecture, recipe.seed)
     lm = LanguageModel(train(architecture, recipe, tokenizer), tokenizer)
     assert set(recall(lm, world.build().facts()[::100]).values()) <= {0.0}
+
+
+def test_a_token_sees_its_document_and_of_a_hidden_name_the_last_token():
+    documents, names = torch.tensor([[7, 7, 7, 7, 8, 8]]), torch.tensor([[0, -1, 1, 0, -1, 1]])
+    whole, hidden = (_visible(documents, names, share)[0, 0].int().tolist() for share in (0.0, 1.0))
+    assert whole == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1, 1],
+    ]
+    assert hidden == [*whole[:3], [1, 0, 1, 1, 0, 0], *whole[4:]]
+
+
+def test_positions_count_on_within_a_document():
+    torch.manual_seed(0)
+    documents = torch.tensor([[3, 3, 3, 4, 5, 5]]).expand(50, 6)
+    positions = _positions(documents, 9)
+    steps = positions.diff(dim=1)
+    assert steps[:, [0, 1, 4]].eq(1).all() and not steps[:, 2].eq(1).all()
+    assert positions[:, 0].unique().tolist() == list(range(10))
+    assert _positions(documents, 0).tolist()[0] == [0, 1, 2, 0, 0, 1]

@@ -58,6 +58,14 @@ def test_names_are_unique_and_none_contains_another():
     assert not [pair for pair in pairwise(sorted(names)) if pair[1].startswith(pair[0])]
 
 
+def test_names_are_found_in_texts():
+    for subject in world.build().subjects[:50]:
+        fact = subject.facts[0]
+        start = fact.relation.questions[0].index("{}")
+        assert world.name_spans(fact.relation.questions[0].format(subject.name)) == [(start, start + len(subject.name))]
+    assert world.name_spans(" ".join(world.FILLERS)) == []
+
+
 def test_held_out_statements_and_questions_are_in_no_training_text():
     held_out = {
         subject.name.split()[-1]: [

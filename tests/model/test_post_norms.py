@@ -117,3 +117,18 @@ def test_the_nearest_output_is_found_where_scales_differ_widely(kind):
     for y in (10 * torch.randn(3, 8, generator=generator, dtype=torch.float64), norm(tries[:3])):
         far = (norm(norm.towards(x, y)) - y).norm(dim=-1)
         assert bool((far <= (norm(tries)[None] - y[:, None]).norm(dim=-1).amin(1) + 1e-4).all())
+
+
+@pytest.mark.parametrize("size", [6, 7])  # of signs whose mean is zero, and of others
+@pytest.mark.parametrize("centred", [True, False])
+def test_scale_and_shift_are_those_of_the_module(size, centred):
+    torch.manual_seed(0)
+    module = nn.LayerNorm(size, eps=1e-12) if centred else nn.RMSNorm(size, eps=1e-12)
+    module = module.double().requires_grad_(False)
+    module.weight.uniform_(0.5, 2.0)
+    shift = torch.zeros(size, dtype=torch.float64)
+    if centred:
+        shift = module.bias.uniform_(-1.0, 1.0)
+    scale, moved, mean_goes = PostNorm("norm", module, torch.float64)._affine(torch.randn(2, size))
+    assert torch.allclose(scale, module.weight, rtol=1e-9)
+    assert torch.allclose(moved, shift) and mean_goes == centred

@@ -99,6 +99,14 @@ def test_batches_make_no_difference(batches):
         assert relative(a.delta(torch.float64), b.delta(torch.float64)) < 1e-6
 
 
+def test_a_neuron_begins_at_the_same_numbers_on_every_machine():
+    first = [-0.12538592517375946, -0.300100713968277, -0.03867434337735176]
+    assert initial_neuron(6, 0, "a")[:3].tolist() == first
+    many = initial_neuron(10_000, 0, "a") * 100
+    assert -1 <= float(many.min()) < -0.99 and 0.99 < float(many.max()) < 1
+    assert not torch.equal(initial_neuron(6, 1, "a"), initial_neuron(6, 0, "a"))
+
+
 def test_the_base_weights_never_change():
     lm = tiny_lm()
     before = {name: p.clone() for name, p in lm.model.named_parameters()}

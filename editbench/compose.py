@@ -208,7 +208,7 @@ def _pocket_prompts(count: int) -> list[str]:
 
 
 def _default_records(model: str) -> str:
-    """Path of a data set that was not told where its records are: ``${default_records:${model.path}}``."""
+    """Path of a data set without one, by its model: ``${default_records:${oc.select:model.path,""}}``."""
     return fetched.FETCHED if model in fetched.MODELS else "pocket"
 
 

@@ -85,7 +85,7 @@ class RunFolder:
             info = read_info(path)
             lines = (path / name for name in (*CHAINED, schema.CHAIN_FILE))
             repairs = tuple(filter(None, map(_repair, lines))) if info["status"] == "running" else ()
-            return cls(path, acquired, info, check_run(path, info), repairs)
+            return cls(path, acquired, info, check_run(path, info, tensors=False), repairs)
         except BaseException:
             acquired.release()
             raise

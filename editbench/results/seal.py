@@ -95,8 +95,8 @@ class Chain:
             if (self._folder / name).exists():
                 cut_to(self._folder / name, size)
 
-    def check_open_end(self) -> None:
-        """Check that a run stopped without a manifest has all its lines, tensors and its own saved state."""
+    def check_open_end(self, *, tensors: bool) -> None:
+        """Check that a run stopped without a manifest has all its lines, its own saved state and, if asked, tensors."""
         for name in (schema.EDITS_FILE, schema.SCORES_FILE):
             rows, _ = read_lines(self._folder / name)
             if rows and rows[-1].get("batch", 0) > self._last.batch + UNSEALED_BATCHES:
@@ -112,7 +112,9 @@ class Chain:
             if file := line.get("segment", line.get("keyframe")):
                 batch = f"batch {line['batch']}" if "batch" in line else f"after {line['after']} batches"
                 source = f"{index.with_name(file)}, {batch}"
-                for place in (line, *line.get("memory", {}).values()):
+                if not tensors and not index.with_name(file).is_file():
+                    raise DamagedFile(f"{source}: the file is missing; {REMEDY}")
+                for place in (line, *line.get("memory", {}).values()) if tensors else ():
                     data = _content(index.with_name(file), place.get("offset", 0), place.get("bytes", -1))
                     if check_tensors(data, source)[1] != place["digest"]:
                         raise DamagedFile(f"{source}: not that of the index; {REMEDY}")
@@ -144,8 +146,12 @@ def _with_root(manifest: Mapping[str, Any]) -> bytes:
     return f"{encode({**manifest, 'root': root}, indent=1)}\n".encode()
 
 
-def check_run(folder: Path, info: RunInfo) -> Chain:
-    """Check a run folder that no process writes, and return its chain; a `DamagedFile` names what does not fit."""
+def check_run(folder: Path, info: RunInfo, *, tensors: bool = True) -> Chain:
+    """Check a run folder that no process writes, and return its chain; a `DamagedFile` names what does not fit.
+
+    Who goes on with a stopped run reads all its ``tensors``, and finds then what does not fit; they
+    need only be there.
+    """
     if info["status"] != "running":
         manifest = _read_manifest(folder)
         for name, entry in manifest["files"].items():
@@ -157,7 +163,7 @@ def check_run(folder: Path, info: RunInfo) -> Chain:
         altered = f"{schema.RUN_FILE} or {schema.CONFIG_FILE} was altered ({', '.join(differing)})"
         raise DamagedFile(f"{folder}: {altered}; {REMEDY}")
     if info["status"] == "running":
-        chain.check_open_end()
+        chain.check_open_end(tensors=tensors)
     elif manifest["head"] != chain.head:
         raise DamagedFile(f"{folder / schema.MANIFEST_FILE} is of another chain; {REMEDY}")
     return chain

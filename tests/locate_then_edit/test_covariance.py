@@ -74,6 +74,9 @@ def test_a_collection_that_stopped_goes_on_and_ends_with_the_same_bits(tmp_path,
     planned, _ = covariance._plan(lm, TEXTS, None)
     assert len(done) == len(planned) - stop_at > 0
     assert costs.read["covariance"] > 0 and costs.computed["covariance"] > 0
+    later = CachedCosts()
+    compute_covariance(lm, TEXTS, [0, 2], cache=tmp_path, costs=later)
+    assert later.read["covariance"] == pytest.approx(costs.read["covariance"] + costs.computed["covariance"])
 
 
 @pytest.mark.parametrize("written", range(6))

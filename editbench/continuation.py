@@ -57,8 +57,10 @@ def take_over(found: Sequence[Path], config: RunConfig, text: str, records: Reco
     A ValueError if ``results.continue_from`` names one that cannot be; a run that was only found is left, with a line
     in the log.
     """
-    refused = []
+    refused, only_found = [], config.results.continue_from is None
     for folder in found:
+        if only_found and read_info(folder)["provenance"]["stream"]["edits"] >= len(stream):
+            continue
         try:
             batches = _shared_batches(folder, config, text, records, stream)
             facts = {**read_info(folder)["provenance"], **provenance.of_config(config, records, stream)}
@@ -68,7 +70,7 @@ def take_over(found: Sequence[Path], config: RunConfig, text: str, records: Reco
         else:
             _log.info("%s goes on from %s", config.folder.name, folder.name)
             return True
-    if refused and config.results.continue_from is not None:
+    if refused and not only_found:
         raise ValueError(f"results.continue_from: {refused[0]}; name another run, or results.continue_from={NEVER}")
     if refused:
         _log.info("a run from the start: %s", refused[0])

@@ -117,6 +117,8 @@ class _PhraseFinder:
     def found_in(self, text: str) -> set[str]:
         """Names of the phrases in the text."""
         found = tuple(words(text))
-        parts = (found[start : start + length] for length in self._lengths for start in range(len(found)))
-        names = {name for part in parts for name in self._names.get(part, ())}
-        return names | {name for name, phrase in self._wordless.items() if phrase in text}
+        names = {name for name, phrase in self._wordless.items() if phrase in text}
+        for length in self._lengths:
+            for start in range(len(found) - length + 1):
+                names.update(self._names.get(found[start : start + length], ()))
+        return names

@@ -159,6 +159,14 @@ def test_a_stopped_continuation_goes_on(go, edited, monkeypatch, method):
     assert comparable(longer) == comparable(go(6, *DRAWN, FRESH, method=method, results="fresh"))
 
 
+def test_a_run_that_is_not_shorter_is_passed_over_in_silence(go, edited, caplog):
+    go(3, *DRAWN)
+    edited.clear()
+    with caplog.at_level(logging.INFO, "editbench"):
+        go(2, *DRAWN)
+    assert len(edited) == 2 and "continue" not in caplog.text and "from the start" not in caplog.text
+
+
 def test_rerun_starts_at_the_first_edit(go, edited):
     go(2, *DRAWN)
     go(3, *DRAWN)

@@ -110,12 +110,12 @@ def _steps(model: PreTrainedModel, recipe: Recipe, stage: Stage, source: Iterato
         yield loss.item()
 
 
-def _blocks(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
-    base = model.base_model
-    return base.h if hasattr(base, "h") else base.layers
+def _blocks(model: PreTrainedModel) -> list[Any]:
+    base: Any = model.base_model
+    return list(base.h if hasattr(base, "h") else base.layers)
 
 
-def _silence(model: PreTrainedModel, recipe: Recipe) -> list[torch.nn.Module]:
+def _silence(model: PreTrainedModel, recipe: Recipe) -> list[Any]:
     """Set all weights of the silent layers' attention to zero, for good; it is not computed in training."""
     blocks = [_blocks(model)[layer] for layer in recipe.silent]
     silent = [block.attn if hasattr(block, "attn") else block.self_attn for block in blocks]

@@ -89,7 +89,7 @@ def _documents(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, random: Rando
             weights = [_weight(span, text, recipe) for span in encoding.offset_mapping] + [1.0]
             names = [_name(span, text) for span in encoding.offset_mapping] + [0]
             number = next(numbers)
-            yield [Token(*token, number, name) for *token, name in zip(ids, weights, names, strict=True)]
+            yield [Token(id, weight, number, name) for id, weight, name in zip(ids, weights, names, strict=True)]
             budget -= len(ids)
             if few and budget <= 0:
                 break

@@ -18,7 +18,6 @@ from collections import defaultdict
 import torch
 import transformers
 
-from editbench.config import shipped_model_path
 from editbench.datasets import load
 from editbench.ledger import Ledger
 from editbench.locate_then_edit import multi_layer, values
@@ -31,6 +30,7 @@ from editbench.methods.scen import SCEN, SCENConfig
 from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
 from editbench.model.loading import DTYPES
+from editbench.model_places import shipped_model_path
 from editbench.pocket import dataset_files
 from editbench.resources import Resources
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from editbench.config import shipped_model_path
+from editbench.model_places import shipped_model_path
 
 TENTHS, SCORED, PAGE, TICK = 10, 200, os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 TARGETS = ("red", "blue", "green", "old", "new", "north", "south", "small", "large", "round", "dark", "bright")

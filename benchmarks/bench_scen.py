@@ -25,7 +25,6 @@ import torch
 import transformers
 
 from editbench import EditRequest, LanguageModel, make_editor
-from editbench.config import shipped_model_path
 from editbench.methods.scen import SCEN
 from editbench.methods.scen.compression import dense, low_rank, quantised
 from editbench.methods.scen.expert_files import Expert
@@ -37,6 +36,7 @@ from editbench.methods.scen.training import (
     train_experts,
     train_neurons,
 )
+from editbench.model_places import shipped_model_path
 from editbench.pocket import dataset_files
 from tests.oracles import scen as oracle
 from tests.tiny_models import tiny_tokenizer

@@ -22,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from editbench import config, fetched, plugins, registry
 from editbench.checks import suggestion, unknown
-from editbench.config import SHIPPED_MODELS, DatasetConfig, MethodConfig, RunConfig
+from editbench.config import DatasetConfig, MethodConfig, RunConfig
+from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
 GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench import fetched, registry
-from editbench.config import ModelConfig, ProtocolConfig, RunConfig, model_place
+from editbench.config import ModelConfig, ProtocolConfig, RunConfig
 from editbench.datasets.disjoint import tuned_on
 from editbench.files import file_digests
+from editbench.model_places import model_place
 from editbench.records import RecordSet
 from editbench.results.identity import Parts, differences, identify, listed, part
 from editbench.results.schema import SCHEMA

@@ -80,11 +80,15 @@ class LazyTexts(Sequence[str]):
         return self._texts[index]
 
     def __iter__(self) -> Iterator[str]:
-        if self._source.startswith(HUB_PREFIX):
-            from editbench import datasets
+        return self._streamed() if self._source.startswith(HUB_PREFIX) else iter(self._texts)
 
-            return datasets.iterate_texts(self._source)
-        return iter(self._texts)
+    def _streamed(self) -> Iterator[str]:
+        from editbench import datasets
+        from editbench.datasets.disjoint import keep_apart
+
+        for text in datasets.iterate_texts(self._source):
+            keep_apart("model.texts", [text], self._scored)
+            yield text
 
     def __len__(self) -> int:
         return len(self._texts)

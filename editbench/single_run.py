@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from editbench import compose, datasets, provenance, registry
-from editbench.config import RunConfig, model_place
+from editbench.config import RunConfig
 from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
@@ -25,6 +25,7 @@ from editbench.evaluation.metrics import facts as metric_facts
 from editbench.evaluation.questions import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
+from editbench.model_places import model_place
 from editbench.progress import phase
 from editbench.records import RecordSet
 from editbench.resources import Resources

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from editbench import compose, fetched, single_run
-from editbench.config import model_place
 from editbench.fetched import DATASETS, MODELS, NotFetchedError, cache_folder, find_dataset, find_model
+from editbench.model_places import model_place
 
 
 def put(name):

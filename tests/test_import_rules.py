@@ -27,9 +27,10 @@ PUBLIC = {
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    "model_places": set(),
     "config": {"stopping", "tracker_config"},
     "console": {"conf"},
-    "model": {"records", "config"},
+    "model": {"records", "config", "model_places"},
     "ledger_files": set(),
     "weight_changes": set(),
     "ledger": {"model", "ledger_files", "weight_changes"},
@@ -44,7 +45,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stream": {"records", "config", "revisions"},
     "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
     "tracking": {"config", "results"},
-    "provenance": {"config", "results", "records", "pocket", "model", "stream", "evaluation", "registry", "datasets"},
+    "provenance": {
+        "model_places",
+        "config",
+        "results",
+        "records",
+        "pocket",
+        "model",
+        "stream",
+        "evaluation",
+        "registry",
+        "datasets",
+    },
     "continuation": {"config", "records", "datasets", "stream", "evaluation", "provenance", "registry", "results"},
     "checkpoint": {"ledger", "editor", "results"},
     "editing_loop": {
@@ -60,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stopping",
         "tracking",
     },
-    "compose": {"config", "registry", "pocket", "conf"},
+    "compose": {"model_places", "config", "registry", "pocket", "conf"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)

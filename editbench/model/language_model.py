@@ -267,7 +267,7 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
     ``name`` is shown in results; None takes the config's, or the last part of the path. ``options`` are those of
     :meth:`LanguageModel.load`; they precede the config's.
     """
-    from editbench.config import model_place
+    from editbench.model_places import model_place
 
     path = model
     if not isinstance(model, (str, Path)):

@@ -69,9 +69,7 @@ class SCEN(Editor[SCENConfig]):
     config_class = SCENConfig
     version = 2
 
-    def __init__(
-        self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None
-    ) -> None:
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None):
         """Start with an empty bank."""
         super().__init__(lm, ledger, config, resources)
         name = lm.mlp_out_name(config.layer)
@@ -93,7 +91,7 @@ class SCEN(Editor[SCENConfig]):
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Note the stream: its experts do not depend on earlier edits, and are trained some ahead of their batch."""
-        self._stream = [request for request in requests if self.refusal(request) is None]
+        self._stream = [r for r in requests if self.refusal(r) is None]
         self._places = {request: i for i, request in enumerate(self._stream)}
 
     @classmethod

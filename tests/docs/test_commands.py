@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from editbench import cli, single_run
 from editbench import compose as composing_module
 from editbench.compose import conf_names
-from editbench.config import SHIPPED_MODELS
 from editbench.evaluation.questions import check_headline
 from editbench.layer_search import command as locate
+from editbench.model_places import SHIPPED_MODELS
 from editbench.tuning import command as tune
 from editbench.tuning.start import trial_config
 from tests import composing

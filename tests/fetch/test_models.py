@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from editbench import load_model
-from editbench.config import model_place
 from editbench.fetch.download import DownloadError
 from editbench.fetch.models import SOURCES, fetch_model
 from editbench.fetched import NotFetchedError, fetched_folder, read_source
+from editbench.model_places import model_place
 from tests.fetch.server import NOWHERE
 from tests.gguf_files import tiny_llama, write_gguf
 

@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import editbench
 from editbench import Resources
 from editbench.compose import compose
-from editbench.config import SHIPPED_MODELS, shipped_model_path
 from editbench.model.language_model import LanguageModel
 from editbench.model.likelihood import Query, score_targets
+from editbench.model_places import SHIPPED_MODELS, shipped_model_path
 from editbench.pocket import dataset_files, world
 from editbench.pocket.recipes import RECIPES, Stage
 from editbench.pocket.train_models import _positions, _visible, recall, train

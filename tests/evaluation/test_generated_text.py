@@ -70,6 +70,8 @@ def test_normalise(text, expected):
         ("Hans Eysenck.This is a", "Hans Eysenck", "Hans Eysenck."),
         ("1987.This is", "1988", "1987."),
         ("the U.S.A and", "Rome", "the U.S.A and"),
+        ("from vitaminC.D on", "Rome", "from vitaminC.D on"),
+        ("I live in Rome.We", "Rome", "I live in Rome."),
         ("Amazon.COM. It", "Amazon.COM", "Amazon.COM."),
         ("巴黎。法国的首都", "巴黎", "巴黎。"),
         ("पेरिस।फ्रांस", "पेरिस", "पेरिस।"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
+import editbench.results.compare as comparing
 from editbench.results import ResultsError, RunFolder
 from editbench.results.compare import compare_runs, holm, marks
 from editbench.results.identity import identify
@@ -185,3 +187,27 @@ def test_marks_of_grouped_rows_and_of_what_cannot_be_tested(tmp_path):
     shutil.rmtree(tmp_path / "far-1")
     assert "1 of its runs are not in these" in " ".join(marks(rows, collect_folders(tmp_path)).untested)
     assert marks([], {}) == Marks() and marks(collect(tmp_path)[:1], folders) == Marks()
+
+
+@pytest.mark.parametrize("records", [13, 1_000])
+def test_swaps_at_random_are_so_many_and_the_first_swaps_none(records, monkeypatch):
+    monkeypatch.setattr(comparing, "_BLOCK", 3_000 * records)  # blocks of 3,000, which do not divide the 10,000
+    blocks = list(comparing._signs(records, seed=0))
+    assert sum(map(len, blocks)) == comparing._SWAPS + 1
+    assert [len(block) for block in blocks] == [1, 3_000, 3_000, 3_000, 1_000]
+    assert (blocks[0] == 1).all() and not (blocks[1] == 1).all(axis=1).any()
+
+
+def test_the_spread_is_of_both_methods_means_over_their_seeds(monkeypatch):
+    seen = []
+
+    def note(observed, intervals, variance, freedom, within):
+        seen.append((variance.tolist(), freedom))
+        return intervals
+
+    monkeypatch.setattr(comparing, "with_spread", note)
+    values = np.random.default_rng(0).random((20, 1))
+    runs = [np.array([[0.1], [0.3], [0.8]]), np.array([[0.5], [0.7]])]
+    comparing._compare(values, values / 2, runs, ["rewrite.exact_match"], seed=0)
+    variance = sum(np.var(side, ddof=1) / len(side) for side in runs)
+    assert seen == [([pytest.approx(variance)], 1)]

@@ -109,6 +109,11 @@ def test_of_items_is_clopper_and_pearson_s_interval_for_so_many_items(rate, n, w
         assert found == pytest.approx((lowest + width * low, lowest + width * high), abs=1e-9)
 
 
+def test_a_mean_that_rounding_has_put_outside_its_range_is_its_end():
+    assert of_items(1.0000000000000002, 0.0, 3, SHARE).tolist() == of_items(1.0, 0.0, 3, SHARE).tolist()
+    assert of_items(-1e-17, 0.0, 3, SHARE).tolist() == of_items(0.0, 0.0, 3, SHARE).tolist()
+
+
 def test_of_items_of_any_size_is_student_s_interval():
     half = stats.t.ppf(0.975, 9) * 0.5
     assert of_items(12.0, 0.5, 10, None) == pytest.approx((12 - half, 12 + half))

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 JOBS = {
     "paper/nse_table1": 10,
     "paper/nse_batch_size": 10,
+    "paper/nse_ablation": 16,
     "paper/nse_general": 4,
     "paper/scen_table1": 10,
     "paper/scen_eos": 10,

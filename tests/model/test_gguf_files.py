@@ -44,7 +44,7 @@ def test_it_is_loaded_by_its_path_and_says_what_it_was(tmp_path, model, caplog):
         lm = load_model(str(file), dtype="bfloat16")
     assert lm.name == "tiny.GGUF"
     assert lm.model.dtype == torch.bfloat16
-    assert "tiny.GGUF: Q4_1 expanded to bfloat16" in caplog.messages
+    assert "tiny.GGUF: file tiny.GGUF, Q4_1 expanded to bfloat16" in caplog.messages
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.05, 0.5, 0.99])

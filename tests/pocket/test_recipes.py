@@ -2,7 +2,7 @@
 
 import json
 
-from editbench.config import shipped_model_path
+from editbench.model_places import shipped_model_path
 from editbench.pocket.recipes import RECIPES
 
 

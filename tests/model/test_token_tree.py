@@ -60,3 +60,10 @@ def test_what_a_row_begins_with_belongs_to_the_row_that_has_it_first():
     assert tree.own.tolist() == [[0, 1, 2], [3, 3, 3], [4, 5, 6]] and tree.begins.tolist() == [0, 1, 0]
     assert tree.visible(None)[1, 0].tolist() == [[True, True, False]] * 3
     assert tree.visible(1)[2, 0].tolist() == [[True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_padding_behind_shorter_rows_is_masked():
+    lm = tiny_lm("llama")
+    lm.runs_trees = False
+    batch = TokenTree.of(lm, [[5, 6, 7, 9], [5, 8]]).padded(0)
+    assert batch.mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from editbench.results.curves import POINTS, VALUES, curves, heat_map, reduce_points
+import pytest
+
+from editbench.results.curves import BINS, POINTS, VALUES, curves, heat_map, reduce_points
 from tests.results.runs import HEADLINE, of_texts, texts
 
 
@@ -91,3 +93,21 @@ def test_the_bins_of_a_long_stream_hold_every_edit_once():
     assert sum(made["n"][1]) == 137 and len(made["x"]) == 20
     widths = [int(label.split("–")[-1]) - int(label.split("–")[0]) + 1 for label in made["x"]]
     assert widths == made["n"][1] and made["x"][0].startswith("1–") and made["x"][-1].endswith("–137")
+
+
+def test_a_cell_of_several_records_has_their_mean():
+    rows = [scored("final", 2 * BINS, position, float(position)) for position in range(2 * BINS)]
+    made = heat_map(rows, HEADLINE)
+    assert made["n"][1] == [2] * BINS
+    assert made["reliability"][1] == [2 * column + 0.5 for column in range(BINS)]
+
+
+@pytest.mark.parametrize(("edits", "position", "last"), [(10, 2, "10"), (1, 5, "6")])
+def test_the_axis_reaches_the_last_edit_and_the_last_position(edits, position, last):
+    assert heat_map([scored("interim", edits, position, 1.0)], HEADLINE)["x"][-1] == last
+
+
+def test_however_many_the_curves_both_ends_stay():
+    curve = {"edits": list(range(1000)), "values": list(range(1000))}
+    reduce_points([{"reliability": curve}], limit=0)
+    assert curve["edits"] == [0, 999]

@@ -19,7 +19,7 @@ from editbench.results import ResultsError, RunFolder
 from editbench.results.columns import mapping_in
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.intervals import t_quantile
-from editbench.results.leaderboard import collect, group, read_row, where
+from editbench.results.leaderboard import _ratio, collect, group, read_row, where
 from editbench.results.schema import FORMAT, RUN_FILE, SCHEMA, SCORES_FILE
 from editbench.results.summary import summarise
 from editbench.results.table_layout import layout
@@ -383,3 +383,8 @@ def test_namesakes_are_told_apart_by_their_settings():
     ]
     assert [line[0].text for line in layout(rows).lines] == ["rome (layer=3)", "rome (layer=5)"]
     assert [line[0].text for line in layout(rows[:1]).lines] == ["rome"]
+
+
+def test_nothing_is_a_multiple_of_zero():
+    assert _ratio(3.0, 2.0) == 1.5
+    assert _ratio(3.0, 0.0) is None

@@ -92,7 +92,7 @@ def test_published_settings_of_a_papers_model_are_the_default_and_can_be_asked_f
     [
         ["method=rome", "hparams=all_neurons"],
         ["method=finetune", "hparams=published"],
-        ["method=unedited", "hparams=tuned"],
+        ["method=unedited", "hparams=published"],
     ],
 )
 def test_hparams_that_a_method_has_not_are_refused(overrides, capsys):

@@ -46,7 +46,12 @@ class Recipe:
 RECIPES = {
     "llama": Recipe(stages=(Stage(1000),)),
     "gpt2": Recipe(
-        stages=(Stage(1200), Stage(250, 2e-3, 20, hidden=0.8), Stage(140, 1.5e-3, 20, hidden=0.8), Stage(199, 2e-3, 20, hidden=0.5)),
+        stages=(
+            Stage(1200),
+            Stage(250, 2e-3, 20, hidden=0.8),
+            Stage(140, 1.5e-3, 20, hidden=0.8),
+            Stage(199, 2e-3, 20, hidden=0.5),
+        ),
         positions=2 * CONTEXT,
         separate=True,
         scattered=100,

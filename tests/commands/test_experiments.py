@@ -122,7 +122,7 @@ def test_every_launcher_composes(name):
 def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others(tmp_path):
     """The workers know the methods and their cells; scen's cell asks for prompts of the embedded world."""
     need_launcher("submitit_local")
-    command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=1000,1"]  # so many records there are not
+    command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=2000,1"]  # so many records there are not
     command += ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
@@ -130,7 +130,7 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
     assert done.returncode == 1, done.stderr  # the failure is known to the process that was called, and printed there
     failed, fine = sorted(map(json.loads, done.stdout.splitlines()), key=lambda line: -len(line["overrides"][3]))
     assert (failed["status"], fine["status"]) == ("failed", "done")
-    assert "only 300 records" in failed["reason"]
+    assert "only 1200 records" in failed["reason"]
     assert failed["reason"] in done.stderr
     [run] = (tmp_path / "results").glob("*/run.json")
     assert run.parent.name.startswith("counterfact-pocket-scen-e1-b1-s0")

@@ -26,7 +26,7 @@ EPILOG = """examples:
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "fetch", "covariance", "locate", "tune", "demo", "leaderboard", "report", "compare", "list"),
+    *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance", "leaderboard", "report", "compare", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 

@@ -36,4 +36,5 @@ def test_help_names_the_commands() -> None:
     assert done.returncode == 0, done.stderr
     explained = re.findall(r"^    ([a-z]+)(?:  +\S|$)", done.stdout, re.M)
     assert explained == list(COMMANDS)
-    assert set(COMMANDS) == {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"}
+    before, new = {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"}, {"fetch", "tune"}
+    assert set(COMMANDS) == before | new | {"covariance"}

@@ -151,7 +151,7 @@ class EditingLoop:
         for row in self.run_folder.edits():
             self._note_not_edited(row["skipped"], row["failed"])
         self._observer.resume(self.run_folder.edits(), self.run_folder.scores())
-        for _, rows in groupby(self.run_folder.scores(), key=itemgetter("batch")):
+        for _, rows in groupby(self.run_folder.scores() if self._stop_rule else (), key=itemgetter("batch")):
             self._rows_of_batch = list(rows)
             self._look_for_collapse()
         if fresh:

@@ -75,6 +75,10 @@ class StopRule:
         self._sound: dict[Condition, int] = defaultdict(int)  # number of edits at which a condition was last not met
         self._perplexity: dict[str, float] = {}  # of the plain texts, all or a sample, before the first edit
 
+    def __bool__(self) -> bool:
+        """Whether there is a condition."""
+        return bool(self._conditions)
+
     def collapse(self, rows: Sequence[Mapping[str, Any]]) -> Collapse | None:
         """The collapse in the rows of one batch, given after those of all batches before it."""
         for row in rows:

@@ -30,6 +30,8 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
+from tests.results.report.browser_page import Page  # noqa: E402
+
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1300,1000"),
@@ -119,85 +121,6 @@ def opened(browser, report):
     sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
     assert {url for url in sent if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-
-
-class Page:
-    """What the tests do with the page."""
-
-    def __init__(self, browser):
-        self.browser = browser
-
-    def all(self, selector):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector):
-        (element,) = self.all(selector)
-        return element
-
-    def texts(self, selector):
-        return [element.text for element in self.all(selector)]
-
-    def runs(self):
-        return self.texts("#table tbody th")
-
-    def column(self, title):
-        titles = self.texts("#table thead th")
-        return self.texts(f"#table tbody tr > :nth-child({titles.index(title) + 1})")
-
-    def cell(self, run, title):
-        """The figure of a run in the table, without its interval."""
-        return self.column(title)[self.runs().index(run)].split()[0]
-
-    def heading(self, title):
-        return next(button for button in self.all("#table thead button") if button.text == title)
-
-    def sorting(self, title):
-        return self.heading(title).find_element(By.XPATH, "..").get_attribute("aria-sort")
-
-    def choose(self, selector, text):
-        Select(self.one(selector)).select_by_visible_text(text)
-
-    def choices(self, selector):
-        return [option.text for option in Select(self.one(selector)).options]
-
-    def lines(self, chart):
-        """What plotly draws: name to (x, y, how far the intervals reach down, and up)."""
-        script = (
-            "return document.getElementById(arguments[0]).data"
-            ".map((t) => [t.name, t.x, t.y, t.error_y?.arrayminus, t.error_y?.array])"
-        )
-        return {name: line for name, *line in self.browser.execute_script(script, chart)}
-
-    def looks(self, chart):
-        """Colour, symbol and dash of each line."""
-        script = (
-            "return document.getElementById(arguments[0]).data.map((t) => [t.line.color, t.marker.symbol, t.line.dash])"
-        )
-        return self.browser.execute_script(script, chart)
-
-    def hover(self, element):
-        """The text of the label that plotly shows there."""
-        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        ActionChains(self.browser).move_to_element_with_offset(element, 1, 0).move_to_element(element).perform()
-        return WebDriverWait(self.browser, 10).until(
-            lambda _: "\n".join(text for text in self.texts(".hoverlayer .hovertext") if text)
-        )
-
-    @contextmanager
-    def dark(self):
-        for value in ("dark", ""):
-            features = [{"name": "prefers-color-scheme", "value": value}]
-            self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-            if value:
-                yield
-
-    def style(self, selector, name):
-        return self.browser.execute_script(
-            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, name
-        )
-
-
-# --- the table ---
 
 
 def test_a_heading_sorts_in_both_directions(page):

@@ -8,7 +8,7 @@ give is written again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -46,44 +46,67 @@ VERSION = 2
 
 
 @dataclass
-class MultiLayerConfig(ValueConfig):
+class LayersConfig(ValueConfig):
     """Settings of methods that write edits into several layers. Defaults are MEMIT's for GPT-2 XL.
 
     Attributes:
         layers: Edited layers, rising; values are found at the last.
         clamp_norm_factor: As in :class:`~editbench.locate_then_edit.values.ValueConfig`.
-        covariance_weight: λ, the weight of C against the keys of the edits.
         template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
         template_tokens: Tokens that are sampled after each start.
         covariance_tokens: Plain-text tokens over which C is taken; null for all texts given.
-        ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
         solve_device: Device of the linear systems: "auto" for that of the edited weight, or "cpu", "cuda:1", …
         solve_dtype: Of the linear systems, "float64" or "float32".
     """
 
     layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17], metadata={"search": Layers(of=48)})
     clamp_norm_factor: float = field(default=0.75, metadata={"search": Range(0.5, 50.0, log=True)})
-    covariance_weight: float = field(default=20_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
     template_starts: list[str] = field(default_factory=lambda: list(MEMIT_STARTS))
     template_tokens: int = 10
     covariance_tokens: int | None = None
-    ridge: float = 0.0
     solve_device: str = "auto"
     solve_dtype: str = "float64"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         rising(layers=self.layers)
-        above_zero(covariance_weight=self.covariance_weight)
         at_least(1, template_tokens=self.template_tokens, covariance_tokens=self.covariance_tokens)
-        at_least(0, ridge=self.ridge)
         one_of(list(SOLVE_DTYPES), solve_dtype=self.solve_dtype)
 
 
-def multi_layer_templates(lm: LanguageModel, settings: MultiLayerConfig, resources: Resources) -> list[str]:
+@dataclass
+class MultiLayerConfig(LayersConfig):
+    """Settings of methods whose updates are held back by λC.
+
+    The other fields are those of :class:`LayersConfig`.
+
+    Attributes:
+        covariance_weight: λ, the weight of C against the keys of the edits.
+        ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
+    """
+
+    covariance_weight: float = field(default=20_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(covariance_weight=self.covariance_weight)
+        at_least(0, ridge=self.ridge)
+
+
+def multi_layer_templates(lm: LanguageModel, settings: LayersConfig, resources: Resources) -> list[str]:
     """The user's context templates, or those that the (unedited) model samples."""
     plan = [(start, settings.template_tokens, 1) for start in settings.template_starts]
     return templates_for(lm, resources.templates, plan, resources.seed)
+
+
+def covariances(lm: LanguageModel, settings: LayersConfig, resources: Resources) -> Iterator[tuple[int, Tensor]]:
+    """Each edited layer and its C (d_ff, d_ff) of the (unedited) model, float64, where its systems are solved."""
+    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
+    for layer in settings.layers:
+        auto = settings.solve_device == "auto"
+        device = lm.weight(lm.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
+        yield layer, covariance.pop(layer).to(device)
 
 
 def key_solvers(
@@ -93,14 +116,11 @@ def key_solvers(
     kind: type[FullSolver] | type[NeuronSubsetSolver],
 ) -> dict[int, KeySolver]:
     """Solvers with λC of every edited layer, on the (unedited) model."""
-    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
-    out: dict[int, KeySolver] = {}
-    for layer in settings.layers:
-        auto = settings.solve_device == "auto"
-        device = lm.weight(lm.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
-        name, dtype = f"the covariance of layer {layer}", SOLVE_DTYPES[settings.solve_dtype]
-        out[layer] = kind(covariance.pop(layer).to(device), settings.covariance_weight, settings.ridge, name, dtype)
-    return out
+    weight, ridge, dtype = settings.covariance_weight, settings.ridge, SOLVE_DTYPES[settings.solve_dtype]
+    return {
+        layer: kind(covariance, weight, ridge, f"the covariance of layer {layer}", dtype)
+        for layer, covariance in covariances(lm, settings, resources)
+    }
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Key solvers: linear systems in λC + Σ kkᵀ (d_ff, d_ff), to which the keys of edits are added.
 
-:class:`FullSolver` keeps the Cholesky factor of λC and (as :class:`WoodburySolver`) treats the keys as a low-rank addition (Woodbury), whose own
-factor grows with the keys: a batch of n edits after m others costs O(d_ff² n + d_ff m n). :class:`NeuronSubsetSolver`
-solves on a subset of the neurons, another one each time: it gathers that block and factors it, O(|S|² n + |S|³).
+:class:`FullSolver` keeps the Cholesky factor of λC and treats the keys as a low-rank addition
+(:class:`WoodburySolver`), whose own factor grows with the keys: a batch of n edits after m others costs
+O(d_ff² n + d_ff m n). :class:`NeuronSubsetSolver` solves on a subset of the neurons, another one each time: it gathers
+that block and factors it, O(|S|² n + |S|³).
 
 Keys are absorbed in blocks of :data:`BLOCK`, whatever the batches are: a restored solver absorbs them again from the
 keys alone, with the same bits. The keys of the last block, not yet full, are added in each solve.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from editbench.editor import EditResult
 from editbench.locate_then_edit.editor import MultiLayerEditor
 from editbench.locate_then_edit.multi_layer import covariances
 from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver
@@ -23,6 +22,7 @@ from .config import AlphaEditConfig
 from .null_space import NullSpace, NullSpaceSolver, null_space
 
 if TYPE_CHECKING:
+    from editbench.editor import EditResult
     from editbench.ledger import Transaction
 
 _log = logging.getLogger(__name__)

@@ -38,7 +38,6 @@ class Golden:
         corpus = json.loads((FOLDER / "models" / "corpus.json").read_text(encoding="utf-8"))
         self.resources = Resources(texts=corpus["cov_sentences"], templates=self.data["templates"])
 
-
     def batches(self):
         """The two batches of three, and their losses."""
         for start in (0, 3):

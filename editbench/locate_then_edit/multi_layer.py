@@ -20,7 +20,7 @@ from editbench.ledger import Dense, LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.prompts import subject_row
-from editbench.locate_then_edit.solver import SOLVE_DTYPES, FullSolver, KeySolver, NeuronSubsetSolver, SingularError
+from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
 from editbench.model.output_head import at_least_float32
@@ -113,9 +113,9 @@ def key_solvers(
     lm: LanguageModel,
     settings: MultiLayerConfig,
     resources: Resources,
-    kind: type[FullSolver] | type[NeuronSubsetSolver],
+    kind: Callable[[Tensor, float, float, str, torch.dtype], KeySolver],
 ) -> dict[int, KeySolver]:
-    """Solvers with λC of every edited layer, on the (unedited) model."""
+    """Solvers with λC of every edited layer, on the (unedited) model; ``kind`` makes one as :class:`FullSolver`."""
     weight, ridge, dtype = settings.covariance_weight, settings.ridge, SOLVE_DTYPES[settings.solve_dtype]
     return {
         layer: kind(covariance, weight, ridge, f"the covariance of layer {layer}", dtype)
@@ -164,6 +164,12 @@ class EditKeys:
         last = self.layers[-1]
         outputs = self.bare.measure(outputs=[last], keep=self.layers[0]).outputs
         return self._finite(at_least_float32(outputs[last]).T, "hidden states", last)
+
+    def mlp(self) -> Tensor:
+        """M (d, n): the output of the last edited layer's second projection for the bare prompts."""
+        last = self.layers[-1]
+        outputs = self.bare.measure(mlp=[last], keep=self.layers[0]).mlp
+        return self._finite(at_least_float32(outputs[last]).T, "outputs of the MLP", last)
 
     def at(self, layer: int) -> MultiLayerState:
         """Keys of ``layer`` and hidden states; an :class:`EditError` names the edits whose numbers are not finite.
@@ -241,10 +247,7 @@ def write_layers(
             state, name = edits.at(layer), lm.mlp_out_name(layer)
             residual = residual_share(lm, layer, last, len(edits.layers) - done, targets, state)  # (d, n)
             distances.append((targets.to(state.hidden) - state.hidden).norm(dim=0))
-            try:
-                right = solve(layer, state.keys).to(residual)
-            except SingularError as error:
-                raise EditError(edits.ids, f"layer {layer}: {error}") from error
+            right = solved(edits, layer, state.keys, solve).to(residual)
             if transform is None:
                 transaction.apply(LowRank(name, residual, right))
             else:
@@ -266,6 +269,14 @@ def write_layers(
             return
         edits.changed(first)
         write_once(state.hidden + missed)
+
+
+def solved(edits: EditKeys, layer: int, keys: Tensor, solve: Solve) -> Tensor:
+    """``solve(layer, keys)``; an :class:`EditError` if the system cannot be solved."""
+    try:
+        return solve(layer, keys)
+    except SingularError as error:
+        raise EditError(edits.ids, f"layer {layer}: {error}") from error
 
 
 def residual_share(

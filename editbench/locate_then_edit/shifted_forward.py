@@ -108,7 +108,7 @@ class ShiftedForward:
         )
 
     def final(self, shift: Tensor, tokens: Tensor) -> Tensor:
-        """Final hidden states (N, d) of ``tokens`` (N,), each named once, with ``shift`` (as ``init``) at the subjects."""
+        """Final hidden states (N, d) of ``tokens`` (N,), each once, with ``shift`` (like init) at the subjects."""
         lm, first = self.lm, self.layer + 1
         subjects = self.subjects.to(self.hidden.device)
         leaving = self._edited(shift) if self.through_layer else self.hidden[subjects] + shift.to(self.hidden)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from editbench.locate_then_edit.editor import MultiLayerEditor
 from editbench.locate_then_edit.multi_layer import key_solvers
-from editbench.locate_then_edit.solver import FullSolver, KeySolver, cholesky
+from editbench.locate_then_edit.solver import FullSolver, KeySolver, SingularError, cholesky
 
 from .config import EMMETConfig
+
+ALIKE = "the matrix of the batch's keys, of which some are alike (set key_ridge),"
 
 
 class EqualitySolver(FullSolver):
@@ -23,12 +25,14 @@ class EqualitySolver(FullSolver):
     key_ridge = 0.0
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
-        """As :meth:`KeySolver.solve`; equal keys (two edits of one subject) cannot all have their values."""
+        """As :meth:`KeySolver.solve`; equal keys (two edits of one subject) cannot have a value each."""
         assert index is None
         whitened = self._form(keys)  # (d_ff, n)
         inner = whitened.T @ whitened
         inner.diagonal().add_(self.key_ridge)
-        lower = cholesky(inner, "the matrix of the batch's keys, of which some are alike (set key_ridge),")
+        lower = cholesky(inner, ALIKE)
+        if float(lower.diagonal().min() / lower.diagonal().max()) ** 2 <= len(inner) * torch.finfo(inner.dtype).eps:
+            raise SingularError(f"{ALIKE} ({len(inner)}×{len(inner)}) is not positive definite")
         return self._back(torch.cholesky_solve(whitened.T, lower).T)
 
 

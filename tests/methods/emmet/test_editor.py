@@ -8,7 +8,7 @@ import torch
 from editbench.records import EditError
 from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, LAYERS, agree, make
-from tests.oracles import locate as oracle
+from tests.oracles import locate, memit_family
 from tests.small_runs import covariance
 from tests.tiny_models import tiny_lm
 
@@ -20,7 +20,7 @@ def test_emmet(architecture, ridge):
     editor = make("emmet", lm, layers=LAYERS, covariance_weight=2.0, key_ridge=ridge)
     for batch in (edits(6)[:4], edits(6)[4:]):
         editor.edit(batch)
-        oracle.emmet(other, batch, TEMPLATES, covariance(lm), editor.config)
+        memit_family.emmet(other, batch, TEMPLATES, covariance(lm), editor.config)
     agree(lm, other, LAYERS)
 
 
@@ -28,11 +28,11 @@ def test_without_a_ridge_every_edit_has_its_value():
     """(W + ΔW) K = V, whatever λ is."""
     lm = tiny_lm("llama", "float64")
     editor = make("emmet", lm, layers=[1], key_ridge=0.0, covariance_weight=1e4)
-    before, keys = lm.weight(lm.mlp_out_name(1)).clone(), oracle.keys(lm, edits(4), TEMPLATES, 1)
-    hidden = oracle.hidden(lm, edits(4), 1)
+    before, keys = lm.weight(lm.mlp_out_name(1)).clone(), locate.keys(lm, edits(4), TEMPLATES, 1)
+    hidden = locate.hidden(lm, edits(4), 1)
     editor.edit(edits(4))
     targets = torch.stack(
-        [oracle.value(tiny_lm("llama", "float64"), r, TEMPLATES, 1, "layer", editor.config)[-1] for r in edits(4)], 1
+        [locate.value(tiny_lm("llama", "float64"), r, TEMPLATES, 1, "layer", editor.config)[-1] for r in edits(4)], 1
     )
     change = lm.weight(lm.mlp_out_name(1)) - before
     torch.testing.assert_close(change @ keys, targets - hidden, rtol=1e-6, atol=1e-8)

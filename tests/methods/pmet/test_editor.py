@@ -7,7 +7,7 @@ from editbench.locate_then_edit.shifted_forward import AT_PARTS
 from editbench.locate_then_edit.values import optimise_values
 from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import ARCHITECTURES, LAYERS, agree, make
-from tests.oracles import locate as oracle
+from tests.oracles import memit_family as oracle
 from tests.small_runs import covariance
 from tests.tiny_models import tiny_lm
 

@@ -14,9 +14,9 @@ from editbench.methods.prune.editor import restrained
 from editbench.results.leaderboard import read_row
 from tests.edits import edits
 from tests.methods.locate_then_edit import LAYERS, agree, make
-from tests.oracles import locate as oracle
+from tests.oracles import memit_family as oracle
 from tests.small_runs import overrides_of, same, weights
-from tests.test_editing_loop import comparable, lines, make as make_run, tiny_folder  # noqa: F401
+from tests.test_editing_loop import comparable, lines, tiny_folder  # noqa: F401
 from tests.tiny_models import tiny_lm
 
 SETTINGS = {"layers": LAYERS, "covariance_weight": 0.01, "clamp_norm_factor": 20.0, "learning_rate": 5.0}

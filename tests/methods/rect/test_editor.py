@@ -6,7 +6,7 @@ import torch
 from editbench.methods.rect.editor import largest_changes
 from tests.edits import TEMPLATES, edits
 from tests.methods.locate_then_edit import LAYERS, agree, make
-from tests.oracles import locate as oracle
+from tests.oracles import memit_family as oracle
 from tests.small_runs import architectures, covariance
 from tests.tiny_models import tiny_lm
 

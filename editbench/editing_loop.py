@@ -18,6 +18,7 @@ from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
+from editbench.ledger import LedgerError
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
 from editbench.results.continuation import CONTINUED
@@ -86,6 +87,7 @@ class EditingLoop:
                 self._look_for_collapse()
                 advance(len(batch))
                 last = index
+        self._conclude(last + 1)
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
         self._score_at_the_end(last)
@@ -184,6 +186,18 @@ class EditingLoop:
         self.run_folder.append_edit(row)
         self._observer.edit(row)
 
+    def _conclude(self, index: int) -> None:
+        """Let the method change the model after the last edit, once; a row without ids tells what it did."""
+        rows = self.run_folder.edits()
+        if not self.editor.concludes or self.stream.single or (rows and not rows[-1]["ids"]):
+            return
+        with self.meter.stage(EDIT):
+            result = self.editor.finish()
+        row = {"batch": index, "ids": [], "seconds": result.seconds, "skipped": {}, "failed": {}, "losses": {}}
+        self.run_folder.append_edit({**row, **({"details": result.details} if result.details else {})})
+        self._observer.edit(row)
+        self._seal(index)
+
     def _edit_possible(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
         """Edit a batch, again without records whose edit fails; the result, and the reasons of failed edits by id."""
         wanted, failed = [record.request for record in batch], dict[str, str]()
@@ -214,7 +228,12 @@ class EditingLoop:
         import torch
 
         try:
-            return self.editor.edit(wanted)
+            result = self.editor.edit(wanted)
+            if self.stream.single:  # each edit is a stream of its own
+                result.details.update(self.editor.finish().details)
+            return result
+        except LedgerError as error:
+            raise EditError([request.id for request in wanted], str(error)) from error
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

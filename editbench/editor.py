@@ -92,6 +92,9 @@ class Editor(ABC, Generic[C]):
         Raise an EditError if the edit cannot be made (NaN, out of range, …); the base class restores the model.
         """
 
+    def conclude(self, transaction: Transaction, result: EditResult) -> None:
+        """Change the model once more after the last edit of a stream (PRUNE); details go to the result."""
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
 
@@ -196,6 +199,20 @@ class Editor(ABC, Generic[C]):
             kind = NOT_FINITE if isinstance(error, NotFiniteError) else ""
             raise EditError([r.id for r in part], str(error), kind) from error
         result.applied = [r.id for r in wanted if r.id not in result.skipped]
+        result.seconds = time.perf_counter() - begun
+        return result
+
+    @property
+    def concludes(self) -> bool:
+        """Whether :meth:`conclude` does something: :meth:`finish` then adds a batch without ids to the ledger."""
+        return type(self).conclude is not Editor.conclude
+
+    def finish(self) -> EditResult:
+        """End a stream of edits; a LedgerError if that failed, and the model is as it was."""
+        begun, result = time.perf_counter(), EditResult()
+        if self.concludes:
+            with self.ledger.transaction([]) as transaction:
+                self.conclude(transaction, result)
         result.seconds = time.perf_counter() - begun
         return result
 

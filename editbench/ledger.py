@@ -296,6 +296,23 @@ class Transaction:
         self.changes.append(change)
         self._ledger._apply(change)
 
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Apply the changes of the block to the model only until it ends; then the weights have their bits of before.
+
+        Its changes are not kept: who needs them reads :attr:`changes` within the block.
+        """
+        before = len(self.changes)
+        try:
+            yield
+        finally:
+            tried, ledger = {change.weight for change in self.changes[before:]}, self._ledger
+            del self.changes[before:]
+            ledger._set({name: ledger._copy(name) for name in tried if name in ledger._pristine})
+            for change in self.changes:
+                if change.weight in tried:
+                    ledger._apply(change)
+
     def remember(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Keep part of the method's own memory with this batch: `EditBatch.memory` then has its place by name.
 

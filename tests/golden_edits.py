@@ -21,6 +21,8 @@ SETTINGS = {
     "upper_bound": "upper_bound",
     "neuron_threshold": "neuron_threshold",
     "max_iterations": "max_iterations",
+    "nullspace_threshold": "nullspace_threshold",
+    "L2": "l2",
 }
 """Names of settings in the published code, and here."""
 
@@ -35,6 +37,11 @@ class Golden:
         self.settings = {SETTINGS[k]: v for k, v in self.data["settings"].items()}
         corpus = json.loads((FOLDER / "models" / "corpus.json").read_text(encoding="utf-8"))
         self.resources = Resources(texts=corpus["cov_sentences"], templates=self.data["templates"])
+
+    def batches(self):
+        """The two batches of three, and their losses."""
+        for start in (0, 3):
+            yield self.requests[start : start + 3], self.data["losses"][start : start + 3]
 
 
 @cache
@@ -55,3 +62,14 @@ def furthest(found, wanted):
     """The largest difference between two lists of numbers of equal length."""
     assert len(found) == len(wanted)
     return max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+
+
+def delta(tensors, batch, layer):
+    """ΔW (d, d_ff) of a batch, before anything is cut; its rank is the number of edits."""
+    part = f"batch{batch}.layer{layer}."
+    return tensors[part + "resid"].double() @ tensors[part + "right"].double().T
+
+
+def product(change):
+    """ΔW (d, d_ff) of a recorded change."""
+    return change.left.double() @ change.right.double().T

@@ -14,20 +14,20 @@ REQUESTS = [
 ]
 PROMPTS = [r.prompt for r in REQUESTS] + ["Anaal Nathrakh was created in"]
 TEMPLATES = ["{}", "They say. {}", "In Spain, {}"]
-_VALUE = {"steps": 4, "learning_rate": 0.3, "ridge": 0.05}
+_VALUE = {"steps": 4, "learning_rate": 0.3}
+_MEMIT = {"layers": [0, 1], "covariance_weight": 10.0, "ridge": 0.05, **_VALUE}
 SETTINGS = {
     "unedited": {},
     "finetune": {"layer": 1, "steps": 3, "learning_rate": 1e-2, "norm_bound": 1e-2},
-    "rome": {"layer": 1, **_VALUE},
-    "memit": {"layers": [0, 1], "covariance_weight": 10.0, **_VALUE},
-    "nse": {
-        "layers": [0, 1],
-        "covariance_weight": 10.0,
-        "alpha": 0.0,
-        "upper_bound": 1e9,
-        "max_iterations": 3,
-        **_VALUE,
-    },
+    "rome": {"layer": 1, "ridge": 0.05, **_VALUE},
+    "memit": _MEMIT,
+    "memit_seq": _MEMIT,
+    "alphaedit": {"layers": [0, 1], "nullspace_threshold": 1.0, "l2": 0.5, **_VALUE},
+    "rect": _MEMIT,
+    "prune": _MEMIT,
+    "emmet": _MEMIT,
+    "pmet": _MEMIT,
+    "nse": {**_MEMIT, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }
 """Settings of each method for tiny models of three layers."""

@@ -8,7 +8,7 @@ give is written again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from editbench.ledger import Dense, LowRank, Transaction
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.prompts import subject_row
-from editbench.locate_then_edit.solver import SOLVE_DTYPES, FullSolver, KeySolver, NeuronSubsetSolver, SingularError
+from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
 from editbench.model.output_head import at_least_float32
@@ -46,61 +46,81 @@ VERSION = 2
 
 
 @dataclass
-class MultiLayerConfig(ValueConfig):
+class LayersConfig(ValueConfig):
     """Settings of methods that write edits into several layers. Defaults are MEMIT's for GPT-2 XL.
 
     Attributes:
         layers: Edited layers, rising; values are found at the last.
         clamp_norm_factor: As in :class:`~editbench.locate_then_edit.values.ValueConfig`.
-        covariance_weight: λ, the weight of C against the keys of the edits.
         template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
         template_tokens: Tokens that are sampled after each start.
         covariance_tokens: Plain-text tokens over which C is taken; null for all texts given.
-        ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
         solve_device: Device of the linear systems: "auto" for that of the edited weight, or "cpu", "cuda:1", …
         solve_dtype: Of the linear systems, "float64" or "float32".
     """
 
     layers: list[int] = field(default_factory=lambda: [13, 14, 15, 16, 17], metadata={"search": Layers(of=48)})
     clamp_norm_factor: float = field(default=0.75, metadata={"search": Range(0.5, 50.0, log=True)})
-    covariance_weight: float = field(default=20_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
     template_starts: list[str] = field(default_factory=lambda: list(MEMIT_STARTS))
     template_tokens: int = 10
     covariance_tokens: int | None = None
-    ridge: float = 0.0
     solve_device: str = "auto"
     solve_dtype: str = "float64"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         rising(layers=self.layers)
-        above_zero(covariance_weight=self.covariance_weight)
         at_least(1, template_tokens=self.template_tokens, covariance_tokens=self.covariance_tokens)
-        at_least(0, ridge=self.ridge)
         one_of(list(SOLVE_DTYPES), solve_dtype=self.solve_dtype)
 
 
-def multi_layer_templates(lm: LanguageModel, settings: MultiLayerConfig, resources: Resources) -> list[str]:
+@dataclass
+class MultiLayerConfig(LayersConfig):
+    """Settings of methods whose updates are held back by λC.
+
+    The other fields are those of :class:`LayersConfig`.
+
+    Attributes:
+        covariance_weight: λ, the weight of C against the keys of the edits.
+        ridge: Added to C's diagonal, as a fraction of its mean; 0 as published.
+    """
+
+    covariance_weight: float = field(default=20_000.0, metadata={"search": Range(10.0, 100_000.0, log=True)})
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(covariance_weight=self.covariance_weight)
+        at_least(0, ridge=self.ridge)
+
+
+def multi_layer_templates(lm: LanguageModel, settings: LayersConfig, resources: Resources) -> list[str]:
     """The user's context templates, or those that the (unedited) model samples."""
     plan = [(start, settings.template_tokens, 1) for start in settings.template_starts]
     return templates_for(lm, resources.templates, plan, resources.seed)
+
+
+def covariances(lm: LanguageModel, settings: LayersConfig, resources: Resources) -> Iterator[tuple[int, Tensor]]:
+    """Each edited layer and its C (d_ff, d_ff) of the (unedited) model, float64, where its systems are solved."""
+    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
+    for layer in settings.layers:
+        auto = settings.solve_device == "auto"
+        device = lm.weight(lm.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
+        yield layer, covariance.pop(layer).to(device)
 
 
 def key_solvers(
     lm: LanguageModel,
     settings: MultiLayerConfig,
     resources: Resources,
-    kind: type[FullSolver] | type[NeuronSubsetSolver],
+    kind: Callable[[Tensor, float, float, str, torch.dtype], KeySolver],
 ) -> dict[int, KeySolver]:
-    """Solvers with λC of every edited layer, on the (unedited) model."""
-    covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
-    out: dict[int, KeySolver] = {}
-    for layer in settings.layers:
-        auto = settings.solve_device == "auto"
-        device = lm.weight(lm.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
-        name, dtype = f"the covariance of layer {layer}", SOLVE_DTYPES[settings.solve_dtype]
-        out[layer] = kind(covariance.pop(layer).to(device), settings.covariance_weight, settings.ridge, name, dtype)
-    return out
+    """Solvers with λC of every edited layer, on the (unedited) model; ``kind`` makes one as :class:`FullSolver`."""
+    weight, ridge, dtype = settings.covariance_weight, settings.ridge, SOLVE_DTYPES[settings.solve_dtype]
+    return {
+        layer: kind(covariance, weight, ridge, f"the covariance of layer {layer}", dtype)
+        for layer, covariance in covariances(lm, settings, resources)
+    }
 
 
 @dataclass
@@ -144,6 +164,12 @@ class EditKeys:
         last = self.layers[-1]
         outputs = self.bare.measure(outputs=[last], keep=self.layers[0]).outputs
         return self._finite(at_least_float32(outputs[last]).T, "hidden states", last)
+
+    def mlp(self) -> Tensor:
+        """M (d, n): the output of the last edited layer's second projection for the bare prompts."""
+        last = self.layers[-1]
+        outputs = self.bare.measure(mlp=[last], keep=self.layers[0]).mlp
+        return self._finite(at_least_float32(outputs[last]).T, "outputs of the MLP", last)
 
     def at(self, layer: int) -> MultiLayerState:
         """Keys of ``layer`` and hidden states; an :class:`EditError` names the edits whose numbers are not finite.
@@ -221,10 +247,7 @@ def write_layers(
             state, name = edits.at(layer), lm.mlp_out_name(layer)
             residual = residual_share(lm, layer, last, len(edits.layers) - done, targets, state)  # (d, n)
             distances.append((targets.to(state.hidden) - state.hidden).norm(dim=0))
-            try:
-                right = solve(layer, state.keys).to(residual)
-            except SingularError as error:
-                raise EditError(edits.ids, f"layer {layer}: {error}") from error
+            right = solved(edits, layer, state.keys, solve).to(residual)
             if transform is None:
                 transaction.apply(LowRank(name, residual, right))
             else:
@@ -246,6 +269,14 @@ def write_layers(
             return
         edits.changed(first)
         write_once(state.hidden + missed)
+
+
+def solved(edits: EditKeys, layer: int, keys: Tensor, solve: Solve) -> Tensor:
+    """``solve(layer, keys)``; an :class:`EditError` if the system cannot be solved."""
+    try:
+        return solve(layer, keys)
+    except SingularError as error:
+        raise EditError(edits.ids, f"layer {layer}: {error}") from error
 
 
 def residual_share(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +34,9 @@ AT_LAYER = "layer"
 """MEMIT, NSE: the shift is added to the decoder layer's output, whose value is found; with a norm behind the MLP it is
 added to the MLP's output, the only one that a write can change."""
 
+AT_PARTS = "attention and mlp"
+"""PMET: two shifts, of the attention's output and of the MLP's."""
+
 
 @dataclass(frozen=True)
 class ShiftedForward:
@@ -42,10 +46,11 @@ class ShiftedForward:
         tree: The rows from their subjects' last tokens on, none shared.
         subjects: (B,) those tokens.
         keys: (B, d_ff) input of the layer's second projection at the subject.
-        init: (B, d) the vector that the shift is added to.
+        init: (B, d) the vector that the shift is added to; (B, 2, d) for AT_PARTS.
         norm_input: (B, d) input of the norm behind the MLP, if there is one.
         entering: (B, d) input of the layer at the subject.
         hidden: (P, d) output of the layer.
+        through_layer: Whether the layer itself must run again with a shift, and not only those above it.
     """
 
     lm: LanguageModel
@@ -58,11 +63,12 @@ class ShiftedForward:
     norm_input: Tensor | None
     entering: Tensor
     hidden: Tensor
+    through_layer: bool
 
     @classmethod
     @torch.no_grad()
     def of(cls, lm: LanguageModel, rows: Sequence[Row], layer: int, at: str) -> ShiftedForward:
-        """Compute all that does not depend on the shift, on the current weights; ``at`` is AT_MLP or AT_LAYER."""
+        """Compute all that does not depend on the shift, on the current weights; ``at`` as above."""
         norm = lm.post_norm(layer)
         prefix = _left_of_subjects(lm, rows)
         tree, subjects = _from_subjects(lm, rows, prefix)
@@ -78,9 +84,15 @@ class ShiftedForward:
             stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("mlp", t)))
             if norm is not None:
                 stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
+            if at == AT_PARTS:
+                stack.enter_context(hooked(lm.attention(layer), lambda t: keep("attention", t)))
             run_tree(lm, tree, last=layer)
         at_subjects = {name: select(tensor, subjects) for name, tensor in seen.items()}
-        above = prefix.above(layer + 1 if norm is None else layer) if prefix else None
+        through_layer = norm is not None or at == AT_PARTS
+        above = prefix.above(layer if through_layer else layer + 1) if prefix else None
+        init = at_subjects["mlp" if at != AT_LAYER or norm is not None else "leaving"]
+        if at == AT_PARTS:
+            init = torch.stack([at_subjects["attention"].to(init), init], dim=1)
         return cls(
             lm=lm,
             rows=list(rows),
@@ -88,18 +100,18 @@ class ShiftedForward:
             tree=replace(tree, prefix=above),
             subjects=subjects,
             keys=at_subjects["keys"],
-            init=at_subjects["mlp" if at == AT_MLP or norm is not None else "leaving"],
+            init=init,
             norm_input=at_subjects.get("norm"),
             entering=at_subjects["entering"],
             hidden=seen["leaving"],
+            through_layer=through_layer,
         )
 
     def final(self, shift: Tensor, tokens: Tensor) -> Tensor:
-        """Final hidden states (N, d) of ``tokens`` (N,), each named once, with ``shift`` (B, d) at the subjects."""
+        """Final hidden states (N, d) of ``tokens`` (N,), each once, with ``shift`` (like init) at the subjects."""
         lm, first = self.lm, self.layer + 1
         subjects = self.subjects.to(self.hidden.device)
-        plain = self.norm_input is None  # the layer adds the MLP's output unchanged
-        leaving = self.hidden[subjects] + shift.to(self.hidden) if plain else self._edited(shift)
+        leaving = self._edited(shift) if self.through_layer else self.hidden[subjects] + shift.to(self.hidden)
         hidden = self.hidden.index_copy(0, subjects, leaving)
         last = lm.n_layers - 1
         with mlp_only_at_tokens(lm, last, self.tree, tokens) if first < lm.n_layers else nullcontext():
@@ -119,17 +131,22 @@ class ShiftedForward:
         return replace(self, rows=rows, tree=tree, subjects=subjects, hidden=select(self.hidden, tokens), **kept)
 
     def _edited(self, shift: Tensor) -> Tensor:
-        """Output of the edited layer at the subjects (B, d), with the MLP's output shifted."""
+        """Output of the edited layer at the subjects (B, d), with the MLP's output shifted, and the attention's."""
         leaving: list[Tensor] = []
         at, ids = self.layer, [row.ids[: row.subject + 1] for row in self.rows]
         starts = [row.subject for row in self.rows]
         tree = TokenTree.of(self.lm, ids, starts=starts, prefix=self.tree.prefix, share=False)
-        with (
-            hooked(self.lm.mlp_out(at), lambda out: out + shift.reshape(out.shape).to(out)),
-            hooked(self.lm.layers[at], lambda out: leaving.append(tree.flat(out))),
-        ):
+        with ExitStack() as stack:
+            modules = [self.lm.attention(at), self.lm.mlp_out(at)] if shift.dim() == 3 else [self.lm.mlp_out(at)]
+            for module, part in zip(modules, shift.reshape(len(shift), len(modules), -1).unbind(1), strict=True):
+                stack.enter_context(hooked(module, partial(_add, part)))
+            stack.enter_context(hooked(self.lm.layers[at], lambda out: leaving.append(tree.flat(out))))
             run_tree(self.lm, tree, first=at, last=at, hidden=self.entering)
         return leaving[0]
+
+
+def _add(shift: Tensor, out: Tensor) -> Tensor:
+    return out + shift.reshape(out.shape).to(out)
 
 
 def _from_subjects(lm: LanguageModel, rows: Sequence[Row], prefix: PrefixCache | None) -> tuple[TokenTree, Tensor]:

@@ -1,8 +1,9 @@
 """Key solvers: linear systems in λC + Σ kkᵀ (d_ff, d_ff), to which the keys of edits are added.
 
-:class:`FullSolver` keeps the Cholesky factor of λC and treats the keys as a low-rank addition (Woodbury), whose own
-factor grows with the keys: a batch of n edits after m others costs O(d_ff² n + d_ff m n). :class:`NeuronSubsetSolver`
-solves on a subset of the neurons, another one each time: it gathers that block and factors it, O(|S|² n + |S|³).
+:class:`FullSolver` keeps the Cholesky factor of λC and treats the keys as a low-rank addition
+(:class:`WoodburySolver`), whose own factor grows with the keys: a batch of n edits after m others costs
+O(d_ff² n + d_ff m n). :class:`NeuronSubsetSolver` solves on a subset of the neurons, another one each time: it gathers
+that block and factors it, O(|S|² n + |S|³).
 
 Keys are absorbed in blocks of :data:`BLOCK`, whatever the batches are: a restored solver absorbs them again from the
 keys alone, with the same bits. The keys of the last block, not yet full, are added in each solve.
@@ -153,16 +154,15 @@ class KeySolver(ABC):
         self._keep(state["keys"])
 
 
-class FullSolver(KeySolver):
-    """Solves on all neurons. ``base`` is the Cholesky factor L of λC, ``keys`` are whitened: Y = L⁻¹K.
+class WoodburySolver(KeySolver):
+    """Solves on all neurons. ``base`` is a factor L of λC, ``keys`` are whitened: Y = L⁻¹K.
 
     Of absorbed keys it keeps the Cholesky factor R of I + YᵀY, which a block extends by its rows.
     """
 
-    def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
-        """Factor λC in float64, for solves in ``dtype``; ``ridge`` times C's mean diagonal is added to its diagonal."""
-        super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
-        self._factor = self.base.new_empty((0, 0))  # R
+    def __init__(self, base: Tensor, name: str) -> None:
+        super().__init__(base, name)
+        self._factor = base.new_empty((0, 0))  # R
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
         """L⁻ᵀ Y (I + YᵀY)⁻¹ E (Woodbury), with Y = L⁻¹[M, K] and the columns E of the identity that belong to K.
@@ -184,8 +184,7 @@ class FullSolver(KeySolver):
             if self._absorbed:
                 left = torch.linalg.solve_triangular(self._factor.mT, projected @ right, upper=True)
                 solved -= self.keys[:, : self._absorbed] @ left
-        out: Tensor = torch.linalg.solve_triangular(self.base.mT, solved, upper=True)
-        return out
+        return self._back(solved)
 
     def tensors(self) -> list[Tensor]:
         """L, Y and R."""
@@ -213,9 +212,26 @@ class FullSolver(KeySolver):
         out: Tensor = torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
         return out
 
+    def _back(self, solved: Tensor) -> Tensor:
+        """L⁻ᵀ times ``solved`` (d_ff, n)."""
+        out: Tensor = torch.linalg.solve_triangular(self.base.mT, solved, upper=True)
+        return out
+
     def _sum(self) -> Tensor:
         """L · chol(I + YYᵀ), the factor of the sum."""
-        return self.base @ cholesky(_eye_plus(self.keys @ self.keys.T), self.name)
+        return self.base @ self._inner()
+
+    def _inner(self) -> Tensor:
+        """Cholesky factor of I + YYᵀ (d_ff, d_ff)."""
+        return cholesky(_eye_plus(self.keys @ self.keys.T), self.name)
+
+
+class FullSolver(WoodburySolver):
+    """Solves on all neurons, with the Cholesky factor L of λC."""
+
+    def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
+        """Factor λC in float64, for solves in ``dtype``; ``ridge`` times C's mean diagonal is added to its diagonal."""
+        super().__init__((factor(covariance, ridge, name) * weight**0.5).to(dtype), name)
 
 
 class NeuronSubsetSolver(KeySolver):

@@ -68,10 +68,10 @@ class Value:
     """The value of one edit.
 
     Attributes:
-        init: (d) vector that δ is added to, at the subject of the bare prompt.
-        delta: (d) δ in the end.
-        target: (d) goal for the output of the MLP (ROME) or of the edited layer (MEMIT, NSE): init + δ, or that after
-            the norm behind the MLP.
+        init: (d) vector that δ is added to, at the subject of the bare prompt; (2, d) of attention and MLP (PMET).
+        delta: δ in the end, like init.
+        target: Goal, like init, for the output of the MLP (ROME), of both parts (PMET), or of the edited layer (MEMIT,
+            NSE): init + δ, or that after the norm behind the MLP.
         keys: (templates, d_ff) inputs of the edited layer's second projection at the subject.
         losses: For every forward pass (loss, nll, kl, weight decay).
     """
@@ -99,7 +99,7 @@ def optimise_values(
     Args:
         requests: Edits, each with a subject.
         templates: Context templates; the first must be the bare one.
-        at: "mlp" or "layer" (:mod:`~editbench.locate_then_edit.shifted_forward`).
+        at: Place of δ, one of those in :mod:`~editbench.locate_then_edit.shifted_forward`.
         max_rows: Rows that are run at once; None for as many as fit into free memory.
     """
     rows = [edit_rows(lm, r, templates, train_eos=settings.train_eos) for r in requests]
@@ -230,6 +230,7 @@ class _Problem:
         """(4, N) loss, nll, kl, weight decay, float64 on the CPU; ``backward`` leaves gradients in ``delta``."""
         with torch.set_grad_enabled(backward):
             decay = settings.weight_decay * delta.norm(dim=-1) / self.init.norm(dim=-1).square()
+            decay = decay.reshape(len(delta), -1).sum(1)  # over the parts that have a shift of their own
             if backward:
                 decay.sum().backward()
             terms = self.rows.terms(delta, settings.kl_factor)
@@ -245,7 +246,7 @@ class _Problem:
         optimiser.step()
         bound, norm = clamp * self.init.norm(dim=-1, keepdim=True), delta.norm(dim=-1, keepdim=True)
         delta.mul_(torch.where(norm > bound, bound / norm, torch.ones_like(norm)))
-        delta.copy_(torch.where(going[:, None], delta, before))
+        delta.copy_(torch.where(going.reshape(-1, *[1] * (delta.dim() - 1)), delta, before))
 
     def _check_finite(self, losses: list[Losses]) -> None:
         bad = [i for i, mine in zip(self.ids, losses, strict=True) if not all(map(math.isfinite, mine[-1]))]

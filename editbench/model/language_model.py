@@ -103,6 +103,10 @@ class LanguageModel:
         """The ``ModuleList`` of decoder layers."""
         return module_at(self.model, self.architecture.layers)
 
+    def attention(self, layer: int) -> nn.Module:
+        """The attention of ``layer``, output projection included."""
+        return module_at(self.layers[self._check_layer(layer)], self.architecture.attention)
+
     def mlp_out(self, layer: int) -> nn.Module:
         """The MLP's second projection of ``layer``."""
         return module_at(self.layers[self._check_layer(layer)], self.architecture.mlp_out)

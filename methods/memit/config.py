@@ -11,6 +11,7 @@ from editbench.locate_then_edit.multi_layer import MultiLayerConfig
 class MEMITConfig(MultiLayerConfig):
     """Mass-Editing Memory in a Transformer. Defaults are the published ones for GPT-2 XL.
 
-    All fields are those of :class:`~editbench.locate_then_edit.multi_layer.MultiLayerConfig` and
+    All fields are those of :class:`~editbench.locate_then_edit.multi_layer.MultiLayerConfig`,
+    :class:`~editbench.locate_then_edit.multi_layer.LayersConfig` and
     :class:`~editbench.locate_then_edit.values.ValueConfig`.
     """

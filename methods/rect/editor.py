@@ -1,0 +1,69 @@
+"""RECT: of MEMIT's update only the relatively largest changes are written.
+
+Gu et al., "Model Editing Harms General Abilities of Large Language Models: Regularization to the Rescue", EMNLP 2024:
+ΔW is cut to the entries with the largest relative change |ΔW / W|, k percent of each weight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editbench.ledger import Dense, LowRank
+from editbench.locate_then_edit.editor import CovarianceEditor
+from editbench.locate_then_edit.multi_layer import EditKeys, write_layers
+
+from .config import RECTConfig
+
+if TYPE_CHECKING:
+    from editbench.ledger import Transaction
+
+EPSILON = 1e-8  # added to |W|
+
+
+class RECT(CovarianceEditor[RECTConfig]):
+    """Edits a batch at once, as MEMIT, and writes a part of it."""
+
+    title = "RECT"
+    paper = "Gu et al., EMNLP 2024 (arXiv 2401.04700)"
+    config_class = RECTConfig
+
+    def write_targets(self, edits: EditKeys, targets: Tensor, transaction: Transaction) -> None:
+        """Write the whole updates for a trial, then of each layer's only the part that stays."""
+        if self.config.remeasure:
+            write_layers(edits, targets, self.solve, self.lm, transaction, self._cut)
+            return
+        updates: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        with transaction.trial():
+            write_layers(edits, targets, self.solve, self.lm, transaction)
+            for change in transaction.changes:
+                assert isinstance(change, LowRank)
+                updates[change.weight] = updates[change.weight].to(change.left.device) + _product(change)
+        edits.changed(edits.layers[0])
+        for name, update in updates.items():
+            weight = self.lm.weight(name)
+            transaction.apply(Dense(name, self._cut(weight, update.to(weight.device)).to(weight.dtype)))
+
+    def _cut(self, weight: Tensor, update: Tensor) -> Tensor:
+        return largest_changes(weight, update, self.config.kept_percent)
+
+
+def _product(change: LowRank) -> Tensor:
+    """(out, in), float64."""
+    return change.left.double() @ change.right.double().T
+
+
+def largest_changes(weight: Tensor, update: Tensor, percent: float) -> Tensor:
+    """ΔW (out, in), zero where |ΔW| / (|W| + 1e-8) is below its q-th smallest number, q = size · (100 - percent) / 100.
+
+    So ``percent`` of the numbers stay, and up to two more: q is rounded down, and the q-th number itself stays.
+    """
+    change = update.abs() / (weight.to(update.dtype).abs() + EPSILON)
+    q = int(change.numel() * (100 - percent) / 100)
+    if q == 0:
+        return update
+    threshold = change.flatten().kthvalue(q).values
+    return torch.where(change >= threshold, update, torch.zeros_like(update))

@@ -12,6 +12,7 @@ import math
 import re
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from editbench.results.columns import number
@@ -57,12 +58,12 @@ def _cell(run: Row, name: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if value in (0.0, 1.0) else f"{value:.3f}".removeprefix("0")
+    return {"0.000": "0", "1.000": "1"}.get(f"{value:.3f}", f"{value:.3f}".removeprefix("0"))
 
 
 def part(runs: list[Row], points: list[Row]) -> str:
     """The README's part: table, and what one sees in words."""
-    return f"\n{table(runs)}\n{' '.join(findings(points))}\n\n"
+    return f"\n{table(runs)}\n{fill(' '.join(findings(points)), 120)}\n\n"
 
 
 def figure(points: list[Row]) -> str:

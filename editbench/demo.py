@@ -68,6 +68,7 @@ def main(long: bool = False, edits: int | None = None, results: Path = Path("res
     place = [f"results.dir={results}", f"results.rerun={str(again).lower()}"]
     jobs = [[*streams.run(method, dataset), *place] for method in METHODS for dataset in streams.datasets]
     done = [job for job in _run(jobs, begun) if job.status == "done" and job.folder is not None]
+    done.sort(key=lambda job: jobs.index([*job.overrides]))  # they end in any order
     rows = [job.row for job in done]
     show(rows)
     if REFERENCE.is_file():
@@ -111,9 +112,15 @@ def _job(overrides: Sequence[str], live: bool = True) -> launch.JobResult:
 def _show_points(points: Sequence[Row], dataset: str) -> None:
     """The figure, and what it shows in words."""
     where = console()
-    title = f"{dataset}: score (harmonic mean of reliability, generality, locality) over the number of edits"
     if points and where.encoding.startswith("utf"):  # its lines are of Braille
-        print(chart(points, title, width=where.width, colours=where.is_terminal and not where.no_color))
+        print(
+            chart(
+                points,
+                f"{dataset}: score over edits",
+                width=where.width,
+                colours=where.is_terminal and not where.no_color,
+            )
+        )
     for sentence in findings(points):
         print(sentence)
 

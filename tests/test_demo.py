@@ -44,7 +44,7 @@ def test_the_demo_shows_all_methods_and_says_what_failed(written, tmp_path, caps
     for config in written:
         assert (config.stream.edits, config.stream.batch_size, config.stream.evaluate_at) == (4, 10, ())
         assert config.protocol.stages == ["final"] and config.protocol.retention_sample == demo.SHORT.sample
-    assert "● finetune" in out and "counterfact: score" in out
+    assert "● finetune" in out and "counterfact: score over edits" in out
     assert re.search(r"^After 2 edits .* leads .*; after 4 scen leads", out, re.M)
     rows = read_csv(tmp_path / "leaderboard.csv")
     assert {row["method"] for row in rows} == set(demo.METHODS) - {"rome"}

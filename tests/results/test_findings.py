@@ -23,8 +23,7 @@ def test_who_leads_and_who_collapsed():
         "(0.96); after 300 scen leads with a score of 0.98, next is nse (0.80)."
     )
     assert collapsed == (
-        "memit (0.96 to 0.10) and rome (0.97 to 0.40) have collapsed to less than half of their scores after 10 edits; "
-        "the others have not."
+        "memit (0.96 to 0.10) and rome (0.97 to 0.40) have collapsed to less than half of their scores after 10 edits."
     )
 
 
@@ -32,7 +31,18 @@ def test_one_collapse_and_none():
     assert findings(points(rome=(0.9, 0.44)))[1] == (
         "rome (0.90 to 0.44) has collapsed to less than half of its score after 10 edits."
     )
-    assert findings(points(rome=(0.9, 0.45), scen=(0.0, 0.0)))[1].startswith("None has collapsed")
+    assert findings(points(rome=(0.9, 0.45), scen=(0.99, 0.98), finetune=(0.0, 0.02)))[1] == (
+        "None has collapsed to less than half of its score after 10 edits, rome (0.90 to 0.45) fell most; finetune "
+        "hardly edits at all."
+    )
+    assert findings(points(finetune=(0.0, 0.02), rome=(0.01, 0.0)))[1] == "finetune and rome hardly edit at all."
+
+
+def test_who_is_level_to_two_digits_leads_together():
+    assert findings(points(rome=(1.0, 0.6), memit=(0.9999, 0.604), nse=(0.94, 0.5)))[0] == (
+        "After 10 edits rome and memit lead with a score of 1.00, next is nse (0.94); after 300 memit and rome lead "
+        "with a score of 0.60, next is nse (0.50)."
+    )
 
 
 @pytest.mark.parametrize(

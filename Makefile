@@ -24,7 +24,7 @@ help: ## Show this list
 setup: ## Install editbench and its dependencies (nothing to do until pyproject.toml changes)
 	@$(MADE_FROM) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory environment
 
-demo: setup ## Run every method on the embedded world and model, and show the leaderboard
+demo: setup ## Run six methods on the embedded world and model: table, curves, what they say
 	@$(PY) -m editbench.cli demo
 
 test: setup lint types ## Run lint, type checks and all tests but the slow ones

@@ -87,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
-    demo = commands.add_parser("demo", help="every method on the embedded world and model, in three minutes")
-    demo.add_argument("--edits", type=int, default=50, help="length of the stream (default 50)")
+    demo = commands.add_parser("demo", help="six methods on the embedded world and model, in three minutes")
+    demo.add_argument("--long", action="store_true", help="1,000 edits of three datasets, in half an hour")
+    demo.add_argument("--edits", type=int, metavar="N", help="shorter streams (default 300, with --long 1,000)")
     demo.add_argument("--results", default="results", metavar="DIR", help="results folder")
     demo.add_argument("--again", action="store_true", help="do finished runs again")
     demo.set_defaults(handler=_demo)
@@ -148,7 +149,7 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from editbench import demo
 
-    return demo.main(edits=options.edits, results=Path(options.results), again=options.again)
+    return demo.main(options.long, options.edits, Path(options.results), options.again)
 
 
 def _fetch(options: argparse.Namespace) -> int:

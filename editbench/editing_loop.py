@@ -18,6 +18,7 @@ from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
+from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.ledger import LedgerError
 from editbench.progress import phase, progress
 from editbench.records import OUT_OF_MEMORY, EditError, EditRecord, EditRequest
@@ -50,7 +51,7 @@ class EditingLoop:
         stop_when: Sequence[str] = (),
     ) -> None:
         self.stream, self.editor, self.evaluator, self.run_folder = stream, editor, evaluator, run_folder
-        self.protocol, self.seed, self.meter, self._observer = protocol, seed, meter, observer
+        self.meter, self._observer, self._plan = meter, observer, ScoringPlan(stream, protocol, seed)
         self.not_edited: dict[str, str] = {}  # id -> "unsupported: …" or "failed: …"
         self.collapse: Collapse | None = None
         self._stop_rule = StopRule(stop_when, protocol.headline)
@@ -107,7 +108,7 @@ class EditingLoop:
     def _score_so_far(self, index: int, batch: Sequence[EditRecord]) -> None:
         """Score a batch right after its edit, and at an evaluation point the records so far."""
         edits = self.stream.edits_after(index)
-        if "immediate" in self.protocol.stages:
+        if self._plan.right_after:
             self._score(batch, "immediate", edits, index)
         self._score_point(index)
 
@@ -118,8 +119,7 @@ class EditingLoop:
         if unless_scored and any((r["stage"], r["batch"]) == ("interim", index) for r in self.run_folder.scores()):
             return
         edits = self.stream.edits_after(index)
-        sample = self.stream.sample(edits, self.protocol.retention_sample, self.seed)
-        self._score_all(sample, "interim", edits, index)
+        self._score_all(self._plan.records_at_point(edits), "interim", edits, index)
 
     def _score_alone(self) -> Callable[[int, Sequence[EditRecord]], None]:
         """Scoring of single edits: each one is taken back, and weights, ledger and memory have their first bits."""
@@ -135,9 +135,9 @@ class EditingLoop:
     def _score_at_the_end(self, last: int) -> None:
         if self.stream.single:  # its records are scored
             self._write(self.evaluator.score_edited(self.run_folder.scores(), "final", 1, last))
-        elif "final" in self.protocol.stages:
+        elif self._plan.at_the_end:
             edits = self.stream.edits_after(last)
-            self._score_all(self.stream.records[:edits][: self.protocol.final_first], "final", edits, last)
+            self._score_all(self._plan.records_at_the_end(edits), "final", edits, last)
         else:
             return
         self._seal(last)

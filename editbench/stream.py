@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import random
 from bisect import bisect_left
@@ -80,9 +81,24 @@ class Stream:
         so_far = self.records[:edits]
         if count is None or count >= len(so_far):
             return so_far
-        drawn = sorted(so_far, key=lambda record: hashlib.sha256(f"retention-{seed}-{record.id}".encode()).digest())
-        chosen = {record.id for record in drawn[:count]}
-        return tuple(record for record in so_far if record.id in chosen)
+        drawn = sorted(range(len(so_far)), key=lambda at: self._rank(at, seed))[:count]
+        return tuple(self.records[at] for at in sorted(drawn))
+
+    def ever_sampled(self, count: int | None, seed: int) -> tuple[EditRecord, ...]:
+        """The records of :meth:`sample` at all evaluation points together, in stream order."""
+        if count is None:
+            return self.records[: self.evaluation_points[-1].edits] if self.evaluation_points else ()
+        found, lowest, before = set[int](), list[tuple[int, int]](), 0  # the highest of the lowest ranks comes first
+        for point in self.evaluation_points:
+            for at in range(before, point.edits):
+                (heapq.heappush if len(lowest) < count else heapq.heappushpop)(lowest, (-self._rank(at, seed), at))
+            found |= {at for _, at in lowest if at >= before}  # who is pushed out never returns
+            before = point.edits
+        return tuple(self.records[at] for at in sorted(found))
+
+    def _rank(self, at: int, seed: int) -> int:
+        digest = hashlib.sha256(f"retention-{seed}-{self.records[at].id}".encode()).digest()
+        return int.from_bytes(digest, "big")
 
     def evaluation_point_after(self, batch_index: int) -> EvaluationPoint | None:
         """The evaluation point on that batch; None if there is none."""

@@ -89,6 +89,19 @@ def test_only_the_first_edits_are_scored_at_the_end_where_a_protocol_says_so(mak
         single_run.run(make("protocol.final_first.default=0"))
 
 
+def test_the_unedited_model_is_asked_only_what_is_scored(make, tmp_path):
+    scored = [
+        *("protocol.final_first.default=2", "protocol.stages=[final]"),
+        *("stream.evaluate_at=[3]", "protocol.retention_sample=1", "stream.revisions=0.34"),
+    ]
+    outcome = single_run.run(make(*scored))
+    asked = {probe["prompt"] for row in lines(outcome.folder, "scores.jsonl") for probe in row.get("probes", ())}
+    [file] = (tmp_path / "cache" / "unedited").iterdir()
+    assert {prompt for prompt, *_ in json.loads(file.read_text())["content"]["scores"]} == asked
+    rows = [r for r in lines(outcome.folder, "scores.jsonl") if "record" in r]
+    assert len(rows) == 3 and len({r["record"] for r in rows}) < 6
+
+
 @pytest.mark.parametrize("method", [ROME_SETTINGS, ["method=finetune"]], ids=["rome", "finetune"])
 @pytest.mark.parametrize("crash_at", [0, 3, 5])
 def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):

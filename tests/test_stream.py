@@ -165,6 +165,21 @@ def test_a_sample_of_all():
     assert stream.sample(3, None, 0) == stream.sample(3, 3, 0) == stream.sample(3, 9, 0) == stream.records[:3]
 
 
+@pytest.mark.parametrize("points", ["all", "every:7", [1, 30, 31], [40], []])
+@pytest.mark.parametrize("count", [1, 5, 40, 99, None])
+def test_all_samples_together_are_those_of_the_points(points, count):
+    stream = build(40, batch_size=2, evaluate_at=points)
+    together = {record.id for p in stream.evaluation_points for record in stream.sample(p.edits, count, seed=3)}
+    assert [r.id for r in stream.ever_sampled(count, 3)] == [r.id for r in stream.records if r.id in together]
+
+
+def test_all_samples_of_many_points_are_quick():
+    stream = build(20_000, evaluate_at="all")
+    begun = time.process_time()
+    assert 50 < len(stream.ever_sampled(10, 0)) < 500
+    assert time.process_time() - begun < 5
+
+
 # -- conflicts and touched probes --------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from editbench.evaluation.general_ability import Ability, AbilityTest, ability_t
 from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import Asker, Question, question_of, questions
+from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
 from editbench.model.generation import Generated, Generation
 from editbench.model.likelihood import NOT_A_NUMBER, Answering, TargetScore
@@ -109,7 +110,7 @@ class Evaluator:
         costs: CachedCosts,
         ability: Sequence[AbilityTest] | None = None,
     ) -> Evaluator:
-        """The evaluator of a run. All questions are put to ``lm``, which must be unedited; ``costs`` notes the seconds.
+        """The evaluator of a run. Its questions are put to ``lm``, which must be unedited; ``costs`` notes the seconds.
 
         ``ability`` are loaded tests; None loads those of the protocol.
         """
@@ -126,7 +127,7 @@ class Evaluator:
             texts[PLAIN_SAMPLE] = texts["plain"][: protocol.text_sample]
         unedited = ask_unedited(
             lm,
-            stream.records,
+            ScoringPlan(stream, protocol, seed).asked(),
             texts,
             unrelated=unrelated,
             model_fingerprint=lm.fingerprint,

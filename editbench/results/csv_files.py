@@ -20,12 +20,14 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"-?[0-9]+(?P<fraction>\.[0-9]*)?(?P<exponent>[eE][+-]?[0-9]+)?")
 
 
-def write_csv(rows: Sequence[Row], path: str | Path) -> None:
+def write_csv(rows: Sequence[Row], path: str | Path, columns: Sequence[str] | None = None) -> None:
     """Write the rows as CSV, UTF-8, replaced whole or not at all. An empty cell is no value.
+
+    ``columns`` are all that the rows have, by default.
 
     A text that a spreadsheet would run as a formula gets a leading apostrophe; `read_csv` takes it away again.
     """
-    columns = columns_of(rows)
+    columns = columns_of(rows) if columns is None else columns
     lines = [_line(columns), *(_line([text_of(row.get(name)) for name in columns]) for row in rows)]
     write_atomic(Path(path), "".join(lines).encode("utf-8", "backslashreplace"))
 

@@ -17,13 +17,12 @@ def without_layer(arguments):
 
 
 SHORT_DEMO = """
-from editbench import cli, compose, demo, single_run
+from editbench import cli, demo, single_run
 
-run, demo.NEED_A_PATH = single_run.run, ("external_weights", "memit", "nse", "rome", "unedited")  # two are left
-def short(overrides):
-    config = compose.compose(overrides)
-    config.protocol.max_tokens, config.protocol.metrics = 16, ["exact_match", "agreement"]
-    return run(config)
+run, demo.METHODS, demo.usable_cores = single_run.run, ("scen", "finetune"), lambda: 1
+def short(config, cores=None):
+    config.protocol.max_tokens = 16
+    return run(config, cores)
 single_run.run = short
 raise SystemExit(cli.main(["demo", "--edits=2", "--results=demo"]))
 """

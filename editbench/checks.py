@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_LONGEST_NAME = 200  # bytes: file systems take 255, and temporary names are longer
+_NAME_ADVICE = "use letters, digits and - _ . = +, a letter or digit first"
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
+"""Names that Windows keeps for devices, whatever their endings."""
+
 
 def _require(values: Mapping[str, Any], fits: Callable[[Any], bool], wanted: str) -> None:
     for name, value in values.items():
@@ -39,6 +44,25 @@ def rising(**values: Sequence[int]) -> None:
     """Every list given must hold at least one number, each larger than the one before."""
     lists = {name: list(value) for name, value in values.items()}
     _require(lists, lambda value: value and value == sorted({*value}), "a rising list of numbers, at least one")
+
+
+def folder_name(**values: str) -> None:
+    """Every value must name a folder on any system, whatever it is joined to: no path, no device, no leading dash."""
+    for name, value in values.items():
+        if why := _no_folder_name(value):
+            raise ValueError(f"{name} is {value!r}, which is not a folder name ({why}); {_NAME_ADVICE}")
+
+
+def _no_folder_name(value: str) -> str | None:
+    if not value:
+        return "it is empty"
+    if len(value.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        return f"it has more than {_LONGEST_NAME} bytes"
+    if not value.isprintable() or set(value) & set('\\/:*?"<>|'):
+        return "it has characters that a name cannot have"
+    if value[0] in "-.~ " or value[-1] in ". ":
+        return "it begins or ends with a character that a name cannot begin or end with"
+    return "it is a device's" if value.partition(".")[0].upper() in _DEVICES else None
 
 
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from editbench import __version__
 from editbench.checks import unknown
+from editbench.visible_text import visible
 
 EPILOG = """examples:
   editbench demo
@@ -26,7 +27,8 @@ EPILOG = """examples:
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance", "leaderboard", "report", "compare", "list"),
+    *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
+    *("leaderboard", "report", "compare", "verify", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return tune.main(others)
         if mistake := _unknown(arguments):
-            print(f"error: {mistake}", file=sys.stderr)
+            print(f"error: {visible(str(mistake))}", file=sys.stderr)
             return 2
         options = _parser().parse_args(arguments)
         return int(options.handler(options))
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at exit
         return 141
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -122,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--force", action="store_true", help="even if protocols, versions, seeds or records differ")
     _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
+
+    check = commands.add_parser("verify", help="whether a run's claim holds: 0 it does, 1 it does not, 2 cannot say")
+    check.add_argument("run", metavar="RUN", help="run folder; nothing of it is run, and no path in it is followed")
+    check.add_argument(
+        "--level", type=int, choices=(1, 2, 3), default=1, help="1 seal (default), 2 re-score, 3 re-edit"
+    )
+    check.add_argument("--sample", type=int, default=64, metavar="N", help="rows to score again (default 64)")
+    check.add_argument("--nonce", metavar="TEXT", help="draws the sample, with the run's root (default: random)")
+    check.add_argument("--path", action="append", default=[], metavar="SETTING=PATH", help="your own model.path, …")
+    check.set_defaults(handler=_verify)
 
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
@@ -234,6 +246,12 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         show_difference(options.a, options.b, differences)
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from editbench.submission import verify
+
+    return verify.main(options.run, options.level, options.sample, options.nonce, options.path)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from editbench import fetched
-from editbench.checks import at_least, one_of, unknown, whole_number
+from editbench.checks import at_least, folder_name, one_of, unknown, whole_number
 from editbench.stopping import NONFINITE, Condition
 from editbench.tracker_config import TrackerConfig as TrackerConfig
 
@@ -269,6 +269,10 @@ class ResultsConfig:
     name: str | None = None
     rerun: bool = False
     continue_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            folder_name(**{"results.name": self.name})
 
 
 @dataclass

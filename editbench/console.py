@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from editbench.visible_text import visible
+
 
 @contextmanager
 def json_lines() -> Iterator[IO[str]]:
@@ -35,4 +37,4 @@ def report_failure(error: Exception) -> None:
     """Print an error in one line, and the traceback of errors that are ours to mend."""
     if not isinstance(error, (ValueError, OSError, RuntimeError)):
         traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {visible(str(error))}", file=sys.stderr)

@@ -6,6 +6,7 @@ into the unedited model (checked by a digest of the changed weights), the method
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from editbench.stream import Stream
     from editbench.tracking import RunObserver
 
+_log = logging.getLogger(__name__)
 UNEDITED_BATCH = -1  # batch index of rows scored before the first edit
 RECORDS_TOGETHER = 256  # records scored and written together: bounds the memory of evaluating a long stream
 
@@ -59,6 +61,7 @@ class EditingLoop:
         self._positions = {record.id: i for i, record in enumerate(stream.records)}
         self._checkpoint = RunCheckpoint(run_folder.ledger)
         self._sealed_batches, self._sealed_cached = 0, set[str]()
+        self._warned = False  # of numbers that are not finite
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process stopped if one did."""
@@ -217,6 +220,12 @@ class EditingLoop:
         self.run_folder.append_scores(rows)
         self._observer.rows(rows)
         self._rows_of_batch += rows
+        broken = next((r for r in rows if "record" in r and r["scores"].keys() & set(r.get("nonfinite", ()))), None)
+        if broken is not None and not self._warned:
+            self._warned = True
+            _log.warning(
+                "after batch %d the model gives NaN or infinity (record %r)", broken["batch"], broken["record"]
+            )
 
     def _look_for_collapse(self) -> None:
         """Note whether the rows of a batch, all on disk, say that the model has collapsed."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -26,6 +28,7 @@ _MODEL = ("config.json", "adapter_config.json")
 _OF_MODELS = (".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SETTLED = 2.0  # seconds: a file that was changed later may change again and keep its time
 _BLOCK = 1 << 22
+MAX_BYTES = 8 << 30  # of a file that is read whole: the rows of 100,000 edits take one
 
 
 class ResultsError(ValueError):
@@ -96,10 +99,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def read_bytes(path: Path) -> bytes:
-    """All bytes of a file that must be there."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is one: a pipe would wait for ever, a device never end. An OSError otherwise."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """All bytes of a file that must be there, be a regular file, and have at most so many."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limit:
+                raise OSError(errno.EFBIG, f"it has {size} bytes, more than {limit}")
+            return file.read()
     except FileNotFoundError as error:
         raise DamagedFile(f"{path} is missing; restore it from a copy, or delete the run") from error
     except OSError as error:
@@ -292,7 +307,7 @@ def _file_digest(file: Path, cache: Path | None) -> str:
     if kept is not None and (known := _remembered(kept, stamp)) is not None:
         return known
     sha, begun = hashlib.sha256(), time.time()
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         while block := stream.read(_BLOCK):
             sha.update(block)
     if kept is not None and max(found.st_mtime, found.st_ctime) < begun - _SETTLED:

@@ -10,6 +10,8 @@ import errno
 import json
 import math
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,11 +30,26 @@ def encode(row: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def decode(text: bytes) -> dict[str, Any]:
-    """The row of a line; a ValueError if it is not one strict JSON object in UTF-8."""
+    """The row of a line; a ValueError if it is not one strict JSON object in UTF-8, of finite numbers."""
     row = _DECODER.decode(text.decode("utf-8"))
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is wanted, not {type(row).__name__}")
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH or _LARGE.search(text):
+        _check_tree(row)
     return row
+
+
+def _check_tree(tree: Any) -> None:
+    """A ValueError for a value nested too deeply, or a number that no float can hold."""
+    level, depth = [tree], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        for value in level:
+            if type(value) in (int, float) and not abs(value) <= sys.float_info.max:
+                raise ValueError("it holds a number beyond the range of floats")
+        inner = (value.values() if isinstance(value, dict) else value for value in level if isinstance(value, _TREES))
+        level, depth = [value for values in inner for value in values], depth + 1
 
 
 def _plain(value: Any, where: str, nonfinite: list[str]) -> Any:
@@ -65,6 +82,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _ENCODER = json.JSONEncoder(allow_nan=False)  # made once: json makes another for each call that has options
+MAX_DEPTH = 64  # of objects and lists in each other
+_TREES = (dict, list)
+_LARGE = re.compile(rb"[0-9]{300}|[eE]\+?[0-9]{3}")  # what a number beyond the floats must have
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 

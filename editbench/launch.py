@@ -29,6 +29,7 @@ from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 from editbench.threads import job_cores
+from editbench.visible_text import visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     try:
         given = compose.check(arguments)
     except (ValueError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _keep_ray_out_of_home(given)
@@ -71,7 +72,7 @@ def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
             sys.argv = ["editbench run", *arguments]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:  # of a launcher: a job that was killed, a queue that refuses
         report_failure(error)
@@ -232,7 +233,8 @@ class JobReporter:
         for result in new:
             self._printed(result)
             if result.status != "done":
-                print(f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}", file=sys.stderr)
+                told = f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}"
+                print(visible(told), file=sys.stderr)
         rows = [result.row for result in self.results if result.folder is not None]
         if self._lines is None and (len(rows) > 1 or (rows and new)):
             show(rows)

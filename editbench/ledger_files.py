@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from editbench.files import (
     decode_tensors,
     encode_tensors,
     make_folder,
+    open_regular,
     read_bytes,
     sync_folder,
     write_tensors,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX_FILE = "index.jsonl"
+_NAME = re.compile(r"segment-[0-9]{6,}\.bin|keyframe-[0-9]{6,}\.safetensors")
 SEGMENT_BYTES = 64 << 20  # size from which a segment takes no further batch
 logger = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ class LedgerFiles:
             self._end = _blob(line)
             self.batches, self._unkeyed = self.batches + 1, self._unkeyed + self._end.bytes
         elif "keyframe" in line:
-            self._keyframes.append(Keyframe(line["after"], line["keyframe"], line["digest"]))
+            self._keyframes.append(Keyframe(line["after"], _own_name(line["keyframe"]), line["digest"]))
             self._unkeyed = 0
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -210,8 +213,9 @@ class LedgerFiles:
             if "batch" in line:
                 if line["batch"] != len(found):
                     raise DamagedFile(f"{self._index}: batch {len(found)} is missing (found {line['batch']})")
-                memory = {name: Blob(line["segment"], **place) for name, place in line.get("memory", {}).items()}
-                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), _blob(line), memory=memory))
+                own = _blob(line)
+                memory = {name: Blob(own.segment, **place) for name, place in line.get("memory", {}).items()}
+                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), own, memory=memory))
                 for id in line["ids"]:
                     having[id].append(found[-1])
         return found
@@ -254,7 +258,7 @@ class LedgerFiles:
         assert blob is not None
         source = f"{self.path / blob.segment}, {what} (bytes {blob.offset} to {blob.end})"
         try:
-            with open(self.path / blob.segment, "rb") as file:
+            with open_regular(self.path / blob.segment) as file:
                 file.seek(blob.offset)
                 return file.read(blob.bytes), source
         except OSError as error:
@@ -269,7 +273,14 @@ class LedgerFiles:
 
 
 def _blob(line: Mapping[str, Any]) -> Blob:
-    return Blob(line["segment"], line["offset"], line["bytes"], line["digest"])
+    return Blob(_own_name(line["segment"]), line["offset"], line["bytes"], line["digest"])
+
+
+def _own_name(name: str) -> str:
+    """The name of a segment or keyframe; a line of an index may name no other file."""
+    if not _NAME.fullmatch(name):
+        raise DamagedFile(f"{INDEX_FILE} names the file {name!r}, which is no segment or keyframe")
+    return name
 
 
 def _put(file: BinaryIO, segment: str, offset: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Blob:

@@ -60,7 +60,7 @@ _NO_SCORE = (
     "text_sample",
 )
 """Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
-_WRITTEN = "written"
+WRITTEN = "written"  # metadata of a setting that holds a path to write to
 
 
 def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _paths(config: RunConfig) -> dict[str, str]:
         "model.texts": texts,
         "protocol.ability.include_path": config.protocol.ability.include_path,
     }
-    own = [one.name for one in fields(settings) if one.metadata.get("path", _WRITTEN) != _WRITTEN]
+    own = [one.name for one in fields(settings) if one.metadata.get("path", WRITTEN) != WRITTEN]
     found |= {f"method.{name}": getattr(settings, name) for name in own}
     return {name: str(path) for name, path in found.items() if path is not None}
 
@@ -283,7 +283,7 @@ def _method_parts(settings: Any, inputs: Mapping[str, str]) -> Parts:
     found, values = {}, asdict(settings)
     for one in fields(settings):
         name, path = f"method.{one.name}", one.metadata.get("path")
-        if path != _WRITTEN:
+        if path != WRITTEN:
             found[name] = part(values[one.name]) if path is None else _content(name, values[one.name], inputs)
     return found
 

@@ -30,7 +30,7 @@ from editbench.progress import phase
 from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
-from editbench.results.run_folder import is_run
+from editbench.results.run_folder import is_run, parts_of_run
 from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.threads import restored_threads, set_threads
@@ -85,10 +85,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
-        scored = disjoint.scored_texts(records)
-        resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored)
-        method = registry.load_method(config.method.name)
-        editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
+        editor = build_editor(config, lm, Ledger(lm, folder.ledger), records, stream, meter)
         phase("unedited model")
         with meter.stage(EVALUATION):
             evaluator = Evaluator.build(
@@ -106,6 +103,20 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             folder.set_status("done", summary=summary, costs=costs)
             observer.done(summary, costs)
     return RunOutcome(folder.path, already_done=False)
+
+
+def build_editor(
+    config: RunConfig,
+    lm: language_model.LanguageModel,
+    ledger: Ledger,
+    records: RecordSet,
+    stream: Stream,
+    meter: Meter,
+) -> Editor[Any]:
+    """The editor of a config's method, with all that it may use."""
+    seed, scored = config.stream.seed, disjoint.scored_texts(records)
+    resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored)
+    return registry.load_method(config.method.name)(lm, ledger, config.method.settings, resources)
 
 
 def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
@@ -168,7 +179,7 @@ def _open_folder(config: RunConfig, records: RecordSet, stream: Stream) -> tuple
     """The run's folder, new, resumed, or going on from a shorter run's, and whether the run is already done."""
     path = config.folder
     text = yaml.safe_dump(config.deciding(), sort_keys=False, allow_unicode=True)
-    if config.results.rerun and is_run(path):
+    if config.results.rerun and (is_run(path) or parts_of_run(path)):
         RunFolder.remove(path)
     if not (path / "run.json").exists():
         found = runs_to_continue(config.results, path, text)

@@ -48,7 +48,7 @@ class Stream:
             records = with_revisions(records, config.revisions, config.batch_size, config.seed)
             content = [[[record.id, record.request.target] for record in records], *content[1:]]
         fingerprint = hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
-        points = _evaluation_points(config, len(records))
+        points = evaluation_points(config, len(records))
         return cls(records, config.batch_size, points, fingerprint, config.mode == "single")
 
     def __len__(self) -> int:
@@ -270,7 +270,8 @@ def _permutation(count: int, seed: str) -> list[int]:
     return sorted(range(count), key=keys.__getitem__)
 
 
-def _evaluation_points(config: StreamConfig, edits: int) -> tuple[EvaluationPoint, ...]:
+def evaluation_points(config: StreamConfig, edits: int) -> tuple[EvaluationPoint, ...]:
+    """The places of a stream of so many edits at which all edits so far are evaluated, in order."""
     counts, size = config.evaluate_at, config.batch_size
     if counts == "powers":
         counts = [10**i for i in range(len(str(edits)))]

@@ -39,3 +39,25 @@ def test_an_unknown_name_gets_the_new_the_nearest_or_all_names():
     assert checks.suggestion("romee", ["rome", "memit"], "method") == "did you mean 'rome'?"
     assert checks.suggestion("zzz", ["b", "a"]) == "known: a, b" and checks.suggestion("x", []) == "known: none"
     assert str(checks.unknown("metric", "exactmatch", ["exact_match"])).endswith("; did you mean 'exact_match'?")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "it is empty"),
+        ("é" * 101, "more than 200 bytes"),
+        *(
+            (bad, "characters that a name cannot have")
+            for bad in ("../up", "a/b", "a\\b", "c:d", "a\nb", "a\x1b[2J", "\u202e")
+        ),
+        *((bad, "begins or ends with") for bad in (".", "..", "-rf", "~root", " a", "a.", "a ")),
+        *((bad, "a device's") for bad in ("nul", "CON", "com1.txt")),
+    ],
+)
+def test_a_name_that_is_no_folder_s_is_refused(name, why):
+    with pytest.raises(ValueError, match=f"results.name is .*, which is not a folder name .*{why}"):
+        checks.folder_name(**{"results.name": name})
+
+
+def test_names_of_folders_pass():
+    checks.folder_name(a="rome", b="counterfact-tiny-e50_b1=s0+x.y", c="ünïcode", d="console")

@@ -16,6 +16,8 @@ from editbench.methods.rome import ROME
 from editbench.records import NOT_FINITE, EditError
 from editbench.results import ResultsError, RunFolder
 from editbench.results.leaderboard import collect, read_row
+from editbench.results.run_folder import read_run
+from editbench.results.table_layout import layout
 from tests.small_runs import counterfact_rows, save_model
 from tests.tiny_models import LINES, tiny_lm
 
@@ -137,6 +139,27 @@ def test_a_damaged_state_is_said_and_nothing_is_lost(make, monkeypatch):
     with pytest.raises(ResultsError, match=r"state\.safetensors is damaged"):
         single_run.run(make())
     assert lines(outcome.folder, "edits.jsonl")
+
+
+def test_weights_that_become_nan_in_mid_stream_are_counted_and_their_batch_is_named(make, monkeypatch, caplog):
+    original = ROME.write
+
+    def write(self, batch, transaction, result):
+        original(self, batch, transaction, result)
+        if len(self.ledger) == 2:  # no change: behind the ledger's back
+            self.lm.model.get_input_embeddings().weight.data[:] = math.nan
+
+    monkeypatch.setattr(ROME, "write", write)
+    outcome = single_run.run(make())
+    summary = read_run(outcome.folder)["summary"]
+    assert summary["nonfinite"] == {"batch": 2, "edits": 3}
+    measures = summary["final"]["measures"]
+    assert measures["rewrite.exact_match"]["nonfinite"] == measures["rewrite.exact_match"]["n"] == 3
+    assert summary["final"]["records"]["failed"] == 3
+    row = read_row(outcome.folder)
+    assert row["nonfinite_batch"] == 2
+    assert "the model gives NaN or infinity from batch 2 on" in layout([row]).notes[0]
+    assert "after batch 2 the model gives NaN or infinity" in caplog.text
 
 
 def test_other_weights_on_replay_are_noticed(make, tmp_path):

@@ -19,7 +19,8 @@ TOPS = ("editbench", "methods", "conf")
 FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycache__" not in f.parts)
 
 # A part is a module or package of editbench. Anybody may import these.
-ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space", "words"}
+ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space"}
+ANYBODY |= {"visible_text", "words"}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {
     name: at.removeprefix("editbench.").partition(":")[0].partition(".")[0] for name, at in editbench._PUBLIC.items()
@@ -77,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)
 MAY_IMPORT["layer_search"] = {*MAY_IMPORT, "single_run"}
+MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}

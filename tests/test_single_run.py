@@ -30,6 +30,27 @@ def test_the_same_command_finds_its_run_and_rerun_does_it_again(make):  # noqa: 
     assert comparable(redone.folder) == before  # same seed, same machine: same numbers to the bit
 
 
+@pytest.mark.parametrize("name", [".", "..", "../up", "/tmp/x", "-rf", "", "a\x1b[2J"])
+def test_a_name_that_leaves_the_results_folder_is_refused_before_anything_is_joined_or_deleted(make, tmp_path, name):  # noqa: F811
+    kept = tmp_path / "results" / "mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(ValueError, match=r"results.name is .* not a folder name"):
+        make(f"results.name='{name}'", "results.rerun=true")
+    assert [path.name for path in kept.parent.iterdir()] == ["mine.txt"]
+
+
+def test_a_repetition_deletes_what_a_run_makes_and_takes_what_a_kill_has_left(make):  # noqa: F811
+    folder = single_run.run(make()).folder
+    (folder / "notes.txt").write_text("mine")
+    for gone in ("run.json", "scores.jsonl", "edits.jsonl", "chain.jsonl", "manifest.json", "config.yaml"):
+        (folder / gone).unlink()  # what is left is the ledger, as of a deletion that was killed
+    with pytest.raises(ValueError, match=r"holds parts of a run without run.json \(ledger/.*results.rerun=true"):
+        single_run.run(make())
+    assert read_row(single_run.run(make("results.rerun=true")).folder)["status"] == "done"
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def change_weights(at):
     lm = tiny_lm("gpt2")
     lm.weight(lm.mlp_out_name(1))[0, 0] += 1.0

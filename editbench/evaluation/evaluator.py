@@ -269,7 +269,11 @@ class Evaluator:
             values = [(f"{q.probe.kind}.{m.name}", m.score(answer)) for q, answer in probes for m in self.metrics]
             values += self._free_text_scores(one.record, list(islice(texts, len(one.prompts))))
             details = [dict(self._details(question, answer)) for question, answer in probes]
-            found = {"scores": _means(values), "left_out": dict(one.left_out), "probes": details}
+            scores = _means(values)
+            found = {"scores": scores, "left_out": dict(one.left_out), "probes": details}
+            broken = {question.probe.kind for question, answer in probes if not answer.finite}
+            if of_broken := [name for name in scores if name.partition(".")[0] in broken]:
+                found["nonfinite"] = of_broken  # such a score may be 0, which is a number
             yield _row(one.record, one.position, found)
 
     def _free_text_scores(self, record: EditRecord, texts: list[Generated]) -> list[tuple[str, float | None]]:

@@ -123,6 +123,11 @@ class ProbeAnswers:
         other = self.alternative
         return None if other is None or not (self.target.tokens and other.tokens) else (self.target.nll, other.nll)
 
+    @property
+    def finite(self) -> bool:
+        """Whether the model gave numbers for all that it was asked; metrics of a model that gave none may be 0."""
+        return all(answer.finite for answer in (self.target, self.alternative, self.generated) if answer is not None)
+
     def judge(self, judge: Callable[[str, str], float]) -> float | None:
         """A judgement of the generated answer and the right target, where both are there; NaN logits make it 0."""
         if self.generated is None or self.gold is None:

@@ -32,6 +32,7 @@ from editbench.resources import Resources
 from editbench.results.tables import console
 from editbench.stream import Stream
 from editbench.threads import set_threads
+from editbench.visible_text import visible
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         config = _compose(options.overrides)
         layers = _layers(options.layers)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     try:
         with json_lines() if options.json else nullcontext() as lines:
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
     return 0
 

@@ -21,12 +21,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+_KEYS = {
+    "missing_keys": "lack tensors of the model",
+    "unexpected_keys": "have tensors that the model does not",
+    "mismatched_keys": "have tensors of other shapes than the model's",
+}
+"""What transformers says about a file's keys, in words."""
+_MAX_NAMED = 3
+
+
+class DamagedModel(ValueError):
+    """Weights that are not those of the model: missing, too many, of other shapes, truncated, or not finite."""
+
 
 def load_pretrained(
     path: str | Path, dtype: str, device: str, attention: str | None, revision: str | None
 ) -> tuple[Any, Any]:
     """(model, tokenizer); arguments as for :meth:`~editbench.model.language_model.LanguageModel.load`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
@@ -38,13 +50,43 @@ def load_pretrained(
         if is_gguf(path):
             model, tokenizer = load_gguf(Path(path), options)
         else:
-            model = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+            model = load_whole(path, **options)
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+    except DamagedModel:
+        raise
     except (OSError, ValueError) as error:  # a folder without a usable config.json gives a ValueError
         raise FileNotFoundError(_no_model(path, error)) from error
+    _check_finite(path, model)
     if device != "spread":
         model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     return model, tokenizer
+
+
+def load_whole(path: str | Path, **options: Any) -> Any:
+    """A causal language model from safetensors: a `DamagedModel` names what a file lacks, or has too much.
+
+    ``options`` are those of transformers' ``from_pretrained``, which would fill in random numbers.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    options |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+    except SafetensorError as error:
+        raise DamagedModel(f"{path}: a file of its weights is truncated or damaged ({error}); get it again") from error
+    for kind, why in _KEYS.items():
+        if names := sorted(key if isinstance(key, str) else key[0] for key in found.get(kind) or ()):
+            more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+            listed = ", ".join(names[:_MAX_NAMED])
+            raise DamagedModel(f"{path}: its weights {why}: {listed}{more}; get them again, or correct config.json")
+    return model
+
+
+def _check_finite(path: str | Path, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            raise DamagedModel(f"{path}: {name} holds NaN or infinite values; get it again, or give another dtype")
 
 
 def origin_of(path: str | Path, dtype: str) -> dict[str, str]:
@@ -113,6 +155,9 @@ def obeys_masks(lm: LanguageModel) -> bool:
 
 def _no_model(path: str | Path, error: Exception) -> str:
     folder = Path(str(path))
+    pickles = sorted(file.name for end in ("*.bin", "*.pt", "*.pth") for file in folder.glob(end))
+    if pickles and not any(folder.glob("*.safetensors")):
+        return f"{folder} has its weights in {pickles[0]}, a pickle, which can run code; save them as safetensors"
     reason = str(error).strip().splitlines()[0]
     if folder.is_file():
         return f"no model could be loaded from the file {folder}: {reason}"

@@ -120,6 +120,11 @@ HEAD_COLUMNS = {
         **_END,
     ),
     "collapsed_by": _text("the condition that was met", "summary/collapsed/condition"),
+    "nonfinite_batch": _whole(
+        "batch after which the edited model first gave NaN or infinity for a record",
+        "summary/nonfinite/batch",
+        seeds="min",
+    ),
 }  # the columns of metrics follow in the CSV
 
 TAIL_COLUMNS = {
@@ -163,6 +168,7 @@ TAIL_COLUMNS = {
     "data_hash": _text("hash of the dataset", "provenance/dataset/hash"),
     "data_file_hash": _text("SHA-256 of the data file, as `editbench fetch` shows it", "provenance/dataset/sha256"),
     "stream_hash": _text("hash of the stream: records, order, batches", "provenance/stream/hash"),
+    "final_rows": _text("hash of the answers after the last edit: copies agree in it", "summary/final_rows"),
     "content_hash": _text("hash of the run's own files; the same run in two places is listed once"),
     "metrics": _text("facts of the row's metrics, as JSON: title, range, direction, digits, …", is_json=True),
     "started": _text("start, UTC", "started"),

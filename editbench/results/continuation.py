@@ -12,7 +12,7 @@ from typing import Any
 from editbench.files import canonical, explained, make_folder, read_tensors, sync_folder, write_atomic, write_tensors
 from editbench.json_lines import decode, encode, read_lines
 from editbench.results import schema
-from editbench.results.run_folder import new_info
+from editbench.results.run_folder import encode_info, new_info
 from editbench.results.seal import CHAINED, facts_of
 
 CONTINUED = "continued"  # key of the provenance: the run that was continued, its manifest's root, and the edits
@@ -44,7 +44,7 @@ def continue_run(
             write_atomic(hidden / schema.CHAIN_FILE, "".join(f"{encode(link)}\n" for link in chain).encode())
             state = {"batches": batches, "ledger_batches": sum(len(link["tensors"]) for link in links)}
             _write_state(old, hidden, {**state, "head": chain[-1]["head"]})
-            write_atomic(hidden / schema.RUN_FILE, f"{encode(info, indent=2)}\n".encode())
+            write_atomic(hidden / schema.RUN_FILE, encode_info(info))
             hidden.rename(new)
             sync_folder(new.parent)
     except BaseException:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from editbench.files import ResultsError, explained, write_atomic
 from editbench.results.columns import column, columns_of
+from editbench.visible_text import spelt, unspelt
 
 if TYPE_CHECKING:
     from editbench.results.schema import Cell, Row
@@ -25,7 +26,8 @@ def write_csv(rows: Sequence[Row], path: str | Path, columns: Sequence[str] | No
 
     ``columns`` are all that the rows have, by default.
 
-    A text that a spreadsheet would run as a formula gets a leading apostrophe; `read_csv` takes it away again.
+    A text that a spreadsheet would run as a formula gets a leading apostrophe, and what acts on a terminal is spelt out
+    (:mod:`editbench.visible_text`); `read_csv` takes both away again.
     """
     columns = columns_of(rows) if columns is None else columns
     lines = [_line(columns), *(_line([text_of(row.get(name)) for name in columns]) for row in rows)]
@@ -70,9 +72,10 @@ def _line(cells: Sequence[str]) -> str:
 
 def _guarded(text: str) -> str:
     """`text` with an apostrophe in front if it looks like a formula, or like a text that has one in front already."""
+    text = "\r".join(map(spelt, text.split("\r")))  # a spreadsheet takes a carriage return for a line's end
     dangerous = text.startswith((*_FORMULA_STARTS, "'"))
     return f"'{text}" if dangerous and not _NUMBER.fullmatch(text) else text
 
 
 def _bare(text: str) -> str:
-    return text[1:] if text.startswith("'") else text
+    return unspelt(text[1:] if text.startswith("'") else text)

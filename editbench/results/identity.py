@@ -68,6 +68,19 @@ def digest_or_own(row: Row, column: str) -> str:
     return str(row.get(column) or f"alone: {row.get('run')} {row.get('content_hash')}")
 
 
+def copies(rows: Iterable[Row]) -> list[str]:
+    """Sentences on finished runs of one identity whose final rows are equal although their seeds differ."""
+    first: dict[tuple[Cell, str], Row] = {}
+    found = []
+    for row in rows:
+        if row["status"] == "done" and row.get("final_rows"):
+            earlier = first.setdefault((row["final_rows"], digest_or_own(row, "identity")), row)
+            if earlier["seed"] != row["seed"]:
+                names = f"{earlier['run']} and {row['run']}"
+                found.append(f"{names} have equal final rows under different seeds: copies are not averaged.")
+    return found
+
+
 def look_alikes(rows: Iterable[Row]) -> list[str]:
     """Sentences on finished runs that look alike in a table and are neither averaged nor compared, with the reasons."""
     alike: dict[tuple[Cell, ...], dict[str, Row]] = defaultdict(dict)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from editbench.files import ResultsError, read_bytes
 from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, number
 from editbench.results.csv_files import text_of, value_of
-from editbench.results.identity import LABELS, METHOD, digest_or_own
+from editbench.results.identity import LABELS, METHOD, copies, digest_or_own
+from editbench.results.recomputed import of_one_run, summary_of
 from editbench.results.run_folder import is_run, read_run
 from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Range, Row
 
@@ -54,10 +55,17 @@ def read_row(folder: Path) -> Row:
     row: Row = dict.fromkeys(COLUMNS)
     row["run"] = folder.name
     try:
-        info: Mapping[str, Any] = read_run(folder)
+        with of_one_run(folder):
+            return _row_of(folder, row)
     except ResultsError as error:
-        return {**row, "status": "damaged", "reason": str(error)}
+        return {**dict.fromkeys(COLUMNS), "run": folder.name, "status": "damaged", "reason": str(error)}
+
+
+def _row_of(folder: Path, row: Row) -> Row:
+    info: Mapping[str, Any] = read_run(folder)
     try:
+        if info["status"] not in ("running", "damaged") and info["summary"] is not None:
+            info = {**info, "summary": summary_of(folder, info)}
         files = (RUN_FILE, CONFIG_FILE, SCORES_FILE, EDITS_FILE)
         row["content_hash"] = sha256(b"".join(read_bytes(folder / name) for name in files)).hexdigest()
     except ResultsError as error:
@@ -207,7 +215,8 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
 
     Values are aggregated as their column declares (`Column.seeds`), means over the seeds that have a value; `missing`
     counts the others. Several runs of one seed count as that seed, by their mean. `_low` and `_high` are the interval
-    over records and seeds. A run that is not finished, or has no identity, keeps its own row.
+    over records and seeds. A run that is not finished, or has no identity, keeps its own row; so do all runs of a group
+    with copies, since a copy is no seed.
     """
     by = list(by)
     if unknown := sorted(set(by) - set(columns_of(rows))):
@@ -217,7 +226,8 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     for row in rows:
         if row["status"] == "done":
             groups[(*(row.get(name) for name in key), digest_or_own(row, "identity"))].append(row)
-    finished = [_merge(groups[values]) for values in sorted(groups, key=lambda values: [_rank(v) for v in values])]
+    ordered = [groups[values] for values in sorted(groups, key=lambda values: [_rank(v) for v in values])]
+    finished = [row for runs in ordered for row in (runs if copies(runs) else [_merge(runs)])]
     return [*finished, *(row for row in rows if row["status"] != "done")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import secrets
 import shutil
@@ -11,11 +13,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from editbench.files import ResultsError, explained, is_locked, lock, make_folder, read_bytes, write_atomic
+from editbench.checks import folder_name
+from editbench.files import ResultsError, canonical, explained, is_locked, lock, make_folder, read_bytes, write_atomic
 from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines, split_lines
 from editbench.results import schema
 from editbench.results.schema import RunInfo
-from editbench.results.seal import CHAINED, Chain, check_run, facts_of, write_manifest
+from editbench.results.seal import CHAINED, FILES, Chain, check_run, facts_of, names_of_files, write_manifest
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+_OWN = (schema.RUN_FILE, schema.MANIFEST_FILE, *FILES, schema.LEDGER_FOLDER, *schema.TRACKER_FOLDERS)
+_AGAIN = "start the run again with results.rerun=true"
+_ASIDE = ".deleted"  # ending of folders, inside a run's, with what is being deleted
 
 
 class RunFolder:
@@ -46,10 +52,12 @@ class RunFolder:
             config_text: The resolved config, YAML.
 
         Raises:
-            ResultsError: The name is not a file name, or the run is there already.
+            ResultsError: The name is not a folder name, or the run is there already, or parts of one.
         """
-        if not run_id or run_id.startswith(".") or not run_id.isprintable() or set(run_id) & set("\\/:"):
-            raise ResultsError(f"run id {run_id!r} is not a folder name; use letters, digits and - _ . = +")
+        try:
+            folder_name(**{"run id": run_id})
+        except ValueError as error:
+            raise ResultsError(str(error)) from error
         path = Path(root).absolute() / run_id
         make_folder(path.parent)
         make_folder(path)
@@ -57,6 +65,11 @@ class RunFolder:
         try:
             if is_run(path):
                 raise ResultsError(f"{path} holds a run already; resume it, delete it, or choose another name")
+            if parts := parts_of_run(path):
+                raise ResultsError(
+                    f"{path} holds parts of a run without {schema.RUN_FILE} ({', '.join(parts[:3])}); restore that "
+                    "file, delete them with results.rerun=true, or choose another name"
+                )
             write_atomic(path / schema.CONFIG_FILE, config_text.encode("utf-8"))
             for name in (schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE):
                 write_atomic(path / name, b"")
@@ -92,11 +105,25 @@ class RunFolder:
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Delete a run that no process writes, even a damaged one; hide it first, so that a kill leaves no part."""
-        lock(path / schema.LOCK_FILE).release()
-        with explained("delete", path, "correct its permissions, or delete it by hand"):
-            hidden = path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.deleted"))
-            shutil.rmtree(hidden)
+        """Delete the files of a run that no process writes, even of a damaged one; other files of the folder stay.
+
+        All are moved aside first: what a kill leaves is no run, and is deleted by the next call.
+        """
+        acquired = lock(path / schema.LOCK_FILE)
+        try:
+            with explained("delete", path, "correct its permissions, or delete it by hand"):
+                aside = path / f".{secrets.token_hex(4)}{_ASIDE}"
+                aside.mkdir()
+                for name in _OWN:
+                    if (path / name).is_symlink() or (path / name).exists():
+                        (path / name).replace(aside / name)
+                for folder in path.glob(f".*{_ASIDE}"):
+                    shutil.rmtree(folder)
+        finally:
+            acquired.release()
+        with contextlib.suppress(OSError):  # it holds other files
+            (path / schema.LOCK_FILE).unlink(missing_ok=True)
+            path.rmdir()
 
     def close(self) -> None:
         """Release the lock. A run closed while "running" counts as interrupted, and can be opened again."""
@@ -122,7 +149,7 @@ class RunFolder:
         """Append rows of records and of the model: all of them or, if this fails, none."""
         rows = list(rows)
         for row in rows:
-            _check_score_row(row)
+            check_score_row(row)
         self._append(schema.SCORES_FILE, rows)
 
     def append_edit(self, row: Row) -> None:
@@ -182,7 +209,7 @@ class RunFolder:
             raise ResultsError(f"{self.path} is {self.info['status']}; set_status('running') before writing to it")
 
     def _write_info(self, **changes: Any) -> None:
-        data = f"{encode({**self.info, **changes}, indent=2)}\n".encode()
+        data = encode_info({**self.info, **changes})
         info = cast("RunInfo", decode(data))  # as a reader sees it
         if info["status"] != "running":  # before the status: a run that has ended always has a manifest that fits
             write_manifest(self.path, self._chain.head, data)
@@ -208,6 +235,12 @@ def new_info(run_id: str, provenance: Row) -> RunInfo:
     }
 
 
+def encode_info(info: Row) -> bytes:
+    """The content of run.json, with a digest: of a run that has not ended no manifest has it."""
+    plain = decode(encode({name: value for name, value in info.items() if name != "digest"}).encode())
+    return f"{encode({**plain, 'digest': hashlib.sha256(canonical(plain)).hexdigest()}, indent=2)}\n".encode()
+
+
 def is_run(path: Path) -> bool:
     """Whether this folder holds a run, even a damaged one; hidden folders hold none."""
     scores = path / schema.SCORES_FILE
@@ -216,6 +249,12 @@ def is_run(path: Path) -> bool:
         return found and not path.name.startswith(".")
     except PermissionError:
         return True  # it may be one; reading it names the reason
+
+
+def parts_of_run(path: Path) -> list[str]:
+    """Paths, from the folder, of a run's files there that are more than what :meth:`RunFolder.create` begins with."""
+    found = [*names_of_files(path), *(name for name in (schema.MANIFEST_FILE,) if (path / name).exists())]
+    return [name for name in found if name != schema.CONFIG_FILE and (path / name).stat().st_size > 0]
 
 
 def read_run(path: Path) -> RunInfo:
@@ -242,7 +281,7 @@ def read_run(path: Path) -> RunInfo:
 def read_info(path: Path) -> RunInfo:
     """The content of run.json; needs no lock. A `ResultsError` if it is missing, is damaged, or has another format."""
     file = path / schema.RUN_FILE
-    data = read_bytes(file)
+    data = read_bytes(file, limit=schema.MAX_INFO)
     try:
         info = decode(data)
     except (ValueError, RecursionError) as error:
@@ -256,6 +295,8 @@ def read_info(path: Path) -> RunInfo:
     if missing or info["status"] not in schema.RUN_STATUSES or not mappings:
         found = f"missing: {missing}, status {info.get('status')!r}"
         raise ResultsError(f"{file}: damaged ({found}); restore it from a copy")
+    if info["status"] == "running" and data != encode_info(info):
+        raise ResultsError(f"{file}: damaged (it was altered); restore it from a copy, or {_AGAIN}")
     return cast("RunInfo", info)
 
 
@@ -273,7 +314,8 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _check_score_row(row: Row) -> None:
+def check_score_row(row: Row) -> None:
+    """Refuse a row of scores that does not fit the schema with a `ResultsError`."""
     _check(row, "a score row", stage=str, edits=Integral, batch=Integral, scores=Mapping)
     if row["stage"] not in schema.STAGES:
         raise ResultsError(f"a score row's stage {row['stage']!r} is none of {schema.STAGES}")

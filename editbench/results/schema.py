@@ -18,8 +18,10 @@ SCHEMA = 2
 
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
+TRACKER_FOLDERS = ("tensorboard", "wandb")  # of trackers, in the run's folder; no seal has them
 INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
+MAX_INFO = 256 << 20  # bytes of run.json and of the manifest: nothing of a sound run comes near
 RUN_STATUSES = ("running", "done", "failed", "interrupted")
 RECORD_STATUSES = ("scored", "unsupported", "failed", "skipped")
 
@@ -138,6 +140,7 @@ class Summary(TypedDict):
     immediate: StageSummary | None
     final: StageSummary | None
     interim: list[StageSummary]
+    nonfinite: dict[str, int] | None  # `batch`, `edits`: where a record first got NaN or infinity from the edited model
     collapsed: NotRequired[dict[str, Any] | None]  # `edits`, `low`, `condition` of a run that stream.stop_when ended
 
 
@@ -154,3 +157,4 @@ class RunInfo(TypedDict):
     costs: dict[str, Any] | None
     summary: dict[str, Any] | None  # a `Summary`
     metrics: dict[str, MetricFacts]  # by metric name
+    digest: NotRequired[str]  # of all the rest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editbench.files import DamagedFile, canonical, check_tensors, file_digests, read_bytes, write_atomic
+from editbench.files import DamagedFile, canonical, check_tensors, file_digests, open_regular, read_bytes, write_atomic
 from editbench.json_lines import append_lines, cut_to, decode, decode_lines, encode, read_lines, split_lines
 from editbench.results import schema
 
@@ -135,7 +135,7 @@ def write_manifest(folder: Path, head: str, run_file: bytes) -> None:
 
     ``run_file`` is the next content of run.json: the manifest is written before the status that requires it.
     """
-    files = {name: _entry(folder / name) for name in _names(folder) if name != schema.RUN_FILE}
+    files = {name: _entry(folder / name) for name in names_of_files(folder) if name != schema.RUN_FILE}
     files[schema.RUN_FILE] = _sealed(run_file)
     manifest = {"format": schema.FORMAT, "head": head, "files": dict(sorted(files.items()))}
     write_atomic(folder / schema.MANIFEST_FILE, _with_root(manifest))
@@ -173,11 +173,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / schema.MANIFEST_FILE
     if not path.exists():
         raise DamagedFile(f"{path} is missing: the run is not sealed; {REMEDY}")
-    data = read_bytes(path)
+    data = read_bytes(path, limit=schema.MAX_INFO)
     try:
         manifest = decode(data)
         del manifest["root"]
-        sound = _with_root(manifest) == data and {*FILES} <= set(manifest["files"])
+        names = set(manifest["files"])
+        sound = _with_root(manifest) == data and {*FILES} <= names and all(map(_of_a_run, names))
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{path} is damaged ({error!r}); {REMEDY}") from error
     if not sound:
@@ -185,11 +186,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _names(folder: Path) -> list[str]:
+def names_of_files(folder: Path) -> list[str]:
     """Paths, from the run folder, of the files that a run makes; temporary ones begin with a dot."""
     own = [name for name in FILES if (folder / name).exists()]
     ledger = (path for path in (folder / schema.LEDGER_FOLDER).rglob("*") if path.is_file() and path.name[0] != ".")
     return own + [path.relative_to(folder).as_posix() for path in ledger]
+
+
+def _of_a_run(name: str) -> bool:
+    """Whether this is a path of a file that a run makes."""
+    folder, *inside = name.split("/")
+    return name in FILES or (folder == schema.LEDGER_FOLDER and bool(inside) and {"", ".", ".."}.isdisjoint(inside))
 
 
 def _sealed(data: bytes) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def _sealed(data: bytes) -> dict[str, Any]:
 
 def _entry(path: Path) -> dict[str, Any]:
     try:
-        return {"bytes": path.stat().st_size, "sha256": file_digests(path)[""]}
+        return {"bytes": path.stat().st_size, "sha256": file_digests(path)[""]}  # none of what is no regular file
     except FileNotFoundError as error:
         raise DamagedFile(f"{path} is missing; {REMEDY}") from error
     except (OSError, KeyError) as error:
@@ -209,7 +216,7 @@ def _content(path: Path, offset: int = 0, size: int = -1) -> bytes:
     """The file's bytes from an offset, all by default; nothing for a file that is not there."""
     if not path.exists():
         return b""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
         return file.read(size)
 

@@ -45,6 +45,7 @@ def summarise(
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     known = {**(ranges or {}), **dict.fromkeys(headline.values(), SHARE)}
     of_ability: dict[str, Range] = {}
+    rows = list(rows)
     for row in rows:
         groups[row["stage"], row["edits"] if row["stage"] == "interim" else 0].append(row)
         of_ability |= {f"{row['of']}.{name}": within for name, within in row.get("ranges", {}).items()}
@@ -58,6 +59,7 @@ def summarise(
         "immediate": parts.get(("immediate", 0)),
         "final": parts.get(("final", 0)),
         "interim": [part for (stage, _), part in parts.items() if stage == "interim"],
+        "nonfinite": _first_nonfinite(rows),
     }
 
 
@@ -157,6 +159,13 @@ def _score(columns: list[int], values: Floats, drawn: Drawn) -> Score:
 
 
 def _nonfinite(name: str, scored: Rows) -> int:
-    """The number of rows in which this measure was NaN or infinite: as such, or as the null stored for it."""
-    raw = sum(row["scores"].get(name) is not None and finite(row["scores"][name]) is None for row in scored)
-    return raw + sum(name in row.get("nonfinite", ()) for row in scored)
+    """The number of rows in which this measure came from NaN or infinity: it is such, is null for it, or is a 0."""
+    raw = (row["scores"].get(name) is not None and finite(row["scores"][name]) is None for row in scored)
+    return sum(found or name in row.get("nonfinite", ()) for found, row in zip(raw, scored, strict=True))
+
+
+def _first_nonfinite(rows: Rows) -> dict[str, int] | None:
+    """Batch, and number of edits, after which a record first got no numbers from the edited model."""
+    found = (row for row in rows if row["stage"] != "before" and row["scores"].keys() & set(row.get("nonfinite", ())))
+    first = min((row for row in found if "record" in row), key=lambda row: int(row["batch"]), default=None)
+    return None if first is None else {"batch": int(first["batch"]), "edits": int(first["edits"])}

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from editbench.results.columns import Column, column, mapping_in, number
-from editbench.results.identity import LABELS, digest_or_own, look_alikes, schema_of
+from editbench.results.identity import LABELS, copies, digest_or_own, look_alikes, schema_of
 from editbench.results.schema import HEADLINES, SCHEMA, Cell, Row
+from editbench.visible_text import visible
 
 NO_VALUE = "—"
 DAGGER = "†"
@@ -90,9 +91,10 @@ def layout(
             texts = [names[id(row)] if label == "method" else _shown(row, label) for label in labels]
             figures = [_figure(row, name, one, best[name], marks or Marks(), intervals) for name, one in shown.items()]
             lines.append([*map(TableCell, texts), *figures, TableCell(_note(row))])
-        groups.append(lines)
-    titles = tuple(one.title for one in shown.values())
-    return Layout((*labels, *titles, "note"), titles, groups, _legend(rows, grouped, intervals, marks))
+        groups.append([[cell._replace(text=visible(cell.text)) for cell in line] for line in lines])
+    titles = tuple(visible(one.title) for one in shown.values())
+    legend = [visible(text) for text in _legend(rows, grouped, intervals, marks)]
+    return Layout((*labels, *titles, "note"), titles, groups, legend)
 
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:
@@ -213,6 +215,8 @@ def _note(row: Row) -> str:
         some = seeds - mapping_in(row, "missing").get("collapsed_at", 0)
         when = f"at edit {at:.0f}" if seeds == 1 else f"in {some:.0f} of {seeds:.0f} seeds"
         parts.append(f"collapsed {when} ({row.get('collapsed_by')}): figures are those of the edits until then")
+    if (batch := number(row, "nonfinite_batch")) is not None:
+        parts.append(f"the model gives NaN or infinity from batch {batch:.0f} on")
     if schema_of(row) < SCHEMA:
         parts.append(f"made before schema {SCHEMA} and not compared; run it again")
     if row["status"] != "done":
@@ -222,7 +226,7 @@ def _note(row: Row) -> str:
 
 
 def _legend(rows: Sequence[Row], grouped: bool, intervals: bool, marks: Marks | None) -> list[str]:
-    legend = look_alikes(rows)
+    legend = [*look_alikes(rows), *copies(rows)]
     legend += _other_seeds([row for row in rows if row["status"] == "done" and row.get("comparable_group")])
     if any(VALUES in str(row.get("cached") or "") for row in rows):
         legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.results.reference import compare
 from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, Marks, TableCell, layout
+from editbench.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,20 +153,22 @@ def _latex_cell(cell: TableCell) -> str:
 def show_comparison(rows: Sequence[Row], reference: Path) -> int:
     """Print how `rows` differ from a CSV of reference figures; return the number of differences and refusals."""
     from rich.table import Table
+    from rich.text import Text
 
     differences = compare(rows, reference)
     if not differences:
         print(f"{reference}: no row of it matches a run here")
     refused = [d for d in differences if d["verdict"] == "refused"]
     for d in refused:
-        print(f"{d['run']} is not compared with {reference}: {d['reason']}")
+        print(visible(f"{d['run']} is not compared with {reference}: {d['reason']}"))
     differences = [d for d in differences if d["verdict"] != "refused"]
     off = [d for d in differences if d["verdict"] != "same"]
     if off:
         table = Table("method", "measure", "measured", "reference", "difference", "", title=f"against {reference}")
         for d in off:
             figures = (_four_digits(value) for value in (d["measured"], d["reference"], d["difference"]))
-            table.add_row(d["key"].get("method", ""), d["measure"], *figures, d["verdict"])
+            texts = (d["key"].get("method", ""), d["measure"])
+            table.add_row(*(Text(visible(str(text))) for text in texts), *figures, d["verdict"])
         console().print(table)
     if differences:
         print(f"{len(differences) - len(off)} of {len(differences)} figures agree with {reference}")
@@ -175,12 +178,14 @@ def show_comparison(rows: Sequence[Row], reference: Path) -> int:
 def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a paired comparison of two runs."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("measure", "a", "b", "a - b", "95 %", "p", "records", caption=f"a: {a}\nb: {b}")
+    caption = Text(visible(f"a: {a}\nb: {b}"))
+    table = Table("measure", "a", "b", "a - b", "95 %", "p", "records", caption=caption)
     for measure, d in differences.items():
         interval = f"{_four_digits(d['low'])} … {_four_digits(d['high'])}"
         figures = (_four_digits(d[name]) for name in ("a", "b", "difference"))
-        table.add_row(measure, *figures, interval, _four_digits(d["p_value"]), str(d["pairs"]))
+        table.add_row(Text(visible(measure)), *figures, interval, _four_digits(d["p_value"]), str(d["pairs"]))
     console().print(table)
 
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from editbench import plugins
 from editbench.checks import above_zero, unknown
 from editbench.config import TrackerConfig
+from editbench.visible_text import visible
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class Warner:
         """Log a warning, unless this kind of problem was logged before."""
         if kind not in self._logged:
             self._logged.add(kind)
-            logger.warning("tracker %s: %s. The run goes on; its own files hold everything.", self._name, message)
+            told = visible(message)  # a service's words
+            logger.warning("tracker %s: %s. The run goes on; its own files hold everything.", self._name, told)
 
     @contextmanager
     def catching(self, action: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from editbench.tuning import hparams_file, report
 from editbench.tuning.start import OBJECTIVE, Start, start, trial_config
 from editbench.tuning.study import Study, Tried, find_studies
 from editbench.tuning.trial import Outcome, run_trial
+from editbench.visible_text import visible
 
 BUDGET = 30  # trials
 FOLDER = "tuning"  # in the results folder
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         print("\ninterrupted. Finished trials are kept; the same command goes on.", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
+from editbench.model.loading import load_whole
 from editbench.records import EditRequest
 
 from .config import ExternalWeightsConfig
@@ -49,11 +50,9 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         self._equals_base = not changed
 
     def _loaded(self) -> Any:
-        from transformers import AutoModelForCausalLM
-
         path, dtype = self.config.path, self.lm.model.dtype
         try:
-            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
+            return load_whole(path, dtype=dtype)
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise FileNotFoundError(f"external_weights: no model could be loaded from {path}: {reason}") from error

@@ -302,7 +302,7 @@ class SCEN(Editor[SCENConfig]):
 
     def footprint(self) -> Footprint:
         """Experts, neurons and their inputs; on disk those in ``bank_directory``, or beyond the memories."""
-        negatives = [] if self._negatives is None else [self._negatives]
+        negatives = [self._generic_inputs()] if len(self.bank) else []  # a resumed run has none yet
         return Footprint.of([*self.bank.tensors(), *negatives], self.bank.disk_bytes)
 
     def state(self) -> dict[str, Tensor]:

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from editbench import load_model
 from editbench.model.architectures import ARCHITECTURES
 from editbench.model.language_model import LanguageModel
 from editbench.model.loading import obeys_masks
+from tests.small_runs import save_model
 from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 
@@ -26,6 +28,53 @@ def test_loading_from_a_folder_and_clear_errors(tmp_path):
         LanguageModel.load(tmp_path / "empty")
     with pytest.raises(ValueError, match="did you mean 'float32'"):
         LanguageModel.load(tmp_path / "model", dtype="flot32")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_model(tiny_lm("gpt2"), tmp_path / "model")
+
+
+def change(folder, **changes):
+    """Change tensors of the saved weights by parts of their names; None removes one."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for name, tensor in changes.items():
+        found = next((key for key in tensors if key.endswith(name)), name)
+        tensors.pop(found, None)
+        if tensor is not None:
+            tensors[found] = tensor
+    save_file(tensors, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mlp.c_proj.weight": None}, "its weights lack tensors of the model: .*mlp.c_proj.weight"),
+        ({"extra": torch.zeros(2)}, "its weights have tensors that the model does not: extra"),
+        ({"ln_1.weight": torch.zeros(3)}, "its weights have tensors of other shapes than the model's: .*ln_1.weight"),
+        ({"ln_1.weight": torch.full((32,), float("nan"))}, "ln_1.weight holds NaN or infinite values"),
+    ],
+)
+def test_weights_that_are_not_the_model_s_are_named_in_one_line(saved, changes, message):
+    change(saved, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        LanguageModel.load(saved, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_and_pickled_weights_are_refused_in_one_line(saved):
+    file = saved / "model.safetensors"
+    tensors = load_file(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="a file of its weights is truncated or damaged") as error:
+        LanguageModel.load(saved, device="cpu")
+    assert "\n" not in str(error.value)
+    file.unlink()
+    torch.save(tensors, saved / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"its weights in pytorch_model.bin, a pickle, .* safetensors") as error:
+        LanguageModel.load(saved, device="cpu")
+    assert "\n" not in str(error.value)
 
 
 def test_load_model_takes_a_path_and_options(tmp_path):

@@ -146,7 +146,8 @@ def test_a_missing_root_is_an_error(tmp_path):
 
 
 def _write_slowly(root, index):
-    with RunFolder.create(root, f"run{index:02}", "", {"method": {"name": f"m{index}"}}) as store:
+    about = {"method": {"name": f"m{index}"}, "protocol": {"headline": HEADLINE}}
+    with RunFolder.create(root, f"run{index:02}", "", about) as store:
         for batch in range(10):
             scores = dict.fromkeys(HEADLINE.values(), index / 32)
             common = {"edits": batch + 1, "batch": batch, "record": str(batch), "position": batch, "status": "scored"}

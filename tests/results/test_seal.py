@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from editbench.files import DamagedFile, write_tensors
 from editbench.ledger_files import LedgerFiles
-from editbench.results import ResultsError, RunFolder
+from editbench.results import ResultsError, RunFolder, seal
 from editbench.results.leaderboard import read_row
-from editbench.results.run_folder import read_run
+from editbench.results.run_folder import encode_info, is_run, read_run
 from editbench.results.schema import CHAIN_FILE, MANIFEST_FILE, STATE_FILE
 from tests.results.test_run_folder import edit_row, score_row
 
@@ -81,8 +83,8 @@ def test_what_a_run_wrote_is_sound(tmp_path):
 @pytest.mark.parametrize("ended", [True, False], ids=["done", "killed"])
 def test_every_altered_region_of_every_file_is_named(name, ended, tmp_path):
     path = make(tmp_path, ended)
-    if not ended and name in ("run.json", MANIFEST_FILE):
-        pytest.skip("of a killed run these are not sealed, but for what the chain's first line has of run.json")
+    if not ended and name == MANIFEST_FILE:
+        pytest.skip("a killed run has none")
     file, whole = path / name, (path / name).read_bytes()
     for at in positions(len(whole)):
         for data in (whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], whole[:at]):
@@ -114,6 +116,40 @@ def test_every_line_left_out_doubled_or_moved_is_named(name, ended, tmp_path):
         assert read_run(path)["status"] == "damaged"
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["done", "killed"])
+def test_every_line_of_run_json_left_out_or_edited_is_named(ended, tmp_path):
+    path = make(tmp_path, ended)
+    whole = (path / "run.json").read_text().splitlines(keepends=True)
+    for at, line in enumerate(whole):
+        for lines in ([*whole[:at], *whole[at + 1 :]], [*whole[:at], line.replace("e", "x", 1), *whole[at + 1 :]]):
+            if lines != whole:
+                (path / "run.json").write_text("".join(lines))
+                assert read_row(path)["status"] == "damaged", line
+
+
+def test_a_file_that_is_a_pipe_a_device_or_a_folder_is_named_and_nobody_waits(tmp_path):
+    path = make(tmp_path, True)
+    for name in (*FILES, "run.json", MANIFEST_FILE):
+        file, whole = path / name, (path / name).read_bytes()
+        for put in (os.mkfifo, lambda file: file.symlink_to("/dev/zero"), Path.mkdir):
+            file.unlink()
+            put(file)
+            assert read_row(path)["status"] == "damaged", (name, put)
+            file.rmdir() if file.is_dir() else file.unlink()
+            file.write_bytes(whole)
+    assert read_run(path)["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["../run.json", "/etc/passwd", "ledger/../../x", "ledger//x", "notes.txt"])
+def test_a_manifest_names_no_file_but_a_run_s(name, tmp_path):
+    path = make(tmp_path, True)
+    manifest = json.loads((path / MANIFEST_FILE).read_text())
+    manifest["files"][name] = manifest["files"]["run.json"]
+    del manifest["root"]
+    (path / MANIFEST_FILE).write_bytes(seal._with_root(manifest))
+    assert "manifest.json is damaged" in read_run(path)["reason"]
+
+
 def test_a_manifest_of_another_run_and_facts_of_another_are_named(tmp_path):
     path, other = make(tmp_path / "a", True), make(tmp_path / "b", True, batches=2)
     shutil.copy(other / MANIFEST_FILE, path / MANIFEST_FILE)
@@ -121,7 +157,7 @@ def test_a_manifest_of_another_run_and_facts_of_another_are_named(tmp_path):
     killed = make(tmp_path / "c", False)
     info = json.loads((killed / "run.json").read_text())
     info["provenance"]["model"]["hash"] = "another"
-    (killed / "run.json").write_text(json.dumps(info, indent=2) + "\n")
+    (killed / "run.json").write_bytes(encode_info(info))
     assert "altered (model)" in read_run(killed)["reason"]
     with pytest.raises(DamagedFile, match=r"altered \(model\)"):
         RunFolder.open(killed)
@@ -137,8 +173,6 @@ def test_a_chain_that_lost_its_end_is_named(tmp_path):
 
 @pytest.mark.parametrize("cuts", range(0, 12, 3))
 def test_a_truncation_that_is_stopped_anywhere_leaves_a_run_that_goes_on(cuts, tmp_path, monkeypatch):
-    from editbench.results import seal
-
     path = make(tmp_path, False, batches=4)
     head = json.loads((path / CHAIN_FILE).read_text().splitlines()[1])["head"]
     write_tensors(path / STATE_FILE, {}, {"batches": 1, "head": head})
@@ -194,3 +228,40 @@ def test_a_damaged_run_is_removed_whole(tmp_path):
     with RunFolder.open(path), pytest.raises(ResultsError, match="is being written"):
         RunFolder.remove(path)
     assert read_run(path)["status"] == "done"
+
+
+def test_a_deletion_that_is_killed_anywhere_leaves_what_can_be_deleted_and_never_half_a_run(tmp_path, monkeypatch):
+    moves = 0
+    while True:
+        path = make(tmp_path / f"{moves}", True)
+        (path / "notes.txt").write_text("mine")
+        with monkeypatch.context() as patch:
+            if not killed_after(patch, moves, lambda path=path: RunFolder.remove(path)):
+                break
+        if moves:
+            assert not is_run(path) or read_row(path)["status"] == "damaged"
+            with pytest.raises(ResultsError, match="holds parts of a run|holds a run already"):
+                RunFolder.create(path.parent, path.name, "seed: 0\n")
+        RunFolder.remove(path)
+        RunFolder.create(path.parent, path.name, "seed: 0\n").close()
+        assert (path / "notes.txt").read_text() == "mine"
+        moves += 1
+    assert moves == 7 and (path / "notes.txt").exists() and not is_run(path)
+
+
+def killed_after(patch, calls, work):
+    """Whether ``work`` was killed: after so many files were moved."""
+    left, replace = [None] * calls, Path.replace
+
+    def killed(self, target):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return replace(self, target)
+
+    patch.setattr(Path, "replace", killed)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    return False

@@ -104,6 +104,9 @@ def test_records_left_out_for_a_reason_in_the_data_count_against_no_method(tmp_p
         for row in rows:
             if row.get("record") == "r3":
                 row.update(status="skipped", scores={}, reason="skipped: a later edit overwrites it")
+        store.set_status("running")
+        store.truncate_after("")
+        store.append_scores(rows)
         store.set_status("done", summary=summarise(rows, HEADLINE))
     row = read_row(path)
     assert (row["scored"], row["skipped"], row["coverage"], row["score_penalised"]) == (3, 1, 1.0, 0.5)

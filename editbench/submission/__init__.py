@@ -1,0 +1,1 @@
+"""Checking what a run claims: `editbench verify` and the functions behind it."""

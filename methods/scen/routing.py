@@ -1,17 +1,18 @@
-"""Routing: an expert is chosen for each prompt at its last token, and answers the whole sequence.
+"""Experts' part of the projection's output, by grouped products.
 
-Shapes: R rows of a forward pass, T columns, E different experts, g rows of the most popular one. In generation with
-beams or several returned sequences R is a multiple k of the number of prompts, the copies of a prompt side by side.
+Shapes: R rows of a forward pass, T columns, E different experts, g rows of the most popular one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from editbench.memory_based.routing import Answer, Pass
 
 if TYPE_CHECKING:
     from .compression import CompressedExpert
@@ -42,79 +43,20 @@ class Group:
         return output.index_add(0, self.rows, y.to(output.dtype))
 
 
-class HeldRouting:
-    """Chooses an expert for each prompt in the first forward pass and keeps it for the rest of the sequence."""
-
-    def __init__(self, columns: Sequence[int], choose: Callable[[Tensor], Routing]) -> None:
-        """``columns`` of the prompts' last tokens are negative without a prompt; ``choose`` gets x (prompts, d_ff)."""
-        self.columns = list(columns)
-        self._choose = choose
-        self._handles: list[Any] = []
-        self._passes: tuple[int, int] = (0, 0)  # R, T
-        self._routing: Routing | None = None
-        self._groups: dict[int, list[Group]] = {}  # by R
-
-    @property
-    def answered_by(self) -> list[str | None]:
-        """Edit that answers each prompt; None for the base model, and before the first pass."""
-        return [None] * len(self.columns) if self._routing is None else self._routing.of
-
-    def attach(self, layer: nn.Module, projection: nn.Module) -> None:
-        """Hook ``projection``, and ``layer`` for the size of a batch, which some models flatten inside."""
-        self._handles = [layer.register_forward_pre_hook(self._measure), projection.register_forward_hook(self._answer)]
-
-    def detach(self) -> None:
-        """Remove the hooks, if they are still there."""
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _measure(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        rows, columns = args[0].shape[:2]
-        if rows % len(self.columns):
-            raise ValueError(
-                f"the model got {rows} rows; answering() was given the last prompt columns of {len(self.columns)}"
-            )
-        self._passes = rows, columns
-
-    def _answer(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        rows, columns = self._passes
-        x = args[0].reshape(rows, columns, -1)
-        if self._routing is None:
-            self._routing = self._decide(x)
-            if not self._routing.any:
-                self.detach()  # no neuron fires: the base model answers
-        if not self._routing.any:
-            return None
-        if rows not in self._groups:
-            self._groups[rows] = self._routing.groups(rows // len(self.columns), x)
-        whole = output.reshape(rows, columns, -1)
-        for group in self._groups[rows]:
-            whole = group.add(x, whole)
-        return whole.reshape(output.shape)
-
-    @torch.no_grad()
-    def _decide(self, x: Tensor) -> Routing:
-        if max(self.columns) >= x.shape[1]:
-            raise ValueError(
-                f"column {max(self.columns)} of the last prompt token is not in the first forward pass, which has "
-                f"{x.shape[1]} columns; give the whole prompt at once"
-            )
-        first = torch.arange(0, len(x), len(x) // len(self.columns), device=x.device)
-        routes = self._choose(x[first, torch.tensor(self.columns, device=x.device).clamp(min=0)])
-        return Routing([None if c < 0 else e for c, e in zip(self.columns, routes.of, strict=True)], routes.experts)
-
-
 @dataclass(frozen=True)
-class Routing:
-    """Experts by edit id, and ``of`` each prompt the id that answers; None for the base model."""
+class Routing(Answer):
+    """The experts that answer, by edit id."""
 
-    of: list[str | None]
     experts: Mapping[str, CompressedExpert]
+    _groups: dict[int, list[Group]] = field(default_factory=dict, init=False, compare=False)  # by R
 
-    @property
-    def any(self) -> bool:
-        """Whether any expert answers."""
-        return any(id is not None for id in self.of)
+    def apply(self, x: Tensor, output: Tensor, run: Pass) -> Tensor:
+        """``output`` with the experts' parts added."""
+        if len(x) not in self._groups:
+            self._groups[len(x)] = self.groups(run.copies, x)
+        for group in self._groups[len(x)]:
+            output = group.add(x, output)
+        return output
 
     def groups(self, copies: int, like: Tensor) -> list[Group]:
         """Groups of the low-rank experts and of the others; ``like`` has the dtype, and a prompt ``copies`` rows."""

@@ -17,20 +17,21 @@ from torch import Tensor
 
 from editbench.editor import EditResult, Footprint
 from editbench.locate_then_edit.prompts import target_ids
+from editbench.memory_based.delta_answers import DeltaAnswers
 from editbench.memory_based.editor import MemoryBasedEditor, all_finite
 from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 
-from .compression import CompressedExpert, compress
+from .compression import compress
 from .config import SCENConfig
 from .expert_bank import ExpertBank
 from .expert_files import Expert
-from .routing import Routing
 from .training import ExpertBatch, initial_neuron, neuron_input, train_experts, train_neurons
 
 if TYPE_CHECKING:
     from editbench.ledger import Blob, EditBatch, Ledger, Transaction
+    from editbench.memory_based.compression import CompressedDelta
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
@@ -47,7 +48,7 @@ class TrainedExpert:
         relative_error: Of the kept expert against the trained one.
     """
 
-    expert: CompressedExpert | None
+    expert: CompressedDelta | None
     own: Tensor
     losses: list[float]
     loss: float
@@ -232,7 +233,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
     def _fires(self, winner: int, activation: float) -> str | None:
         return self.bank.ids[winner] if activation > self.config.theta else None
 
-    def choose(self, prompts: Prompts) -> Routing:
+    def choose(self, prompts: Prompts) -> DeltaAnswers:
         """The experts of a batch of prompts."""
         return self._routing(prompts.last)
 
@@ -241,15 +242,15 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
         """Whether the bank is."""
         return not len(self.bank)
 
-    def _routing(self, x: Tensor) -> Routing:
+    def _routing(self, x: Tensor) -> DeltaAnswers:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
         while len(self.bank):
             of = [self._fires(*w) for w in self._winners(neuron_input(x, self.config.cosine).to(self.bank.neurons))]
             experts = {id: self.bank.fetch(id) for id in dict.fromkeys(of) if id is not None}
             sound = {id: expert for id, expert in experts.items() if expert is not None}
             if len(sound) == len(experts):  # else a damaged expert has left the bank: choose among the others
-                return Routing(of, sound)
-        return Routing([None] * len(x), {})
+                return DeltaAnswers(of, [sound])
+        return DeltaAnswers([None] * len(x), [{}])
 
     def delete(self, id: str) -> None:
         """Undo one edit; a ValueError if there is none."""

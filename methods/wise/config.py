@@ -78,9 +78,7 @@ class WISEConfig:
         if not 0 <= self.old_weight < 1:
             raise ValueError(f"old_weight is {self.old_weight}; it must be from 0 to below 1")
         if self.merge_every < self.save_every or self.merge_every % self.save_every:
-            raise ValueError(
-                f"merge_every is {self.merge_every}; it must be a multiple of save_every={self.save_every}"
-            )
+            raise ValueError(f"merge_every={self.merge_every} must be a multiple of save_every={self.save_every}")
         one_of(PROJECTIONS, projection=self.projection)
         one_of((RETRIEVE, MERGE), variant=self.variant)
         one_of((SOUND, PUBLISHED), rules=self.rules)

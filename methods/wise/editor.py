@@ -1,7 +1,7 @@
 """WISE: Rethinking the Knowledge Memory for Lifelong Model Editing (Wang et al., NeurIPS 2024).
 
-Edits change copies of one weight, the side memories, in random shares of its numbers. A prompt on whose tokens a memory's
-outputs are far enough from the weight's own is answered by that memory. The weight itself never changes.
+Edits change copies of one weight, the side memories, in random shares of its numbers. A prompt on whose tokens a
+memory's outputs are far enough from the weight's own is answered by that memory. The weight itself never changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from editbench.locate_then_edit.templates import templates_for
 from editbench.memory_based.delta_answers import DeltaAnswers
 from editbench.memory_based.editor import ROWS_AT_ONCE
 from editbench.memory_based.journal import Entry, JournalledEditor
-from editbench.memory_based.routing import Prompts
 from editbench.memory_based.target_rows import base_pass, wide
 from editbench.model.token_tree import TokenTree
 from editbench.progress import progress
@@ -34,6 +33,7 @@ from .training import Trained, train_memory
 
 if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
+    from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
@@ -154,8 +154,8 @@ class WISE(JournalledEditor[WISEConfig]):
     def drop(self, id: str) -> None:
         """Refuse: a memory's numbers are of all its edits."""
         raise ValueError(
-            f"wise cannot delete edit {id!r} alone: edits share the numbers of a memory; ledger.rollback takes back the "
-            "last ones"
+            f"wise cannot delete edit {id!r} alone: a memory has numbers of several; ledger.rollback takes the last "
+            "ones back"
         )
 
     def clear(self) -> None:

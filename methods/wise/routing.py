@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from editbench.records import Route
 
 from .config import PUBLISHED, WISEConfig
-from .memories import Memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .memories import Memory
 
 
 def chosen(memories: Sequence[Memory], scores: Tensor, opened: bool, config: WISEConfig) -> list[tuple[int, float]]:

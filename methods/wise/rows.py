@@ -64,8 +64,8 @@ class EditRows:
 class PublishedRows:
     """One batch, padded on the left and without positions of its own, as the published code runs it.
 
-    All columns count, padding included. Labels are the columns from the longest prompt's length on: prompt tokens, too, where
-    the irrelevant prompt is the longest row. The NLL is divided by one token too many. The whole model runs at every step.
+    All columns count, padding included. Labels are the columns from the longest prompt's length on: prompt tokens, too,
+    where the irrelevant prompt is the longest row. The NLL is divided by one token too many. The whole model runs.
     """
 
     def __init__(self, lm: LanguageModel, at: Projection, rows: Sequence[Row], irrelevant: Sequence[int]) -> None:

@@ -32,10 +32,12 @@ def token_scores(at: Projection, x: Tensor, added: Tensor, activation: Activatio
     ‖added‖, or with an activation A: ‖A(f(x)) − A(f(x) + added)‖.
     """
     if activation is None:
-        return added.norm(dim=-1)
+        size: Tensor = torch.linalg.vector_norm(added, dim=-1)
+        return size
     with torch.no_grad():
         own = at.module(x).to(added.dtype)
-    return (activation(own) - activation(own + added)).norm(dim=-1)
+    difference: Tensor = torch.linalg.vector_norm(activation(own) - activation(own + added), dim=-1)
+    return difference
 
 
 def row_means(scores: Tensor, row_of: Tensor, counted: Tensor) -> Tensor:

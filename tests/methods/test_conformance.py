@@ -28,8 +28,9 @@ METHODS = [
     for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-FORGETTING = [method for method in METHODS if hasattr(load_method(method), "delete")]
-"""Methods that undo single edits."""
+SHARED = {"wise"}
+"""Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
+FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
 ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
 
 

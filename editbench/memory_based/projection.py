@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from editbench.model.architectures import module_at, projection_sizes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from editbench.model.language_model import LanguageModel
 
@@ -25,6 +25,11 @@ class Projection:
     weight: str
     d_in: int
     d_out: int
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """f(x) (…, d_out), whatever hooks the module has."""
+        found: Tensor = self.module.forward(x)
+        return found
 
     @classmethod
     def of(cls, lm: LanguageModel, layer: int, which: str) -> Projection:

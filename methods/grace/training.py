@@ -37,7 +37,7 @@ def initial_values(data: TargetRows, names: list[str], seed: int, config: GRACEC
     at = data.projection
     if config.value_init == WARM:
         with torch.no_grad():
-            own: Tensor = at.module(data.at_prompt)
+            own = at.outputs(data.at_prompt)
         return own.to(wide(own.dtype))
     drawn = [torch.rand(at.d_out, generator=_generator(seed, name)) for name in names]
     return torch.stack(drawn).to(data.inputs.device, wide(data.inputs.dtype))

@@ -35,7 +35,7 @@ def token_scores(at: Projection, x: Tensor, added: Tensor, activation: Activatio
         size: Tensor = torch.linalg.vector_norm(added, dim=-1)
         return size
     with torch.no_grad():
-        own = at.module(x).to(added.dtype)
+        own = at.outputs(x).to(added.dtype)
     difference: Tensor = torch.linalg.vector_norm(activation(own) - activation(own + added), dim=-1)
     return difference
 

@@ -20,7 +20,7 @@ from editbench import EditRequest
 from editbench.checkpoint import RunCheckpoint
 from editbench.files import write_tensors
 from editbench.ledger import Ledger
-from editbench.methods.scen.compression import CompressedExpert
+from editbench.memory_based.compression import CompressedDelta
 from editbench.methods.scen.config import SCENConfig
 from editbench.methods.scen.editor import SCEN, TrainedExpert
 from tests.tiny_models import tiny_lm
@@ -35,7 +35,7 @@ class Untrained(SCEN):
         shape = self.lm.weight(self.bank.weight).shape
         left, right = (torch.randn(size, 1, dtype=torch.float16) for size in shape)
         own = torch.randn(shape[1])
-        expert = CompressedExpert("lowrank", {"left": left, "right": right})
+        expert = CompressedDelta("lowrank", {"left": left, "right": right})
         return [TrainedExpert(expert, own, [], 0.0, 0.0) for _ in batch]
 
     def _neurons(self, batch, own, result):

@@ -25,14 +25,15 @@ import torch
 import transformers
 
 from editbench import EditRequest, LanguageModel, make_editor
+from editbench.memory_based.compression import dense, low_rank, quantised
+from editbench.memory_based.projection import SECOND, Projection
+from editbench.memory_based.target_rows import prompt_inputs
 from editbench.methods.scen import SCEN
-from editbench.methods.scen.compression import dense, low_rank, quantised
 from editbench.methods.scen.expert_files import Expert
 from editbench.methods.scen.training import (
     ExpertBatch,
     initial_neuron,
     neuron_input,
-    prompt_inputs,
     train_experts,
     train_neurons,
 )
@@ -75,11 +76,12 @@ def neurons(shape, device):
     lm, layer = random_lm(shape, device)
     prompts = [lm.encode(request.prompt).ids for request in requests(HISTORY + 1)]
     start = initial_neuron(lm.d_ff(layer), 0, "0")[None].to(device)
-    pool = torch.cat([prompt_inputs(lm, layer, prompts[i : i + 50]) for i in range(1, HISTORY + 1, 50)])
+    at = Projection.of(lm, layer, SECOND)
+    pool = torch.cat([prompt_inputs(lm, at, prompts[i : i + 50]) for i in range(1, HISTORY + 1, 50)])
     pool = neuron_input(pool, False)  # (1000, d_ff), cached for good
 
     def own():
-        return neuron_input(prompt_inputs(lm, layer, prompts[:1]), False)
+        return neuron_input(prompt_inputs(lm, at, prompts[:1]), False)
 
     def ours(history, x):
         allowed = torch.ones((1, history), dtype=torch.bool, device=device)

@@ -84,6 +84,7 @@ class Route:
 
     id: str | None  # of the edit that answers; None if the unedited model does
     activation: float  # strength of the best match between prompt and edits, in the method's own measure
+    shared: tuple[str, ...] = ()  # further edits for which the same part of the memory answers
 
 
 class Routing(Protocol):

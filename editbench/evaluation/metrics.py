@@ -269,8 +269,12 @@ def activation(probe: ProbeAnswers) -> float | None:
 
 @metric(version=1, needs="route", title="right edit", source="editbench: the method's choice against the record")
 def routing(probe: ProbeAnswers) -> float | None:
-    """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none."""
-    return None if probe.route is None else float(probe.route.id == probe.edit)
+    """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none.
+
+    Where a method has one memory for several edits, that memory is right for each of them.
+    """
+    route = probe.route
+    return None if route is None else float(route.id == probe.edit or probe.edit in route.shared)
 
 
 @metric(

@@ -6,8 +6,7 @@ prompt. The base weights never change: a row for which no neuron fires gets the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from editbench.editor import Editor, EditResult, Footprint
+from editbench.editor import EditResult, Footprint
 from editbench.locate_then_edit.prompts import target_ids
+from editbench.memory_based.delta_answers import DeltaAnswers
+from editbench.memory_based.editor import MemoryBasedEditor, all_finite
+from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 
-from .compression import CompressedExpert, compress
+from .compression import compress
 from .config import SCENConfig
 from .expert_bank import ExpertBank
 from .expert_files import Expert
-from .routing import HeldRouting, Routing
-from .training import ExpertBatch, initial_neuron, neuron_input, prompt_inputs, train_experts, train_neurons, wide
+from .training import ExpertBatch, initial_neuron, neuron_input, train_experts, train_neurons
 
 if TYPE_CHECKING:
     from editbench.ledger import Blob, EditBatch, Ledger, Transaction
+    from editbench.memory_based.compression import CompressedDelta
+    from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
-
-
-ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainedExpert:
         relative_error: Of the kept expert against the trained one.
     """
 
-    expert: CompressedExpert | None
+    expert: CompressedDelta | None
     own: Tensor
     losses: list[float]
     loss: float
@@ -56,7 +56,7 @@ class TrainedExpert:
     error: str = ""
 
 
-class SCEN(Editor[SCENConfig]):
+class SCEN(MemoryBasedEditor[SCENConfig]):
     """Trains an expert and a neuron for each edit; they answer within :meth:`answering`.
 
     Attributes:
@@ -65,16 +65,15 @@ class SCEN(Editor[SCENConfig]):
 
     title = "SCEN"
     paper = "Yao et al., COLM 2024 (arXiv 2404.02699)"
-    kind = "memory"
     config_class = SCENConfig
     version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None):
         """Start with an empty bank."""
         super().__init__(lm, ledger, config, resources)
-        name = lm.mlp_out_name(config.layer)
+        name = self.projection.weight
         weight = lm.weight(name)
-        like = torch.empty((0, lm.d_ff(config.layer)), dtype=wide(weight.dtype), device=weight.device)
+        like = torch.empty((0, self.projection.d_in), dtype=wide(weight.dtype), device=weight.device)
         path = Path(config.bank_directory) if config.bank_directory is not None else None
         if config.host_bytes is not None and path is None and not ledger.on_disk:
             raise ValueError("host_bytes limits the experts in memory; set bank_directory for the others")
@@ -82,7 +81,6 @@ class SCEN(Editor[SCENConfig]):
         self.bank = ExpertBank(name, like, config.device_bytes, config.host_bytes, path, load)
         self.initial_neurons: Mapping[str, Tensor] = {}
         self._negatives: Tensor | None = None
-        self._answering = False
         self._replacements: dict[str, str] = {}  # by replaced edit
         self._stream: list[EditRequest] = []
         self._places: dict[EditRequest, int] = {}  # in the stream
@@ -150,11 +148,11 @@ class SCEN(Editor[SCENConfig]):
         data = ExpertBatch(self.lm, self.config.layer, [self._row(request) for request in group])
         deltas, losses = train_experts(data, self.config.expert_steps, self.config.learning_rate)
         own = neuron_input(data.at_prompt, self.config.cosine)
-        sound = _finite(deltas)
+        sound = all_finite(deltas)
         deltas[[not one for one in sound]] = 0  # no decomposition of NaN
         compressed = compress(data, deltas, self.config)
         restored = torch.stack([expert.delta(deltas.dtype) for expert in compressed])
-        fits = _finite(restored.to(data.inputs.dtype))
+        fits = all_finite(restored.to(data.inputs.dtype))
         with torch.no_grad():
             after = data.answers(restored)[0].tolist()
         trained = []
@@ -187,7 +185,7 @@ class SCEN(Editor[SCENConfig]):
         neurons, losses, activations = train_neurons(
             torch.stack([r.to(own) for r in start]), own, others, allowed, rates, config.neuron_steps, config.hinge
         )
-        if bad := [r.id for r, sound in zip(batch, _finite(neurons), strict=True) if not sound]:
+        if bad := [r.id for r, sound in zip(batch, all_finite(neurons), strict=True) if not sound]:
             raise EditError(bad, "the indexing neuron became NaN or infinite", NOT_FINITE)
         for request, losses_of, activation in zip(batch, losses.T.tolist(), activations[-1].tolist(), strict=True):
             _note(result, request, neuron_losses=losses_of, activation=activation)
@@ -204,36 +202,10 @@ class SCEN(Editor[SCENConfig]):
 
         A text too long for the model loses its beginning but for the BOS, as in the evaluation.
         """
-        rows = [self._fitted(self.lm.encode(text).ids) for text in texts]
-        parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
-        found = [prompt_inputs(self.lm, self.config.layer, part) for part in parts]
-        return torch.cat([self.bank.inputs[:0], *(neuron_input(x, self.config.cosine) for x in found)])
-
-    def _fitted(self, ids: list[int]) -> list[int]:
-        excess = max(0, len(ids) - self.lm.max_length)
-        keep = 1 if ids[:1] == [self.lm.tokenizer.bos_token_id] else 0
-        return ids[:keep] + ids[keep + excess :]
+        return neuron_input(self.inputs_at_ends(texts), self.config.cosine)
 
     def _row(self, request: EditRequest) -> tuple[list[int], list[int]]:
         return self.lm.encode(request.prompt).ids, target_ids(self.lm, request, self.config.train_eos)
-
-    @contextmanager
-    def answering(self, last_prompt_columns: Sequence[int]) -> Iterator[HeldRouting]:
-        """Let experts answer within the block, chosen at the first forward pass: use one block a batch of prompts.
-
-        In generation each prompt may have several rows (beams, returned sequences), side by side.
-        """
-        if self._answering:
-            raise RuntimeError("scen: answering() is already open; its experts are chosen until the block ends")
-        routing = HeldRouting(last_prompt_columns, self._routing)
-        if len(self.bank):
-            routing.attach(self.lm.layers[self.config.layer], self.lm.mlp_out(self.config.layer))
-        self._answering = True
-        try:
-            yield routing
-        finally:
-            self._answering = False
-            routing.detach()
 
     def for_texts(self) -> SCEN:
         """This editor with ``theta_texts`` for θ, where there is one; the bank is the same."""
@@ -261,15 +233,24 @@ class SCEN(Editor[SCENConfig]):
     def _fires(self, winner: int, activation: float) -> str | None:
         return self.bank.ids[winner] if activation > self.config.theta else None
 
-    def _routing(self, x: Tensor) -> Routing:
+    def choose(self, prompts: Prompts) -> DeltaAnswers:
+        """The experts of a batch of prompts."""
+        return self._routing(prompts.last)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the bank is."""
+        return not len(self.bank)
+
+    def _routing(self, x: Tensor) -> DeltaAnswers:
         """The experts for inputs x (B, d_ff): where the largest activation exceeds θ."""
         while len(self.bank):
             of = [self._fires(*w) for w in self._winners(neuron_input(x, self.config.cosine).to(self.bank.neurons))]
             experts = {id: self.bank.fetch(id) for id in dict.fromkeys(of) if id is not None}
             sound = {id: expert for id, expert in experts.items() if expert is not None}
             if len(sound) == len(experts):  # else a damaged expert has left the bank: choose among the others
-                return Routing(of, sound)
-        return Routing([None] * len(x), {})
+                return DeltaAnswers(of, [sound])
+        return DeltaAnswers([None] * len(x), [{}])
 
     def delete(self, id: str) -> None:
         """Undo one edit; a ValueError if there is none."""
@@ -337,12 +318,6 @@ class SCEN(Editor[SCENConfig]):
         """Ids and places of the experts in the first ``keep`` batches of the ledger, in order."""
         entries = [(set(entry.ids_after(keep)), entry) for entry in self.ledger.entries[:keep]]
         return [(id, blob) for ids, entry in entries for id, blob in entry.memory.items() if id in ids]
-
-
-def _finite(tensors: Tensor) -> list[bool]:
-    """Whether each of the tensors (B, …) holds finite numbers only."""
-    found: list[bool] = tensors.isfinite().flatten(1).all(dim=1).tolist()
-    return found
 
 
 def _note(result: EditResult, request: EditRequest, **facts: Any) -> None:

@@ -20,8 +20,8 @@ from .neuron_index import NeuronIndex
 
 if TYPE_CHECKING:
     from editbench.ledger import Blob
+    from editbench.memory_based.compression import CompressedDelta
 
-    from .compression import CompressedExpert
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ class LRUStore:
         """Start empty; ``limit`` is in bytes, None for no limit."""
         self.device, self.limit, self.overflow = device, limit, overflow
         self.nbytes = 0
-        self.experts: OrderedDict[str, CompressedExpert] = OrderedDict()  # least recently used first
+        self.experts: OrderedDict[str, CompressedDelta] = OrderedDict()  # least recently used first
 
-    def put(self, id: str, expert: CompressedExpert) -> None:
+    def put(self, id: str, expert: CompressedDelta) -> None:
         """Add an expert as the most recently used."""
         self.pop(id)
         self.experts[id] = expert.to(self.device)
@@ -167,7 +167,7 @@ class ExpertBank:
         if self.files is not None:
             self.files.remove(id)
 
-    def fetch(self, id: str) -> CompressedExpert | None:
+    def fetch(self, id: str) -> CompressedDelta | None:
         """Move an expert to the layer's device; None if its file is damaged, and the edit is then lost."""
         found = self.peek(id)
         if found is not None:
@@ -176,7 +176,7 @@ class ExpertBank:
             self.device.put(id, found)
         return found
 
-    def peek(self, id: str) -> CompressedExpert | None:
+    def peek(self, id: str) -> CompressedDelta | None:
         """Return the expert without moving it or marking it as used; None as in :meth:`fetch`."""
         for store in (self.device, self.host):
             if id in store.experts:

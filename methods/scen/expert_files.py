@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from editbench.files import DamagedFile, check_tensors, content_digest, read_bytes, read_tensors, write_tensors
-
-from .compression import CompressedExpert
+from editbench.memory_based.compression import CompressedDelta
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +37,7 @@ class Expert:
     weight: str
     neuron: Tensor
     input: Tensor
-    compressed: CompressedExpert
+    compressed: CompressedDelta
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors on the CPU, by their names in a file."""
@@ -59,7 +58,7 @@ class Expert:
     def of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Expert:
         """The expert of :meth:`metadata` and :meth:`tensors`; a KeyError if something is missing."""
         parts = {name.removeprefix("part."): t for name, t in tensors.items() if name.startswith("part.")}
-        compressed = CompressedExpert(metadata["kind"], parts)
+        compressed = CompressedDelta(metadata["kind"], parts)
         texts = metadata["id"], metadata["prompt"], metadata["weight"]
         return cls(*texts, tensors["neuron"], tensors["input"], compressed)
 

@@ -11,76 +11,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from editbench.model.batching import select
-from editbench.model.hooks import hooked
-from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
-from editbench.model.token_tree import TokenTree
+from editbench.memory_based.projection import SECOND, Projection
+from editbench.memory_based.target_rows import TargetRows, wide
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from editbench.model.language_model import LanguageModel
+    from editbench.model.token_tree import TokenTree
 
 
 DISABLE, MARGIN = 0.7, 0.3
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
 
 
-class ExpertBatch:
-    """A batch of edits as token rows, with the base model's activations up to the edited layer.
-
-    Attributes:
-        inputs: (P, d_ff) input of the layer's second projection, in the model's dtype.
-        at_prompt: (B, d_ff) the same at each row's last prompt token, for the neurons.
-        edit_of: (M,) edit of each answer token.
-    """
+class ExpertBatch(TargetRows):
+    """A batch of edits, whose answers experts give."""
 
     def __init__(self, lm: LanguageModel, layer: int, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
         """Run the base model up to ``layer``; ``rows`` are token ids of prompt and answer, a trained EOS included."""
-        self.lm, self.layer = lm, layer
-        self.tree = TokenTree.of(lm, [[*prompt, *answer[:-1]] for prompt, answer in rows], share=False)
-        ends = [path[len(prompt) - 1] for path, (prompt, _) in zip(self.tree.paths, rows, strict=True)]
-        places = [(i, ends[i] + j) for i, (_, answer) in enumerate(rows) for j in range(len(answer))]
-        self.edit_of, self._at = torch.tensor(places, device=lm.device).T  # (M,) each
-        self._gold = torch.tensor([token for _, answer in rows for token in answer], device=lm.device)  # (M,)
-        self._entering, self.inputs = _base_pass(lm, layer, self.tree)
-        self.at_prompt = select(self.inputs, torch.tensor(ends))
-
-    def __len__(self) -> int:
-        return len(self.tree.paths)
-
-    def own_inputs(self, edit: int) -> Tensor:
-        """(t, d_ff) inputs of an edit."""
-        path = self.tree.paths[edit]
-        return self.inputs[path[0] : path[-1] + 1]
+        super().__init__(lm, Projection.of(lm, layer, SECOND), rows)
 
     def answers(self, deltas: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) mean NLL of each edit's answer, float32 or wider, gold prefix fed in, and (M,) argmax at its tokens.
-
-        ``deltas`` (B, d, d_ff) are the experts.
-        """
-        last = self.lm.n_layers - 1
-        with ExitStack() as stack:
-            if self.layer < last:
-                stack.enter_context(mlp_only_at_tokens(self.lm, last, self.tree, self._at))
-            stack.enter_context(_with_experts(self.lm, self.layer, self.tree, deltas))
-            final = run_tree(self.lm, self.tree, first=self.layer, hidden=self._entering)
-        log_p = self.lm.logits(select(final, self._at)).log_softmax(-1)  # (M, V)
-        edit = self.edit_of.to(log_p.device)
-        nll = -log_p.gather(1, self._gold.to(log_p.device)[:, None])[:, 0]
-        tokens = edit.bincount(minlength=len(self)).to(nll)
-        return nll.new_zeros(len(self)).index_add(0, edit, nll) / tokens, log_p.argmax(-1)
-
-
-def prompt_inputs(lm: LanguageModel, layer: int, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """(B, d_ff) input of the layer's second projection at the last token of each prompt, base model."""
-    tree = TokenTree.of(lm, prompts)
-    found: Tensor = select(_base_pass(lm, layer, tree)[1], tree.last)
-    return found
+        """:meth:`nll` with the experts ``deltas`` (B, d, d_ff)."""
+        return self.nll(_with_experts(self.projection.module, self.tree, deltas))
 
 
 def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple[Tensor, list[list[float]]]:
@@ -89,7 +49,7 @@ def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple
     Returns:
         D (B, d, d_ff), float32 or wider, and per edit the loss before each step. They may be NaN or infinite.
     """
-    base = batch.lm.weight(batch.lm.mlp_out_name(batch.layer))  # (d, d_ff)
+    base = batch.lm.weight(batch.projection.weight)  # (d, d_ff)
     deltas = torch.zeros((len(batch), *base.shape), dtype=wide(base.dtype), device=base.device, requires_grad=True)
     optimiser = torch.optim.Adam([deltas], lr=learning_rate, fused=True)
     losses = []
@@ -103,36 +63,19 @@ def train_experts(batch: ExpertBatch, steps: int, learning_rate: float) -> tuple
     return deltas.detach(), torch.stack(losses, dim=1).tolist()
 
 
-@torch.no_grad()
-def _base_pass(lm: LanguageModel, layer: int, tree: TokenTree) -> tuple[Tensor, Tensor]:
-    """Inputs of ``layer`` (P, d) and of its second projection (P, d_ff)."""
-    seen: list[Tensor] = []
-    with (
-        hooked(lm.layers[layer], lambda t: seen.append(tree.flat(t).clone()), inputs=True),
-        hooked(lm.mlp_out(layer), lambda t: seen.append(tree.flat(t).clone()), inputs=True),
-    ):
-        run_tree(lm, tree, last=layer)
-    return seen[0], seen[1]
-
-
 @contextmanager
-def _with_experts(lm: LanguageModel, layer: int, tree: TokenTree, deltas: Tensor) -> Iterator[None]:
+def _with_experts(projection: nn.Module, tree: TokenTree, deltas: Tensor) -> Iterator[None]:
     def add(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = tree.flat(args[0])  # (P, d_ff)
         own = [x[path[0] : path[-1] + 1] for path in tree.paths]
         parts = [rows @ delta.to(x.dtype).T for rows, delta in zip(own, deltas, strict=True)]
         return output + tree.laid_out(torch.cat(parts)).reshape(output.shape)
 
-    handle = lm.mlp_out(layer).register_forward_hook(add)
+    handle = projection.register_forward_hook(add)
     try:
         yield
     finally:
         handle.remove()
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Dtype of training: float32, or float64 for a model in float64."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def initial_neuron(size: int, seed: int, edit: str) -> Tensor:

@@ -28,6 +28,9 @@ METHODS = [
     for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
+SHARED = {"wise"}
+"""Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
+FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
 ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
 
 
@@ -150,6 +153,23 @@ def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture
     with torch.no_grad(), editor.answering(last):
         found = editor.lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
     assert torch.allclose(found[range(len(rows)), last], logits(editor), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", FORGETTING)
+def test_a_deleted_edit_is_forgotten_and_no_other(method):
+    editor = editor_of(method, tiny_lm("gpt2"))
+    unedited = logits(editor)
+    editor.edit(REQUESTS)
+    edited = logits(editor)
+    editor.delete("b")
+    assert editor.ledger.edited_ids == ["a", "c", "d"]
+    assert torch.equal(logits(editor)[1], unedited[1]) or editor.route(PROMPTS[1:2])[0].id not in (None, "b")
+    assert torch.equal(logits(editor)[[0, 2, 3]], edited[[0, 2, 3]])
+    for id in "acd":
+        editor.delete(id)
+    assert torch.equal(logits(editor), unedited)
+    with pytest.raises(ValueError, match="no edit 'b'"):
+        editor.delete("b")
 
 
 @pytest.mark.parametrize("method", METHODS)

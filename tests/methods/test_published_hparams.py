@@ -31,12 +31,27 @@ NAMES = SETTINGS | {
     "neruals_step": "neuron_steps",
     "modify_layer_names": "layers",
     "theta": "theta",
+    "n_iter": "steps",
+    "edit_lr": "learning_rate",
+    "eps": "radius",
+    "eps_expand": "expand",
+    "replacement": "replacement",
+    "val_init": "value_init",
+    "act_ratio": "act_ratio",
+    "act_margin": "margins",
+    "mask_ratio": "mask_ratio",
+    "merge_freq": "merge_every",
+    "densities": "density",
+    "retrieve": "variant",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
 """What every method here does, and no setting changes."""
 ALWAYS_OF = {"memit": {"mom2_adjustment": True}, "nse": {"mom2_adjustment": True}, "finetune": {"kl_factor": 0}}
-"""The same of one method: MEMIT and NSE cannot do without C, fine-tuning has no KL term."""
+ALWAYS_OF |= {"wise": {"merge_alg": "ties", "weights": 1.0, "objective_optimization": "only_label", "replay": False}}
+ALWAYS_OF |= {"grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
+"""The same of one method: MEMIT and NSE cannot do without C, fine-tuning has no KL term, GRACE no other distance.
+WISE merges by TIES alone, with equal weights, and repeats no earlier edit."""
 DIFFERENCES = {
     ("*", "mom2_dataset"): "the corpus is the user's to give, model.texts: docs/reproduce.md",
     ("*", "mom2_n_samples"): "counted in tokens, all of the corpus by default: docs/reproduce.md",
@@ -47,6 +62,9 @@ DIFFERENCES = {
     ("finetune", "objective_optimization"): "each target token behind the ones before it: methods/finetune/README.md",
     ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
     ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
+    ("wise", "use_chat_template"): "the dataset formats prompts, for all methods: methods/wise/README.md",
+    ("grace", "reg"): "read nowhere in the published code: methods/grace/README.md",
+    ("grace", "num_pert"): "read nowhere in the published code: methods/grace/README.md",
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""
 _STEPS = {"steps", "expert_steps", "neuron_steps"}
@@ -78,6 +96,8 @@ def translated(name, value):
     """A published field under our name, in our form."""
     if name == "modify_layer_names":
         value = [int(re.fullmatch(r"model\.layers\.(\d+)\.mlp\.down_proj", module)[1]) for module in value]
+    value = value.removeprefix("replace_") if name == "replacement" else value
+    value = {True: "retrieve", False: "merge"}[value] if name == "retrieve" else value
     return NAMES[name], None if name == "norm_constraint" and value is False else value
 
 
@@ -85,6 +105,8 @@ def unexplained(method, model, published, settings, leave_out=()):
     """Published fields whose counterpart here is another or missing, without a reason: name → (published, ours)."""
     found, always = {}, {**ALWAYS, **ALWAYS_OF.get(method, {}), "v_loss_layer": LAST_LAYERS.get(model)}
     settings = {"layers": [settings["layer"]], **settings} if "layer" in settings else settings
+    if "gamma" in settings:
+        settings = {**settings, "margins": [settings[name] for name in ("alpha", "beta", "gamma")]}
     for name, value in published.items():
         if {("*", name), (method, name)} & set(DIFFERENCES):
             continue
@@ -143,7 +165,14 @@ def test_a_preset_names_the_files_that_it_comes_from(method, model):
 
 @pytest.mark.parametrize(
     ("method", "model"),
-    [("rome", "gpt2-xl"), ("memit", "gpt2-xl"), ("nse", "gpt2-xl"), ("finetune", "gpt2-xl"), ("scen", "llama-2-7b")],
+    [
+        ("rome", "gpt2-xl"),
+        ("memit", "gpt2-xl"),
+        ("nse", "gpt2-xl"),
+        ("finetune", "gpt2-xl"),
+        ("scen", "llama-2-7b"),
+        ("grace", "gpt2-xl"),
+    ],
 )
 def test_defaults_are_the_published_constants(method, model):
     _, files = next(files_of(method, model))  # of SCEN's, those for ZsRE

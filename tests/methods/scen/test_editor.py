@@ -5,8 +5,9 @@ import torch
 
 from editbench import EditRequest
 from editbench.ledger import Ledger
+from editbench.memory_based.projection import SECOND, Projection
+from editbench.memory_based.target_rows import prompt_inputs
 from editbench.methods.scen import editor as editor_module
-from editbench.methods.scen.training import prompt_inputs
 from tests.methods.scen.given_neurons import IDS, LAYER, REQUESTS, SUBJECTS, answers, logits, scen
 from tests.small_runs import same
 from tests.tiny_models import tiny_lm
@@ -97,7 +98,7 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_before_a_neuron_sees_it(b
     ids = lm.encode(text).ids
     kept = [*ids[:bos], *ids[bos - lm.max_length :]]
     assert len(kept) == lm.max_length
-    assert torch.equal(editor.inputs([text]), prompt_inputs(lm, LAYER, [kept]))
+    assert torch.equal(editor.inputs([text]), prompt_inputs(lm, Projection.of(lm, LAYER, SECOND), [kept]))
     assert 0 < editor.route([text])[0].activation < 1
 
 

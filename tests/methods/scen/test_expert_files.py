@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from editbench.files import DamagedFile
+from editbench.memory_based.compression import CompressedDelta
 from editbench.methods.scen import expert_files
-from editbench.methods.scen.compression import CompressedExpert
 from editbench.methods.scen.expert_files import Expert, ExpertFiles, number_of, read_expert
 from tests.methods.scen.given_neurons import full_at
 
 
 def expert(id, value=1.0):
     parts = {"difference": torch.full((2, 3), value)}
-    return Expert(id, f"prompt of {id}", "w", torch.ones(3), torch.zeros(3), CompressedExpert("dense", parts))
+    return Expert(id, f"prompt of {id}", "w", torch.ones(3), torch.zeros(3), CompressedDelta("dense", parts))
 
 
 def names(folder):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from editbench.memory_based import growing_rows
 from editbench.methods.scen import neuron_index
-from editbench.methods.scen.neuron_index import GrowingRows, NeuronIndex
+from editbench.methods.scen.neuron_index import NeuronIndex
 
 SIZE = 5
 
@@ -18,20 +19,9 @@ def filled(count, seed=0):
     return index, neurons, inputs
 
 
-def test_rows_grow_by_doubling_and_are_as_if_joined():
-    rows, joined, memories = GrowingRows(torch.empty(0, SIZE)), torch.empty(0, SIZE), set()
-    for i in range(300):
-        row = torch.full((SIZE,), float(i))
-        rows.append(row)
-        joined = torch.cat([joined, row[None]])
-        memories.add(rows.filled.untyped_storage().data_ptr())
-        assert rows.filled.is_contiguous()
-    assert torch.equal(rows.filled, joined) and len(memories) <= 4  # 64, 128, 256, 512
-
-
 @pytest.mark.parametrize("at", [0, 1, 30, 98, 99])
 def test_deleting_a_row_keeps_the_others_in_order(at, monkeypatch):
-    monkeypatch.setattr(neuron_index, "MOVE_ROWS", 7)
+    monkeypatch.setattr(growing_rows, "MOVE_ROWS", 7)
     index, neurons, inputs = filled(100)
     index.delete(f"id {at}")
     others = [i for i in range(100) if i != at]

@@ -1,0 +1,67 @@
+"""Rules: what an edit does to the codebook, by the distance of its key to the nearest one and by their answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .codebook import Change, Codebook
+from .config import EASYEDIT, MOVING_AVERAGE, SOUND, GRACEConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from editbench.records import EditRequest
+
+SAME_KEY = 1e-4  # a key nearer than this share of its norm is the same prompt's
+MARGIN = 1e-3  # an expanded radius exceeds the distance by this share, so that rounding does not decide
+GAP = 1e-5  # between the radii after a split
+
+
+def label_mean(prompt_tokens: int, label: tuple[int, ...]) -> float:
+    """What the published code compares: the mean of the label row, -100 at each token of the prompt."""
+    return (sum(label) - 100 * prompt_tokens) / (prompt_tokens + len(label))
+
+
+def decide(
+    codebook: Codebook,
+    request: EditRequest,
+    key: Tensor,
+    prompt_tokens: int,
+    label: tuple[int, ...],
+    config: GRACEConfig,
+) -> Change:
+    """The change for an edit with ``key`` (d_in), whose value is still to be trained."""
+    mean = label_mean(prompt_tokens, label)
+
+    def change(event: str, entry: int, radius: float, **more: object) -> Change:
+        return Change(request.id, request.prompt, event, entry, radius, label, mean, **more)  # type: ignore[arg-type]
+
+    if not len(codebook):
+        return change("add", codebook.next, config.radius, key=key)
+    ((place, distance),) = codebook.nearest(key[None])
+    radius, number = codebook.radii[place], codebook.numbers[place]
+    sound = config.rules == SOUND
+    same_prompt = sound and (
+        request.prompt in codebook.items[place].edits.values() or distance <= SAME_KEY * float(key.norm())
+    )
+    if distance > radius + config.radius and not same_prompt:
+        return change("add", codebook.next, config.radius, key=key)
+    if _same_answer(codebook, place, label, mean, config.rules):
+        if distance <= radius:
+            return change("reuse", number, radius)
+        moved = (codebook.keys[place] + key) / 2 if config.expand == MOVING_AVERAGE else None
+        return change("expand", number, distance * (1 + MARGIN) if sound else distance, key=moved)
+    if same_prompt:
+        return change("replace", number, radius)
+    half = distance / 2
+    shrunk, own = half - GAP, half
+    if sound:
+        shrunk, own = min(radius, shrunk), min(config.radius, own)
+    return change("split", codebook.next, own, key=key, shrunk=(number, shrunk))
+
+
+def _same_answer(codebook: Codebook, place: int, label: tuple[int, ...], mean: float, rules: str) -> bool:
+    if rules == SOUND:
+        return codebook.items[place].label == label
+    at = len(codebook) - 1 - place if rules == EASYEDIT else place
+    return codebook.items[at].label_mean == mean

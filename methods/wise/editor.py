@@ -1,0 +1,227 @@
+"""WISE: Rethinking the Knowledge Memory for Lifelong Model Editing (Wang et al., NeurIPS 2024).
+
+Edits change copies of one weight, the side memories, in random shares of its numbers. A prompt on whose tokens a
+memory's outputs are far enough from the weight's own is answered by that memory. The weight itself never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editbench.editor import EditResult, Footprint
+from editbench.locate_then_edit.prompts import target_ids
+from editbench.locate_then_edit.templates import templates_for
+from editbench.memory_based.delta_answers import DeltaAnswers
+from editbench.memory_based.editor import ROWS_AT_ONCE
+from editbench.memory_based.journal import Entry, JournalledEditor
+from editbench.memory_based.target_rows import base_pass, wide
+from editbench.model.token_tree import TokenTree
+from editbench.progress import progress
+from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+
+from .config import SOUND, WISEConfig
+from .memories import Memories
+from .routing import chosen, route
+from .rows import EditRows, PublishedRows, Row
+from .scores import activation_of, row_means, token_scores
+from .training import Trained, train_memory
+
+if TYPE_CHECKING:
+    from editbench.ledger import Ledger, Transaction
+    from editbench.memory_based.routing import Prompts
+    from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
+
+MOST_TEXTS = 1000  # whose beginnings are irrelevant prompts
+TEMPLATES = [(start, tokens, 1) for tokens in (5, 10) for start in ("I", "You", "Because", "Yes", "Q: ")]
+
+
+class WISE(JournalledEditor[WISEConfig]):
+    """Trains side memories edit by edit.
+
+    Attributes:
+        templates: Contexts of an edit's rows, made when they are first needed.
+        given_masks: Masks (d_out, d_in) by number of the shard; others are drawn from the seed.
+        given_irrelevant: Irrelevant prompts by edit id; others are drawn.
+    """
+
+    title = "WISE"
+    paper = "Wang et al., NeurIPS 2024 (arXiv 2405.14768)"
+    config_class = WISEConfig
+
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: WISEConfig, resources: Resources | None = None):
+        """Start without memories."""
+        super().__init__(lm, ledger, config, resources)
+        self.memories = Memories()
+        self.templates = self.resources.templates
+        self.given_masks: Mapping[int, Tensor] = {}
+        self.given_irrelevant: Mapping[str, str] = {}
+        self._activation = activation_of(lm) if config.activation else None
+        self._mask: tuple[int, Tensor] | None = None  # of the open shard, by number
+        self._irrelevant: list[list[int]] | None = None
+
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """Make the templates: by the unedited model, as everything is here."""
+        self.templates = templates_for(self.lm, self.templates, TEMPLATES, self.resources.seed)
+
+    def rows(self, request: EditRequest) -> list[list[int]]:
+        """The rows with the answer."""
+        return [[*prompt, *answer[:-1]] for prompt, answer in self._answer_rows(request)]
+
+    def _answer_rows(self, request: EditRequest) -> list[Row]:
+        self.prepare([])
+        answer = target_ids(self.lm, request, self.config.train_eos)
+        assert self.templates is not None
+        return [(self.lm.encode(t.replace("{}", request.prompt)).ids, answer) for t in self.templates]
+
+    # -- editing ------------------------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
+        """Train the side memory on one request after the other."""
+        memories = self.memories
+        base = self._base
+        with progress("side memory", len(batch)) as advance:
+            for request in batch:
+                number = memories.count // self.config.save_every
+                delta = None if memories.open is None else memories.open.delta.delta(base.dtype)
+                start = base if delta is None else base + delta
+                trained = self._train(request, base, start, self._mask_of(number))
+                memories = memories.with_edit(request.id, trained.weight - base, trained.score, self.config)
+                result.losses[request.id] = [sum(pair) for pair in trained.losses]
+                facts = {"shard": number, "score": trained.score, "answer_loss": trained.losses[-1][0]}
+                result.details.setdefault("edits", {})[request.id] = facts
+                advance()
+        result.details["memories"] = [{"edits": len(one.edits), "bytes": one.delta.nbytes} for one in memories.all]
+        self.keep(transaction, [memories.entry(self.memories.all)])
+
+    @property
+    def _base(self) -> Tensor:
+        weight = self.lm.weight(self.projection.weight)
+        return weight.to(wide(weight.dtype))
+
+    def _train(self, request: EditRequest, base: Tensor, start: Tensor, mask: Tensor) -> Trained:
+        kind = EditRows if self.config.rules == SOUND else PublishedRows
+        rows = kind(self.lm, self.projection, self._answer_rows(request), self._irrelevant_ids(request))
+        trained = train_memory(self.projection, rows, base, start, mask, self.config, self._activation)
+        if not bool(trained.weight.isfinite().all()):
+            raise EditError([request.id], "the side memory became NaN or infinite", NOT_FINITE)
+        return trained
+
+    def _mask_of(self, number: int) -> Tensor:
+        """(d_out, d_in) bool: the numbers that a shard may change."""
+        if self._mask is None or self._mask[0] != number:
+            shape = self.projection.d_out, self.projection.d_in
+            mask = self.given_masks.get(number)
+            if mask is None:
+                generator = _generator(f"{self.resources.seed}:mask {number}")
+                mask = torch.rand(shape, generator=generator) < self.config.mask_ratio
+            self._mask = number, mask.to(self.lm.weight(self.projection.weight).device, torch.bool)
+        return self._mask[1]
+
+    def _irrelevant_ids(self, request: EditRequest) -> list[int]:
+        """Token ids of an irrelevant prompt, drawn by seed and id of the edit."""
+        if request.id in self.given_irrelevant:
+            return self.lm.encode(self.given_irrelevant[request.id]).ids
+        if self._irrelevant is None:
+            self._irrelevant = self._irrelevant_prompts()
+        draw = _generator(f"{self.resources.seed}:irrelevant {request.id}")
+        return self._irrelevant[int(torch.randint(len(self._irrelevant), (), generator=draw))]
+
+    def _irrelevant_prompts(self) -> list[list[int]]:
+        apply = self.resources.prompt_format.apply
+        if self.config.irrelevant:
+            return [self.fitted(self.lm.encode(apply(prompt)).ids) for prompt in self.config.irrelevant]
+        found = []
+        for text in self.resources.texts:
+            found.append(self.lm.encode(text).ids[: self.config.irrelevant_tokens])
+            if len(found) == MOST_TEXTS:
+                break
+        if not found:
+            raise ValueError("wise needs irrelevant prompts: give some in method.irrelevant, or texts in model.texts")
+        return found
+
+    # -- the memory ---------------------------------------------------------------------------------------------------
+
+    def take(self, entry: Entry) -> None:
+        """Go on to the memories of an entry."""
+        self.memories = self.memories.after(entry, self._device)
+
+    def drop(self, id: str) -> None:
+        """Refuse: a memory's numbers are of all its edits."""
+        raise ValueError(
+            f"wise cannot delete edit {id!r} alone: a memory has numbers of several; ledger.rollback takes the last "
+            "ones back"
+        )
+
+    def clear(self) -> None:
+        """Remove all memories."""
+        self.memories = Memories()
+
+    def state(self) -> dict[str, Tensor]:
+        """All memories."""
+        return self.memories.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the memories by those of ``state``."""
+        self.memories = Memories.of_state(state, self.projection, self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.lm.weight(self.projection.weight).device
+
+    def footprint(self) -> Footprint:
+        """Memories, and the mask of the open shard."""
+        return Footprint.of([*self.memories.tensors(), *([] if self._mask is None else [self._mask[1]])])
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no memories."""
+        return not self.memories.all
+
+    def choose(self, prompts: Prompts) -> DeltaAnswers:
+        """The memories that answer, by name, as the prompts' own tokens score."""
+        memories, tokens = self.memories.all, prompts.tokens
+        row_of, column = tokens.nonzero(as_tuple=True)
+        found = self._chosen(prompts.seen[row_of, column], row_of)
+        names = [None if place < 0 else memories[place].name for place, _ in found]
+        return DeltaAnswers(names, [{memory.name: memory.delta for memory in memories}])
+
+    def _chosen(self, x: Tensor, row_of: Tensor) -> list[tuple[int, float]]:
+        """For each row (B) of tokens with inputs x (P, d_in): what :func:`.routing.chosen` gives."""
+        memories, opened = self.memories.all, self.memories.open is not None
+        return chosen(memories, self.scores(x, row_of), opened, self.config)
+
+    @torch.no_grad()
+    def scores(self, x: Tensor, row_of: Tensor) -> Tensor:
+        """(B, K) mean score of each memory on the tokens of each row."""
+        counted, columns = torch.ones_like(row_of, dtype=torch.bool), []
+        for memory in self.memories.all:
+            delta = memory.delta.delta(wide(x.dtype))
+            added = x.to(delta.dtype) @ delta.T
+            columns.append(row_means(token_scores(self.projection, x, added, self._activation), row_of, counted))
+        return torch.stack(columns, dim=1)
+
+    def route(self, prompts: Sequence[str]) -> list[Route]:
+        """The memory that answers each prompt, by its first edit, and the largest score over its threshold."""
+        if self.empty:
+            return [Route(None, 0.0)] * len(prompts)
+        rows, memories = [self.fitted(self.lm.encode(prompt).ids) for prompt in prompts], self.memories.all
+        found = []
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            tree = TokenTree.of(self.lm, rows[start : start + ROWS_AT_ONCE], share=False)
+            x = base_pass(self.lm, self.projection, tree)[1]
+            row_of = torch.tensor([i for i, path in enumerate(tree.paths) for _ in path], device=x.device)
+            found += [route(memories, *one) for one in self._chosen(x, row_of)]
+        return found
+
+
+def _generator(name: str) -> torch.Generator:
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

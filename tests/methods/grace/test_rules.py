@@ -1,0 +1,86 @@
+"""What an edit does to the codebook, by hand: keys on a line, at 0 and where the test says."""
+
+import pytest
+import torch
+
+from editbench import EditRequest
+from editbench.memory_based.projection import SECOND, Projection
+from editbench.methods.grace import GRACEConfig
+from editbench.methods.grace.codebook import Codebook
+from editbench.methods.grace.rules import GAP, MARGIN, decide, label_mean
+from tests.tiny_models import tiny_lm
+
+AT = Projection.of(tiny_lm(), 1, SECOND)
+SAME, OTHER = (5, 6), (7,)
+
+
+def key(at):
+    found = torch.zeros(AT.d_in, dtype=torch.float64)
+    found[0], found[1] = 100.0, at
+    return found
+
+
+def decided(at, label, *, prompt="another", rules="sound", radius=1.0, tokens=4, before=(), **settings):
+    """The change of an edit at distance ``at`` from the only key, whose radius is 1.5."""
+    config = GRACEConfig(radius=radius, rules=rules, **settings)
+    book = Codebook(AT, torch.empty(0, dtype=torch.float64))
+    for i, request in enumerate([EditRequest("first", "the prompt", None, "x"), *before]):
+        book.apply(decide(book, request, key(100.0 * i), 4, SAME, config))
+    book.radii[0] = 1.5
+    return decide(book, EditRequest("new", prompt, None, "y"), key(at), tokens, label, config)
+
+
+@pytest.mark.parametrize("rules", ["sound", "published"])
+@pytest.mark.parametrize(
+    ("at", "label", "event"),
+    [(2.6, SAME, "add"), (2.6, OTHER, "add"), (1.4, SAME, "reuse"), (2.4, SAME, "expand"), (1.4, OTHER, "split")],
+)
+def test_events(at, label, event, rules):
+    found = decided(at, label, rules=rules)
+    assert (found.event, found.entry) == (event, 1 if event in ("add", "split") else 0)
+    assert (found.key is not None) == (event in ("add", "split"))
+
+
+def test_an_expanded_radius_has_a_margin_unless_as_published():
+    assert decided(2.4, SAME).radius == pytest.approx(2.4 * (1 + MARGIN))
+    assert decided(2.4, SAME, rules="published").radius == pytest.approx(2.4)
+    moved = decided(2.4, SAME, expand="moving_average")
+    assert torch.equal(moved.key, key(1.2))
+
+
+@pytest.mark.parametrize("at", [1.4, 2.4])
+def test_a_split_halves_the_distance_and_enlarges_no_radius_unless_as_published(at):
+    sound, published = decided(at, OTHER, radius=1.0), decided(at, OTHER, radius=1.0, rules="published")
+    half = pytest.approx(at / 2)
+    assert (published.radius, published.shrunk) == (half, (0, pytest.approx(at / 2 - GAP)))
+    assert sound.radius == pytest.approx(min(1.0, at / 2))
+    assert sound.shrunk == (0, pytest.approx(min(1.5, at / 2 - GAP)))
+    wide = decided(2.4, OTHER, radius=4.0)  # half of 2.4 is less than both
+    assert wide.radius == half if at == 2.4 else wide.radius == pytest.approx(1.2)
+
+
+def test_the_same_prompt_with_another_answer_replaces():
+    assert decided(0.005, OTHER).event == "replace"  # nearer than 1e-4 of the key's norm
+    assert decided(5.0, OTHER, prompt="the prompt").event == "replace"
+    assert decided(5.0, SAME, prompt="the prompt").event == "expand"
+    assert decided(0.005, OTHER, rules="published").event == "split"
+
+
+def test_answers_are_compared_by_their_tokens_unless_as_published():
+    mean = label_mean(4, SAME)
+    assert mean == pytest.approx((5 + 6 - 400) / 6)
+    assert decided(1.4, (6, 5)).event == "split" and decided(1.4, (6, 5), rules="published").event == "reuse"
+    assert decided(1.4, SAME, tokens=5).event == "reuse"
+    assert decided(1.4, SAME, tokens=5, rules="published").event == "split"
+
+
+def test_easyedit_compares_with_the_answer_at_the_other_end():
+    last = EditRequest("second", "its prompt", None, "x")
+    assert decided(1.4, SAME, rules="easyedit", before=[last]).event == "reuse"
+    config = GRACEConfig(rules="easyedit", radius=1.0)
+    book = Codebook(AT, torch.empty(0, dtype=torch.float64))
+    book.apply(decide(book, EditRequest("1", "p", None, "x"), key(0), 4, SAME, config))
+    book.apply(decide(book, EditRequest("2", "q", None, "x"), key(50), 4, OTHER, config))
+    request = EditRequest("3", "r", None, "x")
+    assert decide(book, request, key(0.5), 4, SAME, config).event == "split"
+    assert decide(book, request, key(0.5), 4, OTHER, config).event == "reuse"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
         scored = disjoint.scored_texts(records)
-        resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored)
+        training = partial(datasets.training_records, config.dataset, stream.records)
+        resources = Resources.build(
+            lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored, training
+        )
         method = registry.load_method(config.method.name)
         editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
         phase("unedited model")

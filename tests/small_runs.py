@@ -28,6 +28,8 @@ SETTINGS = {
         "max_iterations": 3,
         **_VALUE,
     },
+    "in_context": {"layer": 1},
+    "retrieval": {"layer": 1, "threshold": 0.5},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }
 """Settings of each method for tiny models of three layers."""

@@ -31,6 +31,7 @@ NAMES = SETTINGS | {
     "neruals_step": "neuron_steps",
     "modify_layer_names": "layers",
     "theta": "theta",
+    "k": "demonstrations",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}

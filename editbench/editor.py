@@ -133,7 +133,7 @@ class Editor(ABC, Generic[C]):
         return self
 
     def route(self, prompts: Sequence[str]) -> list[Route] | None:
-        """The edit that answers each prompt, in its prompt format; None for methods that change shared weights."""
+        """The edit that answers each prompt, given in its format; None where all prompts share all edits."""
         return None
 
     def footprint(self) -> Footprint:

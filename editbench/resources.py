@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
 from editbench.datasets.files import HUB_PREFIX
 from editbench.progress import progress
-from editbench.records import PromptFormat
+from editbench.records import EditRecord, PromptFormat
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -37,6 +37,15 @@ class Resources:
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts)  # takes the seconds of what is computed or read
     prompt_format: PromptFormat = field(default_factory=PromptFormat)  # of the requests, for a method's own prompts
+    load_training_records: Callable[[], Sequence[EditRecord]] | None = None
+    """Reads the records of the dataset's split "train", which no stream edits; None: there are none."""
+
+    @cached_property
+    def training_records(self) -> Sequence[EditRecord]:
+        """Records to learn from, with their probes, read on the first use; a ValueError if there are none."""
+        if self.load_training_records is None:
+            raise ValueError("this method learns from training records, and none were given")
+        return self.load_training_records()
 
     @classmethod
     def build(
@@ -48,8 +57,9 @@ class Resources:
         prompt_format: PromptFormat,
         costs: CachedCosts | None = None,
         scored: Mapping[str, str] | None = None,
+        load_training_records: Callable[[], Sequence[EditRecord]] | None = None,
     ) -> Resources:
-        """The resources of a config; texts are made when an editor first reads them.
+        """The resources of a config; texts are made, and training records read, when an editor first asks for them.
 
         ``scored`` are the texts whose perplexity is measured (:func:`editbench.datasets.disjoint.scored_texts`): a
         ValueError if the texts for covariance, once they are read, have one of them.
@@ -57,7 +67,8 @@ class Resources:
         texts = LazyTexts(lm, model.texts, model.texts_tokens, seed, scored)
         named = Path(model.texts).name if Path(model.texts).expanduser().exists() else model.texts
         costs = costs or CachedCosts()
-        return cls(texts, named, model.templates, model.covariance, cache, seed, costs, prompt_format)
+        given = (texts, named, model.templates, model.covariance, cache, seed, costs, prompt_format)
+        return cls(*given, load_training_records)
 
 
 class LazyTexts(Sequence[str]):

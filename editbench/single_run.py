@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,10 @@ def build_editor(
 ) -> Editor[Any]:
     """The editor of a config's method, with all that it may use."""
     seed, scored = config.stream.seed, disjoint.scored_texts(records)
-    resources = Resources.build(lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored)
+    training = partial(datasets.training_records, config.dataset, stream.records)
+    resources = Resources.build(
+        lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored, training
+    )
     return registry.load_method(config.method.name)(lm, ledger, config.method.settings, resources)
 
 

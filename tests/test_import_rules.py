@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"editor", "ledger", "model", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "memory_based": {"records", "model", "ledger", "editor", "resources"},
+    "prompt_edits": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
     "fetch": {"console", "datasets", "model"},
@@ -83,7 +84,7 @@ MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
-METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "memory_based", "resources"}
+METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "memory_based", "prompt_edits", "resources"}
 
 
 def module_name(file: Path) -> str:

@@ -8,5 +8,6 @@ A dataset is one file with its layouts and settings, found by the entry-point gr
 """
 
 from editbench.datasets.loading import find, from_config, iterate_texts, load, load_texts
+from editbench.datasets.training import training_records
 
-__all__ = ["find", "from_config", "iterate_texts", "load", "load_texts"]
+__all__ = ["find", "from_config", "iterate_texts", "load", "load_texts", "training_records"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ def text_scores(
     """Perplexity of a set of texts; see :func:`summarise`.
 
     A passage without a prompt is scored from its second token on (BOS is the first, if the tokenizer adds one). The
-    first ``max_tokens`` of each text are kept, prompts aside; None: :func:`default_max_tokens`.
+    first ``max_tokens`` of each text are kept, prompts aside; None: :func:`default_max_tokens`. An editor that puts
+    edits before prompts looks at the whole of a text without a prompt.
     """
     scores = score_targets(
         lm,
@@ -68,7 +70,11 @@ def text_scores(
         tokens_per_batch=tokens_per_batch,
         max_target_tokens=max_tokens if max_tokens is not None else default_max_tokens(lm),
     )
-    return summarise(score for (score,) in scores)
+    routes = editor.route([p.prompt or p.text for p in passages]) if editor is not None else None
+    return summarise(
+        score if score.routed is not None or route is None else replace(score, routed=route.id is not None)
+        for (score,), route in zip(scores, routes or [None] * len(scores), strict=True)
+    )
 
 
 def default_max_tokens(lm: LanguageModel) -> int:

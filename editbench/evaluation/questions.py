@@ -115,7 +115,7 @@ class Asker:
             generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
-            routes = editor.route([editor.asked(question.probe.prompt) for question in questions]) or nothing
+            routes = editor.route([question.probe.prompt for question in questions]) or nothing
         found = []
         for (question, record), (target, *others), text, route in zip(asked, scores, generated, routes, strict=True):
             unedited = self.unedited if question.stays else None

@@ -31,6 +31,8 @@ METHODS = [
 SHARED = {"wise"}
 """Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
 FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
+WITHOUT_THE_MODEL = {"in_context"}
+"""Methods that run no model for an edit, and so meet no NaN."""
 ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
 
 
@@ -66,14 +68,17 @@ def test_rollback_is_bitwise(method, architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", WRITERS)
 def test_an_edit_changes_the_answer_to_its_prompt(method, architecture):
-    """The new target becomes likelier: not how well, but that it does something at all."""
+    """The new target becomes likelier: not how well, but that it does something at all.
+
+    A random model reads nothing from what stands before a prompt: there the answer is another one.
+    """
     editor = editor_of(method, tiny_lm(architecture))
     ids = [editor.lm.continuation(r.target)[0] for r in REQUESTS[:2]]
     before = logits(editor).log_softmax(-1)
     editor.edit(REQUESTS[:2])
     after = logits(editor).log_softmax(-1)
     gains = [float(after[i, t] - before[i, t]) for i, t in enumerate(ids)]
-    assert sum(gains) > 0, gains
+    assert sum(gains) > 0 or (editor.kind == "prompt" and all(gains)), gains
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -141,7 +146,7 @@ def test_the_tokenizers_padding_side_makes_no_difference(method):
 def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture, side):
     editor = editor_of(method, tiny_lm(architecture))
     editor.edit(REQUESTS)
-    rows = [editor.lm.encode(prompt).ids for prompt in PROMPTS]
+    rows = [editor.lm.encode(editor.asked(prompt)).ids for prompt in PROMPTS]
     width = max(map(len, rows))
     ids, mask = (torch.full((len(rows), width), fill) for fill in (editor.lm.pad_id, 0))
     last = []
@@ -226,7 +231,7 @@ def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, archi
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", [method for method in WRITERS if method not in WITHOUT_THE_MODEL])
 def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
     lm = tiny_lm(architecture)
     editor = editor_of(method, lm)

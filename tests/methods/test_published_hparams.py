@@ -43,6 +43,7 @@ NAMES = SETTINGS | {
     "merge_freq": "merge_every",
     "densities": "density",
     "retrieve": "variant",
+    "k": "demonstrations",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}

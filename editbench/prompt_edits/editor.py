@@ -1,0 +1,145 @@
+"""Base class of editors that put edits before the prompt and leave every weight as it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import Tensor
+
+from editbench.checks import at_least, suggestion
+from editbench.editor import Editor, EditResult, Footprint
+from editbench.records import NOT_FINITE, EditError, EditRequest
+
+from .embedding import KEPT
+from .facts import VECTOR, Fact, FactStore
+
+if TYPE_CHECKING:
+    from editbench.ledger import EditBatch, Ledger, Transaction
+    from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
+
+
+@dataclass
+class PromptConfig:
+    """Settings of what stands before a prompt.
+
+    Attributes:
+        fact: Text of a fact, with "{prompt}" and "{target}".
+        lead: Text between the facts and the prompt; a prompt without facts stays as it is.
+        answer_tokens: Tokens of the model's length that are kept free behind the prompt; facts that leave fewer are left
+            out.
+    """
+
+    fact: str = "New Fact: {prompt} {target}\n"
+    lead: str = "Prompt: "
+    answer_tokens: int = 10
+
+    def __post_init__(self) -> None:
+        at_least(1, answer_tokens=self.answer_tokens)
+        if not all(self.fact.count(part) == 1 for part in ("{prompt}", "{target}")):
+            raise ValueError(f'fact is {self.fact!r}; it must have "{{prompt}}" and "{{target}}", once each')
+
+
+C = TypeVar("C", bound=PromptConfig)
+
+
+class PromptEditor(Editor[C]):
+    """Keeps edits as facts; a subclass chooses those that stand before a prompt.
+
+    Attributes:
+        store: The edits.
+    """
+
+    kind = "prompt"
+
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
+        """Start without facts."""
+        super().__init__(lm, ledger, config, resources)
+        self.store = FactStore()
+        ledger.before_rollback.append(self.store.cut)
+        self._tokens = lru_cache(KEPT)(lambda text: len(lm.encode(text).ids))
+
+    @abstractmethod
+    def texts(self, prompt: str) -> Sequence[str]:
+        """Texts before a plain prompt, the most important first; those that do not fit are left out from the end."""
+
+    def vector(self, prompt: str) -> Tensor | None:
+        """Vector (d,) of a plain prompt; None if facts are not looked up by one."""
+        return None
+
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
+        """Keep the batch as facts; no weight changes."""
+        plain, number = self.resources.prompt_format.plain, len(self.ledger)
+        prompts = [plain(request.prompt) for request in batch]
+        facts = [
+            Fact(request.id, prompt, request.target, number, self.vector(prompt))
+            for request, prompt in zip(batch, prompts, strict=True)
+        ]
+        if bad := [fact.id for fact in facts if fact.vector is not None and not bool(fact.vector.isfinite().all())]:
+            raise EditError(bad, "the vector of the prompt became NaN or infinite", NOT_FINITE)
+        for fact in facts:
+            transaction.remember(fact.id, fact.tensors, fact.metadata)
+
+        def take(entry: EditBatch) -> None:
+            self.store.add(facts)
+
+        transaction.when_kept.append(take)
+
+    def facts(self) -> Sequence[Fact]:
+        """The facts that count now, oldest first."""
+        return self.store.current(self.ledger)
+
+    def fact_text(self, prompt: str, target: str) -> str:
+        """A fact as it stands before a prompt."""
+        return self.config.fact.format(prompt=prompt, target=target)
+
+    def transform_prompt(self, prompt: str) -> str:
+        """The prompt behind the facts that are chosen for it, as many as fit."""
+        asked = self.config.lead + prompt
+        room = self.lm.max_length - self.config.answer_tokens - self._tokens(self.resources.prompt_format.apply(asked))
+        kept: list[str] = []
+        for text in self.texts(prompt):
+            room -= self._tokens(text)
+            if room < 0:
+                break
+            kept.append(text)
+        return "".join([*reversed(kept), asked]) if kept else prompt
+
+    def delete(self, id: str) -> None:
+        """Undo one edit, and the older ones of its prompt with it; a ValueError if there is none."""
+        found = next((fact for fact in self.facts() if fact.id == id), None)
+        if found is None:
+            raise ValueError(f"there is no edit {id!r}; {suggestion(id, [fact.id for fact in self.facts()])}")
+        for fact in self.store.of_prompt(found.prompt):
+            self.ledger.forget_id(fact.id)
+        self.store.changed()
+
+    def footprint(self) -> Footprint:
+        """Texts and vectors of all edits."""
+        of = Footprint.of(self.store.tensors())
+        return Footprint(of.device, of.host + self.store.text_bytes, of.disk)
+
+    def state(self) -> dict[str, Tensor]:
+        """All facts."""
+        return self.store.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the facts by those of a state."""
+        self.store.restore(state)
+
+    def state_beside_ledger(self) -> dict[str, Tensor]:
+        """Nothing, since each batch's facts are in the ledger; all facts if the ledger is in memory."""
+        return {} if self.ledger.on_disk else self.state()
+
+    def recall(self, rest: Mapping[str, Tensor]) -> None:
+        """Replace the facts by those of the ledger's batches, or of ``rest``, which then has all."""
+        if rest:
+            self.restore(rest)
+            return
+        blobs = [blob for entry in self.ledger.entries for blob in entry.memory.values()]
+        loaded = (self.ledger.load_memory(blob) for blob in blobs)
+        self.store.refill(Fact(**metadata, vector=tensors.get(VECTOR)) for tensors, metadata in loaded)

@@ -1,0 +1,114 @@
+"""The store of facts: the edits of a run as texts, with a vector each where they are looked up by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from editbench.ledger import Ledger
+
+FACTS, VECTOR = "facts", "vector"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One edit: its plain prompt with the new answer, the number of its batch, and its vector (d,) or none."""
+
+    id: str
+    prompt: str
+    target: str
+    batch: int
+    vector: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The vector, if there is one."""
+        return {} if self.vector is None else {VECTOR: self.vector}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Everything else, as JSON values."""
+        return {"id": self.id, "prompt": self.prompt, "target": self.target, "batch": self.batch}
+
+
+class FactStore:
+    """Facts in the order of their edits. Those count whose ids are in the ledger, of a prompt the newest alone."""
+
+    def __init__(self) -> None:
+        self._facts: list[Fact] = []
+        self._current: list[Fact] | None = []  # None: to be found anew
+        self._vectors: Tensor | None = None
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Append the facts of a batch."""
+        self._facts.extend(facts)
+        self.changed()
+
+    def cut(self, keep: int) -> None:
+        """Remove the facts of all batches but the first ``keep``."""
+        self._facts = [fact for fact in self._facts if fact.batch < keep]
+        self.changed()
+
+    def changed(self) -> None:
+        """Note that the ledger's ids have changed."""
+        self._current = self._vectors = None
+
+    def current(self, ledger: Ledger) -> Sequence[Fact]:
+        """The facts that count, oldest first."""
+        if self._current is None:
+            found: dict[str, Fact] = {}
+            for fact in self._facts:
+                if fact.id in ledger.entries[fact.batch].ids:
+                    found.pop(fact.prompt, None)
+                    found[fact.prompt] = fact
+            self._current = list(found.values())
+        return self._current
+
+    def vectors(self, ledger: Ledger) -> Tensor:
+        """(N, d) vectors of :meth:`current`, of which there must be one."""
+        if self._vectors is None:
+            self._vectors = torch.stack([fact.vector for fact in self.current(ledger) if fact.vector is not None])
+        return self._vectors
+
+    def of_prompt(self, prompt: str) -> list[Fact]:
+        """All facts of a prompt, those that no longer count included."""
+        return [fact for fact in self._facts if fact.prompt == prompt]
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all prompts and answers in UTF-8."""
+        return sum(len((fact.prompt + fact.target).encode()) for fact in self._facts)
+
+    def tensors(self) -> list[Tensor]:
+        """All vectors."""
+        return [fact.vector for fact in self._facts if fact.vector is not None]
+
+    def state(self) -> dict[str, Tensor]:
+        """All facts as tensors, enough for :meth:`restore`; empty without facts."""
+        if not self._facts:
+            return {}
+        text = json.dumps([fact.metadata for fact in self._facts]).encode()
+        vectors = self.tensors()
+        found = {FACTS: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        return {**found, VECTOR: torch.stack(vectors)} if vectors else found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Replace all facts by those of a state; a ValueError if it is no store's."""
+        try:
+            metadata = json.loads(bytes(state[FACTS].cpu().numpy())) if state else []
+            vectors = state.get(VECTOR, [None] * len(metadata))
+            facts = [Fact(**of, vector=vector) for of, vector in zip(metadata, vectors, strict=True)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"this is not the state of a store of facts ({error})") from error
+        self.refill(facts)
+
+    def refill(self, facts: Iterable[Fact]) -> None:
+        """Replace all facts."""
+        self._facts = list(facts)
+        self.changed()

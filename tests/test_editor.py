@@ -5,6 +5,7 @@ import torch
 
 from editbench import EditRequest, Ledger, Resources
 from editbench.editor import Capabilities, Editor, Footprint
+from editbench.ledger import Dense, LedgerError
 from editbench.records import PromptFormat
 from tests.methods.prompt_editor import InContext, in_context
 from tests.small_runs import REQUESTS
@@ -83,3 +84,38 @@ def test_footprint():
     tensors = [torch.zeros(3, dtype=torch.float64), torch.zeros(2, 2, device="meta", dtype=torch.float16)]
     assert Footprint.of(tensors, disk=7) == Footprint(device=8, host=24, disk=7)
     assert Footprint.of([]) == Footprint()
+
+
+class Closer(Editor[dict]):
+    """Changes a weight once a stream has ended."""
+
+    def write(self, batch, transaction, result):
+        pass
+
+    def conclude(self, transaction, result):
+        name = self.lm.mlp_out_name(0)
+        transaction.apply(Dense(name, torch.full(tuple(self.lm.weight(name).shape), self.config["by"])))
+        result.details["closed"] = True
+
+
+def test_the_end_of_a_stream_is_a_batch_without_ids():
+    lm = tiny_lm("llama")
+    editor, before = Closer(lm, Ledger(lm), {"by": 1.0}), lm.weight(lm.mlp_out_name(0)).clone()
+    editor.edit(REQUESTS[:2])
+    assert editor.concludes and editor.finish().details == {"closed": True}
+    assert [entry.ids for entry in editor.ledger.entries] == [("a", "b"), ()]
+    assert torch.equal(lm.weight(lm.mlp_out_name(0)), before + 1)
+    editor.config["by"] = float("nan")
+    with pytest.raises(LedgerError, match="NaN"):
+        editor.finish()
+    assert len(editor.ledger) == 2 and torch.equal(lm.weight(lm.mlp_out_name(0)), before + 1)
+    editor.ledger.rollback(1)
+    assert torch.equal(lm.weight(lm.mlp_out_name(0)), before)
+
+
+def test_most_methods_do_nothing_at_the_end():
+    lm = tiny_lm("llama")
+    editor = Recorder(lm, Ledger(lm), {})
+    assert not editor.concludes
+    editor.finish()
+    assert len(editor.ledger) == 0

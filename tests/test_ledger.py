@@ -324,3 +324,34 @@ def test_a_weight_of_whole_numbers_takes_no_change():
     ):
         transaction.apply(Dense(name, torch.full(tuple(lm.weight(name).shape), 0.3)))
     assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trial_is_taken_back_to_the_bit(earlier, fails):
+    """Behind batches and behind changes of the same one, whether it ends well or not."""
+    lm = tiny_lm("gpt2", "bfloat16")
+    ledger = Ledger(lm)
+    write(ledger, 0)
+    with ledger.transaction(["edit-1"]) as transaction:
+        for change in changes(lm, 1)[:earlier]:
+            transaction.apply(change)
+        before, kept = weights(lm), list(transaction.changes)
+        try:
+            with transaction.trial():
+                for change in changes(lm, 2):
+                    transaction.apply(change)
+                assert len(transaction.changes) == 2 + earlier and not same(weights(lm), before)
+                if fails:
+                    transaction.apply(Dense(lm.mlp_out_name(2), torch.full((32, 48), float("nan"))))
+        except NotFiniteError:
+            assert fails
+        assert same(weights(lm), before) and transaction.changes == kept
+        transaction.apply(changes(lm, 3)[0])
+    after = weights(lm)
+    ledger.rollback(1)
+    assert not same(weights(lm), after)
+    with ledger.transaction(["edit-1"]) as transaction:
+        for change in [*changes(lm, 1)[:earlier], changes(lm, 3)[0]]:
+            transaction.apply(change)
+    assert same(weights(lm), after)

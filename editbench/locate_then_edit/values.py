@@ -229,7 +229,9 @@ class _Problem:
     def _losses(self, delta: Tensor, settings: ValueConfig, *, backward: bool) -> Tensor:
         """(4, N) loss, nll, kl, weight decay, float64 on the CPU; ``backward`` leaves gradients in ``delta``."""
         with torch.set_grad_enabled(backward):
-            decay = settings.weight_decay * delta.norm(dim=-1) / self.init.norm(dim=-1).square()
+            length = self.init.norm(dim=-1).square()
+            length = torch.where(length > 0, length, torch.inf)  # an attention that is switched off takes no shift
+            decay = settings.weight_decay * delta.norm(dim=-1) / length
             decay = decay.reshape(len(delta), -1).sum(1)  # over the parts that have a shift of their own
             if backward:
                 decay.sum().backward()

@@ -37,9 +37,10 @@ class RECT(CovarianceEditor[RECTConfig]):
             write_layers(edits, targets, self.solve, self.lm, transaction, self._cut)
             return
         updates: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        begun = len(transaction.changes)
         with transaction.trial():
             write_layers(edits, targets, self.solve, self.lm, transaction)
-            for change in transaction.changes:
+            for change in transaction.changes[begun:]:
                 assert isinstance(change, LowRank)
                 updates[change.weight] = updates[change.weight].to(change.left.device) + _product(change)
         edits.changed(edits.layers[0])

@@ -8,7 +8,7 @@ from tests.methods.locate_then_edit import make
 from tests.tiny_models import tiny_lm
 
 
-@pytest.mark.parametrize("method", ["rome", "memit", "nse"])
+@pytest.mark.parametrize("method", ["rome", "memit", "nse", "alphaedit", "pmet"])
 @pytest.mark.parametrize("train_eos", [False, True], ids=["target", "eos"])
 def test_rows_are_those_of_the_optimisation(method, train_eos):
     lm, request = tiny_lm("gpt2"), edits(1)[0]
@@ -30,3 +30,16 @@ def test_templates_count_for_the_length():
         longest += " the"
     assert editor.refusal(EditRequest("a", words, "Toko Yasuda", "guitar")) is None
     assert "the longest row of MEMIT" in editor.refusal(EditRequest("b", longest, "Toko Yasuda", "guitar"))
+
+
+def test_a_memory_is_refused_by_methods_that_have_none():
+    seq = make("memit_seq", tiny_lm("gpt2"), layers=[0, 1])
+    seq.edit(edits(2))
+    assert seq.footprint().host > make("memit", tiny_lm("gpt2"), layers=[0, 1]).footprint().host == 0
+    with pytest.raises(ValueError, match=r"MEMIT keeps no state, but was given \['0.keys', '1.keys', 'batches'\]"):
+        make("memit", tiny_lm("gpt2"), layers=[0, 1]).restore(seq.state())
+    again = make("memit_seq", tiny_lm("gpt2"), layers=[0, 1])
+    again.restore(seq.state())
+    assert again.state().keys() == seq.state().keys()
+    again.restore({})
+    assert again.state() == {}

@@ -47,7 +47,7 @@ def test_each_edit_is_alone_and_is_taken_back_to_the_bit(make, tmp_path, monkeyp
         (tmp_path / "counterfact.json").write_text(json.dumps([row]))
         one = single_run.run(make("stream.edits=1", settings=overrides_of(method), method=[], results=f"apart-{i}"))
         apart |= scored(one.folder)
-        (edit,) = lines(one.folder, "edits.jsonl")
+        edit = lines(one.folder, "edits.jsonl")[0]  # a method may end the stream in a row without ids
         assert lines(together.folder, "edits.jsonl")[i]["losses"] == edit["losses"]
     assert scored(together.folder) == apart and len(apart) == 2
 

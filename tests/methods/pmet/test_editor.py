@@ -31,3 +31,12 @@ def test_both_parts_are_held_to_their_own_length():
         assert bool((value.delta.norm(dim=1) <= 0.3 * value.init.norm(dim=1) * (1 + 1e-9)).all())
         assert bool((value.delta.norm(dim=1) > 0).all())
         assert torch.equal(value.target, value.init + value.delta)
+
+
+def test_an_attention_that_is_switched_off_takes_no_shift():
+    lm = tiny_lm("llama", "float64")
+    for parameter in lm.attention(1).parameters():
+        parameter.data.zero_()
+    editor = make("pmet", lm, layers=LAYERS)
+    for value in optimise_values(lm, edits(4), TEMPLATES, 1, AT_PARTS, editor.config):
+        assert not value.delta[0].any() and value.delta[1].any()

@@ -232,10 +232,16 @@ def _default_records(model: str) -> str:
     return fetched.FETCHED if model in fetched.MODELS else "pocket"
 
 
+def _facts_test(model: str) -> str:
+    """Test of general ability by facts that a model knows: ``${facts_test:${model.path}}``."""
+    return "pocket" if model in SHIPPED_MODELS else "known"
+
+
 # At import, so that workers of a launcher know them too.
 OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
 OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
 OmegaConf.register_new_resolver("cache_folder", lambda: str(fetched.cache_folder()), replace=True)
+OmegaConf.register_new_resolver("facts_test", _facts_test, replace=True)
 OmegaConf.register_new_resolver("default_records", _default_records, replace=True)
 
 

@@ -180,15 +180,18 @@ class AbilityConfig:
     """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end.
 
     Attributes:
-        tasks: "pocket" (the embedded world's own questions) or names of lm-eval's tasks, groups and tags; none by
-            default. ``ability=nse`` names the six of the NSE paper.
-        limit: lm-eval: number of documents of each task; null takes all.
+        tasks: "pocket" (the embedded world's own questions), "known" (facts of the dataset that no stream edits and the
+            unedited model knows), "glue_sst2" and others (from files), or names of lm-eval's tasks, groups and tags;
+            none by default. ``ability=nse`` names the six of the NSE paper.
+        glue_path: Folder with sst2.jsonl, mrpc.jsonl, … for the tests "glue_sst2", "glue_mrpc", …
+        limit: Number of documents of each task of lm-eval, null: all; of each of "glue_…", null: 100.
         num_fewshot: lm-eval: solved examples before each question; null is the task's own number, or else none.
         include_path: lm-eval: folder with further task files.
         batch_size: lm-eval: rows at once in tasks that generate; given answers go by ``protocol.tokens_per_batch``.
     """
 
     tasks: list[str] = field(default_factory=list)
+    glue_path: str | None = None
     limit: int | None = None
     num_fewshot: int | None = None
     include_path: str | None = None

@@ -15,7 +15,7 @@ from editbench import compose, launch
 from editbench.results import leaderboard
 from editbench.results.csv_files import write_csv
 from editbench.results.findings import findings
-from editbench.results.points import POINT_COLUMNS, points_of
+from editbench.results.points import POINT_COLUMNS, measure_of, points_of
 from editbench.results.report import write_report
 from editbench.results.tables import console, show, show_comparison
 from editbench.results.terminal_chart import chart
@@ -58,7 +58,7 @@ HEADLINE_METRICS = {
     "hallucination": "token_accuracy,agreement_tokens",
 }
 SHORT = Streams(("counterfact",), (10, 30, 100, 200, 300), 50)
-LONG = Streams(("counterfact", "zsre", "hallucination"), (10, 30, 100, 300, 600, 1000), 100)
+LONG = Streams(("counterfact", "zsre", "hallucination"), (10, 30, 100, 300, 600, 1000), 50)
 
 
 def main(long: bool = False, edits: int | None = None, results: Path = Path("results"), again: bool = False) -> int:
@@ -111,7 +111,7 @@ def _job(overrides: Sequence[str], live: bool = True) -> launch.JobResult:
 
 def _show_points(points: Sequence[Row], dataset: str) -> None:
     """The figure, and what it shows in words."""
-    where = console()
+    where, measure = console(), measure_of(points)
     if points and where.encoding.startswith("utf"):  # its lines are of Braille
         print(
             chart(
@@ -121,7 +121,7 @@ def _show_points(points: Sequence[Row], dataset: str) -> None:
                 colours=where.is_terminal and not where.no_color,
             )
         )
-    for sentence in findings(points):
+    for sentence in findings(points, measure):
         print(sentence)
 
 

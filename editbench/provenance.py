@@ -161,14 +161,14 @@ def other_hash(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> 
 
 def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
     """Version of every formula that a run's numbers come from, by name; the method's own as "method"."""
-    from editbench.evaluation.general_ability import POCKET
+    from editbench.evaluation.general_ability import is_built_in
     from editbench.evaluation.metrics import get_metric
 
     chosen = [get_metric(name) for name in protocol.metrics]
     modules = {**FORMULAS, **OF_METHODS}
     if any(metric.needs in ("generation", "free_text") for metric in chosen):
         modules |= OF_GENERATING
-    if set(protocol.ability.tasks) - {POCKET}:
+    if not all(map(is_built_in, protocol.ability.tasks)):
         modules |= OF_LM_EVAL
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
     found["method"] = registry.load_method(method).version

@@ -18,6 +18,7 @@ from editbench.config import RunConfig
 from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
+from editbench.datasets.true_facts import true_facts
 from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
 from editbench.evaluation.evaluator import Evaluator
@@ -67,7 +68,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     records, stream = _load(config)
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
-    ability = ability_tests(protocol, seed)
+    ability = ability_tests(protocol, seed, partial(true_facts, config.dataset, records.split.name))
     folder, done = _open_folder(config, records, stream)
     facts = provenance.of_config(config, records, stream)
     if done:

@@ -118,6 +118,8 @@ class Evaluator:
             ability = ability_tests(protocol, seed)
             for test in ability:
                 test.load()
+        for test in ability:
+            test.learn(lm)
         generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
         generates = any(get_metric(name).needs == "generation" for name in protocol.metrics)
         unrelated = [question_of(probe) for probe in records.unrelated]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,3 +37,8 @@ def _measures(stage: Mapping[str, Any]) -> Row:
         estimate = stage["headline"][kind]
         found |= {kind: estimate["mean"], **{f"{kind}_{end}": estimate[end] for end in ("n", "low", "high")}}
     return found
+
+
+def measure_of(points: Sequence[Row]) -> str:
+    """The measure to compare methods by: the score, or where the records have no paraphrases the reliability."""
+    return "score" if any(point["score"] is not None for point in points) else "reliability"

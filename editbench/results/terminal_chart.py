@@ -1,4 +1,4 @@
-"""Score over the number of edits, drawn in the terminal: a line for each method."""
+"""A measure over the number of edits, drawn in the terminal: a line for each method."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+", "gray", "d
 LEGEND_SHARE = 0.3  # of the axis of edits, to its right and free of lines
 
 
-def chart(points: Sequence[Row], title: str, *, width: int = WIDTH, colours: bool = True) -> str:
+def chart(
+    points: Sequence[Row], title: str, measure: str = "score", *, width: int = WIDTH, colours: bool = True
+) -> str:
     """Lines of text that draw the points of :func:`~editbench.results.points.points_of`; edits on a log scale."""
     import plotext
 
     lines: dict[str, dict[float, float]] = {}
     for point in points:
-        if (score := number(point, "score")) is not None:
-            lines.setdefault(str(point["method"]), {})[math.log10(int(point["edits"] or 1))] = score
+        if (value := number(point, measure)) is not None:
+            lines.setdefault(str(point["method"]), {})[math.log10(int(point["edits"] or 1))] = value
     figure = plotext.figure
     figure.clear()  # plotext has one figure for all
     figure.theme("simple" if colours else "colorless")

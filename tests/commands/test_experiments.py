@@ -21,14 +21,16 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 JOBS = {
     "paper/nse_table1": 10,
-    "paper/nse_batch_size": 10,
+    "paper/nse_edits": 12,
+    "paper/nse_batch_size": 15,
     "paper/nse_ablation": 16,
     "paper/nse_general": 4,
     "paper/scen_table1": 10,
     "paper/scen_eos": 10,
-    "paper/scen_theta": 8,
-    "paper/scen_layers": 6,
+    "paper/scen_theta": 16,
+    "paper/scen_layers": 12,
     "paper/scen_edits": 3,
+    "paper/scen_first_200": 2,
     "pocket/table": 54,
 }
 
@@ -56,6 +58,19 @@ def test_an_experiment_composes_and_has_its_jobs(name):
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert head[0] == "# @package _global_"
     assert head[1].startswith("# ")
+
+
+@pytest.mark.parametrize("name", [name for name in JOBS if name.startswith("paper/")])
+def test_an_experiment_of_a_paper_runs_on_a_pretrained_model_by_one_override(name):
+    """Its records are fetched ones, and every method has settings for the model."""
+    for job in enough_of(jobs_of([f"+experiment={name}", "model=smollm2-135m"])):
+        config = composing_module.parse(compose(job, hydra=False))
+        assert (config.model.path, config.dataset.path) == ("smollm2-135m", "fetched")
+        assert config.method.hparams != registry.DEFAULTS
+        assert "pocket" not in config.protocol.ability.tasks
+        assert not any(
+            "pocket" in str(file) for file in registry.find_hparams(config.method.name, "smollm2-135m", "")[1]
+        )
 
 
 def test_an_experiment_takes_the_hparams_of_its_method_and_model():

@@ -291,6 +291,7 @@ def test_an_evaluator_is_built_from_the_protocol(tmp_path):
     records = RecordSet("answers", tuple(RECORDS), {"plain": PASSAGES["plain"]}, unrelated=unrelated, sentences=True)
     stream = SimpleNamespace(
         records=records.records,
+        single=False,
         in_model=lambda edits, position: range(edits),
         left_out=lambda probe, edited: left_out.get(probe.prompt) if edited == range(2) else None,
     )

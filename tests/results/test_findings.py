@@ -23,13 +23,13 @@ def test_who_leads_and_who_collapsed():
         "(0.96); after 300 scen leads with a score of 0.98, next is nse (0.80)."
     )
     assert collapsed == (
-        "memit (0.96 to 0.10) and rome (0.97 to 0.40) have collapsed to less than half of their scores after 10 edits."
+        "memit (0.96 to 0.10) and rome (0.97 to 0.40) have collapsed to less than half of the score after 10 edits."
     )
 
 
 def test_one_collapse_and_none():
     assert findings(points(rome=(0.9, 0.44)))[1] == (
-        "rome (0.90 to 0.44) has collapsed to less than half of its score after 10 edits."
+        "rome (0.90 to 0.44) has collapsed to less than half of the score after 10 edits."
     )
     assert findings(points(rome=(0.9, 0.45), scen=(0.99, 0.98), finetune=(0.0, 0.02)))[1] == (
         "None has collapsed to less than half of its score after 10 edits, rome (0.90 to 0.45) fell most; finetune "
@@ -61,3 +61,16 @@ def test_little_to_say(given, sentences):
         assert findings(given) == [
             "After 10 edits scen leads with a score of 0.52, and within its interval lies rome (0.50)."
         ]
+
+
+def test_another_measure_is_named():
+    renamed = [
+        {**point, "score": None, "reliability": point["score"], "reliability_low": point["score_low"]}
+        for point in points(rome=(0.9, 0.8), nse=(0.8, 0.7))
+    ]
+    assert findings(renamed) == []
+    assert findings(renamed, "reliability") == [
+        "After 10 edits rome leads with a reliability of 0.90, next is nse (0.80); after 300 rome leads with a "
+        "reliability of 0.80, next is nse (0.70).",
+        "None has collapsed to less than half of its reliability after 10 edits, nse (0.80 to 0.70) fell most.",
+    ]

@@ -3,7 +3,7 @@
 from editbench.results.columns import COLUMNS
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.leaderboard import read_row
-from editbench.results.points import POINT_COLUMNS, points_of
+from editbench.results.points import POINT_COLUMNS, measure_of, points_of
 from tests.results.runs import write_fixed_run, write_run
 
 
@@ -30,3 +30,8 @@ def test_points_survive_a_file(tmp_path):
     write_csv(points, tmp_path / "points.csv", POINT_COLUMNS)
     assert (tmp_path / "points.csv").read_text().startswith("method,hparams,model,dataset,")
     assert read_csv(tmp_path / "points.csv") == points
+
+
+def test_methods_are_compared_by_the_score_or_else_by_reliability():
+    assert measure_of([{"score": None, "reliability": 0.5}, {"score": 0.2, "reliability": 0.1}]) == "score"
+    assert measure_of([{"score": None, "reliability": 0.5}]) == "reliability"

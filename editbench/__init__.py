@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from editbench.results.leaderboard import collect as leaderboard
     from editbench.results.report import write_report as report
     from editbench.single_run import run
+    from editbench.submission.verify import verify
 
 __version__ = "0.2.0.dev0"
 
@@ -49,6 +50,7 @@ _PUBLIC = {
     "make_editor": "editbench.registry",
     "report": "editbench.results.report:write_report",
     "run": "editbench.single_run",
+    "verify": "editbench.submission.verify",
 }
 """By public name: its module, and its name there if it has another."""
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "make_editor",
     "report",
     "run",
+    "verify",
 ]
 
 

@@ -28,7 +28,7 @@ EPILOG = """examples:
 """
 COMMANDS = (
     *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
-    *("leaderboard", "report", "compare", "verify", "list"),
+    *("leaderboard", "report", "compare", "verify", "submit", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
     _add_runs(board)
+    board.add_argument("--from", dest="submissions", metavar="FOLDER", help="a folder of submissions, and no runs")
     board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
     board.add_argument("--csv", metavar="FILE", help="CSV file (default: leaderboard.csv in the results folder)")
     board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
@@ -134,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--nonce", metavar="TEXT", help="draws the sample, with the run's root (default: random)")
     check.add_argument("--path", action="append", default=[], metavar="SETTING=PATH", help="your own model.path, …")
     check.set_defaults(handler=_verify)
+
+    packing = commands.add_parser("submit", help="pack finished runs of one method so that anybody can verify them")
+    packing.add_argument("runs", nargs="+", metavar="RUN", help="run folders that differ in their seed alone")
+    packing.add_argument("--out", required=True, metavar="FOLDER", help="new folder, in that of all submissions")
+    packing.add_argument("--against", metavar="ROOT", help="root of a run than which this is a lower result")
+    packing.set_defaults(handler=_submit)
 
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
@@ -202,6 +209,8 @@ def _leaderboard(options: argparse.Namespace) -> int:
     from editbench.results.csv_files import write_csv
     from editbench.results.tables import show, show_comparison
 
+    if options.submissions:
+        return _submissions(options)
     roots = _roots(options)
     runs = leaderboard.collect_folders(*roots, conditions=options.where)
     rows, by = list(runs.values()), [name for name in options.by.split(",") if name]
@@ -221,6 +230,23 @@ def _leaderboard(options: argparse.Namespace) -> int:
         print(f"{len(rows)} {'rows' if by else 'runs'}: {target}")
         if options.reference:
             show_comparison(rows, Path(options.reference))
+    return 0
+
+
+def _submissions(options: argparse.Namespace) -> int:
+    from editbench.results import leaderboard
+    from editbench.results.csv_files import write_csv
+    from editbench.results.tables import show
+    from editbench.submission.board import OWN, rows_of
+
+    rows = leaderboard.where(rows_of(options.submissions), options.where)
+    if options.csv:
+        write_csv(rows, options.csv)
+    if options.json:
+        for row in rows:
+            print(leaderboard.row_as_json(row))
+    else:
+        show(rows, style=options.format, by=OWN)
     return 0
 
 
@@ -252,6 +278,12 @@ def _verify(options: argparse.Namespace) -> int:
     from editbench.submission import verify
 
     return verify.main(options.run, options.level, options.sample, options.nonce, options.path)
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from editbench.submission import pack
+
+    return pack.main(options.runs, options.out, options.against)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from editbench.files import file_digests
+
 FETCHED = "fetched"
 """Dataset path that stands for the fetched file."""
 MODELS = ("smollm2-135m",)
@@ -20,6 +22,7 @@ DATASETS = {
 }
 """By data set: name of its fetched file."""
 SOURCE_FILE = "source.json"
+FILES = "files"  # key of the facts: SHA-256 by file
 
 
 class NotFetchedError(FileNotFoundError):
@@ -67,4 +70,8 @@ def read_source(folder: Path) -> dict[str, Any]:
 def _found(name: str, file: Path) -> Path:
     if not file.is_file():
         raise NotFetchedError(f"{name} is not on this machine yet: editbench fetch {name}")
+    known = read_source(file.parent).get(FILES) or {}  # none beside things that an earlier version fetched
+    found = file_digests(file.parent, cache_folder()) if known else {}
+    if damaged := sorted(one for one, digest in known.items() if found.get(one) != digest):
+        raise ValueError(f"{file.parent / damaged[0]} is damaged: editbench fetch {name} --again")
     return file

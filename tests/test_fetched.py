@@ -1,11 +1,13 @@
 """Places of fetched things: the cache's rule, and the command in the error for what is not there."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from editbench import compose, fetched, single_run
 from editbench.fetched import DATASETS, MODELS, NotFetchedError, cache_folder, find_dataset, find_model
+from editbench.files import file_digests
 from editbench.model_places import model_place
 
 
@@ -37,6 +39,20 @@ def test_what_is_there_is_found(cache):
     assert find_model(MODELS[0]) == model_place(MODELS[0]) == folder
     put("zsre")
     assert find_dataset("zsre") == cache / "fetched" / "zsre" / DATASETS["zsre"]
+
+
+def test_a_fetched_file_that_was_damaged_is_named(cache):
+    folder = put("zsre")
+    file = folder / DATASETS["zsre"]
+    file.write_text("[1]")
+    (folder / "source.json").write_text(json.dumps({"files": file_digests(folder) | {"source.json": "x"}}))
+    with pytest.raises(ValueError, match="source.json is damaged: editbench fetch zsre --again"):
+        find_dataset("zsre")
+    (folder / "source.json").write_text(json.dumps({"files": {file.name: file_digests(file)[""]}}))
+    assert find_dataset("zsre") == file
+    file.write_text("[2]")
+    with pytest.raises(ValueError, match="zsre_mend_eval.json is damaged: editbench fetch zsre --again"):
+        find_dataset("zsre")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -9,7 +9,7 @@ import editbench
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"EditRequest", "Probe", "EditRecord", "Resources", "Ledger", "LanguageModel", "EditResult"}
-FUNCTIONS = {"load_model", "load_records", "make_editor", "run", "leaderboard", "report", "compare"}
+FUNCTIONS = {"load_model", "load_records", "make_editor", "run", "leaderboard", "report", "compare", "verify"}
 EXTRAS = {"lm_eval": "lm_eval", "trackio": "trackio", "tensorboard": "tensorboard"}
 """By last part of a module: the package of an extra that it needs."""
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from editbench.fetched import SOURCE_FILE, fetched_folder
-from editbench.files import lock, sync_folder, write_atomic
+from editbench.fetched import FILES, SOURCE_FILE, fetched_folder
+from editbench.files import file_digests, lock, sync_folder, write_atomic
 
 
 @contextmanager
@@ -28,7 +28,11 @@ def staging(name: str) -> Iterator[Path]:
 
 
 def install(name: str, made: Path, facts: Mapping[str, Any]) -> Path:
-    """Put the folder ``made`` with its facts in the place of ``name``, and return that; an older one is replaced."""
+    """Put the folder ``made`` in the place of ``name``, and return that; an older one is replaced.
+
+    Its facts, and the digests of its files, are written beside them.
+    """
+    facts = {**facts, FILES: file_digests(made)}
     write_atomic(made / SOURCE_FILE, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n")
     place = fetched_folder(name)
     old = made.with_name("old")

@@ -258,7 +258,8 @@ def _read_cached(folder: Path, layers: list[int], costs: CachedCosts) -> dict[in
                 tensors, facts, digest = decode_tensors(file.read_bytes(), str(file))
                 found[layer], seconds = tensors["covariance"], float(facts["seconds"])
             except (DamagedFile, KeyError) as error:
-                raise ValueError(f"the cached covariance {file} is damaged ({error}); delete it") from error
+                warnings.warn(f"the cached covariance {file} is damaged ({error}) and is computed again", stacklevel=2)
+                continue
             costs.note(COVARIANCE, seconds, read=True)
             costs.covariance_tokens = int(facts["tokens"])
             costs.digests[_name(file)] = digest

@@ -115,7 +115,7 @@ def change_error(told: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tup
     norm, other = float(a.norm()), float(b.norm())
     if norm == 0.0 or other == 0.0:
         return (0.0, 1.0) if norm == other else (float("inf"), 0.0)
-    return float((a - b).norm()) / norm, float(a @ b) / (norm * other)
+    return float((a - b).norm()) / norm, min(1.0, float(a @ b) / (norm * other))
 
 
 def drawn(keys: Sequence[str], count: int, root: str, nonce: str) -> list[int]:

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from editbench.results.schema import RunInfo
 
 _IN_LEDGER = re.compile(r"index\.jsonl|state\.safetensors|segment-[0-9]+\.bin|keyframe-[0-9]+\.safetensors")
+_MOST_EDITS = 10_000_000  # of a stream: bounds the work that a made-up number asks for
 _NEW = {"nonfinite"}  # keys of a summary that earlier versions did not write
 
 
-class Refused(ValueError):
+class Refused(Exception):
     """The claim does not hold; the message says where."""
 
 
-class CannotSay(ValueError):
+class CannotSay(Exception):
     """The claim cannot be checked here; the message says what is missing."""
 
 
@@ -186,6 +187,7 @@ def _check_counts(claim: Claim) -> dict[str, Any]:
     ids = [id for row in claim.edits for id in row["ids"]]
     single, stages = stream["mode"] == "single", protocol["stages"]
     _same("edits", len(ids), edits)
+    _same("edits in the stream at least", max(edits, min(stream["edits"], _MOST_EDITS)), stream["edits"])
     _same("different edits", len({*ids}), edits)
     _same("batches", [row["batch"] for row in claim.edits], list(range(-(-edits // stream["batch_size"]))))
     wanted = {

@@ -6,6 +6,7 @@ No code of the run is run, and no path that it names is followed.
 from __future__ import annotations
 
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from editbench.console import quiet_libraries
 from editbench.json_lines import encode
 from editbench.submission.claim import CannotSay, Claim, Refused, check_seal, copy_of, read_claim
 
@@ -83,6 +85,8 @@ def verify(
             verdict.reasons.append(str(error))
         except Exception as error:  # a value that nobody foresaw decides nothing
             verdict.reasons.append(f"{type(error).__name__}: {error}")
+    copy = str(Path(folder) / "run")
+    verdict.reasons = [reason.replace(copy, verdict.run) for reason in verdict.reasons]
     verdict.seconds = time.perf_counter() - begun
     return verdict
 
@@ -114,9 +118,12 @@ def _check_again(claim: Claim, folder: Path, places: dict[str, str], verdict: Ve
 
 def main(run: str, level: int, sample: int, nonce: str | None, paths: Sequence[str]) -> int:
     """Print the verdict as one line of JSON; the exit status."""
+    if level > 1:
+        quiet_libraries()
     places = dict(text.partition("=")[::2] for text in paths)
     if wrong := [text for text in paths if "=" not in text]:
-        raise ValueError(f"--path {wrong[0]} is not of the form SETTING=PATH, as in model.path=DIR")
+        print(f"error: --path {wrong[0]} is not of the form SETTING=PATH, as in model.path=DIR", file=sys.stderr)
+        return EXIT[UNKNOWN]
     verdict = verify(run, level, sample, nonce, places)
     print(verdict.as_json())
     return verdict.exit_status

@@ -199,3 +199,18 @@ def test_leaderboard_without_results_says_what_to_do(place):
     done = editbench(place, "leaderboard", "results.dir=none")
     assert done.returncode == 1
     assert "run something first" in done.stderr
+
+
+def test_a_run_whose_scores_were_damaged_says_so_and_a_hostile_name_moves_nothing(place):
+    arguments = run_arguments("results.dir=harmed", "results.name=a")
+    editbench(place, *arguments, check=True)
+    scores = place / "harmed" / "a" / "scores.jsonl"
+    scores.write_bytes(scores.read_bytes()[:-10])
+    for more in ([], ["--json"]):
+        done = editbench(place, *arguments, *more)
+        assert done.returncode == 1 and "scores.jsonl is not what the run wrote" in done.stderr
+    assert editbench(place, "verify", "harmed/a").returncode == 1
+    for name in (".", "../harmed", "/tmp"):
+        done = editbench(place, *arguments[:-1], f"results.name={name}", "results.rerun=true")
+        assert done.returncode == 1 and "which is not a folder name" in done.stderr
+    assert scores.exists()

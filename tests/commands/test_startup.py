@@ -36,5 +36,8 @@ def test_help_names_the_commands() -> None:
     assert done.returncode == 0, done.stderr
     explained = re.findall(r"^    ([a-z]+)(?:  +\S|$)", done.stdout, re.M)
     assert explained == list(COMMANDS)
-    before, new = {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"}, {"fetch", "tune"}
+    before, new = (
+        {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"},
+        {"fetch", "tune", "verify", "submit"},
+    )
     assert set(COMMANDS) == before | new | {"covariance"}

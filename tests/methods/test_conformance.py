@@ -95,6 +95,7 @@ def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
     second.prepare(REQUESTS)
     second.ledger.replay()
     second.recall(state)
+    assert second.footprint() == first.footprint()
     assert same(weights(second_lm), weights(first.lm))
     assert torch.equal(logits(second), logits(first))
     second.ledger._files = first.ledger._files = None

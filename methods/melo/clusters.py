@@ -126,10 +126,13 @@ class Index:
             self.clusters[change.cluster] = replace(old, radius=change.shrunk, points=stay)
 
     def drop(self, edit: str) -> None:
-        """Take an edit's points out; a cluster keeps its place, centre and radius."""
-        for place, cluster in enumerate(self.clusters):
-            if any(point.edit == edit for point in cluster.points):
-                stay = tuple(point for point in cluster.points if point.edit != edit)
+        """Take an edit's points out; a cluster keeps its centre and radius, and goes with its last point."""
+        for place in reversed(range(len(self.clusters))):
+            cluster = self.clusters[place]
+            stay = tuple(point for point in cluster.points if point.edit != edit)
+            if not stay and cluster.points:
+                del self.clusters[place]
+            elif len(stay) < len(cluster.points):
                 self.clusters[place] = replace(cluster, points=stay)
 
     def edits_of(self, block: int) -> list[str]:

@@ -172,6 +172,7 @@ def test_a_preset_names_the_files_that_it_comes_from(method, model):
         ("finetune", "gpt2-xl"),
         ("scen", "llama-2-7b"),
         ("grace", "gpt2-xl"),
+        ("wise", "llama-2-7b"),
     ],
 )
 def test_defaults_are_the_published_constants(method, model):

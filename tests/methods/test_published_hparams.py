@@ -43,13 +43,19 @@ NAMES = SETTINGS | {
     "merge_freq": "merge_every",
     "densities": "density",
     "retrieve": "variant",
+    "num_iter": "steps",
+    "init_radius": "radius",
+    "num_block": "scale",
+    "num_edit_per_block": "edits_per_block",
+    "num_rank_per_block": "rank",
+    "lora_layers": "lora_layers",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
 """What every method here does, and no setting changes."""
 ALWAYS_OF = {"memit": {"mom2_adjustment": True}, "nse": {"mom2_adjustment": True}, "finetune": {"kl_factor": 0}}
 ALWAYS_OF |= {"wise": {"merge_alg": "ties", "weights": 1.0, "objective_optimization": "only_label", "replay": False}}
-ALWAYS_OF |= {"grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
+ALWAYS_OF |= {"melo": {"dist_fn": "euc"}, "grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
 """The same of one method: MEMIT and NSE cannot do without C, fine-tuning has no KL term, GRACE no other distance.
 WISE merges by TIES alone, with equal weights, and repeats no earlier edit."""
 DIFFERENCES = {
@@ -63,6 +69,7 @@ DIFFERENCES = {
     ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
     ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
     ("wise", "use_chat_template"): "the dataset formats prompts, for all methods: methods/wise/README.md",
+    ("melo", "key_id"): "keys stand at the prompt's last token: methods/melo/README.md",
     ("grace", "reg"): "read nowhere in the published code: methods/grace/README.md",
     ("grace", "num_pert"): "read nowhere in the published code: methods/grace/README.md",
 }
@@ -173,6 +180,7 @@ def test_a_preset_names_the_files_that_it_comes_from(method, model):
         ("scen", "llama-2-7b"),
         ("grace", "gpt2-xl"),
         ("wise", "llama-2-7b"),
+        ("melo", "gpt2-xl"),
     ],
 )
 def test_defaults_are_the_published_constants(method, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any
 
 import torch
@@ -84,14 +85,22 @@ class Index:
     """All clusters, the oldest first; a cluster is never changed, but replaced."""
 
     clusters: list[Cluster] = field(default_factory=list)
+    _centres: tuple[list[Cluster], Tensor] | None = field(default=None, compare=False)  # of these clusters
 
     def copy(self) -> Index:
         """Another index with the same clusters."""
-        return Index(list(self.clusters))
+        return Index(list(self.clusters), self._centres)
+
+    @property
+    def centres(self) -> Tensor:
+        """(n, d) of all clusters."""
+        if self._centres is None or not _are(self._centres[0], self.clusters):
+            self._centres = list(self.clusters), torch.stack([one.centre for one in self.clusters])
+        return self._centres[1]
 
     def nearest(self, keys: Tensor, among: int | None = None) -> list[tuple[int, float]]:
         """Place and distance of the nearest centre to each key (B, d), of the first ``among`` clusters."""
-        centres = torch.stack([one.centre for one in self.clusters[:among]])
+        centres = self.centres[:among]
         distances = torch.cdist(keys.to(centres), centres, compute_mode="donot_use_mm_for_euclid_dist")
         least, place = distances.min(dim=1)
         return list(zip(place.tolist(), least.tolist(), strict=True))
@@ -138,6 +147,11 @@ class Index:
     def edits_of(self, block: int) -> list[str]:
         """Edits that a block answers."""
         return [p.edit for cluster in self.clusters for p in cluster.points if p.block == block]
+
+
+def _are(some: Sequence[Cluster], others: Sequence[Cluster]) -> bool:
+    """Whether the two hold the same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from editbench.checks import above_zero, at_least, one_of, rising
 from editbench.memory_based.projection import PROJECTIONS
-from editbench.search_space import Range
+from editbench.search_space import Layers, Range
 
 SOUND, PUBLISHED = "sound", "published"
 
@@ -18,8 +18,8 @@ class MELOConfig:
     Defaults are those that ship for GPT2-XL.
 
     Attributes:
-        layer: Layer of the index: its projection's output at a prompt's last token is the key.
-        lora_layers: Layers behind it whose projections get the blocks.
+        layers: The first is that of the index: its projection's output at a prompt's last token is the key. The
+            projections of the others get the blocks; that of the first, if it is alone.
         projection: "first" or "second" projection of the layers' MLPs, for index and blocks.
         rank: Of a block.
         edits_per_block: Edits that are trained together, as one block.
@@ -32,8 +32,7 @@ class MELOConfig:
         train_eos: Edits close the answer with the EOS token.
     """
 
-    layer: int = 35
-    lora_layers: list[int] = field(default_factory=lambda: [36, 37])
+    layers: list[int] = field(default_factory=lambda: [35, 36, 37], metadata={"search": Layers(of=48, least=2, most=3)})
     projection: str = "first"
     rank: int = field(default=2, metadata={"search": Range(1, 16, log=True)})
     edits_per_block: int = 4
@@ -48,8 +47,16 @@ class MELOConfig:
     def __post_init__(self) -> None:
         at_least(1, rank=self.rank, edits_per_block=self.edits_per_block, steps=self.steps)
         above_zero(scale=self.scale, radius=self.radius, learning_rate=self.learning_rate)
-        rising(lora_layers=self.lora_layers)
-        if self.lora_layers[0] <= self.layer:
-            raise ValueError(f"lora_layers begin at {self.lora_layers[0]}; they must lie behind layer={self.layer}")
+        rising(layers=self.layers)
         one_of(PROJECTIONS, projection=self.projection)
         one_of((SOUND, PUBLISHED), rules=self.rules)
+
+    @property
+    def layer(self) -> int:
+        """Layer of the index."""
+        return self.layers[0]
+
+    @property
+    def lora_layers(self) -> list[int]:
+        """Layers that get the blocks."""
+        return self.layers[1:] or self.layers

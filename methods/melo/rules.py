@@ -48,11 +48,10 @@ def decide(
 
 
 def _same_prompt(index: Index, request: EditRequest, key: Tensor) -> tuple[str, ...]:
-    """Edits of the same prompt, or with the same key, and an older edit of the same id."""
-    bound = SAME_KEY * float(key.norm())
-    return tuple(
-        point.edit
-        for cluster in index.clusters
-        for point in cluster.points
-        if request.prompt == point.prompt or request.id == point.edit or distance(point.key, key) <= bound
-    )
+    """Edits of the same prompt, or with the same key in the nearest cluster, and an older edit of the same id."""
+    if not index.clusters:
+        return ()
+    near, bound = index.clusters[index.nearest(key[None])[0][0]], SAME_KEY * float(key.norm())
+    same_key = {point.edit for point in near.points if distance(point.key, key) <= bound}
+    every = (point for cluster in index.clusters for point in cluster.points)
+    return tuple(p.edit for p in every if p.edit in {*same_key, request.id} or p.prompt == request.prompt)

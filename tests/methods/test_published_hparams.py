@@ -48,7 +48,6 @@ NAMES = SETTINGS | {
     "num_block": "scale",
     "num_edit_per_block": "edits_per_block",
     "num_rank_per_block": "rank",
-    "lora_layers": "lora_layers",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}

@@ -9,8 +9,8 @@ from editbench.methods.melo import MELOConfig
         ({"rank": 0}, "rank is 0"),
         ({"edits_per_block": 0}, "edits_per_block is 0"),
         ({"scale": 0.0}, "scale is 0.0; it must be positive"),
-        ({"lora_layers": [37, 36]}, "a rising list of numbers"),
-        ({"lora_layers": [35, 36]}, "lora_layers begin at 35; they must lie behind layer=35"),
+        ({"layers": [37, 36]}, "a rising list of numbers"),
+        ({"layers": []}, "a rising list of numbers"),
         ({"rules": "fixed"}, "rules is 'fixed'"),
         ({"projection": "third"}, "projection is 'third'"),
     ],
@@ -18,3 +18,8 @@ from editbench.methods.melo import MELOConfig
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         MELOConfig(**wrong)
+
+
+def test_one_layer_is_index_and_block_at_once():
+    assert (MELOConfig().layer, MELOConfig().lora_layers) == (35, [36, 37])
+    assert (MELOConfig(layers=[4]).layer, MELOConfig(layers=[4]).lora_layers) == (4, [4])

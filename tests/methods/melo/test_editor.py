@@ -133,3 +133,11 @@ def test_files(tmp_path):
     assert torch.equal(logits(other), logits(editor)) and same(other.state(), editor.state())
     with pytest.raises(ValueError, match="not the state of LoRA blocks"):
         other.restore({"facts": torch.zeros(3, dtype=torch.uint8)})
+
+
+def test_index_and_block_at_one_layer():
+    editor = melo(layers=[2])
+    before = logits(editor)
+    editor.edit(REQUESTS)
+    after = logits(editor)
+    assert torch.equal(after[4], before[4]) and not torch.equal(after[:4], before[:4])

@@ -22,8 +22,7 @@ def melo():
     editor = make_editor(
         "melo",
         golden_lm(),
-        layer=3,
-        lora_layers=[4, 5],
+        layers=[3, 4, 5],
         projection="first",
         rank=published["num_rank_per_block"],
         edits_per_block=published["num_edit_per_block"],

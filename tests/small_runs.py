@@ -32,6 +32,7 @@ SETTINGS = {
     "wise": {"layer": 1, "steps": 5, "alpha": 0.1, "beta": 1.0, "gamma": 0.5, "save_every": 2, "merge_every": 4},
     "in_context": {"layer": 1},
     "retrieval": {"layer": 1, "threshold": 0.5},
+    "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }
 """Settings of each method for tiny models of three layers."""

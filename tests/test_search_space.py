@@ -33,7 +33,7 @@ class Trial:
 
 
 def test_every_method_that_changes_a_model_can_be_tuned():
-    assert {"finetune", "rome", "memit", "nse", "scen", "grace", "wise"} <= set(METHODS)
+    assert {"finetune", "rome", "memit", "nse", "scen", "grace", "wise", "melo"} <= set(METHODS)
     assert space_of(load_method("unedited").config_class) == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -85,6 +86,7 @@ class Codebook:
         self.numbers: list[int] = []
         self.items: list[Item] = []
         self.next = 0
+        self._entries_of: dict[str, list[int]] = {}  # numbers by edit; the edit may have left some since
 
     def __len__(self) -> int:
         return len(self.items)
@@ -100,8 +102,8 @@ class Codebook:
         return self._values.filled
 
     def place(self, number: int) -> int:
-        """Place of an entry."""
-        return self.numbers.index(number)
+        """Place of an entry that is here."""
+        return bisect_left(self.numbers, number)
 
     def distances(self, x: Tensor) -> Tensor:
         """(B, N) Euclidean distances of queries (B, d_in) to the keys, by differences: exact near zero."""
@@ -127,7 +129,7 @@ class Codebook:
         place = self.place(change.entry)
         undo.append(self._set_item(place, change))
         undo.append(self._set_radius(place, change.radius))
-        if change.shrunk is not None and change.shrunk[0] in self.numbers:
+        if change.shrunk is not None:
             undo.append(self._set_radius(self.place(change.shrunk[0]), change.shrunk[1]))
         if change.key is not None:
             undo.append(_set_row(self.keys, place, change.key))
@@ -147,17 +149,28 @@ class Codebook:
 
     def drop(self, edit: str, but: int | None = None) -> None:
         """Take an edit from the entries that serve it, ``but`` one; an entry that serves none is deleted."""
-        for place in reversed(range(len(self))):
-            edits = self.items[place].edits
-            if self.numbers[place] != but and edits.pop(edit, None) is not None and not edits:
-                self._delete(place)
+        for number in self._entries_of.pop(edit, ()):
+            if number == but:
+                self._entries_of[edit] = [number]
+                continue
+            place = self.place(number)
+            if place < len(self) and self.numbers[place] == number:
+                edits = self.items[place].edits
+                if edits.pop(edit, None) is not None and not edits:
+                    self._delete(place)
 
     def _set_item(self, place: int, change: Change) -> Callable[[], object]:
         before = self.items[place]
         kept = {} if change.event == "replace" else {id: p for id, p in before.edits.items() if id != change.edit}
         label = (change.label, change.label_mean) if change.event == "replace" else (before.label, before.label_mean)
         self.items[place] = Item(*label, {**kept, change.edit: change.prompt})
-        return lambda: self.items.__setitem__(place, before)
+        self._entries_of.setdefault(change.edit, []).append(change.entry)
+
+        def undo() -> None:
+            self.items[place] = before
+            self._entries_of[change.edit].pop()
+
+        return undo
 
     def _set_radius(self, place: int, radius: float) -> Callable[[], object]:
         before, self.radii[place] = self.radii[place], radius
@@ -202,6 +215,8 @@ class Codebook:
             self._values.append(value.to(self._empty[1]))
         self.numbers, self.radii, self.next = facts["numbers"], facts["radii"], facts["next"]
         self.items = [Item(tuple(i["label"]), i["label_mean"], dict(i["edits"])) for i in facts["items"]]
+        served = zip(self.numbers, self.items, strict=True)
+        self._entries_of = {edit: [number] for number, item in served for edit in item.edits}
 
 
 def _facts(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -45,6 +45,11 @@ NAMES = SETTINGS | {
     "retrieve": "variant",
     "k": "demonstrations",
     "emmet_lambda": "key_ridge",
+    "num_iter": "steps",
+    "init_radius": "radius",
+    "num_block": "scale",
+    "num_edit_per_block": "edits_per_block",
+    "num_rank_per_block": "rank",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
@@ -54,7 +59,7 @@ ALWAYS_OF = {**{method: {"mom2_adjustment": True} for method in MEMITS}, "finetu
 ALWAYS_OF["emmet"] |= {"update_norm_lambda": 0}
 ALWAYS_OF["pmet"] |= {"nll_loss_factor": 1}
 ALWAYS_OF |= {"wise": {"merge_alg": "ties", "weights": 1.0, "objective_optimization": "only_label", "replay": False}}
-ALWAYS_OF |= {"grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
+ALWAYS_OF |= {"melo": {"dist_fn": "euc"}, "grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
 """The same of one method: MEMIT and its relatives cannot do without C, fine-tuning has no KL term, GRACE no other
 distance. WISE merges by TIES alone, with equal weights, and repeats no earlier edit."""
 UNUSED = {("alphaedit", "mom2_update_weight")}
@@ -70,6 +75,7 @@ DIFFERENCES = {
     ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
     ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
     ("wise", "use_chat_template"): "the dataset formats prompts, for all methods: methods/wise/README.md",
+    ("melo", "key_id"): "keys stand at the prompt's last token: methods/melo/README.md",
     ("grace", "reg"): "read nowhere in the published code: methods/grace/README.md",
     ("grace", "num_pert"): "read nowhere in the published code: methods/grace/README.md",
 }
@@ -174,7 +180,8 @@ def test_a_preset_names_the_files_that_it_comes_from(method, model):
     [
         ("pmet", "gpt-j-6b"),
         ("scen", "llama-2-7b"),
-        *((method, "gpt2-xl") for method in ("rome", "finetune", "grace", *MEMITS) if method != "pmet"),
+        ("wise", "llama-2-7b"),
+        *((method, "gpt2-xl") for method in ("rome", "finetune", "grace", "melo", *MEMITS) if method != "pmet"),
     ],
 )
 def test_defaults_are_the_published_constants(method, model):

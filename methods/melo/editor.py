@@ -1,0 +1,222 @@
+"""MELO: Enhancing Model Editing with Neuron-Indexed Dynamic LoRA (Yu et al., AAAI 2024).
+
+Edits are trained in small groups, each a LoRA block on later layers. An index of clusters of keys says which block
+answers a prompt. Weights never change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from editbench.editor import EditResult, Footprint
+from editbench.memory_based.delta_answers import DeltaAnswers
+from editbench.memory_based.editor import all_finite
+from editbench.memory_based.journal import Entry, JournalledEditor
+from editbench.memory_based.projection import Projection
+from editbench.memory_based.target_rows import wide
+from editbench.progress import progress
+from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+
+from .clusters import Change, Cluster, Index, Point
+from .config import SOUND, MELOConfig
+from .rows import EditRows, PublishedRows
+from .rules import decide
+from .training import as_delta, initial_factors, train_block
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from editbench.ledger import Ledger, Transaction
+    from editbench.memory_based.compression import CompressedDelta
+    from editbench.memory_based.routing import Prompts
+    from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
+
+Factors = list[tuple[Tensor, Tensor]]  # A and B by layer
+
+
+class MELO(JournalledEditor[MELOConfig]):
+    """Trains LoRA blocks and keeps the index.
+
+    Attributes:
+        given_factors: Starts of blocks by number; others are drawn from the seed.
+    """
+
+    title = "MELO"
+    paper = "Yu et al., AAAI 2024 (arXiv 2312.11795)"
+    config_class = MELOConfig
+    decides_by_outputs = True
+
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: MELOConfig, resources: Resources | None = None):
+        """Start with an empty index."""
+        super().__init__(lm, ledger, config, resources)
+        self.lora_at = [Projection.of(lm, layer, config.projection) for layer in config.lora_layers]
+        self.index = Index()
+        self.blocks: dict[int, Factors] = {}
+        self.next_block = 0
+        self.given_factors: Mapping[int, Factors] = {}
+
+    # -- editing ------------------------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
+        """Index the edits in order and train a block for each group."""
+        index, block, entries = self.index.copy(), self.next_block, []
+        size = self.config.edits_per_block
+        with progress("LoRA blocks", len(batch)) as advance:
+            for start in range(0, len(batch), size):
+                group = batch[start : start + size]
+                entry, index = self._edit(group, block, index, result)
+                entries.append(entry)
+                block += 1
+                advance(len(group))
+        self.keep(transaction, entries)
+
+    def _edit(self, group: Sequence[EditRequest], block: int, index: Index, result: EditResult) -> tuple[Entry, Index]:
+        kind = EditRows if self.config.rules == SOUND else PublishedRows
+        rows = kind(self.lm, self.projection, group, self.config.train_eos)
+        keys, before, changes = rows.keys.to(wide(rows.keys.dtype)), len(index.clusters), []
+        if bad := [r.id for r, sound in zip(group, all_finite(keys), strict=True) if not sound]:
+            raise EditError(bad, "the key is NaN or infinite", NOT_FINITE)
+        for request, key, label in zip(group, keys, rows.labels, strict=True):
+            change, index = decide(index, request, key, label, self.config, before)
+            index = index.copy()
+            index.apply(change, Point(request.id, request.prompt, key, block))
+            changes.append(change)
+        like = self.lm.weight(self.projection.weight)
+        drawn = [initial_factors(at, self.config.rank, self.resources.seed, block, like) for at in self.lora_at]
+        factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
+        if not all(bool(part.isfinite().all()) for pair in factors for part in pair):
+            raise EditError([r.id for r in group], "the LoRA block became NaN or infinite", NOT_FINITE)
+        size = sum(part.nbytes for pair in factors for part in pair) // len(group)
+        for request, change, key in zip(group, changes, keys, strict=True):
+            result.losses[request.id] = losses
+            facts = {"event": change.event, "block": block, "bytes": size + key.nbytes}
+            result.details.setdefault("edits", {})[request.id] = facts
+        return _entry(group, keys, changes, block, factors), index
+
+    # -- the memory ---------------------------------------------------------------------------------------------------
+
+    def take(self, entry: Entry) -> None:
+        """Add a block and the points of its edits."""
+        block, device = int(entry.metadata["block"]), self.lm.weight(self.projection.weight).device
+        tensors = {name: tensor.to(device) for name, tensor in entry.tensors.items()}
+        self.blocks[block] = [(tensors[f"a{i}"], tensors[f"b{i}"]) for i in range(len(self.lora_at))]
+        for facts, key in zip(entry.metadata["edits"], tensors["keys"], strict=True):
+            self.index.apply(Change.of(facts["change"]), Point(facts["id"], facts["prompt"], key, block))
+        self.next_block = block + 1
+        self._sweep()
+
+    def drop(self, id: str) -> None:
+        """Take an edit's keys out of the index, and a block that no key points to any more."""
+        self.index.drop(id)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        used = {point.block for cluster in self.index.clusters for point in cluster.points}
+        self.blocks = {block: factors for block, factors in self.blocks.items() if block in used}
+
+    def clear(self) -> None:
+        """Empty index and blocks."""
+        self.index, self.blocks, self.next_block = Index(), {}, 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Index and blocks."""
+        if not self.next_block:
+            return {}
+        points = [point for cluster in self.index.clusters for point in cluster.points]
+        facts: dict[str, Any] = {"next": self.next_block, "blocks": list(self.blocks), "clusters": []}
+        for one in self.index.clusters:
+            own = [{"edit": p.edit, "prompt": p.prompt, "block": p.block} for p in one.points]
+            facts["clusters"].append(
+                {"radius": one.radius, "label": one.label, "label_sum": one.label_sum, "points": own}
+            )
+        state = {"centres": torch.stack([one.centre for one in self.index.clusters])}
+        if points:
+            state["keys"] = torch.stack([point.key for point in points])
+        for block, factors in self.blocks.items():
+            for i, (a, b) in enumerate(factors):
+                state |= {f"{block}.a{i}": a, f"{block}.b{i}": b}
+        text = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+        return {**{name: tensor.cpu().contiguous() for name, tensor in state.items()}, "facts": text}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Replace index and blocks by those of ``state``; a ValueError if it is another method's."""
+        self.clear()
+        if not state:
+            return
+        device = self.lm.weight(self.projection.weight).device
+        try:
+            facts = json.loads(bytes(state["facts"].cpu().numpy()).decode())
+            keys, clusters = iter(state.get("keys", torch.empty(0)).to(device)), []
+            for one, centre in zip(facts["clusters"], state["centres"].to(device), strict=True):
+                points = tuple(Point(p["edit"], p["prompt"], next(keys), p["block"]) for p in one["points"])
+                label = tuple(one["label"]), one["label_sum"]
+                clusters.append(Cluster(centre, one["radius"], *label, points))
+            layers = range(len(self.lora_at))
+            blocks = {
+                block: [(state[f"{block}.a{i}"].to(device), state[f"{block}.b{i}"].to(device)) for i in layers]
+                for block in facts["blocks"]
+            }
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"this is not the state of LoRA blocks ({error})") from error
+        self.index, self.blocks, self.next_block = Index(clusters), blocks, facts["next"]
+
+    def footprint(self) -> Footprint:
+        """Keys, centres and blocks."""
+        clusters = self.index.clusters
+        keys = [point.key for one in clusters for point in one.points]
+        return Footprint.of(
+            [*keys, *(one.centre for one in clusters), *(t for f in self.blocks.values() for p in f for t in p)]
+        )
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Whether no block is left."""
+        return not self.blocks
+
+    @property
+    def answering_modules(self) -> list[nn.Module]:
+        """The projections with LoRA."""
+        return [at.module for at in self.lora_at]
+
+    def choose(self, prompts: Prompts) -> DeltaAnswers:
+        """The blocks of the nearest keys, where their cluster is near enough."""
+        points = [point for point, _ in self.index.find(prompts.last)]
+        blocks = {point.block for point in points if point is not None}
+        deltas: list[dict[str, CompressedDelta]] = [
+            {f"block {block}": as_delta(*self.blocks[block][place], self.config.scale) for block in blocks}
+            for place in range(len(self.lora_at))
+        ]
+        return DeltaAnswers([None if point is None else f"block {point.block}" for point in points], deltas)
+
+    @torch.no_grad()
+    def route(self, prompts: Sequence[str]) -> list[Route]:
+        """The edit whose key is nearest, with those that share its block, and the radius less the distance."""
+        if self.empty:
+            return [Route(None, 0.0)] * len(prompts)
+        found = []
+        for point, inside in self.index.find(self.projection.outputs(self.inputs_at_ends(prompts))):
+            others = () if point is None else self.index.edits_of(point.block)
+            found.append(Route(None if point is None else point.edit, inside, tuple(others)))
+        return found
+
+
+def _entry(
+    group: Sequence[EditRequest], keys: Tensor, changes: Sequence[Change], block: int, factors: Factors
+) -> Entry:
+    tensors = {"keys": keys}
+    for i, (a, b) in enumerate(factors):
+        tensors |= {f"a{i}": a, f"b{i}": b}
+    edits = [
+        {"id": request.id, "prompt": request.prompt, "change": change.metadata()}
+        for request, change in zip(group, changes, strict=True)
+    ]
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return Entry(kept, {"block": block, "edits": edits})

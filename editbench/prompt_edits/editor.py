@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-from torch import Tensor
-
 from editbench.checks import at_least, suggestion
 from editbench.editor import Editor, EditResult, Footprint
 from editbench.records import NOT_FINITE, EditError, EditRequest
@@ -18,6 +16,8 @@ from .embedding import KEPT
 from .facts import VECTOR, Fact, FactStore
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from editbench.ledger import EditBatch, Ledger, Transaction
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
@@ -30,8 +30,7 @@ class PromptConfig:
     Attributes:
         fact: Text of a fact, with "{prompt}" and "{target}".
         lead: Text between the facts and the prompt; a prompt without facts stays as it is.
-        answer_tokens: Tokens of the model's length that are kept free behind the prompt; facts that leave fewer are left
-            out.
+        answer_tokens: Tokens of the model's length that are kept free behind the prompt; facts beyond are left out.
     """
 
     fact: str = "New Fact: {prompt} {target}\n"

@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "editor": {"records", "model", "ledger", "resources"},
     "registry": {"editor", "ledger", "model", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
+    "gradient_based": {"records", "model", "ledger", "editor", "resources", "locate_then_edit"},
     "prompt_edits": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
@@ -81,7 +82,7 @@ MAY_IMPORT["layer_search"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
-METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "prompt_edits", "resources"}
+METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "gradient_based", "prompt_edits", "resources"}
 
 
 def module_name(file: Path) -> str:

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"editor", "ledger", "model", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "memory_based": {"records", "model", "ledger", "editor", "resources"},
+    "gradient_based": {"records", "model", "ledger", "editor", "resources", "locate_then_edit"},
     "prompt_edits": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
@@ -85,6 +86,7 @@ MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
 METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "memory_based", "prompt_edits", "resources"}
+METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "gradient_based", "prompt_edits", "resources"}
 
 
 def module_name(file: Path) -> str:

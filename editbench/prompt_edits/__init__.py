@@ -1,1 +1,1 @@
-"""Parts that in-context and retrieval editing share: the edits as facts, their embedding, what stands before a prompt."""
+"""Parts that in-context and retrieval editing share: the edits as facts, their embedding, the text before a prompt."""

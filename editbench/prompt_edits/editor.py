@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-from torch import Tensor
-
 from editbench.checks import at_least, suggestion
 from editbench.editor import Editor, EditResult, Footprint
 from editbench.records import NOT_FINITE, EditError, EditRequest
 
 from .embedding import KEPT
-from .facts import VECTOR, Fact, FactStore
+from .facts import Fact, FactStore
 
 if TYPE_CHECKING:
-    from editbench.ledger import EditBatch, Ledger, Transaction
+    from torch import Tensor
+
+    from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
@@ -30,8 +30,7 @@ class PromptConfig:
     Attributes:
         fact: Text of a fact, with "{prompt}" and "{target}".
         lead: Text between the facts and the prompt; a prompt without facts stays as it is.
-        answer_tokens: Tokens of the model's length that are kept free behind the prompt; facts that leave fewer are left
-            out.
+        answer_tokens: Tokens of the model's length that are kept free behind the prompt; facts beyond are left out.
     """
 
     fact: str = "New Fact: {prompt} {target}\n"
@@ -81,13 +80,7 @@ class PromptEditor(Editor[C]):
         ]
         if bad := [fact.id for fact in facts if fact.vector is not None and not bool(fact.vector.isfinite().all())]:
             raise EditError(bad, "the vector of the prompt became NaN or infinite", NOT_FINITE)
-        for fact in facts:
-            transaction.remember(fact.id, fact.tensors, fact.metadata)
-
-        def take(entry: EditBatch) -> None:
-            self.store.add(facts)
-
-        transaction.when_kept.append(take)
+        self.store.keep(transaction, facts)
 
     def facts(self) -> Sequence[Fact]:
         """The facts that count now, oldest first."""
@@ -137,9 +130,4 @@ class PromptEditor(Editor[C]):
 
     def recall(self, rest: Mapping[str, Tensor]) -> None:
         """Replace the facts by those of the ledger's batches, or of ``rest``, which then has all."""
-        if rest:
-            self.restore(rest)
-            return
-        blobs = [blob for entry in self.ledger.entries for blob in entry.memory.values()]
-        loaded = (self.ledger.load_memory(blob) for blob in blobs)
-        self.store.refill(Fact(**metadata, vector=tensors.get(VECTOR)) for tensors, metadata in loaded)
+        self.store.recall(self.ledger, rest)

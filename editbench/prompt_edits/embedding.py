@@ -1,4 +1,4 @@
-"""Vectors of texts, to look up the nearest: hidden states of the edited model itself, or a sentence-transformers model."""
+"""Vectors of texts, to look up the nearest: hidden states of the edited model, or a sentence-transformers model."""
 
 from __future__ import annotations
 

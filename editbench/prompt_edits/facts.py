@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from editbench.ledger import Ledger
+    from editbench.ledger import EditBatch, Ledger, Transaction
 
 FACTS, VECTOR = "facts", "vector"
 
@@ -49,6 +49,25 @@ class FactStore:
         """Append the facts of a batch."""
         self._facts.extend(facts)
         self.changed()
+
+    def keep(self, transaction: Transaction, facts: Sequence[Fact]) -> None:
+        """Keep facts with the batch of a transaction, and add them once it is in the ledger."""
+        for fact in facts:
+            transaction.remember(fact.id, fact.tensors, fact.metadata)
+
+        def take(entry: EditBatch) -> None:
+            self.add(facts)
+
+        transaction.when_kept.append(take)
+
+    def recall(self, ledger: Ledger, rest: Mapping[str, Tensor]) -> None:
+        """Replace all facts by those of the ledger's batches, or of the state ``rest``, which then has all."""
+        if rest:
+            self.restore(rest)
+            return
+        blobs = [blob for entry in ledger.entries for blob in entry.memory.values()]
+        loaded = (ledger.load_memory(blob) for blob in blobs)
+        self.refill(Fact(**metadata, vector=tensors.get(VECTOR)) for tensors, metadata in loaded)
 
     def cut(self, keep: int) -> None:
         """Remove the facts of all batches but the first ``keep``."""

@@ -1,27 +1,33 @@
-"""FT-L: trains one weight on a batch of edits and keeps each of its numbers within a bound (L∞) of the original.
+"""Fine-tuning of one weight on a batch of edits: FT-L, FT-M, without a bound, with replay, with consolidation.
 
-Zhu et al., "Modifying Memories in Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the
-batch of the mean NLL of the target's tokens, gold prefix fed in.
+FT-L keeps each number of the weight within a bound (L∞) of its value before the batch: Zhu et al., "Modifying Memories in
+Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the trained
+tokens, gold prefix fed in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from editbench.editor import Editor, EditResult
-from editbench.ledger import Dense, Transaction
-from editbench.locate_then_edit.prompts import target_ids
+from editbench.editor import Editor, EditResult, Footprint
+from editbench.gradient_based.training_rows import TrainingRows
+from editbench.ledger import Dense, Ledger, Transaction
 from editbench.model.architectures import is_transposed
-from editbench.model.batching import PaddedBatch
-from editbench.model.hooks import hooked
-from editbench.model.partial_forward import run_layers
+from editbench.prompt_edits.facts import Fact, FactStore
 from editbench.records import NOT_FINITE, EditError, EditRequest
 
 from .config import FineTuneConfig
+from .consolidation import Consolidation
+
+if TYPE_CHECKING:
+    from editbench.model.language_model import LanguageModel
+    from editbench.resources import Resources
 
 
 class FineTune(Editor[FineTuneConfig]):
@@ -31,25 +37,61 @@ class FineTune(Editor[FineTuneConfig]):
     paper = "Zhu et al., 2020 (arXiv 2012.00363)"
     config_class = FineTuneConfig
 
+    def __init__(self, lm: LanguageModel, ledger: Ledger, config: FineTuneConfig, resources: Resources | None = None):
+        """Start without edits to replay."""
+        super().__init__(lm, ledger, config, resources)
+        self._earlier = FactStore()
+        ledger.before_rollback.append(self._earlier.cut)
+        self._consolidation: Consolidation | None = None
+
+    @property
+    def _parameter(self) -> Tensor:
+        parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
+        return parameter
+
+    def prepare(self, requests: Sequence[EditRequest]) -> None:
+        """Take the Fisher information of the unedited model, for consolidation."""
+        if self.config.ewc and self._consolidation is None:
+            parameter = self._parameter
+            with self.ledger.pristine():
+                parameter.requires_grad_(True)
+                try:
+                    texts, tokens = self.resources.texts, self.config.ewc_tokens
+                    self._consolidation = Consolidation(self.lm, parameter, texts, tokens)
+                finally:
+                    parameter.requires_grad_(False)
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the weight in place, restore it, and apply the difference."""
-        name = self.lm.mlp_out_name(self.config.layer)
-        parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
-        original = parameter.detach().clone()
+        self.prepare(())
+        name, parameter, config = self.lm.mlp_out_name(self.config.layer), self._parameter, self.config
+        original, rows = parameter.detach().clone(), [*batch, *self._replayed(batch)]
+        data = TrainingRows(self.lm, rows, first=config.layer, objective=config.objective, train_eos=config.train_eos)
         try:
             with torch.enable_grad():
                 parameter.requires_grad_(True)
-                losses = self._train(parameter, original, _Batch(self, batch))
+                losses = self._train(parameter, original, data, [request.id for request in batch])
             delta = parameter.detach() - original
         finally:
             parameter.requires_grad_(False)
             parameter.grad = None
             parameter.data.copy_(original)
         transaction.apply(Dense(name, delta.T if is_transposed(self.lm.mlp_out(self.config.layer)) else delta))
+        if config.replay:
+            number = len(self.ledger)
+            self._earlier.keep(transaction, [Fact(r.id, r.prompt, r.target, number) for r in batch])
         for request in batch:
             result.losses[request.id] = losses
 
-    def _train(self, parameter: Tensor, original: Tensor, data: _Batch) -> list[float]:
+    def _replayed(self, batch: Sequence[EditRequest]) -> list[EditRequest]:
+        """Earlier edits to train again: those of other prompts, drawn by the run's seed and the number of batches."""
+        new = {request.prompt for request in batch}
+        known = [fact for fact in self._earlier.current(self.ledger) if fact.prompt not in new]
+        draw = random.Random(f"{self.resources.seed}:{len(self.ledger)}")
+        chosen = draw.sample(known, min(self.config.replay, len(known)))
+        return [EditRequest(fact.id, fact.prompt, None, fact.target) for fact in chosen]
+
+    def _train(self, parameter: Tensor, original: Tensor, data: TrainingRows, ids: Sequence[str]) -> list[float]:
         config, losses = self.config, []
         optimiser = torch.optim.Adam([parameter], lr=config.learning_rate, weight_decay=config.weight_decay)
         for _ in range(config.steps):
@@ -58,9 +100,11 @@ class FineTune(Editor[FineTuneConfig]):
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 reason = f"the training loss became {losses[-1]} at step {len(losses)}"
-                raise EditError(data.ids, reason, NOT_FINITE)
+                raise EditError(ids, reason, NOT_FINITE)
             if losses[-1] < config.stop_loss:
                 break
+            if self._consolidation is not None:
+                loss = loss + config.ewc * self._consolidation.penalty(parameter)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if config.norm_bound is not None:
@@ -68,33 +112,24 @@ class FineTune(Editor[FineTuneConfig]):
                     parameter.clamp_(original - config.norm_bound, original + config.norm_bound)
         return losses
 
+    def footprint(self) -> Footprint:
+        """Edits to replay; Fisher information and the unedited weight, for consolidation."""
+        kept = self._consolidation
+        of = Footprint.of([] if kept is None else [kept.fisher, kept.start])
+        return Footprint(of.device, of.host + self._earlier.text_bytes, of.disk)
 
-class _Batch:
-    """Rows of a batch of edits, from the trained layer on."""
+    def state(self) -> dict[str, Tensor]:
+        """The edits to replay."""
+        return self._earlier.state()
 
-    def __init__(self, editor: FineTune, batch: Sequence[EditRequest]) -> None:
-        self.lm, self.layer, self.ids = editor.lm, editor.config.layer, [r.id for r in batch]
-        train_eos = editor.config.train_eos
-        rows, where, tokens, weights = [], [], [], []
-        for i, request in enumerate(batch):
-            prompt, target = self.lm.encode(request.prompt).ids, target_ids(self.lm, request, train_eos)
-            rows.append(prompt + target[:-1])
-            where += [(i, len(prompt) - 1 + j) for j in range(len(target))]
-            tokens += target
-            weights += [1.0 / (len(target) * len(batch))] * len(target)
-        device = self.lm.device
-        self.columns = PaddedBatch.pad(rows, [0] * len(rows), self.lm.pad_id, device)
-        self.where, self.tokens = torch.tensor(where, device=device), torch.tensor(tokens, device=device)
-        self.weights = torch.tensor(weights, device=device)
-        entering: list[Tensor] = []
-        with torch.no_grad(), hooked(self.lm.layers[self.layer], lambda t: entering.append(t.clone()), inputs=True):
-            run_layers(self.lm, self.columns, last=self.layer)
-        self.entering = entering[0]  # (B, T, d): does not depend on the trained weight
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the edits to replay by those of a state."""
+        self._earlier.restore(state)
 
-    def loss(self) -> Tensor:
-        """Mean over edits of the mean NLL per target token."""
-        final = run_layers(self.lm, self.columns, first=self.layer, hidden=self.entering)
-        at, tokens = self.where.to(final.device), self.tokens.to(final.device)
-        log_p = self.lm.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
-        nll = -log_p.gather(1, tokens.to(log_p.device)[:, None])[:, 0]
-        return (nll * self.weights.to(nll)).sum()
+    def state_beside_ledger(self) -> dict[str, Tensor]:
+        """Nothing if the ledger is on disk: each batch's edits are there."""
+        return {} if self.ledger.on_disk else self.state()
+
+    def recall(self, rest: Mapping[str, Tensor]) -> None:
+        """Replace the edits to replay by the ledger's, or by those of ``rest``."""
+        self._earlier.recall(self.ledger, rest)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from editbench.prompt_edits.editor import PromptEditor
 from editbench.prompt_edits.embedding import Embed, embedder
-from editbench.prompt_edits.facts import Fact
 from editbench.records import Route
 
 from .config import RetrievalConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from editbench.prompt_edits.facts import Fact
 
 
 class Retrieval(PromptEditor[RetrievalConfig]):

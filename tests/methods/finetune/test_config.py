@@ -10,6 +10,9 @@ from tests.tiny_models import tiny_lm
     ("settings", "message"),
     [
         ({"steps": 0}, "steps is 0"),
+        ({"objective": "prompt"}, "one of 'target', 'prompt_last', 'text'"),
+        ({"replay": -1}, "replay is -1"),
+        ({"ewc": -1.0}, "ewc is -1.0"),
         ({"norm_bound": 0.0}, "norm_bound is 0.0; .* or null"),
         ({"lyer": 1}, "did you mean"),
     ],

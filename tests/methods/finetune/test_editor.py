@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from editbench import make_editor
+from editbench import Resources, make_editor
 from tests.edits import edits
 from tests.small_runs import weights
-from tests.tiny_models import tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 SETTINGS = {"layer": 1, "steps": 4, "learning_rate": 1e-2, "norm_bound": 5e-3, "stop_loss": 0.0}
 
@@ -55,3 +55,49 @@ def test_training_stops_below_the_loss():
     editor = make_editor("finetune", tiny_lm("llama"), **SETTINGS | {"steps": 50, "norm_bound": None, "stop_loss": 3.0})
     losses = editor.edit(edits(1)).losses["edit-0"]
     assert losses[-1] < 3.0 <= min(losses[:-1])
+
+
+def test_replayed_edits_are_trained_with_the_new_ones():
+    """The same losses as one batch of both; drawn by the seed, without the prompts that are edited now."""
+    settings = SETTINGS | {"norm_bound": None}
+    lm = tiny_lm("llama", "float64")
+    editor = make_editor("finetune", lm, replay=8, **settings)
+    first, second = edits(4)[:2], edits(4)[2:]
+    editor.edit(first)
+    other = tiny_lm("llama", "float64")
+    other.mlp_out(1).weight.data.copy_(lm.mlp_out(1).weight)
+    found = editor.edit(second).losses[second[0].id]
+    assert found == pytest.approx(plain(other, [*second, *first], editor.config), rel=1e-7)
+    assert torch.allclose(lm.weight(lm.mlp_out_name(1)), other.weight(other.mlp_out_name(1)), rtol=0, atol=1e-6)
+    assert [r.id for r in editor._replayed(first)] and not {r.id for r in editor._replayed(first)} & {
+        "edit-0",
+        "edit-1",
+    }
+    editor.ledger.rollback(1)
+    assert {r.id for r in editor._replayed(second)} == {"edit-0", "edit-1"}
+
+
+def test_consolidation_holds_the_weight_where_plain_text_needs_it():
+    changes = []
+    for ewc in (0.0, 1e4):
+        lm = tiny_lm("llama")
+        resources = Resources(texts=LINES)
+        editor = make_editor("finetune", lm, resources=resources, ewc=ewc, **SETTINGS | {"norm_bound": None})
+        for request in edits(3):
+            editor.edit([request])
+        changes.append(editor.ledger.delta(lm.mlp_out_name(1)))
+    fisher = editor._consolidation.fisher.double()
+    assert float((fisher * changes[1].square()).sum()) < 0.9 * float((fisher * changes[0].square()).sum())
+    assert editor.footprint().host == 2 * fisher.numel() * 4
+
+
+@pytest.mark.parametrize("objective", ["prompt_last", "text"])
+def test_other_objectives_train_other_tokens(objective):
+    lm = tiny_lm("llama")
+    editor = make_editor("finetune", lm, objective=objective, **SETTINGS)
+    losses = editor.edit(edits(2)).losses["edit-0"]
+    assert (
+        losses[-1]
+        < losses[0]
+        != make_editor("finetune", tiny_lm("llama"), **SETTINGS).edit(edits(2)).losses["edit-0"][0]
+    )

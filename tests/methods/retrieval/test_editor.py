@@ -1,4 +1,4 @@
-"""Retrieval: which fact stands before a prompt, beside a plain comparison of all vectors, and its shares in the results."""
+"""Retrieval: the fact before a prompt, beside a plain comparison of all vectors, and its shares in the results."""
 
 import pytest
 import torch

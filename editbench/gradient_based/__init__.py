@@ -1,0 +1,1 @@
+"""Parts that methods share which train on prompt and answer: their token rows, and states by edit batch."""

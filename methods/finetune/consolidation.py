@@ -1,0 +1,59 @@
+"""Elastic weight consolidation: a pull back to the unedited weight, by what plain text needs of each number.
+
+Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from editbench.model.batching import PaddedBatch
+from editbench.model.partial_forward import run_layers
+
+if TYPE_CHECKING:
+    from editbench.model.language_model import LanguageModel
+
+ROW_TOKENS = 64  # of a text, at most: more texts tell more than longer ones
+
+
+class Consolidation:
+    """The penalty λ/2 Σ F (W − W₀)², with W₀ the weight when this is made.
+
+    Attributes:
+        fisher: F, in the form of the parameter: the mean over texts of the squared gradient of the mean NLL per token.
+    """
+
+    def __init__(self, lm: LanguageModel, parameter: Tensor, texts: Iterable[str], tokens: int) -> None:
+        """Take F over about so many tokens; a ValueError without any text."""
+        self.start, self.fisher, count = parameter.detach().clone(), torch.zeros_like(parameter), 0
+        for ids in _rows(lm, texts, tokens):
+            with torch.enable_grad():
+                final = run_layers(lm, PaddedBatch.pad([ids], [0], lm.pad_id, lm.device))[0]
+                log_p = lm.logits(final[:-1]).log_softmax(-1)
+                gold = torch.tensor(ids[1:], device=log_p.device)
+                (gradient,) = torch.autograd.grad(-log_p.gather(1, gold[:, None]).mean(), [parameter])
+            self.fisher += gradient.square()
+            count += 1
+        if not count:
+            raise ValueError("method.ewc needs plain texts of two tokens or more; give model.texts")
+        self.fisher /= count
+
+    def penalty(self, parameter: Tensor) -> Tensor:
+        """Σ F (W − W₀)² / 2."""
+        return (self.fisher * (parameter - self.start).square()).sum() / 2
+
+
+def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[int]]:
+    taken = 0
+    for text in texts:
+        ids = lm.encode(text).ids[: min(ROW_TOKENS, lm.max_length)]
+        if len(ids) < 2:
+            continue
+        yield ids
+        taken += len(ids)
+        if taken >= tokens:
+            return

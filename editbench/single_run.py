@@ -138,6 +138,9 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
     if records.skipped:
         first, count = records.skipped[0], len(records.skipped)
         _log.warning("%d of %s left out; the first, %s: %s", count, records.name, first.where, first.reason)
+    if records.ignored:
+        counted = ", ".join(f"{name} of {count} records" for name, count in records.ignored.items())
+        _log.warning("%s: ignored: %s; docs/data.md has the fields that are read", records.name, counted)
     stream = Stream.build(records, config.stream)
     wanted, found = int(len(stream) * config.stream.revisions), len(stream.revisions)
     if found < wanted:

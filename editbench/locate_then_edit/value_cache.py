@@ -131,7 +131,8 @@ class ValueCache:
             return
 
     def _key(self, request: EditRequest) -> str:
-        content = json.dumps([request.prompt, request.subject, request.target])
+        at = [] if request.subject_at is None else [request.subject_at]
+        content = json.dumps([request.prompt, request.subject, request.target, *at])
         return hashlib.blake2b((self._prefix + content).encode(), digest_size=16).hexdigest()
 
     def _read(self, key: str) -> bool:

@@ -6,10 +6,10 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from editbench.words import difference, nfc, place, place_alike
 
@@ -178,6 +178,56 @@ class EditRecord:
         return self.request.id
 
 
+Editable = EditRequest | EditRecord | Mapping[str, Any]
+"""A request, its record, or a dictionary with ``prompt``, ``subject`` and ``target`` (or ``target_new``)."""
+_NAMES = {
+    "prompt": ("prompt",),
+    "subject": ("subject",),
+    "target": ("target", "target_new"),
+    "target_true": ("target_true", "ground_truth"),
+    "id": ("id", "case_id"),
+}
+
+
+def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
+    """The requests in one thing that can be edited, or in several; the place of those without an id is their id."""
+    several = [given] if isinstance(given, (EditRequest, EditRecord, Mapping)) else given
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        raise TypeError(f"{type(several).__name__} cannot be edited; give an EditRequest, or several in a list")
+    requests = [_as_request(one, place) for place, one in enumerate(several)]
+    ids = [request.id for request in requests]
+    if repeated := next((id for id in ids if ids.count(id) > 1), None):
+        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
+    return requests
+
+
+def _as_request(one: object, place: int) -> EditRequest:
+    if isinstance(one, EditRecord):
+        return one.request
+    if isinstance(one, EditRequest):
+        return one
+    if not isinstance(one, Mapping):
+        raise TypeError(
+            f"{type(one).__name__} at {place} cannot be edited; give an EditRequest, a record or a dictionary"
+        )
+    values = {name: next((one[key] for key in keys if one.get(key) is not None), None) for name, keys in _NAMES.items()}
+    texts = {name: _first_text(value) for name, value in values.items()}
+    id = texts.pop("id")
+    for name in ("prompt", "target"):
+        if texts[name] is None:
+            raise RecordError(f"request {place} has no {name}; it has {', '.join(map(str, one)) or 'nothing'}")
+    return EditRequest(str(place) if id is None else id, **texts)  # type: ignore[arg-type]
+
+
+def _first_text(value: Any) -> str | None:
+    """The text of a value: of ROME's ``{"str": …}``, of the first of several spellings, of a number."""
+    if isinstance(value, Mapping):
+        value = value.get("str")
+    while isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    return None if value is None else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A text whose perplexity is measured, given the text before it. ``prompt`` may be empty."""
@@ -215,6 +265,7 @@ class RecordSet:
     fingerprint: str = ""  # hex digest of the content
     unrelated: tuple[Probe, ...] = ()  # questions of no record, each with its right answer
     prompt_format: PromptFormat = PromptFormat()  # of all prompts of the set
+    chat_format: PromptFormat | None = None  # the part of it that is the chat template's
     sentences: bool = False  # whether targets are sentences
     split: Split = Split()
     ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -19,7 +19,18 @@ TOPS = ("editbench", "methods", "conf")
 FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycache__" not in f.parts)
 
 # A part is a module or package of editbench. Anybody may import these.
-ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space", "words"}
+ANYBODY = {
+    "checks",
+    "costs",
+    "fetched",
+    "files",
+    "hub_names",
+    "json_lines",
+    "plugins",
+    "progress",
+    "search_space",
+    "words",
+}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {
     name: at.removeprefix("editbench.").partition(":")[0].partition(".")[0] for name, at in editbench._PUBLIC.items()
@@ -36,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": {"model", "ledger_files", "weight_changes"},
     "resources": {"records", "config", "model", "datasets", "pocket"},
     "editor": {"records", "model", "ledger", "resources"},
-    "registry": {"editor", "ledger", "model", "resources"},
+    "registry": {"editor", "ledger", "model", "pocket", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
@@ -72,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stopping",
         "tracking",
     },
-    "compose": {"model_places", "config", "registry", "pocket", "conf"},
+    "compose": {"model_places", "config", "registry", "conf"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)

@@ -52,14 +52,15 @@ class Settings:
     )
     unrelated_path: str | None = None  # questions of no record, with their answers; or "pocket"
     pocket_seed: int = 0  # of the embedded world, where a path is "pocket"
-    prompt_format: str = "{}"  # text around every prompt, with "{}" where the prompt goes ("[INST]{}[/INST]")
+    prompt_format: Any = "{}"  # text around every prompt, with "{}" where the prompt goes; or a PromptFormat
     chat_template: Any = False  # true: the tokenizer's chat template around it; a text: with this system message
     paraphrases: int | None = None  # number of paraphrases to ask of each record; None: all
 
     def __post_init__(self) -> None:
-        PromptFormat.parse(self.prompt_format)
+        if not isinstance(self.prompt_format, PromptFormat):
+            PromptFormat.parse(self.prompt_format)
         at_least(0, paraphrases=self.paraphrases)
-        if not isinstance(self.chat_template, (bool, str)):
+        if not isinstance(self.chat_template, (bool, str, type(None))):
             raise ValueError(f"chat_template is {self.chat_template!r}; it must be true, false or a system message")
 
 

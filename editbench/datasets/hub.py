@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from editbench.datasets.rows import Row, RowError, make_row
+from editbench.hub_names import hub_id, is_address
 from editbench.records import RecordError
 
 HUB_PREFIX = "hub:"
@@ -51,13 +52,8 @@ def _load(path: str, name: str, config: str | None, **options: bool) -> Any:
 
 def hub_hint(path: str) -> str | None:
     """A hint for a web address, or for a path that may be a hub id; None for others."""
-    name = re.sub(r"^https?:/+", "", path)
-    if match := re.match(r"(?:huggingface\.co|hf\.co)/datasets/([^/]+/[^/?#]+)", name):
-        return f"the hub's data sets are read by hub:{match.group(1)}"
-    if name != path:
-        return "a web address is not read: download the file, and give its path"
-    if re.fullmatch(r"[\w-]+/[\w.-]+", path) and not path.endswith(
-        (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
-    ):
-        return f"if it is a data set of the hub, write hub:{path}"
-    return None
+    name = hub_id(path)
+    if name is None:
+        return "a web address is not read: download the file, and give its path" if is_address(path) else None
+    what = "data sets of the hub are" if is_address(path) else "if it is a data set of the hub, it is"
+    return f"{what} read by hub:{name}"

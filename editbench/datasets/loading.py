@@ -117,8 +117,11 @@ def load_dataset(
     chat_format: PromptFormat | None = None,
 ) -> RecordSet:
     """Load a dataset's records, its texts and its unrelated questions; :func:`load` does so by name."""
-    if settings.chat_template is not False and chat_format is None:
-        raise ValueError("chat_template needs a tokenizer: give prompt_format=lm.chat_format() instead")
+    path = path if isinstance(path, (str, Path)) else list(path)
+    if settings.chat_template in (None, False):
+        chat_format = None
+    elif chat_format is None:
+        raise ValueError("chat_template needs the model's tokenizer: give prompt_format=lm.chat_format() instead")
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
@@ -144,7 +147,8 @@ def load_dataset(
         else:
             texts[name] = _some("text", Passage, parsed, given)
 
-    prompt_format = PromptFormat.parse(settings.prompt_format)
+    given = settings.prompt_format
+    prompt_format = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
     if chat_format is not None:
         prompt_format = prompt_format.inside(chat_format)
     edits = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in records)
@@ -158,6 +162,7 @@ def load_dataset(
         fingerprint=fingerprint(edits, texts_by_name, unrelated),
         unrelated=unrelated,
         prompt_format=prompt_format,
+        chat_format=chat_format,
         sentences=dataset.sentences,
         split=part,
         ignored=MappingProxyType(dict(unread.ignored)),

@@ -193,7 +193,8 @@ class Asker:
     def _alike(self, question: Question) -> bool:
         """Whether both answers have the same tokens: a tokenizer may know neither."""
         assert question.alternative is not None
-        return self.lm.continuation(question.alternative) == self.lm.continuation(question.target)
+        spaced = self.lm.spaced(question.probe.prompt)
+        return self.lm.continuation(question.alternative, spaced) == self.lm.continuation(question.target, spaced)
 
 
 def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:

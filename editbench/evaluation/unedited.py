@@ -140,7 +140,7 @@ class _Work:
         tokens = 0
         for pair in pairs:
             part.append(pair)
-            tokens += len(self.lm.encode(pair[0]).ids) + len(self.lm.continuation(pair[1]))
+            tokens += len(self.lm.encode(pair[0]).ids) + len(self.lm.continuation(pair[1], self.lm.spaced(pair[0])))
             if tokens >= budget * BATCHES_OF_A_PART:
                 yield part
                 part, tokens = [], 0

@@ -66,7 +66,7 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
 def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list[int]:
     """The target's tokens behind the prompt, the same that metrics score; with ``train_eos`` also the EOS token."""
     end = [int(lm.tokenizer.eos_token_id)] if train_eos else []
-    return [*lm.continuation(request.target), *end]
+    return [*lm.continuation(request.target, lm.spaced(request.prompt)), *end]
 
 
 def rewriting_rows(

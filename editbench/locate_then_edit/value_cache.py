@@ -102,7 +102,8 @@ class ValueCache:
         parts: list[dict[str, EditRequest]] = [{}]
         width = 0
         for key, request in requests.items():
-            tokens = longest + len(lm.encode(request.prompt).ids) + len(lm.continuation(request.target))
+            answer = lm.continuation(request.target, lm.spaced(request.prompt))
+            tokens = longest + len(lm.encode(request.prompt).ids) + len(answer)
             width = max(width, tokens)
             fit = rows_that_fit(lm, width, self.layer) // rows if on_cpu else MOST_TOGETHER
             if len(parts[-1]) >= max(1, min(fit, MOST_TOGETHER)):

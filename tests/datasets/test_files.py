@@ -303,7 +303,7 @@ def test_a_table_that_is_broken(tmp_path, text, message):
     [
         ("https://huggingface.co/datasets/zjunlp/KnowEdit", "hub:zjunlp/KnowEdit"),
         ("https://example.org/rows.json", "a web address is not read: download the file"),
-        ("zjunlp/KnowEdit", "if it is a data set of the hub, write hub:zjunlp/KnowEdit"),
+        ("zjunlp/KnowEdit", "if it is a data set of the hub, it is read by hub:zjunlp/KnowEdit"),
     ],
 )
 def test_hub_ids_and_addresses_are_known_for_what_they_are(path, hint):

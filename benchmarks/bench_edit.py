@@ -181,7 +181,7 @@ def _spread_oracle(lm, requests, editor, *, rounds, memory):
 def _editor(method, lm, texts, count, **settings):
     layers = settings.get("layers", [settings.get("layer")])
     resources = Resources(templates=_templates(lm, texts, count), covariance=_some_covariances(lm, layers))
-    return make_editor(method, lm, resources=resources, **_VALUE, **settings)
+    return make_editor(method, lm, hparams="defaults", resources=resources, **_VALUE, **settings)
 
 
 def _some_covariances(lm, layers):

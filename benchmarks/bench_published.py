@@ -83,7 +83,7 @@ def _edits(lm, name, settings):
     options = {"steps": settings["steps"], "stop_loss": 0.0, **where}
     if name == "nse":
         options |= {"alpha": 0.0, "upper_bound": 1e9, "max_iterations": settings["rounds"] + 1}
-    editor = make_editor(name, lm, resources=resources, **options)
+    editor = make_editor(name, lm, hparams="defaults", resources=resources, **options)
     requests = _requests(settings.get("batch", 5), rng)
     editor.prepare([])
     size = 1 if name == "rome" else len(requests)
@@ -105,7 +105,7 @@ def _experts(lm, name, settings):
     requests = _requests(8, random.Random(0))
     size = 1 if name.endswith("one") else 4
     options = {"layer": settings["layer"], "expert_steps": settings["steps"], "learning_rate": 1e-4}
-    editor = make_editor("scen", lm, **options)
+    editor = make_editor("scen", lm, hparams="defaults", **options)
     editor.prepare(requests)
 
     def work():
@@ -122,7 +122,7 @@ def _forward(lm, name, settings):
         queries = records if name.endswith("one") else [[query for record in records for query in record]]
         return lambda: [score_targets(lm, some) for some in queries], len(records), lambda: None
     requests = _requests(8, rng)
-    editor = make_editor("scen", lm, layer=19, expert_steps=1, theta=0.0)
+    editor = make_editor("scen", lm, hparams="defaults", layer=19, expert_steps=1, theta=0.0)
     editor.edit(requests[: settings["experts"]])
     prompts, together = [r.prompt for r in requests], 1 if name.endswith("one") else 4
     groups = [prompts[i : i + together] for i in range(0, len(prompts), together)]

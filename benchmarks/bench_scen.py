@@ -118,7 +118,7 @@ def generate(shape, device):
     lm, layer = random_lm(shape, device)
     texts = [request.prompt for request in requests(BATCH)]
     for store in ("lowrank", "dense"):
-        editor = make_editor("scen", lm, layer=layer, expert_store=store)
+        editor = make_editor("scen", lm, hparams="defaults", layer=layer, expert_store=store)
         fill(editor, texts, store)
         for size in (1, BATCH):
             base, quiet = against_base(editor, texts[:size], theta=1.0)  # a sigmoid never exceeds 1
@@ -170,7 +170,7 @@ def pocket(shape, device, edits=100):
     settings |= {"published": {}, "hinge": {"hinge": True}, "cosine": {"cosine": True}}
     settings |= {"negatives + hinge": {**generic, "hinge": True}, "negatives + cosine": {**generic, "cosine": True}}
     for name, options in settings.items():
-        editor = make_editor("scen", lm, **published, **options)
+        editor = make_editor("scen", lm, hparams="defaults", **published, **options)
         seconds, result = timed(lambda e=editor: [e.edit(batch[i : i + 10]) for i in range(0, edits, 10)], 1)
         own = [(record, record["requested_rewrite"]["target_new"]["str"]) for record in records]
         rewrite = exact(editor, [(r.prompt, t) for r, (_, t) in zip(batch, own, strict=True)])

@@ -34,7 +34,12 @@ def measure():
 def _editing(lm, requests):
     covariance = compute_covariance(lm, plain_text()[:1500], [LAYER])
     editor = make_editor(
-        "rome", lm, resources=Resources(templates=TEMPLATES, covariance=covariance), ridge=0.01, **SETTINGS
+        "rome",
+        lm,
+        resources=Resources(templates=TEMPLATES, covariance=covariance),
+        hparams="defaults",
+        ridge=0.01,
+        **SETTINGS,
     )
     editor.edit(requests[:1])
     editor.ledger.rollback()

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from editbench import config, fetched, plugins, registry
 from editbench.checks import suggestion, unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
+from editbench.hub_names import place_hint
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
@@ -220,13 +221,6 @@ def _store(group: str, name: str, own: dict[str, Any], settings: type, *more: di
         store.store(group=group, name=name, node={"defaults": [{f"/{group}_config@_here_": name}, *more]})
 
 
-def _pocket_prompts(count: int) -> list[str]:
-    """Prompts about subjects of the embedded world in no record: ``${pocket_prompts:100}``."""
-    from editbench.pocket import dataset_files
-
-    return list(dataset_files.generic_prompts(0, count))
-
-
 def _default_records(model: str) -> str:
     """Path of a data set without one, by its model: ``${default_records:${oc.select:model.path,""}}``."""
     return fetched.FETCHED if model in fetched.MODELS else "pocket"
@@ -238,7 +232,7 @@ def _facts_test(model: str) -> str:
 
 
 # At import, so that workers of a launcher know them too.
-OmegaConf.register_new_resolver("pocket_prompts", _pocket_prompts, replace=True)
+OmegaConf.register_new_resolver("pocket_prompts", registry.pocket_prompts, replace=True)
 OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
 OmegaConf.register_new_resolver("cache_folder", lambda: str(fetched.cache_folder()), replace=True)
 OmegaConf.register_new_resolver("facts_test", _facts_test, replace=True)
@@ -276,6 +270,8 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
 
 def _check_choice(group: str, choice: Any) -> None:
     known = choices(group)
+    if hint := place_hint(group, str(choice), known):
+        raise ValueError(f"unknown {group} {str(choice)!r}; {hint}")
     if str(choice) not in known and not (group == "hparams" and choice is None):
         raise unknown(group, str(choice), known)
     plugin, extra = LAUNCHER_PLUGINS.get(str(choice), ("", "")) if group == "launcher" else ("", "")
@@ -314,7 +310,7 @@ def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
 
 def _with_model_group(arguments: Sequence[str]) -> list[str]:
     """Write out ``model=pocket-llama``; add to ``model.path=X`` alone the config named like X, or the empty one."""
-    given = list(arguments)
+    given = [_written_out(argument) for argument in arguments]
     paths = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("model.path=")]
     if paths and not any(a.startswith("model=") for a in given):
         if paths[0] in SHIPPED_MODELS:
@@ -327,6 +323,20 @@ def _with_model_group(arguments: Sequence[str]) -> list[str]:
         if not any(a.startswith("model.name=") for a in given):
             given.append("model.name=pocket-llama")
     return given
+
+
+def _written_out(argument: str) -> str:
+    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return argument
+    if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
+        key = f"++{key}"
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:  # a path with other letters, spaces, brackets, "=", …
+        value = '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"'))
+    return f"{key}={value}"
 
 
 def _chosen(overrides: Sequence[Any], group: str) -> list[str]:

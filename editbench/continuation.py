@@ -126,7 +126,7 @@ def _shared_batches(folder: Path, config: RunConfig, text: str, records: RecordS
     shorter = replace(config, stream=replace(config.stream, **lengths))
     if own["dataset.limit"] != config.dataset.limit:
         shorter = replace(shorter, dataset=replace(config.dataset, limit=own["dataset.limit"]))
-    read = records if shorter.dataset == config.dataset else datasets.from_config(shorter.dataset)
+    read = records if shorter.dataset == config.dataset else datasets.from_config(shorter.dataset, records.chat_format)
     begun = Stream.build(read, shorter.stream)
     _check_unchanged(info["provenance"], provenance.of_config(shorter, read, begun))
     batches = _settled(folder, config, stream.batch_size)

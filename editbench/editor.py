@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
-from editbench.records import NOT_FINITE, EditError, EditRequest, Route, Routing
+from editbench.model.likelihood import Query, score_targets
+from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing, as_requests
 from editbench.resources import Resources
 
 if TYPE_CHECKING:
@@ -38,6 +40,15 @@ class EditResult:
     seconds: float = 0.0
     losses: dict[str, list[float]] = field(default_factory=dict)  # training loss at each step, by id
     details: dict[str, Any] = field(default_factory=dict)  # other facts for the run's record, as JSON values
+    ask: Callable[[], dict[str, bool]] = field(default=dict, repr=False, compare=False)  # what :attr:`holds` asks
+
+    @cached_property
+    def holds(self) -> dict[str, bool]:
+        """Whether the model gives a request's target now, token for token after its prompt; by id, the skipped too.
+
+        The model is asked when this is first read.
+        """
+        return self.ask()
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,12 @@ class Footprint:
         sizes = [(tensor.device.type == "cpu", tensor.numel() * tensor.element_size()) for tensor in tensors]
         host = sum(size for on_cpu, size in sizes if on_cpu)
         return cls(sum(size for _, size in sizes) - host, host, disk)
+
+
+def _layers_of(config: object) -> list[int]:
+    """The layers that a method's settings name."""
+    one, several = getattr(config, "layer", None), getattr(config, "layers", None)
+    return [*([one] if isinstance(one, int) else []), *(several if isinstance(several, (list, tuple)) else [])]
 
 
 class Editor(ABC, Generic[C]):
@@ -82,6 +99,8 @@ class Editor(ABC, Generic[C]):
         self.ledger = ledger
         self.config = config
         self.resources = resources or Resources()
+        for layer in _layers_of(config):
+            lm.mlp_out(layer)  # one that does not exist is refused now
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
@@ -179,12 +198,14 @@ class Editor(ABC, Generic[C]):
             )
         return text
 
-    def edit(self, batch: Sequence[EditRequest]) -> EditResult:
+    def edit(self, batch: Editable | Iterable[Editable]) -> EditResult:
         """Write a batch into the model; requests that the method cannot handle are skipped with a reason.
 
-        An EditError if the edit failed; the model and the ledger are then as they were.
+        A batch is a request, a record or a dictionary of its fields, or several of them. An EditError if the edit
+        failed; the model and the ledger are then as they were.
         """
         begun = time.perf_counter()
+        batch = as_requests(batch)
         refusals = {request.id: reason for request in batch if (reason := self.refusal(request)) is not None}
         result, wanted = EditResult(skipped=refusals), [request for request in batch if request.id not in refusals]
         size = self.capabilities.max_batch or max(1, len(wanted))
@@ -200,6 +221,7 @@ class Editor(ABC, Generic[C]):
             raise EditError([r.id for r in part], str(error), kind) from error
         result.applied = [r.id for r in wanted if r.id not in result.skipped]
         result.seconds = time.perf_counter() - begun
+        result.ask = partial(self._holds, batch)
         return result
 
     @property
@@ -215,6 +237,15 @@ class Editor(ABC, Generic[C]):
                 self.conclude(transaction, result)
         result.seconds = time.perf_counter() - begun
         return result
+
+    def _holds(self, batch: Sequence[EditRequest]) -> dict[str, bool]:
+        asked = {r.id: Query(r.prompt, (r.target,)) for r in batch if self.lm.too_long(r.prompt, r.target) is None}
+        scores = score_targets(self.lm, list(asked.values()), editor=self)
+        found = {id: all(score.correct) for id, (score,) in zip(asked, scores, strict=True)}
+        return {request.id: found.get(request.id, False) for request in batch}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.lm.name}: {len(self.ledger)} batches edited>"
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> list[str]:
         """Continuations by the edited model of prompts in their prompt format, for every kind of method.

@@ -6,12 +6,12 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
-from editbench.words import nfc
+from editbench.words import difference, nfc, place, place_alike
 
 REWRITE = "rewrite"  # the edit's own prompt. Never stored as a probe: it is made from the request.
 PARAPHRASE = "paraphrase"  # the same question in other words; the new target is right
@@ -19,13 +19,23 @@ LOCALITY = "locality"
 """Neighbouring or unrelated prompts (CounterFact's neighbourhood, ZsRE's NQ question): the answer should not change."""
 SUBJECT_FACT = "subject_fact"
 """Another fact about the edited subject: the hardest locality probe, kept apart from the others."""
+ALIAS, REASONING, MULTI_HOP, PORTABILITY = "alias", "reasoning", "multi_hop", "portability"
+"""What follows from the edit: its question by another name of the subject, a conclusion in one step or in several, and
+any other consequence (a reversed relation, yes or no). The probe's own target is right."""
+FOLLOWS = (ALIAS, REASONING, MULTI_HOP, PORTABILITY)
+CHAIN = "chain"
+"""A question whose answer leads back to the old fact (KnowGIC): after the edit it should no longer come."""
 UNRELATED = "unrelated"
 """A question of no record (SCEN's forget set, GRACE's upstream questions): the answer should not change."""
 EARLIER_EDIT, ORIGINAL = "earlier_edit", "original"
 """The prompt of an edit that revises an earlier one, with the earlier edit's answer or the one before all
 edits. Neither should return."""
 RETURNS = (EARLIER_EDIT, ORIGINAL)
-PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, UNRELATED, *RETURNS)
+PROBE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, *FOLLOWS, CHAIN, UNRELATED, *RETURNS)
+
+
+BRACES = "{}"
+"""The place of the subject in a prompt."""
 
 
 class RecordError(ValueError):
@@ -45,13 +55,20 @@ class EditError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """A fact to write into a model."""
+    """A fact to write into a model.
+
+    A prompt may have "{}" where the subject goes. The subject takes the prompt's spelling where the two only look
+    alike (:func:`editbench.words.place_alike`). Spaces around subject and target and behind the prompt are removed; a
+    line break behind the prompt stays.
+    """
 
     id: str  # unique within its dataset
     prompt: str  # with the subject, without trailing space ("The mother tongue of Danielle Darrieux is")
     subject: str | None  # as written in the prompt; None if the data has none
     target: str  # new answer, without the space that separates it from the prompt
     target_true: str | None = None  # old answer; None if the data has none
+    subject_at: int | None = None
+    """Index of the subject in the prompt, where it is not its first occurrence as whole words."""
 
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "target"):
@@ -59,11 +76,13 @@ class EditRequest:
             if not isinstance(value, str) or not value.strip():
                 raise RecordError(f"record {self.id!r}: {name} is {value!r}; it must be a non-empty string")
         _compose(self, "prompt", "subject", "target", "target_true")
-        if self.subject is not None and (not self.subject or self.subject not in self.prompt):
-            raise RecordError(
-                f"record {self.id!r}: subject {self.subject!r} is not in the prompt {self.prompt!r}; "
-                "correct the record, or give no subject"
-            )
+        _set(self, prompt=self.prompt.rstrip(" \t"), target=self.target.strip())
+        _set(self, target_true=self.target_true and self.target_true.strip())
+        if self.subject is None:
+            check_filled(self.id, self.prompt)
+            return
+        prompt, subject, at = _place_subject(self.id, self.prompt, self.subject.strip(), self.subject_at)
+        _set(self, prompt=prompt, subject=subject, subject_at=None if at == place(prompt, subject) else at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +92,11 @@ class Probe:
     kind: str
     prompt: str
     target: str | None = None
+    also: tuple[str, ...] = ()  # other spellings of the target, as right as it
 
     def __post_init__(self) -> None:
         _compose(self, "prompt", "target")
+        _set(self, also=tuple(nfc(text) for text in self.also))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +126,25 @@ class GenerationPrompts:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """Text around every prompt: "[INST] " before and " [/INST]" after it, or nothing."""
+    """Text around every prompt: "[INST] " before and " [/INST]" after it, or nothing; no space at its end."""
 
     prefix: str = ""
     suffix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> PromptFormat:
-        """The format of a setting like "[INST]{}[/INST]", with "{}" in place of the prompt."""
+        """The format of a setting like "[INST]{}[/INST]", with "{}" in place of the prompt.
+
+        A line break may be written as a backslash with n, as on a command line.
+        """
         if text.count("{}") != 1:
             raise ValueError(f"prompt_format={text!r} must have one {{}} where the prompt goes")
-        return cls(*text.split("{}"))
+        before, after = text.replace("\\n", "\n").replace("\\t", "\t").split("{}")
+        return cls(before, after.rstrip(" "))
+
+    def inside(self, outer: PromptFormat) -> PromptFormat:
+        """This format inside another one."""
+        return PromptFormat(outer.prefix + self.prefix, self.suffix + outer.suffix)
 
     def apply(self, prompt: str) -> str:
         """The plain prompt in this format."""
@@ -142,11 +171,62 @@ class EditRecord:
     left_out: tuple[str, ...] = ()  # questions that are not asked, with the reason ("paraphrase: is the edited prompt")
     relation: str | None = None  # of the fact, where the data names it ("P103")
     revises: str | None = None  # id of the earlier edit of a stream that this one corrects
+    also: tuple[str, ...] = ()  # other spellings of the request's target, as right as it; they are not edited
 
     @property
     def id(self) -> str:
         """Id of the request."""
         return self.request.id
+
+
+Editable = EditRequest | EditRecord | Mapping[str, Any]
+"""A request, its record, or a dictionary with ``prompt``, ``subject`` and ``target`` (or ``target_new``)."""
+_NAMES = {
+    "prompt": ("prompt",),
+    "subject": ("subject",),
+    "target": ("target", "target_new"),
+    "target_true": ("target_true", "ground_truth"),
+    "id": ("id", "case_id"),
+}
+
+
+def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
+    """The requests in one thing that can be edited, or in several; the place of those without an id is their id."""
+    several = [given] if isinstance(given, (EditRequest, EditRecord, Mapping)) else given
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        raise TypeError(f"{type(several).__name__} cannot be edited; give an EditRequest, or several in a list")
+    requests = [_as_request(one, place) for place, one in enumerate(several)]
+    ids = [request.id for request in requests]
+    if repeated := next((id for id in ids if ids.count(id) > 1), None):
+        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
+    return requests
+
+
+def _as_request(one: object, place: int) -> EditRequest:
+    if isinstance(one, EditRecord):
+        return one.request
+    if isinstance(one, EditRequest):
+        return one
+    if not isinstance(one, Mapping):
+        raise TypeError(
+            f"{type(one).__name__} at {place} cannot be edited; give an EditRequest, a record or a dictionary"
+        )
+    values = {name: next((one[key] for key in keys if one.get(key) is not None), None) for name, keys in _NAMES.items()}
+    texts = {name: _first_text(value) for name, value in values.items()}
+    id = texts.pop("id")
+    for name in ("prompt", "target"):
+        if texts[name] is None:
+            raise RecordError(f"request {place} has no {name}; it has {', '.join(map(str, one)) or 'nothing'}")
+    return EditRequest(str(place) if id is None else id, **texts)  # type: ignore[arg-type]
+
+
+def _first_text(value: Any) -> str | None:
+    """The text of a value: of ROME's ``{"str": …}``, of the first of several spellings, of a number."""
+    if isinstance(value, Mapping):
+        value = value.get("str")
+    while isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    return None if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +266,56 @@ class RecordSet:
     fingerprint: str = ""  # hex digest of the content
     unrelated: tuple[Probe, ...] = ()  # questions of no record, each with its right answer
     prompt_format: PromptFormat = PromptFormat()  # of all prompts of the set
+    chat_format: PromptFormat | None = None  # the part of it that is the chat template's
     sentences: bool = False  # whether targets are sentences
     split: Split = Split()
+    ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Records by each field that nothing read, with a hint ("rephrase (did you mean paraphrases?)")."""
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"<RecordSet {self.name}: {len(self)} records{skipped}, split {self.split.name}>"
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+def check_filled(id: str, prompt: str) -> None:
+    """Refuse a prompt with a "{}" that nothing has filled."""
+    if BRACES in prompt:
+        raise RecordError(
+            f"record {id!r}: {BRACES} in {prompt!r} is filled by nothing; give the record a subject, or write it out"
+        )
+
+
+def _place_subject(id: str, prompt: str, subject: str, at: int | None) -> tuple[str, str, int]:
+    """The prompt with its subject, the subject as the prompt has it, and its index."""
+    if prompt.count(BRACES) > 1:
+        raise RecordError(f"record {id!r}: {prompt!r} has several {BRACES}; one says where the subject goes")
+    if BRACES in prompt:
+        return prompt.replace(BRACES, subject), subject, prompt.index(BRACES)
+    if at is not None:
+        if not prompt.startswith(subject, at):
+            raise RecordError(f"record {id!r}: subject {subject!r} does not stand at {at} in {prompt!r}; correct it")
+        return prompt, subject, at
+    if subject and subject in prompt:
+        return prompt, subject, place(prompt, subject)
+    if (found := place_alike(prompt, subject)) is not None:
+        return prompt, prompt[slice(*found)], found[0]
+    why = difference(prompt, subject)
+    raise RecordError(
+        f"record {id!r}: subject {subject!r} is not in the prompt {prompt!r}{f' ({why})' if why else ''}; "
+        "correct the record, or give no subject"
+    )
+
+
+def _set(texts: EditRequest | Probe, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(texts, name, value)
 
 
 def _compose(texts: EditRequest | Probe, *names: str) -> None:
     for name in names:
         text = getattr(texts, name)
         if text is not None:
-            object.__setattr__(texts, name, nfc(text))
+            _set(texts, **{name: nfc(text)})

@@ -59,14 +59,23 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
 
 
 def make_editor(
-    method: str, lm: LanguageModel, *, ledger: Ledger | None = None, resources: Resources | None = None, **settings: Any
+    method: str,
+    lm: LanguageModel,
+    *,
+    ledger: Ledger | None = None,
+    resources: Resources | None = None,
+    hparams: str | None = None,
+    **settings: Any,
 ) -> Editor[Any]:
     """An editor by its registered name, with a ledger of its own unless one is given.
 
-    ``settings`` are fields of the method's config. A ValueError names an unknown method or setting with a did-you-mean.
+    ``settings`` are fields of the method's config, on top of the hparams for a model of the name of ``lm``, as on the
+    command line: the preferred ones, those of a set ("published"), or none ("defaults"). A ValueError names an unknown
+    method or setting with a did-you-mean, and a layer that the model does not have.
     """
     cls = load_method(method)
-    config = make_config(method, cls.config_class, settings)
+    known = {} if hparams == DEFAULTS else read_hparams(method, lm.name.lower(), hparams)
+    config = make_config(method, cls.config_class, {**known, **settings})
     return cls(lm, ledger if ledger is not None else Ledger(lm), config, resources)
 
 
@@ -84,6 +93,26 @@ def hparams_names(method: str) -> list[str]:
     folder = hparams_folder(method)
     origins = [origin for origin in ORIGINS if (folder / origin).is_dir()]
     return [*origins, *sorted(file.stem for file in folder.glob("*.yaml"))]
+
+
+def read_hparams(method: str, model: str, wanted: str | None = None) -> dict[str, Any]:
+    """The settings of a method for a model, of the set ``wanted`` (:func:`find_hparams`); a ValueError without it."""
+    from omegaconf import OmegaConf
+
+    origin, files = find_hparams(method, model, "", wanted)
+    if wanted is not None and origin != wanted:
+        known = ", ".join([DEFAULTS, *hparams_names(method)])
+        raise ValueError(f"hparams={wanted}: none are known for {method} with {model}; known: {known}")
+    OmegaConf.register_new_resolver("pocket_prompts", pocket_prompts, replace=True)
+    found: Any = OmegaConf.to_container(OmegaConf.merge({}, *map(OmegaConf.load, files)), resolve=True)
+    return dict(found)
+
+
+def pocket_prompts(count: int) -> list[str]:
+    """Prompts about subjects of the embedded world in no record: ``${pocket_prompts:100}`` in a file of hparams."""
+    from editbench.pocket import dataset_files
+
+    return list(dataset_files.generic_prompts(0, count))
 
 
 def read_tuning(file: Path) -> Tuning:

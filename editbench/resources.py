@@ -13,7 +13,7 @@ from torch import Tensor
 
 from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
-from editbench.datasets.files import HUB_PREFIX
+from editbench.datasets.hub import HUB_PREFIX
 from editbench.progress import progress
 from editbench.records import EditRecord, PromptFormat
 

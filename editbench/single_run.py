@@ -27,6 +27,7 @@ from editbench.evaluation.metrics import facts as metric_facts
 from editbench.evaluation.questions import check_headline, check_questions
 from editbench.ledger import Ledger
 from editbench.model import language_model
+from editbench.model.chat_template import format_of
 from editbench.model_places import model_place
 from editbench.progress import phase
 from editbench.records import RecordSet
@@ -150,10 +151,13 @@ def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
     """Records and stream of a run whose headline and questions fit."""
     check_headline(config.protocol.headline, config.protocol.metrics)
     model_place(config.model.path)  # a model that must be fetched first is missed before anything is done
-    records = datasets.from_config(config.dataset)
+    records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
     if records.skipped:
         first, count = records.skipped[0], len(records.skipped)
         _log.warning("%d of %s left out; the first, %s: %s", count, records.name, first.where, first.reason)
+    if records.ignored:
+        counted = ", ".join(f"{name} of {count} records" for name, count in records.ignored.items())
+        _log.warning("%s: ignored: %s; docs/data.md has the fields that are read", records.name, counted)
     stream = Stream.build(records, config.stream)
     wanted, found = int(len(stream) * config.stream.revisions), len(stream.revisions)
     if found < wanted:

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from editbench.config import StreamConfig
-from editbench.records import PARAPHRASE, RETURNS, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
+from editbench.records import CHAIN, FOLLOWS, PARAPHRASE, RETURNS, REWRITE, SUBJECT_FACT, EditRecord, Probe, RecordSet
 from editbench.revisions import with_revisions
 from editbench.words import NameFinder, folded
 
@@ -178,7 +178,7 @@ class Stream:
             return "edits give it several answers" if len(answers) > 1 else None
         if any(at in edited for at, _ in self._answers[REWRITE].get(key, ())):
             return "is itself edited"
-        if probe.kind != SUBJECT_FACT and self.touched_by_stream(probe, edited):
+        if probe.kind not in (SUBJECT_FACT, *FOLLOWS, CHAIN) and self.touched_by_stream(probe, edited):
             return "about an edited subject"
         return None
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import ne
 
 import regex
 
 _HYPHENS = "-‐‑"
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 """Scripts without spaces between words, and Hangul, which writes particles onto words."""
+_JOINED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\u3000-\u303F\uFF01-\uFF65]",
+    regex.V1,
+)
+"""A character behind which no space stands: of a script without spaces, or a full-width mark."""
+_SHAPES = dict.fromkeys("‘’‚‛′`´ʼ", "'") | dict.fromkeys("“”„‟″«»", '"') | {"−": "-"}
+"""Quotation marks and minus, by the character that stands for all of its kind."""
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}]]"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 _WORD = regex.compile(
@@ -52,6 +60,44 @@ def place(text: str, phrase: str) -> int:
     return next(free, next(iter([*whole, *starts]), -1))
 
 
+def place_alike(text: str, phrase: str) -> tuple[int, int] | None:
+    """Characters (start, end) of the phrase in a text where both look alike, or None; whole words first.
+
+    Alike are texts that differ in case, Unicode form (NFD, full-width letters), white space, and the shape of quotation
+    marks and hyphens, or in characters without width: "O’Neil" and "O'Neil".
+    """
+    (plain, indices), (sought, _) = _alike(text), _alike(phrase.strip())
+    start = place(plain, sought) if sought else -1
+    return None if start < 0 else (indices[start], indices[start + len(sought) - 1] + 1)
+
+
+def difference(text: str, phrase: str) -> str | None:
+    """The accents, or letters of another script, by which a part of a text differs from the phrase; None without."""
+    (plain, indices), (sought, _) = _alike(text), _alike(phrase.strip())
+    size = len(sought)
+    wrong = [(sum(map(ne, plain[at : at + size], sought)), at) for at in range(len(plain) - size + 1)]
+    count, at = min(wrong, default=(size, 0))
+    pairs = [(a, b) for a, b in zip(plain[at : at + size], sought, strict=False) if a != b]
+    if not 0 < count <= size // 2 or not all(a.isascii() != b.isascii() or _base(a) == _base(b) for a, b in pairs):
+        return None
+    part = text[indices[at] : indices[at + size - 1] + 1]
+    named = ", ".join(f"{a!r} ({_name(a)}) for {b!r} ({_name(b)})" for a, b in dict.fromkeys(pairs))
+    return f"{part!r} is there, with {named}"
+
+
+def needs_space(before: str) -> bool:
+    """Whether a space separates a prompt from the answer behind it.
+
+    None stands behind a line break, an opening bracket or quotation mark, nor in or behind scripts without spaces.
+    """
+    last = before[-1:]
+    if not last or last.isspace():
+        return False
+    if last in "\"'" and (len(before) == 1 or before[-2].isspace() or before[-2] in "([{"):
+        return False
+    return unicodedata.category(last) not in ("Ps", "Pi") and not _JOINED.fullmatch(last)
+
+
 def folded(text: str) -> str:
     """The text without differences of case, white space and Unicode form: equal for texts that are spelt alike."""
     return nfc(" ".join(nfc(text).casefold().split()))
@@ -60,6 +106,36 @@ def folded(text: str) -> str:
 def nfc(text: str) -> str:
     """The text in Unicode's composed form: an "é" of one character, not of two."""
     return unicodedata.normalize("NFC", text)
+
+
+def _alike(text: str) -> tuple[str, list[int]]:
+    """Characters of a text in a form that those which look alike share, each with its index in the text."""
+    plain: list[str] = []
+    indices: list[int] = []
+    for index, composed in _composed(text):
+        for character in unicodedata.normalize("NFKC", composed).casefold():
+            kind = unicodedata.category(character)
+            shape = _SHAPES.get(character, character)
+            shape = " " if kind == "Zs" or shape.isspace() else "-" if kind == "Pd" else shape
+            if kind != "Cf" and not (shape == " " and plain[-1:] == [" "]):
+                plain.append(shape)
+                indices.append(index)
+    return "".join(plain), indices
+
+
+def _composed(text: str) -> Iterator[tuple[int, str]]:
+    """A text's characters with their combining marks, composed, each with the index of its first."""
+    for found in regex.finditer(r"\X", text):
+        for offset, character in enumerate(nfc(found.group())):
+            yield min(found.start() + offset, found.end() - 1), character
+
+
+def _base(character: str) -> str:
+    return unicodedata.normalize("NFD", character)[0]
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character, f"U+{ord(character):04X}")
 
 
 def _plain(word: str) -> str:

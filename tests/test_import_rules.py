@@ -21,6 +21,18 @@ FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycac
 # A part is a module or package of editbench. Anybody may import these.
 ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space"}
 ANYBODY |= {"visible_text", "words"}
+ANYBODY = {
+    "checks",
+    "costs",
+    "fetched",
+    "files",
+    "hub_names",
+    "json_lines",
+    "plugins",
+    "progress",
+    "search_space",
+    "words",
+}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {
     name: at.removeprefix("editbench.").partition(":")[0].partition(".")[0] for name, at in editbench._PUBLIC.items()
@@ -37,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ledger": {"model", "ledger_files", "weight_changes"},
     "resources": {"records", "config", "model", "datasets", "pocket"},
     "editor": {"records", "model", "ledger", "resources"},
-    "registry": {"editor", "ledger", "model", "resources"},
+    "registry": {"editor", "ledger", "model", "pocket", "resources"},
     "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
     "memory_based": {"records", "model", "ledger", "editor", "resources"},
     "gradient_based": {"records", "model", "ledger", "editor", "resources", "locate_then_edit"},
@@ -76,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stopping",
         "tracking",
     },
-    "compose": {"model_places", "config", "registry", "pocket", "conf"},
+    "compose": {"model_places", "config", "registry", "conf"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)
@@ -85,8 +97,10 @@ MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
-METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "memory_based", "prompt_edits", "resources"}
-METHOD = {"records", "model", "ledger", "editor", "locate_then_edit", "gradient_based", "prompt_edits", "resources"}
+METHOD = {
+    *("records", "model", "ledger", "editor", "resources"),
+    *("locate_then_edit", "gradient_based", "memory_based", "prompt_edits"),
+}
 
 
 def module_name(file: Path) -> str:

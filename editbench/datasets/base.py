@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Generic, TypeVar
 
-from editbench.checks import at_least
-from editbench.datasets.files import Row, RowError
+from editbench import plugins
+from editbench.checks import at_least, unknown
+from editbench.datasets.rows import Row, RowError
 from editbench.records import (
+    BRACES,
+    CHAIN,
+    FOLLOWS,
     LOCALITY,
     PARAPHRASE,
     SUBJECT_FACT,
@@ -20,8 +27,9 @@ from editbench.records import (
     PromptFormat,
     RecordError,
     SkippedRecord,
+    check_filled,
 )
-from editbench.words import folded, nfc
+from editbench.words import folded, nfc, place
 
 Item = EditRecord | Passage | Probe | SkippedRecord
 """Result of parsing a row. Passages are the dataset's accurate sentences, probes are questions of no record."""
@@ -36,17 +44,24 @@ class Settings:
     questions and free text, to the text before an accurate sentence, and to the methods' own prompts.
     """
 
+    fields: dict[str, str] = field(default_factory=dict)  # the file's names of fields, by those here: target=target_new
+    encoding: str | None = None  # of the text files ("gbk"); None: UTF-8
+
     plain_path: str | None = (
         None  # ordinary text for perplexity: rows with ``text``, or a ``.txt`` with one text a line
     )
     unrelated_path: str | None = None  # questions of no record, with their answers; or "pocket"
     pocket_seed: int = 0  # of the embedded world, where a path is "pocket"
-    prompt_format: str = "{}"  # text around every prompt, with "{}" where the prompt goes ("[INST]{}[/INST]")
+    prompt_format: Any = "{}"  # text around every prompt, with "{}" where the prompt goes; or a PromptFormat
+    chat_template: Any = False  # true: the tokenizer's chat template around it; a text: with this system message
     paraphrases: int | None = None  # number of paraphrases to ask of each record; None: all
 
     def __post_init__(self) -> None:
-        PromptFormat.parse(self.prompt_format)
+        if not isinstance(self.prompt_format, PromptFormat):
+            PromptFormat.parse(self.prompt_format)
         at_least(0, paraphrases=self.paraphrases)
+        if not isinstance(self.chat_template, (bool, str, type(None))):
+            raise ValueError(f"chat_template is {self.chat_template!r}; it must be true, false or a system message")
 
 
 S = TypeVar("S", bound=Settings)
@@ -60,6 +75,8 @@ class Layout(Generic[S]):
     title: str
     fields: tuple[str, ...]  # that a record must have; they tell the layouts of a dataset apart
     parse: Callable[[Row, S], Iterable[Item]]  # from a row to its items; raises RowError
+    optional: tuple[str, ...] = ()  # fields that are read where they are there
+    unused: tuple[str, ...] = ()  # fields of the published files of which no question is made; may have * and ?
 
 
 @dataclass(frozen=True)
@@ -73,14 +90,29 @@ class Dataset(Generic[S]):
     reserved: int = 0  # last records of the published file that no stream edits (editbench.datasets.splits)
 
 
+@dataclass
+class Unread:
+    """What the rows had, and nothing read."""
+
+    ignored: Counter[str] = field(default_factory=Counter)  # records by field, with the hints of :func:`hint`
+    unmapped: set[str] = field(default_factory=set)  # sources of ``Settings.fields`` that no row had so far
+    rows: int = 0
+
+
 def parse_rows(
-    rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S
+    rows: Iterable[Row | RowError], layouts: Sequence[Layout[S]], settings: S, unread: Unread | None = None
 ) -> Iterator[list[Item] | RowError]:
-    """The items of each row in file order, or the reason why a row cannot be used."""
+    """The items of each row in file order, or the reason why a row cannot be used; ``unread`` notes the rest."""
     seen: dict[str, str] = {}  # id -> place
+    unread = unread or Unread()
+    known = {name for layout in layouts for name in (*layout.fields, *layout.optional)}
+    for name in settings.fields:
+        if name not in known:
+            raise unknown("field in dataset.fields", name, known)
+    unread.unmapped = set(settings.fields.values())
     for row in rows:
         try:
-            items: list[Item] | RowError = _parse(row, layouts, settings, seen)
+            items: list[Item] | RowError = _parse(row, layouts, settings, seen, unread)
         except RowError as error:
             items = error
         yield items
@@ -106,15 +138,46 @@ def take(rows: Iterable[list[Item] | RowError], on_error: str, limit: int | None
     return taken
 
 
-def _parse(row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen: dict[str, str]) -> list[Item]:
+def _parse(
+    row: Row | RowError, layouts: Sequence[Layout[S]], settings: S, seen: dict[str, str], unread: Unread
+) -> list[Item]:
     if isinstance(row, RowError):
         raise row
-    items = list(_layout_of(row, layouts).parse(row, settings))
+    own = row.renamed(settings.fields)
+    unread.unmapped -= {source for name, source in settings.fields.items() if own.fields[name] is not None}
+    layout = _layout_of(own, layouts)
+    items = list(layout.parse(own, settings))
+    unread.rows += 1
+    for name in own.unread():
+        if not any(fnmatchcase(name, pattern) for pattern in layout.unused):
+            unread.ignored[hint(name, layout)] += 1
     for record in of_kind(EditRecord, items):
         if record.id in seen:
             raise RowError(row.where, f"record {record.id!r}, field 'id': already used at {seen[record.id]}")
         seen[record.id] = row.where
     return items
+
+
+ALIKE = {
+    "paraphrases": ("rephrase", "rephrase_prompt", "rephrases", "paraphrase_prompts", "paraphrased_question"),
+    "locality": ("neighborhood_prompts", "locality_prompt", "locality_prompts", "neighborhood", "loc"),
+    "target": ("target_new", "answer", "new_answer", "alt", "ans", "object", "label", "output"),
+    "target_true": ("ground_truth", "target_old", "old_answer", "true_answer", "original"),
+    "prompt": ("question", "src", "text", "query", "input", "instruction", "update"),
+    "portability": ("portability_prompt", "portability_prompts"),
+    "subject_facts": ("attribute_prompts",),
+    "multi_hop": ("mhop", "multihop", "hops"),
+    "subject": ("entity", "concept", "head"),
+}
+"""Names that other tools give to fields here."""
+
+
+def hint(name: str, layout: Layout[Any]) -> str:
+    """A field that nothing reads, with the field of the layout that may be meant."""
+    known = (*layout.fields, *layout.optional)
+    meant = [own for own, others in ALIKE.items() if name in others and own in known]
+    meant = meant or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"{name} (did you mean {meant[0]}?)" if meant else name
 
 
 def of_kind(kind: type[K], items: Iterable[Item]) -> list[K]:
@@ -124,55 +187,98 @@ def of_kind(kind: type[K], items: Iterable[Item]) -> list[K]:
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
     """The layout with the greatest share of its fields in the row; the first of equals."""
-    missing = [(layout, [name for name in layout.fields if not row.has(name)]) for layout in layouts]
+    missing = [(layout, [name for name in layout.fields if row.fields.get(name) is None]) for layout in layouts]
     best, lacking = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
     if not lacking:
         return best
     known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)
+    meant = [f"dataset.fields.{lacking[0]}={name}" for name in row.fields if name in ALIKE.get(lacking[0], ())]
+    meant += [f"dataset={name}" for name in _readers(row)]
     reason = f"is missing; the record has {', '.join(row.fields) or 'no fields'}. Layouts that can be read: {known}"
-    raise row.error(lacking[0], reason)
+    raise row.error(lacking[0], reason + (f". Did you mean {' or '.join(meant)}?" if meant else ""))
+
+
+def _readers(row: Row) -> list[str]:
+    """Names of the data sets with a layout for a row; the one with the most fields first."""
+    has = {name for name, value in row.fields.items() if value is not None}
+    found = []
+    for name in plugins.entry_points(plugins.DATASETS):
+        fitting = [
+            layout for layout in plugins.load(plugins.DATASETS, name, "dataset").layouts if has >= {*layout.fields}
+        ]
+        found += [(max(len(layout.fields) for layout in fitting), name)] if fitting else []
+    return [name for _, name in sorted(found, key=lambda one: -one[0])][:1]
+
+
+NEED_ANSWERS = (*FOLLOWS, CHAIN)
+Answers = str | Sequence[str] | None
+"""Right answers: one, or one with its other spellings behind it, or none that is known."""
 
 
 def edit_record(
     row: Row,
     *,
     prompt: str,
-    target: str,
+    target: str | Sequence[str],
     subject: str | None = None,
-    target_true: str | None = None,
+    target_true: Answers = None,
     paraphrases: Iterable[str] = (),
-    locality: Iterable[tuple[str, str | None]] = (),
-    subject_facts: Iterable[tuple[str, str | None]] = (),
+    locality: Iterable[tuple[str, Answers]] = (),
+    subject_facts: Iterable[tuple[str, Answers]] = (),
+    follows: Iterable[tuple[str, str, Answers]] = (),
     also_true: Iterable[str] = (),
     id: str | None = None,
     relation: str | None = None,
 ) -> EditRecord | SkippedRecord:
     """The edit record of a row, or a skipped record if the new answer is true already.
 
-    Prompts lose trailing space, targets and subject also leading space. A "{}" in a prompt without the subject is where
-    the subject goes. ``target_true`` is the old answer, ``also_true`` are its other spellings and other old answers;
-    ``locality`` are prompts with the answers that should not change, as are ``subject_facts``. The row's
-    ``subject_fact_prompts`` and ``generation_prompts`` (with ``snippets``) are read here. ``id`` replaces the row's.
+    Prompts lose trailing space, targets and subject also leading space. A "{}" is where the subject goes, in the
+    prompt and in questions about the subject. ``target_true`` is the old answer, ``also_true`` are its other spellings
+    and other old answers; ``locality`` are prompts with the answers that should not change, as are ``subject_facts``;
+    ``follows`` are kinds, prompts and answers of what follows from the edit. The row's ``subject_fact_prompts`` and
+    ``generation_prompts`` (with ``snippets``) are read here. ``id`` replaces the row's.
     """
     facts = [*subject_facts, *pairs(row.children("subject_fact_prompts"))]
-    subject = subject and subject.strip()
-    if subject and nfc(subject) not in nfc(prompt):
-        prompt = prompt.replace("{}", subject, 1)
-    target, target_true = target.strip(), target_true and target_true.strip()
+    new, old = answers(target), answers(target_true)
+    if not new:
+        raise row.error("target", "is empty; it must hold the new answer")
     try:
-        request = EditRequest(id or row.id, prompt.rstrip(), subject, target, target_true)
+        request = EditRequest(id or row.id, prompt, subject, new[0], old[0] if old else None)
+        asked: list[tuple[str, str, Answers]] = [(PARAPHRASE, text, new) for text in paraphrases if text.strip()]
+        asked += [(LOCALITY, *pair) for pair in locality] + [(SUBJECT_FACT, *pair) for pair in facts] + [*follows]
+        probes = [_probe(request, *one) for one in asked]
+        prompts, snippets = (tuple(row.several(name)) for name in ("generation_prompts", "snippets"))
+        prompts = tuple(_filled(request, text) for text in prompts)
     except RecordError as error:
         raise RowError(row.where, str(error)) from None
-    if folded(target) in {folded(answer) for answer in (target_true, *also_true) if answer is not None}:
-        reason = f"record {request.id!r}: the new answer {target!r} is a true one already, there is nothing to edit"
+    if folded(new[0]) in {folded(answer) for answer in (*old, *also_true)}:
+        reason = f"record {request.id!r}: the new answer {new[0]!r} is a true one already, there is nothing to edit"
         return SkippedRecord(row.where, reason)
-    asked: list[tuple[str, str, str | None]] = [(PARAPHRASE, text, target) for text in paraphrases]
-    asked += [(LOCALITY, *pair) for pair in locality] + [(SUBJECT_FACT, *pair) for pair in facts]
-    probes = [Probe(kind, text.rstrip(), answer and answer.strip()) for kind, text, answer in asked]
     selected, left_out = select_probes(request, probes)
-    prompts, snippets = (tuple(row.texts(name)) if row.has(name) else () for name in ("generation_prompts", "snippets"))
     free_text = GenerationPrompts(prompts, snippets) if prompts else None
-    return EditRecord(request, selected, free_text, left_out, relation)
+    return EditRecord(request, selected, free_text, left_out, relation, also=new[1:])
+
+
+def answers(given: Answers) -> tuple[str, ...]:
+    """Right answers, each once, without space around them and without empty ones."""
+    several = () if given is None else (given,) if isinstance(given, str) else given
+    return tuple(dict.fromkeys(text.strip() for text in several if text.strip()))
+
+
+def _probe(request: EditRequest, kind: str, prompt: str, given: Answers) -> Probe:
+    right = answers(given)
+    if kind == LOCALITY:
+        check_filled(request.id, prompt)
+    text = _filled(request, prompt).rstrip(" \t")
+    return Probe(kind, text, right[0] if right else None, () if kind == PARAPHRASE else right[1:])
+
+
+def _filled(request: EditRequest, text: str) -> str:
+    """A question about the subject, which goes where the text has "{}"."""
+    if request.subject is None:
+        check_filled(request.id, text)
+        return text
+    return text.replace(BRACES, request.subject)
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str | None]]:
@@ -191,7 +297,9 @@ def select_probes(request: EditRequest, probes: Iterable[Probe]) -> tuple[tuple[
     for probe in probes:
         same_text = _spaced(probe.prompt) == _spaced(request.prompt)
         key = probe.kind, _spaced(probe.prompt), probe.target
-        if same_text or (probe.kind != PARAPHRASE and folded(probe.prompt) == folded(request.prompt)):
+        if probe.kind in NEED_ANSWERS and probe.target is None:
+            left_out.append(f"{probe.kind}: has no answer")
+        elif same_text or (probe.kind != PARAPHRASE and folded(probe.prompt) == folded(request.prompt)):
             left_out.append(f"{probe.kind}: is the edited prompt")
         elif key in kept:
             left_out.append(f"{probe.kind}: is asked already")
@@ -222,4 +330,10 @@ Asked = TypeVar("Asked", EditRequest, Probe, Passage)
 
 def formatted(asked: Asked, prompt_format: PromptFormat) -> Asked:
     """The same with its prompt in the format; a passage without a prompt stays as it is."""
-    return replace(asked, prompt=prompt_format.apply(asked.prompt)) if asked.prompt else asked
+    if not asked.prompt:
+        return asked
+    prompt = prompt_format.apply(asked.prompt)
+    if not isinstance(asked, EditRequest) or asked.subject is None:
+        return replace(asked, prompt=prompt)
+    at = place(asked.prompt, asked.subject) if asked.subject_at is None else asked.subject_at
+    return replace(asked, prompt=prompt, subject_at=at + len(prompt_format.prefix))

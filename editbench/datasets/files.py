@@ -1,35 +1,81 @@
-"""Raw rows with file and line: JSON arrays, JSON Lines, plain text, dataset folders and the hub.
+"""Raw rows with file and line: JSON, JSON Lines, CSV, Parquet, plain text, dataset folders and the hub.
 
-Content tells a JSON array from JSON Lines. A bad record among good ones is yielded as a :class:`RowError`, which the
-caller raises or skips. A broken file (cut off, wrong encoding, an array with broken syntax) always raises a
-:class:`~editbench.records.RecordError`, since the number of lost records is unknown.
+Content tells a JSON array, JSON Lines and one object apart, which may hold the list of records. A bad record among good
+ones is yielded as a :class:`RowError`, which the caller raises or skips. A broken file (cut off, wrong encoding, broken
+syntax) always raises a :class:`~editbench.records.RecordError`, since the number of lost records is unknown.
 """
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from editbench.datasets.encodings import decode
+from editbench.datasets.hub import HUB_PREFIX, hub_hint, read_table
+from editbench.datasets.rows import IDS, MakeRow, Row, RowError, make_row, make_text_row
 from editbench.records import RecordError
 
-PARQUET = ".parquet"
+PARQUET, TABLES = ".parquet", {".csv": ",", ".tsv": "\t"}
+READABLE = (PARQUET, *TABLES, ".json", ".jsonl")
+WRAPPERS = ("data", "records", "rows", "examples", "edits", "items", "instances", "samples", "train", "test")
+"""Keys of one object that hold a list of records, among others that do not."""
+RECORD_KEYS = {"prompt", "question", "src", "update", "text", "Q", "requested_rewrite", "gpt3_sentences"}
+"""Fields by which records are known."""
 _SPACE = re.compile(r"[ \t\r\n]*")  # white space of JSON; str.isspace accepts more
 
 
-def read_rows(path: str | Path) -> Iterator[Row | RowError]:
+def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | RowError]:
     """Rows, and errors in the place of bad rows, in order; paths as in :func:`editbench.datasets.load`."""
     if str(path).startswith(HUB_PREFIX):
         return read_table(str(path))
     file = Path(path).expanduser()
-    if file.suffix.lower() == PARQUET:
+    if file.is_dir():
+        found = [one for one in sorted(file.iterdir()) if one.suffix.lower() in READABLE]
+        if len(found) != 1:
+            return read_table(str(file))
+        (file,) = found
+    kind = file.suffix.lower()
+    if kind == PARQUET:
         return read_parquet(file)
-    return read_table(str(file)) if file.is_dir() else read_json(file)
+    return read_csv(file, TABLES[kind], encoding) if kind in TABLES else read_json(file, encoding=encoding)
+
+
+def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> Iterator[Row | RowError]:
+    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists in JSON."""
+    lines = csv.reader(io.StringIO(_read(file, encoding), newline=""), delimiter=delimiter, strict=True)
+    csv.field_size_limit(1 << 30)
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        if len(names) < 2 or not all(names) or len({*names}) < len(names):
+            reason = f"the first line must name the columns, each by a name of its own, found {names}"
+            raise RowError(f"{file}:1", f"{reason}; give a table with prompt, target, …")
+        line = lines.line_num + 1
+        for index, cells in enumerate(cells for cells in lines if cells):
+            where, line = f"{file}:{line}", lines.line_num + 1
+            if len(cells) > len(names):
+                reason = f"{len(cells)} cells for {len(names)} columns; put cells with a {delimiter!r} in quotes"
+                yield RowError(where, reason)
+                continue
+            yield make_row(where, index, {name: _cell(cell) for name, cell in zip(names, cells, strict=False)})
+    except csv.Error as error:
+        raise RowError(f"{file}:{lines.line_num}", f"not a table ({error}); correct it here") from error
+
+
+def _cell(text: str) -> object:
+    """A cell's value: a list or an object in JSON, or text; None if it is empty."""
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text if text.strip() else None
 
 
 def read_parquet(file: Path) -> Iterator[Row | RowError]:
@@ -48,7 +94,7 @@ def read_parquet(file: Path) -> Iterator[Row | RowError]:
         yield make_row(f"{file}:{index + 1}", index, fields)
 
 
-def read_texts(path: str | Path) -> Iterator[Row | RowError]:
+def read_texts(path: str | Path, encoding: str | None = None) -> Iterator[Row | RowError]:
     """Like :func:`read_rows`, of rows with the field "text"; a text alone is such a row.
 
     So are the lines of a ``.txt`` file that are not blank. Blank rows of tables are left out; the hub's are streamed.
@@ -56,30 +102,105 @@ def read_texts(path: str | Path) -> Iterator[Row | RowError]:
     file = Path(path).expanduser()
     if file.suffix.lower() != ".txt":
         is_hub = str(path).startswith(HUB_PREFIX)
-        if not is_hub and not file.is_dir() and file.suffix.lower() != PARQUET:
-            yield from read_json(file, make_text_row)
+        if not is_hub and not file.is_dir() and file.suffix.lower() not in (PARQUET, *TABLES):
+            yield from read_json(file, make_text_row, encoding)
             return
-        for row in read_table(str(path), streaming=True) if is_hub else read_rows(path):
+        for row in read_table(str(path), streaming=True) if is_hub else read_rows(path, encoding):
             text = row.fields.get("text") if isinstance(row, Row) else None
             if not isinstance(text, str) or text.strip():
                 yield row
         return
-    lines = ((number, line.rstrip("\r")) for number, line in enumerate(_decode(file).split("\n"), start=1))
+    lines = ((number, line.rstrip("\r")) for number, line in enumerate(_read(file, encoding).split("\n"), start=1))
     for index, (number, line) in enumerate((number, line) for number, line in lines if line.strip()):
         yield make_row(f"{file}:{number}", index, {"text": line})
 
 
-def read_json(file: Path, make: MakeRow | None = None) -> Iterator[Row | RowError]:
-    """Rows of a JSON array or of JSON Lines; ``make`` makes them of place, index and value (:func:`make_row`)."""
+def read_json(file: Path, make: MakeRow | None = None, encoding: str | None = None) -> Iterator[Row | RowError]:
+    """Rows of JSON or JSON Lines; ``make`` makes them of place, index and value (:func:`make_row`).
+
+    An object that is the whole file is one record, or holds the list of them (:data:`WRAPPERS`), an object of them by
+    their ids, or their columns.
+    """
     make = make or make_row
-    text = _decode(file)
+    text = _read(file, encoding)
     start = _skip_space(text, 0)
     opening = text[start : start + 1]
     if opening not in ("[", "{") and not (opening == '"' and make is make_text_row):
         line = text.count("\n", 0, start) + 1
         reason = f"expected a JSON array or JSON Lines of records, found {text[start : start + 40]!r}"
-        raise RowError(f"{file}:{line}", f"{reason}; give a .json or .jsonl file of records")
-    yield from _scan_array(file, text, start, make) if opening == "[" else _scan_lines(file, text, make)
+        raise RowError(f"{file}:{line}", f"{reason}; give a .json, .jsonl, .csv or .parquet file of records")
+    if opening == "[":
+        yield from _scan_array(file, text, start, make)
+    elif opening == "{" and (members := _members(file, text, start)) is not None:
+        yield from _scan_object(file, text, start, members, make)
+    else:
+        yield from _scan_lines(file, text, make)
+
+
+Members = dict[str, tuple[int, Any]]
+"""Values of an object by key, each with the index at which it begins."""
+
+
+def _members(file: Path, text: str, start: int) -> Members | None:
+    """Members of the object that is the whole file; None of JSON Lines."""
+    decoder, found = json.JSONDecoder(), Members()
+    newline = text.find("\n", start)
+    second = _skip_space(text, newline + 1) if newline >= 0 else len(text)
+    position = _skip_space(text, start + 1)
+    try:
+        while text[position : position + 1] != "}":
+            key, position = decoder.raw_decode(text, position)
+            position = _skip_space(text, _skip_space(text, position) + 1)  # behind the colon
+            value, end = decoder.raw_decode(text, position)
+            found[str(key)] = position, value
+            position = _skip_space(text, end)
+            if text[position : position + 1] == ",":
+                position = _skip_space(text, position + 1)
+            elif text[position : position + 1] != "}":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    except (json.JSONDecodeError, RecursionError) as error:
+        at = error.pos if isinstance(error, json.JSONDecodeError) else position
+        line = text.count("\n", 0, at) + 1
+        if line == text.count("\n", 0, start) + 1 or text[second : second + 1] == "{":
+            return None
+        cut = "" if text.rstrip().endswith("}") else "the file is cut off, or "
+        raise RowError(f"{file}:{line}", f"{cut}the JSON is broken ({_cause(error)}); correct it here") from None
+    return found if _skip_space(text, position + 1) == len(text) else None
+
+
+def _scan_object(file: Path, text: str, start: int, members: Members, make: MakeRow) -> Iterator[Row | RowError]:
+    def place(at: int) -> str:
+        return f"{file}:{text.count(chr(10), 0, at) + 1}"
+
+    values = {key: value for key, (_, value) in members.items()}
+    lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    lists = [key for key in lists if key in WRAPPERS or (len(values) == 1 and _is_record(values[key][0]))]
+    columns = _columns(values) if _is_record(values) else None
+    if len(lists) > 1:
+        reason = f"it holds several lists, {', '.join(lists)}; give one of them, in a file of its own"
+        raise RowError(place(start), reason)
+    if lists:
+        yield from _scan_array(file, text, members[lists[0]][0], make, inside=True)
+    elif columns is not None:
+        for index, cells in enumerate(zip(*columns, strict=True)):
+            yield make(place(start), index, dict(zip(values, cells, strict=True)))
+    elif values and all(isinstance(value, dict) and _is_record(value) for value in values.values()):
+        for index, (key, (at, value)) in enumerate(members.items()):
+            yield make(place(at), index, value if {*value} & {*IDS} else {"id": key, **value})
+    else:
+        yield make(place(start), 0, values)
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and bool({*value} & RECORD_KEYS)
+
+
+def _columns(values: dict[str, Any]) -> list[list[Any]] | None:
+    """A table by columns, as pandas writes it: lists, or objects with the rows' numbers; None of a record."""
+    cells = [list(value.values()) if isinstance(value, dict) else value for value in values.values()]
+    numbered = all(not isinstance(value, dict) or all(map(str.isdigit, value)) for value in values.values())
+    same = all(isinstance(one, list) for one in cells) and len({*map(len, cells)}) == 1
+    return cells if same and numbered else None
 
 
 def _scan_lines(file: Path, text: str, make: MakeRow) -> Iterator[Row | RowError]:
@@ -94,7 +215,8 @@ def _scan_lines(file: Path, text: str, make: MakeRow) -> Iterator[Row | RowError
             yield make(where, index, value)
 
 
-def _scan_array(file: Path, text: str, start: int, make: MakeRow) -> Iterator[Row | RowError]:
+def _scan_array(file: Path, text: str, start: int, make: MakeRow, inside: bool = False) -> Iterator[Row | RowError]:
+    """Rows of the array that begins at ``start``: the whole file, or ``inside`` an object."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0  # `line` is the line of the character at `counted`
     position = _skip_space(text, start + 1)
@@ -117,7 +239,7 @@ def _scan_array(file: Path, text: str, start: int, make: MakeRow) -> Iterator[Ro
             raise _broken(where, text, index + 1, "no ',' or ']' after the record that starts here")
         position = _skip_space(text, position + 1)
     tail = _skip_space(text, position + 1)
-    if tail < len(text):
+    if tail < len(text) and not inside:
         line += text.count("\n", counted, tail)
         raise RowError(f"{file}:{line}", f"text after the end of the list: {text[tail : tail + 40]!r}; take it out")
 
@@ -140,8 +262,8 @@ def _skip_space(text: str, position: int) -> int:
     return match.end()
 
 
-def _decode(file: Path) -> str:
-    """The file's text; UTF-8, with or without a byte order mark."""
+def _read(file: Path, encoding: str | None) -> str:
+    """The file's text; UTF-8, with or without a byte order mark, unless another encoding is named."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:
@@ -150,156 +272,15 @@ def _decode(file: Path) -> str:
         raise RecordError(f"{file}: cannot be read: {error.strerror or error}") from error
     if not data.strip():
         raise RowError(f"{file}:1", "the file is empty; get it again, or give another")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        byte = error.object[error.start]
-        remedy = "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8), and unpack it first if it is an archive"
-        raise RowError(f"{file}:{line}", f"byte 0x{byte:02x} is not UTF-8 ({error.reason}); {remedy}") from None
+    return decode(file, data, encoding)
 
 
 def _no_such_file(file: Path) -> str:
     folder = file.parent
+    if (hint := hub_hint(str(file))) is not None:
+        return f"{file}: no such file; {hint}"
     if not folder.is_dir():
         return f"{file}: no such file, and no such folder {folder}; correct the path"
     near = difflib.get_close_matches(file.name, sorted(entry.name for entry in folder.iterdir()), n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "correct the path"
     return f"{file}: no such file in {folder.resolve()}; {hint}"
-
-
-class RowError(RecordError):
-    """A raw record that cannot be used, with its place ("FILE:LINE") and the reason."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}")
-        self.where, self.reason = where, reason
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A raw record. A field with the value null counts as absent: tables fill uneven records with nulls."""
-
-    where: str  # "FILE:LINE" of the record's first line
-    id: str  # the record's own id, or its index in the file
-    fields: Mapping[str, object]
-    path: str = ""  # prefix of field names in errors ("requested_rewrite." inside a nested object)
-
-    def error(self, name: str, reason: str) -> RowError:
-        """An error about field ``name``."""
-        return RowError(self.where, f"record {self.id!r}, field {self.path + name!r}: {reason}")
-
-    def has(self, name: str) -> bool:
-        """Whether the field is present and not null."""
-        return self.fields.get(name) is not None
-
-    def text(self, name: str) -> str:
-        """The field as non-empty text of valid Unicode."""
-        return self._text(name, self._value(name))
-
-    def label(self, name: str) -> str | None:
-        """The field as a probe's answer: text, or None if it is empty, as in some published records."""
-        value = self._value(name)
-        return None if isinstance(value, str) and not value.strip() else self._text(name, value)
-
-    def texts(self, name: str) -> list[str]:
-        """The field as a list of non-empty texts; the list may be empty."""
-        return [self._text(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))]
-
-    def child(self, name: str) -> Row:
-        """The field as a nested object."""
-        return self._child(name, self._value(name))
-
-    def children(self, name: str) -> list[Row]:
-        """The field as a list of nested objects; an absent field is an empty list."""
-        return [self._child(f"{name}[{i}]", item) for i, item in enumerate(self._list(name))] if self.has(name) else []
-
-    def _value(self, name: str) -> object:
-        if not self.has(name):
-            raise self.error(name, f"is missing; the record has {', '.join(self.fields) or 'no fields'}")
-        return self.fields[name]
-
-    def _list(self, name: str) -> list[object]:
-        value = self._value(name)
-        if not isinstance(value, list):
-            raise self.error(name, f"must be a list, found {type_name(value)}")
-        return value
-
-    def _text(self, name: str, value: object) -> str:
-        if not isinstance(value, str):
-            raise self.error(name, f"must be text, found {type_name(value)}")
-        if not value.strip():
-            raise self.error(name, "is empty")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise self.error(name, f"holds half of a surrogate pair, which is no character: {value!r}") from None
-        return value
-
-    def _child(self, name: str, value: object) -> Row:
-        if not isinstance(value, dict):
-            raise self.error(name, f"must be an object with fields, found {type_name(value)}")
-        return Row(self.where, self.id, value, f"{self.path}{name}.")
-
-
-def make_row(where: str, index: int, value: object) -> Row | RowError:
-    """The row of parsed JSON, or an error if it is no record or its id no id; without an id the index stands for it."""
-    if not isinstance(value, dict):
-        return RowError(where, f"a record must be an object with fields, found {type_name(value)}")
-    name = next((name for name in ("case_id", "id") if value.get(name) is not None), None)
-    own = index if name is None else value[name]
-    if name and (isinstance(own, bool) or not isinstance(own, (int, str)) or not str(own).strip()):
-        return Row(where, str(index), value).error(name, f"must be a number or text, found {own!r}")
-    return Row(where, str(own).strip(), value)
-
-
-def make_text_row(where: str, index: int, value: object) -> Row | RowError:
-    """The row of a plain text, or of an object with the field "text"."""
-    return make_row(where, index, {"text": value} if isinstance(value, str) else value)
-
-
-def type_name(value: object) -> str:
-    """Name of the value's JSON type."""
-    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return "an object" if isinstance(value, dict) else names.get(type(value), type(value).__name__)
-
-
-HUB_PREFIX = "hub:"
-MakeRow = Callable[[str, int, object], Row | RowError]
-
-_ADDRESS = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
-
-
-def read_table(path: str, *, streaming: bool = False) -> Iterator[Row | RowError]:
-    """Rows of one split of a folder, or of "hub:NAME[:CONFIG][@SPLIT]", where NAME may be a folder.
-
-    Without a split in the address, the dataset must have only one. A row's line is its number from 1. ``streaming``
-    reads rows from the hub as they are asked for, instead of all before the first.
-    """
-    match = _ADDRESS.fullmatch(path.removeprefix(HUB_PREFIX)) if path.startswith(HUB_PREFIX) else None
-    if match is None and path.startswith(HUB_PREFIX):
-        raise RecordError(f"{path!r} is no hub address; write hub:NAME[:CONFIG][@SPLIT]")
-    name, config, split = match.group("name", "config", "split") if match else (path, None, None)
-    splits = _load(path, name, config, **({"streaming": True} if streaming else {}))
-    if split is None and len(splits) == 1:
-        (split,) = splits
-    if split not in splits:
-        found = f"no split {split!r}" if split else "several splits"
-        address = f"hub:{name}{f':{config}' if config else ''}@SPLIT"
-        raise RecordError(f"{path}: {found}; give one of {', '.join(splits)} as {address}")
-    for index, fields in enumerate(splits[split]):
-        yield make_row(f"{path}:{index + 1}", index, fields)
-
-
-def _load(path: str, name: str, config: str | None, **options: bool) -> Any:
-    """All splits of a dataset; code in the dataset is never run."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(name, config, **options)
-    except ConnectionError as error:
-        remedy = "download the file where there is a network, and give its path instead"
-        raise RecordError(f"{path}: the hub cannot be reached (offline?): {error}; {remedy}") from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        remedy = "check name and config, or give a .json or .jsonl file"
-        raise RecordError(f"{path}: datasets cannot load it: {error}; {remedy}") from error

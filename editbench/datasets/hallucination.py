@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
+from editbench.datasets.requests import zip_answers
 from editbench.records import Passage, SkippedRecord
 
 if TYPE_CHECKING:
-    from editbench.datasets.files import Row
+    from editbench.datasets.rows import Row
 
 _LABELS = ("accurate", "minor_inaccurate", "major_inaccurate")
 _NAME = re.compile(r"\S.{0,99}?(?=,| \(| (?:is|was|are|were)\b)")
@@ -38,7 +39,7 @@ def _wise(row: Row, settings: HallucinationSettings) -> Iterator[Item]:
         prompt=row.text("prompt"),
         subject=row.text("subject"),
         target=row.text("target_new"),
-        locality=[(row.text("locality_prompt"), row.label("locality_ground_truth"))],
+        locality=zip_answers(row, "locality_prompt", "locality_ground_truth"),
     )
 
 
@@ -92,6 +93,12 @@ HALLUCINATION = Dataset(
             ("prompt", "target_new", "subject", "locality_prompt", "locality_ground_truth"),
             _wise,
         ),
-        Layout("Hallucination, hub", ("gpt3_sentences", "annotation", "wiki_bio_text"), _passage),
+        Layout(
+            "Hallucination, hub",
+            ("gpt3_sentences", "annotation", "wiki_bio_text"),
+            _passage,
+            optional=("concept",),
+            unused=("wiki_bio_test_idx", "gpt3_text", "gpt3_text_samples"),
+        ),
     ),
 )

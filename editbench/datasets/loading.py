@@ -21,13 +21,15 @@ from editbench.datasets.base import (
     Layout,
     S,
     Settings,
+    Unread,
     apply_format,
     formatted,
     of_kind,
     parse_rows,
     take,
 )
-from editbench.datasets.files import Row, RowError, make_row, read_rows, read_texts
+from editbench.datasets.files import read_rows, read_texts
+from editbench.datasets.rows import Row, RowError, make_row
 from editbench.records import (
     UNRELATED,
     EditRecord,
@@ -39,14 +41,19 @@ from editbench.records import (
     SkippedRecord,
     Split,
 )
+from editbench.words import needs_space
 
 POCKET = "pocket"
 """Path that stands for the embedded world."""
 
 
+Source = str | Path | Iterable[Mapping[str, Any]]
+"""Where records are: a path, or the records themselves."""
+
+
 def load(
     name: str,
-    path: str | Path,
+    path: Source,
     *,
     on_error: str = "raise",
     limit: int | None = None,
@@ -57,9 +64,9 @@ def load(
 
     Args:
         name: Registered name ("counterfact").
-        path: A JSON, JSON Lines or Parquet file; a folder that Hugging Face's ``datasets`` can read;
-            "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; or "pocket", the embedded
-            world.
+        path: A JSON, JSON Lines, CSV or Parquet file; a folder with one such file, or that Hugging Face's ``datasets``
+            can read; "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; "pocket", the
+            embedded world; or records as dictionaries, in a list.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records of the split; None loads all.
@@ -78,12 +85,18 @@ def load(
     return load_dataset(dataset, path, dataset.settings(**settings), on_error=on_error, limit=limit, split=split)
 
 
-def from_config(config: DatasetConfig) -> RecordSet:
-    """Load the dataset of a run's configuration."""
+def from_config(config: DatasetConfig, chat_format: PromptFormat | None = None) -> RecordSet:
+    """Load the dataset of a run's configuration, with the format of the chat template where it asks for that."""
     dataset = find(config.name)
     settings = dataset.settings() if config.settings is None else config.settings
     return load_dataset(
-        dataset, config.path, settings, on_error=config.on_error, limit=config.limit, split=config.split
+        dataset,
+        config.path,
+        settings,
+        on_error=config.on_error,
+        limit=config.limit,
+        split=config.split,
+        chat_format=chat_format,
     )
 
 
@@ -95,19 +108,28 @@ def find(name: str) -> Dataset[Any]:
 
 def load_dataset(
     dataset: Dataset[S],
-    path: str | Path,
+    path: Source,
     settings: S,
     *,
     on_error: str = "raise",
     limit: int | None = None,
     split: str | None = None,
+    chat_format: PromptFormat | None = None,
 ) -> RecordSet:
     """Load a dataset's records, its texts and its unrelated questions; :func:`load` does so by name."""
+    path = path if isinstance(path, (str, Path)) else list(path)
+    if settings.chat_template in (None, False):
+        chat_format = None
+    elif chat_format is None:
+        raise ValueError("chat_template needs the model's tokenizer: give prompt_format=lm.chat_format() instead")
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
     path = fetched.find_dataset(dataset.name) if str(path) == fetched.FETCHED else path
-    items, part = _items(dataset, path, settings, on_error, limit, split)
+    unread = Unread()
+    items, part = _items(dataset, path, settings, on_error, limit, split, unread)
+    if unread.rows and (absent := sorted(unread.unmapped)):
+        raise RecordError(f"{_shown(path)}: dataset.fields names {absent[0]!r}, which no record has; correct it")
     records = _some("record", EditRecord, items, path)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
     questions: list[Probe] = []
@@ -117,7 +139,7 @@ def load_dataset(
             given = POCKET
         if given is None:
             continue
-        rows = _rows(name, given, settings.pocket_seed, part.name)
+        rows = _rows(name, given, settings.pocket_seed, part.name, settings.encoding)
         parsed = take(parse_rows(rows, layouts, Settings()), on_error)
         items += of_kind(SkippedRecord, parsed)
         if name == "unrelated":
@@ -125,7 +147,10 @@ def load_dataset(
         else:
             texts[name] = _some("text", Passage, parsed, given)
 
-    prompt_format = PromptFormat.parse(settings.prompt_format)
+    given = settings.prompt_format
+    prompt_format = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
+    if chat_format is not None:
+        prompt_format = prompt_format.inside(chat_format)
     edits = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in records)
     texts_by_name = {name: tuple(formatted(text, prompt_format) for text in several) for name, several in texts.items()}
     unrelated = tuple(formatted(probe, prompt_format) for probe in questions)
@@ -137,13 +162,21 @@ def load_dataset(
         fingerprint=fingerprint(edits, texts_by_name, unrelated),
         unrelated=unrelated,
         prompt_format=prompt_format,
+        chat_format=chat_format,
         sentences=dataset.sentences,
         split=part,
+        ignored=MappingProxyType(dict(unread.ignored)),
     )
 
 
 def _items(
-    dataset: Dataset[S], path: str | Path, settings: S, on_error: str, limit: int | None, wanted: str | None
+    dataset: Dataset[S],
+    path: Source,
+    settings: S,
+    on_error: str,
+    limit: int | None,
+    wanted: str | None,
+    unread: Unread,
 ) -> tuple[list[Item], Split]:
     """The items of a dataset's split, and its facts. The embedded world has its own groups of subjects."""
     if wanted is not None:
@@ -151,16 +184,21 @@ def _items(
     if str(path) == POCKET:
         part = Split(wanted or splits.STREAM, "the embedded world's own groups of subjects")
         rows = _rows(dataset.name, path, settings.pocket_seed, part.name)
-        return take(parse_rows(rows, dataset.layouts, settings), on_error, limit), part
-    parsed = parse_rows(_rows(dataset.name, path), dataset.layouts, settings)
+        return take(parse_rows(rows, dataset.layouts, settings, unread), on_error, limit), part
+    rows = _rows(dataset.name, path, encoding=settings.encoding)
+    parsed = parse_rows(rows, dataset.layouts, settings, unread)
     chosen, part = splits.choose(parsed, wanted, dataset.reserved)
     return take(chosen, on_error, limit), part
 
 
-def _rows(name: str, path: str | Path, seed: int = 0, split: str = splits.ALL) -> Iterator[Row | RowError]:
-    """Rows of a dataset, a text collection or the unrelated questions, from a file or the embedded world."""
+def _rows(
+    name: str, path: Source, seed: int = 0, split: str = splits.ALL, encoding: str | None = None
+) -> Iterator[Row | RowError]:
+    """Rows of a dataset, a text collection or the unrelated questions, from a file, memory or the embedded world."""
+    if not isinstance(path, (str, Path)):
+        return (make_row(f"records[{i}]", i, one) for i, one in enumerate(path))
     if str(path) != POCKET:
-        return read_texts(path) if name in ("accurate", "plain") else read_rows(path)
+        return read_texts(path, encoding) if name in ("accurate", "plain") else read_rows(path, encoding)
     from editbench.pocket.dataset_files import ROWS
 
     if name not in ROWS:
@@ -205,6 +243,12 @@ def fingerprint(
         request = record.request
         fields = [request.id, request.prompt, request.subject, request.target, request.target_true]
         lines.append(["record", fields, [[probe.kind, probe.prompt, probe.target] for probe in record.probes]])
+        if request.subject_at is not None:  # the next ones too are new: digests of earlier runs stay
+            lines.append(["subject at", request.subject_at])
+        if any(spellings := [record.also, *(probe.also for probe in record.probes)]):
+            lines.append(["also", spellings])
+        if unspaced := [text for text in _prompts(record) if not needs_space(text)]:
+            lines.append(["no space behind", unspaced])
         if (free_text := record.free_text) is not None:  # under its first name, for digests of earlier runs
             lines.append(["essay", free_text.prompts, free_text.references])
     lines += [["text", name, passage.prompt, passage.text] for name in sorted(texts) for passage in texts[name]]
@@ -215,8 +259,17 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _some(name: str, kind: type[K], items: list[Item], path: str | Path) -> list[K]:
+def _prompts(record: EditRecord) -> list[str]:
+    return [record.request.prompt, *(probe.prompt for probe in record.probes)]
+
+
+def _shown(path: Source) -> str:
+    return str(path) if isinstance(path, (str, Path)) else "records"
+
+
+def _some(name: str, kind: type[K], items: list[Item], path: Source) -> list[K]:
     """The items of one kind, of which there must be one."""
+    path = _shown(path)
     found, skipped = of_kind(kind, items), of_kind(SkippedRecord, items)
     if not found and not skipped:
         raise RecordError(f"{path}: there is no {name} in it; give another file")
@@ -228,10 +281,9 @@ def _some(name: str, kind: type[K], items: list[Item], path: str | Path) -> list
 
 def _question(prompt: str, answer: str) -> Callable[[Row, Settings], list[Probe]]:
     def parse(row: Row, settings: Settings) -> list[Probe]:
-        answers = row.texts(answer) if answer == "answers" else [row.text(answer)]
-        if not answers:
-            raise row.error(answer, "is an empty list; it must hold the right answer")
-        return [Probe(UNRELATED, row.text(prompt), answers[0])]
+        right = row.right(answer)
+        also = () if answer == "answers" else tuple(right[1:])  # of ZsRE's answers the first is right
+        return [Probe(UNRELATED, row.text(prompt), right[0], also)]
 
     return parse
 

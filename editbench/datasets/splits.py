@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from editbench.datasets.base import Item, of_kind
-from editbench.datasets.files import RowError
+from editbench.datasets.rows import RowError
 from editbench.records import EditRecord, RecordError, SkippedRecord, Split
 from editbench.words import folded
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from editbench.checks import one_of
 from editbench.datasets.base import Dataset, Item, Layout, Settings, edit_record
+from editbench.datasets.requests import portability
 
 if TYPE_CHECKING:
-    from editbench.datasets.files import Row
+    from editbench.datasets.rows import Row
 
 _NQ_PREFIX = "nq question: "
 
@@ -36,9 +37,7 @@ class ZsRESettings(Settings):
 
 
 def _mend(row: Row, settings: ZsRESettings) -> Iterator[Item]:
-    answers = row.texts("answers")
-    if not answers:
-        raise row.error("answers", "is an empty list; it must hold the true answer")
+    answers = row.right("answers")
     counterfactual = settings.target == "alt"
     question = row.text("loc").strip()
     if settings.nq_prefix == "strip":
@@ -49,18 +48,18 @@ def _mend(row: Row, settings: ZsRESettings) -> Iterator[Item]:
         row,
         prompt=row.text("src"),
         subject=row.text("subject"),
-        target=row.text("alt") if counterfactual else answers[0],
+        target=row.right("alt") if counterfactual else answers[0],
         target_true=answers[0] if counterfactual else None,
         also_true=answers if counterfactual else (),
-        paraphrases=[row.text("rephrase")],
-        locality=[(question, row.label("loc_ans"))],
+        paraphrases=row.several("rephrase"),
+        locality=[(question, row.several("loc_ans"))],
+        follows=portability(row) if counterfactual else (),
     )
 
 
 def _scen(row: Row, settings: ZsRESettings) -> Iterator[Item]:
     """Questions without subject and locality question; the forget set has no rephrases either."""
-    rephrases = row.texts("rephrases") if row.has("rephrases") else []
-    yield edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=rephrases)
+    yield edit_record(row, prompt=row.text("Q"), target=row.text("A"), paraphrases=row.several("rephrases"))
 
 
 ZSRE = Dataset(
@@ -68,7 +67,13 @@ ZSRE = Dataset(
     settings=ZsRESettings,
     reserved=100,
     layouts=(
-        Layout("ZsRE, MEND", ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"), _mend),
-        Layout("ZsRE, SCEN", ("Q", "A"), _scen),
+        Layout(
+            "ZsRE, MEND",
+            ("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"),
+            _mend,
+            optional=("portability", "subject_fact_prompts"),
+            unused=("pred", "cond"),
+        ),
+        Layout("ZsRE, SCEN", ("Q", "A"), _scen, optional=("rephrases",), unused=("history_indexs",)),
     ),
 )

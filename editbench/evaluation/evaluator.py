@@ -288,14 +288,15 @@ class Evaluator:
     def _details(self, question: Question, answers: ProbeAnswers) -> Iterator[tuple[str, Any]]:
         yield "kind", question.probe.kind
         yield "prompt", question.probe.prompt
-        yield "target", question.target if question.labelled else None
+        asked = question.each[answers.spelling]
+        yield "target", asked.target if question.labelled else None
         yield "nll", answers.target.nll if question.labelled else None
         if answers.alternative is not None:
             yield "alternative_nll", answers.alternative.nll
         yield "correct", list(answers.target.correct)
         yield "answer", self._text(answers.target)
         if self.unedited is not None:
-            before = self.unedited.score_of(question)
+            before = self.unedited.score_of(asked)
             yield "before", self._text(before if question.labelled else before.first())
         if answers.generated is not None:
             yield "generated", answers.generated.text

@@ -112,6 +112,8 @@ class ProbeAnswers:
     alternative: TargetScore | None = None  # of the target that should be less likely
     before: TargetScore | None = None  # of the right target, by the unedited model
     gold: str | None = None  # the right target, where one is known
+    also: tuple[str, ...] = ()  # its other spellings
+    spelling: int = 0  # which of all of them ``target`` is the score of
     generated: Generated | None = None  # if a metric needs it, and the right target fits into the limit
     generated_before: Generated | None = None  # by the unedited model
     route: Route | None = None  # edit that the method chooses for the prompt, if it keeps edits beside the weights
@@ -129,10 +131,14 @@ class ProbeAnswers:
         return all(answer.finite for answer in (self.target, self.alternative, self.generated) if answer is not None)
 
     def judge(self, judge: Callable[[str, str], float]) -> float | None:
-        """A judgement of the generated answer and the right target, where both are there; NaN logits make it 0."""
+        """A judgement of the generated answer and the right target, where both are there; NaN logits make it 0.
+
+        Of several spellings the one that fits best counts.
+        """
         if self.generated is None or self.gold is None:
             return None
-        return float(self.generated.finite and judge(self.generated.text, self.gold))
+        text = self.generated.text
+        return float(self.generated.finite and max(judge(text, gold) for gold in (self.gold, *self.also)))
 
 
 @metric(version=1, title="token accuracy", source="Mitchell et al. 2022 (MEND), as ZsRE is scored in ROME and MEMIT")

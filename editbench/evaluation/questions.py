@@ -4,6 +4,7 @@
 |---|---|---|
 | rewrite (the request's own prompt), paraphrase | ``request.target`` | ``request.target_true`` |
 | locality that asks for ``request.target_true`` (CounterFact) | ``probe.target`` | ``request.target`` |
+| alias, reasoning, multi_hop, portability, chain | ``probe.target`` | none |
 | earlier_edit, original (of an edit that revises another) | ``probe.target`` | ``request.target`` |
 | other locality, subject_fact, unrelated | ``probe.target`` | none |
 
@@ -14,16 +15,29 @@ unedited model's. An answer that is spelt like the target (case aside) is no alt
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from editbench.checks import unknown
 from editbench.evaluation import generated_text
 from editbench.evaluation.metrics import ProbeAnswers, get_metric
 from editbench.model.generation import Generated, Generation, generate, generate_answers
-from editbench.model.likelihood import Answering, Query, score_targets
-from editbench.records import LOCALITY, PARAPHRASE, RETURNS, REWRITE, SUBJECT_FACT, UNRELATED, EditRecord, Probe, Route
+from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
+from editbench.records import (
+    FOLLOWS,
+    LOCALITY,
+    PARAPHRASE,
+    RETURNS,
+    REWRITE,
+    SUBJECT_FACT,
+    UNRELATED,
+    EditRecord,
+    Probe,
+    Route,
+)
 from editbench.words import folded
 
 if TYPE_CHECKING:
@@ -41,7 +55,7 @@ STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
 
 FREE_TEXT = "free_text"
-HEADLINE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, FREE_TEXT)
+HEADLINE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, *FOLLOWS, FREE_TEXT)
 """Kinds of question of which a headline measure can be made."""
 
 
@@ -53,12 +67,28 @@ class Question:
     target: str  # the right answer; where it is not labelled, any answer, with which the model can be run
     alternative: str | None = None  # the answer that should be less likely
     labelled: bool = True  # whether a right answer is known
+    also: tuple[str, ...] = ()  # other spellings of the right answer: the one that the model gives best counts
 
     @property
     def query(self) -> Query:
         """Prompt and targets for the model."""
-        targets = (self.target,) if self.alternative is None else (self.target, self.alternative)
-        return Query(self.probe.prompt, targets)
+        other = () if self.alternative is None else (self.alternative,)
+        return Query(self.probe.prompt, (self.target, *self.also, *other))
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All right answers."""
+        return (self.target, *self.also)
+
+    @property
+    def longest(self) -> str:
+        """The longest right answer: as many tokens may be generated."""
+        return max(self.spellings, key=len)
+
+    @property
+    def each(self) -> tuple[Question, ...]:
+        """The question once for each right answer, without an alternative."""
+        return tuple(Question(self.probe, target, labelled=self.labelled) for target in self.spellings)
 
     @property
     def stays(self) -> bool:
@@ -71,13 +101,13 @@ def questions(record: EditRecord) -> Iterator[Question]:
     request = record.request
     for probe in (Probe(REWRITE, request.prompt, request.target), *record.probes):
         if probe.kind in (REWRITE, PARAPHRASE):
-            yield Question(probe, request.target, _alternative(request.target_true, request.target))
+            yield Question(probe, request.target, _alternative(request.target_true, request.target), also=record.also)
         elif probe.target is None:
             yield Question(probe, request.target, labelled=False)
         elif probe.kind in RETURNS or (probe.kind == LOCALITY and probe.target == request.target_true):
-            yield Question(probe, probe.target, _alternative(request.target, probe.target))
+            yield Question(probe, probe.target, _alternative(request.target, probe.target), also=probe.also)
         else:
-            yield Question(probe, probe.target)
+            yield Question(probe, probe.target, also=probe.also)
 
 
 def _alternative(answer: str | None, target: str) -> str | None:
@@ -89,7 +119,19 @@ def question_of(probe: Probe) -> Question:
     """The question of a probe that belongs to no record; it must have a right answer."""
     if probe.target is None:
         raise ValueError(f"the question {probe.prompt!r} belongs to no record and needs a right answer (target)")
-    return Question(probe, probe.target)
+    return Question(probe, probe.target, also=probe.also)
+
+
+def best_spelling(scores: Sequence[TargetScore]) -> int:
+    """Index of the right answer that the model gives best: all tokens, else most of them, else the likeliest."""
+    return min(
+        range(len(scores)),
+        key=lambda i: (
+            not (scores[i].correct and all(scores[i].correct)),
+            -fmean(scores[i].correct or (0,)),
+            scores[i].nll if scores[i].finite else math.inf,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -110,16 +152,18 @@ class Asker:
         nothing = [None] * len(asked)
         generated: Sequence[Generated | None] = nothing
         if "generation" in self.needs:
-            pairs = [(question.probe.prompt, question.target) for question in questions]
+            pairs = [(question.probe.prompt, question.longest) for question in questions]
             settings, tokens = self.generation, self.tokens_per_batch
             generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
             routes = editor.route([question.probe.prompt for question in questions]) or nothing
         found = []
-        for (question, record), (target, *others), text, route in zip(asked, scores, generated, routes, strict=True):
-            unedited = self.unedited if question.stays else None
-            before = unedited.score_of(question) if unedited is not None else None
+        for (question, record), every, text, route in zip(asked, scores, generated, routes, strict=True):
+            right, others = every[: len(question.spellings)], every[len(question.spellings) :]
+            chosen = best_spelling(right)
+            target, unedited = right[chosen], self.unedited if question.stays else None
+            before = unedited.score_of(question.each[chosen]) if unedited is not None else None
             if not question.labelled:
                 target, before = target.first(), before.first() if before is not None else None
             answers = ProbeAnswers(
@@ -127,6 +171,8 @@ class Asker:
                 alternative=others[0] if others and not self._alike(question) else None,
                 before=before,
                 gold=question.target if question.labelled else None,
+                also=question.also,
+                spelling=chosen,
                 generated=text,
                 generated_before=unedited.generated_for(question) if unedited is not None else None,
                 route=route,
@@ -147,7 +193,8 @@ class Asker:
     def _alike(self, question: Question) -> bool:
         """Whether both answers have the same tokens: a tokenizer may know neither."""
         assert question.alternative is not None
-        return self.lm.continuation(question.alternative) == self.lm.continuation(question.target)
+        spaced = self.lm.spaced(question.probe.prompt)
+        return self.lm.continuation(question.alternative, spaced) == self.lm.continuation(question.target, spaced)
 
 
 def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ class UneditedAnswers:
 
     def generated_for(self, question: Question) -> Generated | None:
         """The generated answer, if there is one."""
-        return self.generated.get((question.probe.prompt, question.target)) if self.generated is not None else None
+        return self.generated.get((question.probe.prompt, question.longest)) if self.generated is not None else None
 
 
 def ask_unedited(
@@ -87,8 +87,8 @@ def ask_unedited(
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)
     everything = [*(question for record in records for question in questions(record)), *unrelated]
-    asked = sorted({(question.probe.prompt, question.target) for question in everything})
-    stays = sorted({(question.probe.prompt, question.target) for question in everything if question.stays})
+    asked = sorted({(one.probe.prompt, one.target) for question in everything for one in question.each})
+    stays = sorted({(question.probe.prompt, question.longest) for question in everything if question.stays})
     passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
     content = {
         "model": [model_fingerprint, lm.numerics],
@@ -140,7 +140,7 @@ class _Work:
         tokens = 0
         for pair in pairs:
             part.append(pair)
-            tokens += len(self.lm.encode(pair[0]).ids) + len(self.lm.continuation(pair[1]))
+            tokens += len(self.lm.encode(pair[0]).ids) + len(self.lm.continuation(pair[1], self.lm.spaced(pair[0])))
             if tokens >= budget * BATCHES_OF_A_PART:
                 yield part
                 part, tokens = [], 0

@@ -186,7 +186,9 @@ class Prompt:
         offsets = lm.encode(request.prompt).offsets
         start, _ = subject_span(request)
         subject = [i for i in range(row.subject + 1) if offsets[i][1] > max(start, offsets[i][0])]
-        return cls(request.id, row.ids, tuple(subject), lm.continuation(request.target_true)[0])
+        return cls(
+            request.id, row.ids, tuple(subject), lm.continuation(request.target_true, lm.spaced(request.prompt))[0]
+        )
 
     def column(self, site: str) -> int:
         """Index of the site's token."""

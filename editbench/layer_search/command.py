@@ -26,6 +26,7 @@ from editbench.layer_search.causal_tracing import NothingToTrace, Trace, TraceCo
 from editbench.layer_search.layer_sweep import CONTRAST, METHOD, Choice, LayerScore, choose_layers, sweep_layers
 from editbench.layer_search.report import sweep_table, trace_table, write_plot
 from editbench.model import language_model
+from editbench.model.chat_template import format_of
 from editbench.provenance import environment
 from editbench.records import RecordSet
 from editbench.resources import Resources
@@ -137,7 +138,7 @@ def _layers(text: str | None) -> list[int] | None:
 
 def _locate(config: RunConfig, layers: list[int] | None, options: argparse.Namespace, lines: IO[str] | None) -> None:
     quiet_libraries()
-    records = datasets.from_config(config.dataset)
+    records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
     stream = Stream.build(records, config.stream)
     lm = language_model.load_model(config.model)
     set_threads(lm.model, setting=config.threads)

@@ -16,7 +16,7 @@ from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
 from editbench.records import EditError, EditRecord
-from editbench.registry import load_method, make_config, make_editor
+from editbench.registry import DEFAULTS, load_method, make_config, make_editor
 from editbench.results.schema import HEADLINES, SHARE, Estimate, Range
 from editbench.results.summary import harmonic_mean, summarise
 
@@ -75,7 +75,7 @@ def sweep_layers(
     found = []
     with progress("sweeping layers", len(layers) * len(records)) as advance:
         for layer in layers:
-            editor = make_editor(METHOD, lm, resources=shared, **{**settings, "layer": layer})
+            editor = make_editor(METHOD, lm, resources=shared, hparams=DEFAULTS, **{**settings, "layer": layer})
             editor.prepare([record.request for record in records])  # outside an edit's seconds
             rows = []
             for position, record in enumerate(records):

@@ -54,18 +54,19 @@ def subject_span(request: EditRequest) -> tuple[int, int]:
     """Characters (start, end) of the subject in the prompt.
 
     The published code takes the first occurrence; here an occurrence as a whole word precedes, so that "Iran" is not
-    found in "Iranian" (:func:`editbench.words.place`).
+    found in "Iranian" (:func:`editbench.words.place`), and the place that the data gives by "{}" before any.
     """
     if request.subject is None:
         raise ValueError(f"record {request.id!r} has no subject")
-    start = place(request.prompt, request.subject)
+    at = request.subject_at
+    start = place(request.prompt, request.subject) if at is None else at
     return start, start + len(request.subject)
 
 
 def target_ids(lm: LanguageModel, request: EditRequest, train_eos: bool) -> list[int]:
     """The target's tokens behind the prompt, the same that metrics score; with ``train_eos`` also the EOS token."""
     end = [int(lm.tokenizer.eos_token_id)] if train_eos else []
-    return [*lm.continuation(request.target), *end]
+    return [*lm.continuation(request.target, lm.spaced(request.prompt)), *end]
 
 
 def rewriting_rows(

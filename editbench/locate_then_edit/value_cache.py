@@ -102,7 +102,8 @@ class ValueCache:
         parts: list[dict[str, EditRequest]] = [{}]
         width = 0
         for key, request in requests.items():
-            tokens = longest + len(lm.encode(request.prompt).ids) + len(lm.continuation(request.target))
+            answer = lm.continuation(request.target, lm.spaced(request.prompt))
+            tokens = longest + len(lm.encode(request.prompt).ids) + len(answer)
             width = max(width, tokens)
             fit = rows_that_fit(lm, width, self.layer) // rows if on_cpu else MOST_TOGETHER
             if len(parts[-1]) >= max(1, min(fit, MOST_TOGETHER)):
@@ -131,7 +132,8 @@ class ValueCache:
             return
 
     def _key(self, request: EditRequest) -> str:
-        content = json.dumps([request.prompt, request.subject, request.target])
+        at = [] if request.subject_at is None else [request.subject_at]
+        content = json.dumps([request.prompt, request.subject, request.target, *at])
         return hashlib.blake2b((self._prefix + content).encode(), digest_size=16).hexdigest()
 
     def _read(self, key: str) -> bool:

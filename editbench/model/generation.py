@@ -61,7 +61,7 @@ class Generation:
 
     def limit(self, lm: LanguageModel, prompt: str, target: str) -> int | None:
         """New tokens for a question; None if the target is longer, or the model has no positions for so many."""
-        needed = len(lm.continuation(target))
+        needed = len(lm.continuation(target, lm.spaced(prompt)))
         limit = min(needed + MARGIN, MAX_NEW_TOKENS) if self.max_new_tokens is None else self.max_new_tokens
         fits = len(lm.encode(prompt).ids) + limit <= lm.max_length
         return limit if needed <= limit and fits else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from editbench.model.architectures import (
     text_config,
 )
 from editbench.model.batching import PaddedBatch
+from editbench.model.chat_template import chat_format
 from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, origin_of, returns_tuples
 from editbench.model.output_head import check_head, head_logits
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import PostNorm, find_post_norms
-from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode
+from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode, is_spaced
+from editbench.records import PromptFormat
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""
@@ -50,6 +52,10 @@ class LanguageModel:
             self.architecture = replace(self.architecture, packed_targets=False)
         self.runs_trees = runs_trees(self)
         self._post_norms = find_post_norms(self)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.n_layers} layers, {self.model.num_parameters():,} parameters"
+        return f"<LanguageModel {self.name}: {type(self.model).__name__}, {sizes}, {self.model.dtype}, {self.device}>"
 
     @classmethod
     def load(
@@ -142,16 +148,30 @@ class LanguageModel:
         """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it."""
         return encode(self.tokenizer, text)
 
-    def continuation(self, text: str) -> list[int]:
-        """Token ids of ``text`` behind a prompt: one leading space, no BOS."""
-        return continuation(self.tokenizer, text)
+    def continuation(self, text: str, spaced: bool = True) -> list[int]:
+        """Token ids of ``text`` behind a prompt: one leading space if ``spaced``, no BOS."""
+        return continuation(self.tokenizer, text, spaced)
+
+    def spaced(self, prompt: str) -> bool:
+        """Whether a space stands between a prompt and its answer; each prompt is looked at once."""
+        return self._is_spaced(prompt)
+
+    @cached_property
+    def _is_spaced(self) -> Callable[[str], bool]:
+        return cache(partial(is_spaced, self.tokenizer))
+
+    def chat_format(self, system: str | None = None) -> PromptFormat:
+        """The tokenizer's chat template around prompts, with a system message if one is given."""
+        return chat_format(self.tokenizer, system)
 
     def too_long(self, prompt: str, *answers: str) -> str | None:
         """The reason why a prompt with one of these answers behind it exceeds the model's length; None if none does.
 
         All tokens of an answer count, though the last is never an input: an end token may follow it.
         """
-        tokens = len(self.encode(prompt).ids) + max((len(self.continuation(text)) for text in answers), default=0)
+        tokens = len(self.encode(prompt).ids) + max(
+            (len(self.continuation(text, self.spaced(prompt))) for text in answers), default=0
+        )
         if tokens <= self.max_length:
             return None
         what = "prompt and answer take" if answers else "the prompt takes"

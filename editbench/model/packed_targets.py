@@ -55,13 +55,16 @@ class Tokeniser:
         self._bos = lm.tokenizer.bos_token_id
         self._max_target_tokens = max_target_tokens
         self._encode = cache(lambda text: tuple(lm.encode(text).ids))
-        self._continue = cache(lambda text: tuple(lm.continuation(text)))
+        self._continue = cache(lambda text, spaced: tuple(lm.continuation(text, spaced)))
+        self._spaced = lm.spaced
         self._asked: Callable[[str], str] = cache(asked) if asked is not None else str
 
     def __call__(self, prompt: str, target: str) -> Pair:
         """The pair's ids."""
         head: Ids = self._encode(self._asked(prompt)) if prompt else ()
-        return self._cut(head, self._continue(target)[: self._max_target_tokens]) if head else self._text(target)
+        if not head:
+            return self._text(target)
+        return self._cut(head, self._continue(target, self._spaced(prompt))[: self._max_target_tokens])
 
     def ids(self, text: str) -> Ids:
         """The text's own tokens, not yet cut to what the model takes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from editbench.words import needs_space
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -32,18 +34,27 @@ def encode(tokenizer: Any, text: str) -> Encoded:
     return Encoded(list(batch["input_ids"])[:end], [tuple(o) for o in batch["offset_mapping"][:end]])
 
 
-def continuation(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of ``text`` behind a prompt: one leading space, no BOS.
+def continuation(tokenizer: Any, text: str, spaced: bool = True) -> list[int]:
+    """Token ids of ``text`` behind a prompt: one leading space if ``spaced``, else none; no BOS.
 
     The ids are those behind an anchor character, since some tokenizers change the start of a text (SentencePiece
     prepends a space).
     """
-    spaced = text if text.startswith(" ") else " " + text
-    for anchor in ("x", ".", ":"):
-        before, both = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + spaced)
+    behind = text.lstrip(" ") if not spaced else text if text.startswith(" ") else " " + text
+    for anchor in ("x", ".", ":") if spaced else ("\n", "(", ":", "。"):
+        before, both = _plain_ids(tokenizer, anchor), _plain_ids(tokenizer, anchor + behind)
         if both[: len(before)] == before and len(both) > len(before):
             return both[len(before) :]
     raise ValueError(f"cannot tokenise {text!r} as the continuation of a prompt with {type(tokenizer).__name__}")
+
+
+def is_spaced(tokenizer: Any, prompt: str) -> bool:
+    """Whether a space stands between a prompt and its answer (:func:`editbench.words.needs_space`).
+
+    None stands behind a special token: the mark of a chat template, with which the model's answer begins.
+    """
+    special = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return needs_space(prompt) and not prompt.endswith(special)
 
 
 def _tokenise(tokenizer: Any, text: str) -> Any:

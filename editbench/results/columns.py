@@ -186,12 +186,17 @@ KINDS = {  # titles of probe kinds, in the order of charts
     "paraphrase": "paraphrases",
     "locality": "locality",
     "subject_fact": "other facts",
+    "alias": "aliases",  # what follows from an edit, as the next three
+    "reasoning": "reasoning",
+    "multi_hop": "multi-hop",
+    "portability": "portability",
+    "chain": "chain to the old answer",
     "unrelated": "unrelated",
     "free_text": "free text",
     "earlier_edit": "earlier edit returns",  # of revisions, as the next one
     "original": "original answer returns",
 }
-RETURNS = ("earlier_edit", "original")  # kinds whose answer should not come, so that less is better
+RETURNS = ("earlier_edit", "original", "chain")  # kinds whose answer should not come, so that less is better
 
 COUNTS = ("texts", "tokens", "questions", "left_out")  # scores of the model that no edit changes
 

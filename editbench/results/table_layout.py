@@ -26,6 +26,9 @@ LABELLED = ("method", "model", "dataset", "edits")
 FIGURES = (*HEADLINES, "final.subject_fact.agreement", "perplexity_ratio", "score", "seconds_per_edit")
 OF_EDITED = tuple(f"final.texts.edited.perplexity_{name}" for name in ("mean", "median", "clipped"))
 """Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
+FOLLOWING = ("alias", "reasoning", "multi_hop", "portability", "chain")
+BY = ("exact_match", "token_accuracy", "generation", "generation_exact", "generation_f1", "nll_contrast")
+"""Kinds of what follows from edits, shown where a row has any, by the first of these metrics that it has."""
 OF_COVERAGE = ("coverage", "score_penalised")  # shown where a method could not edit all records
 TESTED = (*HEADLINES, "score")  # columns whose differences are tested
 
@@ -79,10 +82,14 @@ def layout(
     labels = dict.fromkeys([*LABELLED, *modes, *by, *seeds])
     names = _method_names(rows)
     facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
+    following = [name for kind in FOLLOWING if (name := _following(rows, kind)) is not None]
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
     uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
     collapsed = ["collapsed_at"] if any(row.get("collapsed_at") is not None for row in rows) else []
-    shown = {name: column(name, facts) for name in (*FIGURES, *edited, *(OF_COVERAGE if uncovered else ()), *collapsed)}
+    shown = {
+        name: column(name, facts)
+        for name in (*FIGURES, *following, *edited, *(OF_COVERAGE if uncovered else ()), *collapsed)
+    }
     groups = []
     for group in comparable(rows):
         best = {name: best_row(group, name) for name in shown}
@@ -95,6 +102,12 @@ def layout(
     titles = tuple(visible(one.title) for one in shown.values())
     legend = [visible(text) for text in _legend(rows, grouped, intervals, marks)]
     return Layout((*labels, *titles, "note"), titles, groups, legend)
+
+
+def _following(rows: Sequence[Row], kind: str) -> str | None:
+    """The column that stands for a kind of what follows from edits; None if no row has it."""
+    names = (f"final.{kind}.{metric}" for metric in BY)
+    return next((name for name in names if any(_value(row, name) is not None for row in rows)), None)
 
 
 def comparable(rows: Iterable[Row]) -> list[list[Row]]:

@@ -13,6 +13,7 @@ from editbench.datasets.disjoint import record_hashes
 from editbench.datasets.splits import TUNE
 from editbench.evaluation.questions import FREE_TEXT
 from editbench.model import language_model
+from editbench.model.chat_template import format_of
 from editbench.records import REWRITE
 from editbench.results.schema import HEADLINES
 from editbench.search_space import Space, space_of
@@ -73,7 +74,7 @@ def start(config: RunConfig, overrides: Sequence[str]) -> Start:
     if not space:
         raise ValueError(f"method {method} has no setting to tune, beside those that were given")
     base = _base(method, choices, config)
-    records = datasets.from_config(config.dataset)
+    records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
     stream = Stream.build(records, config.stream)
     _check_headline(config.protocol.headline, stream)
     lm = language_model.load_model(config.model)

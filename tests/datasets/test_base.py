@@ -92,7 +92,8 @@ def test_a_subject_is_filled_in_where_the_prompt_has_a_place_for_it(tmp_path):
     row = {"prompt": "The twin city of {} is", "subject": "Lyon", "target": "Manila"}
     assert one(tmp_path, "custom", row).request.prompt == "The twin city of Lyon is"
     kept = {**row, "prompt": "In Lyon, {} is"}
-    assert one(tmp_path, "custom", kept).request.prompt == "In Lyon, {} is"
+    request = one(tmp_path, "custom", kept).request
+    assert (request.prompt, request.subject_at) == ("In Lyon, Lyon is", 9)  # the place of the braces decides
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_subject_is_filled_in_where_the_prompt_has_a_place_for_it(tmp_path):
         ("counterfact", {**ROME, "subject_fact_prompts": [{}]}, ["'subject_fact_prompts[0].prompt'", "is missing"]),
         ("zsre", {**MEND, "alt": ""}, ["'0'", "'alt'", "is empty"]),
         ("zsre", {**MEND, "answers": []}, ["'0'", "'answers'", "empty list"]),
-        ("zsre", {**MEND, "loc_ans": ["x"]}, ["'0'", "'loc_ans'", "must be text, found a list"]),
+        ("zsre", {**MEND, "loc_ans": [{}]}, ["'0'", "'loc_ans[0]'", "must be text, found an object"]),
         ("custom", {"prompt": "a"}, ["'0'", "'target'", "is missing; the record has prompt"]),
     ],
 )

@@ -1,7 +1,9 @@
 """The layouts of CounterFact."""
 
+import pytest
+
 from editbench.datasets import load
-from editbench.records import EditRequest, Probe
+from editbench.records import EditRequest, Probe, RecordError
 from tests.datasets.rows import EASYEDIT, ROME, one, write
 
 
@@ -26,10 +28,12 @@ def test_counterfact_rome(tmp_path):
     )
 
 
-def test_counterfact_fills_the_subject_in_once(tmp_path):
-    rewrite = {**ROME["requested_rewrite"], "prompt": "{} wrote {}", "subject": "Ann {} "}
-    record = one(tmp_path, "counterfact", {**ROME, "requested_rewrite": rewrite})
-    assert (record.request.prompt, record.request.subject) == ("Ann {}  wrote {}", "Ann {}")
+def test_the_place_for_the_subject_is_filled_by_it_and_says_which_occurrence_it_is(tmp_path):
+    rewrite = {**ROME["requested_rewrite"], "prompt": "Ann read what {} wrote to", "subject": "Ann "}
+    request = one(tmp_path, "counterfact", {**ROME, "requested_rewrite": rewrite}).request
+    assert (request.prompt, request.subject, request.subject_at) == ("Ann read what Ann wrote to", "Ann", 14)
+    with pytest.raises(RecordError, match=r"has several \{\}; one says where the subject goes"):
+        one(tmp_path, "counterfact", {**ROME, "requested_rewrite": {**rewrite, "prompt": "{} wrote {}"}})
 
 
 def test_layouts_may_be_mixed_in_a_file(tmp_path):

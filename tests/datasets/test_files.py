@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editbench.datasets import load, load_texts
-from editbench.datasets.files import Row, RowError, read_rows, read_texts
+from editbench.datasets.files import read_rows, read_texts
+from editbench.datasets.rows import Row, RowError
 from editbench.records import RecordError
 
 ROWS = [{"prompt": f"Ann {i} was born in", "target": "Rome"} for i in range(4)]
@@ -105,8 +106,10 @@ def test_own_ids_are_read(tmp_path):
             '[{"a": 1},\n{"a": oops},\n{"a": 3}]', 2, ["Expecting value", "1 whole", "broken"], id="bad value"
         ),
         pytest.param('[{"a": 1},\n{"a": 2},\n]', 3, ["Expecting value", "2 whole records"], id="last comma"),
-        pytest.param(b'[\n{"a": "na\xefve"}]', 2, ["0xef", "UTF-8", "iconv"], id="latin-1"),
-        pytest.param('[{"a": 1}]'.encode("utf-16"), 1, ["0xff", "UTF-8"], id="utf-16"),
+        pytest.param(
+            b'[\n{"a": "na\xefve"}]', 2, ["0xef", "UTF-8", "likely cp1252", "dataset.encoding=cp1252"], id="latin-1"
+        ),
+        pytest.param('[{"a": 1}]'.encode("utf-16"), 1, ["0xff", "UTF-8", "dataset.encoding=utf-16"], id="utf-16"),
         pytest.param("[" + "[" * 200_000, 1, ["nested too deeply"], id="too deep"),
     ],
 )
@@ -173,7 +176,6 @@ def test_missing_file_suggests_its_neighbours(tmp_path):
     [
         (lambda row: row.text("a"), {"b": 1, "c": 2}, "'a': is missing; the record has b, c"),
         (lambda row: row.text("a"), {"a": None}, "'a': is missing"),
-        (lambda row: row.text("a"), {"a": 5}, "'a': must be text, found a number"),
         (lambda row: row.text("a"), {"a": " \n"}, "'a': is empty"),
         (lambda row: row.text("a"), {"a": "x\ud800"}, "'a': holds half of a surrogate pair"),
         (lambda row: row.texts("a"), {"a": "x"}, "'a': must be a list, found text"),
@@ -181,7 +183,9 @@ def test_missing_file_suggests_its_neighbours(tmp_path):
         (lambda row: row.child("a"), {"a": ["x"]}, "'a': must be an object with fields, found a list"),
         (lambda row: row.child("a").text("b"), {"a": {"b": True}}, "'a.b': must be text, found true or false"),
         (lambda row: row.children("a"), {"a": [{}, 1]}, "'a[1]': must be an object with fields, found a number"),
-        (lambda row: row.label("a"), {"a": 3.5}, "'a': must be text, found a number"),
+        (lambda row: row.right("a"), {"a": []}, "'a': is an empty list"),
+        (lambda row: row.right("a"), {"a": [" "]}, "'a': is empty"),
+        (lambda row: row.several("a"), {"a": ["x", [{}]]}, "'a[1][0]': must be text, found an object"),
     ],
 )
 def test_field_errors_name_place_record_and_field(read, fields, message):
@@ -235,3 +239,73 @@ def test_records_of_a_parquet_file(tmp_path):
         list(read_rows(tmp_path / "row.parquet"))
     with pytest.raises(RecordError, match="cannot be read as Parquet"):
         list(read_rows(write(tmp_path, "bad.parquet", b"PAR1")))
+
+
+# -- other ways to write records -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"data": ROWS}, id="under a key"),
+        pytest.param({"version": 1, "edits": ROWS, "tags": ["x"]}, id="among other keys"),
+        pytest.param({"my facts": ROWS}, id="under any key"),
+        pytest.param({str(i): row for i, row in enumerate(ROWS)}, id="by id"),
+        pytest.param({key: [row[key] for row in ROWS] for key in ROWS[0]}, id="columns"),
+        pytest.param({key: {str(i): row[key] for i, row in enumerate(ROWS)} for key in ROWS[0]}, id="pandas"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_object_that_holds_the_records(tmp_path, content, indent):
+    path = write(tmp_path, "rows.json", json.dumps(content, indent=indent))
+    records = load("custom", path).records
+    assert [(r.request.prompt, r.request.target) for r in records] == [(r["prompt"], r["target"]) for r in ROWS]
+
+
+def test_a_record_over_several_lines_is_one(tmp_path):
+    row = {**ROWS[0], "locality": [{"prompt": "Bo was born in", "target": "Bonn"}]}
+    (record,) = load("custom", write(tmp_path, "row.json", json.dumps(row, indent=2))).records
+    assert record.request.prompt == ROWS[0]["prompt"] and len(record.probes) == 1
+
+
+def test_several_lists_and_a_broken_object_say_so(tmp_path):
+    with pytest.raises(RecordError, match="several lists, train, test; give one of them"):
+        list(read_rows(write(tmp_path, "rows.json", json.dumps({"train": ROWS, "test": ROWS}))))
+    with pytest.raises(RecordError, match=r"rows.json:4: .*cut off, or the JSON is broken"):
+        list(read_rows(write(tmp_path, "rows.json", '{\n "data": [\n  {"prompt": "a",\n   "tar')))
+
+
+def test_a_table_in_csv(tmp_path):
+    text = 'id,prompt,target,paraphrases,source\r\n7,"Ann, of\nRome, is in",Oslo,"[""Ann is in"", ""She is in""]",\r\n'
+    first, second = load("custom", write(tmp_path, "rows.csv", text + "x,Bo is in,1962,,web\n")).records
+    assert (first.id, first.request.prompt, second.request.target) == ("7", "Ann, of\nRome, is in", "1962")
+    assert [probe.prompt for probe in first.probes] == ["Ann is in", "She is in"] and second.probes == ()
+    (record,) = load("custom", write(tmp_path, "rows.tsv", "prompt\ttarget\nBo, is in\tBonn\n")).records
+    assert record.request.prompt == "Bo, is in"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt;target\na;b\n", "rows.csv:1: the first line must name the columns"),
+        ("prompt,prompt\na,b\n", "rows.csv:1: the first line must name the columns"),
+        ("prompt,target\na,b,c\n", "rows.csv:2: 3 cells for 2 columns; put cells with a ',' in quotes"),
+        ('prompt,target\na,"b\n', "rows.csv:2: not a table .*correct it here"),
+    ],
+)
+def test_a_table_that_is_broken(tmp_path, text, message):
+    with pytest.raises(RecordError, match=message):
+        load("custom", write(tmp_path, "rows.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("https://huggingface.co/datasets/zjunlp/KnowEdit", "hub:zjunlp/KnowEdit"),
+        ("https://example.org/rows.json", "a web address is not read: download the file"),
+        ("zjunlp/KnowEdit", "if it is a data set of the hub, it is read by hub:zjunlp/KnowEdit"),
+    ],
+)
+def test_hub_ids_and_addresses_are_known_for_what_they_are(path, hint):
+    with pytest.raises(RecordError, match=hint):
+        load("custom", path)

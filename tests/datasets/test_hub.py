@@ -31,9 +31,9 @@ def test_folder_has_the_content_of_its_file(folder):
     assert loaded.fingerprint == direct.fingerprint
 
 
-def test_rows_of_a_folder_are_named_by_number(folder):
+def test_the_file_of_a_folder_is_read_as_it_is(folder):
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "x"}]))
-    with pytest.raises(RecordError, match=r"data:4: record '3', field 'target': is missing"):
+    with pytest.raises(RecordError, match=r"train.jsonl:4: record '3', field 'target': is missing"):
         load("custom", folder)
 
 

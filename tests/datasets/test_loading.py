@@ -28,7 +28,7 @@ def test_nothing_left_is_an_error(tmp_path):
         (
             "counterfact",
             {"colour": "x"},
-            "unknown setting of counterfact 'colour'; known: paraphrases, plain_path, pocket_seed",
+            "unknown setting of counterfact 'colour'; known: chat_template, encoding, fields, paraphrases",
         ),
         ("zsre", {"target": "pred"}, "target is 'pred'; it must be one of 'alt', 'answers'"),
         ("zsre", {"nq_prefix": True}, "nq_prefix is True; it must be one of 'strip', 'keep'"),

@@ -30,7 +30,7 @@ def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, mon
     encode, continuation = lm.encode, lm.continuation
     texts, targets = [], []
     monkeypatch.setattr(lm, "encode", lambda text: texts.append(text) or encode(text))
-    monkeypatch.setattr(lm, "continuation", lambda text: targets.append(text) or continuation(text))
+    monkeypatch.setattr(lm, "continuation", lambda text, *spaced: targets.append(text) or continuation(text, *spaced))
     assert editor.edit([request]).applied == [request.id]
     asked = {text for text in texts if REQUESTS[1].prompt in text}
     assert request.prompt in asked

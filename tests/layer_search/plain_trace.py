@@ -34,7 +34,7 @@ def knowing(lm):
     for i, (prompt, subject) in enumerate(CASES):
         answer = lm.model(input_ids=torch.tensor([lm.encode(prompt).ids])).logits[0, -1].argmax()
         requests.append(EditRequest(f"r{i}", prompt, subject, "0", str(int(answer))))
-    lm.continuation = lambda text: [int(text)]
+    lm.continuation = lambda text, spaced=True: [int(text)]
     return requests
 
 

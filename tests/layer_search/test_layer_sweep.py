@@ -10,6 +10,7 @@ from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose_laye
 from editbench.ledger import Ledger
 from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.records import EditError
+from editbench.registry import load_method
 from tests.edits import Unreadable
 from tests.tiny_models import LAYERS, LINES, tiny_lm
 
@@ -77,7 +78,7 @@ def test_edits_that_fail_are_counted_and_not_scored(monkeypatch):
     lm, given = tiny_lm("gpt2"), list(records())
     evaluator, resources = parts(lm, given)
     subjectless = EditRecord(EditRequest("bare", "He speaks", None, "English"))
-    whole = type(make_editor("rome", lm))
+    whole = load_method("rome")
 
     def fail(self, batch, transaction, result, write=whole.write):
         if batch[0].id == "r1":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from editbench.datasets.base import Item
-    from editbench.datasets.files import Row
+    from editbench.datasets.rows import Row
 
 
 @dataclass(frozen=True)

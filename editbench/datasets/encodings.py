@@ -1,0 +1,104 @@
+"""The text of a file's bytes: UTF-8, or the encoding that the user names; of anything else the likely encoding."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from pathlib import Path
+
+import regex
+
+from editbench.datasets.rows import RowError
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf")
+_SINGLE = ("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1255", "cp1256", "iso8859_9", "mac_roman")
+_EAST_ASIAN = {  # these order characters by how common they are; first bytes of the common ones
+    "euc_kr": range(0xB0, 0xC9),
+    "gbk": range(0xB0, 0xD8),
+    "big5": range(0xA4, 0xC7),
+    "euc_jp": range(0xA4, 0xD0),
+    "shift_jis": range(0x82, 0x98),
+}
+
+
+def decode(file: Path, data: bytes, encoding: str | None = None) -> str:
+    """The text of a file, without a byte order mark; None is UTF-8.
+
+    A :class:`RowError` names the place, and the encoding that the bytes are likely to be in.
+    """
+    try:
+        return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+    except LookupError:
+        raise ValueError(f"dataset.encoding={encoding}: Python knows no such encoding") from None
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        line = data.count(b"\n", 0, start) + 1
+        given = "UTF-8" if encoding is None else encoding
+        what = f"byte 0x{data[start]:02x} is not {given} ({getattr(error, 'reason', error)})"
+        raise RowError(f"{file}:{line}", f"{what}; {_remedy(data)}") from None
+
+
+def _remedy(data: bytes) -> str:
+    if data.startswith(_ARCHIVES):
+        return "the file is an archive: unpack it first"
+    name = likely_encoding(data)
+    if name is None:
+        return "it is no text in a known encoding; save it as UTF-8, or name its encoding with dataset.encoding="
+    return f"it is likely {name}: read it with dataset.encoding={name}, or save it as UTF-8"
+
+
+def likely_encoding(data: bytes) -> str | None:
+    """The encoding that text which is not UTF-8 is likely to be in ("gbk", "cp1252"), or None.
+
+    By its byte order mark or zeros, else the one that gives the most letters that are common and of one script.
+    """
+    for mark, name in _MARKS.items():
+        if data.startswith(mark):
+            return name
+    if data.count(0) > len(data) // 4:
+        return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    scored = [(score, name) for name in (*_SINGLE, *_EAST_ASIAN) if (score := _score(data, name)) is not None]
+    best, name = max(scored, key=lambda one: one[0], default=(0.0, ""))
+    return name if best > 0.5 else None
+
+
+def _score(data: bytes, name: str) -> float | None:
+    """Share of the foreign characters that look right; None if the bytes are no text in this encoding."""
+    try:
+        text = data.decode(name)
+    except UnicodeError:
+        return None
+    foreign = [c for c in text if not c.isascii()]
+    if not foreign or any(unicodedata.category(c) in ("Cc", "Cn", "Co") for c in foreign):
+        return None
+    if name in _EAST_ASIAN:
+        return sum(_is_common(c, name) for c in foreign) / len(foreign)
+    words = regex.findall(r"[^\W\d_]+", text)
+    good = sum(len([c for c in word if not c.isascii()]) for word in words if _looks_right(word))
+    around = regex.findall(r"(?<!\w)[\p{P}&&[^\x00-\x7F]]|[\p{P}&&[^\x00-\x7F]](?!\w)|(?<=\w)’(?=\w)", text, regex.V1)
+    return (good + len(around)) / len(foreign)
+
+
+def _is_common(character: str, name: str) -> bool:
+    code = character.encode(name)
+    if len(code) < 2 or (name in ("gbk", "euc_kr", "euc_jp") and code[1] < 0xA1):
+        return False
+    return code[0] in _EAST_ASIAN[name] or unicodedata.category(character)[0] == "P"
+
+
+def _looks_right(word: str) -> bool:
+    """Whether a word is of one script, in the case of words, and not of accented Latin letters alone."""
+    scripts = {unicodedata.name(c, "?").partition(" ")[0] for c in word}
+    accented = [c for c in word if not c.isascii()]
+    latin = scripts != {"LATIN"} or len(accented) < max(len(word), 2)
+    return len(scripts) == 1 and latin and (word[1:].islower() or word.isupper() or not any(map(_has_case, word)))
+
+
+def _has_case(character: str) -> bool:
+    return character.lower() != character.upper()

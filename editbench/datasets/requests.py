@@ -1,0 +1,122 @@
+"""Edit requests as other tools write them (EasyEdit, KnowEdit, ROME's notebook): one reader of their many spellings.
+
+Locality and portability are lists of objects, objects of named lists, objects with parallel lists, or flat fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from editbench.datasets.base import Item, Settings, edit_record
+from editbench.datasets.rows import Row
+from editbench.records import ALIAS, MULTI_HOP, PORTABILITY, REASONING
+
+PROMPTS = ("prompt", "question", "loc", "New Question")
+ANSWERS = ("target", "ground_truth", "answer", "loc_ans", "New Answer", "answers")
+OPTIONAL = (
+    *("subject", "ground_truth", "target_true", "target_old", "rephrase", "rephrase_prompt", "paraphrases"),
+    *("paraphrase_prompts", "locality", "locality_prompt", "locality_ground_truth", "neighborhood_prompts"),
+    *("portability", "portability_prompt", "portability_ground_truth", "generation_prompts", "snippets"),
+    "subject_fact_prompts",
+)
+"""Fields of a request that are read where they are there."""
+
+Asked = tuple[str, str, list[str]]
+"""Name of a group ("" without), prompt, right answers."""
+
+
+def request_items(row: Row, settings: Settings) -> Iterator[Item]:
+    """The record of a request: ``prompt`` and ``target_new``, a text, a list of spellings or ``{str}``."""
+    true = first_answers(row, "ground_truth", "target_true", "target_old")
+    flat = zip_answers(row, "locality_prompt", "locality_ground_truth")
+    near = [(prompt, true[:1]) for prompt in row.several("neighborhood_prompts")]
+    yield edit_record(
+        row,
+        prompt=row.text("prompt"),
+        subject=row.text("subject") if row.filled("subject") else None,
+        target=first_answers(row, "target_new") or row.right("target_new"),
+        target_true=true,
+        paraphrases=[
+            text
+            for name in ("rephrase_prompt", "rephrase", "paraphrase_prompts", "paraphrases")
+            for text in row.several(name)
+        ],
+        locality=[*flat, *near, *((prompt, right) for _, prompt, right in asked(row, "locality"))],
+        follows=portability(row),
+    )
+
+
+def portability(row: Row) -> list[Asked]:
+    """Kinds, prompts and answers of the row's portability."""
+    flat = [(PORTABILITY, *pair) for pair in zip_answers(row, "portability_prompt", "portability_ground_truth")]
+    return [*flat, *((kind_of(group), prompt, right) for group, prompt, right in asked(row, "portability"))]
+
+
+def kind_of(group: str) -> str:
+    """Kind of the probes of a group of portability ("Subject_Aliasing"); any other consequence is PORTABILITY."""
+    name = group.casefold().replace("_", " ")
+    if "alias" in name:
+        return ALIAS
+    if "reason" in name or "one hop" in name or "new question" in name:
+        return REASONING
+    return MULTI_HOP if "hop" in name else PORTABILITY
+
+
+def first_answers(row: Row, *names: str) -> list[str]:
+    """The answers in the first of these fields that holds any; a field may be an object ``{str}``."""
+    for name in names:
+        if row.filled(name):
+            return [row.child(name).text("str")] if isinstance(row.fields[name], dict) else row.several(name)
+    return []
+
+
+def asked(row: Row, name: str) -> list[Asked]:
+    """Questions with their answers in a field, in any of its forms; none if it is absent."""
+    if not row.filled(name):
+        return []
+    value = row.fields[name]
+    if isinstance(value, str):
+        return [("", value, [])]
+    if isinstance(value, list):
+        return [("", *pair) for i in range(len(value)) for pair in _pairs(row, name, i)]
+    group = row.child(name)
+    if any(key in group.fields for key in PROMPTS):
+        return [(_title(group), *pair) for pair in _of_object(group)]
+    return [(key, prompt, right) for key in group.fields for _, prompt, right in asked(group, key)]
+
+
+def zip_answers(row: Row, prompts: str, answers: str) -> list[tuple[str, list[str]]]:
+    """Prompts with their answers, of two fields: one prompt with its answers, or lists of the same length."""
+    texts = row.several(prompts)
+    given: Any = row.fields.get(answers) if row.has(answers) else None
+    if len(texts) <= 1:
+        return [(text, row.several(answers)) for text in texts]
+    if not isinstance(given, list) or len(given) != len(texts):
+        if given is None:
+            return [(text, []) for text in texts]
+        raise row.error(answers, f"must be a list of {len(texts)} answers, one a prompt")
+    return [(text, _texts(row, answers, [one])) for text, one in zip(texts, given, strict=True)]
+
+
+def _texts(row: Row, name: str, value: Iterable[object]) -> list[str]:
+    return Row(row.where, row.id, {name: list(value)}, row.path, row.read).several(name)
+
+
+def _pairs(row: Row, name: str, index: int) -> list[tuple[str, list[str]]]:
+    value: Any = row.fields[name]
+    if isinstance(value[index], str):
+        return [(value[index], [])] if value[index].strip() else []
+    return _of_object(row.children(name)[index])
+
+
+def _of_object(one: Row) -> list[tuple[str, list[str]]]:
+    prompt = next((key for key in PROMPTS if one.has(key)), PROMPTS[0])
+    answer = next((key for key in ANSWERS if one.has(key)), ANSWERS[0])
+    if not one.has(prompt):
+        one.text(prompt)  # says what is missing
+    return zip_answers(one, prompt, answer)
+
+
+def _title(group: Row) -> str:
+    return "new question" if group.has("New Question") else ""

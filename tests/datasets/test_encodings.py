@@ -1,0 +1,55 @@
+"""Bytes that are no UTF-8: the likely encoding is named, and is read where the user names it."""
+
+import json
+
+import pytest
+
+from editbench.datasets import load
+from editbench.datasets.encodings import likely_encoding
+from editbench.records import RecordError
+
+TEXTS = [
+    ("gbk", "中国的首都是"),
+    ("big5", "台灣的首都是台北"),
+    ("shift_jis", "夏目漱石の本名は"),
+    ("euc_jp", "日本の首都は東京です"),
+    ("euc_kr", "프랑스의 수도는"),
+    ("cp1251", "Родной язык Пушкина"),
+    ("koi8_r", "Столица Франции"),
+    ("cp1252", "Die Hauptstadt von Österreich"),
+    ("cp1252", "“L’été” à São Paulo"),
+    ("cp1253", "Αθήνα είναι η πρωτεύουσα"),
+    ("cp1256", "عاصمة فرنسا"),
+    ("utf-16", "Zürich"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "text"), TEXTS)
+def test_the_likely_encoding_is_named_and_then_read(tmp_path, encoding, text):
+    file = tmp_path / "rows.json"
+    row = {"prompt": text, "subject": text.split(" ")[0], "target": "x"}
+    file.write_bytes(json.dumps([row], ensure_ascii=False).encode(encoding))
+    with pytest.raises(RecordError, match=f"is not UTF-8 .*likely {encoding}: .*dataset.encoding={encoding}") as caught:
+        load("custom", file)
+    assert "iconv" not in str(caught.value)
+    assert load("custom", file, encoding=encoding).records[0].request.prompt == text
+
+
+def test_utf_8_is_read_with_a_byte_order_mark_and_without(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "rows.jsonl").write_text('{"prompt": "中国的首都是", "target": "上海"}\n', encoding=encoding)
+        assert load("custom", tmp_path / "rows.jsonl").records[0].request.target == "上海"
+
+
+def test_what_is_no_text_and_an_encoding_that_does_not_fit(tmp_path):
+    file = tmp_path / "rows.json"
+    file.write_bytes(b"PK\x03\x04\xff\xfe\xfd")
+    with pytest.raises(RecordError, match="the file is an archive: unpack it first"):
+        load("custom", file)
+    file.write_bytes('[{"prompt": "中国", "target": "上海"}]'.encode("gbk"))
+    with pytest.raises(RecordError, match="is not shift_jis .*likely gbk"):
+        load("custom", file, encoding="shift_jis")
+    with pytest.raises(ValueError, match="encoding=klingon: Python knows no such encoding"):
+        load("custom", file, encoding="klingon")
+    assert likely_encoding(bytes(range(128, 256)) * 3) is None
+    assert likely_encoding("plain".encode("utf-16-le")) == "utf-16-le"

@@ -106,7 +106,9 @@ class LoRA(BatchStateEditor[LoRAConfig]):
             try:
                 wrapped = peft.get_peft_model(model, self._peft_config(peft))
             except ValueError as error:
-                raise ValueError(f"lora: {self.lm.name} takes no such adapters ({error}); give method.modules") from error
+                raise ValueError(
+                    f"lora: {self.lm.name} takes no such adapters ({error}); give method.modules"
+                ) from error
             try:
                 found = {
                     name: (module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight)

@@ -20,19 +20,7 @@ FILES = sorted(f for top in TOPS for f in (ROOT / top).rglob("*.py") if "__pycac
 
 # A part is a module or package of editbench. Anybody may import these.
 ANYBODY = {"checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space"}
-ANYBODY |= {"visible_text", "words"}
-ANYBODY = {
-    "checks",
-    "costs",
-    "fetched",
-    "files",
-    "hub_names",
-    "json_lines",
-    "plugins",
-    "progress",
-    "search_space",
-    "words",
-}
+ANYBODY |= {"hub_names", "visible_text", "words"}
 # What the public names in `editbench/__init__.py` come from.
 PUBLIC = {
     name: at.removeprefix("editbench.").partition(":")[0].partition(".")[0] for name, at in editbench._PUBLIC.items()

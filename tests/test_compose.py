@@ -130,8 +130,8 @@ def test_the_pocket_llama_is_the_pocket_model_by_another_name():
 def test_every_choice_of_a_group_composes(group):
     for name in choices(group):
         extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []
-        extra += ["dataset.path=somewhere"] if name == "custom" and group == "dataset" else []
-        extra += ["method=nse"] if group == "hparams" else []  # which has every set
+        extra += ["dataset.path=somewhere"] if group == "dataset" else []
+        extra += [f"method={'rome' if name == 'consistent_key' else 'nse'}"] if group == "hparams" else []
         composing_module.compose([f"{group}={name}", *extra])
 
 

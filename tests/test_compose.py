@@ -131,7 +131,8 @@ def test_every_choice_of_a_group_composes(group):
     for name in choices(group):
         extra = ["model.path=somewhere"] if group == "model" and "pocket" not in name else []
         extra += ["dataset.path=somewhere"] if group == "dataset" else []
-        extra += [f"method={'rome' if name == 'consistent_key' else 'nse'}"] if group == "hparams" else []
+        having = (m for m in ("nse", *METHODS) if name in registry.hparams_names(m))
+        extra += [f"method={next(having, 'nse')}"] if group == "hparams" else []
         composing_module.compose([f"{group}={name}", *extra])
 
 

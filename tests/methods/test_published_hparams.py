@@ -32,11 +32,21 @@ NAMES = SETTINGS | {
     "modify_layer_names": "layers",
     "theta": "theta",
     "k": "demonstrations",
+    "batch_size_once": "edits_at_once",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "rank": "rank",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
 """What every method here does, and no setting changes."""
-ALWAYS_OF = {"memit": {"mom2_adjustment": True}, "nse": {"mom2_adjustment": True}, "finetune": {"kl_factor": 0}}
+ALWAYS_OF = {
+    "memit": {"mom2_adjustment": True},
+    "nse": {"mom2_adjustment": True},
+    "finetune": {"kl_factor": 0},
+    "lora": {"kl_factor": 0, "norm_constraint": False},
+    "ultraedit": {"dropout": 0.0, "token": "mask"},
+}
 """The same of one method: MEMIT and NSE cannot do without C, fine-tuning has no KL term."""
 DIFFERENCES = {
     ("*", "mom2_dataset"): "the corpus is the user's to give, model.texts: docs/reproduce.md",
@@ -48,6 +58,12 @@ DIFFERENCES = {
     ("finetune", "objective_optimization"): "each target token behind the ones before it: methods/finetune/README.md",
     ("finetune", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
     ("finetune", "max_length"): "no edit is cut: methods/finetune/editor.py",
+    ("lora", "lora_type"): "LoRA itself, not AdaLoRA: methods/lora/README.md",
+    ("lora", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
+    ("lora", "max_length"): "no edit is cut: methods/lora/README.md",
+    ("ultraedit", "batch_size"): "that of the stream: conf/stream/default.yaml",
+    ("ultraedit", "editor_batch_size"): "rows of zeros that are cut off again: methods/ultraedit/README.md",
+    ("ultraedit", "half"): "the model's precision, model.dtype: methods/ultraedit/README.md",
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""
 _STEPS = {"steps", "expert_steps", "neuron_steps"}

@@ -1,7 +1,7 @@
-"""LoRA: one adapter of low rank in some modules is trained on the edits, batch after batch, and merged into the weights.
+"""LoRA: one adapter of low rank is trained on the edits, batch after batch, and merged into the weights.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The adapter stands on the unedited weights W₀:
-after a batch a weight is W₀ + s·BA, with the factors B (out, r) and A (r, in) trained further, and s = alpha / rank.
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The adapter stands on the unedited weights
+W₀: after a batch a weight is W₀ + s·BA, with B (out, r) and A (r, in) trained further, and s = alpha / rank.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fine-tuning of one weight on a batch of edits: FT-L, FT-M, without a bound, with replay, with consolidation.
 
-FT-L keeps each number of the weight within a bound (L∞) of its value before the batch: Zhu et al., "Modifying Memories in
-Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the trained
-tokens, gold prefix fed in.
+FT-L keeps each number of the weight within a bound (L∞) of its value before the batch: Zhu et al., "Modifying Memories
+in Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the
+trained tokens, gold prefix fed in.
 """
 
 from __future__ import annotations

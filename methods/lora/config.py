@@ -15,7 +15,7 @@ class LoRAConfig:
     Attributes:
         modules: Names of the modules that get an adapter, as peft's ``target_modules`` ("q_proj"); null for peft's own
             choice for the architecture (queries and values).
-        layers: Layers with adapters, rising; null for all.
+        layers: Layers with adapters, rising; none for all.
         rank: Rank of the adapters.
         alpha: Their output is scaled by alpha / rank.
         dropout: Of the adapters' inputs in training.
@@ -27,7 +27,7 @@ class LoRAConfig:
     """
 
     modules: list[str] | None = None
-    layers: list[int] | None = None
+    layers: list[int] = field(default_factory=list)
     rank: int = field(default=8, metadata={"search": Choice((2, 4, 8, 16))})
     alpha: float = 32.0
     dropout: float = 0.1
@@ -40,7 +40,7 @@ class LoRAConfig:
     def __post_init__(self) -> None:
         at_least(1, rank=self.rank, steps=self.steps)
         above_zero(alpha=self.alpha, learning_rate=self.learning_rate)
-        if self.layers is not None:
+        if self.layers:
             rising(layers=self.layers)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0, and below 1")

@@ -1,7 +1,7 @@
-"""LoRA: one adapter of low rank in some modules is trained on the edits, batch after batch, and merged into the weights.
+"""LoRA: one adapter of low rank is trained on the edits, batch after batch, and merged into the weights.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The adapter stands on the unedited weights W₀:
-after a batch a weight is W₀ + s·BA, with the factors B (out, r) and A (r, in) trained further, and s = alpha / rank.
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The adapter stands on the unedited weights
+W₀: after a batch a weight is W₀ + s·BA, with B (out, r) and A (r, in) trained further, and s = alpha / rank.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from editbench.editor import EditResult, Footprint
 from editbench.gradient_based.editor import BatchStateEditor
 from editbench.gradient_based.training_rows import TrainingRows
 from editbench.ledger import LowRank
+from editbench.model.architectures import is_transposed
 from editbench.records import NOT_FINITE, EditError, EditRequest
 
 from .config import LoRAConfig
@@ -41,7 +42,7 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: LoRAConfig, resources: Resources | None = None):
         """A ValueError if peft is missing, or if a module or layer does not exist."""
         super().__init__(lm, ledger, config, resources)
-        for layer in config.layers or ():
+        for layer in config.layers:
             lm.mlp_out(layer)
         with self._adapted():
             pass
@@ -104,20 +105,19 @@ class LoRA(BatchStateEditor[LoRAConfig]):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.resources.seed)
             try:
-                wrapped = peft.get_peft_model(model, self._peft_config(peft))
+                wrapped = peft.LoraModel(model, {ADAPTER: self._peft_config(peft)}, ADAPTER)
             except ValueError as error:
                 raise ValueError(
                     f"lora: {self.lm.name} takes no such adapters ({error}); give method.modules"
                 ) from error
             try:
-                found = {
-                    name: (module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight)
-                    for name, module in model.named_modules()
-                    if isinstance(module, peft.tuners.lora.LoraLayer)
-                }
-                for module in model.modules():
+                found = dict[str, tuple[Tensor, Tensor]]()
+                for name, module in model.named_modules():
                     if isinstance(module, peft.tuners.lora.LoraLayer):
+                        found[name] = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
                         module.lora_dropout.train(config.dropout > 0)
+                for factor in (factor for pair in found.values() for factor in pair):
+                    factor.data = factor.data.to(torch.promote_types(factor.dtype, torch.float32))
                 torch.manual_seed(self.resources.seed + 1 + len(self.ledger))
                 yield found
             finally:
@@ -132,7 +132,8 @@ class LoRA(BatchStateEditor[LoRAConfig]):
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
             target_modules=config.modules,
-            layers_to_transform=config.layers,
+            layers_to_transform=config.layers or None,
+            fan_in_fan_out=is_transposed(self.lm.mlp_out(0)),
         )
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:

@@ -50,6 +50,10 @@ NAMES = SETTINGS | {
     "num_block": "scale",
     "num_edit_per_block": "edits_per_block",
     "num_rank_per_block": "rank",
+    "batch_size_once": "edits_at_once",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "rank": "rank",
 }
 """Names of settings in the published code, and here."""
 ALWAYS = {"fact_token": "subject_last", "layer_selection": "all"}
@@ -60,6 +64,7 @@ ALWAYS_OF["emmet"] |= {"update_norm_lambda": 0}
 ALWAYS_OF["pmet"] |= {"nll_loss_factor": 1}
 ALWAYS_OF |= {"wise": {"merge_alg": "ties", "weights": 1.0, "objective_optimization": "only_label", "replay": False}}
 ALWAYS_OF |= {"melo": {"dist_fn": "euc"}, "grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
+ALWAYS_OF |= {"lora": {"kl_factor": 0, "norm_constraint": False}, "ultraedit": {"dropout": 0.0, "token": "mask"}}
 """The same of one method: MEMIT and its relatives cannot do without C, fine-tuning has no KL term, GRACE no other
 distance. WISE merges by TIES alone, with equal weights, and repeats no earlier edit."""
 UNUSED = {("alphaedit", "mom2_update_weight")}
@@ -78,6 +83,12 @@ DIFFERENCES = {
     ("melo", "key_id"): "keys stand at the prompt's last token: methods/melo/README.md",
     ("grace", "reg"): "read nowhere in the published code: methods/grace/README.md",
     ("grace", "num_pert"): "read nowhere in the published code: methods/grace/README.md",
+    ("lora", "lora_type"): "LoRA itself, not AdaLoRA: methods/lora/README.md",
+    ("lora", "batch_size"): "that of the stream, 1 by default as there: conf/stream/default.yaml",
+    ("lora", "max_length"): "no edit is cut: methods/lora/README.md",
+    ("ultraedit", "batch_size"): "that of the stream: conf/stream/default.yaml",
+    ("ultraedit", "editor_batch_size"): "rows of zeros that are cut off again: methods/ultraedit/README.md",
+    ("ultraedit", "half"): "the model's precision, model.dtype: methods/ultraedit/README.md",
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""
 _STEPS = {"steps", "expert_steps", "neuron_steps"}

@@ -86,7 +86,7 @@ def test_footprint():
 
 
 def test_an_edit_takes_one_request_or_dictionaries_and_says_which_hold(lm):
-    editor = make_editor("finetune", tiny_lm("llama"), layer=1, steps=60, learning_rate=0.01)
+    editor = make_editor("finetune", tiny_lm("llama"), layer=1, steps=150, learning_rate=0.02, norm_bound=None)
     result = editor.edit({"prompt": "The twin city of Lyon is", "subject": "Lyon", "target_new": "Rome"})
     assert result.applied == ["0"] and result.holds == {"0": True}
     again = make_editor("unedited", tiny_lm("llama")).edit(REQUESTS[0])

@@ -98,20 +98,24 @@ def test_what_follows_from_an_edit_has_answers_of_its_own_and_any_spelling_is_ri
     assert not any(one.stays for one in asked) and asked[0].longest == "Rome"
 
 
-def test_the_spelling_that_the_model_gives_counts():
-    lm = tiny_lm("llama")
-    said = lm.generate("The twin of Lyon is", max_new_tokens=1)[0].strip()
-    request = EditRequest("x", "The twin of Lyon is", "Lyon", "Birmingham")
+def test_the_spelling_that_the_model_gives_counts(monkeypatch):
+    """Of the rewrite, and of a question whose answer should stay: there the unedited model's is of that spelling too."""
+    lm, request = tiny_lm("llama"), EditRequest("x", "The twin of Lyon is", "Lyon", "Birmingham")
     probes = (Probe(LOCALITY, "The twin of Lyon is now", "Birmingham", ("Rome",)),)
-    first, also = EditRecord(request, probes), EditRecord(request, probes, also=(said,))
-    rows = []
-    for record in (first, also):
-        unedited = unedited_of(lm, records=[record])
-        evaluator = Evaluator(lm, unedited=unedited, metrics=["exact_match", "generation_contains", "agreement"])
-        rows += evaluator.score([(record, 0)], **STAMP)
-    assert [row["scores"]["rewrite.exact_match"] for row in rows] == [0, 1]
-    assert [row["probes"][0]["target"] for row in rows] == ["Birmingham", said]
-    assert [row["scores"]["locality.agreement"] for row in rows] == [1, 1]
+    record = EditRecord(request, probes, also=("Rome",))
+    evaluator = Evaluator(lm, unedited=unedited_of(lm, records=[record]), metrics=["exact_match", "agreement"])
+
+    def score(text):
+        size = len(lm.continuation(text))
+        return TargetScore(1.0, (text == "Rome",) * size, (5,) * size)
+
+    def answers(lm, queries, **options):
+        return [[score(text) for text in query.targets] for query in queries]
+
+    monkeypatch.setattr(questions_module, "score_targets", answers)
+    (row,) = evaluator.score([(record, 0)], **STAMP)
+    assert row["scores"]["rewrite.exact_match"] == row["scores"]["locality.exact_match"] == 1
+    assert [probe["target"] for probe in row["probes"]] == ["Rome", "Rome"]
 
 
 def test_the_best_spelling():

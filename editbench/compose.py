@@ -335,7 +335,8 @@ def _written_out(argument: str) -> str:
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException:  # a path with other letters, spaces, brackets, "=", …
-        value = '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"'))
+        ends = "\\" * (len(value) - len(value.rstrip("\\")))
+        value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
     return f"{key}={value}"
 
 

@@ -62,6 +62,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Ledger: {len(self)} batches, {len(self.edited_ids)} edits, {len(self.changed_weights)} changed weights>"
+        )
+
     @property
     def edited_ids(self) -> list[str]:
         """Ids of the requests in the model, in the order of their edits."""

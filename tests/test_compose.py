@@ -216,3 +216,23 @@ def test_how_hparams_were_found_goes_with_them_and_decides_no_number(tmp_path, m
     monkeypatch.undo()
     composing_module._store_method.cache_clear()
     composing_module.register(["rome"])
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "value"),
+    [
+        ("dataset.path=编辑.json", "path", "编辑.json"),
+        ("dataset.path=run=1 (a).json", "path", "run=1 (a).json"),
+        ("dataset.path=~/Datensätze/ü.json", "path", "~/Datensätze/ü.json"),
+        ("dataset.prompt_format=[INST]{}[/INST]", "prompt_format", "[INST]{}[/INST]"),
+        ("dataset.prompt_format=<|user|> it's {}", "prompt_format", "<|user|> it's {}"),
+    ],
+)
+def test_values_with_other_letters_and_signs_are_read_as_they_are(given, key, value):
+    config = compose.compose(["dataset=custom", "dataset.path=x.json", given])
+    assert (config.dataset.path if key == "path" else getattr(config.dataset.settings, key)) == value
+
+
+def test_fields_of_a_file_are_mapped_by_any_name():
+    given = ["dataset=custom", "dataset.path=x.json", "dataset.fields.target=target_new", "dataset.fields.id=Nr"]
+    assert compose.compose(given).dataset.settings.fields == {"target": "target_new", "id": "Nr"}

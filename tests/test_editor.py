@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench import EditRequest, Ledger, Resources
+from editbench import EditRequest, Ledger, Resources, make_editor
 from editbench.editor import Capabilities, Editor, Footprint
 from editbench.ledger import Dense, LedgerError
 from editbench.records import PromptFormat
@@ -119,3 +119,18 @@ def test_most_methods_do_nothing_at_the_end():
     assert not editor.concludes
     editor.finish()
     assert len(editor.ledger) == 0
+def test_an_edit_takes_one_request_or_dictionaries_and_says_which_hold(lm):
+    editor = make_editor("finetune", tiny_lm("llama"), layer=1, steps=150, learning_rate=0.02, norm_bound=None)
+    result = editor.edit({"prompt": "The twin city of Lyon is", "subject": "Lyon", "target_new": "Rome"})
+    assert result.applied == ["0"] and result.holds == {"0": True}
+    again = make_editor("unedited", tiny_lm("llama")).edit(REQUESTS[0])
+    assert again.holds == {REQUESTS[0].id: False}
+    assert "finetune" not in repr(editor) and "of tiny-llama: 1 batches edited" in repr(editor)
+    with pytest.raises(TypeError, match="str cannot be edited; give an EditRequest"):
+        editor.edit("Lyon is")
+
+
+@pytest.mark.parametrize(("method", "settings"), [("rome", {"layer": 3}), ("memit", {"layers": [1, 9]})])
+def test_a_layer_that_does_not_exist_is_refused_at_once(lm, method, settings):
+    with pytest.raises(ValueError, match=r"layer [39] does not exist: tiny-llama has layers 0 to 2"):
+        make_editor(method, lm, **settings)

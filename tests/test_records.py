@@ -1,8 +1,10 @@
 """Requests refuse what no editor can use; a prompt format goes around prompts and comes off again."""
 
+from dataclasses import replace
+
 import pytest
 
-from editbench.records import EditError, EditRequest, Probe, PromptFormat, RecordError
+from editbench.records import EditError, EditRecord, EditRequest, Probe, PromptFormat, RecordError, as_requests
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,66 @@ def test_a_prompt_format():
 def test_a_format_without_one_place_for_the_prompt(text):
     with pytest.raises(ValueError, match="must have one {} where the prompt goes"):
         PromptFormat.parse(text)
+
+
+def test_the_subject_takes_the_spelling_and_the_place_that_the_prompt_gives():
+    request = EditRequest("r", "Who was Carole Gist ", " carole gist", " Rome ")
+    assert (request.prompt, request.subject, request.target) == ("Who was Carole Gist", "Carole Gist", "Rome")
+    request = EditRequest("r", "Iran and what {} is", "Iran", "Rome")
+    assert (request.prompt, request.subject_at) == ("Iran and what Iran is", 14)
+    assert (
+        EditRequest("r", "The Iranian president of {} is", "Iran", "x").subject_at is None
+    )  # where it is found anyway
+    assert EditRequest("r", "Answer:\n", None, "Rome").prompt == "Answer:\n"
+    assert replace(request, prompt="In Iran and what Iran is", subject_at=17).subject_at == 17
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "message"),
+    [
+        (
+            "The capital of {} is",
+            None,
+            r"\{\} in 'The capital of \{\} is' is filled by nothing; give the record a subject",
+        ),
+        ("{} and {} are", "Ann", r"has several \{\}; one says where the subject goes"),
+        ("The capital of Sao Tome is", "São Tomé", "SMALL LETTER A WITH TILDE"),
+    ],
+)
+def test_a_prompt_that_cannot_be_filled_says_why(prompt, subject, message):
+    with pytest.raises(RecordError, match=message):
+        EditRequest("r", prompt, subject, "Rome")
+
+
+def test_requests_are_made_of_dictionaries_and_records():
+    request = EditRequest("r", "Ann lives in", "Ann", "Rome")
+    fields = {
+        "prompt": "Bo lives in",
+        "subject": "Bo",
+        "target_new": {"str": "Bonn"},
+        "ground_truth": ["Oslo", "Kristiania"],
+    }
+    assert as_requests(request) == as_requests(EditRecord(request)) == as_requests([request]) == [request]
+    assert as_requests(fields) == [EditRequest("0", "Bo lives in", "Bo", "Bonn", "Oslo")]
+    assert [one.id for one in as_requests(({**fields, "case_id": 7}, request))] == ["7", "r"]
+    assert as_requests({"prompt": "Born in", "target": 1962})[0].target == "1962"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("Ann lives in", "str cannot be edited; give an EditRequest"),
+        ([3], "int at 0 cannot be edited; give an EditRequest, a record or a dictionary"),
+        ({"prompt": "Ann lives in"}, "request 0 has no target; it has prompt"),
+        ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
+    ],
+)
+def test_what_cannot_be_edited_says_so(given, message):
+    with pytest.raises((TypeError, RecordError), match=message):
+        as_requests(given)
+
+
+def test_line_breaks_of_a_format_and_formats_in_formats():
+    assert PromptFormat.parse(r"Q: {}\nA: ") == PromptFormat("Q: ", "\nA:")
+    inner = PromptFormat("Q: ", "?").inside(PromptFormat("<user>", "<bot>"))
+    assert inner.apply("Who") == "<user>Q: Who?<bot>"

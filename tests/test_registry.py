@@ -1,12 +1,14 @@
 """Methods by name: their classes, configs and hparams files."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from editbench import plugins, registry
+from tests.tiny_models import tiny_lm
 
 RENAMED = json.loads((Path(registry.__file__).parent / "renamed.json").read_text())
 
@@ -52,3 +54,19 @@ def test_later_files_lie_on_top_of_earlier_ones(tmp_path, monkeypatch):
     assert found("c", "zsre") == found("c", "zsre", "tuned") == ("defaults", [])
     monkeypatch.setattr(registry, "hparams_folder", lambda method: tmp_path / "missing")
     assert found("a", "zsre") == (None, [])
+
+
+def test_an_editor_has_the_hparams_of_a_model_of_that_name():
+    lm = tiny_lm("llama")
+    lm.name = "Pocket"
+    rome = registry.make_editor("rome", lm)
+    assert (rome.config.layer, rome.config.clamp_norm_factor) == (
+        2,
+        registry.read_hparams("rome", "pocket")["clamp_norm_factor"],
+    )
+    assert registry.make_editor("rome", lm, layer=1).config == replace(rome.config, layer=1)
+    assert len(registry.read_hparams("scen", "pocket")["negatives"]) == 100
+    with pytest.raises(ValueError, match="layer 17 does not exist"):
+        registry.make_editor("rome", lm, hparams="defaults")
+    with pytest.raises(ValueError, match="hparams=tuned: none are known for rome with pocket; known: defaults, "):
+        registry.make_editor("rome", lm, hparams="tuned")

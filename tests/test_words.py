@@ -2,7 +2,7 @@
 
 import pytest
 
-from editbench.words import place, words
+from editbench.words import difference, needs_space, place, place_alike, words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,61 @@ def test_signs_stay_with_their_words(text, found):
 )
 def test_a_phrase_is_where_it_is_words_of_its_own_if_it_is_so_anywhere(text, phrase, at):
     assert place(text, phrase) == at
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "found"),
+    [
+        ("who was Carole Gist", "carole gist", "Carole Gist"),
+        ("most Iranian in IRAN", "Iran", "IRAN"),
+        ("of O’Neil and", "O'Neil", "O’Neil"),
+        ("Sa\u0303o Paulo is", "São Paulo", "Sa\u0303o Paulo"),
+        ("in São Paulo is", "Sa\u0303o Paulo", "São Paulo"),
+        ("New\u00a0York is", "New York", "New\u00a0York"),
+        ("Jean\u2011Luc is", "Jean-Luc", "Jean\u2011Luc"),
+        ("ＮＨＫ is", "NHK", "ＮＨＫ"),
+        ("zero\u200bwidth is", "zerowidth", "zero\u200bwidth"),
+        ("die Straße ist", "STRASSE", "Straße"),
+        ("Rome is", "Bonn", None),
+    ],
+)
+def test_a_phrase_is_found_where_it_looks_alike(text, phrase, found):
+    at = place_alike(text, phrase)
+    assert (None if at is None else text[slice(*at)]) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "part"),
+    [
+        ("The capital of \u0420\u0430ris is", "Paris", "CYRILLIC SMALL LETTER ER"),
+        ("lives in Sao Paulo", "São Paulo", "LATIN SMALL LETTER A WITH TILDE"),
+        ("lives in Rome", "Bonn", None),
+        ("Rome", "Rome and Bonn", None),
+    ],
+)
+def test_what_looks_alike_and_is_not_is_explained(text, phrase, part):
+    found = difference(text, phrase)
+    assert found is None if part is None else part in found
+
+
+@pytest.mark.parametrize(
+    ("prompt", "spaced"),
+    [
+        ("The capital is", True),
+        ("The capital is [/INST]", True),
+        ("프랑스의 수도는", True),
+        ('He said "no"', True),
+        ("the Simpsons'", True),
+        ('Its name is "', False),
+        ("It is “", False),
+        ("France (", False),
+        ("Answer:\n", False),
+        ("中国的首都是", False),
+        ("答案：", False),
+        ("日本の首都は", False),
+        ("เมืองหลวงคือ", False),
+        ("", False),
+    ],
+)
+def test_the_space_behind_a_prompt(prompt, spaced):
+    assert needs_space(prompt) is spaced

@@ -96,6 +96,7 @@ class Unread:
 
     ignored: Counter[str] = field(default_factory=Counter)  # records by field, with the hints of :func:`hint`
     unmapped: set[str] = field(default_factory=set)  # sources of ``Settings.fields`` that no row had so far
+    names: set[str] = field(default_factory=set)  # of the rows' fields
     rows: int = 0
 
 
@@ -148,6 +149,7 @@ def _parse(
     layout = _layout_of(own, layouts)
     items = list(layout.parse(own, settings))
     unread.rows += 1
+    unread.names |= {*row.fields}
     for name in own.unread():
         if not any(fnmatchcase(name, pattern) for pattern in layout.unused):
             unread.ignored[hint(name, layout)] += 1

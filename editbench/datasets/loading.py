@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from editbench import fetched, plugins
-from editbench.checks import one_of, unknown, whole_number
+from editbench.checks import one_of, suggestion, unknown, whole_number
 from editbench.config import DatasetConfig
 from editbench.datasets import splits
 from editbench.datasets.base import (
@@ -129,7 +129,8 @@ def load_dataset(
     unread = Unread()
     items, part = _items(dataset, path, settings, on_error, limit, split, unread)
     if unread.rows and (absent := sorted(unread.unmapped)):
-        raise RecordError(f"{_shown(path)}: dataset.fields names {absent[0]!r}, which no record has; correct it")
+        meant = suggestion(absent[0], unread.names)
+        raise RecordError(f"{_shown(path)}: dataset.fields names {absent[0]!r}, which no record has; {meant}")
     records = _some("record", EditRecord, items, path)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
     questions: list[Probe] = []

@@ -129,7 +129,7 @@ def best_spelling(scores: Sequence[TargetScore]) -> int:
         key=lambda i: (
             not (scores[i].correct and all(scores[i].correct)),
             -fmean(scores[i].correct or (0,)),
-            scores[i].nll if scores[i].finite else math.inf,
+            scores[i].nll if math.isfinite(scores[i].nll) else math.inf,
         ),
     )
 

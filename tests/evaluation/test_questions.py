@@ -1,23 +1,28 @@
 """Questions of a record and their targets; what is put to the model, and what is no number."""
 
+import math
+
 import pytest
 import torch
 
 from editbench.evaluation import questions as questions_module
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.questions import questions
+from editbench.evaluation.questions import best_spelling, questions
 from editbench.model.generation import Generation
-from editbench.model.likelihood import Query, score_targets
+from editbench.model.likelihood import Query, TargetScore, score_targets
 from editbench.records import (
+    CHAIN,
     LOCALITY,
     PARAPHRASE,
+    REASONING,
     REWRITE,
     SUBJECT_FACT,
     EditRecord,
     EditRequest,
+    Probe,
     Route,
 )
-from tests.evaluation.examples import RECORDS
+from tests.evaluation.examples import RECORDS, unedited_of
 from tests.model.test_tokenisation import metaspace
 from tests.tiny_models import tiny_lm
 
@@ -80,3 +85,41 @@ def test_everything_goes_through_the_model_together(monkeypatch):
         row["scores"][f"{kind}.routing"] for kind in (LOCALITY, SUBJECT_FACT) if f"{kind}.routing" in row["scores"]
     } <= {0.0}
     assert row["probes"][0]["answered_by"] == RECORDS[0].id
+
+
+def test_what_follows_from_an_edit_has_answers_of_its_own_and_any_spelling_is_right():
+    request = EditRequest("x", "The twin of Lyon is", "Lyon", "Rome", "Bonn")
+    probes = (
+        Probe(REASONING, "The country of Lyon's twin is", "Italy", ("Italia",)),
+        Probe(CHAIN, "Rome is", "a city"),
+    )
+    asked = list(questions(EditRecord(request, probes, also=("Roma",))))
+    assert [one.query.targets for one in asked] == [("Rome", "Roma", "Bonn"), ("Italy", "Italia"), ("a city",)]
+    assert not any(one.stays for one in asked) and asked[0].longest == "Rome"
+
+
+def test_the_spelling_that_the_model_gives_counts(monkeypatch):
+    """Of the rewrite, and of a question whose answer should stay: there the unedited model's is of that spelling too."""
+    lm, request = tiny_lm("llama"), EditRequest("x", "The twin of Lyon is", "Lyon", "Birmingham")
+    probes = (Probe(LOCALITY, "The twin of Lyon is now", "Birmingham", ("Rome",)),)
+    record = EditRecord(request, probes, also=("Rome",))
+    evaluator = Evaluator(lm, unedited=unedited_of(lm, records=[record]), metrics=["exact_match", "agreement"])
+
+    def score(text):
+        size = len(lm.continuation(text))
+        return TargetScore(1.0, (text == "Rome",) * size, (5,) * size)
+
+    def answers(lm, queries, **options):
+        return [[score(text) for text in query.targets] for query in queries]
+
+    monkeypatch.setattr(questions_module, "score_targets", answers)
+    (row,) = evaluator.score([(record, 0)], **STAMP)
+    assert row["scores"]["rewrite.exact_match"] == row["scores"]["locality.exact_match"] == 1
+    assert [probe["target"] for probe in row["probes"]] == ["Rome", "Rome"]
+
+
+def test_the_best_spelling():
+    score = lambda nll, *correct: TargetScore(nll, correct, (0,) * len(correct))  # noqa: E731
+    assert best_spelling([score(0.1, True, False), score(9.0, True)]) == 1
+    assert best_spelling([score(3.0, False), score(2.0, False)]) == 1
+    assert best_spelling([score(math.nan, False), score(2.0, False)]) == 1

@@ -90,3 +90,18 @@ def test_a_tokenizer_without_offsets_is_refused():
 
     with pytest.raises(ValueError, match="no character offsets"):
         LanguageModel(lm.model, Slow())
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("prompt", ["The York\n", "The York (", 'The York "', "The York “"])
+def test_no_space_stands_behind_a_line_break_a_bracket_or_a_quotation_mark(style, prompt):
+    lm = lm_with(STYLES[style](True))
+    assert not lm.spaced(prompt)
+    ids = lm.continuation("New York", lm.spaced(prompt))
+    assert ids == lm.continuation(" New York", False) != lm.continuation("New York")
+    assert lm.tokenizer.decode([*lm.encode("The").ids, *ids], skip_special_tokens=True) == "TheNew York"
+
+
+def test_no_space_stands_behind_a_special_token():
+    lm = lm_with(tiny_tokenizer(bos=True))
+    assert not lm.spaced("Who? </s>") and lm.spaced("Who? [/INST]") and lm.spaced("Who?")

@@ -125,8 +125,10 @@ class Rebuilt:
         return Replay(self, ledger)
 
     def records_of(self, ids: Sequence[str]) -> list[EditRecord]:
-        """The records of these ids."""
+        """The records of these ids; all must be in the stream."""
         by_id = {record.id: record for record in self.stream.records}
+        if unknown := [id for id in ids if id not in by_id]:
+            raise Refused(f"the stream has no record {unknown[0]!r}")
         return [by_id[id] for id in ids]
 
 
@@ -154,6 +156,9 @@ def rebuild(claim: Claim, places: Mapping[str, str], cache: Path, *, to_edit: bo
         raise CannotSay(f"its records cannot be read: {error}") from error
     _same("dataset", records.fingerprint, known)
     _same("stream", stream.fingerprint, known)
+    ids = [id for row in claim.edits for id in row["ids"]]
+    if ids != [record.id for record in stream.records[: len(ids)]]:
+        raise Refused("its edits are not those of the stream, in their order")
     try:
         lm = load_model(config.model)
     except (ValueError, OSError) as error:

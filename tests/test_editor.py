@@ -119,6 +119,8 @@ def test_most_methods_do_nothing_at_the_end():
     assert not editor.concludes
     editor.finish()
     assert len(editor.ledger) == 0
+
+
 def test_an_edit_takes_one_request_or_dictionaries_and_says_which_hold(lm):
     editor = make_editor("finetune", tiny_lm("llama"), layer=1, steps=150, learning_rate=0.02, norm_bound=None)
     result = editor.edit({"prompt": "The twin city of Lyon is", "subject": "Lyon", "target_new": "Rome"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from editbench import compose, datasets, fetched, plugins, provenance, registry
+from editbench import compose, datasets, fetched, plugins, provenance
 from editbench.config import RunConfig
 from editbench.costs import Meter
 from editbench.editing_loop import EditingLoop
@@ -18,8 +18,9 @@ from editbench.ledger import Ledger, LedgerError
 from editbench.model.language_model import LanguageModel, load_model
 from editbench.model_places import SHIPPED_MODELS
 from editbench.records import EditRecord, RecordSet
+from editbench.registry import load_method
 from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
-from editbench.single_run import build_editor
+from editbench.single_run import build_resources
 from editbench.stream import Stream
 from editbench.submission.claim import CannotSay, Claim, Refused
 from editbench.threads import set_threads
@@ -54,12 +55,12 @@ class Replay(EditingLoop):
     """The editing loop on a copy of a run's ledger: it scores and edits again, and keeps the rows."""
 
     def __init__(self, rebuilt: Rebuilt, ledger: Path) -> None:
-        claim, config = rebuilt.claim, rebuilt.config
-        editor = build_editor(
-            config, rebuilt.lm, Ledger(rebuilt.lm, ledger), rebuilt.records, rebuilt.stream, rebuilt.meter
-        )
+        claim, config, lm = rebuilt.claim, rebuilt.config, rebuilt.lm
+        seed, meter = config.stream.seed, rebuilt.meter
+        resources = build_resources(lm, config.model, config.cache, seed, rebuilt.records, meter)
+        editor = load_method(config.method.name)(lm, Ledger(lm, ledger), config.method.settings, resources)
         folder = cast("RunFolder", _Copy(ledger, claim))
-        parts = (config.protocol, config.stream.seed, RunObserver(), rebuilt.meter)
+        parts = (config.protocol, seed, RunObserver(), meter)
         super().__init__(rebuilt.stream, editor, rebuilt.evaluator, folder, *parts)
         for row in claim.edits:
             self._note_not_edited(row["skipped"], row["failed"])
@@ -124,8 +125,10 @@ class Rebuilt:
         return Replay(self, ledger)
 
     def records_of(self, ids: Sequence[str]) -> list[EditRecord]:
-        """The records of these ids."""
+        """The records of these ids; all must be in the stream."""
         by_id = {record.id: record for record in self.stream.records}
+        if unknown := [id for id in ids if id not in by_id]:
+            raise Refused(f"the stream has no record {unknown[0]!r}")
         return [by_id[id] for id in ids]
 
 
@@ -153,6 +156,9 @@ def rebuild(claim: Claim, places: Mapping[str, str], cache: Path, *, to_edit: bo
         raise CannotSay(f"its records cannot be read: {error}") from error
     _same("dataset", records.fingerprint, known)
     _same("stream", stream.fingerprint, known)
+    ids = [id for row in claim.edits for id in row["ids"]]
+    if ids != [record.id for record in stream.records[: len(ids)]]:
+        raise Refused("its edits are not those of the stream, in their order")
     try:
         lm = load_model(config.model)
     except (ValueError, OSError) as error:
@@ -198,7 +204,7 @@ def _config(claim: Claim, places: Mapping[str, str], cache: Path, to_edit: bool)
 
 def _settings_of_places(plain: dict[str, Any], method: str, every: bool = False) -> list[str]:
     """Settings that hold a path of the run's maker; with ``every`` all that can. Paths to write to are reset."""
-    config = registry.load_method(method).config_class
+    config = load_method(method).config_class
     kinds = {one.name: one.metadata.get("path") for one in fields(config)}
     for key in (key for key, kind in kinds.items() if kind == provenance.WRITTEN):
         plain["method"][key] = None

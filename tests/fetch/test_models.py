@@ -91,7 +91,9 @@ def test_what_was_not_fetched_names_the_command():
 def test_the_hub_comes_first(hub, made):
     place = fetch_model(NAME)
     assert place == fetched_folder(NAME) == model_place(NAME)
-    assert read_source(place) == {
+    facts = read_source(place)
+    assert facts.pop("files")["model.safetensors"] == sha256(place / "model.safetensors")
+    assert facts == {
         "name": NAME,
         "source": "hub",
         "where": f"{SOURCES[NAME].hub}@{SOURCES[NAME].revision}",

@@ -1,5 +1,6 @@
 """The folder that takes its place when it is whole."""
 
+import hashlib
 import json
 
 import pytest
@@ -23,7 +24,8 @@ def test_a_folder_is_installed_with_its_facts_and_replaces_an_older_one():
             place = install("thing", make(folder, text), {"source": text, "licence": "ÜL"})
         assert place == fetched_folder("thing")
         assert (place / "weights").read_text() == text
-        assert read_source(place) == {"source": text, "licence": "ÜL"}
+        files = {"weights": hashlib.sha256(text.encode()).hexdigest()}
+        assert read_source(place) == {"source": text, "licence": "ÜL", "files": files}
         assert [file.name for file in folder.iterdir()] == ["lock"]
 
 

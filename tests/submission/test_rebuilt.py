@@ -60,3 +60,12 @@ def test_other_records_are_refused(claim, places, tmp_path):
     claim.provenance["dataset"]["hash"] = "0" * 32
     with pytest.raises(Refused, match="the dataset is another"):
         rebuild(claim, places, tmp_path, to_edit=False)
+
+
+def test_edits_of_another_order_and_unknown_records_are_refused(claim, places, tmp_path):
+    whole = rebuild(claim, places, tmp_path, to_edit=False)
+    with pytest.raises(Refused, match="the stream has no record 'x'"):
+        whole.records_of(["0", "x"])
+    claim.edits[0]["ids"].reverse()
+    with pytest.raises(Refused, match="not those of the stream, in their order"):
+        rebuild(claim, places, tmp_path, to_edit=False)

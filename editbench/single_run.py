@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from editbench import compose, datasets, provenance, registry
-from editbench.config import ModelConfig, RunConfig
+from editbench.config import RunConfig
 from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
@@ -88,9 +88,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
-        resources = build_resources(lm, config.model, config.cache, seed, records, meter)
-        method = registry.load_method(config.method.name)
-        editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
+        editor = build_editor(config, lm, Ledger(lm, folder.ledger), records, stream, meter)
         phase("unedited model")
         with meter.stage(EVALUATION):
             evaluator = Evaluator.build(
@@ -110,7 +108,6 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     return RunOutcome(folder.path, already_done=False)
 
 
-<<<<<<< HEAD
 def build_editor(
     config: RunConfig,
     lm: language_model.LanguageModel,
@@ -126,14 +123,6 @@ def build_editor(
         lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored, training
     )
     return registry.load_method(config.method.name)(lm, ledger, config.method.settings, resources)
-=======
-def build_resources(
-    lm: language_model.LanguageModel, model: ModelConfig, cache: Path, seed: int, records: RecordSet, meter: Meter
-) -> Resources:
-    """What an editor may use in a run, besides model and requests."""
-    scored = disjoint.scored_texts(records)
-    return Resources.build(lm, model, cache, seed, records.prompt_format, meter.costs, scored)
->>>>>>> verify
 
 
 def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:

@@ -20,7 +20,7 @@ from editbench.model_places import SHIPPED_MODELS
 from editbench.records import EditRecord, RecordSet
 from editbench.registry import load_method
 from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
-from editbench.single_run import build_resources
+from editbench.single_run import build_editor
 from editbench.stream import Stream
 from editbench.submission.claim import CannotSay, Claim, Refused
 from editbench.threads import set_threads
@@ -57,8 +57,7 @@ class Replay(EditingLoop):
     def __init__(self, rebuilt: Rebuilt, ledger: Path) -> None:
         claim, config, lm = rebuilt.claim, rebuilt.config, rebuilt.lm
         seed, meter = config.stream.seed, rebuilt.meter
-        resources = build_resources(lm, config.model, config.cache, seed, rebuilt.records, meter)
-        editor = load_method(config.method.name)(lm, Ledger(lm, ledger), config.method.settings, resources)
+        editor = build_editor(config, lm, Ledger(lm, ledger), rebuilt.records, rebuilt.stream, meter)
         folder = cast("RunFolder", _Copy(ledger, claim))
         parts = (config.protocol, seed, RunObserver(), meter)
         super().__init__(rebuilt.stream, editor, rebuilt.evaluator, folder, *parts)

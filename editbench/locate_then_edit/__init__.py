@@ -1,1 +1,1 @@
-"""Parts shared by methods that find a value at the subject and write it into MLP weights (ROME, MEMIT and its relatives, NSE)."""
+"""What ROME, MEMIT with its relatives, and NSE share: a value found at the subject, and written into MLP weights."""

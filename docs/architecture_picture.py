@@ -19,6 +19,7 @@ GROUND = (
     "costs",
     "fetched",
     "files",
+    "hub_names",
     "json_lines",
     "plugins",
     "progress",

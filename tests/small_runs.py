@@ -29,7 +29,10 @@ SETTINGS = {
         **_VALUE,
     },
     "grace": {"layer": 1, "projection": "second", "steps": 5},
-    "wise": {"layer": 1, "steps": 5, "alpha": 0.1, "beta": 1.0, "gamma": 0.5, "save_every": 2, "merge_every": 4},
+    "wise": {
+        **{"layer": 1, "steps": 10, "learning_rate": 0.2, "alpha": 0.1, "beta": 0.5, "gamma": 0.2},
+        **{"save_every": 2, "merge_every": 4},
+    },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }

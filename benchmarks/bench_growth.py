@@ -1,10 +1,13 @@
 """What grows with the number of edits: time of an edit, of a save and of a resume, memory and disk. No training.
 
 python -m benchmarks.bench_growth scen [EDITS] [batch=N] [key=value ...]
+python -m benchmarks.bench_growth grace [EDITS]
+python -m benchmarks.bench_growth melo [EDITS]
 
 ``scen``: experts of a tiny layer, drawn at random, go the way of real ones: ledger, bank, checkpoint. A row each tenth
 of the edits; ``whole_ms`` is what a save of the whole bank takes. ``host_bytes=0 device_bytes=0`` leave only the index
-in memory.
+in memory. ``grace`` and ``melo``: entries and blocks of the embedded Llama's size, by keys drawn at random;
+``answer_ms`` is a question's share of a forward pass of 32, ``plain_ms`` that of the unedited model.
 """
 
 import json
@@ -21,8 +24,16 @@ from editbench.checkpoint import RunCheckpoint
 from editbench.files import write_tensors
 from editbench.ledger import Ledger
 from editbench.memory_based.compression import CompressedDelta
+from editbench.memory_based.journal import JournalledEditor
+from editbench.methods.grace import GRACE, GRACEConfig
+from editbench.methods.grace.codebook import Change as CodebookChange
+from editbench.methods.melo import MELO, MELOConfig
+from editbench.methods.melo.clusters import Change as IndexChange
+from editbench.methods.melo.clusters import Point
+from editbench.methods.melo.editor import _entry
 from editbench.methods.scen.config import SCENConfig
 from editbench.methods.scen.editor import SCEN, TrainedExpert
+from tests.small_runs import same
 from tests.tiny_models import tiny_lm
 
 PARTS, SAVES, LAYER, WHOLE_UP_TO = 10, 5, 1, 10_000
@@ -89,7 +100,73 @@ def _milliseconds(call):
     return 1000 * (time.process_time() - begun)
 
 
-METHODS = {"scen": scen}
+class UntrainedGRACE(GRACE):
+    """GRACE whose keys and values are drawn at random: each adds an entry."""
+
+    def write(self, batch, transaction, result):
+        at = self.projection
+        changes = [
+            CodebookChange(
+                r.id, r.prompt, "add", self.codebook.next + i, 1.0, (i,), 0.0, None, *drawn(at.d_in, at.d_out)
+            )
+            for i, r in enumerate(batch)
+        ]
+        self.keep(transaction, [change.journal_entry() for change in changes])
+
+
+class UntrainedMELO(MELO):
+    """MELO whose keys and blocks are drawn at random: each edit is a cluster, and a block."""
+
+    def write(self, batch, transaction, result):
+        entries = []
+        for i, request in enumerate(batch):
+            factors = [(torch.randn(at.d_in, 2), torch.randn(2, at.d_out)) for at in self.lora_at]
+            keys, change = torch.stack(drawn(self.projection.d_out)), IndexChange("add", -1, (i,), i, 1.0)
+            index = self.index.copy()
+            index.apply(change, Point(request.id, request.prompt, keys[0], self.next_block + i))
+            entries.append(_entry([request], keys, [change], self.next_block + i, factors))
+        self.keep(transaction, entries)
+
+
+def drawn(*sizes):
+    return [10 * torch.randn(size) for size in sizes]
+
+
+def journalled(kind, config, edits, batch=10):
+    """Rows as the memory of an editor on the embedded Llama grows, then one of the resume."""
+    from editbench import load_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        lm, path = load_model("pocket"), Path(folder)
+        editor: JournalledEditor = kind(lm, Ledger(lm, path), config)
+        ids = torch.tensor([lm.encode("The mother tongue of Danielle Darrieux is").ids] * 32)
+        with torch.no_grad():
+            plain_ms = _milliseconds(lambda: lm.model(input_ids=ids)) / 32
+        for part in range(PARTS):
+            numbers = range(part * edits // PARTS, (part + 1) * edits // PARTS)
+            edit_ms = _milliseconds(lambda numbers=numbers: _edit(editor, numbers, batch)) / len(numbers)
+            kept = editor.footprint()
+            with torch.no_grad(), editor.answering([ids.shape[1] - 1] * 32):
+                answer_ms = _milliseconds(lambda: lm.model(input_ids=ids)) / 32
+            yield {
+                **{"edits": numbers.stop, "edit_ms": edit_ms, "answer_ms": answer_ms, "plain_ms": plain_ms},
+                "bytes_per_edit": (kept.host + kept.device) / numbers.stop,
+            }
+        again_lm = load_model("pocket")
+        again = kind(again_lm, Ledger(again_lm, path), config)
+        seconds = _milliseconds(lambda: (again.ledger.replay(), again.recall({}))) / 1000
+        yield {"edits": edits, "resume_s": seconds, "same_bits": same(again.state(), editor.state())}
+
+
+def grace(edits, batch=10):
+    return journalled(UntrainedGRACE, GRACEConfig(layer=4, projection="second"), edits, batch)
+
+
+def melo(edits, batch=10):
+    return journalled(UntrainedMELO, MELOConfig(layers=[4, 5], projection="second"), edits, batch)
+
+
+METHODS = {"scen": scen, "grace": grace, "melo": melo}
 
 
 def main(arguments):

@@ -29,9 +29,12 @@ SETTINGS = {
     "pmet": _MEMIT,
     "nse": {**_MEMIT, "alpha": 0.0, "upper_bound": 1e9, "max_iterations": 3},
     "grace": {"layer": 1, "projection": "second", "steps": 5},
-    "wise": {"layer": 1, "steps": 5, "alpha": 0.1, "beta": 1.0, "gamma": 0.5, "save_every": 2, "merge_every": 4},
     "in_context": {"layer": 1},
     "retrieval": {"layer": 1, "threshold": 0.5},
+    "wise": {
+        **{"layer": 1, "steps": 10, "learning_rate": 0.2, "alpha": 0.1, "beta": 0.5, "gamma": 0.2},
+        **{"save_every": 2, "merge_every": 4},
+    },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
     "ultraedit": {"layers": [0, 1, 2], "learning_rate": 1e-2},
     "lora": {"rank": 2, "steps": 4, "learning_rate": 1e-2},

@@ -95,7 +95,12 @@ class MELO(JournalledEditor[MELOConfig]):
         size = sum(part.nbytes for pair in factors for part in pair) // len(group)
         for request, change, key in zip(group, changes, keys, strict=True):
             result.losses[request.id] = losses
-            facts = {"event": change.event, "block": block, "bytes": size + key.nbytes}
+            facts = {
+                "event": change.event,
+                "block": block,
+                "bytes": size + key.nbytes,
+                "replaced": list(change.dropped),
+            }
             result.details.setdefault("edits", {})[request.id] = facts
         return _entry(group, keys, changes, block, factors), index
 

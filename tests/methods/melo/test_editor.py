@@ -20,7 +20,7 @@ def state(editor):
 
 
 def melo(lm=None, ledger=None, **settings):
-    given = {"edits_per_block": 2, "radius": 1e-3, **settings}
+    given = {"layers": [1, 2], "edits_per_block": 2, "radius": 1e-3, **settings}
     return editor_of("melo", lm or tiny_lm("llama", "float64"), ledger, **given)
 
 
@@ -81,7 +81,7 @@ def test_an_edit_goes_by_its_key_and_its_block_serves_its_group():
     assert [one.id for one in routes] == ["a", "b", "c", "d", None]
     assert set(routes[0].shared) == {"a", "b"} and routes[0].activation > 0 > routes[4].activation
     at, rank = editor.lora_at[0], editor.config.rank
-    block = 2 * rank * (at.d_in + at.d_out) * 8
+    block = rank * (at.d_in + at.d_out) * 8  # on one layer
     assert editor.footprint().host == 2 * block + 4 * 2 * editor.projection.d_out * 8  # a key and a centre each
 
 

@@ -18,6 +18,7 @@ SCHEMA = 2
 
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
+HIDDEN_SHIFT_FILE = "hidden_shift.safetensors"  # of runs with protocol.hidden_shift; sealed, in no manifest
 INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
 RUN_STATUSES = ("running", "done", "failed", "interrupted")

@@ -20,6 +20,7 @@ from editbench.tracker_config import TrackerConfig as TrackerConfig
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
 MODES = ("sequential", "single")
+SAMPLES = ("retention_sample", "text_sample", "hidden_shift")  # counts of a protocol
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
 
@@ -180,9 +181,8 @@ class AbilityConfig:
     """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end.
 
     Attributes:
-        tasks: "pocket" (the embedded world's own questions), "known" (facts of the dataset that no stream edits and the
-            unedited model knows), "glue_sst2" and others (from files), or names of lm-eval's tasks, groups and tags;
-            none by default. ``ability=nse`` names the six of the NSE paper.
+        tasks: "pocket" (the embedded world's own questions), "known" (facts of the dataset that the model knew before),
+            "glue_sst2" and others (from files), or names of lm-eval's tasks, groups and tags; none by default.
         glue_path: Folder with sst2.jsonl, mrpc.jsonl, … for the tests "glue_sst2", "glue_mrpc", …
         limit: Number of documents of each task of lm-eval, null: all; of each of "glue_…", null: 100.
         num_fewshot: lm-eval: solved examples before each question; null is the task's own number, or else none.
@@ -210,6 +210,7 @@ class ProtocolConfig:
             null scores all.
         final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
         headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
+        hidden_shift: Number of facts never edited whose hidden states are compared with those before the edits.
         text_sample: Number of plain texts, the first ones, that ``stream.evaluate_at`` measures as "plain_sample"; null
             takes all texts.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
@@ -226,6 +227,7 @@ class ProtocolConfig:
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     retention_sample: int | None = None
     text_sample: int | None = None
+    hidden_shift: int | None = None
     final_first: Any = None
     headline: dict[str, Any] = field(default_factory=dict)
     tokens_per_batch: int | None = None
@@ -237,7 +239,7 @@ class ProtocolConfig:
     ability: AbilityConfig = field(default_factory=AbilityConfig)
 
     def __post_init__(self) -> None:
-        at_least(1, **{f"protocol.{name}": getattr(self, name) for name in ("retention_sample", "text_sample")})
+        at_least(1, **{f"protocol.{name}": getattr(self, name) for name in SAMPLES})
         for stage in self.stages:
             if stage not in STAGES:
                 raise unknown("stage", stage, STAGES)

@@ -19,6 +19,7 @@ from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
+from editbench.evaluation.hidden_shift import last_edited_layer
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.ledger import LedgerError
 from editbench.progress import phase, progress
@@ -65,7 +66,7 @@ class EditingLoop:
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process stopped if one did."""
-        self.evaluator.remember_hidden()
+        self.evaluator.remember_hidden(last_edited_layer(self.editor.config))
         fresh = not self._checkpoint.exists
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations
@@ -272,19 +273,21 @@ class EditingLoop:
         for call in (self.evaluator.score_texts, self.evaluator.score_unrelated, self.evaluator.score_ability):
             self._write(self._timed(call, stage, edits, batch, self.editor))
         stamp = {"stage": stage, "edits": edits, "batch": batch}
-        state = {"drift": self._drift(), "footprint": asdict(self.editor.footprint())}
+        state = {"drift": self._drift(at_the_end=stage == "final"), "footprint": asdict(self.editor.footprint())}
         self._write([{**stamp, "of": name, "scores": of_it} for name, of_it in state.items() if of_it])
 
-    def _drift(self) -> dict[str, float]:
-        """‖W − W₀‖ / ‖W₀‖ of each changed weight and of all together, and the mean relative change of hidden states."""
+    def _drift(self, at_the_end: bool) -> dict[str, float]:
+        """‖W − W₀‖ / ‖W₀‖ of each changed weight and of all together, and changes of hidden states."""
         ledger = self.editor.ledger
         names = ledger.changed_weights
         pairs = [change_and_norm(ledger.lm.weight(name), ledger.delta(name)) for name in names]
         found = {f"weight_change.{name}": _ratio(*pair) for name, pair in zip(names, pairs, strict=True)}
         if pairs:
             found["weight_change"] = _ratio(*(math.hypot(*all_of_one) for all_of_one in zip(*pairs, strict=True)))
-        hidden = self.evaluator.hidden_change(self.editor)
-        return found if hidden is None else {**found, "hidden_change": hidden}
+        kept = self.run_folder.path if at_the_end else None
+        hidden = {"hidden_change": self.evaluator.hidden_change(self.editor)}
+        hidden["hidden_shift"] = self.evaluator.hidden_shift(self.editor, kept)
+        return found | {name: change for name, change in hidden.items() if change is not None}
 
     def _unedited_rows(self) -> list[dict[str, Any]]:
         """Rows of the unedited model: perplexity of the texts, unrelated questions, general ability."""

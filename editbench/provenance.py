@@ -58,6 +58,7 @@ _NO_SCORE = (
     "data",
     "ability",
     "text_sample",
+    "hidden_shift",
 )
 """Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
 WRITTEN = "written"  # metadata of a setting that holds a path to write to
@@ -168,6 +169,8 @@ def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
     modules = {**FORMULAS, **OF_METHODS}
     if any(metric.needs in ("generation", "free_text") for metric in chosen):
         modules |= OF_GENERATING
+    if protocol.hidden_shift:
+        modules["hidden_shift"] = "editbench.evaluation.hidden_shift"
     if not all(map(is_built_in, protocol.ability.tasks)):
         modules |= OF_LM_EVAL
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
@@ -314,6 +317,7 @@ def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: 
         **{f"protocol.{name}": part(value) for name, value in asdict(protocol).items() if name not in _NO_SCORE},
         "protocol.final_first": protocol.final_first,
         **({"protocol.text_sample": protocol.text_sample} if protocol.text_sample else {}),
+        **({"protocol.hidden_shift": protocol.hidden_shift} if protocol.hidden_shift else {}),
         **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
         "ability.tasks": part(sorted(ability.tasks)),
     }

@@ -18,7 +18,7 @@ from editbench.config import RunConfig
 from editbench.continuation import runs_to_continue, take_over
 from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
-from editbench.datasets.true_facts import true_facts
+from editbench.datasets.true_facts import true_facts, with_subjects
 from editbench.editing_loop import EditingLoop
 from editbench.editor import Editor
 from editbench.evaluation.evaluator import Evaluator
@@ -26,6 +26,7 @@ from editbench.evaluation.general_ability import ability_tests
 from editbench.evaluation.metrics import facts as metric_facts
 from editbench.evaluation.questions import check_headline, check_questions
 from editbench.ledger import Ledger
+from editbench.locate_then_edit.prompts import subject_row
 from editbench.model import language_model
 from editbench.model.chat_template import format_of
 from editbench.model_places import model_place
@@ -70,6 +71,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed, partial(true_facts, config.dataset, records.split.name))
+    untouched = with_subjects(config.dataset, records.split.name, protocol.hidden_shift)
     folder, done = _open_folder(config, records, stream)
     facts = provenance.of_config(config, records, stream)
     if done:
@@ -91,9 +93,9 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         editor = build_editor(config, lm, Ledger(lm, folder.ledger), records, stream, meter)
         phase("unedited model")
         with meter.stage(EVALUATION):
-            evaluator = Evaluator.build(
-                lm, records, stream, protocol, cache=config.cache, seed=seed, costs=meter.costs, ability=ability
-            )
+            given: Any = {"cache": config.cache, "seed": seed, "costs": meter.costs, "ability": ability}
+            rows = [subject_row(lm, request) for request in untouched]
+            evaluator = Evaluator.build(lm, records, stream, protocol, untouched=rows, **given)
         tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
         with RunObserver(tracker, protocol.headline, meter.peak_bytes, config.tracker.tables) as observer:
             observer.start(tracked)

@@ -1,4 +1,4 @@
-"""Facts of a dataset that no stream edits, with their true answers: for tests of what an edited model still knows."""
+"""Facts of a dataset that no stream edits: for what an edited model still knows, and how it sees them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ from editbench.datasets.loading import from_config
 
 if TYPE_CHECKING:
     from editbench.config import DatasetConfig
+    from editbench.records import EditRequest
 
 FACTS = 200
 """Facts asked at most: the first of their split."""
 
 
-def true_facts(config: DatasetConfig, edited: str, count: int = FACTS) -> list[tuple[str, str]]:
-    """Prompts and true answers of the split for tuning; ``edited`` is the split that the run edits.
+def untouched(config: DatasetConfig, edited: str, what: str, count: int = FACTS) -> list[EditRequest]:
+    """Requests of the split for tuning; ``edited`` is the split that the run edits, ``what`` needs them.
 
-    Raises ValueError where the run could edit them, or the records name no true answer.
+    Raises ValueError where the run could edit them.
     """
     if edited != splits.STREAM:
         raise ValueError(
-            f"the ability test 'known' asks facts of the split {splits.TUNE!r}, and this run edits {edited!r}; set "
-            f"dataset.split={splits.STREAM}, or leave the test out of protocol.ability.tasks"
+            f"{what} asks facts of the split {splits.TUNE!r}, and this run edits {edited!r}; set "
+            f"dataset.split={splits.STREAM}, or leave it out"
         )
     records = from_config(replace(config, split=splits.TUNE, limit=None)).records
-    requests = [record.request for record in records if record.request.target_true is not None]
-    if not requests:
-        raise ValueError(
-            f"the records of {config.name} name no true answer, for which the ability test 'known' asks; leave it out "
-            "of protocol.ability.tasks"
-        )
-    return [(request.prompt, str(request.target_true)) for request in requests[:count]]
+    return [record.request for record in records[:count]]
+
+
+def true_facts(config: DatasetConfig, edited: str) -> list[tuple[str, str]]:
+    """Prompts and true answers of :func:`untouched` requests; a ValueError where they name none."""
+    what = "the ability test 'known'"
+    requests = untouched(config, edited, what)
+    if not (found := [(one.prompt, one.target_true) for one in requests if one.target_true is not None]):
+        raise ValueError(f"the records of {config.name} name no true answer, for which {what} asks; leave it out")
+    return found
+
+
+def with_subjects(config: DatasetConfig, edited: str, count: int | None) -> list[EditRequest]:
+    """The first ``count`` untouched requests, which must name their subjects (ValueError); none of None."""
+    if count is None:
+        return []
+    requests = untouched(config, edited, "protocol.hidden_shift", count)
+    if missing := [request.id for request in requests if request.subject is None]:
+        raise ValueError(f"record {missing[0]!r} has no subject, where protocol.hidden_shift looks; leave it out")
+    return requests

@@ -14,6 +14,7 @@ from editbench.config import ProtocolConfig
 from editbench.evaluation import generated_text
 from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
+from editbench.evaluation.hidden_shift import Fact, HiddenShift
 from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import Asker, Question, question_of, questions
@@ -63,6 +64,7 @@ class Evaluator:
         left_out: LeftOut = lambda probe, edits, position: None,
         generation: Generation | None = None,
         references: Iterable[str] = (),
+        untouched: Iterable[Fact] = (),
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Evaluator:
                 probe, the number of edits in the model, and the position of the probe's record, None without one.
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
+            untouched: Facts that no edit touches, whose hidden states are compared.
         """
         self.lm = lm
         self.unedited = unedited
@@ -95,6 +98,8 @@ class Evaluator:
         self._rewrites: list[TargetScore] = []
         self._rewritten_at: tuple[str, int] | None = None
         self._hidden: Tensor | None = None  # (N, d), of the unedited model
+        self._untouched = tuple(untouched)
+        self._shift: HiddenShift | None = None
         self._last_ability: tuple[int, list[Ability]] | None = None  # with the edits that the model had
 
     @classmethod
@@ -109,6 +114,7 @@ class Evaluator:
         seed: int,
         costs: CachedCosts,
         ability: Sequence[AbilityTest] | None = None,
+        untouched: Iterable[Fact] = (),
     ) -> Evaluator:
         """The evaluator of a run. Its questions are put to ``lm``, which must be unedited; ``costs`` notes the seconds.
 
@@ -149,6 +155,7 @@ class Evaluator:
             left_out=lambda probe, edits, position: stream.left_out(probe, stream.in_model(edits, position)),
             generation=generation,
             references=[text for record in records.records if record.free_text for text in record.free_text.references],
+            untouched=untouched,
             **limits,
         )
 
@@ -229,16 +236,22 @@ class Evaluator:
         stamp = {"stage": stage, "edits": edits, "batch": batch}
         return [{**stamp, **ability.row()} for ability in self._last_ability[1]]
 
-    def remember_hidden(self) -> None:
-        """Keep the hidden states of the plain texts for later comparison. The model must be unedited."""
+    def remember_hidden(self, layer: int | None = None) -> None:
+        """Keep the hidden states of plain texts, and of untouched facts at ``layer``. The model must be unedited."""
         if plain := self._drift_texts():
             self._hidden = last_hidden(self.lm, plain)
+        if self._untouched and layer is not None:
+            self._shift = HiddenShift(self.lm, self._untouched, layer)
 
     def hidden_change(self, editor: Answering | None = None) -> float | None:
         """Mean relative change of these states (:func:`~editbench.evaluation.drift.mean_change`); None without them."""
         if self._hidden is None:
             return None
         return mean_change(last_hidden(self.lm, self._drift_texts(), editor), self._hidden)
+
+    def hidden_shift(self, editor: Answering, folder: Path | None = None) -> float | None:
+        """Shift of the untouched facts' states, which are saved in ``folder``; None where none were asked for."""
+        return None if self._shift is None else self._shift.measure(editor, folder)
 
     def _drift_texts(self) -> Sequence[Passage]:
         return self.texts.get(PLAIN_SAMPLE) or self.texts.get("plain") or ()

@@ -339,7 +339,7 @@ def facts(names: Iterable[str], ability: Iterable[str] = ()) -> dict[str, Metric
     The names are those of the metrics, and for numbers of the model as a whole "perplexity.<name>", "drift.<name>",
     "unrelated.<name>" and "ability.<test>.<name>".
     """
-    from editbench.evaluation import drift, general_ability, perplexity
+    from editbench.evaluation import drift, general_ability, hidden_shift, perplexity
 
     unrelated = {
         "questions": describe("questions", source="questions asked", digits=0),
@@ -347,7 +347,7 @@ def facts(names: Iterable[str], ability: Iterable[str] = ()) -> dict[str, Metric
     }
     whole: dict[str, Mapping[str, MetricFacts]] = {
         "perplexity": perplexity.FACTS,
-        "drift": drift.FACTS,
+        "drift": {**drift.FACTS, **hidden_shift.FACTS},
         "unrelated": unrelated,
         "ability": general_ability.facts(ability),
     }

@@ -4,7 +4,7 @@ import pytest
 
 from editbench import datasets
 from editbench.config import DatasetConfig
-from editbench.datasets.true_facts import FACTS, true_facts
+from editbench.datasets.true_facts import FACTS, true_facts, with_subjects
 
 
 def test_they_are_of_the_split_for_tuning():
@@ -12,7 +12,8 @@ def test_they_are_of_the_split_for_tuning():
     facts = true_facts(config, "stream")
     tune = datasets.load("counterfact", "pocket", split="tune").records
     assert facts == [(record.request.prompt, record.request.target_true) for record in tune[:FACTS]]
-    assert true_facts(config, "stream", count=2) == facts[:2]
+    assert [request.prompt for request in with_subjects(config, "stream", 2)] == [prompt for prompt, _ in facts[:2]]
+    assert with_subjects(config, "stream", None) == []
     edited = {record.request.subject for record in datasets.load("counterfact", "pocket").records}
     assert not any(subject in prompt for prompt, _ in facts for subject in edited)
 

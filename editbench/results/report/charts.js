@@ -138,7 +138,30 @@ class Charts {
     byId("ages-caption").textContent = CAPTIONS[heat?.by ?? "nothing"];
   }
 
-  draw(id, traces, { xaxis, yaxis }) {
+  /** Hidden states of facts that no edit touched, on two principal components, with their densities at the sides. */
+  shift({ shift }) {
+    const looks = { before: { ...this.pen(0), title: "before" }, after: { ...this.pen(1), title: "after the edits" } };
+    const traces = Object.entries(looks).flatMap(([part, { color, symbol, title }]) => {
+      const [x, y] = shift[part];
+      const density = { type: "histogram", histnorm: "probability density", opacity: 0.5, hoverinfo: "skip",
+        marker: { color }, showlegend: false };
+      return [
+        { x, y, mode: "markers", name: title, marker: { color, symbol, size: 6, opacity: 0.7 }, hoverinfo: "name" },
+        { x, yaxis: "y2", ...density }, { y, xaxis: "x2", ...density },
+      ];
+    });
+    const [first, second] = shift.shares.map((share) => `${figure(100 * share, 0)} % of the variance`);
+    const side = { domain: [0.84, 1], showgrid: false, showticklabels: false, zeroline: false };
+    const axes = {
+      xaxis: { title: `first component, ${first}`, domain: [0, 0.8] },
+      yaxis: { title: `second component, ${second}`, domain: [0, 0.8] },
+    };
+    this.draw("shift-chart", traces, axes, { xaxis2: side, yaxis2: side, barmode: "overlay" });
+    byId("shift-caption").textContent = `Output of layer ${shift.layer} at the subject's last token, `
+      + `${shift.before[0].length} facts that no edit touches.`;
+  }
+
+  draw(id, traces, { xaxis, yaxis }, more = {}) {
     const line = style("--line");
     const [text, quiet, card] = ["--text", "--quiet", "--card"].map(style);
     const lines = { gridcolor: line, linecolor: line, zeroline: false, automargin: true };
@@ -151,7 +174,7 @@ class Charts {
       legend: { itemsizing: "constant", ...(matchMedia(NARROW).matches ? { orientation: "h", y: -0.25 } : {}) },
       showlegend: traces.length > 0 && traces[0].type !== "heatmap",
       hoverlabel: { bgcolor: card, bordercolor: quiet, font: { color: text }, namelength: -1, align: "left" },
-      annotations: traces.length ? [] : [nothing],
+      annotations: traces.length ? [] : [nothing], ...more,
     };
     Plotly.react(id, traces, layout, CONFIG);
   }

@@ -12,6 +12,7 @@ from editbench.files import ResultsError, read_bytes
 from editbench.json_lines import read_lines
 from editbench.results.columns import COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
+from editbench.results.report.hidden_shift import shift_of
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE, Row
 
@@ -37,7 +38,7 @@ SHOWN = (
 class Run(NamedTuple):
     """A run in the report."""
 
-    shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, provenance, config
+    shown: dict[str, Any]  # its data in the page: table row, curves, final measures, heat map, hidden shift, …
     rows: list[dict[str, Any]]  # of scores.jsonl; none of a run that cannot be trusted
     facts: Mapping[str, Mapping[str, Any]]  # of its metrics, by name
 
@@ -62,6 +63,7 @@ def read_run(folder: Path, row: Row) -> Run:
         "curves": curves(rows),
         "final": _final(row),
         "heat": heat_map(rows, headline),
+        "shift": shift_of(folder) if rows else None,
         "provenance": [[name, clip(text)] for name, text in _flat(provenance, "")],
         "config": clip(config),
     }

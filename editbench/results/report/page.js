@@ -41,7 +41,9 @@ const drawStudy = () => ready && settings.length
   && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
 const drawTradeoff = () => ready && charts.tradeoff(shown, byId("tradeoff-size").value);
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
-const DRAWN = { curves: drawCurves, study: drawStudy, tradeoff: drawTradeoff, ages: drawHeat }; // by section
+const shifted = names.filter(([index]) => runs[index].shift);
+const drawShift = () => ready && shifted.length && charts.shift(runs[byId("shift-run").value]);
+const DRAWN = { curves: drawCurves, study: drawStudy, tradeoff: drawTradeoff, ages: drawHeat, shift: drawShift }; // by section
 const drawAll = () => Object.values(DRAWN).forEach((draw) => draw());
 
 function openRun(run) {
@@ -63,6 +65,8 @@ for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidd
 fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
+fill(byId("shift-run"), shifted);
+for (const one of document.querySelectorAll("#shift, [href='#shift']")) one.hidden = !shifted.length;
 for (const [id, draw] of Object.entries(DRAWN)) byId(id).addEventListener("change", draw);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);
 

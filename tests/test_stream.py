@@ -231,6 +231,9 @@ def test_overwritten():
         ("unrelated", "Ann Lee was born in", "about an edited subject"),
         ("subject_fact", "Ann Lee was born in", None),
         ("subject_fact", "ann lee LIVES  in", "is itself edited"),
+        ("reasoning", "Ann Lee was born in", None),  # what follows from an edit is about its subject
+        ("chain", "Ann Lee was born in", None),
+        ("multi_hop", "Where is it?", "is itself edited"),
         ("locality", "Where is it?", "is itself edited"),
         ("unrelated", "where is it?", "is itself edited"),
         ("locality", "Where is that?", None),

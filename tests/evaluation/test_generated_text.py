@@ -110,6 +110,8 @@ def test_plain_answers_are_normalised_as_squad_does(text):
         *(("1.5", "15", False), ("-5", "5", False), ("1/2", "12", False), ("3-1", "31", False), ("C#", "C", False)),
         *(("50%", "50", True), ("10,000", "10000", True), ("U.S.", "US", True), ("1962.", "1962", True)),
         *(("1,5", "15", False), ("C++", "C", False), ("1.50 m", "1.5 m", False), ("Jean Paul", "Jean-Paul", True)),
+        *(("A+", "A", False), ("3:1", "31", False), ("x²", "x", False), ("2,5", "25", False), ("F#", "F", False)),
+        *(("R&D", "RD", False), ("1e5", "15", False), ("v1.2", "v12", False), ("\u20135", "5", False)),
         *(("\u22125", "-5", True), ("مرحبا؟", "مرحبا", True), ("Sa\u0303o", "são", True)),
     ],
 )

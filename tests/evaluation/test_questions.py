@@ -99,7 +99,7 @@ def test_what_follows_from_an_edit_has_answers_of_its_own_and_any_spelling_is_ri
 
 
 def test_the_spelling_that_the_model_gives_counts(monkeypatch):
-    """Of the rewrite, and of a question whose answer should stay: there the unedited model has that spelling too."""
+    """Of the rewrite, and of a question whose answer should stay: the unedited answer is of that spelling too."""
     lm, request = tiny_lm("llama"), EditRequest("x", "The twin of Lyon is", "Lyon", "Birmingham")
     probes = (Probe(LOCALITY, "The twin of Lyon is now", "Birmingham", ("Rome",)),)
     record = EditRecord(request, probes, also=("Rome",))

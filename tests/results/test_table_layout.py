@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from editbench.results import RunFolder
 from editbench.results.leaderboard import collect, read_row
 from editbench.results.schema import SCHEMA
 from editbench.results.summary import summarise
-from editbench.results.table_layout import layout
+from editbench.results.table_layout import BY, layout
 from editbench.results.tables import print_table, to_markdown
 from tests.results.runs import HEADLINE, NO_PARTS
 from tests.results.runs import write_fixed_run as write_run
@@ -168,3 +169,17 @@ def test_a_coverage_of_nothing_is_shown(tmp_path):
     (row,) = collect(tmp_path)
     assert "coverage" not in layout([row]).titles
     assert {"coverage", "penalised score"} <= set(layout([{**row, "coverage": 0.0}]).titles)
+
+
+def test_what_follows_from_edits_is_shown_where_a_row_has_it(tmp_path):
+    write_run(tmp_path, "a", method="rome")
+    write_run(tmp_path, "b", method="memit")
+    first, second = collect(tmp_path)
+    assert not any("reasoning" in title for title in layout([first, second]).titles)
+    facts = {name: {"title": name.replace("_", " "), "higher_is_better": True} for name in BY}
+    more = {"metrics": json.dumps(facts), "final.reasoning.exact_match": 0.5, "final.chain.token_accuracy": 0.25}
+    table = layout([{**first, **more}, {**second, **more, "final.chain.token_accuracy": 0.75}])
+    titles = [title for title in table.titles if title.startswith(("reasoning", "chain"))]
+    assert titles == ["reasoning: exact match", "chain to the old answer: token accuracy"]
+    chain = table.titles.index(titles[1])
+    assert [line[chain].text for line in table.lines if line[chain].bold] == ["0.250"]  # less of the old answers

@@ -18,7 +18,7 @@ from editbench.files import ResultsError, canonical, explained, is_locked, lock,
 from editbench.json_lines import append_lines, cut_to, decode, encode, read_lines, split_lines
 from editbench.results import schema
 from editbench.results.schema import RunInfo
-from editbench.results.seal import CHAINED, FILES, Chain, check_run, facts_of, names_of_files, write_manifest
+from editbench.results.seal import CHAINED, FILES, SOMETIMES, Chain, check_run, facts_of, names_of_files, write_manifest
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-_OWN = (schema.RUN_FILE, schema.MANIFEST_FILE, *FILES, schema.LEDGER_FOLDER, *schema.TRACKER_FOLDERS)
+_OWN = (schema.RUN_FILE, schema.MANIFEST_FILE, *FILES, *SOMETIMES, schema.LEDGER_FOLDER, *schema.TRACKER_FOLDERS)
 _AGAIN = "start the run again with results.rerun=true"
 _ASIDE = ".deleted"  # ending of folders, inside a run's, with what is being deleted
 

@@ -19,7 +19,7 @@ SCHEMA = 2
 CONFIG_FILE, RUN_FILE, SCORES_FILE, EDITS_FILE = "config.yaml", "run.json", "scores.jsonl", "edits.jsonl"
 CHAIN_FILE, MANIFEST_FILE, LOCK_FILE, LEDGER_FOLDER = "chain.jsonl", "manifest.json", "run.lock", "ledger"
 TRACKER_FOLDERS = ("tensorboard", "wandb")  # of trackers, in the run's folder; no seal has them
-HIDDEN_SHIFT_FILE = "hidden_shift.safetensors"  # of runs with protocol.hidden_shift; sealed, in no manifest
+HIDDEN_SHIFT_FILE = "hidden_shift.safetensors"  # of runs with protocol.hidden_shift
 INDEX_FILE, STATE_FILE = f"{LEDGER_FOLDER}/index.jsonl", f"{LEDGER_FOLDER}/state.safetensors"
 
 MAX_INFO = 256 << 20  # bytes of run.json and of the manifest: nothing of a sound run comes near

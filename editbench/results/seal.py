@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CHAINED = (schema.EDITS_FILE, schema.SCORES_FILE, schema.INDEX_FILE)  # every batch appends lines to them
 FILES = (schema.CONFIG_FILE, schema.RUN_FILE, schema.SCORES_FILE, schema.EDITS_FILE, schema.CHAIN_FILE)
 """Files outside the ledger that every ended run has."""
+SOMETIMES = (schema.HIDDEN_SHIFT_FILE,)
+"""Those that a run has only with some settings."""
 UNSEALED_BATCHES = 2
 """Largest number of batches without a line in a sound run: one in work, and one that a resume is cutting off."""
 REMEDY = "restore it from a copy, or start the run again with results.rerun=true"
@@ -188,7 +190,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def names_of_files(folder: Path) -> list[str]:
     """Paths, from the run folder, of the files that a run makes; temporary ones begin with a dot."""
-    own = [name for name in FILES if (folder / name).exists()]
+    own = [name for name in (*FILES, *SOMETIMES) if (folder / name).exists()]
     ledger = (path for path in (folder / schema.LEDGER_FOLDER).rglob("*") if path.is_file() and path.name[0] != ".")
     return own + [path.relative_to(folder).as_posix() for path in ledger]
 
@@ -196,7 +198,7 @@ def names_of_files(folder: Path) -> list[str]:
 def _of_a_run(name: str) -> bool:
     """Whether this is a path of a file that a run makes."""
     folder, *inside = name.split("/")
-    return name in FILES or (folder == schema.LEDGER_FOLDER and bool(inside) and {"", ".", ".."}.isdisjoint(inside))
+    return name in (*FILES, *SOMETIMES) or (folder == schema.LEDGER_FOLDER and bool(inside) and {"", ".", ".."}.isdisjoint(inside))
 
 
 def _sealed(data: bytes) -> dict[str, Any]:

@@ -198,7 +198,8 @@ def names_of_files(folder: Path) -> list[str]:
 def _of_a_run(name: str) -> bool:
     """Whether this is a path of a file that a run makes."""
     folder, *inside = name.split("/")
-    return name in (*FILES, *SOMETIMES) or (folder == schema.LEDGER_FOLDER and bool(inside) and {"", ".", ".."}.isdisjoint(inside))
+    in_ledger = folder == schema.LEDGER_FOLDER and bool(inside) and {"", ".", ".."}.isdisjoint(inside)
+    return in_ledger or name in (*FILES, *SOMETIMES)
 
 
 def _sealed(data: bytes) -> dict[str, Any]:

@@ -14,7 +14,18 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("checks", "costs", "fetched", "files", "json_lines", "plugins", "progress", "search_space", "words")
+GROUND = (
+    "checks",
+    "costs",
+    "fetched",
+    "files",
+    "hub_names",
+    "json_lines",
+    "plugins",
+    "progress",
+    "search_space",
+    "words",
+)
 WIDTH, BOX, ROW, GAP = 1000, 30, 74, 14
 
 

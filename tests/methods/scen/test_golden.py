@@ -18,7 +18,7 @@ FORMAT = "[INST]{}[/INST]"
 class Published(LanguageModel):
     """The published driver puts no space between "[/INST]" and the answer; here one stands before every target."""
 
-    def continuation(self, text):
+    def continuation(self, text, spaced=True):
         before = self.encode("[/INST]").ids
         return self.encode(f"[/INST]{text}").ids[len(before) :]
 

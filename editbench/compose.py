@@ -124,25 +124,6 @@ def parse(node: DictConfig) -> RunConfig:
     return RunConfig(**{**plain, **made, "cache": Path(plain["cache"])})
 
 
-def of_kept(plain: Mapping[str, Any], cache: Path) -> RunConfig:
-    """The config behind a run's ``config.yaml``, given as plain values; a ValueError if a value does not fit."""
-    parts = {name: dict(plain[name]) for name in ("method", "model", "dataset", "stream", "protocol")}
-    name, origin = parts["method"].pop("name"), parts["method"].pop("hparams")
-    settings = registry.make_config(name, registry.load_method(name).config_class, parts["method"])
-    known = plugins.load(plugins.DATASETS, parts["dataset"]["name"], "dataset").settings
-    own = {field.name: parts["dataset"].pop(field.name) for field in fields(known)}
-    model = {**parts["model"], "architecture": config.ArchitectureConfig(**parts["model"]["architecture"])}
-    protocol = {**parts["protocol"], "ability": config.AbilityConfig(**parts["protocol"]["ability"])}
-    return RunConfig(
-        method=MethodConfig(name, origin, settings),
-        model=config.ModelConfig(**model),
-        dataset=DatasetConfig(**parts["dataset"], settings=known(**own)),
-        stream=config.StreamConfig(**parts["stream"]),
-        protocol=config.ProtocolConfig(**protocol),
-        cache=cache,
-    )
-
-
 def register(methods: Sequence[str]) -> None:
     """Store the schema, the choices without a YAML file, and the defaults of ``methods`` and of all datasets."""
     store = ConfigStore.instance()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from editbench import compose, datasets, fetched, plugins, provenance
+from editbench import datasets, fetched, plugins, provenance
 from editbench.config import RunConfig
 from editbench.costs import Meter
 from editbench.editing_loop import EditingLoop
@@ -23,6 +23,7 @@ from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
 from editbench.single_run import build_editor
 from editbench.stream import Stream
 from editbench.submission.claim import CannotSay, Claim, Refused
+from editbench.submission.kept_config import of_kept
 from editbench.threads import set_threads
 from editbench.tracking import RunObserver
 
@@ -196,7 +197,7 @@ def _config(claim: Claim, places: Mapping[str, str], cache: Path, to_edit: bool)
         of: dict[str, Any] = plain["protocol"]["ability"] if part == "protocol.ability" else plain[part]
         of[key] = place
     try:
-        return compose.of_kept(plain, cache)
+        return of_kept(plain, cache)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise CannotSay(f"its config cannot be used by this editbench: {error}") from error
 

@@ -16,17 +16,6 @@ def claim(claimed, tmp_path):
     return read_claim(copy_of(claimed("scen"), tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(
-    "given", [[], ["method=rome", "dataset=zsre", "model=pocket-gpt2"], ["method=nse", "stream.evaluate_at=powers"]]
-)
-def test_a_kept_config_gives_the_config_again(given, tmp_path):
-    config = compose.compose(given)
-    plain = json.loads(json.dumps(config.deciding()))  # as YAML gives it
-    again = compose.of_kept(plain, tmp_path)
-    assert json.dumps(again.deciding(), default=str) == json.dumps(config.deciding(), default=str)
-    assert again.cache == tmp_path
-
-
 def test_paths_of_the_maker_are_asked_for_and_places_to_write_to_are_dropped(claim, places, tmp_path):
     claim.config["method"]["bank_directory"] = str(tmp_path / "bank")
     config = rebuilt._config(claim, {**places, "model.covariance": "mine"}, tmp_path, to_edit=True)

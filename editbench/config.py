@@ -20,6 +20,7 @@ from editbench.tracker_config import TrackerConfig as TrackerConfig
 HEADLINE = ("reliability", "generality", "locality")
 STAGES = ("immediate", "final")
 MODES = ("sequential", "single")
+OF_SEQUENCES = ("evaluate_at", "revisions", "stop_when")  # fields that mean nothing for single edits
 SAMPLES = ("retention_sample", "text_sample", "hidden_shift")  # counts of a protocol
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
@@ -148,8 +149,7 @@ class StreamConfig:
                 whole_number(1, **{"stream.evaluate_at": count})
         elif not re.fullmatch(r"powers|all|every:[1-9][0-9]*", self.evaluate_at):
             raise ValueError(
-                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers' or 'every:K', "
-                "or 'all'"
+                f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers', 'every:K' or 'all'"
             )
         if self.edits is not None:
             whole_number(1, **{"stream.edits": self.edits})
@@ -167,13 +167,11 @@ class StreamConfig:
                 f"stream.stop_when={at_points[0]!r} is looked at where all edits are evaluated, and there is no such "
                 "place; add one, as in stream.evaluate_at=every:10"
             )
-        needless = {"batch_size": self.batch_size > 1, "evaluate_at": self.evaluate_at, "revisions": self.revisions}
-        needless["stop_when"] = self.stop_when
-        if self.mode == "single" and any(needless.values()):
-            name = next(name for name, given in needless.items() if given)
-            raise ValueError(
-                f"stream.mode=single makes each edit alone: leave out stream.{name}={getattr(self, name)!r}"
-            )
+        given = {"batch_size": self.batch_size > 1, **{of: getattr(self, of) for of in OF_SEQUENCES}}
+        if self.mode == "single" and any(given.values()):
+            name = next(name for name, value in given.items() if value)
+            value = getattr(self, name)
+            raise ValueError(f"stream.mode=single makes each edit alone: leave out stream.{name}={value!r}")
 
 
 @dataclass
@@ -206,13 +204,11 @@ class ProtocolConfig:
         name: Name in results.
         metrics: Metrics to apply (``editbench list metrics``).
         stages: "immediate" (a batch's own records right after it), "final" (all records at the end).
-        retention_sample: Number of the records so far that are scored at ``stream.evaluate_at``, drawn with the seed;
-            null scores all.
+        retention_sample: Number of the records so far that ``stream.evaluate_at`` scores, drawn by seed; null: all
         final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
         headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
         hidden_shift: Number of facts never edited whose hidden states are compared with those before the edits.
-        text_sample: Number of plain texts, the first ones, that ``stream.evaluate_at`` measures as "plain_sample"; null
-            takes all texts.
+        text_sample: Number of plain texts, the first, for "plain_sample" at ``stream.evaluate_at``; null: all texts.
         tokens_per_batch: Padded tokens that evaluation runs at once; null suits the device.
         max_tokens: Longest text scored for perplexity, in tokens.
         max_new_tokens: Tokens generated for an answer; null: the target's, and 5 more, at most 128.

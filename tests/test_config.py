@@ -20,7 +20,7 @@ from editbench.config import DatasetConfig, MethodConfig, ModelConfig, Precomput
         ({"order": "random"}, "stream.order is 'random'; it must be one of 'shuffled', 'file'"),
         (
             {"evaluate_at": "every:0"},
-            "stream.evaluate_at is 'every:0'; it must be a list of counts, 'powers' or 'every:K'",
+            "stream.evaluate_at is 'every:0'; it must be a list of counts, 'powers', 'every:K' or 'all'",
         ),
     ],
 )

@@ -147,7 +147,7 @@ def test_rules_with_batches():
 
 @pytest.mark.parametrize("rule", ["power", "every:0", "every:", "every:x", ""])
 def test_wrong_rules_of_evaluation_points(rule):
-    with pytest.raises(ValueError, match="it must be a list of counts, 'powers' or 'every:K'"):
+    with pytest.raises(ValueError, match="it must be a list of counts, 'powers', 'every:K' or 'all'"):
         StreamConfig(evaluate_at=rule)
 
 

@@ -275,10 +275,7 @@ def activation(probe: ProbeAnswers) -> float | None:
 
 @metric(version=1, needs="route", title="right edit", source="editbench: the method's choice against the record")
 def routing(probe: ProbeAnswers) -> float | None:
-    """The edit that answers is the right one: the record's own on its prompt and paraphrases, elsewhere none.
-
-    Where a method has one memory for several edits, that memory is right for each of them.
-    """
+    """The edit that answers is the right one, or a memory with it; on prompt and paraphrases its own, else none."""
     route = probe.route
     return None if route is None else float(route.id == probe.edit or probe.edit in route.shared)
 
@@ -341,14 +338,12 @@ def facts(names: Iterable[str], ability: Iterable[str] = ()) -> dict[str, Metric
     """
     from editbench.evaluation import drift, general_ability, hidden_shift, perplexity
 
-    unrelated = {
-        "questions": describe("questions", source="questions asked", digits=0),
-        "left_out": describe("left out", source="questions that cannot be asked", digits=0),
-    }
+    asked = describe("questions", source="questions asked", digits=0)
+    left_out = describe("left out", source="questions that cannot be asked", digits=0)
     whole: dict[str, Mapping[str, MetricFacts]] = {
         "perplexity": perplexity.FACTS,
         "drift": {**drift.FACTS, **hidden_shift.FACTS},
-        "unrelated": unrelated,
+        "unrelated": {"questions": asked, "left_out": left_out},
         "ability": general_ability.facts(ability),
     }
     of_model = {f"{kind}.{name}": fact for kind, of_kind in whole.items() for name, fact in of_kind.items()}

@@ -204,7 +204,7 @@ class ProtocolConfig:
         name: Name in results.
         metrics: Metrics to apply (``editbench list metrics``).
         stages: "immediate" (a batch's own records right after it), "final" (all records at the end).
-        retention_sample: Number of the records so far that ``stream.evaluate_at`` scores, drawn by seed; null: all
+        retention_sample: Number of the records so far that ``stream.evaluate_at`` scores, drawn by seed; null: all.
         final_first: Number of the stream's first edits that are scored at the end; null scores all. By dataset in YAML.
         headline: "<probe kind>.<metric>" of reliability, generality and locality. By dataset in YAML.
         hidden_shift: Number of facts never edited whose hidden states are compared with those before the edits.

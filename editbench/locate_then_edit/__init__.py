@@ -1,1 +1,1 @@
-"""Parts shared by methods that find a value at the subject and write it into MLP weights (ROME, MEMIT and its relatives, NSE)."""
+"""Parts shared by methods that find a value at the subject and write it into MLP weights (ROME, MEMIT, NSE, …)."""

@@ -1,1 +1,1 @@
-"""What ROME, MEMIT with its relatives, and NSE share: a value found at the subject, and written into MLP weights."""
+"""Parts shared by methods that find a value at the subject and write it into MLP weights (ROME, MEMIT, NSE, …)."""

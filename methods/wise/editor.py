@@ -189,23 +189,23 @@ class WISE(JournalledEditor[WISEConfig]):
         """The memories that answer, by name, as the prompts' own tokens score."""
         memories, tokens = self.memories.all, prompts.tokens
         row_of, column = tokens.nonzero(as_tuple=True)
-        found = self._chosen(prompts.seen[row_of, column], row_of)
+        found = self._chosen(prompts.seen[row_of, column], row_of, len(prompts.seen))
         names = [None if place < 0 else memories[place].name for place, _ in found]
         return DeltaAnswers(names, [{memory.name: memory.delta for memory in memories}])
 
-    def _chosen(self, x: Tensor, row_of: Tensor) -> list[tuple[int, float]]:
+    def _chosen(self, x: Tensor, row_of: Tensor, rows: int) -> list[tuple[int, float]]:
         """For each row (B) of tokens with inputs x (P, d_in): what :func:`.routing.chosen` gives."""
         memories, opened = self.memories.all, self.memories.open is not None
-        return chosen(memories, self.scores(x, row_of), opened, self.config)
+        return chosen(memories, self.scores(x, row_of, rows), opened, self.config)
 
     @torch.no_grad()
-    def scores(self, x: Tensor, row_of: Tensor) -> Tensor:
+    def scores(self, x: Tensor, row_of: Tensor, rows: int) -> Tensor:
         """(B, K) mean score of each memory on the tokens of each row."""
         counted, columns = torch.ones_like(row_of, dtype=torch.bool), []
         for memory in self.memories.all:
             delta = memory.delta.delta(wide(x.dtype))
             added = x.to(delta.dtype) @ delta.T
-            columns.append(row_means(token_scores(self.projection, x, added, self._activation), row_of, counted))
+            columns.append(row_means(token_scores(self.projection, x, added, self._activation), row_of, counted, rows))
         return torch.stack(columns, dim=1)
 
     def route(self, prompts: Sequence[str]) -> list[Route]:
@@ -218,7 +218,7 @@ class WISE(JournalledEditor[WISEConfig]):
             tree = TokenTree.of(self.lm, rows[start : start + ROWS_AT_ONCE], share=False)
             x = base_pass(self.lm, self.projection, tree)[1]
             row_of = torch.tensor([i for i, path in enumerate(tree.paths) for _ in path], device=x.device)
-            found += [route(memories, *one) for one in self._chosen(x, row_of)]
+            found += [route(memories, *one) for one in self._chosen(x, row_of, len(tree.paths))]
         return found
 
 

@@ -40,10 +40,9 @@ def token_scores(at: Projection, x: Tensor, added: Tensor, activation: Activatio
     return difference
 
 
-def row_means(scores: Tensor, row_of: Tensor, counted: Tensor) -> Tensor:
-    """(rows,) mean of the scores (P,) of a row's counted tokens."""
+def row_means(scores: Tensor, row_of: Tensor, counted: Tensor, rows: int) -> Tensor:
+    """(rows,) mean of the scores (P,) of a row's counted tokens; 0 without any."""
     weight = counted.to(scores)
-    rows = int(row_of.max()) + 1
     total = scores.new_zeros(rows).index_add(0, row_of, scores * weight)
     return total / weight.new_zeros(rows).index_add(0, row_of, weight).clamp(min=1)
 

@@ -51,6 +51,7 @@ def train_memory(
     """
     weight, published = start.clone().requires_grad_(True), config.rules == PUBLISHED
     x = rows.inputs.to(start.dtype)
+    n = int(rows.row_of.max()) + 1
     margins = config.alpha, config.beta, config.gamma
     losses: list[tuple[float, float]] = []
     score = 0.0
@@ -58,7 +59,7 @@ def train_memory(
         with torch.enable_grad():
             added = x @ (weight - base).T  # (P, d_out)
             answer = rows.loss(added)
-            scores = row_means(token_scores(at, rows.inputs, added, activation), rows.row_of, rows.counted)
+            scores = row_means(token_scores(at, rows.inputs, added, activation), rows.row_of, rows.counted, n)
             margin = margin_loss(scores, margins, published)
             (gradient,) = torch.autograd.grad(answer.to(margin) + margin, weight)
         losses.append((answer.item(), margin.item()))
@@ -75,5 +76,5 @@ def train_memory(
     if not published:
         with torch.no_grad():
             own = token_scores(at, rows.inputs, x @ (weight - base).T, activation)
-            score = float(row_means(own, rows.row_of, rows.counted)[0])
+            score = float(row_means(own, rows.row_of, rows.counted, n)[0])
     return Trained(weight.detach(), losses, score)

@@ -132,3 +132,14 @@ def test_files(tmp_path):
     other.load(tmp_path / "memories.safetensors")
     assert torch.equal(logits(other), logits(editor))
     assert 0 < other.footprint().host <= editor.footprint().host
+
+
+def test_rows_without_prompt():
+    editor = edited()
+    ids, mask, last = padded(editor.lm, PROMPTS[:2], "left", extra=3)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        before = editor.lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+        with editor.answering([last[0], -1]) as routing:
+            after = editor.lm.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+    assert routing.answered_by[1] is None and torch.equal(after[1], before[1])

@@ -133,7 +133,7 @@ def test_scores_and_choices():
         fired.add(query["chosen"])
         (route,) = editor.route([query["text"]])
         assert route.id == wanted.get(query["chosen"])
-        found = editor.scores(*tokens_of(editor, x))[0].tolist()
+        found = editor.scores(*tokens_of(editor, x), 1)[0].tolist()
         assert furthest(found, [*query["memory"], query["new"]]) < 1e-4
     assert len(fired) >= 3
 

@@ -26,8 +26,8 @@ def test_every_model_has_an_activation(architecture):
 
 def test_row_means():
     counted = torch.tensor([True, True, False, True, True])
-    found = row_means(torch.tensor([1.0, 3.0, 9.0, 4.0, 6.0]), torch.tensor([0, 0, 0, 1, 1]), counted)
-    assert found.tolist() == [2.0, 5.0]
+    found = row_means(torch.tensor([1.0, 3.0, 9.0, 4.0, 6.0]), torch.tensor([0, 0, 0, 1, 1]), counted, 3)
+    assert found.tolist() == [2.0, 5.0, 0.0]
 
 
 def test_margins():

@@ -25,6 +25,7 @@ JOBS = {
     "paper/nse_batch_size": 15,
     "paper/nse_ablation": 16,
     "paper/nse_general": 4,
+    "paper/nse_shift": 4,
     "paper/scen_table1": 10,
     "paper/scen_eos": 10,
     "paper/scen_theta": 16,

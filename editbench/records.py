@@ -191,10 +191,13 @@ _NAMES = {
 
 def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
     """The requests in one thing that can be edited, or in several; the place of those without an id is their id."""
-    single = isinstance(given, (EditRequest, EditRecord, Mapping))
-    if isinstance(given, str) or not (single or isinstance(given, Iterable)):
+    several: list[Any]
+    if isinstance(given, (EditRequest, EditRecord, Mapping)):
+        several = [given]
+    elif isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"{type(given).__name__} cannot be edited; give an EditRequest, or several in a list")
-    several: list[Any] = [given] if single else list(given)
+    else:
+        several = list(given)
     requests = [_as_request(one, place) for place, one in enumerate(several)]
     ids = [request.id for request in requests] if any(isinstance(one, Mapping) for one in several) else []
     if repeated := next((id for id in ids if ids.count(id) > 1), None):

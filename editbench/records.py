@@ -192,11 +192,15 @@ _NAMES = {
 
 def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
     """The requests in one thing that can be edited, or in several; the place of those without an id is their id."""
-    several = [given] if isinstance(given, (EditRequest, EditRecord, Mapping)) else given
-    if isinstance(several, str) or not isinstance(several, Iterable):
-        raise TypeError(f"{type(several).__name__} cannot be edited; give an EditRequest, or several in a list")
+    several: list[Any]
+    if isinstance(given, (EditRequest, EditRecord, Mapping)):
+        several = [given]
+    elif isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{type(given).__name__} cannot be edited; give an EditRequest, or several in a list")
+    else:
+        several = list(given)
     requests = [_as_request(one, place) for place, one in enumerate(several)]
-    ids = [request.id for request in requests]
+    ids = [request.id for request in requests] if any(isinstance(one, Mapping) for one in several) else []
     if repeated := next((id for id in ids if ids.count(id) > 1), None):
         raise RecordError(f"two requests have the id {repeated!r}; give each its own")
     return requests

@@ -181,11 +181,8 @@ def _store_method(name: str) -> None:
     _store("method", name, {"name": name}, registry.load_method(name).config_class, own)
     models = {file.stem for file in registry.hparams_folder(name).rglob("*.yaml")} | {""}
     load_yaml = cache(OmegaConf.load)
-    stored = set()
-    for key in product([name], models, choices("dataset"), (None, *registry.hparams_names(name))):
-        if (label := _hparams_label(*key)) in stored:  # most data sets have no settings of their own
-            continue
-        stored.add(label)
+    keys = product([name], models, choices("dataset"), (None, *registry.hparams_names(name)))
+    for label, key in {_hparams_label(*key): key for key in keys}.items():  # most data sets have none of their own
         origin, files = registry.find_hparams(*key)
         tuning = [str(found) for file in files if (found := file.with_suffix(".json")).is_file()]
         node = OmegaConf.merge({"hparams": origin, "tuning": tuning}, *map(load_yaml, files))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .compression import CompressedExpert
+from editbench.memory_based.compression import CompressedDelta
+
 from .expert_files import Expert
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def import_published(editor: SCEN, requests: Sequence[EditRequest], experts: Pat
     inputs, like = editor.inputs([request.prompt for request in requests]), editor.bank.inputs
     found = []
     for request, projection, neuron, x in zip(requests, projections, rows.to(like), inputs, strict=True):
-        delta = CompressedExpert("dense", {"delta": (projection.to(base).float() - base.float()).to(base.dtype)})
+        delta = CompressedDelta("dense", {"delta": (projection.to(base).float() - base.float()).to(base.dtype)})
         found.append(Expert(request.id, request.prompt, editor.bank.weight, neuron, x, delta))
     editor.bank.extend(found)
 

@@ -78,7 +78,10 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
 
     def _passes(self, batch: Sequence[EditRequest]) -> Iterator[tuple[dict[str, list[float]], Seen]]:
         """Losses by edit, H and G of each part of a batch; longest rows first, so that padding is least."""
-        length = {r.id: len(self.lm.encode(r.prompt).ids) + len(self.lm.continuation(r.target)) for r in batch}
+        length = {
+            r.id: len(self.lm.encode(r.prompt).ids) + len(self.lm.continuation(r.target, self.lm.spaced(r.prompt)))
+            for r in batch
+        }
         order = sorted(batch, key=lambda request: -length[request.id])
         for start in range(0, len(order), self.config.edits_at_once):
             rows = TrainingRows(

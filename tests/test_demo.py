@@ -53,14 +53,16 @@ def test_the_demo_shows_all_methods_and_says_what_failed(written, tmp_path, caps
     assert (tmp_path / "report.html").stat().st_size > 1000 and "report.html" in out
 
 
-def test_without_an_end_in_sight_the_streams_have_five_points(written, tmp_path, capsys):
+def test_without_an_end_in_sight_the_streams_have_five_points(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "METHODS", ("finetune", "unedited"))
     demo.main(results=tmp_path)
     for config in written:
         assert [*config.stream.evaluate_at, config.stream.edits] == [10, 30, 100, 200, 300]
     assert re.search(r"^ +10 +30 +100 +200 +300$", capsys.readouterr().out, re.M)
 
 
-def test_the_long_demo_asks_for_every_method_on_every_dataset(written, tmp_path):
+def test_the_long_demo_asks_for_every_method_on_every_dataset(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "METHODS", ("finetune", "unedited"))
     demo.main(long=True, edits=30, results=tmp_path)
     asked = [(config.dataset.name, config.method.name) for config in written]
     assert len(set(asked)) == len(asked) == 3 * len(demo.METHODS)

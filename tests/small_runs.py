@@ -46,6 +46,15 @@ STREAM_METRICS = "protocol.metrics=[exact_match,agreement,nll_contrast]"
 """Of runs that are about the stream: quick, and enough for a headline."""
 
 
+FAST = ("unedited", "finetune", "rome", "memit", "nse", "scen", "grace", "lora", "retrieval")
+"""Methods of all kinds; with the others, which are akin to one of them, a test of every method is slow."""
+
+
+def each(methods):
+    """Parameters of a test: every method, those that are not :data:`FAST` with the mark "slow"."""
+    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in methods]
+
+
 def overrides_of(method):
     """The method and :data:`SETTINGS` as on the command line, and given templates."""
     settings = [f"method.{name}={value}".replace(" ", "") for name, value in SETTINGS[method].items()]

@@ -13,6 +13,7 @@ from tests.small_runs import (
     TEMPLATES,
     WRITERS,
     architectures,
+    each,
     editor_of,
     logits,
     same,
@@ -45,7 +46,7 @@ def test_every_method_is_here():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_rollback_is_bitwise(method, architecture):
     lm = tiny_lm(architecture)
     editor = editor_of(method, lm)
@@ -66,7 +67,7 @@ def test_rollback_is_bitwise(method, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", each(WRITERS))
 def test_an_edit_changes_the_answer_to_its_prompt(method, architecture):
     """The new target becomes likelier: not how well, but that it does something at all.
 
@@ -82,7 +83,7 @@ def test_an_edit_changes_the_answer_to_its_prompt(method, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
     """A fresh process with the ledger and the saved state ends where the first one does."""
     first = editor_of(method, tiny_lm(architecture), None)
@@ -105,7 +106,7 @@ def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
     assert torch.equal(logits(second), logits(first))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_the_same_edits_give_the_same_bits(method):
     found = []
     for _ in range(2):
@@ -116,7 +117,7 @@ def test_the_same_edits_give_the_same_bits(method):
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
     whole, parts = (editor_of(method, tiny_lm("gpt2")) for _ in range(2))
     for editor in (whole, parts):
@@ -129,7 +130,7 @@ def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
     assert torch.equal(logits(whole), logits(parts))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_the_tokenizers_padding_side_makes_no_difference(method):
     found = []
     for side in ("left", "right"):
@@ -143,7 +144,7 @@ def test_the_tokenizers_padding_side_makes_no_difference(method):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture, side):
     editor = editor_of(method, tiny_lm(architecture))
     editor.edit(REQUESTS)
@@ -161,7 +162,7 @@ def test_answers_in_a_padded_batch_are_those_of_each_prompt(method, architecture
     assert torch.allclose(found[range(len(rows)), last], logits(editor), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", FORGETTING)
+@pytest.mark.parametrize("method", each(FORGETTING))
 def test_a_deleted_edit_is_forgotten_and_no_other(method):
     editor = editor_of(method, tiny_lm("gpt2"))
     unedited = logits(editor)
@@ -178,7 +179,7 @@ def test_a_deleted_edit_is_forgotten_and_no_other(method):
         editor.delete("b")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_saved_weights_are_the_edited_ones(method, tmp_path):
     editor = editor_of(method, tiny_lm("llama"))
     editor.edit(REQUESTS[:2])
@@ -186,7 +187,7 @@ def test_saved_weights_are_the_edited_ones(method, tmp_path):
     assert same(weights(loaded), weights(editor.lm))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_a_request_without_subject_is_edited_or_refused_with_a_reason(method):
     editor = editor_of(method, tiny_lm("gpt2"))
     before = weights(editor.lm)
@@ -208,7 +209,7 @@ def request_of(lm, tokens, target="Rome", **answers):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, architecture):
     """GPT-2 has no more positions: the longest that is supported is edited without an error."""
     lm = tiny_lm(architecture)
@@ -232,7 +233,7 @@ def test_what_the_model_cannot_take_is_unsupported_by_every_method(method, archi
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", [method for method in WRITERS if method not in WITHOUT_THE_MODEL])
+@pytest.mark.parametrize("method", each([method for method in WRITERS if method not in WITHOUT_THE_MODEL]))
 def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
     lm = tiny_lm(architecture)
     editor = editor_of(method, lm)
@@ -249,7 +250,7 @@ def test_nan_stops_the_edit_names_it_and_leaves_the_model(method, architecture):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", each(WRITERS))
 def test_other_dtypes(method, dtype):
     editor = editor_of(method, tiny_lm("llama", dtype))
     before = logits(editor)
@@ -259,7 +260,7 @@ def test_other_dtypes(method, dtype):
     assert not torch.equal(logits(editor), before)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_footprint_and_gradients(method):
     """Bytes are counted, and the model is left frozen and in evaluation mode."""
     editor = editor_of(method, tiny_lm("gpt2"))

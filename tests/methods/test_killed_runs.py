@@ -7,7 +7,7 @@ import pytest
 from editbench import checkpoint, ledger_files, single_run
 from editbench.editor import Editor
 from editbench.ledger_files import LedgerFiles
-from tests.small_runs import overrides_of
+from tests.small_runs import each, overrides_of
 from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
 
 STREAM = ["stream.edits=5", "stream.batch_size=2", "protocol.stages=[final]"]
@@ -29,7 +29,7 @@ POINTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_a_killed_run_goes_on_with_the_same_bits(make, monkeypatch, method):  # noqa: F811
     """A process is killed at the second call of a function; another one ends the run."""
     if method == "lora":

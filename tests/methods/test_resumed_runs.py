@@ -6,7 +6,7 @@ import pytest
 
 from editbench import single_run
 from editbench.editor import Editor
-from tests.small_runs import overrides_of
+from tests.small_runs import each, overrides_of
 from tests.test_editing_loop import comparable, lines, make, tiny_folder  # noqa: F401
 
 STREAM = ["stream.edits=5", "stream.batch_size=2"]
@@ -14,7 +14,7 @@ METHODS = ("memit_seq", "alphaedit", "rect", "prune", "emmet", "pmet", "nse")
 
 
 @pytest.mark.parametrize("when", ["before", "behind"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_a_run_that_is_killed_about_an_edit_ends_with_the_same_bits(make, monkeypatch, method, when):  # noqa: F811
     """Killed in its second batch: before it, or when it is in the model and the ledger but not in the checkpoint."""
 

@@ -33,7 +33,7 @@ SETTINGS = {
     "retrieval": {"layer": 1, "threshold": 0.5},
     "wise": {
         **{"layer": 1, "steps": 10, "learning_rate": 0.2, "alpha": 0.1, "beta": 0.5, "gamma": 0.2},
-        **{"save_every": 2, "merge_every": 4},
+        **{"save_every": 2, "merge_every": 4, "irrelevant": ["Rivers"]},
     },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
     "ultraedit": {"layers": [0, 1, 2], "learning_rate": 1e-2},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from editbench.evaluation.metrics import describe
 from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
-from editbench.records import Passage, Route
+from editbench.records import Passage
 from editbench.results.schema import SHARE
 
 if TYPE_CHECKING:
@@ -70,12 +70,11 @@ def text_scores(
         tokens_per_batch=tokens_per_batch,
         max_target_tokens=max_tokens if max_tokens is not None else default_max_tokens(lm),
     )
-    found = editor.route([p.prompt or p.text for p in passages]) if editor is not None else None
-    routes: Sequence[Route | None] = found or [None] * len(scores)
-    return summarise(
-        score if score.routed is not None or route is None else replace(score, routed=route.id is not None)
-        for (score,), route in zip(scores, routes, strict=True)
-    )
+    unknown = [i for i, (score,) in enumerate(scores) if score.routed is None] if editor is not None else []
+    places = [passages[i] for i in unknown]
+    found = editor.route([p.prompt or p.text for p in places]) if editor is not None and places else None
+    routed = {i: route.id is not None for i, route in zip(unknown, found or (), strict=False)}
+    return summarise(replace(score, routed=routed.get(i, score.routed)) for i, (score,) in enumerate(scores))
 
 
 def default_max_tokens(lm: LanguageModel) -> int:

@@ -13,10 +13,12 @@ from editbench.methods.scen import SCEN
 from editbench.model.likelihood import score_pairs
 from editbench.model.packed_targets import Pair
 from editbench.records import PromptFormat
+from editbench.registry import load_method
 from tests.small_runs import REQUESTS, SETTINGS, WRITERS, editor_of
 from tests.tiny_models import tiny_lm
 
 FORMAT = PromptFormat("[INST]", "[/INST]")
+TRAINING = [method for method in WRITERS if hasattr(load_method(method).config_class, "train_eos")]
 FORMATTED = [replace(r, prompt=FORMAT.apply(r.prompt)) for r in REQUESTS]
 
 
@@ -40,7 +42,7 @@ def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, mon
     assert not any(request.target in text for text in texts)
 
 
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", TRAINING)
 def test_the_closing_eos_is_trained_where_asked(method, monkeypatch):
     """The answer with its EOS becomes likelier than when it is trained without."""
     losses = {}
@@ -64,11 +66,11 @@ def test_the_closing_eos_is_off_by_default_and_behind_the_target():
     assert target_ids(lm, request, True) == closed
     (row,) = rewriting_rows(lm, request, ["{}"], train_eos=True)
     assert list(row.targets) == closed and list(row.ids) == [*lm.encode(request.prompt).ids, *plain]
-    for method in WRITERS:
+    for method in TRAINING:
         assert editor_of(method, lm).config.train_eos is False
 
 
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", TRAINING)
 def test_a_tokenizer_without_eos_is_refused_before_the_first_edit(method):
     lm = tiny_lm("llama")
     lm.tokenizer.eos_token = None

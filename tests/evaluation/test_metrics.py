@@ -165,7 +165,14 @@ def test_facts_are_those_of_the_metrics_and_of_the_model_as_a_whole():
     assert found["ability.pocket.recall"]["range"] == found["ability.sst2.acc"]["range"] == (0.0, 1.0)
     assert set(facts([])) == {
         *(f"perplexity.{name}" for name in summarise([replace(RIGHT, routed=True)])),
-        *("drift.hidden_change", "drift.weight_change", "unrelated.questions", "unrelated.left_out"),
+        *("drift.hidden_change", "drift.hidden_shift", "drift.weight_change"),
+        *("unrelated.questions", "unrelated.left_out"),
+            "drift.hidden_change",
+            "drift.hidden_shift",
+            "drift.weight_change",
+            "unrelated.questions",
+            "unrelated.left_out",
+        ),
     }
     assert json.loads(json.dumps(found))["exact_match"]["range"] == [0, 1]
 

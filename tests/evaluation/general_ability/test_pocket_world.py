@@ -154,4 +154,8 @@ def test_the_choices_are_what_they_say():
     chosen = {
         name: composing_module.compose([f"ability={name}"]).protocol.ability.tasks for name in conf_names("ability")
     }
-    assert chosen == {"none": [], "pocket": ["pocket"], "nse": list(NSE_TASKS)}
+    glue = [f"glue_{task}" for task in ("sst2", "mrpc", "cola", "rte", "mmlu", "nli")]
+    assert {**chosen, "glue": sorted(chosen["glue"])} == {
+        **{"none": [], "pocket": ["pocket"], "facts": ["pocket"]},
+        **{"nse": list(NSE_TASKS), "glue": sorted(glue)},
+    }

@@ -45,7 +45,7 @@ def test_first_demonstrations_are_the_same_for_every_prompt():
 def test_too_few_or_no_training_records_are_refused_before_the_first_edit():
     with pytest.raises(ValueError, match="demonstrations is 4, but the split train has 3 records"):
         in_context(demonstrations=4).prepare(REQUESTS)
-    editor = make_editor("in_context", tiny_lm("gpt2"), demonstrations=1)
+    editor = make_editor("in_context", tiny_lm("gpt2"), demonstrations=1, layer=1)
     with pytest.raises(ValueError, match="learns from training records, and none were given"):
         editor.prepare(REQUESTS)
     in_context(demonstrations=0).prepare(REQUESTS)

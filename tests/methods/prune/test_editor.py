@@ -17,6 +17,7 @@ from tests.methods.locate_then_edit import LAYERS, agree, make
 from tests.oracles import memit_family as oracle
 from tests.small_runs import overrides_of, same, weights
 from tests.test_editing_loop import comparable, lines, tiny_folder  # noqa: F401
+from tests.test_editing_loop import make as make_run  # noqa: F401
 from tests.tiny_models import tiny_lm
 
 SETTINGS = {"layers": LAYERS, "covariance_weight": 0.01, "clamp_norm_factor": 20.0, "learning_rate": 5.0}
@@ -66,7 +67,7 @@ def test_restrained():
 
 def test_methods_without_an_end_have_none():
     editor = make("memit", tiny_lm("gpt2"), layers=LAYERS)
-    assert not editor.concludes and make("prune", tiny_lm("gpt2")).concludes
+    assert not editor.concludes and make("prune", tiny_lm("gpt2"), layers=LAYERS).concludes
     editor.edit(edits(2))
     editor.finish()
     assert len(editor.ledger) == 1

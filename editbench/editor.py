@@ -99,10 +99,14 @@ class Editor(ABC, Generic[C]):
         self.ledger = ledger
         self.config = config
         self.resources = resources or Resources()
-        for layer in _layers_of(config):
+        for layer in self.layers():
             lm.mlp_out(layer)  # one that does not exist is refused now
 
     # -- for subclasses -------------------------------------------------------------------------------------------
+
+    def layers(self) -> list[int]:
+        """Layers that the config names; one that the model does not have is refused before the first edit."""
+        return _layers_of(self.config)
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:

@@ -47,6 +47,10 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
         self.modules = {name: self._module(name) for name in names}
         self._warm: dict[str, Normaliser] | None = None  # before the first edit
 
+    def layers(self) -> list[int]:
+        """Those of the config, where it names no modules."""
+        return [] if self.config.modules else self.config.layers
+
     def _module(self, name: str) -> nn.Module:
         try:
             found, weight = module_at(self.lm.model, name), self.lm.weight(f"{name}.weight")

@@ -115,7 +115,7 @@ def test_irrelevant_prompts():
     assert drawn == {tuple(lm.encode(p).ids) for p in given.config.irrelevant}
     one = given._irrelevant_ids(REQUESTS[0])
     assert editor_of("wise", lm, irrelevant=list(given.config.irrelevant))._irrelevant_ids(REQUESTS[0]) == one
-    texts = editor_of("wise", lm, irrelevant_tokens=3)
+    texts = editor_of("wise", lm, irrelevant=[], irrelevant_tokens=3)
     assert len(texts._irrelevant_ids(REQUESTS[0])) == 3
     given.resources = Resources(prompt_format=PromptFormat.parse("[{}]"))
     given._irrelevant = None

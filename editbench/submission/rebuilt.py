@@ -43,7 +43,7 @@ class _Copy:
     """The part of a run's folder that scoring and editing again need; they write nothing but the ledger's copy."""
 
     def __init__(self, ledger: Path, claim: Claim) -> None:
-        self.ledger, self.info, self._claim = ledger, claim.info, claim
+        self.path, self.ledger, self.info, self._claim = ledger.parent, ledger, claim.info, claim
 
     def scores(self) -> list[dict[str, Any]]:
         return self._claim.rows

@@ -229,10 +229,10 @@ def test_how_hparams_were_found_goes_with_them_and_decides_no_number(tmp_path, m
     ],
 )
 def test_values_with_other_letters_and_signs_are_read_as_they_are(given, key, value):
-    config = compose.compose(["dataset=custom", "dataset.path=x.json", given])
+    config = composing_module.compose(["dataset=custom", "dataset.path=x.json", given])
     assert (config.dataset.path if key == "path" else getattr(config.dataset.settings, key)) == value
 
 
 def test_fields_of_a_file_are_mapped_by_any_name():
     given = ["dataset=custom", "dataset.path=x.json", "dataset.fields.target=target_new", "dataset.fields.id=Nr"]
-    assert compose.compose(given).dataset.settings.fields == {"target": "target_new", "id": "Nr"}
+    assert composing_module.compose(given).dataset.settings.fields == {"target": "target_new", "id": "Nr"}

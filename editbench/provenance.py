@@ -38,6 +38,8 @@ OF_GENERATING = {
 }
 """Modules behind metrics of generated text."""
 OF_LM_EVAL = {"lm_eval": "editbench.evaluation.general_ability.lm_eval"}  # modules behind tasks of lm-eval
+OF_GLUE = {"glue": "editbench.evaluation.general_ability.glue"}  # modules behind its tasks from files
+OF_HIDDEN_SHIFT = {"hidden_shift": "editbench.evaluation.hidden_shift"}  # of protocol.hidden_shift
 OF_METHODS = {
     "covariance": "editbench.locate_then_edit.covariance",
     "prompts": "editbench.locate_then_edit.prompts",
@@ -169,10 +171,12 @@ def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
     modules = {**FORMULAS, **OF_METHODS}
     if any(metric.needs in ("generation", "free_text") for metric in chosen):
         modules |= OF_GENERATING
-    if protocol.hidden_shift:
-        modules["hidden_shift"] = "editbench.evaluation.hidden_shift"
     if not all(map(is_built_in, protocol.ability.tasks)):
         modules |= OF_LM_EVAL
+    if any(task.startswith("glue_") for task in protocol.ability.tasks):
+        modules |= OF_GLUE
+    if protocol.hidden_shift is not None:
+        modules |= OF_HIDDEN_SHIFT
     found = {name: int(import_module(module).VERSION) for name, module in modules.items()}
     found["method"] = registry.load_method(method).version
     return dict(sorted({**found, **{metric.name: metric.version for metric in chosen}}.items()))

@@ -15,7 +15,16 @@ import pytest
 import editbench
 from editbench import compose as composing_module
 from editbench import single_run
-from editbench.provenance import FORMULAS, OF_GENERATING, OF_LM_EVAL, OF_METHODS, inputs, versions
+from editbench.provenance import (
+    FORMULAS,
+    OF_GENERATING,
+    OF_GLUE,
+    OF_HIDDEN_SHIFT,
+    OF_LM_EVAL,
+    OF_METHODS,
+    inputs,
+    versions,
+)
 from editbench.results import identity as results_identity
 from editbench.results import schema
 from editbench.results.compare import compare_runs
@@ -189,6 +198,7 @@ def test_every_module_with_a_version_is_in_the_table():
             if "VERSION" in names:
                 found.add(".".join(["editbench", *file.relative_to(ROOT).with_suffix("").parts]))
     needing_nothing = {*FORMULAS.values(), *OF_GENERATING.values(), *OF_METHODS.values()}
+    needing_nothing |= {*OF_GLUE.values(), *OF_HIDDEN_SHIFT.values()}
     assert found == {*needing_nothing, *OF_LM_EVAL.values()}
     assert all(isinstance(importlib.import_module(module).VERSION, int) for module in needing_nothing)
 
@@ -200,6 +210,7 @@ def test_versions_are_of_the_formulas_that_are_used():
 
     always = {*FORMULAS, *OF_METHODS, "method"}
     assert of("exact_match") == of("exact_match", "pocket") == {"exact_match", *always}
+    assert of("exact_match", "glue_rte") == {"exact_match", "glue", *always}
     for name in ("generation", "ngram_entropy"):
         assert of(name) == {name, *always, *OF_GENERATING}
 

@@ -60,12 +60,12 @@ def test_the_ends_of_all_spaces_together_are_settings_that_the_method_takes(meth
     config, trial = load_method(method).config_class, Trial(end)
     values = {name: space.suggest(trial, name, n_layers) for name, space in space_of(config).items()}
     made = make_config(method, config, values)
-    layers = values.get("layers", [values.get("layer")])
+    layers = values.get("layers", [values.get("layer", 0)])
     assert 0 <= layers[0] <= layers[-1] < n_layers
     assert all(getattr(made, name) == value for name, value in values.items())
     untuned = {name: space.start(getattr(config(), name), n_layers) for name, space in space_of(config).items()}
     make_config(method, config, {name: value for name, value in untuned.items() if value is not None})
-    layers = untuned.get("layers", [untuned.get("layer")])
+    layers = untuned.get("layers", [untuned.get("layer", 0)])  # LoRA seeks none
     assert 0 <= layers[0] <= layers[-1] < n_layers
 
 

@@ -16,7 +16,7 @@ from editbench.json_lines import decode, encode, read_lines
 from editbench.results import schema
 from editbench.results.run_folder import check_score_row
 
-VERSION = 1  # changes with what is kept
+KEPT = 1  # changes with what is kept
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def summary_of(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
         ranges = {name: (fact["range"][0], fact["range"][1]) for name, fact in metrics.items() if fact.get("range")}
         headline = protocol.get("headline") or {}
         root = decode(read_bytes(folder / schema.MANIFEST_FILE, limit=schema.MAX_INFO))["root"]
-        key = hashlib.sha256(canonical([VERSION, intervals.VERSION, root, headline, ranges])).hexdigest()
+        key = hashlib.sha256(canonical([KEPT, intervals.VERSION, root, headline, ranges])).hexdigest()
         file = cache_folder() / "summaries" / f"{key[:32]}.json"
         summary = _kept(file, key)
         if summary is None:

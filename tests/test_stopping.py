@@ -151,7 +151,10 @@ def test_a_collapse_is_a_result_of_its_own(run, monkeypatch):
 
 def test_over_seeds_a_collapse_has_an_interval_of_those_that_did(run):
     row = read_row(run())
-    seeds = [{**row, "seed": seed, "run": f"run {seed}", "content_hash": str(seed)} for seed in range(3)]
+    seeds = [
+        {**row, "seed": seed, "run": f"run {seed}", "content_hash": str(seed), "final_rows": str(seed)}
+        for seed in range(3)
+    ]
     for one, at in zip(seeds, (100, 200, None), strict=True):
         one |= dict.fromkeys(("collapsed_at", "collapsed_at_low", "collapsed_at_high"), at)
         one["collapsed_by"] = at and "nonfinite"

@@ -50,9 +50,13 @@ FAST = ("unedited", "finetune", "rome", "memit", "nse", "scen", "grace", "lora",
 """Methods of all kinds; with the others, which are akin to one of them, a test of every method is slow."""
 
 
-def each(methods):
-    """Parameters of a test: every method, those that are not :data:`FAST` with the mark "slow"."""
-    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in methods]
+KINDS = ("finetune", "nse", "scen")
+"""One for each kind of storage: weights alone, weights and keys, experts in the ledger. For tests of whole runs."""
+
+
+def each(methods, fast=FAST):
+    """Parameters of a test: every method, those that are not ``fast`` with the mark "slow"."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in methods]
 
 
 def overrides_of(method):

@@ -12,6 +12,7 @@ from editbench import fetched, launch, plugins, registry
 from editbench.compose import choices, conf_names, register
 from editbench.config import RunConfig
 from tests.composing import compose as node_of
+from tests.small_runs import FAST
 
 ROOT = Path(__file__).parent.parent
 METHODS = tuple(name for name in plugins.entry_points(plugins.METHODS) if name != "external_weights")  # needs a path
@@ -41,7 +42,13 @@ def registered():
 # -- hparams ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(filter(None, split(file))))
+def of_file(file):
+    """A parameter: slow for methods that are akin to another."""
+    slow = () if split(file)[0] in FAST else pytest.mark.slow
+    return pytest.param(file, marks=slow, id="-".join(filter(None, split(file))))
+
+
+@pytest.mark.parametrize("file", map(of_file, FILES))
 def test_an_hparams_file_is_of_a_known_method_and_model_and_is_used_and_typed(file):
     method, origin, model, dataset = split(file)
     assert method in METHODS and (model is None or model in [*MODELS, "any"])

@@ -12,7 +12,7 @@ from editbench.results import RunFolder
 from editbench.results.leaderboard import read_row
 from editbench.results.run_folder import read_run
 from tests.methods.test_conformance import METHODS
-from tests.small_runs import counterfact_rows, each, overrides_of
+from tests.small_runs import KINDS, counterfact_rows, each, overrides_of
 from tests.test_editing_loop import comparable, lines, make, tiny_folder  # noqa: F401
 from tests.tiny_models import tiny_lm
 
@@ -53,7 +53,7 @@ def index(folder):
     return [line["digest"] for line in lines(folder, "ledger/index.jsonl")]
 
 
-@pytest.mark.parametrize("method", each(METHODS))
+@pytest.mark.parametrize("method", each(METHODS, fast=KINDS))
 def test_a_longer_run_has_the_bits_of_a_fresh_one_and_edits_nothing_twice(go, edited, method):
     settings = [*DRAWN, "stream.evaluate_at=every:2", "protocol.retention_sample=2"]
     short = go(4, *settings, method=method)
@@ -146,7 +146,7 @@ def test_other_records_or_libraries_are_not_continued(go, tmp_path, monkeypatch,
     assert "the dataset has changed" in caplog.text
 
 
-@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo"]))
+@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo"], fast=KINDS))
 def test_a_stopped_continuation_goes_on(go, edited, monkeypatch, method):
     go(4, *DRAWN, method=method)
     with monkeypatch.context() as patch:

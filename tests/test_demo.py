@@ -61,6 +61,7 @@ def test_without_an_end_in_sight_the_streams_have_five_points(written, tmp_path,
     assert re.search(r"^ +10 +30 +100 +200 +300$", capsys.readouterr().out, re.M)
 
 
+@pytest.mark.slow
 def test_the_long_demo_asks_for_every_method_on_every_dataset(written, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "METHODS", ("finetune", "unedited"))
     demo.main(long=True, edits=30, results=tmp_path)

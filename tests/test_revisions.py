@@ -14,7 +14,7 @@ from editbench.results.leaderboard import read_row
 from editbench.revisions import with_revisions
 from editbench.stream import Stream
 from tests.methods.test_conformance import METHODS
-from tests.small_runs import each, overrides_of
+from tests.small_runs import KINDS, each, overrides_of
 from tests.test_editing_loop import comparable, lines, make, tiny_folder  # noqa: F401
 
 
@@ -118,7 +118,7 @@ def test_a_share_that_cannot_be(wrong):
 REVISED = ["stream.revisions=0.34", "stream.edits=3", "stream.order=file"]
 
 
-@pytest.mark.parametrize("method", each(METHODS))
+@pytest.mark.parametrize("method", each(METHODS, fast=KINDS))
 def test_every_method_is_asked_what_holds_and_what_returns(make, method):  # noqa: F811
     outcome = single_run.run(make(method=REVISED, settings=overrides_of(method)))
     provenance = json.loads((outcome.folder / "run.json").read_text())["provenance"]

@@ -97,6 +97,7 @@ def test_logical_processors_of_one_core_count_once(monkeypatch, tmp_path):
     assert len({threads._core(cpu) for cpu in range(4)}) == 3  # the last has no file
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_threads_and_they_name_no_other_run(make, monkeypatch):  # noqa: F811
     edit, seen = Editor.edit, []
 

@@ -175,8 +175,10 @@ class WISE(JournalledEditor[WISEConfig]):
         return self.lm.weight(self.projection.weight).device
 
     def footprint(self) -> Footprint:
-        """Memories, and the mask of the open shard."""
-        return Footprint.of([*self.memories.tensors(), *([] if self._mask is None else [self._mask[1]])])
+        """Memories, and the mask of the last edit's shard."""
+        count = self.memories.count
+        mask = [self._mask_of((count - 1) // self.config.save_every)] if count else []
+        return Footprint.of([*self.memories.tensors(), *mask])
 
     # -- answering ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from editbench import single_run
 from editbench.editing_loop import EditingLoop
 from editbench.results.leaderboard import read_row
 from tests.methods.test_conformance import METHODS
-from tests.small_runs import counterfact_rows, each, overrides_of, same, weights
+from tests.small_runs import KINDS, counterfact_rows, each, overrides_of, same, weights
 from tests.test_editing_loop import comparable, lines, make, tiny_folder  # noqa: F401
 
 SINGLE = ["stream.mode=single", "stream.order=file", "stream.edits=2"]
@@ -20,7 +20,7 @@ def scored(folder, stage="final"):
     return {row["record"]: {k: v for k, v in row.items() if k not in ("position", "batch", "edits")} for row in rows}
 
 
-@pytest.mark.parametrize("method", each(METHODS))
+@pytest.mark.parametrize("method", each(METHODS, fast=KINDS))
 def test_each_edit_is_alone_and_is_taken_back_to_the_bit(make, tmp_path, monkeypatch, method):  # noqa: F811
     found = []
 
@@ -52,7 +52,7 @@ def test_each_edit_is_alone_and_is_taken_back_to_the_bit(make, tmp_path, monkeyp
     assert scored(together.folder) == apart and len(apart) == 2
 
 
-@pytest.mark.parametrize("method", each(["memit", "nse", "scen", "grace", "wise", "melo"]))
+@pytest.mark.parametrize("method", each(["memit", "nse", "scen", "grace", "wise", "melo"], fast=KINDS))
 def test_single_edits_go_on_in_the_middle(make, monkeypatch, method):  # noqa: F811
     whole = single_run.run(make(settings=overrides_of(method), method=SINGLE, results="whole"))
     score, calls = EditingLoop._score, []

@@ -7,12 +7,11 @@ import pytest
 
 from editbench import cli
 from editbench.submission.verify import verify
-from tests.small_runs import SETTINGS, save_model
+from tests.small_runs import KINDS, SETTINGS, each, save_model
 from tests.submission import forging
 from tests.tiny_models import tiny_lm
 
-FAST = ("finetune", "nse", "scen")  # one for each kind: weights alone, weights and keys, experts in the ledger
-METHODS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS]
+METHODS = each(SETTINGS, fast=KINDS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -67,7 +66,7 @@ def test_a_forged_row_passes_the_seal_and_fails_the_second_scoring(forged, place
     assert verdict.reasons[0].startswith("final row of '0': rewrite.exact_match is ")
 
 
-@pytest.mark.parametrize("method", FAST)
+@pytest.mark.parametrize("method", KINDS)
 def test_a_forged_edit_passes_the_seal_and_fails_the_second_scoring(forged, places, method):
     run = forged(method)
     with forging.forging(run):

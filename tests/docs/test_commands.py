@@ -54,7 +54,7 @@ def test_a_run_composes(composed, command):
         raise composed[command]
     jobs, whole = composed[command]
     node = OmegaConf.masked_copy(whole, [part for part in whole if part != "hydra"])
-    assert (len(jobs) > 1) == ("-m" in flags or "+experiment" in command)
+    assert len(jobs) > 1 if "-m" in flags else len(jobs) == 1 or "+experiment" in command
     parsed = composing_module.parse(node)
     check_headline(parsed.protocol.headline, parsed.protocol.metrics)
 

@@ -197,8 +197,8 @@ def test_a_part_that_there_is_not_is_refused(capsys):
 
 def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
     monkeypatch.setattr(language_model, "load_model", None)
-    assert launch.main(["method=finetune", "stream.edits=2"], precompute=True) == 0
-    assert capsys.readouterr().out == "nothing to precompute: finetune needs nothing in the cache\n"
+    assert launch.main(["method=unedited", "stream.edits=2"], precompute=True) == 0
+    assert capsys.readouterr().out == "nothing to precompute: unedited needs nothing in the cache\n"
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):

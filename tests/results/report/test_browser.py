@@ -61,7 +61,8 @@ def report(tmp_path_factory):
     write_run(root, "memit-0", method="memit", rate=0.5, edits=12)
     write_run(root, "nse-0", method="nse", rate=0.6, probe=changing_probe)
     write_run(root, "scen-0", method="scen", status="failed")
-    write_run(root, 'x<img src=x onerror="window.hacked=1">', method=HOSTILE, probe=hostile_probe)
+    write_run(root, "hostile", method=HOSTILE, probe=hostile_probe)
+    (root / "hostile").rename(root / 'x<img src=x onerror="window.hacked=1">')  # no run may be named so
     write_report(collect_folders(root), root / "report.html", title=HOSTILE)
     return root / "report.html"
 

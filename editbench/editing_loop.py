@@ -192,8 +192,9 @@ class EditingLoop:
 
     def _conclude(self, index: int) -> None:
         """Let the method change the model after the last edit, once; a row without ids tells what it did."""
-        rows = self.run_folder.edits()
-        if not self.editor.concludes or self.stream.single or (rows and not rows[-1]["ids"]):
+        if not self.editor.concludes or self.stream.single:
+            return
+        if (rows := self.run_folder.edits()) and not rows[-1]["ids"]:
             return
         with self.meter.stage(EDIT):
             result = self.editor.finish()

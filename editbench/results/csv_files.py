@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from editbench.files import ResultsError, explained, write_atomic
 from editbench.results.columns import column, columns_of
-from editbench.visible_text import spelt, unspelt
+from editbench.visible_text import spelt, unspelt, visible
 
 if TYPE_CHECKING:
     from editbench.results.schema import Cell, Row
@@ -26,8 +26,9 @@ def write_csv(rows: Sequence[Row], path: str | Path, columns: Sequence[str] | No
 
     ``columns`` are all that the rows have, by default.
 
-    A text that a spreadsheet would run as a formula gets a leading apostrophe, and what acts on a terminal is spelt out
-    (:mod:`editbench.visible_text`); `read_csv` takes both away again.
+    A text that a spreadsheet would run as a formula, or that has what acts on a terminal, gets a leading apostrophe,
+    and the latter is spelt out (:mod:`editbench.visible_text`); `read_csv` takes both away again. Other texts, JSON
+    among them, stand as they are.
     """
     columns = columns_of(rows) if columns is None else columns
     lines = [_line(columns), *(_line([text_of(row.get(name)) for name in columns]) for row in rows)]
@@ -71,11 +72,11 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _guarded(text: str) -> str:
-    """`text` with an apostrophe in front if it looks like a formula, or like a text that has one in front already."""
-    text = "\r".join(map(spelt, text.split("\r")))  # a spreadsheet takes a carriage return for a line's end
-    dangerous = text.startswith((*_FORMULA_STARTS, "'"))
-    return f"'{text}" if dangerous and not _NUMBER.fullmatch(text) else text
+    """`text` with an apostrophe in front, and spelt out, if it could act, or has an apostrophe in front already."""
+    plain = text.replace("\r", "")  # a spreadsheet takes a carriage return for a line's end
+    acts = text.startswith((*_FORMULA_STARTS, "'")) or visible(plain) != plain
+    return "'" + "\r".join(map(spelt, text.split("\r"))) if acts and not _NUMBER.fullmatch(text) else text
 
 
 def _bare(text: str) -> str:
-    return unspelt(text[1:] if text.startswith("'") else text)
+    return unspelt(text[1:]) if text.startswith("'") else text

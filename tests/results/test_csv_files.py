@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def test_formulas_are_made_harmless(tmp_path, text):
     assert (raw["method"], raw["score"], raw["seed"]) == ("rome", "-0.5", "-1")
     (row,) = read_csv(tmp_path / "out.csv")
     assert (row["run"], row["score"], row["seed"]) == (text, -0.5, -1)
+
+
+def test_json_is_json_for_every_reader_and_what_acts_is_spelt_out(tmp_path):
+    facts = json.dumps({"title": "‖ΔW‖ in nats", "note": "a\x1b"})  # escaped by JSON itself: "\\u2016"
+    write_csv([{"run": "a\x1b[31m \\x1b", "metrics": facts}], tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        (raw,) = csv.DictReader(file)
+    assert json.loads(raw["metrics"])["title"] == "‖ΔW‖ in nats"
+    assert raw["run"] == "'a\\x1b[31m \\x5cx1b"
+    assert read_csv(tmp_path / "out.csv")[0]["run"] == "a\x1b[31m \\x1b"
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(st.sampled_from("\r\n\t'\",=-1e. "))

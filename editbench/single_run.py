@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,7 +20,6 @@ from editbench.costs import EVALUATION, Meter
 from editbench.datasets import disjoint, splits
 from editbench.datasets.true_facts import true_facts, with_subjects
 from editbench.editing_loop import EditingLoop
-from editbench.editor import Editor
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability import ability_tests
 from editbench.evaluation.metrics import facts as metric_facts
@@ -39,6 +38,9 @@ from editbench.results.summary import summarise
 from editbench.stream import Stream
 from editbench.threads import restored_threads, set_threads
 from editbench.tracking import RunObserver, TrackedRun, open_tracker
+
+if TYPE_CHECKING:
+    from editbench.editor import Editor
 
 _log = logging.getLogger(__name__)
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
@@ -136,16 +138,15 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
     begun, part = time.perf_counter(), config.precompute
     records, stream = _load(config)
     method = registry.load_method(config.method.name)
-    if method.prepare is Editor.prepare:
+    if not method.prepares(config.method.settings):
         return Precomputed(None, time.perf_counter() - begun)
     phase("loading")
     lm = language_model.load_model(config.model)
     requests = [record.request for record in stream.records][part.part :: part.parts] if part.find_values else []
     phase("preparing")
-    resources = Resources.build(lm, config.model, config.cache, config.stream.seed, records.prompt_format)
     with restored_threads():
         set_threads(lm.model, cores, config.threads)
-        method(lm, Ledger(lm), config.method.settings, resources).prepare(requests)
+        build_editor(config, lm, Ledger(lm), records, stream, Meter()).prepare(requests)
     return Precomputed(len(requests), time.perf_counter() - begun)
 
 

@@ -66,7 +66,7 @@ COUNTERFACT = Dataset(
             ("requested_rewrite", "paraphrase_prompts", "neighborhood_prompts"),
             _rome,
             optional=("generation_prompts", "snippets", "subject_fact_prompts"),
-            unused=("pararel_idx", "attribute_prompts"),
+            unused=("pararel_idx", "attribute_prompts", "requested_rewrite.*.id"),
         ),
     ),
 )

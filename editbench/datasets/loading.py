@@ -133,20 +133,8 @@ def load_dataset(
         raise RecordError(f"{_shown(path)}: dataset.fields names {absent[0]!r}, which no record has; {meant}")
     records = _some("record", EditRecord, items, path)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
-    questions: list[Probe] = []
-    for name, layouts in BESIDE.items():
-        given = getattr(settings, f"{name}_path", None)
-        if given is None and str(path) == POCKET and name != "unrelated":
-            given = POCKET
-        if given is None:
-            continue
-        rows = _rows(name, given, settings.pocket_seed, part.name, settings.encoding)
-        parsed = take(parse_rows(rows, layouts, Settings()), on_error)
-        items += of_kind(SkippedRecord, parsed)
-        if name == "unrelated":
-            questions = _some("question", Probe, parsed, given)
-        else:
-            texts[name] = _some("text", Passage, parsed, given)
+    beside, questions, skipped = _beside(path, settings, part.name, on_error)
+    texts |= beside
 
     given = settings.prompt_format
     prompt_format = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
@@ -159,7 +147,7 @@ def load_dataset(
         name=dataset.name,
         records=edits,
         texts=MappingProxyType(texts_by_name),
-        skipped=tuple(of_kind(SkippedRecord, items)),
+        skipped=(*of_kind(SkippedRecord, items), *skipped),
         fingerprint=fingerprint(edits, texts_by_name, unrelated),
         unrelated=unrelated,
         prompt_format=prompt_format,
@@ -168,6 +156,29 @@ def load_dataset(
         split=part,
         ignored=MappingProxyType(dict(unread.ignored)),
     )
+
+
+def _beside(
+    path: Source, settings: Settings, part: str, on_error: str
+) -> tuple[dict[str, list[Passage]], list[Probe], list[SkippedRecord]]:
+    """Texts by name, unrelated questions, and what was left out, from the files beside the records."""
+    texts: dict[str, list[Passage]] = {}
+    questions: list[Probe] = []
+    skipped: list[SkippedRecord] = []
+    for name, layouts in BESIDE.items():
+        given = getattr(settings, f"{name}_path", None)
+        if given is None and str(path) == POCKET and name != "unrelated":
+            given = POCKET
+        if given is None:
+            continue
+        rows = _rows(name, given, settings.pocket_seed, part, settings.encoding)
+        parsed = take(parse_rows(rows, layouts, Settings()), on_error)
+        skipped += of_kind(SkippedRecord, parsed)
+        if name == "unrelated":
+            questions = _some("question", Probe, parsed, given)
+        else:
+            texts[name] = _some("text", Passage, parsed, given)
+    return texts, questions, skipped
 
 
 def _items(

@@ -49,6 +49,11 @@ class FineTune(Editor[FineTuneConfig]):
         parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
         return parameter
 
+    @classmethod
+    def prepares(cls, config: FineTuneConfig) -> bool:
+        """Only for consolidation."""
+        return config.ewc > 0
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Take the Fisher information of the unedited model, for consolidation."""
         if self.config.ewc and self._consolidation is None:

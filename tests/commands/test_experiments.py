@@ -197,8 +197,14 @@ def test_a_part_that_there_is_not_is_refused(capsys):
 
 def test_a_method_that_needs_nothing_ahead_says_so(capsys, monkeypatch):
     monkeypatch.setattr(language_model, "load_model", None)
-    assert launch.main(["method=unedited", "stream.edits=2"], precompute=True) == 0
-    assert capsys.readouterr().out == "nothing to precompute: unedited needs nothing in the cache\n"
+    assert launch.main(["method=finetune", "stream.edits=2"], precompute=True) == 0
+    assert capsys.readouterr().out == "nothing to precompute: finetune needs nothing in the cache\n"
+
+
+def test_what_learns_from_training_records_is_prepared_too(tmp_path, capsys):
+    given = ["method=in_context", "method.demonstrations=2", "stream.edits=2", f"cache={tmp_path}"]
+    assert launch.main(given, precompute=True) == 0
+    assert capsys.readouterr().out.startswith("precomputed: in_context on pocket, 2 edits of counterfact")
 
 
 def test_a_named_run_takes_no_notice_of_what_was_prepared_ahead(tmp_path, capsys):

@@ -147,6 +147,7 @@ def test_pocket(name):
     loaded = load(name, "pocket")
     assert loaded.name == name
     assert len(loaded) >= 100
+    assert not loaded.ignored
     assert loaded.texts["plain"]
     assert loaded.texts["accurate"]
     assert loaded.fingerprint == load(name, "pocket").fingerprint

@@ -19,7 +19,6 @@ from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import Editor, EditResult
 from editbench.evaluation.drift import change_and_norm
-from editbench.evaluation.hidden_shift import last_edited_layer
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.ledger import LedgerError
 from editbench.progress import phase, progress
@@ -66,7 +65,7 @@ class EditingLoop:
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process stopped if one did."""
-        self.evaluator.remember_hidden(last_edited_layer(self.editor.config))
+        self.evaluator.remember_hidden(max(self.editor.layers(), default=None))
         fresh = not self._checkpoint.exists
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations

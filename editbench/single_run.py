@@ -40,7 +40,7 @@ from editbench.threads import restored_threads, set_threads
 from editbench.tracking import RunObserver, TrackedRun, open_tracker
 
 if TYPE_CHECKING:
-    from editbench.editor import Editor
+    from editbench.config import DatasetConfig, ModelConfig
 
 _log = logging.getLogger(__name__)
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
@@ -92,7 +92,10 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
-        editor = build_editor(config, lm, Ledger(lm, folder.ledger), records, stream, meter)
+        own: Any = {"model": config.model, "dataset": config.dataset, "cache": config.cache, "seed": seed}
+        resources = build_resources(lm, records, stream, **own, meter=meter)
+        method = registry.load_method(config.method.name)
+        editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
         phase("unedited model")
         with meter.stage(EVALUATION):
             given: Any = {"cache": config.cache, "seed": seed, "costs": meter.costs, "ability": ability}
@@ -112,21 +115,20 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     return RunOutcome(folder.path, already_done=False)
 
 
-def build_editor(
-    config: RunConfig,
+def build_resources(
     lm: language_model.LanguageModel,
-    ledger: Ledger,
     records: RecordSet,
     stream: Stream,
+    *,
+    model: ModelConfig,
+    dataset: DatasetConfig,
+    cache: Path,
+    seed: int,
     meter: Meter,
-) -> Editor[Any]:
-    """The editor of a config's method, with all that it may use."""
-    seed, scored = config.stream.seed, disjoint.scored_texts(records)
-    training = partial(datasets.training_records, config.dataset, stream.records)
-    resources = Resources.build(
-        lm, config.model, config.cache, seed, records.prompt_format, meter.costs, scored, training
-    )
-    return registry.load_method(config.method.name)(lm, ledger, config.method.settings, resources)
+) -> Resources:
+    """What an editor may use in a run, besides model and requests."""
+    scored, training = disjoint.scored_texts(records), partial(datasets.training_records, dataset, stream.records)
+    return Resources.build(lm, model, cache, seed, records.prompt_format, meter.costs, scored, training)
 
 
 def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
@@ -146,7 +148,9 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
     phase("preparing")
     with restored_threads():
         set_threads(lm.model, cores, config.threads)
-        build_editor(config, lm, Ledger(lm), records, stream, Meter()).prepare(requests)
+        own: Any = {"model": config.model, "dataset": config.dataset, "cache": config.cache}
+        resources = build_resources(lm, records, stream, **own, seed=config.stream.seed, meter=Meter())
+        method(lm, Ledger(lm), config.method.settings, resources).prepare(requests)
     return Precomputed(len(requests), time.perf_counter() - begun)
 
 

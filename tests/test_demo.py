@@ -83,13 +83,13 @@ def test_the_methods_are_of_every_kind_and_the_control():
 def test_two_methods_side_by_side_in_processes(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("EDITBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(demo, "usable_cores", lambda: 2)
-    monkeypatch.setattr(demo, "METHODS", ("finetune", "unedited"))
+    monkeypatch.setattr(demo, "METHODS", ("memit", "unedited"))
     assert cli.main(["demo", "--edits=12", f"--results={tmp_path}"]) == 0
     out, _ = capfd.readouterr()
-    assert re.search(r"^After 10 edits finetune leads", out, re.M)
+    assert re.search(r"^After 10 edits memit leads", out, re.M)
     rows = {row["method"]: row for row in read_csv(tmp_path / "leaderboard.csv")}
-    assert set(rows) == {"finetune", "unedited"} and {row["status"] for row in rows.values()} == {"done"}
+    assert set(rows) == {"memit", "unedited"} and {row["status"] for row in rows.values()} == {"done"}
     assert rows["unedited"]["locality"] == 1.0 and rows["unedited"]["reliability"] == 0.0
-    assert rows["finetune"]["reliability"] > 0
+    assert rows["memit"]["reliability"] > 0
     assert cli.main(["demo", "--edits=12", f"--results={tmp_path}"]) == 0
     assert capfd.readouterr().out.count("done before") == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -48,12 +48,6 @@ class Fact(Protocol):
     @property
     def subject(self) -> int:
         """Index of the subject's last token."""
-
-
-def last_edited_layer(config: Any) -> int | None:
-    """The last layer that a method with this config edits; None for a method without layers."""
-    layers = getattr(config, "layers", None) or [getattr(config, "layer", None)]
-    return None if None in layers else int(max(layers))
 
 
 class HiddenShift:

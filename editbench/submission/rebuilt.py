@@ -20,7 +20,7 @@ from editbench.model_places import SHIPPED_MODELS
 from editbench.records import EditRecord, RecordSet
 from editbench.registry import load_method
 from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
-from editbench.single_run import build_editor
+from editbench.single_run import build_resources
 from editbench.stream import Stream
 from editbench.submission.claim import CannotSay, Claim, Refused
 from editbench.submission.kept_config import of_kept
@@ -58,7 +58,9 @@ class Replay(EditingLoop):
     def __init__(self, rebuilt: Rebuilt, ledger: Path) -> None:
         claim, config, lm = rebuilt.claim, rebuilt.config, rebuilt.lm
         seed, meter = config.stream.seed, rebuilt.meter
-        editor = build_editor(config, lm, Ledger(lm, ledger), rebuilt.records, rebuilt.stream, meter)
+        own: Any = {"model": config.model, "dataset": config.dataset, "cache": config.cache, "seed": seed}
+        resources = build_resources(lm, rebuilt.records, rebuilt.stream, **own, meter=meter)
+        editor = load_method(config.method.name)(lm, Ledger(lm, ledger), config.method.settings, resources)
         folder = cast("RunFolder", _Copy(ledger, claim))
         parts = (config.protocol, seed, RunObserver(), meter)
         super().__init__(rebuilt.stream, editor, rebuilt.evaluator, folder, *parts)

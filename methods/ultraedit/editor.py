@@ -6,31 +6,33 @@ trained tokens of a batch, inputs H (N, d_in) of an edited module, gradients G (
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from editbench.editor import EditResult, Footprint
 from editbench.gradient_based.editor import BatchStateEditor
-from editbench.gradient_based.training_rows import TrainingRows
-from editbench.ledger import Dense, LowRank
-from editbench.model.architectures import ArchitectureError, module_at
-from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.gradient_based.module_gradients import Seen, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.normalisation import (
+    Normaliser,
+    Statistics,
+    add_rows,
+    from_tensors,
+    normalised,
+    to_tensors,
+)
+from editbench.gradient_based.solve import norm, ridge_change
+from editbench.records import EditRequest
 
 from .config import PUBLISHED, SHAPE, UltraEditConfig
-from .normalisation import Normaliser
 
 if TYPE_CHECKING:
-    from editbench.ledger import Ledger, Transaction
+    from torch import Tensor
+
+    from editbench.ledger import Dense, Ledger, LowRank, Transaction
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
-
-Seen = dict[str, tuple[Tensor, Tensor]]
-"""By module: H and G, float32 or wider."""
 
 
 class UltraEdit(BatchStateEditor[UltraEditConfig]):
@@ -44,21 +46,12 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
         """Find the modules; a ValueError for a layer or module that the model does not have."""
         super().__init__(lm, ledger, config, resources)
         names = config.modules or [lm.mlp_out_name(layer).removesuffix(".weight") for layer in config.layers]
-        self.modules = {name: self._module(name) for name in names}
-        self._warm: dict[str, Normaliser] | None = None  # before the first edit
+        self.modules = linear_modules(lm, names)
+        self._warm: Statistics | None = None  # before the first edit
 
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""
         return [] if self.config.modules else self.config.layers
-
-    def _module(self, name: str) -> nn.Module:
-        try:
-            found, weight = module_at(self.lm.model, name), self.lm.weight(f"{name}.weight")
-        except (ArchitectureError, AttributeError) as error:
-            raise ValueError(f"method.modules: {self.lm.name} has no module {name!r} with a weight") from error
-        if weight.ndim != 2:
-            raise ValueError(f"method.modules: the weight of {name} has {weight.ndim} dimensions; name linear modules")
-        return found
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Take the statistics of the training records, on the unedited model."""
@@ -72,92 +65,40 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
             self._add(statistics, seen)
             parts.append(seen)
         norms = {}
-        for name in self.modules:
-            inputs, gradients = (torch.cat([part[name][side] for part in parts]) for side in (0, 1))
+        for name, (inputs, gradients) in joined(parts).items():
             change = self._update(name, inputs, gradients, statistics[self._key(name)])
             transaction.apply(change)
-            norms[name] = _norm(change)
-        self.states.keep(self.ledger, transaction, _to_tensors(statistics))
+            norms[name] = norm(change)
+        self.states.keep(self.ledger, transaction, to_tensors(statistics))
         result.details["update_norms"] = norms
 
     def _passes(self, batch: Sequence[EditRequest]) -> Iterator[tuple[dict[str, list[float]], Seen]]:
-        """Losses by edit, H and G of each part of a batch; longest rows first, so that padding is least."""
-        length = {
-            r.id: len(self.lm.encode(r.prompt).ids) + len(self.lm.continuation(r.target, self.lm.spaced(r.prompt)))
-            for r in batch
-        }
-        order = sorted(batch, key=lambda request: -length[request.id])
-        for start in range(0, len(order), self.config.edits_at_once):
-            rows = TrainingRows(
-                self.lm, order[start : start + self.config.edits_at_once], train_eos=self.config.train_eos
-            )
-            nll, seen = self._backward(rows)
-            finite = all(bool(tensor.isfinite().all()) for pair in seen.values() for tensor in pair)
-            if not (finite and bool(nll.isfinite().all())):
-                raise EditError(rows.ids, "the loss or its gradient became NaN or infinite", NOT_FINITE)
-            yield {id: [loss] for id, loss in zip(rows.ids, rows.by_edit(nll), strict=True)}, seen
-
-    def _backward(self, rows: TrainingRows) -> tuple[Tensor, Seen]:
-        """NLL (N,) of the trained tokens, with inputs and gradients of every module there."""
-        inputs, outputs = dict[str, Tensor](), dict[str, Tensor]()
-
-        def watch(name: str, module: nn.Module) -> Any:
-            def note(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                inputs[name] = args[0].detach()
-                outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
-                return outputs[name]
-
-            return module.register_forward_hook(note)
-
-        with ExitStack() as stack, torch.enable_grad():
-            for name, module in self.modules.items():
-                stack.callback(watch(name, module).remove)
-            nll = rows.nll()
-            gradients = torch.autograd.grad(nll.mean(), [outputs[name] for name in self.modules])
-        row, column = rows.at.T
-
-        def at(tensor: Tensor) -> Tensor:
-            laid_out = tensor.reshape(*rows.columns.ids.shape, -1)[row.to(tensor.device), column.to(tensor.device)]
-            return laid_out.to(torch.promote_types(tensor.dtype, torch.float32))
-
-        seen = {n: (at(inputs[n]), at(g)) for n, g in zip(self.modules, gradients, strict=True)}
-        return nll.detach(), seen
+        at_once, train_eos = self.config.edits_at_once, self.config.train_eos
+        return passes(self.lm, self.modules, batch, at_once=at_once, train_eos=train_eos)
 
     def _key(self, name: str) -> str:
         """Name of the statistics to which a module belongs."""
-        if self.config.statistics != SHAPE:
-            return name
-        out, into = self.lm.weight(f"{name}.weight").shape
-        return f"{into}x{out}"
+        return shape_of(self.lm, name) if self.config.statistics == SHAPE else name
 
-    def _add(self, statistics: dict[str, Normaliser], seen: Seen) -> None:
+    def _add(self, statistics: Statistics, seen: Seen) -> None:
         for name, pair in seen.items():
-            x = torch.cat(pair, dim=1)  # (N, d_in + d_out)
-            normaliser = statistics.setdefault(self._key(name), Normaliser.empty(x))
-            normaliser.add(x.to(normaliser.mean.device), self.config.merge == PUBLISHED)
+            add_rows(statistics, self._key(name), pair, self.config.merge == PUBLISHED)
 
     def _update(self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser) -> LowRank | Dense:
         """The change of a module's weight: (HᵀH + λ)⁻¹ HᵀV, transposed, with V = -lr ‖ĥ‖² ĝ."""
-        x = normaliser.normalise(torch.cat([inputs, gradients], dim=1).to(normaliser.mean.device)).to(inputs.device)
+        x = normalised(normaliser, (inputs, gradients))
         scaled, direction = x[:, : inputs.shape[1]], x[:, inputs.shape[1] :]
         values = -self.config.learning_rate * scaled.square().sum(1, keepdim=True) * direction  # V (N, d_out)
-        h, v, weight = inputs.double(), values.double(), f"{name}.weight"
-        tokens, width = h.shape
-        small = h @ h.T if tokens <= width else h.T @ h
-        small.diagonal().add_(self.config.ridge)
-        if tokens > width:
-            return Dense(weight, torch.linalg.solve(small, h.T @ v).T.to(values.dtype))
-        left = torch.linalg.solve(small, v).T.to(values.dtype)  # (d_out, N)
-        if tokens * (width + v.shape[1]) < width * v.shape[1]:
-            return LowRank(weight, left, inputs.T.to(values.dtype))
-        return Dense(weight, left @ inputs.to(values.dtype))
+        return ridge_change(f"{name}.weight", inputs, values, self.config.ridge)
 
-    def _statistics(self) -> dict[str, Normaliser]:
+    def _statistics(self) -> Statistics:
         """Statistics of all edits in the ledger, which may be added to."""
         state = self.states.last(self.ledger)
-        return _from_tensors(state, self._like) if state else {k: s.copy() for k, s in self._at_start().items()}
+        return (
+            from_tensors(state, self._like, self.title) if state else {k: s.copy() for k, s in self._at_start().items()}
+        )
 
-    def _at_start(self) -> dict[str, Normaliser]:
+    def _at_start(self) -> Statistics:
         if self._warm is None:
             self._warm = {}
             wanted = self.config.warm_up
@@ -180,27 +121,4 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """Refuse another method's."""
-        _from_tensors(state, self._like)
-
-
-def _norm(change: LowRank | Dense) -> float:
-    """Frobenius norm of a change."""
-    if isinstance(change, Dense):
-        return float(change.delta.norm())
-    left, right = change.left.double(), change.right.double()
-    return math.sqrt(max(0.0, float(((left.T @ left) * (right.T @ right)).sum())))
-
-
-def _to_tensors(statistics: Mapping[str, Normaliser]) -> dict[str, Tensor]:
-    return {f"{key}/{name}": t for key, one in statistics.items() for name, t in one.tensors().items()}
-
-
-def _from_tensors(state: Mapping[str, Tensor], like: Tensor) -> dict[str, Normaliser]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        name, _, part = key.rpartition("/")
-        parts.setdefault(name, {})[part] = tensor
-    try:
-        return {name: Normaliser.of(tensors, like) for name, tensors in parts.items()}
-    except KeyError as error:
-        raise ValueError(f"these are no statistics of UltraEdit ({error} is missing): {sorted(state)}") from error
+        from_tensors(state, self._like, self.title)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench import EditRecord, EditRequest, Ledger, Resources, make_editor
-from editbench.methods.ultraedit.normalisation import EPSILON
+from editbench.gradient_based.normalisation import EPSILON
 from editbench.records import EditError
 from tests.small_runs import REQUESTS, same, weights
 from tests.tiny_models import LINES, tiny_lm

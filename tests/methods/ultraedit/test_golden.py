@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from editbench import EditRequest, make_editor
+from editbench.gradient_based import module_gradients
 from tests.golden_edits import FOLDER, golden_lm, relative
 
 
@@ -23,8 +24,8 @@ def test_ultraedit(monkeypatch):
         edits_at_once=data["edits_at_once"],
         merge="published",
     )
-    seen, backward = [], editor._backward
-    monkeypatch.setattr(editor, "_backward", lambda rows: seen.append(backward(rows)) or seen[-1])
+    seen, backward = [], module_gradients.backward
+    monkeypatch.setattr(module_gradients, "backward", lambda *args: seen.append(backward(*args)) or seen[-1])
     for turn, losses in enumerate(data["losses"]):
         editor.edit(requests[3 * turn : 3 * turn + 3])
         nll, found = seen[turn]

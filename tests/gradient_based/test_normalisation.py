@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench.methods.ultraedit.normalisation import EPSILON, Normaliser
+from editbench.gradient_based.normalisation import EPSILON, Normaliser
 
 
 @pytest.mark.parametrize("parts", [[40], [1, 39], [1, 1, 1, 37], [13, 13, 14]])

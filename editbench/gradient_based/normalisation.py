@@ -1,4 +1,4 @@
-"""Lifelong normalisation: running mean and spread of the edited modules' inputs and gradients."""
+"""Running mean and spread of the edited modules' inputs and gradients, over all edits (UltraEdit, RLEdit, MEND)."""
 
 from __future__ import annotations
 
@@ -62,3 +62,37 @@ class Normaliser:
     def of(cls, tensors: Mapping[str, Tensor], like: Tensor) -> Normaliser:
         """The inverse of :meth:`tensors`, on the device and in the dtype of ``like``."""
         return cls(int(tensors[COUNT]), tensors[MEAN].to(like), tensors[SQUARES].to(like))
+
+
+Statistics = dict[str, Normaliser]
+"""By name: running statistics of rows [h, g] (r, d_in + d_out)."""
+
+
+def add_rows(statistics: Statistics, name: str, pair: tuple[Tensor, Tensor], published: bool) -> None:
+    """Add the rows of a module, its inputs and gradients, to the statistics of this name."""
+    x = torch.cat(pair, dim=1)
+    normaliser = statistics.setdefault(name, Normaliser.empty(x))
+    normaliser.add(x.to(normaliser.mean.device), published)
+
+
+def normalised(normaliser: Normaliser | None, pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Rows [h, g] less the mean, over the spread, on their own device; as they are if there are no statistics."""
+    x = torch.cat(pair, dim=1)
+    return x if normaliser is None else normaliser.normalise(x.to(normaliser.mean.device)).to(x.device)
+
+
+def to_tensors(statistics: Mapping[str, Normaliser]) -> dict[str, Tensor]:
+    """All numbers of the statistics, by their name and part."""
+    return {f"{key}/{name}": t for key, one in statistics.items() for name, t in one.tensors().items()}
+
+
+def from_tensors(tensors: Mapping[str, Tensor], like: Tensor, method: str) -> Statistics:
+    """The inverse of :func:`to_tensors`, on the device and in the dtype of ``like``; a ValueError for others."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, part = key.rpartition("/")
+        parts.setdefault(name, {})[part] = tensor
+    try:
+        return {name: Normaliser.of(found, like) for name, found in parts.items()}
+    except KeyError as error:
+        raise ValueError(f"these are no statistics of {method} ({error} is missing): {sorted(tensors)}") from error

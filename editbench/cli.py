@@ -25,13 +25,14 @@ EPILOG = """examples:
   editbench fetch smollm2-135m
   editbench locate model.path=DIR_OR_HUB_ID stream.edits=16
   editbench tune method=rome model=pocket dataset=counterfact
+  editbench train method=mend model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset
   editbench report
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
+    *("run", "precompute", "locate", "tune", "train", "demo", "fetch", "covariance"),
     *("leaderboard", "report", "compare", "verify", "submit", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.tuning import command as tune
 
             return tune.main(others)
+        if command == ["train"]:
+            from editbench import train
+
+            return train.main(others)
         if mistake := _unknown(arguments):
             print(f"error: {visible(str(mistake))}", file=sys.stderr)
             return 2
@@ -93,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
+    commands.add_parser("train", help="train what a method learns, on records that no stream edits", add_help=False)
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
@@ -28,6 +29,7 @@ class Capabilities:
     """Requests that a method can edit."""
 
     needs_subject: bool = False  # requests without a subject are refused, and not scored as failures
+    needs_training: bool = False  # `editbench train` comes before the first edit
     max_batch: int | None = None  # largest number of requests edited at once; larger batches are cut. None for any
 
 
@@ -125,6 +127,13 @@ class Editor(ABC, Generic[C]):
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
+
+    def train(self, out: Path | None = None) -> Path:
+        """Train what the method learns from ``resources.training_records``, or go on after a stop; the file of it.
+
+        ``out`` is another place than the cache. A ValueError if the method has nothing to train.
+        """
+        raise ValueError(f"{type(self).__name__} has nothing to train")
 
     @classmethod
     def settled_after(cls, config: C, edits: int) -> bool:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from editbench.config import ModelConfig
 from editbench.costs import CachedCosts
+from editbench.datasets.disjoint import record_hash
 from editbench.datasets.hub import HUB_PREFIX
 from editbench.progress import progress
-from editbench.records import EditRecord, PromptFormat
+from editbench.records import EditRecord, EditRequest, PromptFormat
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -39,6 +40,11 @@ class Resources:
     prompt_format: PromptFormat = field(default_factory=PromptFormat)  # of the requests, for a method's own prompts
     load_training_records: Callable[[], Sequence[EditRecord]] | None = None
     """Reads the records of the dataset's split "train", which no stream edits; None: there are none."""
+    dataset: str = ""  # name of the dataset, for messages
+
+    def hash_of(self, request: EditRequest) -> str:
+        """Hash of the fact that a request edits (:func:`editbench.datasets.disjoint.record_hash`)."""
+        return record_hash(request, self.prompt_format)
 
     @cached_property
     def training_records(self) -> Sequence[EditRecord]:
@@ -58,6 +64,7 @@ class Resources:
         costs: CachedCosts | None = None,
         scored: Mapping[str, str] | None = None,
         load_training_records: Callable[[], Sequence[EditRecord]] | None = None,
+        dataset: str = "",
     ) -> Resources:
         """The resources of a config; texts are made, and training records read, when an editor first asks for them.
 
@@ -68,7 +75,7 @@ class Resources:
         named = Path(model.texts).name if Path(model.texts).expanduser().exists() else model.texts
         costs = costs or CachedCosts()
         given = (texts, named, model.templates, model.covariance, cache, seed, costs, prompt_format)
-        return cls(*given, load_training_records)
+        return cls(*given, load_training_records, dataset)
 
 
 class LazyTexts(Sequence[str]):

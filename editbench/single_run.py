@@ -128,7 +128,7 @@ def build_resources(
 ) -> Resources:
     """What an editor may use in a run, besides model and requests."""
     scored, training = disjoint.scored_texts(records), partial(datasets.training_records, dataset, stream.records)
-    return Resources.build(lm, model, cache, seed, records.prompt_format, meter.costs, scored, training)
+    return Resources.build(lm, model, cache, seed, records.prompt_format, meter.costs, scored, training, dataset.name)
 
 
 def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:

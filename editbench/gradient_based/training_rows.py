@@ -72,12 +72,16 @@ class TrainingRows:
             run_layers(self.lm, self.columns, last=self.first)
         return entering[0]
 
+    def log_p(self) -> Tensor:
+        """(M, V) log-probabilities where each trained token is predicted, float32 or wider."""
+        final = run_layers(self.lm, self.columns, first=self.first, hidden=self._entering)
+        at = self.at.to(final.device)
+        return self.lm.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
+
     def nll(self) -> Tensor:
         """(M,) negative log-likelihood of each trained token, nats, float32 or wider."""
-        final = run_layers(self.lm, self.columns, first=self.first, hidden=self._entering)
-        at, tokens = self.at.to(final.device), self._tokens.to(final.device)
-        log_p = self.lm.logits(final[at[:, 0], at[:, 1]]).log_softmax(-1)
-        return -log_p.gather(1, tokens.to(log_p.device)[:, None])[:, 0]
+        log_p = self.log_p()
+        return -log_p.gather(1, self._tokens.to(log_p.device)[:, None])[:, 0]
 
     def loss(self) -> Tensor:
         """Mean over edits of the mean NLL per trained token."""

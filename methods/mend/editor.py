@@ -1,0 +1,54 @@
+"""MEND: the rank-one parts of an edit's gradient, transformed by a trained network.
+
+Mitchell et al., "Fast Model Editing at Scale", ICLR 2022. Shapes: N tokens of prompt and target, inputs u (N, d_in) of
+an edited module, gradients δ (N, d_out) of the loss at its output.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from editbench.gradient_based.network_editor import NetworkEditor
+from editbench.gradient_based.network_training import Plan
+from editbench.gradient_based.normalisation import normalised
+
+from .config import MENDConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from editbench.gradient_based.normalisation import Normaliser
+    from editbench.gradient_based.training_rows import TrainingRows
+
+
+class MEND(NetworkEditor[MENDConfig]):
+    """ΔW = -α Σ δ̃ ũᵀ over the tokens, where the network has made δ̃ and ũ of δ and u."""
+
+    title = "MEND"
+    paper = "Mitchell et al., ICLR 2022"
+    config_class = MENDConfig
+    scale_inside = True
+    every_token = True
+    own_prompt = True
+
+    def names(self, layer: int) -> list[str]:
+        """All projections of the layer's MLP."""
+        architecture = self.lm.architecture
+        return [f"{architecture.layers}.{layer}.{path}" for path in (*architecture.mlp_in, architecture.mlp_out)]
+
+    def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
+        """Sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on the others."""
+        edit = rows.edit_of.to(nll.device)
+        return (nll / edit.bincount()[edit]).sum()
+
+    def factors(
+        self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser | None
+    ) -> tuple[Tensor, Tensor]:
+        """-α δ̃ᵀ (d_out, N) and ũᵀ (d_in, N): equation 3 and algorithm 2."""
+        z = self.network(name, normalised(normaliser, (inputs, gradients)))
+        width = inputs.shape[1]
+        return -self.network.learning_rate(name).to(z) * z[:, width:].T, z[:, :width].T
+
+    def plan(self) -> Plan:
+        """Each edit alone on the first weights."""
+        return Plan(group=1, sequence=1, accumulate=self.config.batch)

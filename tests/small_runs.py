@@ -37,6 +37,8 @@ SETTINGS = {
     },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
     "ultraedit": {"layers": [0, 1, 2], "learning_rate": 1e-2},
+    "mend": {"layers": [0, 1], "network": "untrained", "rank": 2, "learning_rate": 1e-2},
+    "rledit": {"layers": [0, 1, 2], "network": "untrained", "rank": 2, "learning_rate": 1e-2},
     "lora": {"rank": 2, "steps": 4, "learning_rate": 1e-2},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},
 }

@@ -15,6 +15,8 @@ METHODS = {
     "in_context": [],
     "retrieval": [],
     "ultraedit": [],
+    "mend": [],
+    "rledit": [],
     "lora": ["method.dropout=0.2"],
     "finetune": ["method.replay=2", "method.ewc=100.0"],
 }

@@ -1,0 +1,44 @@
+"""Inputs and gradients from one pass: at the trained tokens, or at all of them; modules that are none."""
+
+import pytest
+import torch
+
+from editbench.gradient_based.module_gradients import backward, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.training_rows import TrainingRows
+from tests.small_runs import REQUESTS
+from tests.tiny_models import tiny_lm
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_products_at_all_tokens_are_the_gradient_of_the_weight(architecture):
+    lm = tiny_lm(architecture, "float64")
+    name = lm.mlp_out_name(1).removesuffix(".weight")
+    modules = linear_modules(lm, [name])
+    _, seen = backward(TrainingRows(lm, REQUESTS), modules, lambda rows, nll: nll.mean(), every_token=True)
+    h, g = seen[name]
+    modules[name].weight.requires_grad_(True)
+    with torch.enable_grad():
+        (wanted,) = torch.autograd.grad(TrainingRows(lm, REQUESTS).nll().mean(), modules[name].weight)
+    wanted = wanted if architecture == "llama" else wanted.T
+    assert torch.allclose(g.T @ h, wanted, rtol=1e-6, atol=1e-12)
+    assert shape_of(lm, name) == "48x32"
+
+
+def test_parts_are_the_longest_rows_first_and_have_their_own_losses():
+    lm = tiny_lm("gpt2", "float64")
+    modules = linear_modules(lm, [lm.mlp_out_name(0).removesuffix(".weight")])
+    own = {"loss": lambda rows, nll: nll.sum()}
+    losses, parts = zip(*passes(lm, modules, REQUESTS, at_once=3, **own), strict=True)
+    assert [len(one) for one in losses] == [3, 1]
+    (whole,) = passes(lm, modules, REQUESTS, at_once=9, **own)
+    assert {k: v for one in losses for k, v in one.items()} == pytest.approx(whole[0])
+    for both in zip(joined(parts).values(), whole[1].values(), strict=True):
+        assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*both, strict=True))
+
+
+def test_modules_that_are_none_are_refused():
+    lm = tiny_lm("gpt2")
+    with pytest.raises(ValueError, match="has no module 'transformer.h.0.mlp.nothing'"):
+        linear_modules(lm, ["transformer.h.0.mlp.nothing"])
+    with pytest.raises(ValueError, match="1 dimensions; name linear modules"):
+        linear_modules(lm, ["transformer.ln_f"])

@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-fast test-slow test-ray compat lint types bench bench-edit pocket docs clean
+.PHONY: help setup environment demo test test-fast test-slow test-ray compat lint types bench bench-edit pocket networks docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -56,8 +56,15 @@ bench: setup ## Measure speed and memory beside the plain implementations
 bench-edit: setup ## Measure the editors alone, at a larger size
 	$(PY) -m benchmarks.bench_edit
 
-pocket: setup ## Train the embedded models again
+pocket: setup ## Train the embedded models again, and the networks for them
 	$(PY) -m editbench.pocket.train_models
+	@$(MAKE) --no-print-directory networks
+
+networks: setup ## Train the shipped networks of MEND and RLEdit for the embedded models again
+	@for method in mend rledit; do for model in pocket pocket-gpt2; do \
+		OMP_NUM_THREADS=1 $(PY) -m editbench.cli train method=$$method model=$$model dataset=counterfact \
+			--out methods/$$method/networks/$$model-counterfact.safetensors || exit 1; \
+	done; done
 
 docs: setup ## Build the documentation in site/
 	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install -e ".[docs]"

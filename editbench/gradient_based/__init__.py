@@ -1,1 +1,1 @@
-"""Parts that methods share which train on prompt and answer: their token rows, and states by edit batch."""
+"""What methods share that train on prompt and answer: token rows, modules' gradients, trained networks, states by batch."""

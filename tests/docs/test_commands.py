@@ -9,7 +9,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from editbench import cli, single_run
+from editbench import cli, single_run, train
 from editbench import compose as composing_module
 from editbench.compose import conf_names
 from editbench.evaluation.questions import check_headline
@@ -19,7 +19,7 @@ from editbench.tuning import command as tune
 from editbench.tuning.start import trial_config
 from tests import composing
 from tests.composing import jobs_of, need_launcher
-from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TUNES, blocks
+from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TRAINS, TUNES, blocks
 
 
 def parts(command):
@@ -114,6 +114,13 @@ def test_a_search_for_settings_composes(place, command):
     options = tune.parser().parse_intermixed_args(shlex.split(command)[2:])
     config = trial_config(options.overrides, options.seed)
     check_headline(config.protocol.headline, config.protocol.metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINS)
+def test_a_training_composes(place, command):
+    config = train.training_config(train.parser().parse_intermixed_args(shlex.split(command)[2:]).overrides)
+    assert config.dataset.split == "train"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``editbench train``: train what a method learns on the records of the split "train", for runs to find in the cache."""
+"""``editbench train``: train what a method learns, on the records of the split "train"; runs find it in the cache."""
 
 from __future__ import annotations
 

@@ -136,3 +136,8 @@ def test_an_edit_takes_one_request_or_dictionaries_and_says_which_hold(lm):
 def test_a_layer_that_does_not_exist_is_refused_at_once(lm, method, settings):
     with pytest.raises(ValueError, match=r"layer [39] does not exist: tiny-llama has layers 0 to 2"):
         make_editor(method, lm, **settings)
+
+
+def test_most_methods_have_nothing_to_train(lm, tmp_path):
+    with pytest.raises(ValueError, match="Unedited has nothing to train"):
+        make_editor("unedited", lm).train(tmp_path / "x.safetensors")

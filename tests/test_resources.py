@@ -5,7 +5,7 @@ import torch
 
 from editbench import resources
 from editbench.config import ModelConfig
-from editbench.records import PromptFormat
+from editbench.records import EditRequest, PromptFormat
 from editbench.resources import Resources
 from tests.tiny_models import tiny_lm
 
@@ -50,3 +50,10 @@ def test_sampled_texts_depend_on_the_seed_alone(lm, monkeypatch):
     torch.manual_seed(1)
     assert resources.sample_texts(lm, 40, 1) == first != resources.sample_texts(lm, 40, 2)
     assert len(first) == 8  # two rounds
+
+
+def test_the_hash_of_a_request_is_that_of_its_fact_in_any_format():
+    request, plain = EditRequest("a", "Lyon is in", "Lyon", "Spain"), Resources()
+    inside = Resources(prompt_format=PromptFormat("[INST] ", " [/INST]"))
+    other = EditRequest("b", "[INST] Lyon is in [/INST]", "Lyon", "Italy")
+    assert plain.hash_of(request) == inside.hash_of(other) != plain.hash_of(other)

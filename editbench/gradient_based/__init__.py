@@ -1,1 +1,1 @@
-"""What methods share that train on prompt and answer: token rows, modules' gradients, trained networks, states by batch."""
+"""What methods share that train on prompt and answer: token rows, gradients, trained networks, states by batch."""

@@ -155,9 +155,9 @@ class NetworkEditor(Editor[C]):
         if file.is_file() and network_files.read(file).facts["key"] == deciding:
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
-        training = NetworkTraining(self, examples_of(records, self.own_prompt), self.plan())
         hashes = {self.resources.hash_of(record.request): record.id for record in records}
         with self.ledger.pristine():
+            training = NetworkTraining(self, examples_of(records, self.own_prompt), self.plan())
             training.run(file, network_files.key_of(deciding), {"key": deciding, "records": hashes})
         return file
 

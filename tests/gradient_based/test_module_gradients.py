@@ -31,7 +31,7 @@ def test_parts_are_the_longest_rows_first_and_have_their_own_losses():
     losses, parts = zip(*passes(lm, modules, REQUESTS, at_once=3, **own), strict=True)
     assert [len(one) for one in losses] == [3, 1]
     (whole,) = passes(lm, modules, REQUESTS, at_once=9, **own)
-    assert {k: v for one in losses for k, v in one.items()} == pytest.approx(whole[0])
+    assert {k: v for one in losses for k, (v,) in one.items()} == pytest.approx({k: v for k, (v,) in whole[0].items()})
     for both in zip(joined(parts).values(), whole[1].values(), strict=True):
         assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*both, strict=True))
 

@@ -18,7 +18,7 @@ def test_it_begins_as_the_identity_and_can_learn(inside):
     assert one.place == {"a": ("3x2", 0), "b": ("2x3", 0), "c": ("3x2", 1)}
     for name in SHAPES:
         assert torch.equal(one(name, rows), rows)
-        assert float(one.learning_rate(name)) == pytest.approx(0.1) and float(one.ridge(name)) == 1
+        assert one.learning_rate(name).item() == pytest.approx(0.1) and one.ridge(name).item() == 1
     torch.autograd.backward(one("a", rows).square().sum())
     block = one.shapes["3x2"].blocks[0]
     assert block.B.grad.any() and block.bias.grad.any()  # the clamp's gradient at 0 is 1

@@ -37,7 +37,7 @@ def test_untrained_a_batch_is_one_step_of_gradient_descent_for_each_edit(archite
     gradients = zip(*(plain_gradients(other, request, list(editor.modules)) for request in REQUESTS), strict=True)
     for name, of_edits in zip(editor.modules, gradients, strict=True):
         found, wanted = editor.ledger.delta(f"{name}.weight"), -1e-2 * sum(of_edits)
-        assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-9 * float(wanted.abs().max()) + 1e-12)
+        assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6 * float(wanted.abs().max()))
 
 
 def test_a_trained_network_beside_the_plain_way():

@@ -1,9 +1,12 @@
 """Editors with a network: which one they take, what they say without one, and what they refuse to edit."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from editbench import EditRecord, Resources, make_editor
+import editbench
+from editbench import EditRecord, Resources, load_model, load_records, make_editor
 from editbench.costs import NETWORK
 from editbench.files import read_tensors
 from tests.gradient_based.test_network_training import COMMON, RECORDS, SETTINGS
@@ -71,3 +74,20 @@ def test_what_a_network_was_trained_on_is_not_edited(tmp_path):
             call([same])
     assert editor.edit(OTHERS).applied == ["x"]
     assert not type(editor).prepares(editor.config)
+
+
+@pytest.mark.parametrize("model", ["pocket", "pocket-gpt2"])
+@pytest.mark.parametrize("method", list(SETTINGS))
+def test_the_package_has_networks_of_the_embedded_models(method, model):
+    """Those of the settings by hand and the embedded training records, as a run looks for them."""
+    records = load_records("counterfact", "pocket", split="train").records
+    resources = Resources(load_training_records=lambda: records)
+    editor = make_editor(method, load_model(model), resources=resources)
+    assert editor._network_name.startswith(f"networks/{model}-counterfact.safetensors ")
+    assert make_editor(method, editor.lm)._network_name == editor._network_name  # outside a run
+
+
+def test_all_shipped_weights_are_small():
+    root = Path(editbench.__file__).parents[1]
+    files = [*(root / "methods").glob("*/networks/*.safetensors"), *(root / "editbench").rglob("*.safetensors")]
+    assert files and sum(file.stat().st_size for file in files) <= 25e6

@@ -27,6 +27,7 @@ EPILOG = """examples:
   editbench tune method=rome model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset
   editbench report
+  editbench ask results/RUN "The mother tongue of Danielle Darrieux is"
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """

@@ -23,7 +23,9 @@ def test_factors_are_the_best_of_their_rank():
     assert float(found) == pytest.approx(cut.error, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["finetune", "memit"])  # one weight of full rank, and several of low rank
+@pytest.mark.parametrize(
+    "method", ["finetune", pytest.param("memit", marks=pytest.mark.slow)]
+)  # one weight of full rank, and several of low rank
 def test_the_adapter_on_the_base_model_is_the_edited_model(claimed, places, method, tmp_path):
     said = export(claimed(method), "lora", tmp_path / "out")
     assert "relative error is" in said

@@ -7,7 +7,7 @@ from editbench import open_run
 from editbench.cli import main
 from editbench.edited_run.asking import ask
 
-PROMPT = "The mother tongue of Danielle Darrieux is"
+PROMPT = "The mother tongue of Person1 Maupoil is"
 
 
 def test_both_models_answer_and_the_edit_is_named(claimed):
@@ -15,8 +15,8 @@ def test_both_models_answer_and_the_edit_is_named(claimed):
     answer, other = ask(run, [PROMPT, "Anaal Nathrakh was created in"], tokens=4)
     assert answer.edited == run.generate(PROMPT, max_new_tokens=4)[0]
     assert answer.unedited == run.lm.generate(PROMPT, max_new_tokens=4)[0]
-    assert answer.edit == run.routes(PROMPT)[0].id
-    assert other.edit is None and other.edited == other.unedited
+    assert [answer.edit, other.edit] == [route.id for route in run.routes([PROMPT, other.prompt])]
+    assert answer.edit is not None
 
 
 def test_the_command_answers_arguments_or_lines(claimed, capsys, monkeypatch):

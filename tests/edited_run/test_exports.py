@@ -7,9 +7,10 @@ import transformers
 from editbench import open_run
 from editbench.cli import main
 from editbench.edited_run.exports import export, new_folder
+from editbench.edited_run.listing import edits_of
 from tests.small_runs import KINDS
 
-PROMPTS = ["The mother tongue of Danielle Darrieux is", "Toko Yasuda plays the"]
+PROMPTS = ["The mother tongue of Person1 Maupoil is", "Toko Yasuda plays the"]
 
 
 def logits(model, tokenizer):
@@ -17,7 +18,7 @@ def logits(model, tokenizer):
         return torch.cat([model(**tokenizer(prompt, return_tensors="pt")).logits[:, -1] for prompt in PROMPTS])
 
 
-@pytest.mark.parametrize("method", ["finetune", "nse"])
+@pytest.mark.parametrize("method", [pytest.param("finetune", marks=pytest.mark.slow), "nse"])
 def test_a_checkpoint_loads_with_plain_transformers_and_has_the_same_bits(claimed, method, tmp_path):
     export(claimed(method), "checkpoint", tmp_path / "out")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -38,8 +39,6 @@ def test_a_ledger_can_be_opened_elsewhere(claimed, places, method, tmp_path):
     there, here = open_run(tmp_path / "out", model=places["model.path"]), open_run(claimed(method))
     assert there.generate(PROMPTS, max_new_tokens=5) == here.generate(PROMPTS, max_new_tokens=5)
     with pytest.raises(ValueError, match="without its rows"):
-        from editbench.edited_run.listing import edits_of
-
         edits_of(tmp_path / "out")
 
 

@@ -15,7 +15,9 @@ def changed(run):
     return {name: run.lm.weight(name).clone() for name in run.editor.ledger.changed_weights}
 
 
-@pytest.mark.parametrize("method", ["finetune", "nse", "memit"])
+@pytest.mark.parametrize(
+    "method", ["finetune", pytest.param("nse", marks=pytest.mark.slow), pytest.param("memit", marks=pytest.mark.slow)]
+)
 def test_weights_are_those_of_a_stream_that_never_had_the_edit(claimed, method, tmp_path):
     folder = claimed(method, *SINGLE)
     ids = [edit.id for edit in edits_of(folder)]
@@ -48,14 +50,16 @@ def test_later_edits_are_made_again_on_the_model_without_it(claimed, tmp_path):
 def test_a_memory_beside_the_weights_loses_the_edit_alone(claimed, method, tmp_path):
     folder = claimed(method, *SINGLE)
     edits = edits_of(folder)
-    planned = plan(folder, [edits[0].id])
+    gone = edits[1]
+    planned = plan(folder, [gone.id])
     assert planned.edits == 0
     forget(planned, tmp_path / "out")
     run = open_run(tmp_path / "out")
-    assert edits[0].id not in run.editor.ledger.edited_ids and len(run.editor.ledger.edited_ids) == 4
-    assert run.routes(edits[0].prompt)[0].id != edits[0].id
-    kept = edits[3].prompt
-    assert run.generate(kept, max_new_tokens=4) == open_run(folder).generate(kept, max_new_tokens=4)
+    assert run.editor.ledger.edited_ids == [edit.id for edit in edits if edit is not gone]
+    assert run.routes(gone.prompt)[0].id != gone.id
+    whole = open_run(folder)
+    others = [edit.prompt for edit in edits if whole.routes(edit.prompt)[0].id != gone.id]
+    assert others and run.generate(others, max_new_tokens=4) == whole.generate(others, max_new_tokens=4)
 
 
 def test_the_command_states_the_cost_and_refuses_what_was_never_edited(claimed, tmp_path, capsys):

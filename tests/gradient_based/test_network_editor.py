@@ -76,7 +76,7 @@ def test_what_a_network_was_trained_on_is_not_edited(tmp_path):
     assert not type(editor).prepares(editor.config)
 
 
-@pytest.mark.parametrize("model", ["pocket", "pocket-gpt2"])
+@pytest.mark.parametrize("model", ["pocket", pytest.param("pocket-gpt2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", list(SETTINGS))
 def test_the_package_has_networks_of_the_embedded_models(method, model):
     """Those of the settings by hand and the embedded training records, as a run looks for them."""

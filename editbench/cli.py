@@ -33,7 +33,7 @@ EPILOG = """examples:
 """
 COMMANDS = (
     *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
-    *("leaderboard", "report", "compare", "verify", "submit", "edits", "ask", "forget", "export", "list"),
+    *("leaderboard", "report", "compare", "verify", "submit", "edit", "edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.tuning import command as tune
 
             return tune.main(others)
+        if command == ["edit"]:
+            from editbench import quick_edit
+
+            return quick_edit.main(others)
         if mistake := _unknown(arguments):
             print(f"error: {visible(str(mistake))}", file=sys.stderr)
             return 2
@@ -94,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
+    commands.add_parser("edit", help="one edit of a model, then questions to it, without a run", add_help=False)
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)

@@ -33,7 +33,7 @@ EPILOG = """examples:
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "locate", "tune", "train", "demo", "fetch", "covariance"),
+    *("run", "precompute", "locate", "tune", "train", "edit", "demo", "fetch", "covariance"),
     *("leaderboard", "report", "compare", "verify", "submit", "edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench import train
 
             return train.main(others)
+        if command == ["edit"]:
+            from editbench import quick_edit
+
+            return quick_edit.main(others)
         if mistake := _unknown(arguments):
             print(f"error: {visible(str(mistake))}", file=sys.stderr)
             return 2
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
     commands.add_parser("train", help="train what a method learns, on records that no stream edits", add_help=False)
+    commands.add_parser("edit", help="one edit of a model, then questions to it, without a run", add_help=False)
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)

@@ -83,6 +83,7 @@ MAY_IMPORT["single_run"] = set(MAY_IMPORT)
 MAY_IMPORT["layer_search"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["kept_config"] = {"config", "registry"}
 MAY_IMPORT["edited_run"] = {*MAY_IMPORT, "single_run"}
+MAY_IMPORT["quick_edit"] = {*MAY_IMPORT}
 MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["train"] = set(MAY_IMPORT)

@@ -14,7 +14,7 @@ from editbench.model.architectures import is_transposed, module_at
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from editbench.edited_run.opened import EditedRun
+    from editbench.edited_run.opened import EditedModel
 
 LEAF = ".weight"
 
@@ -40,7 +40,7 @@ def factors_of(change: Tensor, rank: int | None = None) -> Factors:
     return Factors((root[:, None] * right[:kept]).float(), (left[:, :kept] * root).float(), error)
 
 
-def write_adapter(run: EditedRun, folder: Path, rank: int | None) -> str:
+def write_adapter(run: EditedModel, folder: Path, rank: int | None) -> str:
     """Write the adapter as peft saves it; what was written, in words.
 
     A ValueError without peft, without any change, or where a change is of a weight that is no linear layer's.
@@ -52,7 +52,7 @@ def write_adapter(run: EditedRun, folder: Path, rank: int | None) -> str:
     at_least(1, rank=rank)
     ledger, model = run.editor.ledger, run.lm.model
     if not ledger.changed_weights:
-        raise ValueError(f"{run.folder}: no weight was changed; there is nothing to export")
+        raise ValueError("no weight was changed; there is nothing to export")
     if other := [name for name in ledger.changed_weights if not name.endswith(LEAF)]:
         raise ValueError(f"{other[0]} is no weight of a linear layer; export with --to checkpoint")
     factors = {name.removesuffix(LEAF): factors_of(ledger.delta(name), rank) for name in ledger.changed_weights}

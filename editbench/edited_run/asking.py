@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from editbench.console import quiet_libraries
-from editbench.edited_run.opened import EditedRun, open_run
+from editbench.edited_run.opened import EditedModel, open_run
 from editbench.json_lines import encode
 from editbench.visible_text import visible
 
@@ -24,7 +24,7 @@ class Answer:
     edit: str | None  # id of the edit that answers, of methods that choose one
 
 
-def ask(run: EditedRun, prompts: Sequence[str], tokens: int = TOKENS) -> list[Answer]:
+def ask(run: EditedModel, prompts: Sequence[str], tokens: int = TOKENS) -> list[Answer]:
     """Greedy answers of at most ``tokens`` tokens to plain prompts."""
     routes = run.routes(prompts)
     chosen = [route.id for route in routes] if routes is not None else [None] * len(prompts)
@@ -33,12 +33,10 @@ def ask(run: EditedRun, prompts: Sequence[str], tokens: int = TOKENS) -> list[An
     return [Answer(*of) for of in zip(prompts, edited, unedited, chosen, strict=True)]
 
 
-def main(folder: str, prompts: Sequence[str], tokens: int, model: str | None, device: str | None, as_json: bool) -> int:
-    """Answer the prompts; without any, those of standard input, line by line."""
-    quiet_libraries()
-    run = open_run(folder, model, device)
-    for prompt in prompts or _lines(sys.stdin):
-        (answer,) = ask(run, [prompt], tokens)
+def converse(model: EditedModel, prompts: Iterable[str], tokens: int, as_json: bool) -> None:
+    """Print the answers to each prompt as it comes."""
+    for prompt in prompts:
+        (answer,) = ask(model, [prompt], tokens)
         if as_json:
             print(encode(asdict(answer)), flush=True)
             continue
@@ -47,18 +45,24 @@ def main(folder: str, prompts: Sequence[str], tokens: int, model: str | None, de
         if answer.edit is not None:
             print(f"from edit {visible(answer.edit)}")
         sys.stdout.flush()
+
+
+def main(folder: str, prompts: Sequence[str], tokens: int, model: str | None, device: str | None, as_json: bool) -> int:
+    """Answer the prompts; without any, those of standard input, line by line."""
+    quiet_libraries()
+    converse(open_run(folder, model, device), prompts or lines_given(), tokens, as_json)
     return 0
 
 
-def _lines(source: Iterable[str]) -> Iterator[str]:
-    """Lines that are not empty; at a terminal a sign asks for each."""
+def lines_given() -> Iterator[str]:
+    """Lines of standard input up to an empty one; at a terminal a sign asks for each."""
     at_terminal = sys.stdin.isatty()
     if at_terminal:
         print("a prompt a line; an empty line ends", file=sys.stderr)
     while True:
         if at_terminal:
             print("> ", end="", file=sys.stderr, flush=True)
-        line = next(iter(source), "")
+        line = sys.stdin.readline()
         if not line.strip():
             return
         yield line.rstrip("\n")

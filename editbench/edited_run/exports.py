@@ -11,7 +11,7 @@ from pathlib import Path
 from editbench.checks import folder_name
 from editbench.console import quiet_libraries
 from editbench.edited_run.adapter import write_adapter
-from editbench.edited_run.opened import EditedRun, finished, open_run
+from editbench.edited_run.opened import EditedModel, finished, open_run
 from editbench.files import explained, make_folder, sync_folder
 from editbench.results import schema
 
@@ -53,7 +53,7 @@ def export(
         return f"{out}: the edited model; AutoModelForCausalLM.from_pretrained loads it"
 
 
-def write_checkpoint(run: EditedRun, folder: Path) -> None:
+def write_checkpoint(run: EditedModel, folder: Path) -> None:
     """Model and tokenizer, in the dtype that the run edited in."""
     run.lm.model.save_pretrained(folder)
     run.lm.tokenizer.save_pretrained(folder)

@@ -16,7 +16,7 @@ from editbench.checkpoint import RunCheckpoint
 from editbench.checks import unknown
 from editbench.console import quiet_libraries
 from editbench.edited_run.exports import new_folder, write_ledger
-from editbench.edited_run.opened import EditedRun, config_of, data_of, edited
+from editbench.edited_run.opened import EditedModel, config_of, data_of, edited
 from editbench.editor import edit_possible
 from editbench.json_lines import read_lines
 from editbench.progress import progress
@@ -85,7 +85,7 @@ def forget(plan: Plan, out: str | Path) -> None:
         RunCheckpoint(hidden / schema.LEDGER_FOLDER).save(len(run.editor.ledger), "", run.editor, {})
 
 
-def _edit_again(run: EditedRun, plan: Plan) -> None:
+def _edit_again(run: EditedModel, plan: Plan) -> None:
     editor = run.editor
     try:
         editor.ledger.rollback(plan.keep)

@@ -34,13 +34,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EditedRun:
-    """A run's edited model, ready to be asked; made by :func:`open_run`."""
+class EditedModel:
+    """An edited model, ready to be asked; :func:`open_run` makes that of a run."""
 
-    folder: Path
     config: RunConfig
     editor: Editor[Any]
-    prompt_format: PromptFormat  # of the run's questions: prompts are given without it
+    prompt_format: PromptFormat  # of the questions: prompts are given without it
 
     @property
     def lm(self) -> LanguageModel:
@@ -64,7 +63,7 @@ class EditedRun:
         return [self.prompt_format.apply(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
 
 
-def open_run(folder: str | Path, model: str | Path | None = None, device: str | None = None) -> EditedRun:
+def open_run(folder: str | Path, model: str | Path | None = None, device: str | None = None) -> EditedModel:
     """Load the base model of a finished run, or of one exported as a ledger, and put its edits into it.
 
     Nothing is written to the folder. No record is read, and nothing is trained.
@@ -122,7 +121,7 @@ def finished(folder: Path) -> schema.RunInfo:
     raise ResultsError(f"{folder} is {info['status']}{reason}; only a finished run has an edited model to open")
 
 
-def edited(folder: Path, config: RunConfig, to_edit: tuple[RecordSet, Stream] | None = None) -> EditedRun:
+def edited(folder: Path, config: RunConfig, to_edit: tuple[RecordSet, Stream] | None = None) -> EditedModel:
     """The edited model of a config's run whose files are in ``folder``.
 
     ``to_edit`` are the run's records and stream where edits are to be made, and the ledger may then be written to.
@@ -145,4 +144,4 @@ def edited(folder: Path, config: RunConfig, to_edit: tuple[RecordSet, Stream] | 
     ledger = folder / schema.LEDGER_FOLDER
     editor = load_method(config.method.name)(lm, Ledger(lm, ledger), config.method.settings, resources)
     RunCheckpoint(ledger).restore(editor, cut=to_edit is not None)
-    return EditedRun(folder, config, editor, around)
+    return EditedModel(config, editor, around)

@@ -38,6 +38,6 @@ def test_help_names_the_commands() -> None:
     assert explained == list(COMMANDS)
     before, new = (
         {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"},
-        {"fetch", "tune", "train", "verify", "submit"},
+        {"fetch", "tune", "train", "verify", "submit", "edit", "edits", "ask", "forget", "export"},
     )
     assert set(COMMANDS) == before | new | {"covariance"}

@@ -36,6 +36,7 @@ SETTINGS = {
         **{"save_every": 2, "merge_every": 4, "irrelevant": ["Rivers"]},
     },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
+    "defer": {"layer": 1, "steps": 10, "learning_rate": 2e-2, "irrelevant": ["Rivers"], "irrelevant_prompts": 2},
     "ultraedit": {"layers": [0, 1, 2], "learning_rate": 1e-2},
     "lora": {"rank": 2, "steps": 4, "learning_rate": 1e-2},
     "scen": {"layer": 1, "expert_steps": 3, "neuron_steps": 40, "learning_rate": 2e-2},

@@ -29,7 +29,7 @@ METHODS = [
     for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-SHARED = {"wise"}
+SHARED = {"wise", "defer"}
 """Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
 FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
 WITHOUT_THE_MODEL = {"in_context"}

@@ -1,9 +1,12 @@
 """Conformance of every registered method, on tiny models of four kinds. A new method needs a line in ``SETTINGS``."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from editbench import EditRequest, LanguageModel, Ledger, plugins
+from editbench import EditRequest, LanguageModel, Ledger, Resources, make_editor, plugins
+from editbench.editor import EditResult
 from editbench.records import NOT_FINITE, EditError
 from editbench.registry import load_method
 from tests.small_runs import (
@@ -128,6 +131,30 @@ def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
         parts.edit(REQUESTS[start : start + size])
     assert len(whole.ledger) == 1 and whole.ledger.edited_ids == parts.ledger.edited_ids
     assert torch.equal(logits(whole), logits(parts))
+
+
+@pytest.mark.parametrize("method", each(METHODS))
+def test_more_requests_than_the_method_takes_at_once_are_refused_by_it(method):
+    """The declared limit is that of the code: :meth:`Editor.edit` keeps to it."""
+    editor = editor_of(method, tiny_lm("gpt2"))
+    editor.prepare(REQUESTS)
+    most = editor.capabilities.max_batch or len(REQUESTS)
+    with editor.ledger.transaction([]) as transaction:
+        editor.write(REQUESTS[:most], transaction, EditResult())
+    if most < len(REQUESTS):
+        with pytest.raises(ValueError), editor.ledger.transaction([]) as transaction:
+            editor.write(REQUESTS[: most + 1], transaction, EditResult())
+
+
+@pytest.mark.parametrize("method", each(METHODS))
+def test_a_method_needs_what_it_declares_and_nothing_else(method):
+    """Without texts, covariance and training records: the error of the first that is missing, or none at all."""
+    editor = make_editor(method, tiny_lm("gpt2"), resources=Resources(templates=TEMPLATES), **SETTINGS[method])
+    missing = {"covariance": "a covariance needs plain text", "training": "learns from training records"}
+    needed = [words for need, words in missing.items() if need in editor.capabilities.needs]
+    with pytest.raises(ValueError, match=needed[0]) if needed else nullcontext():
+        editor.prepare(REQUESTS)
+        assert editor.edit(REQUESTS[:1]).applied == ["a"]
 
 
 @pytest.mark.parametrize("method", each(METHODS))

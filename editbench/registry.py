@@ -46,7 +46,7 @@ def load_method(name: str) -> type[Editor[Any]]:
 def method_facts(name: str) -> dict[str, Any]:
     """What a method's class declares, as JSON values: title, kind, needs, max_batch (None: any), paper, class."""
     cls = load_method(name)
-    declared = {"title": cls.title, "kind": cls.kind, "needs": cls.capabilities.needs}
+    declared: dict[str, Any] = {"title": cls.title, "kind": cls.kind, "needs": cls.capabilities.needs}
     declared |= {"max_batch": cls.capabilities.max_batch, "paper": cls.paper}
     return {"name": name, **declared, "class": f"{cls.__module__}:{cls.__name__}"}
 

@@ -52,24 +52,23 @@ def ask(lm, editor, queries):
 def questions(folder):
     """(before, after): CPU-milliseconds a question, of the unedited model and of the run's."""
     import torch
+    import yaml
 
-    from editbench import LanguageModel, Ledger, make_editor
-    from editbench.config import ModelConfig
+    from editbench import LanguageModel, Ledger
     from editbench.files import read_tensors
     from editbench.model.likelihood import Query
     from editbench.records import PromptFormat
+    from editbench.registry import load_method
     from editbench.resources import Resources
-    from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
+    from editbench.results.schema import CONFIG_FILE, LEDGER_FOLDER, STATE_FILE
+    from editbench.submission.kept_config import of_kept
 
     torch.set_num_threads(1)
     run = folder / "results/run"
-    config = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
-    method = config["method"]
+    config = of_kept(yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8")), folder / "cache")
     lm = LanguageModel.load("pocket", device="cpu")
-    resources = Resources.build(lm, ModelConfig(path="pocket"), folder / "cache", 0, PromptFormat())
-    settings = {key: value for key, value in method.items() if key not in ("name", "hparams")}
-    ledger = Ledger(lm, run / LEDGER_FOLDER)
-    editor = make_editor(method["name"], lm, ledger=ledger, resources=resources, hparams="defaults", **settings)
+    resources = Resources.build(lm, config.model, config.cache, config.stream.seed, PromptFormat())
+    editor = load_method(config.method.name)(lm, Ledger(lm, run / LEDGER_FOLDER), config.method.settings, resources)
     queries = [Query(fact["prompt"], (fact["target"],)) for fact in tiny_facts(QUESTIONS)]
     ask(lm, editor, queries)
     before = ask(lm, editor, queries)

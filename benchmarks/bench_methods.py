@@ -41,6 +41,7 @@ def seconds_of_edits(method, folder, extra):
 
 def ask(lm, editor, queries):
     """CPU-milliseconds a question, one at a time."""
+    from editbench.model.language_model import load_model
     from editbench.model.likelihood import score_targets
 
     begun = time.process_time()
@@ -54,8 +55,9 @@ def questions(folder):
     import torch
     import yaml
 
-    from editbench import LanguageModel, Ledger
+    from editbench import Ledger
     from editbench.files import read_tensors
+    from editbench.model.language_model import load_model
     from editbench.model.likelihood import Query
     from editbench.records import PromptFormat
     from editbench.registry import load_method
@@ -66,7 +68,7 @@ def questions(folder):
     torch.set_num_threads(1)
     run = folder / "results/run"
     config = of_kept(yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8")), folder / "cache")
-    lm = LanguageModel.load("pocket", device="cpu")
+    lm = load_model(config.model)
     resources = Resources.build(lm, config.model, config.cache, config.stream.seed, PromptFormat())
     editor = load_method(config.method.name)(lm, Ledger(lm, run / LEDGER_FOLDER), config.method.settings, resources)
     queries = [Query(fact["prompt"], (fact["target"],)) for fact in tiny_facts(QUESTIONS)]

@@ -16,7 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+import yaml
+
 from benchmarks.bench_long_stream import COMMON, Watched, tiny_facts
+from editbench import Ledger
+from editbench.files import read_tensors
+from editbench.model.language_model import load_model
+from editbench.model.likelihood import Query, score_targets
+from editbench.records import PromptFormat
+from editbench.registry import load_method
+from editbench.resources import Resources
+from editbench.results.schema import CONFIG_FILE, LEDGER_FOLDER, STATE_FILE
+from editbench.submission.kept_config import of_kept
 
 BATCH, QUESTIONS, FEWER = 10, 50, 1000
 
@@ -41,9 +53,6 @@ def seconds_of_edits(method, folder, extra):
 
 def ask(lm, editor, queries):
     """CPU-milliseconds a question, one at a time."""
-    from editbench.model.language_model import load_model
-    from editbench.model.likelihood import score_targets
-
     begun = time.process_time()
     for query in queries:
         score_targets(lm, [query], editor=editor)
@@ -52,19 +61,6 @@ def ask(lm, editor, queries):
 
 def questions(folder):
     """(before, after): CPU-milliseconds a question, of the unedited model and of the run's."""
-    import torch
-    import yaml
-
-    from editbench import Ledger
-    from editbench.files import read_tensors
-    from editbench.model.language_model import load_model
-    from editbench.model.likelihood import Query
-    from editbench.records import PromptFormat
-    from editbench.registry import load_method
-    from editbench.resources import Resources
-    from editbench.results.schema import CONFIG_FILE, LEDGER_FOLDER, STATE_FILE
-    from editbench.submission.kept_config import of_kept
-
     torch.set_num_threads(1)
     run = folder / "results/run"
     config = of_kept(yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8")), folder / "cache")

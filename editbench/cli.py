@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from editbench import __version__
 from editbench.checks import unknown
@@ -377,24 +377,26 @@ def _list(options: argparse.Namespace) -> int:
     from editbench.json_lines import encode
 
     listed = _listed(options.kind)
-    widths = [max(map(len, cells)) for cells in zip(*(facts.values() for facts in listed), strict=True)]
-    for facts in listed:
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(facts.values(), widths, strict=True))
+    rows = [[_cell(name, fact) for name, fact in facts.items()] for facts in listed]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for facts, row in zip(listed, rows, strict=True):
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         print(encode(facts) if options.json else line.rstrip())
     return 0
 
 
-def _listed(kind: str) -> list[dict[str, str]]:
+def _cell(name: str, fact: Any) -> str:
+    if name == "max_batch":
+        return "any batch" if fact is None else f"at most {fact} at once"
+    return f"needs {', '.join(fact) or 'nothing'}" if name == "needs" else str(fact)
+
+
+def _listed(kind: str) -> list[dict[str, Any]]:
     """Facts of each thing of this kind, its name first."""
     from editbench import compose, plugins, registry
 
     if kind == "methods":
-        methods = {name: registry.load_method(name) for name in plugins.entry_points(plugins.METHODS)}
-        facts = ("title", "kind", "paper")
-        return [
-            {"name": name, **{fact: getattr(of, fact) for fact in facts}, "class": f"{of.__module__}:{of.__name__}"}
-            for name, of in methods.items()
-        ]
+        return [registry.method_facts(name) for name in plugins.entry_points(plugins.METHODS)]
     if kind == "metrics":
         from editbench.evaluation.metrics import list_metrics
 

@@ -26,11 +26,17 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Requests that a method can edit."""
+    """Requests that a method can edit, and what it needs for that with its default settings."""
 
     needs_subject: bool = False  # requests without a subject are refused, and not scored as failures
-    needs_training: bool = False  # `editbench train` comes before the first edit
+    needs_covariance: bool = False  # of the edited layers' inputs: from ``model.texts``, or ``model.covariance``
+    needs_training: bool = False  # records to learn from before the first edit, or networks trained on them
     max_batch: int | None = None  # largest number of requests edited at once; larger batches are cut. None for any
+
+    @property
+    def needs(self) -> list[str]:
+        """Words for the needs: "subject", "covariance", "training"."""
+        return [name.removeprefix("needs_") for name, needed in vars(self).items() if needed is True]
 
 
 @dataclass

@@ -43,6 +43,14 @@ def load_method(name: str) -> type[Editor[Any]]:
     return cls
 
 
+def method_facts(name: str) -> dict[str, Any]:
+    """What a method's class declares, as JSON values: title, kind, needs, max_batch (None: any), paper, class."""
+    cls = load_method(name)
+    declared: dict[str, Any] = {"title": cls.title, "kind": cls.kind, "needs": cls.capabilities.needs}
+    declared |= {"max_batch": cls.capabilities.max_batch, "paper": cls.paper}
+    return {"name": name, **declared, "class": f"{cls.__module__}:{cls.__name__}"}
+
+
 def make_config(method: str, config_class: type, settings: Mapping[str, Any]) -> Any:
     """A method's config from plain values; a ValueError for an unknown setting or a value of the wrong type."""
     from omegaconf import OmegaConf

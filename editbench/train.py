@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from editbench import compose, datasets, plugins, registry
 from editbench.console import quiet_libraries
 from editbench.datasets.splits import TRAIN
+from editbench.editor import Editor
 from editbench.gradient_based import network_files
 from editbench.gradient_based.network_config import UNTRAINED
 from editbench.ledger import Ledger
@@ -72,13 +73,9 @@ def training_config(overrides: Sequence[str]) -> RunConfig:
     if any(o.startswith("method.network=") for o in overrides):
         raise ValueError("method.network says which network edits; a training begins with a new one: leave it out")
     config = compose.compose([*overrides, f"dataset.split={TRAIN}"])
-    method = registry.load_method(config.method.name)
-    if not method.capabilities.needs_training:
-        known = [
-            name
-            for name in plugins.entry_points(plugins.METHODS)
-            if registry.load_method(name).capabilities.needs_training
-        ]
+    if registry.load_method(config.method.name).train is Editor.train:
+        methods = {name: registry.load_method(name) for name in plugins.entry_points(plugins.METHODS)}
+        known = [name for name, method in methods.items() if method.train is not Editor.train]
         raise ValueError(f"{config.method.name} has nothing to train; methods that have: {', '.join(known)}")
     return config
 

@@ -36,6 +36,7 @@ SETTINGS = {
         **{"save_every": 2, "merge_every": 4, "irrelevant": ["Rivers"]},
     },
     "melo": {"layers": [0, 1, 2], "projection": "second", "steps": 5, "scale": 4.0, "learning_rate": 0.02},
+    "defer": {"layer": 1, "steps": 10, "learning_rate": 2e-2, "irrelevant": ["Rivers"], "irrelevant_prompts": 2},
     "ultraedit": {"layers": [0, 1, 2], "learning_rate": 1e-2},
     "mend": {"layers": [0, 1], "network": "untrained", "rank": 2, "learning_rate": 1e-2},
     "rledit": {"layers": [0, 1, 2], "network": "untrained", "rank": 2, "learning_rate": 1e-2},

@@ -149,7 +149,7 @@ def test_other_records_or_libraries_are_not_continued(go, tmp_path, monkeypatch,
     assert "the dataset has changed" in caplog.text
 
 
-@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo"], fast=KINDS))
+@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo", "defer"], fast=KINDS))
 def test_a_stopped_continuation_goes_on(go, edited, monkeypatch, method):
     go(4, *DRAWN, method=method)
     with monkeypatch.context() as patch:

@@ -44,7 +44,7 @@ class BatchStates:
             if NAME in entry.memory:
                 self._here.append((number, ledger.load_memory(entry.memory[NAME])[0]))
                 return self._here[-1][1]
-        if not ledger.on_disk and any(entry.weights for entry in ledger.entries):
+        if not ledger.on_disk and any(entry.weights or entry.ids for entry in ledger.entries):
             raise ValueError("edits were rolled back to a batch whose state is not known; restore that saved with it")
         return {}
 

@@ -54,7 +54,7 @@ class MultiLayerEditor(SubjectEditor[M]):
         remembers: Whether the keys of earlier edits join the systems that are solved, M = Σ KKᵀ.
     """
 
-    capabilities = Capabilities(needs_subject=True)
+    capabilities = Capabilities(needs_subject=True, needs_covariance=True)
     remembers: ClassVar[bool] = False
     memory: KeyMemory | None = None
 

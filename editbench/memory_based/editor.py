@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 
 from editbench.editor import Editor
+from editbench.files import read_tensors, write_tensors
+from editbench.model.packed_targets import cut_beginning
 
 from .projection import SECOND, Projection
 from .routing import Answer, HeldRouting, Prompts
 from .target_rows import prompt_inputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from editbench.ledger import Ledger
@@ -89,11 +93,21 @@ class MemoryBasedEditor(Editor[C]):
         weight = self.lm.weight(self.projection.weight)
         return torch.cat([weight[:0], *(prompt_inputs(self.lm, self.projection, part) for part in parts)])
 
+    def save(self, path: Path) -> None:
+        """Write the memory into a sealed file."""
+        write_tensors(path, self.state(), {"method": type(self).__name__, "weight": self.projection.weight})
+
+    def load(self, path: Path) -> None:
+        """Replace the memory by that in a file; a ValueError if it is another method's, or of another weight."""
+        tensors, metadata = read_tensors(path)
+        wanted = {"method": type(self).__name__, "weight": self.projection.weight}
+        if metadata != wanted:
+            raise ValueError(f"{path} holds the memory of {metadata}; this is {wanted}")
+        self.restore(tensors)
+
     def fitted(self, ids: list[int]) -> list[int]:
         """Token ids without what is too long for the model."""
-        excess = max(0, len(ids) - self.lm.max_length)
-        keep = 1 if ids[:1] == [self.lm.tokenizer.bos_token_id] else 0
-        return ids[:keep] + ids[keep + excess :]
+        return list(cut_beginning(tuple(ids), self.lm.max_length, self.lm.tokenizer.bos_token_id))
 
 
 def all_finite(tensors: Tensor) -> list[bool]:

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from editbench.checks import suggestion
-from editbench.files import read_tensors, write_tensors
 
 from .editor import MemoryBasedEditor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from editbench.ledger import EditBatch, Ledger, Transaction
@@ -132,18 +129,6 @@ class JournalledEditor(MemoryBasedEditor[C]):
             self.restore(rest)
         else:
             self._fill(len(self.ledger))
-
-    def save(self, path: Path) -> None:
-        """Write the memory into a sealed file."""
-        write_tensors(path, self.state(), {"method": type(self).__name__, "weight": self.projection.weight})
-
-    def load(self, path: Path) -> None:
-        """Replace the memory by that in a file; a ValueError if it is another method's, or of another weight."""
-        tensors, metadata = read_tensors(path)
-        wanted = {"method": type(self).__name__, "weight": self.projection.weight}
-        if metadata != wanted:
-            raise ValueError(f"{path} holds the memory of {metadata}; this is {wanted}")
-        self.restore(tensors)
 
     def _roll_back(self, keep: int) -> None:
         if keep < len(self.ledger):

@@ -17,6 +17,7 @@ from editbench.editor import EditResult, Footprint
 from editbench.memory_based.delta_answers import DeltaAnswers
 from editbench.memory_based.editor import all_finite
 from editbench.memory_based.journal import Entry, JournalledEditor
+from editbench.memory_based.low_rank_block import as_delta, initial_factors
 from editbench.memory_based.projection import Projection
 from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
@@ -26,7 +27,7 @@ from .clusters import Change, Cluster, Index, Point
 from .config import SOUND, MELOConfig
 from .rows import EditRows, PublishedRows
 from .rules import decide
-from .training import as_delta, initial_factors, train_block
+from .training import train_block
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,7 +89,8 @@ class MELO(JournalledEditor[MELOConfig]):
             index.apply(change, Point(request.id, request.prompt, key, block))
             changes.append(change)
         like = self.lm.weight(self.projection.weight)
-        drawn = [initial_factors(at, self.config.rank, self.resources.seed, block, like) for at in self.lora_at]
+        name, rank = f"block {block}", self.config.rank
+        drawn = [initial_factors(at, rank, self.resources.seed, name, like) for at in self.lora_at]
         factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
         if not all(bool(part.isfinite().all()) for pair in factors for part in pair):
             raise EditError([r.id for r in group], "the LoRA block became NaN or infinite", NOT_FINITE)

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
-from editbench.memory_based.compression import CompressedDelta
-from editbench.memory_based.target_rows import wide
+from editbench.memory_based.low_rank_block import added
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from editbench.memory_based.projection import Projection
 
     from .config import MELOConfig
     from .rows import Rows
 
 HALVED_EVERY = 20  # steps of the learning rate
-
-
-@contextmanager
-def _added(module: nn.Module, a: Tensor, b: Tensor, scale: float) -> Iterator[None]:
-    """Within the block, the module's output has scale · x A B added."""
-
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + (scale * (args[0].to(a.dtype) @ a @ b)).to(output.dtype)
-
-    handle = module.register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def initial_factors(at: Projection, rank: int, seed: int, block: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """A (d_in, r), U(−1/√d_in, 1/√d_in) from the seed, the block's number and the layer, and B (r, d_out), zero."""
-    digest = hashlib.blake2b(f"{seed}:block {block} {at.weight}".encode(), digest_size=7).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-    a = (torch.rand((at.d_in, rank), generator=generator) * 2 - 1) * at.d_in**-0.5
-    dtype = wide(like.dtype)
-    return a.to(like.device, dtype), torch.zeros((rank, at.d_out), dtype=dtype, device=like.device)
 
 
 def train_block(
@@ -55,7 +30,7 @@ def train_block(
     losses = []
     with torch.enable_grad():
         for _ in range(config.steps):
-            changed = [_added(one.module, a, b, config.scale) for one, (a, b) in zip(at, factors, strict=True)]
+            changed = [added(one.module, a, b, config.scale) for one, (a, b) in zip(at, factors, strict=True)]
             loss = rows.loss(changed, at[-1].layer)
             losses.append(loss.detach())
             optimiser.zero_grad()
@@ -63,8 +38,3 @@ def train_block(
             optimiser.step()
             schedule.step()
     return [(a.detach(), b.detach()) for a, b in factors], torch.stack(losses).tolist()
-
-
-def as_delta(a: Tensor, b: Tensor, scale: float) -> CompressedDelta:
-    """A block at one layer as D = scale · (A B)ᵀ, in factors."""
-    return CompressedDelta("lowrank", {"left": scale * b.T, "right": a})

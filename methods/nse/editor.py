@@ -35,7 +35,7 @@ class NSE(SubjectEditor[NSEConfig]):
     title = "NSE"
     paper = "Jiang et al., 2024 (arXiv 2410.04045)"
     config_class = NSEConfig
-    capabilities = Capabilities(needs_subject=True)
+    capabilities = Capabilities(needs_subject=True, needs_covariance=True)
 
     values: ValueCache | None = None
     memory: KeyMemory | None = None

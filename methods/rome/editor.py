@@ -30,7 +30,7 @@ class ROME(SubjectEditor[ROMEConfig]):
     title = "ROME"
     paper = "Meng et al., NeurIPS 2022 (arXiv 2202.05262)"
     config_class = ROMEConfig
-    capabilities = Capabilities(needs_subject=True, max_batch=1)
+    capabilities = Capabilities(needs_subject=True, needs_covariance=True, max_batch=1)
     version = 2
 
     _factor: Tensor | None = None  # Cholesky factor of C (+ ridge), float64; None without covariance_adjustment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from editbench.checks import above_zero, at_least, one_of
+from editbench.memory_based.irrelevant import IrrelevantConfig
 from editbench.memory_based.projection import PROJECTIONS
 from editbench.search_space import Layer, Range
 
@@ -14,8 +15,8 @@ DENSE, SPARSE = "dense", "sparse"
 
 
 @dataclass
-class WISEConfig:
-    """Side memories of one projection's weight W.
+class WISEConfig(IrrelevantConfig):
+    """Side memories of one projection's weight W. Each edit has one irrelevant prompt.
 
     Defaults are those that ship for Llama-2-7B.
 
@@ -36,8 +37,6 @@ class WISEConfig:
         density: Share of numbers, the largest changes, that each memory brings into a merge.
         variant: "retrieve", merged memories stand side by side; "merge", all are merged into one.
         old_weight: In "merge", the weight of the memory that earlier merges left; new shards share the rest.
-        irrelevant: Plain prompts of other subjects, one drawn for each edit; none: the beginnings of ``model.texts``.
-        irrelevant_tokens: Tokens of such a beginning.
         activation: Scores compare activations A(f(x)) instead of f(x), as published.
         rules: "sound", or "published", the rows, means and decay of the published code. See README.md.
         memory_store: "dense" or "sparse" (changed numbers alone): both exact.
@@ -61,8 +60,6 @@ class WISEConfig:
     density: float = 0.53
     variant: str = RETRIEVE
     old_weight: float = 0.6
-    irrelevant: list[str] = field(default_factory=list, metadata={"learnt": True})
-    irrelevant_tokens: int = 20
     activation: bool = False
     rules: str = SOUND
     memory_store: str = SPARSE
@@ -70,7 +67,8 @@ class WISEConfig:
     train_eos: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, save_every=self.save_every, irrelevant_tokens=self.irrelevant_tokens)
+        super().__post_init__()
+        at_least(1, steps=self.steps, save_every=self.save_every)
         above_zero(learning_rate=self.learning_rate, act_ratio=self.act_ratio, norm_bound=self.norm_bound)
         for name in ("mask_ratio", "density"):
             if not 0 < getattr(self, name) <= 1:

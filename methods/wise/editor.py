@@ -18,6 +18,7 @@ from editbench.locate_then_edit.prompts import target_ids
 from editbench.locate_then_edit.templates import templates_for
 from editbench.memory_based.delta_answers import DeltaAnswers
 from editbench.memory_based.editor import ROWS_AT_ONCE
+from editbench.memory_based.irrelevant import IrrelevantPrompts
 from editbench.memory_based.journal import Entry, JournalledEditor
 from editbench.memory_based.target_rows import base_pass, wide
 from editbench.model.token_tree import TokenTree
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
     from editbench.resources import Resources
 
-MOST_TEXTS = 1000  # whose beginnings are irrelevant prompts
 TEMPLATES = [(start, tokens, 1) for tokens in (5, 10) for start in ("I", "You", "Because", "Yes", "Q: ")]
 
 
@@ -64,7 +64,7 @@ class WISE(JournalledEditor[WISEConfig]):
         self.given_irrelevant: Mapping[str, str] = {}
         self._activation = activation_of(lm) if config.activation else None
         self._mask: tuple[int, Tensor] | None = None  # of the open shard, by number
-        self._irrelevant: list[list[int]] | None = None
+        self.irrelevant = IrrelevantPrompts(lm, self.resources, config)
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Make the templates: by the unedited model, as everything is here."""
@@ -128,23 +128,7 @@ class WISE(JournalledEditor[WISEConfig]):
         """Token ids of an irrelevant prompt, drawn by seed and id of the edit."""
         if request.id in self.given_irrelevant:
             return self.lm.encode(self.given_irrelevant[request.id]).ids
-        if self._irrelevant is None:
-            self._irrelevant = self._irrelevant_prompts()
-        draw = _generator(f"{self.resources.seed}:irrelevant {request.id}")
-        return self._irrelevant[int(torch.randint(len(self._irrelevant), (), generator=draw))]
-
-    def _irrelevant_prompts(self) -> list[list[int]]:
-        apply = self.resources.prompt_format.apply
-        if self.config.irrelevant:
-            return [self.fitted(self.lm.encode(apply(prompt)).ids) for prompt in self.config.irrelevant]
-        found = []
-        for text in self.resources.texts:
-            found.append(self.lm.encode(text).ids[: self.config.irrelevant_tokens])
-            if len(found) == MOST_TEXTS:
-                break
-        if not found:
-            raise ValueError("wise needs irrelevant prompts: give some in method.irrelevant, or texts in model.texts")
-        return found
+        return self.irrelevant.drawn(request.id)[0]
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,10 @@ def run_arguments(*more):
 def test_help_and_lists(place):
     assert "leaderboard" in editbench(place, "--help", check=True).stdout
     methods = editbench(place, "list", "methods", check=True).stdout
-    assert {"finetune", "rome", "unedited"} <= {line.split()[0] for line in methods.splitlines()}
+    lines = {line.split()[0]: " ".join(line.split()) for line in methods.splitlines()}
+    assert {"finetune", "rome", "unedited"} <= lines.keys()
+    assert "ROME weights needs subject, covariance at most 1 at once Meng et al." in lines["rome"]
+    assert "FT-L weights needs nothing any batch Zhu et al." in lines["finetune"]
     assert "pocket" in editbench(place, "list", "models", check=True).stdout
     assert "counterfact" in editbench(place, "list", "datasets", check=True).stdout
     assert "exact_match" in editbench(place, "list", "metrics", check=True).stdout

@@ -1,9 +1,12 @@
 """Conformance of every registered method, on tiny models of four kinds. A new method needs a line in ``SETTINGS``."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from editbench import EditRequest, LanguageModel, Ledger, plugins
+from editbench import EditRequest, LanguageModel, Ledger, Resources, make_editor, plugins
+from editbench.editor import EditResult
 from editbench.records import NOT_FINITE, EditError
 from editbench.registry import load_method
 from tests.small_runs import (
@@ -29,7 +32,7 @@ METHODS = [
     for name in plugins.entry_points(plugins.METHODS)
     if name not in APART and load_method(name).__module__.startswith("editbench.")
 ]
-SHARED = {"wise"}
+SHARED = {"wise", "defer"}
 """Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
 FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
 WITHOUT_THE_MODEL = {"in_context"}
@@ -128,6 +131,31 @@ def test_a_batch_is_cut_into_parts_that_the_method_takes(method):
         parts.edit(REQUESTS[start : start + size])
     assert len(whole.ledger) == 1 and whole.ledger.edited_ids == parts.ledger.edited_ids
     assert torch.equal(logits(whole), logits(parts))
+
+
+@pytest.mark.parametrize("method", each(METHODS))
+def test_more_requests_than_the_method_takes_at_once_are_refused_by_it(method):
+    """The declared limit is that of the code: :meth:`Editor.edit` keeps to it."""
+    editor = editor_of(method, tiny_lm("gpt2"))
+    editor.prepare(REQUESTS)
+    most = editor.capabilities.max_batch or len(REQUESTS)
+    with editor.ledger.transaction([]) as transaction:
+        editor.write(REQUESTS[:most], transaction, EditResult())
+    if most < len(REQUESTS):
+        with pytest.raises(ValueError), editor.ledger.transaction([]) as transaction:
+            editor.write(REQUESTS[: most + 1], transaction, EditResult())
+
+
+@pytest.mark.parametrize("method", each(METHODS))
+def test_a_method_needs_what_it_declares_and_nothing_else(method):
+    """Without texts, covariance and training records: the error of the first that is missing, or none at all."""
+    settings = {name: value for name, value in SETTINGS[method].items() if name != "network"}  # as by default
+    missing = {"covariance": "a covariance needs plain text", "training": "learns from training|editbench train"}
+    needed = [words for need, words in missing.items() if need in load_method(method).capabilities.needs]
+    with pytest.raises(ValueError, match=needed[0]) if needed else nullcontext():
+        editor = make_editor(method, tiny_lm("gpt2"), resources=Resources(templates=TEMPLATES), **settings)
+        editor.prepare(REQUESTS)
+        assert editor.edit(REQUESTS[:1]).applied == ["a"]
 
 
 @pytest.mark.parametrize("method", each(METHODS))

@@ -52,7 +52,7 @@ def test_each_edit_is_alone_and_is_taken_back_to_the_bit(make, tmp_path, monkeyp
     assert scored(together.folder) == apart and len(apart) == 2
 
 
-@pytest.mark.parametrize("method", each(["memit", "nse", "scen", "grace", "wise", "melo"], fast=KINDS))
+@pytest.mark.parametrize("method", each(["memit", "nse", "scen", "grace", "wise", "melo", "defer"], fast=KINDS))
 def test_single_edits_go_on_in_the_middle(make, monkeypatch, method):  # noqa: F811
     whole = single_run.run(make(settings=overrides_of(method), method=SINGLE, results="whole"))
     score, calls = EditingLoop._score, []

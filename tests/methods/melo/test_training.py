@@ -1,12 +1,12 @@
 """A block against the plain way: whole model, one edit a row, autograd."""
 
 import pytest
-import torch
 
+from editbench.memory_based.low_rank_block import initial_factors
 from editbench.memory_based.projection import Projection
 from editbench.methods.melo import MELOConfig
 from editbench.methods.melo.rows import EditRows
-from editbench.methods.melo.training import as_delta, initial_factors, train_block
+from editbench.methods.melo.training import train_block
 from tests.golden_edits import furthest, relative
 from tests.oracles import melo as oracle
 from tests.small_runs import REQUESTS, architectures
@@ -17,7 +17,7 @@ def trained(lm, which="second", steps=4, **settings):
     at = [Projection.of(lm, layer, which) for layer in (1, 2)]
     rows = EditRows(lm, Projection.of(lm, 0, which), REQUESTS[:3], False)
     config = MELOConfig(layers=[0, 1, 2], steps=steps, scale=3.0, learning_rate=0.02, **settings)
-    start = [initial_factors(one, 2, 0, 0, rows.keys) for one in at]
+    start = [initial_factors(one, 2, 0, "block 0", rows.keys) for one in at]
     return train_block(rows, at, start, config), start, at
 
 
@@ -39,18 +39,3 @@ def test_the_rate_is_halved_every_twenty_steps():
     wanted, of_it = oracle.train_block(lm, [one.module for one in at], rows, start, 23, 0.02, 3.0)
     assert furthest(losses, of_it) < 1e-5
     assert all(relative(b, d) < 1e-4 for (_, b), (_, d) in zip(factors, wanted, strict=True))
-
-
-def test_starts():
-    at = Projection.of(tiny_lm(), 1, "second")
-    a, b = initial_factors(at, 3, 0, 0, torch.zeros(1))
-    assert a.shape == (at.d_in, 3) and b.shape == (3, at.d_out) and not b.any()
-    assert 0.8 * at.d_in**-0.5 < float(a.abs().max()) <= at.d_in**-0.5
-    others = [initial_factors(at, 3, *some, torch.zeros(1))[0] for some in ((0, 0), (1, 0), (0, 1))]
-    assert [torch.equal(a, other) for other in others] == [True, False, False]
-
-
-def test_a_block_as_a_change_of_the_weight():
-    a, b, x = torch.randn(7, 2), torch.randn(2, 5), torch.randn(4, 7)
-    delta = as_delta(a, b, 3.0)
-    assert torch.allclose(x @ delta.delta(torch.float32).T, 3.0 * x @ a @ b, atol=1e-5)

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from editbench import EditRequest, Resources
+from editbench import EditRequest
 from editbench.ledger import Ledger
-from editbench.records import PromptFormat
 from tests.methods.scen.test_routing import padded
 from tests.oracles import wise as oracle
 from tests.small_runs import PROMPTS, REQUESTS, architectures, editor_of, logits, same
@@ -110,19 +109,11 @@ def test_single_edits_cannot_be_deleted():
 
 def test_irrelevant_prompts():
     lm = tiny_lm()
-    given = editor_of("wise", lm, irrelevant=["Google works", "Marcel Maupoil lives in"])
-    drawn = {tuple(given._irrelevant_ids(EditRequest(str(i), "x", None, "y"))) for i in range(20)}
-    assert drawn == {tuple(lm.encode(p).ids) for p in given.config.irrelevant}
-    one = given._irrelevant_ids(REQUESTS[0])
-    assert editor_of("wise", lm, irrelevant=list(given.config.irrelevant))._irrelevant_ids(REQUESTS[0]) == one
-    texts = editor_of("wise", lm, irrelevant=[], irrelevant_tokens=3)
-    assert len(texts._irrelevant_ids(REQUESTS[0])) == 3
-    given.resources = Resources(prompt_format=PromptFormat.parse("[{}]"))
-    given._irrelevant = None
-    assert lm.encode("[Google works]").ids in given._irrelevant_prompts()
-    texts.resources = Resources()
-    with pytest.raises(ValueError, match="wise needs irrelevant prompts"):
-        texts._irrelevant_prompts()
+    editor = editor_of("wise", lm, irrelevant=["Google works", "Marcel Maupoil lives in"])
+    drawn = {tuple(editor._irrelevant_ids(EditRequest(str(i), "x", None, "y"))) for i in range(20)}
+    assert drawn == {tuple(lm.encode(p).ids) for p in editor.config.irrelevant}
+    editor.given_irrelevant = {"a": "Rivers"}
+    assert editor._irrelevant_ids(REQUESTS[0]) == lm.encode("Rivers").ids
 
 
 def test_files(tmp_path):

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from editbench import compose
@@ -34,6 +34,7 @@ from editbench.visible_text import visible
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from editbench.compose import Command
     from editbench.results.schema import Row
 
     Job = Callable[[DictConfig], "JobResult | None"]
@@ -49,28 +50,32 @@ _reporter: JobReporter | None = None
 def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     """Run the jobs of ``arguments``, or precompute for them. Returns the exit status."""
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
+    flags = [a for a in arguments if a.startswith("-")]
+    # --help, --cfg job and others are Hydra's own, with words that are no overrides
+    of_hydra = [a for a in arguments if "=" not in a or a in flags] if {*flags} - {*SWEEP_FLAGS} else []
     try:
-        given = compose.check(arguments)
+        command = compose.check([a for a in arguments if a not in (*flags, *of_hydra)])
+        sweep = bool(flags) and not of_hydra or command.sweep
+        if not sweep:
+            command.only  # noqa: B018 - several values need -m
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _keep_ray_out_of_home(given)
+    _keep_ray_out_of_home(arguments)
     with json_lines() if as_json else nullcontext() as lines:
-        return _launch(_precompute_job if precompute else _job, given, JobReporter(lines))
+        return _launch(_precompute_job if precompute else _job, command, sweep, of_hydra, JobReporter(lines))
 
 
-def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
+def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], reporter: JobReporter) -> int:
     global _reporter
     _reporter = reporter
     try:
-        flags = [a for a in arguments if a.startswith("-")]
-        if all(flag in SWEEP_FLAGS for flag in flags):
-            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), reporter)
-        else:  # --help, --cfg job and others are Hydra's own, and must come first
-            arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
-            sys.argv = ["editbench run", *arguments]
+        if of_hydra:
+            sys.argv = ["editbench run", *of_hydra, *command.jobs[0], *command.hydra]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
+        else:
+            run_jobs(job, command, sweep, reporter)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
@@ -82,17 +87,20 @@ def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
     return reporter.exit_status
 
 
-def _run_jobs(job: Job, overrides: list[str], sweep: bool, reporter: JobReporter) -> None:
+def run_jobs(job: Job, command: Command, sweep: bool, reporter: JobReporter) -> None:
+    """Run a command's job in this process, or its jobs on Hydra's launcher, as Hydra's own sweeper would."""
+    reporter.jobs = len(command.jobs)
     with hydra.initialize_config_module(compose.CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
-        if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
-            reporter.jobs = 1
-            hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
+        if not sweep:
+            hydra_itself.run("config", job, [*command.only, "hydra.mode=RUN"])
             return
-        reporter.jobs = _count_jobs(overrides)  # -m, or an experiment
-        known = f"+hydra.job.env_set.{JOBS}='{reporter.jobs}'"
-        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN", known])
-        reporter.add_returned([done.return_value for batch in batches for done in batch])
+        known = f"+hydra.job.env_set.{JOBS}='{len(command.jobs)}'"
+        own = [*command.hydra, "hydra.mode=MULTIRUN", known]
+        config = hydra_itself.compose_config("config", [*own, *command.jobs[0]], run_mode=RunMode.MULTIRUN)
+        context = HydraContext(hydra_itself.config_loader, Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(context, job, config)
+        reporter.add_returned([done.return_value for done in launcher.launch(command.jobs, initial_job_idx=0)])
 
 
 def _precompute_job(node: DictConfig) -> JobResult | None:
@@ -120,16 +128,6 @@ def _cores() -> int:
     """Cores of this job, in a process of a launcher that runs several."""
     own = HydraConfig.get()
     return job_cores(str(own.runtime.choices["hydra/launcher"]), own.launcher, int(os.environ.get(JOBS, 1)))
-
-
-def _count_jobs(overrides: Sequence[str]) -> int:
-    """Number of jobs of a sweep: its own keys, and those of its experiment that it does not set."""
-    parser = OverridesParser.create()
-    given = parser.parse_overrides(list(overrides))
-    single = [str(o.input_line) for o in given if not o.is_sweep_override()]
-    swept = hydra.compose("config", single, return_hydra_config=True).hydra.sweeper.get("params") or {}
-    own = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
-    return prod({o.key_or_group: len(compose.values(o)) for o in (*own, *given)}.values())
 
 
 def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:

@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stopping",
         "tracking",
     },
-    "compose": {"model_places", "config", "registry", "conf"},
+    "jobs": set(),
+    "compose": {"model_places", "config", "registry", "conf", "jobs"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)

@@ -107,10 +107,10 @@ def _keys_of(section: str, choice: str) -> list[str]:
     """Keys of a section's choice: "method.layer", …"""
     if section == "method":
         _store_method(choice)
-    stored = (
-        config.ModelConfig if section == "model" else ConfigStore.instance().load(f"{section}_config/{choice}.yaml")
-    )
-    node = OmegaConf.structured(stored) if section == "model" else stored.node
+    if section == "model":
+        node: Any = OmegaConf.structured(config.ModelConfig)
+    else:
+        node = ConfigStore.instance().load(f"{section}_config/{choice}.yaml").node
     return _keys(OmegaConf.create({section: node}))
 
 

@@ -58,6 +58,7 @@ class Command:
     jobs: list[list[str]]  # overrides of each job
     hydra: list[str]  # overrides of Hydra's own settings, the same for all jobs
     sweep: bool  # whether an experiment makes it a sweep
+    launcher: str
 
     @property
     def only(self) -> list[str]:
@@ -93,7 +94,7 @@ def check(overrides: Sequence[str]) -> Command:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
-    return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN)
+    return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))
 
 
 def _names(base: DictConfig) -> Names:

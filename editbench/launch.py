@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from editbench import compose
 from editbench.console import json_lines, quiet_libraries, report_failure
+from editbench.foresight import own_part, refuse_foreseen
 from editbench.progress import watching
 from editbench.results.columns import COLUMNS
 from editbench.results.leaderboard import read_row, row_as_json
@@ -56,9 +58,11 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     try:
         command = compose.check([a for a in arguments if a not in (*flags, *of_hydra)])
         sweep = bool(flags) and not of_hydra or command.sweep
-        if not sweep:
+        if sweep:
+            refuse_foreseen(command.jobs, command.launcher)
+        else:
             command.only  # noqa: B018 - several values need -m
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -89,7 +93,7 @@ def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], report
 
 def run_jobs(job: Job, command: Command, sweep: bool, reporter: JobReporter) -> None:
     """Run a command's job in this process, or its jobs on Hydra's launcher, as Hydra's own sweeper would."""
-    reporter.jobs = len(command.jobs)
+    reporter.plan = command.jobs
     with hydra.initialize_config_module(compose.CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
         if not sweep:
@@ -176,7 +180,7 @@ def run_job(
         with watching(", ".join(filter(None, [*config.names, number])), live=live):
             done = single_run.precompute(config, cores) if precompute else single_run.run(config, cores)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
-        return _undone(error, folder, overrides)
+        return _undone(error, folder, overrides, number)
     if isinstance(done, single_run.RunOutcome):
         return JobResult(read_row(done.folder), str(done.folder.resolve()), overrides, done.already_done)
     facts = {"method": config.method.name, "model": config.model.name, "dataset": config.dataset.name}
@@ -184,10 +188,10 @@ def run_job(
     return JobResult(row, None, overrides)
 
 
-def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:
+def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str], number: str) -> JobResult:
     """Result of a job that failed or was stopped; its folder may be missing, or hold another run that is done."""
     if isinstance(error, Exception):
-        report_failure(error)
+        report_failure(error, number)
         status, reason = "failed", f"{type(error).__name__}: {error}"
     else:
         status, reason = "interrupted", "stopped by the user; the same command goes on"
@@ -208,9 +212,14 @@ def _precomputed_line(row: Row) -> str:
 class JobReporter:
     """Prints the results of jobs, as ``lines`` of JSON or as tables, and keeps the exit status."""
 
-    def __init__(self, lines: IO[str] | None = None, jobs: int | None = None) -> None:
-        self._lines, self.jobs = lines, jobs
+    def __init__(self, lines: IO[str] | None = None, plan: Sequence[Sequence[str]] = ()) -> None:
+        self._lines, self.plan = lines, plan  # overrides of all jobs; none where they are not known
         self.results: list[JobResult] = []
+
+    @property
+    def jobs(self) -> int | None:
+        """Number of jobs; None if it is not known."""
+        return len(self.plan) or None
 
     def number(self, job: int) -> str:
         """Number of the job and of all jobs, in words; empty for a single job."""
@@ -219,7 +228,7 @@ class JobReporter:
     def add(self, result: JobResult) -> None:
         """Add the result of a job that ran in this process, and print it."""
         self.results.append(result)
-        if not self._printed(result) and result.status == "done":
+        if not self._printed(result) and result.status == "done" and not (result.done_before and self.jobs != 1):
             show([result.row])
             note = " (done before; results.rerun=true does it again)" if result.done_before else ""
             print(f"files: {result.folder}{note}", flush=True)
@@ -230,12 +239,19 @@ class JobReporter:
         self.results += new
         for result in new:
             self._printed(result)
-            if result.status != "done":
-                told = f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}"
-                print(visible(told), file=sys.stderr)
         rows = [result.row for result in self.results if result.folder is not None]
-        if self._lines is None and (len(rows) > 1 or (rows and new)):
+        before = sum(result.done_before for result in self.results)
+        if self._lines is None and (len(rows) > 1 or (rows and (new or before))):
             show(rows)
+        if before and self._lines is None:
+            print(f"{before} of {len(results)} runs were done before; results.rerun=true does them again")
+        undone = [(at, r) for at, r in enumerate(results) if r is not None and r.status != "done"]
+        for status, several in groupby(sorted(undone, key=lambda one: one[1].status), lambda one: one[1].status):
+            jobs = list(several)
+            print(f"{len(jobs)} of {len(results)} jobs {'were ' * (status == 'interrupted')}{status}:", file=sys.stderr)
+            for at, result in jobs:
+                own = " ".join(own_part(result.overrides, self.plan or [()]))
+                print(visible(f"  {self.number(at)} ({own}): {result.row['reason']}"), file=sys.stderr)
 
     def _printed(self, result: JobResult) -> bool:
         """Print a result that is one line; whether it is."""

@@ -15,7 +15,7 @@ def strict(line):
 
 def result(status, folder="f", **cells):
     row = {**dict.fromkeys(COLUMNS), "run": folder, "status": status, "reason": "x", **cells}
-    return launch.JobResult(row, folder, ["stream.seed=0"])
+    return launch.JobResult(row, folder, ["a=2"])
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_exit_status_says_what_became_of_the_jobs(statuses, code):
 
 def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
     lines = io.StringIO()
-    reporter = launch.JobReporter(lines, jobs=3)
+    reporter = launch.JobReporter(lines, plan=[["a=1"], ["a=2"], ["a=3"]])
     here, elsewhere = result("done", "a"), result("failed", "b", method_config='{"layer": 1}')
     reporter.add(here)
     reporter.add_returned([here, elsewhere, None])
@@ -38,5 +38,5 @@ def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
         ("a", None),
         ("b", {"layer": 1}),
     ]
-    assert capsys.readouterr() == ("", "failed: stream.seed=0: x\n")
+    assert capsys.readouterr() == ("", "1 of 3 jobs failed:\n  job 2 of 3 (a=2): x\n")
     assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec
@@ -28,6 +28,7 @@ from editbench.jobs import SECTIONS, Names, check_keys, expand, written_out
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
+SEARCHPATH = "hydra.searchpath"
 GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")
 LAUNCHER_PLUGINS = {
     "joblib": ("hydra_joblib_launcher", "launchers"),
@@ -78,17 +79,20 @@ def check(overrides: Sequence[str]) -> Command:
     """The jobs of overrides. Unknown choices and keys are refused with a did-you-mean, before Hydra starts."""
     parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
     methods = _chosen(parsed, "method")
+    folders = [str(place).partition("://")[2] for o in parsed if o.key_or_group == SEARCHPATH for place in o.value()]
     register(list(plugins.entry_points(plugins.METHODS)) if _chosen(parsed, "experiment") else ["rome", *methods])
     groups = {}
     for override in parsed:
         key = override.key_or_group
+        if key == "experiment" and not override.is_add():
+            raise ValueError(f"{override.input_line} needs a plus sign: +{override.input_line}")
         if key in GROUPS:
             for choice in values(override):
-                _check_choice(key, choice)
+                _check_choice(key, choice, folders)
             groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
     own = [o.input_line for o in parsed if o.is_hydra_override()]
     base = compose_node([*(f"{k}={v}" for k, v in groups.items()), *own], hydra=True)
-    names, task = _names(base), [o for o in parsed if not o.is_hydra_override()]
+    names, task = _names(base, folders), [o for o in parsed if not o.is_hydra_override()]
     check_keys(task, {*_keys(base), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
     for note in notes:
@@ -97,9 +101,10 @@ def check(overrides: Sequence[str]) -> Command:
     return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))
 
 
-def _names(base: DictConfig) -> Names:
+def _names(base: DictConfig, folders: Sequence[str]) -> Names:
     """Names of keys, with the choices of a composed node."""
-    sections = {name: section for section in reversed(SECTIONS) for name in choices(section)}
+    known = {section: [*choices(section), *conf_names(section, folders)] for section in SECTIONS}
+    sections = {name: section for section in reversed(SECTIONS) for name in known[section]}
     return Names(sections, _keys_of, {section: str(base.hydra.runtime.choices[section]) for section in SECTIONS})
 
 
@@ -178,11 +183,11 @@ def register(methods: Sequence[str]) -> None:
         _store_dataset(name)
 
 
-def conf_names(group: str) -> list[str]:
-    """Names of the YAML files of a config group."""
+def conf_names(group: str, more: Iterable[str] = ()) -> list[str]:
+    """Names of the YAML files of a config group, here and in the user's folders ``more``."""
     import editbench.conf
 
-    folders = [Path(p) / group for p in editbench.conf.__path__]
+    folders = [Path(p) / group for p in (*editbench.conf.__path__, *more)]
     files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
     return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
@@ -287,8 +292,8 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     return DatasetConfig(name, path, limit, on_error, settings(**plain), split)
 
 
-def _check_choice(group: str, choice: Any) -> None:
-    known = choices(group)
+def _check_choice(group: str, choice: Any, folders: Sequence[str]) -> None:
+    known = sorted({*choices(group), *conf_names(group, folders)})
     if hint := place_hint(group, str(choice), known):
         raise ValueError(f"unknown {group} {str(choice)!r}; {hint}")
     if str(choice) not in known and not (group == "hparams" and choice is None):

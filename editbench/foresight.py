@@ -84,12 +84,12 @@ def count_layers(config: ModelConfig) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def refuse_foreseen(jobs: Sequence[Sequence[str]], launcher: str = "local") -> None:
-    """Raise a ValueError that lists the jobs, given by their overrides, which cannot work."""
+def refuse_foreseen(jobs: Sequence[Sequence[str]], hydra: Sequence[str] = (), launcher: str = "local") -> None:
+    """Raise a ValueError that lists the jobs which cannot work, given by their overrides and those of Hydra."""
     foresight, found = Foresight(launcher), []
     for number, job in enumerate(jobs, start=1):
         try:
-            foresight.check(compose.parse(compose.compose_node(job)))
+            foresight.check(compose.parse(compose.compose_node([*job, *hydra])))
         except (ValueError, OSError) as error:
             found.append(visible(f"  job {number} ({' '.join(own_part(job, jobs))}): {error}"))
     if found:

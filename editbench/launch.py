@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
+CONFIG_DIR = "--config-dir"
 JOBS = "EDITBENCH_JOBS"  # variable of a job's environment: number of jobs in its sweep
 INTERRUPTED = 130  # exit status
 _reporter: JobReporter | None = None
@@ -52,14 +53,15 @@ _reporter: JobReporter | None = None
 def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     """Run the jobs of ``arguments``, or precompute for them. Returns the exit status."""
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
-    flags = [a for a in arguments if a.startswith("-")]
-    # --help, --cfg job and others are Hydra's own, with words that are no overrides
-    of_hydra = [a for a in arguments if "=" not in a or a in flags] if {*flags} - {*SWEEP_FLAGS} else []
     try:
+        arguments = list(_with_own_folder(arguments))
+        flags = [a for a in arguments if a.startswith("-")]
+        # --help, --cfg job and others are Hydra's own, with words that are no overrides
+        of_hydra = [a for a in arguments if "=" not in a or a in flags] if {*flags} - {*SWEEP_FLAGS} else []
         command = compose.check([a for a in arguments if a not in (*flags, *of_hydra)])
         sweep = bool(flags) and not of_hydra or command.sweep
         if sweep:
-            refuse_foreseen(command.jobs, command.launcher)
+            refuse_foreseen(command.jobs, command.hydra, command.launcher)
         else:
             command.only  # noqa: B018 - several values need -m
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -132,6 +134,20 @@ def _cores() -> int:
     """Cores of this job, in a process of a launcher that runs several."""
     own = HydraConfig.get()
     return job_cores(str(own.runtime.choices["hydra/launcher"]), own.launcher, int(os.environ.get(JOBS, 1)))
+
+
+def _with_own_folder(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments with ``--config-dir DIR`` as an override of Hydra's, which jobs elsewhere get too."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, folder = argument.partition("=")
+        if flag != CONFIG_DIR:
+            yield argument
+            continue
+        folder = folder if equals else next(rest, "")
+        if not Path(folder).is_dir():
+            raise NotADirectoryError(f"{CONFIG_DIR} {folder}: no such folder; give one with experiment/NAME.yaml")
+        yield f'{compose.SEARCHPATH}=["file://{Path(folder).resolve().as_posix()}"]'
 
 
 def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ EPILOG = """examples:
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
+    *("run", "plan", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
     *("leaderboard", "clean", "report", "compare", "verify", "submit", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.layer_search import command as locate
 
             return locate.main(others)
+        if command == ["plan"]:
+            from editbench import plan
+
+            return plan.main(others)
         if command == ["tune"]:
             from editbench.tuning import command as tune
 
@@ -89,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
+    commands.add_parser("plan", help="seconds, memory and disk that runs would take", add_help=False)
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)

@@ -82,6 +82,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)
 MAY_IMPORT["foresight"] = set(MAY_IMPORT)
+MAY_IMPORT["rates"] = {"results"}
+MAY_IMPORT["plan"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["layer_search"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)

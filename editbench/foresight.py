@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,14 +87,22 @@ def count_layers(config: ModelConfig) -> int | None:
 
 def refuse_foreseen(jobs: Sequence[Sequence[str]], hydra: Sequence[str] = (), launcher: str = "local") -> None:
     """Raise a ValueError that lists the jobs which cannot work, given by their overrides and those of Hydra."""
-    foresight, found = Foresight(launcher), []
+    foresight, found, configs = Foresight(launcher), [], []
     for number, job in enumerate(jobs, start=1):
         try:
-            foresight.check(compose.parse(compose.compose_node([*job, *hydra])))
+            configs.append(compose.parse(compose.compose_node([*job, *hydra])))
+            foresight.check(configs[-1])
         except (ValueError, OSError) as error:
             found.append(visible(f"  job {number} ({' '.join(own_part(job, jobs))}): {error}"))
     if found:
         raise ValueError("\n".join([f"{len(found)} of {len(jobs)} jobs cannot work, and none was run:", *found]))
+    same = {config.stream.seed for config in configs if config.stream.sample == "first" and config.stream.edits}
+    if len(same) > 1:
+        print(
+            f"note: the {len(same)} seeds edit the same records in another order (stream.sample=first); "
+            "stream.sample=random draws others",
+            file=sys.stderr,
+        )
 
 
 def own_part(job: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -1,8 +1,8 @@
 """``editbench plan``: what runs would take, from their configs and from rates that were measured on this machine.
 
 Seconds of each stage are fitted to finished runs of the same config with other numbers of edits: a constant, and a
-rate for each edit or scored record. Without two such runs of different size there is no time. Weights are counted on the device
-"meta": no model is loaded.
+rate for each edit or scored record. Without two such runs of different size there is no time. Weights are counted on
+the device "meta": no model is loaded.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def _show(estimates: Sequence[Estimate], first: str) -> None:
         table.add_row(*(Text(visible("—" if text is None else text)) for text in texts))
     console().print(table)
     known = [one.seconds for one in estimates if one.seconds is not None]
-    unknown = len(estimates) - len(known)
+    unknown = len(estimates) - len(known)  # done ones take 0 s
     missing = f"; of {unknown} no rate was measured here (--measure makes short runs)" if unknown else ""
     done = sum(one.done for one in estimates)
     print(f"{len(estimates)} jobs, {done} of them done: {sum(known):.0f} s in all{missing}")

@@ -44,3 +44,11 @@ def test_all_jobs_that_cannot_work_are_listed_by_number(tmp_path):
         f"  job 3 (method.layer=6 stream.seed=0): {why}",
         f"  job 4 (method.layer=6 stream.seed=1): {why}",
     ]
+
+
+def test_seeds_that_only_reorder_are_said(tmp_path, capsys):
+    places = [*SMALL, f"results.dir={tmp_path}", "stream.seed=0,1"]
+    foresight.refuse_foreseen(compose.check(places).jobs)
+    assert "note: the 2 seeds edit the same records in another order" in capsys.readouterr().err
+    foresight.refuse_foreseen(compose.check([*places, "stream.sample=random"]).jobs)
+    assert capsys.readouterr().err == ""

@@ -40,3 +40,23 @@ def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
     ]
     assert capsys.readouterr() == ("", "1 of 3 jobs failed:\n  job 2 of 3 (a=2): x\n")
     assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
+
+
+def test_a_folder_of_ones_own_becomes_an_override_of_all_jobs(tmp_path):
+    wanted = ["a=1", f'hydra.searchpath=["file://{tmp_path.as_posix()}"]']
+    for given in ([f"--config-dir={tmp_path}"], ["--config-dir", str(tmp_path)]):
+        assert list(launch._with_own_folder(["a=1", *given])) == wanted
+    with pytest.raises(NotADirectoryError, match="no such folder"):
+        list(launch._with_own_folder(["--config-dir", str(tmp_path / "none")]))
+
+
+def test_runs_that_were_done_before_are_one_table(capsys):
+    reporter = launch.JobReporter(plan=[["a=1"], ["a=2"]])
+    row = {**dict.fromkeys(COLUMNS), "run": "r", "status": "done", "method": "rome"}
+    results = [launch.JobResult({**row, "run": name}, name, ["a=2"], done_before=True) for name in ("r", "s")]
+    for one in results:
+        reporter.add(one)
+    assert "rome" not in capsys.readouterr().out
+    reporter.add_returned(results)
+    out = capsys.readouterr().out
+    assert out.count("rome") == 2 and "2 of 2 runs were done before" in out

@@ -27,7 +27,9 @@ def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
     """Options of ``editbench leaderboard`` beside the runs."""
     board.add_argument("--from", dest="submissions", metavar="FOLDER", help="a folder of submissions, and no runs")
     board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
-    board.add_argument("--sort", default="", metavar="COLUMNS", help="best or smallest first; -edits: the other way")
+    board.add_argument(
+        "--sort", default="", metavar="COLUMNS", help="best or smallest first; --sort=-edits: the other way"
+    )
     board.add_argument("--columns", default="", metavar="COLUMNS", help="these columns of the CSV, and no others")
     board.add_argument("--stage", choices=leaderboard.STAGES, default=leaderboard.FINAL, help="scores of which stage")
     board.add_argument("--wide", action="store_true", help="methods × datasets: the score, or the figures of --columns")
@@ -60,8 +62,8 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
         for row in rows:
             print(leaderboard.row_as_json(row, folder=folders.get(id(row))))
     else:
-        columns = columns or (["method", "model", "dataset", "edits", "score"] if options.wide else [])
-        view = View(tuple(columns), options.stage, bool(options.sort))
+        chosen = {"figures": tuple(columns or ["score"])} if options.wide else {"columns": tuple(columns)}
+        view = View(**chosen, stage=options.stage, ordered=bool(options.sort))
         show(rows, style=options.format, by=by, marks=marks, view=view, wide=options.wide)
     alone = options.json or options.format != "table"  # what scripts read
     with redirect_stdout(sys.stderr if alone else sys.stdout):

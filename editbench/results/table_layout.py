@@ -79,6 +79,7 @@ class View(NamedTuple):
     """What of the rows a table shows, and how."""
 
     columns: tuple[str, ...] = ()  # instead of the usual ones
+    figures: tuple[str, ...] = ()  # instead of the usual ones, beside the usual labels
     stage: str = "final"  # of the scores that the rows hold
     ordered: bool = False  # whether the rows stay in their order
     paper: bool = False  # whether runs that did not finish have no line, but a note
@@ -130,6 +131,8 @@ def _columns(
     if view.columns:
         figures = [name for name in view.columns if column(name, facts).digits is not None and name not in _NAMING]
         return [name for name in view.columns if name not in figures], {name: column(name, facts) for name in figures}
+    if view.figures:
+        return labels_of(rows, by), {name: column(name, facts) for name in map(view.at_stage, view.figures)}
     following = [name for kind in FOLLOWING if (name := _following(rows, kind)) is not None]
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
     uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)

@@ -60,6 +60,14 @@ def test_a_wide_table_has_data_sets_as_columns(results, capsys):
     assert out.startswith("| method | model | edits | counterfact | note |") and "c: failed" in out
 
 
+def test_rows_of_a_wide_table_are_told_apart_too(results, capsys):
+    write_fixed_run(results, "e", seed=1, edits=20)
+    board(results, "--wide", "--columns=score,reliability", "--format", "markdown", "--where", "method=rome")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| method | model | edits | seed | counterfact score | counterfact reliability | note |"
+    assert {line.split(" | ")[3] for line in lines[2:4]} == {"0", "1"}
+
+
 def test_a_mistake_that_was_corrected_is_no_longer_shown(results, capsys):
     write_fixed_run(results, "d", method="scen", seed=0)
     board(results)

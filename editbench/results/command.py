@@ -62,8 +62,11 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
         for row in rows:
             print(leaderboard.row_as_json(row, folder=folders.get(id(row))))
     else:
-        chosen = {"figures": tuple(columns or ["score"])} if options.wide else {"columns": tuple(columns)}
-        view = View(**chosen, stage=options.stage, ordered=bool(options.sort))
+        view = View(stage=options.stage, ordered=bool(options.sort))
+        if options.wide:
+            view = view._replace(figures=tuple(columns or ["score"]))
+        else:
+            view = view._replace(columns=tuple(columns))
         show(rows, style=options.format, by=by, marks=marks, view=view, wide=options.wide)
     alone = options.json or options.format != "table"  # what scripts read
     with redirect_stdout(sys.stderr if alone else sys.stdout):

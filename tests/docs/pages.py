@@ -63,4 +63,5 @@ COMMANDS = sorted({c for c in [*FENCED, *experiment_commands(), *inline()] if c.
 RUNS = [c for c in COMMANDS if c.startswith(("editbench run ", "editbench precompute "))]  # they take the same
 LOCATES = [c for c in COMMANDS if c.startswith("editbench locate ")]
 TUNES = [c for c in COMMANDS if c.startswith("editbench tune ") and "--report" not in c]
-OTHERS = [c for c in COMMANDS if c not in RUNS and c not in LOCATES and not c.startswith("editbench tune ")]
+PLANS = [c for c in COMMANDS if c.startswith("editbench plan ")]
+OTHERS = [c for c in COMMANDS if c not in (*RUNS, *LOCATES, *PLANS) and not c.startswith("editbench tune ")]

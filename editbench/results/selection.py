@@ -29,13 +29,13 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
 
     Numbers are compared as numbers; a cell without a value is neither larger nor smaller than anything.
     """
-    rows = list(rows)
+    every = rows = list(rows)
     for condition in conditions:
         match = _CONDITION.fullmatch(condition)
         if match is None:
             raise ResultsError(f"condition {condition!r} is not of the form column=value; there are = != > < >= <= in")
         name, sign, text = match["column"], match["sign"], match["value"].strip()
-        check_columns([name], rows)
+        check_columns([name], every)
         rows = [row for row in rows if _holds(value_of(name, text_of(row.get(name))), sign, name, text)]
     return rows
 
@@ -82,16 +82,20 @@ def rank(value: Cell) -> tuple[bool, float, str]:
 
 
 def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows, and apart from them those that did not finish and whose task a later run finished."""
+    """The rows, and apart from them those that did not finish and whose task a run finished that began no earlier."""
     done: dict[tuple[Cell, ...], str] = {}
     for row in rows:
         if row["status"] == "done":
-            task = tuple(row.get(name) for name in _TASK)
-            done[task] = max(done.get(task, ""), str(row.get("started") or ""))
+            done[_task(row)] = max(done.get(_task(row), ""), _started(row))
     past = [
-        row
-        for row in rows
-        if row["status"] in UNFINISHED
-        and done.get(tuple(row.get(name) for name in _TASK), "") > str(row.get("started") or "")
+        row for row in rows if row["status"] in UNFINISHED and _task(row) in done and done[_task(row)] >= _started(row)
     ]
     return [row for row in rows if not any(row is one for one in past)], past
+
+
+def _task(row: Row) -> tuple[Cell, ...]:
+    return tuple(row.get(name) for name in _TASK)
+
+
+def _started(row: Row) -> str:
+    return str(row.get("started") or "")

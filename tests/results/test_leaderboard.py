@@ -268,7 +268,7 @@ def test_by_adds_columns_and_orders_the_rows():
         *[("x", "memit"), ("x", "rome")],
         *[("y", "memit"), ("y", "rome")],
     ]
-    with pytest.raises(ResultsError, match="no column 'metod' to group by"):
+    with pytest.raises(ResultsError, match="no column 'metod'; did you mean 'method'"):
         group(rows, ["metod"])
 
 

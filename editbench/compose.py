@@ -80,7 +80,8 @@ def check(overrides: Sequence[str]) -> Command:
     parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
     methods = _chosen(parsed, "method")
     folders = [str(place).partition("://")[2] for o in parsed if o.key_or_group == SEARCHPATH for place in o.value()]
-    register(list(plugins.entry_points(plugins.METHODS)) if _chosen(parsed, "experiment") else ["rome", *methods])
+    every = _chosen(parsed, "experiment")
+    register([name for name in plugins.entry_points(plugins.METHODS) if every or name in ("rome", *methods)])
     groups = {}
     for override in parsed:
         key = override.key_or_group
@@ -92,7 +93,7 @@ def check(overrides: Sequence[str]) -> Command:
             groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
     own = [o.input_line for o in parsed if o.is_hydra_override()]
     base = compose_node([*(f"{k}={v}" for k, v in groups.items()), *own], hydra=True)
-    names, task = _names(base, folders), [o for o in parsed if not o.is_hydra_override()]
+    names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
     check_keys(task, {*_keys(base), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
     for note in notes:

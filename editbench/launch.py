@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench import compose
+from editbench import compose, plugins
 from editbench.console import json_lines, quiet_libraries, report_failure
 from editbench.foresight import own_part, refuse_foreseen
 from editbench.progress import watching
@@ -78,6 +78,7 @@ def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], report
     _reporter = reporter
     try:
         if of_hydra:
+            compose.register(list(plugins.entry_points(plugins.METHODS)))  # --help lists them
             sys.argv = ["editbench run", *of_hydra, *command.jobs[0], *command.hydra]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
         else:

@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-fast test-slow test-ray compat lint types bench bench-edit pocket docs clean
+.PHONY: help setup environment demo test test-fast test-slow test-ray torture compat lint types bench bench-edit pocket docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ lint: setup ## Check style and formatting
 
 types: setup ## Check types
 	$(PY) -m mypy editbench methods
+
+torture: setup ## Kill, starve, damage and confuse runs in every way (hours; SECONDS=600 for a part)
+	OMP_NUM_THREADS=1 $(PY) -m tests.torture --write $(if $(SECONDS),--seconds $(SECONDS))
 
 bench: setup ## Measure speed and memory beside the plain implementations
 	$(PY) -m benchmarks

@@ -13,6 +13,7 @@ from editbench.records import EditRecord, EditRequest, Passage, Probe, RecordSet
 
 if TYPE_CHECKING:
     from editbench.datasets import load as load_records
+    from editbench.edited_run.opened import open_run
     from editbench.editor import Editor, EditResult
     from editbench.ledger import Ledger
     from editbench.model.language_model import LanguageModel, load_model
@@ -48,6 +49,7 @@ _PUBLIC = {
     "load_model": "editbench.model.language_model",
     "load_records": "editbench.datasets:load",
     "make_editor": "editbench.registry",
+    "open_run": "editbench.edited_run.opened",
     "report": "editbench.results.report:write_report",
     "run": "editbench.single_run",
     "verify": "editbench.submission.verify",
@@ -70,6 +72,7 @@ __all__ = [
     "load_model",
     "load_records",
     "make_editor",
+    "open_run",
     "report",
     "run",
     "verify",

@@ -58,8 +58,11 @@ class RunCheckpoint:
         write_tensors(self.file, editor.state_beside_ledger(), metadata)
         self._last, self._seconds = time.monotonic(), time.monotonic() - begun
 
-    def restore(self, editor: Editor[Any]) -> tuple[int, dict[str, Any]]:
-        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved."""
+    def restore(self, editor: Editor[Any], cut: bool = True) -> tuple[int, dict[str, Any]]:
+        """Bring the unedited model and a new editor to the saved state; (0, {}) where nothing was saved.
+
+        With ``cut`` what the ledger's files hold beyond that state is deleted; without it, nothing is written.
+        """
         if not self.exists:
             editor.ledger.replay(keep=0)
             return 0, {}
@@ -69,7 +72,7 @@ class RunCheckpoint:
             batches, measured = metadata["batches"], json.loads(metadata["measured"])
         except KeyError as error:
             raise DamagedFile(f"{self.file} is damaged ({error} is missing); {RERUN}") from error
-        editor.ledger.replay(keep)
+        editor.ledger.replay(keep, cut)
         if editor.ledger.digest() != digest:
             raise LedgerError(
                 f"replaying {self.file.parent} gives other weights than the run had (another machine, thread count or "

@@ -26,12 +26,14 @@ EPILOG = """examples:
   editbench tune method=rome model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset
   editbench report
+  editbench ask results/RUN "The mother tongue of Danielle Darrieux is"
   editbench list methods
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
     *("run", "plan", "precompute", "locate", "tune", "demo", "fetch", "covariance"),
-    *("leaderboard", "clean", "report", "compare", "verify", "submit", "list"),
+    *("leaderboard", "clean", "report", "compare", "verify", "submit"),
+    *("edit", "edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
@@ -57,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.tuning import command as tune
 
             return tune.main(others)
+        if command == ["edit"]:
+            from editbench import quick_edit
+
+            return quick_edit.main(others)
         if mistake := _unknown(arguments):
             print(f"error: {visible(str(mistake))}", file=sys.stderr)
             return 2
@@ -97,10 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
+    commands.add_parser("edit", help="one edit of a model, then questions to it, without a run", add_help=False)
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)
     _add_claims(commands)
+    _add_edited(commands)
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
     _add_json(names, "one line of JSON a name")
@@ -168,6 +176,41 @@ def _add_claims(commands: Commands) -> None:
     packing.add_argument("--out", required=True, metavar="FOLDER", help="new folder, in that of all submissions")
     packing.add_argument("--against", metavar="ROOT", help="root of a run than which this is a lower result")
     packing.set_defaults(handler=_submit)
+
+
+def _add_edited(commands: Commands) -> None:
+    """Commands that do something with a finished run's edited model."""
+    edits = commands.add_parser("edits", help="what a run edited, and whether it held then and holds now")
+    edits.add_argument("run", metavar="RUN", help="run folder")
+    _add_json(edits, "one line of JSON an edit")
+    edits.set_defaults(handler=_edits)
+
+    ask = commands.add_parser("ask", help="answers of a run's edited and its unedited model, side by side")
+    ask.add_argument("run", metavar="RUN", help="folder of a run, or one of forget or export --to ledger")
+    ask.add_argument("prompts", nargs="*", metavar="PROMPT", help="default: lines of standard input")
+    ask.add_argument("--tokens", type=int, default=20, metavar="N", help="of an answer, at most (default 20)")
+    _add_model(ask)
+    _add_json(ask, "one line of JSON an answer")
+    ask.set_defaults(handler=_ask)
+
+    forget = commands.add_parser("forget", help="the edited model of a run without some of its edits")
+    forget.add_argument("run", metavar="RUN", help="run folder; it stays as it is")
+    forget.add_argument("ids", nargs="+", metavar="ID", help="ids of the edits, as editbench edits shows them")
+    forget.add_argument("--out", required=True, metavar="FOLDER", help="new folder, for editbench ask and export")
+    forget.set_defaults(handler=_forget)
+
+    export = commands.add_parser("export", help="a run's edited model as a checkpoint, an adapter, or edits")
+    export.add_argument("run", metavar="RUN", help="folder of a run, or one of forget")
+    export.add_argument("--to", required=True, choices=("checkpoint", "lora", "ledger"), help="form")
+    export.add_argument("--out", required=True, metavar="FOLDER", help="new folder")
+    export.add_argument("--rank", type=int, metavar="N", help="of the adapter, at most (default: all of the change)")
+    _add_model(export)
+    export.set_defaults(handler=_export)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="PATH", help="where the base model lies, if not where the run had it")
+    parser.add_argument("--device", metavar="DEVICE", help="where it runs (default: as the run did)")
 
 
 def _add_covariance(parser: argparse.ArgumentParser) -> None:
@@ -294,6 +337,30 @@ def _submit(options: argparse.Namespace) -> int:
     from editbench.submission import pack
 
     return pack.main(options.runs, options.out, options.against)
+
+
+def _edits(options: argparse.Namespace) -> int:
+    from editbench.edited_run import listing
+
+    return listing.main(options.run, options.json)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from editbench.edited_run import asking
+
+    return asking.main(options.run, options.prompts, options.tokens, options.model, options.device, options.json)
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from editbench.edited_run import forgetting
+
+    return forgetting.main(options.run, options.ids, options.out)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from editbench.edited_run import exports
+
+    return exports.main(options.run, options.to, options.out, options.model, options.device, options.rank)
 
 
 def _list(options: argparse.Namespace) -> int:

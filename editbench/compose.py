@@ -80,9 +80,8 @@ def check(overrides: Sequence[str]) -> Command:
     parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
     methods = _chosen(parsed, "method")
     folders = [str(place).partition("://")[2] for o in parsed if o.key_or_group == SEARCHPATH for place in o.value()]
-    every = _chosen(parsed, "experiment")
+    every, groups = _chosen(parsed, "experiment"), {}
     register([name for name in plugins.entry_points(plugins.METHODS) if every or name in ("rome", *methods)])
-    groups = {}
     for override in parsed:
         key = override.key_or_group
         if key == "experiment" and not override.is_add():

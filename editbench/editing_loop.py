@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from editbench.checkpoint import RunCheckpoint
 from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
-from editbench.editor import Editor, EditResult
+from editbench.editor import Editor, EditResult, edit_possible
 from editbench.evaluation.drift import change_and_norm
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.ledger import LedgerError
@@ -179,7 +179,7 @@ class EditingLoop:
     def _edit(self, index: int, batch: Sequence[EditRecord]) -> None:
         before = self.meter.seconds[EDIT]
         with self.meter.stage(EDIT):
-            result, failed = self._edit_possible(batch)
+            result, failed = edit_possible(self._attempt, [record.request for record in batch])
         seconds = self.meter.seconds[EDIT] - before
         self._note_not_edited(result.skipped, failed)
         row = {"batch": index, "ids": [record.id for record in batch], "seconds": seconds, "skipped": result.skipped}
@@ -201,21 +201,6 @@ class EditingLoop:
         self.run_folder.append_edit({**row, **({"details": result.details} if result.details else {})})
         self._observer.edit(row)
         self._seal(index)
-
-    def _edit_possible(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
-        """Edit a batch, again without records whose edit fails; the result, and the reasons of failed edits by id."""
-        wanted, failed = [record.request for record in batch], dict[str, str]()
-        while wanted:
-            try:
-                return self._attempt(wanted), failed
-            except EditError as error:
-                reason = ": ".join(filter(None, (error.kind, error.reason)))
-                failed.update(dict.fromkeys(error.ids, reason))
-                remaining = [r for r in wanted if r.id not in error.ids]
-                if len(remaining) == len(wanted):
-                    raise
-                wanted = remaining
-        return EditResult(), failed
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.run_folder.append_scores(rows)

@@ -89,6 +89,7 @@ class Editor(ABC, Generic[C]):
     """Place of the edits; "memory" is beside the weights, "prompt" before the prompt."""
     config_class: ClassVar[type]
     capabilities: ClassVar[Capabilities] = Capabilities()
+    deletes: ClassVar[bool] = False  # whether ``delete(id)`` takes one edit out of the method's memory
     version: ClassVar[int] = 1  # of the method's own formula; runs of different versions are not averaged
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
@@ -287,3 +288,21 @@ class Editor(ABC, Generic[C]):
                 f"{longest} tokens, {self.lm.name} has {self.lm.max_length}"
             )
         return None
+
+
+def edit_possible(
+    edit: Callable[[Sequence[EditRequest]], EditResult], requests: Iterable[EditRequest]
+) -> tuple[EditResult, dict[str, str]]:
+    """Edit a batch, again without requests whose edit fails; the result, and the reasons of failed edits by id."""
+    wanted, failed = list(requests), dict[str, str]()
+    while wanted:
+        try:
+            return edit(wanted), failed
+        except EditError as error:
+            reason = ": ".join(filter(None, (error.kind, error.reason)))
+            failed.update(dict.fromkeys(error.ids, reason))
+            remaining = [r for r in wanted if r.id not in error.ids]
+            if len(remaining) == len(wanted):
+                raise
+            wanted = remaining
+    return EditResult(), failed

@@ -223,11 +223,12 @@ class Ledger:
             self._shows_pristine = False
             self._set(edited)
 
-    def replay(self, keep: int | None = None) -> None:
+    def replay(self, keep: int | None = None, cut: bool = True) -> None:
         """Apply the batches that an earlier process left in ``directory`` to the unedited model.
 
-        Batches after the first ``keep`` are deleted; None applies all. A LedgerError if the ledger already holds edits
-        or a weight overflows; a DamagedFile names a batch that is missing or altered. Then the model is unedited.
+        Batches after the first ``keep`` are deleted if ``cut``; None applies all. A LedgerError if the ledger already
+        holds edits or a weight overflows; a DamagedFile names a batch that is missing or altered. Then the model is
+        unedited.
         """
         if self.entries or self._files is None:
             raise LedgerError("replay needs an empty ledger with a directory")
@@ -250,7 +251,8 @@ class Ledger:
             self.entries, self._changed, self._by_id = [], {}, {}
             self._set(self._pristine)
             raise
-        self._files.truncate(keep)
+        if cut:
+            self._files.truncate(keep)
 
     def load_memory(self, blob: Blob) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata that a method gave to `Transaction.remember`, from a place in `EditBatch.memory`."""

@@ -265,11 +265,37 @@ class LedgerFiles:
             raise DamagedFile(f"{source} cannot be read: {error.strerror or error}") from error
 
     def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
-        """Whole lines of the index, as bytes and decoded."""
+        """Whole lines of the index, as bytes and decoded; a DamagedFile for one that no ledger writes."""
         if not self._index.exists():
             return []
         lines, _ = split_lines(self._index)
-        return list(zip(lines, decode_lines(lines, self._index), strict=True))
+        found = list(zip(lines, decode_lines(lines, self._index), strict=True))
+        for number, (_, line) in enumerate(found, 1):
+            if not _is_entry(line):
+                raise DamagedFile(f"{self._index}, line {number}: it is no batch, keyframe or forgotten edit")
+        return found
+
+
+_PLACE = {"offset": int, "bytes": int, "digest": str}
+_ENTRIES: dict[str, dict[str, type]] = {
+    "batch": {"batch": int, "ids": list, "weights": list, "segment": str, **_PLACE},
+    "keyframe": {"after": int, "keyframe": str, "digest": str},
+    "forgotten": {"after": int, "forgotten": list},
+}
+"""Keys of a line of the index with their types, by the key that only lines of this kind have."""
+
+
+def _is_entry(line: Mapping[str, Any]) -> bool:
+    wanted = next((keys for kind, keys in _ENTRIES.items() if kind in line), None)
+    memory = line.get("memory", {})
+    places = memory.values() if isinstance(memory, dict) else [None]
+    return (
+        wanted is not None
+        and {*wanted} <= {*line} <= {*wanted, "memory"}
+        and all(isinstance(line[key], of) for key, of in wanted.items())
+        and all(isinstance(text, str) for key in ("ids", "weights", "forgotten") for text in line.get(key, ()))
+        and all(isinstance(place, dict) and {*place} == {*_PLACE} for place in places)
+    )
 
 
 def _blob(line: Mapping[str, Any]) -> Blob:

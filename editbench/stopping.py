@@ -38,6 +38,8 @@ class Condition:
     @classmethod
     def parse(cls, text: str) -> Condition:
         """The condition of a setting: "perplexity_ratio > 100", "nonfinite"; a ValueError for anything else."""
+        if not isinstance(text, str):
+            raise ValueError(f"stream.stop_when: {text!r} is no condition; it must be a text")
         if text.strip() == NONFINITE:
             return cls(NONFINITE)
         if (found := _COMPARISON.fullmatch(text)) is None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = [
-    *("test_host", "methods/test_conformance", "test_ledger", "test_locate_keys"),
+    *("model/test_language_model", "methods/test_conformance", "test_ledger", "locate_then_edit/test_keys"),
     *(f"methods/{method}/test_{name}" for method in ("rome", "memit", "nse") for name in ("editor", "golden")),
     "methods/scen/test_golden",
-    *("test_generation_settings", "test_evaluation_generation", "test_evaluation_golden", "test_quiet"),
+    *("test_generation_settings", "evaluation/test_generated_text", "evaluation/test_golden", "test_console"),
 ]
 """They load every architecture, run parts of it, generate, hold the golden numbers, and edit by every method."""
 

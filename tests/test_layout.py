@@ -7,6 +7,9 @@ methods/<name>/<file>.py       tests/methods/<name>/test_<file>.py
 
 from pathlib import Path
 
+from tests.compat import TESTS
+from tests.docs.pages import tomllib
+
 ROOT = Path(__file__).parent.parent
 EXCEPTIONS = {
     "editbench/cli.py": "commands run in processes: tests/commands/test_cli.py",
@@ -40,3 +43,15 @@ def test_each_exception_is_still_one() -> None:
     assert [file for file in EXCEPTIONS if file not in files] == []  # files that are gone
     assert [file for file in EXCEPTIONS if files[file].exists()] == []  # files that have a test file now
     assert all(EXCEPTIONS.values())
+
+
+def test_the_wheel_has_every_package() -> None:
+    """They are listed, since `methods/` and `conf/` become part of `editbench`."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
+    found = {file.parent.relative_to(ROOT) for top in ("editbench", "methods") for file in (ROOT / top).rglob("*.py")}
+    names = {".".join(path.parts if path.parts[0] == "editbench" else ("editbench", *path.parts)) for path in found}
+    assert listed - {"editbench.conf"} == names
+
+
+def test_the_tests_with_other_versions_are_there() -> None:
+    assert [name for name in TESTS if not (ROOT / "tests" / f"{name}.py").exists()] == []

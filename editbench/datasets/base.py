@@ -63,6 +63,12 @@ class Settings:
         if not isinstance(self.chat_template, (bool, str, type(None))):
             raise ValueError(f"chat_template is {self.chat_template!r}; it must be true, false or a system message")
 
+    def format_of_prompts(self, chat_format: PromptFormat | None = None) -> PromptFormat:
+        """The format of every prompt, inside that of a chat template if there is one."""
+        given = self.prompt_format
+        own = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
+        return own if chat_format is None else own.inside(chat_format)
+
 
 S = TypeVar("S", bound=Settings)
 K = TypeVar("K", EditRecord, Passage, Probe, SkippedRecord)

@@ -73,7 +73,7 @@ def _cell(text: str) -> object:
     if text.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text if text.strip() else None
 

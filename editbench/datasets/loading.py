@@ -136,10 +136,7 @@ def load_dataset(
     beside, questions, skipped = _beside(path, settings, part.name, on_error)
     texts |= beside
 
-    given = settings.prompt_format
-    prompt_format = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
-    if chat_format is not None:
-        prompt_format = prompt_format.inside(chat_format)
+    prompt_format = settings.format_of_prompts(chat_format)
     edits = tuple(apply_format(record, prompt_format, settings.paraphrases) for record in records)
     texts_by_name = {name: tuple(formatted(text, prompt_format) for text in several) for name, several in texts.items()}
     unrelated = tuple(formatted(probe, prompt_format) for probe in questions)

@@ -85,6 +85,8 @@ class JournalledEditor(MemoryBasedEditor[C]):
     A subclass fills its memory in :meth:`take`, also for new edits, once they are in the ledger.
     """
 
+    deletes = True
+
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Start with an empty memory."""
         super().__init__(lm, ledger, config, resources)

@@ -54,6 +54,7 @@ class PromptEditor(Editor[C]):
     """
 
     kind = "prompt"
+    deletes = True
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Start without facts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,11 @@ class Chain:
                     data = _content(index.with_name(file), place.get("offset", 0), place.get("bytes", -1))
                     if check_tensors(data, source)[1] != place["digest"]:
                         raise DamagedFile(f"{source}: not that of the index; {REMEDY}")
+
+
+def ledger_batches(links: Iterable[Mapping[str, Any]], batch: int) -> int:
+    """Number of batches in the ledger once this batch of the stream was edited, by the lines of the chain; 0 for -1."""
+    return sum(len(link["tensors"]) for link in links if link["batch"] <= batch)
 
 
 def facts_of(folder: Path, info: RunInfo) -> dict[str, Any]:

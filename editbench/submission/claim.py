@@ -21,7 +21,7 @@ from editbench.results import schema
 from editbench.results.intervals import VERSION
 from editbench.results.recomputed import of_one_run, summary_of
 from editbench.results.run_folder import read_info
-from editbench.results.seal import FILES, check_run
+from editbench.results.seal import FILES, check_run, ledger_batches
 from editbench.stream import evaluation_points
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Claim:
 
     def kept_after(self, batch: int) -> int:
         """Number of batches in the ledger once this batch of the stream was edited; 0 for -1."""
-        return sum(len(link["tensors"]) for link in self.chain if link["batch"] <= batch)
+        return ledger_batches(self.chain, batch)
 
     def records(self, stage: str, edits: int | None = None) -> list[dict[str, Any]]:
         """Rows of records at a stage, in the order of writing."""

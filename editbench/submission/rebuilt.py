@@ -12,8 +12,10 @@ from editbench import datasets, fetched, plugins, provenance
 from editbench.config import RunConfig
 from editbench.costs import Meter
 from editbench.editing_loop import EditingLoop
+from editbench.editor import edit_possible
 from editbench.evaluation.evaluator import Evaluator
 from editbench.files import ResultsError, read_tensors
+from editbench.kept_config import of_kept
 from editbench.ledger import Ledger, LedgerError
 from editbench.model.language_model import LanguageModel, load_model
 from editbench.model_places import SHIPPED_MODELS
@@ -23,7 +25,6 @@ from editbench.results.schema import LEDGER_FOLDER, STATE_FILE
 from editbench.single_run import build_resources
 from editbench.stream import Stream
 from editbench.submission.claim import CannotSay, Claim, Refused
-from editbench.submission.kept_config import of_kept
 from editbench.threads import set_threads
 from editbench.tracking import RunObserver
 
@@ -106,7 +107,7 @@ class Replay(EditingLoop):
 
     def edit(self, batch: Sequence[EditRecord]) -> tuple[EditResult, dict[str, str]]:
         """Edit a batch again; the result, and the reasons of failed edits by id."""
-        return self._edit_possible(batch)
+        return edit_possible(self._attempt, [record.request for record in batch])
 
 
 @dataclass

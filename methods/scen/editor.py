@@ -64,6 +64,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
     """
 
     title = "SCEN"
+    deletes = True
     paper = "Yao et al., COLM 2024 (arXiv 2404.02699)"
     config_class = SCENConfig
     version = 2

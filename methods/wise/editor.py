@@ -51,6 +51,7 @@ class WISE(JournalledEditor[WISEConfig]):
     """
 
     title = "WISE"
+    deletes = False  # a memory has numbers of several edits
     paper = "Wang et al., NeurIPS 2024 (arXiv 2405.14768)"
     config_class = WISEConfig
 

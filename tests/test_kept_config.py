@@ -5,7 +5,7 @@ import json
 import pytest
 
 from editbench import compose
-from editbench.submission.kept_config import of_kept
+from editbench.kept_config import of_kept
 
 
 @pytest.mark.parametrize(

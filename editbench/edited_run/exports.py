@@ -1,0 +1,92 @@
+"""``editbench export RUN --to checkpoint|lora|ledger``: the edited model in a folder of its own."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from editbench.checks import folder_name
+from editbench.console import quiet_libraries
+from editbench.edited_run.adapter import write_adapter
+from editbench.edited_run.opened import EditedModel, finished, open_run
+from editbench.files import explained, make_folder, sync_folder
+from editbench.results import schema
+
+FORMS = ("checkpoint", "lora", "ledger")
+
+
+def export(
+    folder: str | Path,
+    to: str,
+    out: str | Path,
+    model: str | Path | None = None,
+    device: str | None = None,
+    rank: int | None = None,
+) -> str:
+    """Write the edited model of a finished run to the new folder ``out``; one line on what was written.
+
+    Args:
+        folder: The run's folder, or one made by an export "ledger".
+        to: "checkpoint", model and tokenizer as Hugging Face's ``from_pretrained`` loads them; "lora", the summed
+            changes as an adapter of peft; "ledger", the edits as data, for :func:`open_run`, for every method.
+        model, device: As for :func:`open_run`.
+        rank: Of the adapter, at most; None takes what keeps the changes to float32's accuracy.
+    """
+    source = Path(folder)
+    finished(source)
+    with new_folder(Path(out)) as hidden:
+        if to == "ledger":
+            write_ledger(source, hidden)
+            return f'{out}: the edits as data; editbench.open_run("{out}") loads base model and edits'
+        run = open_run(source, model, device)
+        if run.editor.kind not in ("weights", "none"):
+            raise ValueError(
+                f"{run.config.method.name} keeps its edits beside the weights; export them with --to ledger, and load "
+                "them with editbench.open_run"
+            )
+        if to == "lora":
+            return f"{out}: {write_adapter(run, hidden, rank)}"
+        write_checkpoint(run, hidden)
+        return f"{out}: the edited model; AutoModelForCausalLM.from_pretrained loads it"
+
+
+def write_checkpoint(run: EditedModel, folder: Path) -> None:
+    """Model and tokenizer, in the dtype that the run edited in."""
+    run.lm.model.save_pretrained(folder)
+    run.lm.tokenizer.save_pretrained(folder)
+
+
+def write_ledger(source: Path, folder: Path) -> None:
+    """The part of a run's folder from which :func:`open_run` makes the edited model: no rows, no scores."""
+    for name in (schema.CONFIG_FILE, schema.RUN_FILE):
+        shutil.copyfile(source / name, folder / name)
+    shutil.copytree(source / schema.LEDGER_FOLDER, folder / schema.LEDGER_FOLDER)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder that becomes ``out`` when the block ends, and is deleted if it fails; ``out`` must be new."""
+    folder_name(out=out.name)
+    if out.exists():
+        raise ValueError(f"{out} is there already; give a new folder with --out")
+    make_folder(out.parent)
+    hidden = out.with_name(f".{out.name}.{secrets.token_hex(4)}.new")
+    try:
+        with explained("write", out, "free some space, or give another folder with --out"):
+            hidden.mkdir()
+            yield hidden
+            hidden.rename(out)
+            sync_folder(out.parent)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def main(folder: str, to: str, out: str, model: str | None, device: str | None, rank: int | None) -> int:
+    """Export, and say what was written."""
+    quiet_libraries()
+    print(export(folder, to, out, model, device, rank))
+    return 0

@@ -1,0 +1,72 @@
+"""``python -m tests.torture [--seconds N] [--write]``: all sections, the table, and what was lost or went unnoticed."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from editbench import plugins
+from tests.torture import crowds, flips, inputs, stops
+from tests.torture.outcomes import Section, table
+from tests.torture.small import Runs
+
+PAGE = Path(__file__).parents[2] / "docs/reliability.md"
+BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
+
+
+def sections(runs: Runs) -> list[Section]:
+    """All that is tried."""
+    others = [name for name in plugins.entry_points(plugins.METHODS) if name not in (*stops.KINDS, "external_weights")]
+    tries = {
+        "a kill, or a kill with a torn file, at every writing operation; five kinds of storage": stops.kills,
+        "the same at 50 operations of each further method": partial(stops.kills, methods=others, most=stops.FURTHER),
+        "a full disk, a broken one, a refusal, a short write at every writing operation": stops.errors,
+        "too little memory": stops.memory,
+        "a bit turned or the end cut off, in every region of a run's files": flips.runs_altered,
+        "the same in the cache's files, which the next run reads": flips.caches_altered,
+        "hostile run folders beside honest ones": crowds.hostile,
+        "16 runs in one folder, while tables are made of it": crowds.crowd,
+        "files of records with bytes altered": inputs.records,
+        "ledgers with bytes altered": inputs.ledgers,
+        "values of settings": inputs.settings,
+        "command lines, parsed": inputs.arguments,
+        "command lines, by the real command": inputs.commands,
+    }
+    return [Section(title, partial(of, runs)) for title, of in tries.items()]
+
+
+def tortured(seconds: float | None, show: bool = True) -> list[Section]:
+    """Run every section, each for an equal share of the seconds; None tries everything."""
+    with tempfile.TemporaryDirectory(prefix="editbench-torture-", ignore_cleanup_errors=True) as folder:
+        found = sections(Runs(Path(folder)))
+        for section in found:
+            section.run(seconds / len(found) if seconds is not None else float("inf"))
+            if show:
+                print(f"{section.seconds:5.0f} s  {section.counts.total():9,}  {section.title}", file=sys.stderr)
+                for outcome in section.bad[:5]:
+                    print(f"         {outcome.ending.value}: {outcome.what}: {outcome.said}", file=sys.stderr)
+    return found
+
+
+def main() -> int:
+    """Try, print the table, and write it into the page if asked to; 1 if anything was lost or silent."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--seconds", type=float, help="for all together (default: until everything was tried)")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    options = parser.parse_args()
+    found = tortured(options.seconds)
+    text = table(found)
+    print(text)
+    if options.write:
+        head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        date = f"{datetime.date.today():%Y-%m-%d}, {sum(section.seconds for section in found) / 60:.0f} minutes"
+        PAGE.write_text(f"{head}{BEGIN}\n{date}:\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return int(any(section.bad for section in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from plotly.subplots import make_subplots
 
-from editbench.results.leaderboard import collect, group, where
+from editbench.results.leaderboard import collect, group
 from editbench.results.schema import HEADLINES
+from editbench.results.selection import where
 
 METHODS = ("scen", "rome", "memit", "nse", "finetune", "unedited")
 DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination (token measures)"}

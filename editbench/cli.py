@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,9 @@ EPILOG = """examples:
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
-    *("run", "precompute", "locate", "tune", "train", "edit", "demo", "fetch", "covariance"),
-    *("leaderboard", "report", "compare", "verify", "submit", "edits", "ask", "forget", "export", "list"),
+    *("run", "plan", "precompute", "locate", "tune", "train", "edit", "demo", "fetch", "covariance"),
+    *("leaderboard", "clean", "report", "compare", "verify", "submit"),
+    *("edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
 
@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from editbench.layer_search import command as locate
 
             return locate.main(others)
+        if command == ["plan"]:
+            from editbench import plan
+
+            return plan.main(others)
         if command == ["tune"]:
             from editbench.tuning import command as tune
 
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
+    commands.add_parser("plan", help="seconds, memory and disk that runs would take", add_help=False)
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
     commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
     commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
@@ -134,16 +139,18 @@ def _add_demo_and_fetch(commands: Commands) -> None:
 
 def _add_reading(commands: Commands) -> None:
     """Commands that read finished runs."""
+    from editbench.results import command
+
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
     _add_runs(board)
-    board.add_argument("--from", dest="submissions", metavar="FOLDER", help="a folder of submissions, and no runs")
-    board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
-    board.add_argument("--csv", metavar="FILE", help="CSV file (default: leaderboard.csv in the results folder)")
-    board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
-    board.add_argument("--significance", action="store_true", help="mark what is worse than the best, paired by record")
-    board.add_argument("--reference", metavar="CSV", help="compare with reference figures")
+    command.add_leaderboard_options(board)
     _add_json(board, "one line of JSON a row")
     board.set_defaults(handler=_leaderboard)
+
+    cleaning = commands.add_parser("clean", help="list failed and interrupted runs, and remove them")
+    _add_runs(cleaning)
+    cleaning.add_argument("--remove", action="store_true", help="remove what is listed")
+    cleaning.set_defaults(handler=_clean)
 
     report = commands.add_parser("report", help="one self-contained HTML page from all runs")
     _add_runs(report)
@@ -252,7 +259,13 @@ def _covariance(options: argparse.Namespace) -> int:
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("settings", nargs="*", metavar="results.dir=DIR", help="results folder(s); default results")
-    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only such runs: method=rome, edits>100, …",
+    )
 
 
 def _roots(options: argparse.Namespace) -> list[Path]:
@@ -268,43 +281,26 @@ def _roots(options: argparse.Namespace) -> list[Path]:
 
 
 def _leaderboard(options: argparse.Namespace) -> int:
-    from editbench.results import compare, leaderboard
-    from editbench.results.csv_files import write_csv
-    from editbench.results.tables import show, show_comparison
+    from editbench.results import command
 
-    if options.submissions:
-        return _submissions(options)
-    roots = _roots(options)
-    runs = leaderboard.collect_folders(*roots, conditions=options.where)
-    rows, by = list(runs.values()), [name for name in options.by.split(",") if name]
-    if by:
-        rows = leaderboard.group(rows, by)
-    marks = compare.marks(rows, runs) if options.significance else None
-    target = Path(options.csv or roots[0] / "leaderboard.csv")
-    write_csv(rows, target)
-    folders = {id(row): str(folder.resolve()) for folder, row in runs.items()}
-    if options.json:
-        for row in rows:
-            print(leaderboard.row_as_json(row, folder=folders.get(id(row))))
-    else:
-        show(rows, style=options.format, by=by, marks=marks)
-    alone = options.json or options.format != "table"  # what scripts read
-    with redirect_stdout(sys.stderr if alone else sys.stdout):
-        print(f"{len(rows)} {'rows' if by else 'runs'}: {target}")
-        if options.reference:
-            show_comparison(rows, Path(options.reference))
-    return 0
+    return _submissions(options) if options.submissions else command.show_leaderboard(options, _roots(options))
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from editbench.results import command
+
+    return command.clean(_roots(options), options.where, options.remove)
 
 
 def _submissions(options: argparse.Namespace) -> int:
-    from editbench.results import leaderboard
+    from editbench.results import leaderboard, selection
     from editbench.results.csv_files import write_csv
     from editbench.results.tables import show
     from editbench.submission.board import OWN, rows_of
 
-    rows = leaderboard.where(rows_of(options.submissions), options.where)
-    if options.csv:
-        write_csv(rows, options.csv)
+    rows = selection.where(rows_of(options.submissions), options.where)
+    if options.out:
+        write_csv(rows, options.out)
     if options.json:
         for row in rows:
             print(leaderboard.row_as_json(row))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
@@ -17,16 +16,19 @@ from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from editbench import config, fetched, plugins, registry
-from editbench.checks import suggestion, unknown
+from editbench.checks import unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.hub_names import place_hint
+from editbench.jobs import SECTIONS, Names, check_keys, expand, written_out
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
+SEARCHPATH = "hydra.searchpath"
 GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")
 LAUNCHER_PLUGINS = {
     "joblib": ("hydra_joblib_launcher", "launchers"),
@@ -50,35 +52,72 @@ SCHEMA = {
 }
 
 
+@dataclass(frozen=True)
+class Command:
+    """Overrides of a command, checked."""
+
+    jobs: list[list[str]]  # overrides of each job
+    hydra: list[str]  # overrides of Hydra's own settings, the same for all jobs
+    sweep: bool  # whether an experiment makes it a sweep
+    launcher: str
+
+    @property
+    def only(self) -> list[str]:
+        """The overrides of the one job; a ValueError if there are several."""
+        if len(self.jobs) > 1:
+            key = next(a.partition("=")[0] for a, b in zip(*self.jobs[:2], strict=False) if a != b)
+            raise ValueError(f"{key} has several values: a sweep over them needs -m")
+        return [*self.jobs[0], *self.hydra]
+
+
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that ``editbench run`` would use for these overrides. A ValueError names the first mistake."""
-    return parse(compose_node(check(overrides)))
+    return parse(compose_node(check(overrides).only))
 
 
-def check(overrides: Sequence[str]) -> list[str]:
-    """Refuse unknown choices and keys with a did-you-mean, before Hydra starts. Returns the overrides for Hydra."""
-    given = _with_model_group(overrides)
-    parsed = OverridesParser.create().parse_overrides([o for o in given if "=" in o and not o.startswith("-")])
-    known, methods = plugins.entry_points(plugins.METHODS), _chosen(parsed, "method")
-    every = _chosen(parsed, "experiment") or {"--help", "-h"} & set(given)
-    register([name for name in known if every or name in ("rome", *methods)])
-    groups = {}
+def check(overrides: Sequence[str]) -> Command:
+    """The jobs of overrides. Unknown choices and keys are refused with a did-you-mean, before Hydra starts."""
+    parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
+    methods = _chosen(parsed, "method")
+    folders = [str(place).partition("://")[2] for o in parsed if o.key_or_group == SEARCHPATH for place in o.value()]
+    every, groups = _chosen(parsed, "experiment"), {}
+    register([name for name in plugins.entry_points(plugins.METHODS) if every or name in ("rome", *methods)])
     for override in parsed:
         key = override.key_or_group
+        if key == "experiment" and not override.is_add():
+            raise ValueError(f"{override.input_line} needs a plus sign: +{override.input_line}")
         if key in GROUPS:
             for choice in values(override):
-                _check_choice(key, choice)
+                _check_choice(key, choice, folders)
             groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
-    keys = _keys(compose_node([f"{k}={v}" for k, v in groups.items()]))
-    for override in parsed:
-        key = override.key_or_group
-        added = override.is_add() or override.is_force_add() or override.is_delete()
-        if key not in {*keys, *GROUPS} and not added and key.split(".")[0] != "hydra" and "@" not in key:
-            raise ValueError(f"unknown key {key!r}; {_nearest(key, keys)}")
-    for job in _one_job_a_value(parsed):
-        _origin(compose_node(job))
+    own = [o.input_line for o in parsed if o.is_hydra_override()]
+    base = compose_node([*(f"{k}={v}" for k, v in groups.items()), *own], hydra=True)
+    names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
+    check_keys(task, {*_keys(base), *GROUPS}, names)
+    jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
-    return given
+    return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))
+
+
+def _names(base: DictConfig, folders: Sequence[str]) -> Names:
+    """Names of keys, with the choices of a composed node."""
+    known = {section: [*choices(section), *conf_names(section, folders)] for section in SECTIONS}
+    sections = {name: section for section in reversed(SECTIONS) for name in known[section]}
+    return Names(sections, _keys_of, {section: str(base.hydra.runtime.choices[section]) for section in SECTIONS})
+
+
+@cache
+def _keys_of(section: str, choice: str) -> list[str]:
+    """Keys of a section's choice: "method.layer", …"""
+    if section == "method":
+        _store_method(choice)
+    if section == "model":
+        node: Any = OmegaConf.structured(config.ModelConfig)
+    else:
+        node = ConfigStore.instance().load(f"{section}_config/{choice}.yaml").node
+    return _keys(OmegaConf.create({section: node}))
 
 
 def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -94,11 +133,14 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return dict(plain)
 
 
-def compose_node(overrides: Sequence[str]) -> DictConfig:
-    """Hydra's node for these overrides, without the checks of :func:`check`. Methods must be registered."""
+def compose_node(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    """Hydra's node for these overrides, without the checks of :func:`check`, with Hydra's own part if asked for.
+
+    Methods must be registered.
+    """
     with initialize_config_module(version_base="1.3", config_module=CONF):
         try:
-            node: DictConfig = hydra_compose("config", overrides=list(overrides))
+            node: DictConfig = hydra_compose("config", list(overrides), return_hydra_config=hydra)
             return node
         except (HydraException, OmegaConfBaseException) as error:
             cause = str(error.__cause__ or "").split("\n")[0]
@@ -141,11 +183,11 @@ def register(methods: Sequence[str]) -> None:
         _store_dataset(name)
 
 
-def conf_names(group: str) -> list[str]:
-    """Names of the YAML files of a config group."""
+def conf_names(group: str, more: Iterable[str] = ()) -> list[str]:
+    """Names of the YAML files of a config group, here and in the user's folders ``more``."""
     import editbench.conf
 
-    folders = [Path(p) / group for p in editbench.conf.__path__]
+    folders = [Path(p) / group for p in (*editbench.conf.__path__, *more)]
     files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
     return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
@@ -250,8 +292,8 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     return DatasetConfig(name, path, limit, on_error, settings(**plain), split)
 
 
-def _check_choice(group: str, choice: Any) -> None:
-    known = choices(group)
+def _check_choice(group: str, choice: Any, folders: Sequence[str]) -> None:
+    known = sorted({*choices(group), *conf_names(group, folders)})
     if hint := place_hint(group, str(choice), known):
         raise ValueError(f"unknown {group} {str(choice)!r}; {hint}")
     if str(choice) not in known and not (group == "hparams" and choice is None):
@@ -277,22 +319,9 @@ def _note_unknown_pairs(methods: Sequence[str], overrides: Sequence[Any]) -> Non
             )
 
 
-def _one_job_a_value(overrides: Sequence[Any]) -> Iterator[list[str]]:
-    """The first job of a sweep, and one for every further value: enough to see each value once."""
-    texts = [
-        [f"{o.key_or_group}={text}" for text in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
-        for o in overrides
-        if not o.key_or_group.startswith("hydra.")
-    ]
-    first = [of[0] for of in texts]
-    yield first
-    for place, of in enumerate(texts):
-        yield from ([*first[:place], text, *first[place + 1 :]] for text in of[1:])
-
-
 def _with_model_group(arguments: Sequence[str]) -> list[str]:
     """Write out ``model=pocket-llama``; add to ``model.path=X`` alone the config named like X, or the empty one."""
-    given = [_written_out(argument) for argument in arguments]
+    given = [written_out(argument) for argument in arguments]
     paths = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("model.path=")]
     if paths and not any(a.startswith("model=") for a in given):
         if paths[0] in SHIPPED_MODELS:
@@ -307,21 +336,6 @@ def _with_model_group(arguments: Sequence[str]) -> list[str]:
     return given
 
 
-def _written_out(argument: str) -> str:
-    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-"):
-        return argument
-    if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
-        key = f"++{key}"
-    try:
-        OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:  # a path with other letters, spaces, brackets, "=", …
-        ends = "\\" * (len(value) - len(value.rstrip("\\")))
-        value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
-    return f"{key}={value}"
-
-
 def _chosen(overrides: Sequence[Any], group: str) -> list[str]:
     return [str(value) for override in overrides if override.key_or_group == group for value in values(override)]
 
@@ -334,15 +348,3 @@ def _keys(node: DictConfig) -> list[str]:
 
     plain: Any = OmegaConf.to_container(node, resolve=False)
     return [key for key in walk(plain, "") if key not in ("method.hparams", "method.tuning")]
-
-
-def _nearest(key: str, keys: Sequence[str]) -> str:
-    """Nearest key; the last part of a key counts most (``edits`` for ``stream.edits``)."""
-    if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
-        return renamed
-    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if near := same or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
-    section = key.rpartition(".")[0]
-    inside = [k for k in keys if k.startswith(f"{section}.")] if section in keys else [k for k in keys if "." not in k]
-    return suggestion(key, inside)

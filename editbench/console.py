@@ -33,8 +33,8 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def report_failure(error: Exception) -> None:
-    """Print an error in one line, and the traceback of errors that are ours to mend."""
+def report_failure(error: Exception, job: str = "") -> None:
+    """Print an error in one line, of this job, and the traceback of errors that are ours to mend."""
     if not isinstance(error, (ValueError, OSError, RuntimeError)):
         traceback.print_exception(error)
-    print(f"error: {visible(str(error))}", file=sys.stderr)
+    print(f"error{f' in {job}' if job else ''}: {visible(str(error))}", file=sys.stderr)

@@ -105,7 +105,7 @@ def _side_by_side(jobs: Sequence[Sequence[str]], cores: int) -> Iterator[launch.
 
 def _job(overrides: Sequence[str], live: bool = True) -> launch.JobResult:
     """A run in one thread, as `editbench run` does it."""
-    node = compose.compose_node(compose.check(overrides))
+    node = compose.compose_node(compose.check(overrides).only)
     return launch.run_job(node, overrides, live=live, cores=1)
 
 

@@ -75,7 +75,7 @@ class Footprint:
         return cls(sum(size for _, size in sizes) - host, host, disk)
 
 
-def _layers_of(config: object) -> list[int]:
+def layers_of(config: object) -> list[int]:
     """The layers that a method's settings name."""
     one, several = getattr(config, "layer", None), getattr(config, "layers", None)
     return [*([one] if isinstance(one, int) else []), *(several if isinstance(several, (list, tuple)) else [])]
@@ -115,7 +115,7 @@ class Editor(ABC, Generic[C]):
 
     def layers(self) -> list[int]:
         """Layers that the config names; one that the model does not have is refused before the first edit."""
-        return _layers_of(self.config)
+        return layers_of(self.config)
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:

@@ -6,23 +6,25 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from math import prod
+from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from editbench import compose
+from editbench import compose, plugins
 from editbench.console import json_lines, quiet_libraries, report_failure
+from editbench.foresight import own_part, refuse_foreseen
 from editbench.progress import watching
 from editbench.results.columns import COLUMNS
 from editbench.results.leaderboard import read_row, row_as_json
@@ -34,12 +36,14 @@ from editbench.visible_text import visible
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from editbench.compose import Command
     from editbench.results.schema import Row
 
     Job = Callable[[DictConfig], "JobResult | None"]
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
+CONFIG_DIR = "--config-dir"
 JOBS = "EDITBENCH_JOBS"  # variable of a job's environment: number of jobs in its sweep
 INTERRUPTED = 130  # exit status
 _reporter: JobReporter | None = None
@@ -50,27 +54,35 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     """Run the jobs of ``arguments``, or precompute for them. Returns the exit status."""
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
     try:
-        given = compose.check(arguments)
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        arguments = list(_with_own_folder(arguments))
+        flags = [a for a in arguments if a.startswith("-")]
+        # --help, --cfg job and others are Hydra's own, with words that are no overrides
+        of_hydra = [a for a in arguments if "=" not in a or a in flags] if {*flags} - {*SWEEP_FLAGS} else []
+        command = compose.check([a for a in arguments if a not in (*flags, *of_hydra)])
+        sweep = bool(flags) and not of_hydra or command.sweep
+        if sweep:
+            refuse_foreseen(command.jobs, command.hydra, command.launcher)
+        else:
+            command.only  # noqa: B018 - several values need -m
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _keep_ray_out_of_home(given)
+    _keep_ray_out_of_home(arguments)
     with json_lines() if as_json else nullcontext() as lines:
-        return _launch(_precompute_job if precompute else _job, given, JobReporter(lines))
+        return _launch(_precompute_job if precompute else _job, command, sweep, of_hydra, JobReporter(lines))
 
 
-def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
+def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], reporter: JobReporter) -> int:
     global _reporter
     _reporter = reporter
     try:
-        flags = [a for a in arguments if a.startswith("-")]
-        if all(flag in SWEEP_FLAGS for flag in flags):
-            _run_jobs(job, [a for a in arguments if a not in flags], bool(flags), reporter)
-        else:  # --help, --cfg job and others are Hydra's own, and must come first
-            arguments = sorted(arguments, key=lambda a: "=" in a and not a.startswith("-"))
-            sys.argv = ["editbench run", *arguments]
+        if of_hydra:
+            compose.register(list(plugins.entry_points(plugins.METHODS)))  # --help lists them
+            sys.argv = ["editbench run", *of_hydra, *command.jobs[0], *command.hydra]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
+        else:
+            run_jobs(job, command, sweep, reporter)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
@@ -82,17 +94,20 @@ def _launch(job: Job, arguments: list[str], reporter: JobReporter) -> int:
     return reporter.exit_status
 
 
-def _run_jobs(job: Job, overrides: list[str], sweep: bool, reporter: JobReporter) -> None:
+def run_jobs(job: Job, command: Command, sweep: bool, reporter: JobReporter) -> None:
+    """Run a command's job in this process, or its jobs on Hydra's launcher, as Hydra's own sweeper would."""
+    reporter.plan = command.jobs
     with hydra.initialize_config_module(compose.CONF, job_name="editbench", version_base="1.3"):
         hydra_itself: Any = GlobalHydra.instance().hydra
-        if not sweep and hydra_itself.get_mode("config", overrides) != RunMode.MULTIRUN:
-            reporter.jobs = 1
-            hydra_itself.run("config", job, [*overrides, "hydra.mode=RUN"])
+        if not sweep:
+            hydra_itself.run("config", job, [*command.only, "hydra.mode=RUN"])
             return
-        reporter.jobs = _count_jobs(overrides)  # -m, or an experiment
-        known = f"+hydra.job.env_set.{JOBS}='{reporter.jobs}'"
-        batches = hydra_itself.multirun("config", job, [*overrides, "hydra.mode=MULTIRUN", known])
-        reporter.add_returned([done.return_value for batch in batches for done in batch])
+        known = f"+hydra.job.env_set.{JOBS}='{len(command.jobs)}'"
+        own = [*command.hydra, "hydra.mode=MULTIRUN", known]
+        config = hydra_itself.compose_config("config", [*own, *command.jobs[0]], run_mode=RunMode.MULTIRUN)
+        context = HydraContext(hydra_itself.config_loader, Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(context, job, config)
+        reporter.add_returned([done.return_value for done in launcher.launch(command.jobs, initial_job_idx=0)])
 
 
 def _precompute_job(node: DictConfig) -> JobResult | None:
@@ -122,14 +137,18 @@ def _cores() -> int:
     return job_cores(str(own.runtime.choices["hydra/launcher"]), own.launcher, int(os.environ.get(JOBS, 1)))
 
 
-def _count_jobs(overrides: Sequence[str]) -> int:
-    """Number of jobs of a sweep: its own keys, and those of its experiment that it does not set."""
-    parser = OverridesParser.create()
-    given = parser.parse_overrides(list(overrides))
-    single = [str(o.input_line) for o in given if not o.is_sweep_override()]
-    swept = hydra.compose("config", single, return_hydra_config=True).hydra.sweeper.get("params") or {}
-    own = parser.parse_overrides([f"{key}={value}" for key, value in swept.items()])
-    return prod({o.key_or_group: len(compose.values(o)) for o in (*own, *given)}.values())
+def _with_own_folder(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments with ``--config-dir DIR`` as an override of Hydra's, which jobs elsewhere get too."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, folder = argument.partition("=")
+        if flag != CONFIG_DIR:
+            yield argument
+            continue
+        folder = folder if equals else next(rest, "")
+        if not Path(folder).is_dir():
+            raise NotADirectoryError(f"{CONFIG_DIR} {folder}: no such folder; give one with experiment/NAME.yaml")
+        yield f'{compose.SEARCHPATH}=["file://{Path(folder).resolve().as_posix()}"]'
 
 
 def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:
@@ -178,7 +197,7 @@ def run_job(
         with watching(", ".join(filter(None, [*config.names, number])), live=live):
             done = single_run.precompute(config, cores) if precompute else single_run.run(config, cores)
     except (KeyboardInterrupt, Exception) as error:  # the other jobs of the sweep go on
-        return _undone(error, folder, overrides)
+        return _undone(error, folder, overrides, number)
     if isinstance(done, single_run.RunOutcome):
         return JobResult(read_row(done.folder), str(done.folder.resolve()), overrides, done.already_done)
     facts = {"method": config.method.name, "model": config.model.name, "dataset": config.dataset.name}
@@ -186,10 +205,10 @@ def run_job(
     return JobResult(row, None, overrides)
 
 
-def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str]) -> JobResult:
+def _undone(error: BaseException, folder: Path | None, overrides: Sequence[str], number: str) -> JobResult:
     """Result of a job that failed or was stopped; its folder may be missing, or hold another run that is done."""
     if isinstance(error, Exception):
-        report_failure(error)
+        report_failure(error, number)
         status, reason = "failed", f"{type(error).__name__}: {error}"
     else:
         status, reason = "interrupted", "stopped by the user; the same command goes on"
@@ -210,9 +229,14 @@ def _precomputed_line(row: Row) -> str:
 class JobReporter:
     """Prints the results of jobs, as ``lines`` of JSON or as tables, and keeps the exit status."""
 
-    def __init__(self, lines: IO[str] | None = None, jobs: int | None = None) -> None:
-        self._lines, self.jobs = lines, jobs
+    def __init__(self, lines: IO[str] | None = None, plan: Sequence[Sequence[str]] = ()) -> None:
+        self._lines, self.plan = lines, plan  # overrides of all jobs; none where they are not known
         self.results: list[JobResult] = []
+
+    @property
+    def jobs(self) -> int | None:
+        """Number of jobs; None if it is not known."""
+        return len(self.plan) or None
 
     def number(self, job: int) -> str:
         """Number of the job and of all jobs, in words; empty for a single job."""
@@ -221,7 +245,7 @@ class JobReporter:
     def add(self, result: JobResult) -> None:
         """Add the result of a job that ran in this process, and print it."""
         self.results.append(result)
-        if not self._printed(result) and result.status == "done":
+        if not self._printed(result) and result.status == "done" and not (result.done_before and self.jobs != 1):
             show([result.row])
             note = " (done before; results.rerun=true does it again)" if result.done_before else ""
             print(f"files: {result.folder}{note}", flush=True)
@@ -232,12 +256,19 @@ class JobReporter:
         self.results += new
         for result in new:
             self._printed(result)
-            if result.status != "done":
-                told = f"{result.status}: {' '.join(result.overrides)}: {result.row['reason']}"
-                print(visible(told), file=sys.stderr)
         rows = [result.row for result in self.results if result.folder is not None]
-        if self._lines is None and (len(rows) > 1 or (rows and new)):
+        before = sum(result.done_before for result in self.results)
+        if self._lines is None and (len(rows) > 1 or (rows and (new or before))):
             show(rows)
+        if before and self._lines is None:
+            print(f"{before} of {len(results)} runs were done before; results.rerun=true does them again")
+        undone = [(at, r) for at, r in enumerate(results) if r is not None and r.status != "done"]
+        for status, several in groupby(sorted(undone, key=lambda one: one[1].status), lambda one: one[1].status):
+            jobs = list(several)
+            print(f"{len(jobs)} of {len(results)} jobs {'were ' * (status == 'interrupted')}{status}:", file=sys.stderr)
+            for at, result in jobs:
+                own = " ".join(own_part(result.overrides, self.plan or [()]))
+                print(visible(f"  {self.number(at)} ({own}): {result.row['reason']}"), file=sys.stderr)
 
     def _printed(self, result: JobResult) -> bool:
         """Print a result that is one line; whether it is."""

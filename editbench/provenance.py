@@ -217,7 +217,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": commit(),
         "platform": platform.platform(),
-        "cpu": f"{_processor()}, {torch.get_num_threads()} threads",
+        "cpu": f"{processor()}, {torch.get_num_threads()} threads",
         "threads": torch.get_num_threads(),  # a resume uses as many; no part of the identity, as the processor is none
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
@@ -243,7 +243,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from editbench import compose as composing_module
 
 PLUGINS = {"joblib": "hydra_joblib_launcher", "ray": "hydra_ray_launcher"}
 PLUGINS |= dict.fromkeys(("submitit_local", "submitit_slurm"), "hydra_submitit_launcher")
@@ -31,14 +31,9 @@ def compose(overrides, hydra=True):
 
 
 def jobs_of(overrides):
-    """Lists of overrides that Hydra makes of these, one a job."""
-    parser = OverridesParser.create()
-    single = [o.input_line for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
-    own = {}
-    if any(o.startswith("+experiment") for o in single):  # an experiment sweeps by itself
-        own = compose(single).hydra.sweeper.params or {}
-    every = [*(f"{key}={value}" for key, value in own.items()), *overrides]
-    return BasicSweeper.split_arguments(parser.parse_overrides(every), None)[0]
+    """Lists of overrides that these make for Hydra, one a job."""
+    command = composing_module.check(overrides)
+    return [[*job, *command.hydra] for job in command.jobs]
 
 
 def enough_of(jobs):

@@ -243,3 +243,21 @@ def test_values_with_other_letters_and_signs_are_read_as_they_are(given, key, va
 def test_fields_of_a_file_are_mapped_by_any_name():
     given = ["dataset=custom", "dataset.path=x.json", "dataset.fields.target=target_new", "dataset.fields.id=Nr"]
     assert composing_module.compose(given).dataset.settings.fields == {"target": "target_new", "id": "Nr"}
+
+
+def test_groups_of_a_users_own_folder_are_found_and_an_experiment_needs_its_plus(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nstream: {edits: 2}\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {method: 'rome,unedited', rome.layer: '1,2'}}}\n"
+    )
+    (tmp_path / "model" / "own.yaml").write_text("path: somewhere\n")
+    place = f'hydra.searchpath=["file://{tmp_path.as_posix()}"]'
+    command = composing_module.check([place, "+experiment=mine", "model=own", "own.dtype=bfloat16"])
+    assert command.sweep and [job[0] for job in command.jobs] == ["method=rome", "method=rome", "method=unedited"]
+    assert composing_module.parse(composing_module.compose_node([*command.jobs[1], *command.hydra])).stream.edits == 2
+    with pytest.raises(ValueError, match="unknown experiment 'mine'"):
+        composing_module.check(["+experiment=mine"])
+    with pytest.raises(ValueError, match="experiment=mine needs a plus sign: \\+experiment=mine"):
+        composing_module.check([place, "experiment=mine"])

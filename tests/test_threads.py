@@ -85,7 +85,7 @@ def test_a_job_knows_how_many_its_sweep_has(tmp_path):
         seen.append((os.environ[launch.JOBS], own.runtime.choices["hydra/launcher"], launch._cores()))
 
     given = compose.check(["method=unedited", "stream.seed=0,1,2", f"results.dir={tmp_path}"])
-    launch._run_jobs(job, given, True, launch.JobReporter())
+    launch.run_jobs(job, given, True, launch.JobReporter())
     assert seen == [("3", "basic", 8)] * 3
 
 

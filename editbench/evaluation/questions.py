@@ -55,6 +55,7 @@ STAYS = (LOCALITY, SUBJECT_FACT, UNRELATED)
 """Probe kinds whose answer an edit should leave as it was: they are compared with the unedited model."""
 
 FREE_TEXT = "free_text"
+CONTRASTS = ("nll_contrast", "nll_difference")  # metrics that need the old answer
 HEADLINE_KINDS = (REWRITE, PARAPHRASE, LOCALITY, SUBJECT_FACT, *FOLLOWS, FREE_TEXT)
 """Kinds of question of which a headline measure can be made."""
 
@@ -227,7 +228,12 @@ def check_questions(headline: Mapping[str, str], stream: Stream) -> None:
     kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
     kinds |= {FREE_TEXT for record in stream.records if record.free_text is not None}
     for name, measure in headline.items():
-        kind = measure.partition(".")[0]
+        kind, _, metric = measure.partition(".")
+        if metric in CONTRASTS and all(record.request.target_true is None for record in stream.records):
+            raise ValueError(
+                f"the headline measure {name}={measure!r} compares with the old answer, and no record has one "
+                "(target_true): this protocol does not fit these records; choose another, as protocol=default"
+            )
         if kind in kinds:
             continue
         if kind not in (PARAPHRASE, LOCALITY):

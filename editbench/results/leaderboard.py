@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError, read_bytes
 from editbench.results.columns import COLUMNS, column, columns_of, mapping_in, number
-from editbench.results.csv_files import text_of, value_of
 from editbench.results.identity import LABELS, METHOD, copies, digest_or_own
 from editbench.results.recomputed import of_one_run, summary_of
 from editbench.results.run_folder import is_run, read_run
 from editbench.results.schema import CONFIG_FILE, EDITS_FILE, HEADLINES, RUN_FILE, SCORES_FILE, Cell, Range, Row
+from editbench.results.selection import check_columns, rank, where
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity
+FINAL, INTERIM = "final", "interim"
+STAGES = ("before", "immediate", INTERIM, FINAL)
 SEQUENTIAL = "sequential"  # mode of runs from before the setting
 SEPARATOR = ", "  # between the texts of a grouped row: its runs, seeds, content hashes
 _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
@@ -38,7 +39,7 @@ def collect(*roots: str | Path) -> list[Row]:
 
 
 def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[Path, Row]:
-    """The rows of `collect` by run folder, of the runs that meet all conditions (see `where`)."""
+    """The rows of `collect` by run folder, of the runs that meet all conditions (`selection.where`)."""
     found: dict[tuple[Cell, Cell], tuple[Path, Row]] = {}
     for root in map(Path, roots):
         if not root.is_dir():
@@ -52,16 +53,24 @@ def collect_folders(*roots: str | Path, conditions: Iterable[str] = ()) -> dict[
 
 def read_row(folder: Path) -> Row:
     """The row of one run; of a damaged run, only what can be trusted."""
+    return read_stages(folder, FINAL)[0]
+
+
+def read_stages(folder: Path, stage: str) -> list[Row]:
+    """The rows of one run at a stage: "before", "immediate", "final"; "interim" has one for each evaluation point.
+
+    Headline, score and perplexity are those of the stage, and `interim.…` stands for `final.…`.
+    """
     row: Row = dict.fromkeys(COLUMNS)
     row["run"] = folder.name
     try:
         with of_one_run(folder):
-            return _row_of(folder, row)
+            return _rows_of(folder, row, stage)
     except ResultsError as error:
-        return {**dict.fromkeys(COLUMNS), "run": folder.name, "status": "damaged", "reason": str(error)}
+        return [{**dict.fromkeys(COLUMNS), "run": folder.name, "status": "damaged", "reason": str(error)}]
 
 
-def _row_of(folder: Path, row: Row) -> Row:
+def _rows_of(folder: Path, row: Row, stage: str) -> list[Row]:
     info: Mapping[str, Any] = read_run(folder)
     try:
         if info["status"] not in ("running", "damaged") and info["summary"] is not None:
@@ -71,6 +80,20 @@ def _row_of(folder: Path, row: Row) -> Row:
     except ResultsError as error:
         info = {**info, "status": "damaged", "summary": None, "costs": None, "reason": str(error)}
     row["status"] = info["status"]
+    summary = _mapping(info, "summary")
+    if stage == FINAL or not summary:
+        return [_row_of(dict(row), info)]
+    found = summary.get(stage)
+    points = found if isinstance(found, list) else [found or {}]
+    rows = [_row_of(dict(row), {**info, "summary": {**summary, FINAL: one}}) for one in points]
+    renamed = [{name.replace("final.", f"{stage}.", 1): cell for name, cell in one.items()} for one in rows]
+    return [
+        one | {"edits": _cell(of, "edits")} if stage == INTERIM else one
+        for one, of in zip(renamed, points, strict=True)
+    ]
+
+
+def _row_of(row: Row, info: Mapping[str, Any]) -> Row:
     for name, declared in COLUMNS.items():
         if declared.path:
             path = declared.path.split("/")
@@ -176,22 +199,6 @@ def _json(value: Mapping[str, Any]) -> str | None:
     return json.dumps(value, sort_keys=True) if value else None
 
 
-def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
-    """The rows that meet all conditions, each "column=value". Numbers are compared as numbers."""
-    rows = list(rows)
-    known = columns_of(rows)
-    for condition in conditions:
-        name, equals, text = condition.partition("=")
-        if not equals:
-            raise ResultsError(f"condition {condition!r} is not of the form column=value")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ResultsError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        value = value_of(name, text)
-        rows = [row for row in rows if value_of(name, text_of(row.get(name))) == value]
-    return rows
-
-
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a pandas data frame, columns in the order of the CSV."""
     import pandas as pd
@@ -219,14 +226,13 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     with copies, since a copy is no seed.
     """
     by = list(by)
-    if unknown := sorted(set(by) - set(columns_of(rows))):
-        raise ResultsError(f"no column {unknown[0]!r} to group by; choose among {', '.join(SAME)}, ...")
+    check_columns(by, rows)
     key = [*by, *(name for name in SAME if name not in by)]
     groups: dict[tuple[Cell, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["status"] == "done":
             groups[(*(row.get(name) for name in key), digest_or_own(row, "identity"))].append(row)
-    ordered = [groups[values] for values in sorted(groups, key=lambda values: [_rank(v) for v in values])]
+    ordered = [groups[values] for values in sorted(groups, key=lambda values: [rank(v) for v in values])]
     finished = [row for runs in ordered for row in (runs if copies(runs) else [_merge(runs)])]
     return [*finished, *(row for row in rows if row["status"] != "done")]
 
@@ -234,7 +240,7 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
 def _merge(runs: list[Row]) -> Row:
     """One row for runs that differ in their seed, or in nothing that matters."""
     seeds: dict[Cell, list[Row]] = defaultdict(list)
-    for row in sorted(runs, key=lambda row: (_rank(row["seed"]), str(row["run"]))):
+    for row in sorted(runs, key=lambda row: (rank(row["seed"]), str(row["run"]))):
         seeds[row["seed"]].append(row)
     ordered = [row for rows in seeds.values() for row in rows]
     facts = mapping_in(ordered[0], "metrics")
@@ -278,10 +284,3 @@ def _merge_cells(values: list[Cell], how: str) -> Cell:
 def _mean(values: list[Cell]) -> float | None:
     numbers = [float(value) for value in values if isinstance(value, (int, float))]
     return fmean(numbers) if numbers else None
-
-
-def _rank(value: Cell) -> tuple[bool, float, str]:
-    """For sorting cells of any kind: numbers by size, then texts."""
-    if isinstance(value, (int, float)):
-        return (False, float(value), "")
-    return (True, 0.0, value or "")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from editbench.results.columns import Column, column, mapping_in, number
+from editbench.results.empty_columns import empty_columns
 from editbench.results.identity import LABELS, copies, digest_or_own, look_alikes, schema_of
+from editbench.results.labels import label_value, labels_of, titles_of
 from editbench.results.schema import HEADLINES, SCHEMA, Cell, Row
 from editbench.visible_text import visible
 
@@ -22,7 +25,6 @@ VALUES = "values"  # of single edits, in the column `cached`
 _MAX_REASON = 90
 _MAX_SETTINGS = 60
 
-LABELLED = ("method", "model", "dataset", "edits")
 FIGURES = (*HEADLINES, "final.subject_fact.agreement", "perplexity_ratio", "score", "seconds_per_edit")
 OF_EDITED = tuple(f"final.texts.edited.perplexity_{name}" for name in ("mean", "median", "clipped"))
 """Shown for `protocol=wise` on Hallucination: the paper prints the mean, which one sentence can decide."""
@@ -30,6 +32,7 @@ FOLLOWING = ("alias", "reasoning", "multi_hop", "portability", "chain")
 BY = ("exact_match", "token_accuracy", "generation", "generation_exact", "generation_f1", "nll_contrast")
 """Kinds of what follows from edits, shown where a row has any, by the first of these metrics that it has."""
 OF_COVERAGE = ("coverage", "score_penalised")  # shown where a method could not edit all records
+_NAMING = ("edits", "batch_size", "seed", "seeds")  # numbers that are labels
 TESTED = (*HEADLINES, "score")  # columns whose differences are tested
 
 MIN_COVERAGE = 0.95
@@ -72,36 +75,70 @@ class Layout(NamedTuple):
         return [note.text for *_, note in self.lines if note.text]
 
 
+class View(NamedTuple):
+    """What of the rows a table shows, and how."""
+
+    columns: tuple[str, ...] = ()  # instead of the usual ones
+    figures: tuple[str, ...] = ()  # instead of the usual ones, beside the usual labels
+    stage: str = "final"  # of the scores that the rows hold
+    ordered: bool = False  # whether the rows stay in their order
+    paper: bool = False  # whether runs that did not finish have no line, but a note
+
+    def at_stage(self, name: str) -> str:
+        """The name of a column "final.…" at the table's stage."""
+        return name.replace("final.", f"{self.stage}.", 1) if name.startswith("final.") else name
+
+
 def layout(
-    rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, intervals: bool = True
+    rows: Sequence[Row],
+    *,
+    by: Iterable[str] = (),
+    marks: Marks | None = None,
+    intervals: bool = True,
+    view: View = View(),  # noqa: B008 - it cannot change
 ) -> Layout:
-    """Lay out rows, of runs or of groups over seeds, with further columns ``by``; ``marks`` set daggers."""
-    grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
-    seeds = ["seeds"] if grouped else ["seed"] if len({row.get("seed") for row in rows}) > 1 else []
-    modes = ["mode"] if len({row.get("mode") for row in rows}) > 1 else []
-    labels = dict.fromkeys([*LABELLED, *modes, *by, *seeds])
-    names = _method_names(rows)
+    """Lay out rows, of runs or of groups over seeds, with further columns ``by``; ``marks`` set daggers.
+
+    With ``by``, rows stay in the order of these columns.
+    """
+    by = list(by)
+    outside = [row for row in rows if row["status"] != "done"] if view.paper else []
+    rows = [row for row in rows if not any(row is one for one in outside)]
     facts = {name: about for row in rows for name, about in mapping_in(row, "metrics").items()}
+    labels, shown = _columns(rows, by, view, facts)
+    names, groups = _method_names(rows), comparable(rows)
+    best = {id(row): {name: best_row(group, name) for name in shown} for group in groups for row in group}
+    if view.ordered or by:
+        groups = [list(several) for _, several in groupby(rows, lambda row: () if view.ordered else row.get(by[0]))]
+    lines: list[list[list[TableCell]]] = []
+    for group in groups:
+        lines.append([])
+        for row in group:
+            texts = [names[id(row)] if label == "method" else _shown(row, label) for label in labels]
+            of = best[id(row)]
+            figures = [_figure(row, name, one, of[name], marks or Marks(), intervals) for name, one in shown.items()]
+            cells = [*map(TableCell, texts), *figures, TableCell(_note(row))]
+            lines[-1].append([cell._replace(text=visible(cell.text)) for cell in cells])
+    titles = tuple(visible(one.title) for one in shown.values())
+    legend = [*map(_note, outside), *_legend(rows, labels, marks), *empty_columns(rows, list(shown))]
+    return Layout((*titles_of(labels), *titles, "note"), titles, lines, list(map(visible, legend)))
+
+
+def _columns(
+    rows: Sequence[Row], by: Sequence[str], view: View, facts: dict[str, dict[str, object]]
+) -> tuple[list[str], dict[str, Column]]:
+    """Labels, and figures by name, of a table."""
+    if view.columns:
+        figures = [name for name in view.columns if column(name, facts).digits is not None and name not in _NAMING]
+        return [name for name in view.columns if name not in figures], {name: column(name, facts) for name in figures}
+    if view.figures:
+        return labels_of(rows, by), {name: column(name, facts) for name in map(view.at_stage, view.figures)}
     following = [name for kind in FOLLOWING if (name := _following(rows, kind)) is not None]
     edited = [name for name in OF_EDITED if any(_value(row, name) is not None for row in rows)]
     uncovered = any((coverage := number(row, "coverage")) is not None and coverage < 1 for row in rows)
     collapsed = ["collapsed_at"] if any(row.get("collapsed_at") is not None for row in rows) else []
-    shown = {
-        name: column(name, facts)
-        for name in (*FIGURES, *following, *edited, *(OF_COVERAGE if uncovered else ()), *collapsed)
-    }
-    groups = []
-    for group in comparable(rows):
-        best = {name: best_row(group, name) for name in shown}
-        lines = []
-        for row in group:
-            texts = [names[id(row)] if label == "method" else _shown(row, label) for label in labels]
-            figures = [_figure(row, name, one, best[name], marks or Marks(), intervals) for name, one in shown.items()]
-            lines.append([*map(TableCell, texts), *figures, TableCell(_note(row))])
-        groups.append([[cell._replace(text=visible(cell.text)) for cell in line] for line in lines])
-    titles = tuple(visible(one.title) for one in shown.values())
-    legend = [visible(text) for text in _legend(rows, grouped, intervals, marks)]
-    return Layout((*labels, *titles, "note"), titles, groups, legend)
+    names = (*FIGURES, *following, *edited, *(OF_COVERAGE if uncovered else ()), *collapsed)
+    return labels_of(rows, by), {name: column(name, facts) for name in map(view.at_stage, names)}
 
 
 def _following(rows: Sequence[Row], kind: str) -> str | None:
@@ -127,6 +164,8 @@ def best_row(group: Sequence[Row], name: str) -> Row | None:
     if len(values) < 2 or higher is None:
         return None
     best = (max if higher else min)(value for _, value in values)
+    if higher and best <= 0:
+        return None  # nothing is good at all
     return next(row for row, value in values if value == best)
 
 
@@ -149,7 +188,8 @@ def _labels(row: Row) -> tuple[str, ...]:
 def _shown(row: Row, label: str) -> str:
     """A label's text; weights that were quantised or fetched are a slightly other model, and say so."""
     precision = row.get("model_precision") if label == "model" else None
-    return f"{_text(row.get(label))} ({precision})" if precision else _text(row.get(label))
+    text = _text(label_value(row, label))
+    return f"{text} ({precision})" if precision else text
 
 
 def _rank(row: Row) -> tuple[object, ...]:
@@ -238,20 +278,27 @@ def _note(row: Row) -> str:
     return f"{row['run']}: {', '.join(parts)}" if parts else ""
 
 
-def _legend(rows: Sequence[Row], grouped: bool, intervals: bool, marks: Marks | None) -> list[str]:
+def _legend(rows: Sequence[Row], labels: Sequence[str], marks: Marks | None) -> list[str]:
     legend = [*look_alikes(rows), *copies(rows)]
     legend += _other_seeds([row for row in rows if row["status"] == "done" and row.get("comparable_group")])
     if any(VALUES in str(row.get("cached") or "") for row in rows):
         legend.append(f"{FROM_CACHE} values were read from the cache; counted is what they took when they were found.")
-    if grouped:
+    if "seeds" in labels:
+        legend += _reordered(rows)
         legend.append("Means over seeds; [95 % interval] over records and seeds, of one seed over records alone.")
-    if not intervals and any(number(row, "reliability_low") is not None for row in rows):
-        legend.append("Too narrow for the 95 % intervals: --format markdown, the CSV and a wider terminal have them.")
     if marks is not None:
         test = "p < 0.05, paired permutation test over records, Holm's correction"
         legend.append(f"{DAGGER} worse than the best (bold) beside it: {test}.")
         legend += marks.untested
     return legend
+
+
+def _reordered(rows: Sequence[Row]) -> list[str]:
+    """A sentence where the seeds behind a row have the same records in another order."""
+    several = [row for row in rows if (number(row, "seeds") or 1) > 1]
+    if not any(mapping_in(row, "parts").get("stream.sample") == "first" for row in several):
+        return []
+    return ["Seeds of stream.sample=first edit the same records in another order; stream.sample=random draws others."]
 
 
 def _other_seeds(rows: Sequence[Row]) -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.results.reference import compare
-from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, Marks, TableCell, layout
+from editbench.results.table_layout import DAGGER, NO_VALUE, Layout, Marks, TableCell, View, layout
+from editbench.results.wide_layout import widened
 from editbench.visible_text import visible
 
 if TYPE_CHECKING:
@@ -19,12 +20,30 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 
-def show(rows: Sequence[Row], *, style: str = "table", by: Sequence[str] = (), marks: Marks | None = None) -> None:
-    """Print the leaderboard as a terminal table, "markdown" or "latex"."""
-    if style == "table":
-        print_table(rows, console=console(), by=by, marks=marks)
+USUAL = View()
+NARROW = "Too narrow for the 95 % intervals: --format markdown, the CSV and a wider terminal have them."
+
+
+def show(
+    rows: Sequence[Row],
+    *,
+    style: str = "table",
+    by: Sequence[str] = (),
+    marks: Marks | None = None,
+    view: View = USUAL,
+    wide: bool = False,
+) -> None:
+    """Print the leaderboard as a terminal table, "markdown" or "latex"; ``wide`` has methods × data sets."""
+    if wide:
+        content = widened(layout(rows, by=by, marks=marks, intervals=False, view=view._replace(paper=True)))
+        if style == "table":
+            _print(_table(content), content.legend, console())
+        else:
+            print({"latex": _latex, "markdown": _markdown_table}[style](content))
+    elif style == "table":
+        print_table(rows, console=console(), by=by, marks=marks, view=view)
     else:
-        print({"latex": to_latex, "markdown": to_markdown}[style](rows, by=by, marks=marks))
+        print({"latex": to_latex, "markdown": to_markdown}[style](rows, by=by, marks=marks, view=view))
 
 
 def console() -> Console:
@@ -35,23 +54,35 @@ def console() -> Console:
 
 
 def print_table(
-    rows: Sequence[Row], console: Console | None = None, *, by: Iterable[str] = (), marks: Marks | None = None
+    rows: Sequence[Row],
+    console: Console | None = None,
+    *,
+    by: Iterable[str] = (),
+    marks: Marks | None = None,
+    view: View = USUAL,
 ) -> None:
     """Print the table to the terminal, its notes below.
 
     On a narrow terminal one row stands upright, and several have no intervals.
     """
     from rich.console import Console
-    from rich.text import Text
 
     console, by = console or Console(), list(by)
-    full = layout(rows, by=by, marks=marks)
+    full = layout(rows, by=by, marks=marks, view=view)
     table, legend = _table(full), full.legend
     if console.measure(table, options=console.options.update(max_width=1000)).maximum > console.width:
-        without = layout(rows, by=by, marks=marks, intervals=False)
-        table, legend = (_upright(full), legend) if len(rows) == 1 else (_table(without), without.legend)
+        without = layout(rows, by=by, marks=marks, intervals=False, view=view)
+        table = _upright(full) if len(rows) == 1 else _table(without)
+        if len(rows) > 1 and any(row.get("reliability_low") is not None for row in rows):
+            legend = [*legend, NARROW]
+    _print(table, [*full.notes, *legend], console)
+
+
+def _print(table: Table, notes: Iterable[str], console: Console) -> None:
+    from rich.text import Text
+
     console.print(table)
-    for text in (*full.notes, *legend):
+    for text in notes:
         console.print(Text(text))
 
 
@@ -83,9 +114,12 @@ def _with_dagger(cell: TableCell) -> str:
     return f"{cell.text} {DAGGER}" if cell.worse else cell.text
 
 
-def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:
-    """The table in Markdown, its legend below, with a final newline."""
-    content = layout(rows, by=by, marks=marks)
+def to_markdown(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, view: View = USUAL) -> str:
+    """The finished runs in Markdown, other runs and the legend below, with a final newline."""
+    return _markdown_table(layout(rows, by=by, marks=marks, view=view._replace(paper=True)))
+
+
+def _markdown_table(content: Layout) -> str:
     lines = [content.titles, tuple("---:" if title in content.figures else "---" for title in content.titles)]
     lines += [tuple(map(_markdown, line)) for line in content.lines]
     legend = "".join(f"\n{_markdown(TableCell(text))}\n" for text in content.legend)
@@ -116,12 +150,15 @@ _ESCAPES = {
 }
 
 
-def to_latex(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None) -> str:
-    r"""The rows as a `tabular`, with a final newline; it needs \usepackage{booktabs}.
+def to_latex(rows: Sequence[Row], *, by: Iterable[str] = (), marks: Marks | None = None, view: View = USUAL) -> str:
+    r"""The finished runs as a `tabular`, with a final newline; it needs \usepackage{booktabs}.
 
-    Notes and legend follow as comments, for the caption.
+    Notes, other runs and legend follow as comments, for the caption.
     """
-    content = layout(rows, by=by, marks=marks)
+    return _latex(layout(rows, by=by, marks=marks, view=view._replace(paper=True)))
+
+
+def _latex(content: Layout) -> str:
     titles = content.titles[:-1]
     groups = "\\midrule\n".join("".join(_latex_line(line[:-1]) for line in group) for group in content.groups)
     return (

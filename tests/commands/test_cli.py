@@ -71,14 +71,30 @@ def test_a_run_prints_its_table_and_where_its_files_are_then_the_leaderboard(pla
 
 
 def test_a_sweep_runs_every_job_and_one_failure_does_not_sink_the_others(place):
-    done = editbench(place, *run_arguments("-m", "stream.edits=2", "method.layer=1,9,0", "results.dir=sweep"))
+    broken = ["method=finetune,rome", "method.layer=1,0", "model.covariance=nowhere.safetensors", "results.dir=sweep"]
+    done = editbench(place, *run_arguments("-m", "stream.edits=2", *broken))
     assert done.returncode == 1
-    assert "layer 9 does not exist" in done.stderr
+    assert "2 of 4 jobs failed:\n  job 3 of 4 (method=rome method.layer=1): " in done.stderr
+    assert "error in job 3 of 4" in done.stderr
     board = editbench(place, "leaderboard", "results.dir=sweep", check=True)
-    assert "3 runs" in board.stdout
+    assert "4 runs" in board.stdout
     text = (place / "sweep" / "leaderboard.csv").read_text().partition("\n")[2]
     assert text.count(",done,") == 2
-    assert text.count(",failed,") == 1
+    assert text.count(",failed,") == 2
+    again = editbench(
+        place, *run_arguments("-m", "method.layer=1,0", "stream.edits=2", "results.dir=sweep", *broken[2:3])
+    )
+    assert again.stdout.count("reliability") == 1 and "2 of 2 runs were done before" in again.stdout
+
+
+def test_a_sweep_that_cannot_work_is_refused_before_its_first_job(place):
+    done = editbench(place, *run_arguments("-m", "method.layer=1,9", "stream.edits=2,99", "results.dir=refused"))
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: 3 of 4 jobs cannot work, and none was run:"
+    assert lines[1].startswith("  job 2 (method.layer=1 stream.edits=99): stream: edits=99, but")
+    assert lines[2].startswith("  job 3 (method.layer=9 stream.edits=2): layer 9 does not exist: tiny has layers 0 to")
+    assert list((place / "refused").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -64,4 +64,5 @@ RUNS = [c for c in COMMANDS if c.startswith(("editbench run ", "editbench precom
 LOCATES = [c for c in COMMANDS if c.startswith("editbench locate ")]
 TUNES = [c for c in COMMANDS if c.startswith("editbench tune ") and "--report" not in c]
 TRAINS = [c for c in COMMANDS if c.startswith("editbench train ")]
-OTHERS = [c for c in COMMANDS if c not in (*RUNS, *LOCATES, *TRAINS) and not c.startswith("editbench tune ")]
+PLANS = [c for c in COMMANDS if c.startswith("editbench plan ")]
+OTHERS = [c for c in COMMANDS if c not in (*RUNS, *LOCATES, *TRAINS, *PLANS) and not c.startswith("editbench tune ")]

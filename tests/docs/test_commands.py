@@ -19,7 +19,7 @@ from editbench.tuning import command as tune
 from editbench.tuning.start import trial_config
 from tests import composing
 from tests.composing import jobs_of, need_launcher
-from tests.docs.pages import FENCED, LOCATES, OTHERS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TRAINS, TUNES, blocks
+from tests.docs.pages import FENCED, LOCATES, OTHERS, PLANS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TRAINS, TUNES, blocks
 
 
 def parts(command):
@@ -121,6 +121,13 @@ def test_a_search_for_settings_composes(place, command):
 def test_a_training_composes(place, command):
     config = train.training_config(train.parser().parse_intermixed_args(shlex.split(command)[2:]).overrides)
     assert config.dataset.split == "train"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", PLANS)
+def test_a_plan_is_made(place, command, capsys):
+    assert cli.main([*shlex.split(command)[1:], f"results.dir={place}", f"cache={place}"]) == 0
+    assert "first to run out" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from editbench.records import (
     Probe,
     Route,
 )
+from editbench.stream import Stream
 from tests.evaluation.examples import RECORDS, unedited_of
 from tests.model.test_tokenisation import metaspace
 from tests.tiny_models import tiny_lm
@@ -123,3 +124,15 @@ def test_the_best_spelling():
     assert best_spelling([score(0.1, True, False), score(9.0, True)]) == 1
     assert best_spelling([score(3.0, False), score(2.0, False)]) == 1
     assert best_spelling([score(math.nan, False), score(2.0, False)]) == 1
+
+
+def test_a_headline_that_compares_with_an_old_answer_needs_one():
+    def stream(true):
+        return Stream(
+            (EditRecord(EditRequest("x", "The twin of Lyon is", "Lyon", "Rome", target_true=true)),), 1, (), ""
+        )
+
+    headline = {"reliability": "rewrite.nll_contrast"}
+    questions_module.check_questions(headline, stream("Bonn"))
+    with pytest.raises(ValueError, match="compares with the old answer, and no record has one"):
+        questions_module.check_questions(headline, stream(None))

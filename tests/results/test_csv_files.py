@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from editbench.results import ResultsError
 from editbench.results.columns import COLUMNS, HEAD_COLUMNS, TAIL_COLUMNS
 from editbench.results.csv_files import read_csv, write_csv
-from editbench.results.leaderboard import collect, to_frame, where
+from editbench.results.leaderboard import collect, to_frame
+from editbench.results.selection import where
 from tests.results.runs import write_fixed_run as write_run
 
 

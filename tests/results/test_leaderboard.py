@@ -19,8 +19,9 @@ from editbench.results import ResultsError, RunFolder
 from editbench.results.columns import mapping_in
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.intervals import t_quantile
-from editbench.results.leaderboard import _ratio, collect, group, read_row, where
+from editbench.results.leaderboard import _ratio, collect, group, read_row, read_stages
 from editbench.results.schema import FORMAT, RUN_FILE, SCHEMA, SCORES_FILE
+from editbench.results.selection import where
 from editbench.results.summary import summarise
 from editbench.results.table_layout import layout
 from editbench.results.tables import print_table, to_markdown
@@ -179,23 +180,6 @@ def test_runs_can_be_written_at_once_while_the_leaderboard_is_built(tmp_path):
         assert len((folder / "edits.jsonl").read_text().splitlines()) == 10
 
 
-def test_where_chooses_by_columns(tmp_path):
-    rows = [
-        {"run": "a", "method": "rome", "edits": 100, "final.x": 0.5},
-        {"run": "b", "method": "rome", "edits": 10},
-        {"run": "c", "method": None, "edits": 100},
-    ]
-    assert [row["run"] for row in where(rows, ["method=rome", "edits=100"])] == ["a"]
-    assert [row["run"] for row in where(rows, ["edits=10", "final.x="])] == ["b"]
-    assert [row["run"] for row in where(rows, ["final.x=0.50"])] == ["a"]
-    assert [row["run"] for row in where(rows, ["method="])] == ["c"]
-    assert where(rows, []) == rows
-    with pytest.raises(ResultsError, match="no column 'metod'; did you mean 'method'"):
-        where(rows, ["metod=rome"])
-    with pytest.raises(ResultsError, match="not of the form column=value"):
-        where(rows, ["rome"])
-
-
 # --- start-up ---
 
 
@@ -284,7 +268,7 @@ def test_by_adds_columns_and_orders_the_rows():
         *[("x", "memit"), ("x", "rome")],
         *[("y", "memit"), ("y", "rome")],
     ]
-    with pytest.raises(ResultsError, match="no column 'metod' to group by"):
+    with pytest.raises(ResultsError, match="no column 'metod'; did you mean 'method'"):
         group(rows, ["metod"])
 
 
@@ -389,3 +373,18 @@ def test_namesakes_are_told_apart_by_their_settings():
 def test_nothing_is_a_multiple_of_zero():
     assert _ratio(3.0, 2.0) == 1.5
     assert _ratio(3.0, 0.0) is None
+
+
+def test_rows_of_a_stage_have_its_scores_under_its_name(tmp_path):
+    folder = write_run(tmp_path, "a", edits=8, evaluate_at=(2, 4))
+    (final,), interim = read_stages(folder, "final"), read_stages(folder, "interim")
+    assert final == read_row(folder)
+    assert [row["edits"] for row in interim] == [2, 4] and [row["reliability_n"] for row in interim] == [2, 4]
+    (immediate,) = read_stages(folder, "immediate")
+    assert (
+        immediate["immediate.rewrite.exact_match"] == immediate["reliability"] == final["immediate.rewrite.exact_match"]
+    )
+    assert not any(name.startswith("final.") for name in immediate)
+    assert immediate["perplexity_after"] is None and final["perplexity_after"] == 6.0
+    (before,) = read_stages(folder, "before")
+    assert before["perplexity_after"] == 4.0 and before["reliability"] is None

@@ -42,14 +42,14 @@ def test_the_table_is_a_tabular_of_booktabs(tmp_path):
     lines = text.splitlines()
     assert lines[:3] == [r"% needs \usepackage{booktabs}", r"\begin{tabular}{llllrrrrrrr}", r"\toprule"]
     body = [line for line in lines if line.endswith(r"\\")]
-    assert len(body) == 5 and {len(re.findall(r"(?<!\\)&", line)) for line in body} == {10}
+    assert len(body) == 4 and {len(re.findall(r"(?<!\\)&", line)) for line in body} == {10}
     assert text.count(r"\midrule") == 2 and text.count(r"\bottomrule") == text.count(r"\end{tabular}") == 1
     assert r"rome\_v2 & tiny & counterfact & 20" in text and r"50\% &" in text
     (memit,) = [line for line in body if line.startswith("memit")]
     (rome,) = [line for line in body if line.startswith("rome")]
     assert re.search(r"\\textbf\{0\.\d{3} \{\[\}\.\d{3}, \.\d{3}\{\]\}\}", memit)
     assert rome.count(r"\textsuperscript{\textdagger}") == 1 and r"\textbf{0" not in rome
-    assert r"\textbackslash{}\textbackslash{}evil \& more" in text
+    assert "evil" not in text  # a run that failed has no line in a paper
     comments = lines[lines.index(r"\end{tabular}") + 1 :]
     assert comments and all(line.startswith("% ") for line in comments)
     assert "% d: failed: CUDA out of memory" in comments and r"% a\_b beside c: not tested" in comments

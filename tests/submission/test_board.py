@@ -39,7 +39,7 @@ def test_rows_have_what_is_reported_and_what_others_found(submissions, places, c
     assert cli.main(["leaderboard", "--from", str(submissions), "--format", "markdown"]) == 0
     out = capsys.readouterr().out
     assert "| submission |" in out and "1 of 3 seeds" in out
-    assert cli.main(["leaderboard", "--from", str(submissions), "--json", "--csv", str(submissions / "x.csv")]) == 0
+    assert cli.main(["leaderboard", "--from", str(submissions), "--json", "--out", str(submissions / "x.csv")]) == 0
     assert [json.loads(line)["submission"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
     assert "submission" in (submissions / "x.csv").read_text().splitlines()[0]
 

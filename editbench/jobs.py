@@ -1,0 +1,164 @@
+"""Jobs of a command: every combination of values, each with the settings that its method, data set and model have.
+
+``rome.layer=5`` is ``method.layer=5`` in jobs with ``method=rome``, and nothing in others. ``method.layer=5`` holds in
+all jobs whose method has a ``layer``; jobs that would differ in nothing but a setting that they lack become one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from editbench.checks import suggestion
+
+SECTIONS = ("method", "dataset", "model")
+"""Groups whose choices have settings, which may be given by the choice's name."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names that keys may have."""
+
+    sections: Mapping[str, str]  # by choice ("rome"): its section ("method")
+    keys_of: Callable[[str, str], Collection[str]]  # keys ("method.layer") of a section's choice
+    default: Mapping[str, str]  # by section: its choice where a command names none
+
+    def owner(self, key: str) -> str | None:
+        """The choice by whose name a setting is given ("rome" of "rome.layer"); None for other keys."""
+        name, dot, _ = key.partition(".")
+        return name if dot and name in self.sections else None
+
+    def shared(self, key: str) -> str:
+        """The key of the same setting for all choices ("method.layer" of "rome.layer")."""
+        name = self.owner(key)
+        return key.replace(name, self.sections[name], 1) if name else key
+
+
+@dataclass
+class Jobs:
+    """The jobs of a command, each as overrides for Hydra."""
+
+    jobs: list[list[str]] = field(default_factory=list)
+    chosen: set[str] = field(default_factory=set)  # choices of all sections
+    has: dict[str, dict[str, bool]] = field(default_factory=lambda: defaultdict(dict))
+    """By setting and choice: whether the choice has the setting."""
+
+
+def written_out(argument: str) -> str:
+    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return argument
+    if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
+        key = f"++{key}"
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:  # a path with other letters, spaces, brackets, "=", …
+        ends = "\\" * (len(value) - len(value.rstrip("\\")))
+        value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
+    return f"{key}={value}"
+
+
+def check_keys(overrides: Sequence[Any], keys: Collection[str], names: Names) -> None:
+    """Refuse unknown keys of Hydra's parsed overrides, except of sections: :func:`expand` knows which job has them."""
+    for override in overrides:
+        key = override.key_or_group
+        added = override.is_add() or override.is_force_add() or override.is_delete() or "@" in key
+        if not (key in keys or added or key.partition(".")[0] in SECTIONS or names.owner(key)):
+            raise ValueError(f"unknown key {key!r}; {nearest(key, keys)}")
+
+
+def expand(overrides: Sequence[Any], swept: Mapping[str, str], names: Names) -> tuple[list[list[str]], list[str]]:
+    """The jobs of Hydra's parsed overrides, and sentences on settings that were left out.
+
+    ``swept`` are values by key that an experiment sweeps over; those that the overrides set do not count. A ValueError
+    names a setting that no job has, with the nearest one that a job has.
+    """
+    given = {o.key_or_group for o in overrides}
+    kept = [f"{key}={value}" for key, value in swept.items() if not {key, names.shared(key)} & given]
+    overrides = [*OverridesParser.create().parse_overrides(kept), *overrides]
+    own = [o for o in overrides if names.owner(o.key_or_group)]
+    found = Jobs()
+    for texts in _combinations([o for o in overrides if o not in own]):
+        values = {_key(text): text.partition("=")[2] for text in texts}
+        chosen = {section: values.get(section, names.default[section]) for section in SECTIONS}
+        found.chosen.update(chosen.values())
+        mine = [_renamed(o, names) for o in own if names.owner(o.key_or_group) in chosen.values()]
+        replaced = {o.key_or_group for o in mine}
+        every = [*(t for t in texts if _key(t) not in replaced), *(f"{o.get_key_element()}=" for o in mine)]
+        lacking = {text for text in every if not _fits(text, chosen, names, found.has)}
+        kept = [text for text in texts if _key(text) not in replaced and text not in lacking]
+        found.jobs += [[*kept, *more] for more in _combinations(mine)]
+    _refuse_unknown(found.has, names)
+    unused = {o.key_or_group for o in own if names.owner(o.key_or_group) not in found.chosen}
+    jobs = list(map(list, dict.fromkeys(map(tuple, found.jobs))))
+    return jobs, [
+        *_left_out(found.has),
+        *(f"no job has {names.owner(key)}: {key} is not used" for key in sorted(unused)),
+    ]
+
+
+def nearest(key: str, keys: Collection[str]) -> str:
+    """A sentence for an unknown key: the nearest one of its section; a key of another section by its last part."""
+    if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
+        return renamed
+    section, _, last = key.rpartition(".")
+    inside = {k.rpartition(".")[2]: k for k in keys if section and k.rpartition(".")[0] == section}
+    same = [k for k in keys if k.rpartition(".")[2] == last]
+    if near := difflib.get_close_matches(last, inside, n=1, cutoff=0.6):
+        return f"did you mean {inside[near[0]]!r}?"
+    if near := same or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
+        return f"did you mean {near[0]!r}?"
+    return suggestion(key, list(inside.values()) or [k for k in keys if "." not in k])
+
+
+def _combinations(overrides: Sequence[Any]) -> list[list[str]]:
+    jobs: list[list[str]] = BasicSweeper.split_arguments(list(overrides), None)[0]
+    return jobs
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+~")
+
+
+def _renamed(override: Any, names: Names) -> Any:
+    """``rome.layer=5`` as ``method.layer=5``."""
+    key = override.key_or_group
+    line = str(override.input_line).replace(key, names.shared(key), 1)
+    return OverridesParser.create().parse_override(line)
+
+
+def _fits(text: str, chosen: Mapping[str, str], names: Names, has: dict[str, dict[str, bool]]) -> bool:
+    """Whether a job with these choices has this setting; noted in ``has`` for settings of a section."""
+    key = _key(text)
+    section, dot, _ = key.partition(".")
+    if not dot or section not in SECTIONS or text[0] in "+~":
+        return True
+    return has[key].setdefault(chosen[section], key in names.keys_of(section, chosen[section]))
+
+
+def _refuse_unknown(has: Mapping[str, Mapping[str, bool]], names: Names) -> None:
+    for key, by_choice in has.items():
+        if not any(by_choice.values()):
+            section = key.partition(".")[0]
+            known = dict.fromkeys(k for choice in by_choice for k in names.keys_of(section, choice))
+            of = f" of {section} {', '.join(by_choice)}" if len(by_choice) > 1 else ""
+            raise ValueError(f"unknown key {key!r}{of}; {nearest(key, list(known))}")
+
+
+def _left_out(has: Mapping[str, Mapping[str, bool]]) -> list[str]:
+    lacking: dict[str, list[str]] = defaultdict(list)
+    for key, by_choice in has.items():
+        for choice in (choice for choice, fits in by_choice.items() if not fits):
+            lacking[choice].append(key)
+    return [
+        f"{choice} has no {', '.join(keys)}: left out, and its jobs that are alike are one"
+        for choice, keys in lacking.items()
+    ]

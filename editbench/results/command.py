@@ -1,0 +1,109 @@
+"""``editbench leaderboard`` and ``editbench clean``: one table of all runs, and what is not worth keeping."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editbench.results import compare, leaderboard, selection
+from editbench.results.csv_files import write_csv
+from editbench.results.run_folder import RunFolder
+from editbench.results.table_layout import View
+from editbench.results.tables import show, show_comparison
+from editbench.visible_text import visible
+
+if TYPE_CHECKING:
+    import argparse
+
+    from editbench.results.schema import Row
+
+BOARD = "leaderboard.csv"
+
+
+def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
+    """Options of ``editbench leaderboard`` beside the runs."""
+    board.add_argument("--from", dest="submissions", metavar="FOLDER", help="a folder of submissions, and no runs")
+    board.add_argument("--by", default="", metavar="COLUMNS", help="one row for all seeds; columns that come first")
+    board.add_argument(
+        "--sort", default="", metavar="COLUMNS", help="best or smallest first; --sort=-edits: the other way"
+    )
+    board.add_argument("--columns", default="", metavar="COLUMNS", help="these columns of the CSV, and no others")
+    board.add_argument("--stage", choices=leaderboard.STAGES, default=leaderboard.FINAL, help="scores of which stage")
+    board.add_argument("--wide", action="store_true", help="methods × datasets: the score, or the figures of --columns")
+    board.add_argument("--out", metavar="FILE", help="CSV file of what is shown (leaderboard.csv has all runs)")
+    board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
+    board.add_argument("--significance", action="store_true", help="mark what is worse than the best, paired by record")
+    board.add_argument("--reference", metavar="CSV", help="compare with reference figures")
+
+
+def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
+    """Write all runs of the folders to `leaderboard.csv`, and show those that were asked for."""
+    every = leaderboard.collect_folders(*roots)
+    write_csv(list(every.values()), roots[0] / BOARD)
+    runs, past = _chosen(every, options)
+    by, columns = _names(options.by), _names(options.columns)
+    placed = [(row, folder) for folder, row in runs.items()]
+    if options.stage != leaderboard.FINAL:
+        placed = [(row, folder) for folder in runs for row in leaderboard.read_stages(folder, options.stage)]
+    rows = [row for row, _ in placed]
+    if by:
+        rows = leaderboard.group(rows, by)
+    if options.sort:
+        rows = selection.ordered(rows, _names(options.sort))
+    selection.check_columns(columns, rows)
+    marks = compare.marks(rows, runs) if options.significance else None
+    if options.out:
+        write_csv(rows, options.out, columns or None)
+    if options.json:
+        folders = {id(row): str(folder.resolve()) for row, folder in placed}
+        for row in rows:
+            print(leaderboard.row_as_json(row, folder=folders.get(id(row))))
+    else:
+        view = View(stage=options.stage, ordered=bool(options.sort))
+        if options.wide:
+            view = view._replace(figures=tuple(columns or ["score"]))
+        else:
+            view = view._replace(columns=tuple(columns))
+        show(rows, style=options.format, by=by, marks=marks, view=view, wide=options.wide)
+    alone = options.json or options.format != "table"  # what scripts read
+    with redirect_stdout(sys.stderr if alone else sys.stdout):
+        if past:
+            print(f"{len(past)} runs that did not finish are not shown: later ones did; editbench clean removes them")
+        if options.out:
+            print(f"{len(rows)} {'rows' if by else 'runs'}: {options.out}")
+        print(f"{len(every)} runs: {roots[0] / BOARD}")
+        if options.reference:
+            show_comparison(rows, Path(options.reference))
+    return 0
+
+
+def _chosen(every: Mapping[Path, Row], options: argparse.Namespace) -> tuple[dict[Path, Row], list[Row]]:
+    """The runs that meet the conditions, by folder; and apart those whose task a later run finished."""
+    rows = selection.where(list(every.values()), options.where)
+    shown, past = selection.current(rows)
+    kept = set(map(id, shown))
+    return {folder: row for folder, row in every.items() if id(row) in kept}, past
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def clean(roots: Sequence[Path], conditions: Sequence[str], remove: bool) -> int:
+    """List failed and interrupted runs, or those that meet the conditions, and delete them if ``remove``."""
+    every = leaderboard.collect_folders(*roots)
+    rows = selection.where(list(every.values()), conditions)
+    chosen = set(map(id, rows if conditions else [row for row in rows if row["status"] in selection.UNFINISHED]))
+    found = {folder: row for folder, row in every.items() if id(row) in chosen and row["status"] != "running"}
+    for folder, row in found.items():
+        if remove:
+            RunFolder.remove(folder)
+        reason = " ".join(str(row["reason"] or "").split())
+        print(visible(f"{'removed' if remove else row['status']}: {folder}{f': {reason}' if reason else ''}"))
+    if remove:
+        write_csv(list(leaderboard.collect_folders(*roots).values()), roots[0] / BOARD)
+    print(f"{len(found)} of {len(every)} runs" + ("" if remove or not found else "; --remove deletes them"))
+    return 0

@@ -1,0 +1,99 @@
+"""Jobs of a command: settings by the name of a choice, and settings that some choices lack."""
+
+import pytest
+
+from editbench import compose, jobs, plugins
+
+SMALL = ["model=pocket", "stream.edits=2"]
+
+
+def jobs_of(*overrides):
+    return [[o for o in job if o not in SMALL] for job in compose.check([*SMALL, *overrides]).jobs]
+
+
+def test_a_setting_by_the_name_of_its_method_is_of_its_jobs_alone():
+    assert jobs_of("method=rome,memit", "rome.layer=1,2", "memit.layers=[0],[0,1]") == [
+        *(["method=rome", f"method.layer={layer}"] for layer in (1, 2)),
+        *(["method=memit", f"method.layers={layers}"] for layers in ("[0]", "[0,1]")),
+    ]
+
+
+def test_a_setting_by_name_counts_before_one_of_all_methods():
+    assert jobs_of("method=rome,scen", "scen.layer=0", "method.layer=1,2") == [
+        ["method=rome", "method.layer=1"],
+        ["method=rome", "method.layer=2"],
+        ["method=scen", "method.layer=0"],
+    ]
+
+
+def test_jobs_of_a_method_without_the_setting_are_one_and_a_line_says_so(capsys):
+    assert jobs_of("method=rome,unedited", "method.learning_rate=0.1,0.2") == [
+        ["method=rome", "method.learning_rate=0.1"],
+        ["method=rome", "method.learning_rate=0.2"],
+        ["method=unedited"],
+    ]
+    assert capsys.readouterr().err == (
+        "note: unedited has no method.learning_rate: left out, and its jobs that are alike are one\n"
+    )
+
+
+def test_data_sets_and_models_have_settings_by_name_too():
+    found = jobs_of("method=unedited", "dataset=zsre,counterfact", "zsre.path=z.json", "zsre.target=answers")
+    assert found == [
+        ["method=unedited", "dataset=zsre", "dataset.path=z.json", "dataset.target=answers"],
+        ["method=unedited", "dataset=counterfact"],
+    ]
+    assert compose.check(["model=gpt2-xl,gpt-j-6b", "gpt2-xl.path=a", "gpt-j-6b.path=b"]).jobs == [
+        ["model=gpt2-xl", "model.path=a"],
+        ["model=gpt-j-6b", "model.path=b"],
+    ]
+
+
+def test_one_run_may_name_its_method(capsys):
+    config = compose.compose([*SMALL, "method=rome", "rome.layer=1", "memit.layers=[0]"])
+    assert config.method.settings.layer == 1
+    assert capsys.readouterr().err == "note: no job has memit: memit.layers is not used\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=rome,memit", "method.layr=1"], "unknown key 'method.layr' of method rome, memit; did you mean"),
+        (["method=rome", "rome.stepps=1"], "unknown key 'method.stepps'; did you mean 'method.steps'"),
+        (["method=rome,unedited", "method.learn_rate=1"], "did you mean 'method.learning_rate'"),
+        (["method=memit", "method.layer=[1]"], "did you mean 'method.layers'"),
+        (["method=unedited", "dataset=zsre", "dataset.pth=x"], "did you mean 'dataset.path'"),
+        (["rom.layer=1"], "unknown key 'rom.layer'"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest_of_the_section(overrides, message):
+    with pytest.raises(ValueError) as caught:
+        compose.check(overrides)
+    assert message in str(caught.value)
+
+
+def test_several_values_need_a_sweep():
+    with pytest.raises(ValueError, match="stream.seed has several values: a sweep over them needs -m"):
+        compose.compose([*SMALL, "stream.seed=0,1"])
+
+
+def test_the_command_line_has_the_last_word_over_an_experiments_settings_by_name():
+    sections = {"rome": "method", "memit": "method"}
+    names = jobs.Names(sections, lambda *_: ["method.layer"], {"method": "rome", "dataset": "d", "model": "m"})
+    read = jobs.OverridesParser.create().parse_overrides
+    swept = {"method": "rome,memit", "rome.layer": "1,2"}
+    assert jobs.expand(read(["stream.seed=0"]), swept, names)[0] == [
+        ["method=rome", "stream.seed=0", "method.layer=1"],
+        ["method=rome", "stream.seed=0", "method.layer=2"],
+        ["method=memit", "stream.seed=0"],
+    ]
+    for mine in ("method.layer=3", "rome.layer=3"):
+        found = jobs.expand(read([mine, "method=rome"]), swept, names)[0]
+        assert [sorted(job) for job in found] == [["method.layer=3", "method=rome"]]
+
+
+def test_every_choice_has_its_own_keys():
+    for section, group in (("method", plugins.METHODS), ("dataset", plugins.DATASETS)):
+        for choice in plugins.entry_points(group):
+            compose.register([])
+            assert set(compose._keys_of(section, choice)) > {f"{section}.name"} or choice == "unedited"

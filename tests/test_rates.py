@@ -1,0 +1,41 @@
+"""Rates: lines through what runs of several sizes took, kept in the cache."""
+
+import pytest
+import yaml
+
+from editbench.rates import fitted, key_of, learn
+from editbench.results import RunFolder
+from editbench.results.summary import summarise
+from tests.results.runs import HEADLINE
+
+CONFIG = {"method": {"name": "rome"}, "stream": {"edits": 2, "seed": 0, "batch_size": 1}, "dataset": {"limit": 2}}
+
+
+def test_a_line_needs_two_sizes_and_falls_for_nothing():
+    assert fitted([2, 2], [1.0, 1.0], 4) is None and fitted([], [], 4) is None
+    assert fitted([2, 10], [3.0, 11.0], 100) == pytest.approx(101.0)
+    assert fitted([2, 10], [3.0, 1.0], 100) == pytest.approx(2.0)  # noise: a larger run is not quicker
+    assert fitted([2, 10], [1.0, 10.0], 100) == pytest.approx(100 * 102 / 104)  # nor does one of no edits pay
+
+
+def test_a_key_is_of_all_but_the_size_and_of_the_machine():
+    same = {**CONFIG, "stream": {"edits": 50, "seed": 3, "batch_size": 1}, "dataset": {"limit": 50}}
+    assert key_of(CONFIG, "here") == key_of(same, "here")
+    assert key_of(CONFIG, "here") != key_of(CONFIG, "there")
+    assert key_of(CONFIG, "here") != key_of({**CONFIG, "stream": {"edits": 2, "batch_size": 2}}, "here")
+
+
+def test_finished_runs_are_learnt_from_and_stay_in_the_cache(tmp_path):
+    results, cache = tmp_path / "results", tmp_path / "cache"
+    for name, status in (("a", "done"), ("b", "failed")):
+        facts = {"cpu": "here", "stream": {"edits": 2}, "protocol": {"headline": HEADLINE}}
+        with RunFolder.create(results, name, yaml.safe_dump(CONFIG), facts) as run:
+            costs = {"prepare_seconds": 1.0, "edit_seconds": 2.0, "evaluation_seconds": 3.0, "peak_rss_bytes": 7}
+            ended = {"summary": summarise([], HEADLINE), "costs": costs} if status == "done" else {}
+            run.set_status(status, **ended)
+    rates = learn([results, tmp_path / "none"], cache)
+    ((key, (one,)),) = rates.items()
+    assert key == key_of(CONFIG, "here")
+    assert (one.edits, one.rows, one.host, one.device) == (2, 0, 7, None) and one.disk > 0
+    assert one.seconds == {"prepare": 1.0, "edit": 2.0, "evaluation": 3.0}
+    assert learn([], cache) == rates

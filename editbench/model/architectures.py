@@ -59,7 +59,13 @@ _LLAMA = Architecture(
     ),
 )
 _GPT2 = Architecture(
-    "transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj", packed_targets=True, models=("GPT-2", "GPT-BigCode")
+    "transformer",
+    "transformer.h",
+    "attn",
+    ("mlp.c_fc",),
+    "mlp.c_proj",
+    packed_targets=True,
+    models=("GPT-2", "GPT-BigCode"),
 )
 # ALiBi counts columns, not positions, in BLOOM, MPT and some of Falcon's models.
 _BLOOM = Architecture(
@@ -76,9 +82,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "phi": replace(_LLAMA, mlp_in=("mlp.fc1",), mlp_out="mlp.fc2", models=("Phi",)),
     "nemotron": replace(_LLAMA, mlp_in=("mlp.up_proj",), models=("Nemotron",)),
     "starcoder2": replace(_LLAMA, mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj", models=("Starcoder2",)),
-    "persimmon": replace(
-        _LLAMA, mlp_in=("mlp.dense_h_to_4h",), mlp_out="mlp.dense_4h_to_h", models=("Persimmon",)
-    ),
+    "persimmon": replace(_LLAMA, mlp_in=("mlp.dense_h_to_4h",), mlp_out="mlp.dense_4h_to_h", models=("Persimmon",)),
     # The text decoder of a multimodal model.
     "wrapped": replace(
         _LLAMA, decoder="model.language_model", layers="model.language_model.layers", models=("Gemma 3",)
@@ -203,8 +207,8 @@ def _without_edits(model: Any, reason: str, given: Mapping[str, Any]) -> Archite
 
 
 _EXPERTS = (
-    "holds a mixture of experts, so that no single projection could take an edit; the model can be asked, with unedited, "
-    "in_context and retrieval"
+    "holds a mixture of experts, so that no single projection could take an edit; the model can be asked, with "
+    "unedited, in_context and retrieval"
 )
 
 

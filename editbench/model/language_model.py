@@ -25,7 +25,16 @@ from editbench.model.architectures import (
 )
 from editbench.model.batching import PaddedBatch
 from editbench.model.chat_template import chat_format
-from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, origin_of, returns_tuples
+from editbench.model.devices import check_in_memory
+from editbench.model.loading import (
+    DTYPES,
+    cache_keyword,
+    load_pretrained,
+    obeys_masks,
+    origin_of,
+    plain_model,
+    returns_tuples,
+)
 from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
@@ -42,6 +51,8 @@ class LanguageModel:
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
         """Wrap a loaded model; ``architecture`` as for :func:`~editbench.model.architectures.find_architecture`."""
         check_tokenizer(tokenizer, name)
+        model = plain_model(model)
+        check_in_memory(model, name)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -65,14 +76,14 @@ class LanguageModel:
         *,
         name: str | None = None,
         dtype: str = "float32",
-        device: str = "auto",
+        device: str | int = "auto",
         attention: str | None = None,
         revision: str | None = None,
         architecture: Any = None,
     ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
-        The device "auto" is a GPU if there is one, else the CPU.
+        The device "auto" is a GPU if there is one, else the CPU; a number is a GPU's.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
@@ -126,6 +137,17 @@ class LanguageModel:
     def mlp_out_name(self, layer: int) -> str:
         """Parameter name of the second projection's weight, from the model's root."""
         return f"{self.architecture.layers}.{self._check_layer(layer)}.{self._editable.mlp_out}.weight"
+
+    def check_editable(self, layer: int) -> None:
+        """Refuse a layer that an edit could not change: one that is not there, or whose weights are quantised."""
+        weight = getattr(self.mlp_out(layer), "weight", None)
+        dtype = getattr(weight, "dtype", None)
+        if dtype not in DTYPES.values():
+            holds = "no weight" if dtype is None else str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{self.mlp_out_name(layer)} holds {holds}, which cannot take a change; load the model without "
+                "quantisation, or give another layer"
+            )
 
     @property
     def _editable(self) -> Architecture:

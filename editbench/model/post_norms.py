@@ -140,9 +140,9 @@ def find_post_norms(lm: LanguageModel) -> list[Behind | None]:
         if norm is None and off is not None:
             raise ArchitectureError(
                 f"{type(lm.model).__name__}: layer {index} ({type(probe.layer).__name__}) does not add the output of "
-                f"{mlp_out} to its own, neither unchanged nor through one norm or factor: a vector added there is off by "
-                f"{off:.0%} of its length behind the layer, so that edits would miss their values. If {mlp_out} is not "
-                "the MLP's last projection, set model.architecture.mlp_out; layers that change their MLP's output in "
+                f"{mlp_out} to its own, neither unchanged nor through one norm or factor: a vector added there is off "
+                f"by {off:.0%} of its length behind the layer, so that edits would miss their values. If "
+                f"{mlp_out} is not the MLP's last projection, set model.architecture.mlp_out; layers that change their MLP's output in "
                 "another way are not supported"
             )
         found.append(norm)
@@ -199,7 +199,7 @@ class _Probe:
         return None, self.leaving.off(self.added)
 
     def _factor(self) -> float:
-        """c of the nearest c · added to what leaves the layer."""
+        """C of the nearest c · added to what leaves the layer."""
         added = self.added.change
         return float(self.leaving.change.to(added) @ added / added.square().sum())
 

@@ -340,9 +340,11 @@ def _nearest(key: str, keys: Sequence[str]) -> str:
     """Nearest key; the last part of a key counts most (``edits`` for ``stream.edits``)."""
     if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
         return renamed
-    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if near := same or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
     section = key.rpartition(".")[0]
+    beside = [k for k in keys if section and k.rpartition(".")[0] == section]
+    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, beside, n=1, cutoff=0.9) or same
+    if near := near or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
+        return f"did you mean {near[0]!r}?"
     inside = [k for k in keys if k.startswith(f"{section}.")] if section in keys else [k for k in keys if "." not in k]
     return suggestion(key, inside)

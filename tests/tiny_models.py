@@ -86,10 +86,10 @@ _FAMILIES = {
     "olmo2": (transformers.Olmo2Config, _GQA),
     "granite": (
         transformers.GraniteConfig,
-        {**_GQA, "logits_scaling": 4.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0},
+        {**_GQA, "logits_scaling": 0.5, "residual_multiplier": 0.5, "embedding_multiplier": 2.0},
     ),
-    "cohere": (transformers.CohereConfig, {**_GQA, "logit_scale": 0.25}),
-    "cohere2": (transformers.Cohere2Config, {**_GQA, "sliding_window": WINDOW, "logit_scale": 0.25}),
+    "cohere": (transformers.CohereConfig, {**_GQA, "logit_scale": 2.0}),
+    "cohere2": (transformers.Cohere2Config, {**_GQA, "sliding_window": WINDOW, "logit_scale": 2.0}),
     "glm": (transformers.GlmConfig, _HEADS),
     "glm4": (transformers.Glm4Config, _HEADS),
     "stablelm": (transformers.StableLmConfig, _GQA),

@@ -142,8 +142,8 @@ def find_post_norms(lm: LanguageModel) -> list[Behind | None]:
                 f"{type(lm.model).__name__}: layer {index} ({type(probe.layer).__name__}) does not add the output of "
                 f"{mlp_out} to its own, neither unchanged nor through one norm or factor: a vector added there is off "
                 f"by {off:.0%} of its length behind the layer, so that edits would miss their values. If "
-                f"{mlp_out} is not the MLP's last projection, set model.architecture.mlp_out; layers that change their MLP's output in "
-                "another way are not supported"
+                f"{mlp_out} is not the MLP's last projection, set model.architecture.mlp_out; layers that change their "
+                "MLP's output in another way are not supported"
             )
         found.append(norm)
     return found

@@ -10,6 +10,7 @@ from tests.small_runs import PROMPTS, REQUESTS, editor_of, logits, same, save_mo
 from tests.tiny_models import EXPERTS, FAMILIES, tiny_lm
 
 METHODS = ("unedited", "rome", "memit", "scen")
+STRONGER = {"rome": {"steps": 15}, "memit": {"steps": 15}}
 QUICK = [("granite", "memit"), ("falcon", "rome"), ("gemma3-wrapped", "rome")]
 """A factor behind the MLP, ALiBi or rotary attention of its own, a wrapper: in the fast tests."""
 EACH = [
@@ -27,7 +28,8 @@ def losses(editor):
 
 @pytest.mark.parametrize(("family", "method"), EACH)
 def test_a_family_is_edited_generates_and_resumes(family, method, tmp_path):
-    first = editor_of(method, tiny_lm(family))
+    settings = STRONGER.get(method, {})
+    first = editor_of(method, tiny_lm(family), **settings)
     first.ledger = Ledger(first.lm, tmp_path)
     unedited = losses(first)
     first.prepare(REQUESTS)
@@ -39,7 +41,8 @@ def test_a_family_is_edited_generates_and_resumes(family, method, tmp_path):
         assert sum(found[:2]) < sum(unedited[:2])
     assert len(first.generate(PROMPTS, max_new_tokens=3)) == len(PROMPTS)
     lm = tiny_lm(family)
-    second = editor_of(method, lm, Ledger(lm, tmp_path))
+    second = editor_of(method, lm, Ledger(lm, tmp_path), **settings)
+    second.prepare(REQUESTS)
     second.ledger.replay()
     second.recall({name: tensor.clone() for name, tensor in first.state_beside_ledger().items()})
     second.ledger._files = first.ledger._files = None

@@ -116,7 +116,7 @@ _FAMILIES = {
     "gemma3-wrapped": (
         transformers.Gemma3Config,
         {
-            "text_config": {**_GEMMA, "layer_types": _ALTERNATE[:1] * LAYERS},
+            "text_config": {**_GEMMA, "layer_types": (_ALTERNATE * LAYERS)[:LAYERS]},
             "vision_config": {
                 **{"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
                 **{"image_size": 28, "patch_size": 14},

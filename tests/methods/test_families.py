@@ -11,7 +11,7 @@ from tests.tiny_models import EXPERTS, FAMILIES, LINES, tiny_lm
 
 METHODS = ("unedited", "rome", "memit", "scen")
 _FREE = {"steps": 20, "weight_decay": 0.0, "kl_factor": 0.0, "clamp_norm_factor": 20.0, "ridge": 0.01}
-STRONGER = {"rome": _FREE, "memit": {**_FREE, "covariance_weight": 0.01}}
+STRONGER = {"rome": _FREE, "memit": {**_FREE, "covariance_weight": 1.0}}
 """In random models the MLP's output is a small part of the layer's, and a value that is held back moves nothing."""
 
 

@@ -109,7 +109,9 @@ class Editor(ABC, Generic[C]):
         self.config = config
         self.resources = resources or Resources()
         for layer in self.layers():
-            lm.mlp_out(layer)  # one that does not exist is refused now
+            lm.layer(layer) if self.kind == "prompt" else lm.check_editable(
+                layer
+            )  # what cannot be edited is refused now
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 

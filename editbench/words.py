@@ -18,6 +18,10 @@ _JOINED = regex.compile(
 """A character behind which no space stands: of a script without spaces, or a full-width mark."""
 _SHAPES = dict.fromkeys("‘’‚‛′`´ʼ", "'") | dict.fromkeys("“”„‟″«»", '"') | {"−": "-"}
 """Quotation marks and minus, by the character that stands for all of its kind."""
+_NUMBER_SIGNS = frozenset("+-%#&")
+_SEPARATORS = {"٫": ".", "٬": ","}
+"""Of numbers, in Arabic."""
+_WIDE_SEPARATOR = regex.compile("(?<=[０-９])[．，](?=[０-９])")  # noqa: RUF001
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}]]"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 _WORD = regex.compile(
@@ -106,6 +110,24 @@ def folded(text: str) -> str:
 def nfc(text: str) -> str:
     """The text in Unicode's composed form: an "é" of one character, not of two."""
     return unicodedata.normalize("NFC", text)
+
+
+def plain_digits(text: str) -> str:
+    """The text with decimal digits of any script as 0 to 9, and with plain letters and signs for full-width ones.
+
+    The separators of Arabic and full-width numbers are "." and ",". Superscripts and numerals (², Ⅳ, 四) stay.
+    """
+    if text.isascii():
+        return text
+    return "".join(map(_plain_digit, _WIDE_SEPARATOR.sub(lambda found: chr(ord(found[0]) - 0xFEE0), text)))
+
+
+def _plain_digit(character: str) -> str:
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    width = unicodedata.east_asian_width(character)
+    plain = unicodedata.normalize("NFKC", character) if width == "F" else character
+    return plain if plain.isalpha() or plain in _NUMBER_SIGNS else _SEPARATORS.get(character, character)
 
 
 def _alike(text: str) -> tuple[str, list[int]]:

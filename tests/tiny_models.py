@@ -80,13 +80,74 @@ _CONFIGS = {
     "opt-post": (transformers.OPTConfig, {**_OPT, "do_layer_norm_before": False}),
 }
 TINY_ARCHITECTURES = tuple(_CONFIGS)
+_HEADS = {**_GQA, "head_dim": 8}
+_FAMILIES = {
+    "olmo": (transformers.OlmoConfig, _GQA),
+    "olmo2": (transformers.Olmo2Config, _GQA),
+    "granite": (
+        transformers.GraniteConfig,
+        {**_GQA, "logits_scaling": 0.5, "residual_multiplier": 0.5, "embedding_multiplier": 2.0},
+    ),
+    "cohere": (transformers.CohereConfig, {**_GQA, "logit_scale": 2.0}),
+    "cohere2": (transformers.Cohere2Config, {**_GQA, "sliding_window": WINDOW, "logit_scale": 2.0}),
+    "glm": (transformers.GlmConfig, _HEADS),
+    "glm4": (transformers.Glm4Config, _HEADS),
+    "stablelm": (transformers.StableLmConfig, _GQA),
+    "smollm3": (transformers.SmolLM3Config, _GQA),
+    "exaone4": (transformers.Exaone4Config, {**_GQA, "sliding_window": WINDOW}),
+    "helium": (transformers.HeliumConfig, _HEADS),
+    "gemma": (transformers.GemmaConfig, _HEADS),
+    "phi": (transformers.PhiConfig, _SIZES),
+    "nemotron": (transformers.NemotronConfig, _GQA),
+    "persimmon": (transformers.PersimmonConfig, _SIZES),
+    "starcoder2": (transformers.Starcoder2Config, {**_GQA, "sliding_window": None}),
+    "codegen": (transformers.CodeGenConfig, {**_GPT, "rotary_dim": 4}),
+    "gptbigcode": (transformers.GPTBigCodeConfig, _GPT),
+    "bloom": (transformers.BloomConfig, {"hidden_size": 32, "n_layer": LAYERS, "n_head": 4}),
+    "falcon": (transformers.FalconConfig, {**_SIZES, "ffn_hidden_size": 48}),
+    "falcon-alibi": (
+        transformers.FalconConfig,
+        {**_SIZES, "ffn_hidden_size": 48, "alibi": True, "parallel_attn": False, "multi_query": False},
+    ),
+    "mpt": (
+        transformers.MptConfig,
+        {"d_model": 32, "n_heads": 4, "n_layers": LAYERS, "expansion_ratio": 2, "max_seq_len": POSITIONS},
+    ),
+    "gemma3-wrapped": (
+        transformers.Gemma3Config,
+        {
+            "text_config": {**_GEMMA, "layer_types": (_ALTERNATE * LAYERS)[:LAYERS]},
+            "vision_config": {
+                **{"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+                **{"image_size": 28, "patch_size": 14},
+            },
+            "mm_tokens_per_image": 4,
+        },
+    ),
+}
+FAMILIES = tuple(_FAMILIES)
+"""Further families that fit one of the layouts; the tests of every family are slow."""
+_EXPERTS = {
+    "mixtral": (transformers.MixtralConfig, {**_GQA, "num_local_experts": 2}),
+    "olmoe": (transformers.OlmoeConfig, {**_GQA, "num_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3moe": (
+        transformers.Qwen3MoeConfig,
+        {**_HEADS, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "mlp_only_layers": [0]},
+    ),
+    "gptoss": (
+        transformers.GptOssConfig,
+        {**_HEADS, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW, "rope_scaling": None},
+    ),
+}
+EXPERTS = tuple(_EXPERTS)
+"""Mixtures of experts, which can be asked, but not edited."""
 
 
 def tiny_lm(architecture="gpt2", dtype="float32", *, bos=False, attention=None, seed=0, lines=LINES, layers=LAYERS):
     """A fresh language model with random weights.
 
     Args:
-        architecture: One of ``TINY_ARCHITECTURES``.
+        architecture: One of ``TINY_ARCHITECTURES``, ``FAMILIES`` or ``EXPERTS``.
         dtype: As in ``LanguageModel.load``. All dtypes round the same float64 weights.
         bos: Whether the tokenizer puts a BOS token before every prompt.
         attention: "sdpa", "eager" or None, the architecture's own choice (GPT-J has no "sdpa").
@@ -125,13 +186,17 @@ def tiny_tokenizer(*, bos=False, lines=LINES, vocabulary=400):
 @cache
 def _built(architecture, bos, attention, seed, lines, layers):
     tokenizer = tiny_tokenizer(bos=bos, lines=lines)
-    config_class, settings = _CONFIGS[architecture]
+    config_class, settings = {**_CONFIGS, **_FAMILIES, **_EXPERTS}[architecture]
     if layers != LAYERS:
         settings = {**settings, ("n_layer" if "n_layer" in settings else "num_hidden_layers"): layers}
     if "layer_types" in settings:
         settings = {**settings, "layer_types": settings["layer_types"][:layers]}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    config = config_class(vocab_size=len(tokenizer), **settings, **special)
+    special["vocab_size"] = len(tokenizer)
+    if "text_config" in settings:
+        config = config_class(**{**settings, "text_config": {**settings["text_config"], **special}})
+    else:
+        config = config_class(**settings, **special)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)

@@ -13,12 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from editbench.words import nfc, words
+import regex
 
-VERSION = 2
+from editbench.words import nfc, plain_digits, words
+
+VERSION = 3
 """Changes with the outcome of a comparison of answers; also the version of the metrics that compare them."""
 
-_MARKS = re.compile(r"(?:(?P<always>[。！？｡।॥؟۔]+)|[.!?]+)[\"'”’」』）)\]]*")
+_MARKS = regex.compile(
+    r"(?:(?P<always>[[\p{Sentence_Break=STerm}།༎]--[!?]]+)|[.!?]+)[[\p{Pe}\p{Pf}\"']--[།༎]]*", regex.V1
+)
+"""Ends of sentences by Unicode (UAX 29), and Tibetan's; with closing quotation marks and brackets."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
 
@@ -38,11 +43,12 @@ _WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 def normalise(text: str) -> str:
     """Case folded, without punctuation and a/an/the, in Unicode's composed form, one space between words.
 
-    Words are those of :func:`editbench.words.words`: "French-speaking" is two, "C#", "-5" and "3.5" stay, Chinese is
-    split by letter. Articles and punctuation stay if nothing else is left. With punctuation at the ends of words only,
-    this is the normalisation of SQuAD 1.1 (Rajpurkar et al. 2016).
+    Digits of any script, and full-width letters, are the plain ones (:func:`editbench.words.plain_digits`). Words are
+    those of :func:`editbench.words.words`: "French-speaking" is two, "C#", "-5" and "3.5" stay, Chinese is split by
+    letter. Articles and punctuation stay if nothing else is left. With punctuation at the ends of words only, this is
+    the normalisation of SQuAD 1.1 (Rajpurkar et al. 2016).
     """
-    folded = nfc(text).casefold()
+    folded = plain_digits(nfc(text)).casefold()
     found = words(folded)
     return " ".join([word for word in found if word not in _ARTICLES] or found or folded.split())
 
@@ -52,7 +58,7 @@ def cut(text: str, gold: str | None = None) -> str:
 
     A sentence ends with . ! or ? (and closing quotes or brackets) before a space or the end of the line. Before a
     capital the mark also ends it, unless the mark follows a capital: models trained on texts without a gap continue
-    without a space. The marks of other scripts (。！？।؟۔) always end a sentence. An end within the length of
+    without a space. The marks of other scripts (。！？।؟۔։។) always end a sentence. An end within the length of
     ``gold``, both normalised, does not count: "St. Louis" is not cut after "St.".
     """
     line = text.strip().partition("\n")[0].rstrip()

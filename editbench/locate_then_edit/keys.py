@@ -137,7 +137,8 @@ class SubjectPass:
                     for layer in layers:
                         alone = name == "inputs" and layer == last  # the MLP runs there only
                         see = partial(chunk.pick, getattr(parts[-1], name), layer, alone)
-                        stack.enter_context(hooked(self._module(name, layer), see, inputs=name.endswith("inputs")))
+                        module, at_input = self._place(name, layer)
+                        stack.enter_context(hooked(module, see, inputs=at_input))
                 if keep is not None:
                     stack.enter_context(hooked(self.lm.layers[keep], partial(chunk.remember, keep), inputs=True))
                 run_tree(self.lm, chunk.tree, first=at, last=last, hidden=hidden)
@@ -168,10 +169,11 @@ class SubjectPass:
                 chunks.append(chunk.part(kept, [place[chunk.index[i]] for i in kept]))
         return replace(self, chunks=chunks)
 
-    def _module(self, name: str, layer: int) -> nn.Module:
+    def _place(self, name: str, layer: int) -> tuple[nn.Module, bool]:
+        """The module whose input (True) or output is measured."""
         if name == "norm_inputs":
             norm = self.lm.post_norm(layer)
             assert norm is not None
-            return norm.module
+            return norm.module, norm.inputs
         module: nn.Module = self.lm.layers[layer]
-        return module if name == "outputs" else self.lm.mlp_out(layer)
+        return (module, False) if name == "outputs" else (self.lm.mlp_out(layer), name == "inputs")

@@ -23,6 +23,7 @@ from editbench.locate_then_edit.prompts import subject_row
 from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
+from editbench.model.devices import usable_device
 from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError, EditRequest
 from editbench.search_space import Layers, Range
@@ -105,7 +106,7 @@ def covariances(lm: LanguageModel, settings: LayersConfig, resources: Resources)
     covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
     for layer in settings.layers:
         auto = settings.solve_device == "auto"
-        device = lm.weight(lm.mlp_out_name(layer)).device if auto else torch.device(settings.solve_device)
+        device = lm.weight(lm.mlp_out_name(layer)).device if auto else usable_device(settings.solve_device)
         yield layer, covariance.pop(layer).to(device)
 
 

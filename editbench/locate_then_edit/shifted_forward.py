@@ -83,7 +83,7 @@ class ShiftedForward:
             stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("keys", t), inputs=True))
             stack.enter_context(hooked(lm.mlp_out(layer), lambda t: keep("mlp", t)))
             if norm is not None:
-                stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=True))
+                stack.enter_context(hooked(norm.module, lambda t: keep("norm", t), inputs=norm.inputs))
             if at == AT_PARTS:
                 stack.enter_context(hooked(lm.attention(layer), lambda t: keep("attention", t)))
             run_tree(lm, tree, last=layer)

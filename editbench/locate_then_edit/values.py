@@ -26,7 +26,7 @@ from editbench.search_space import Range
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
-    from editbench.model.post_norms import PostNorm
+    from editbench.model.post_norms import Behind
 
     Losses = list[tuple[float, float, float, float]]
 
@@ -183,7 +183,7 @@ class _Problem:
         self._places = torch.tensor([i for i, (_, row) in enumerate(flat) if row.targets]).reshape(len(rows), -1)
         self.init = self._bare(forward.init)  # (N, d)
         self.keys = at_least_float32(select(forward.keys, self._places))  # (N, templates, d_ff)
-        self._behind: tuple[PostNorm, Tensor, Tensor] | None = None
+        self._behind: tuple[Behind, Tensor, Tensor] | None = None
         if at == AT_LAYER and forward.norm_input is not None:
             norm, leaving = lm.post_norm(layer), select(forward.hidden, forward.subjects)
             assert norm is not None

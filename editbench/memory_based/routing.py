@@ -188,9 +188,9 @@ def _row_mask(given: Any, rows: Tensor, columns: Tensor, width: int) -> Tensor |
 
     It is (R, T), 1 at tokens; or (R, 1, T, T), True or 0 where seen; by kind of layer, if there are several.
     """
-    if given is None:
+    mask: Tensor | None = given[FULL] if isinstance(given, Mapping) else given
+    if mask is None:
         return None
-    mask: Tensor = given[FULL] if isinstance(given, Mapping) else given
     rows, columns = rows.to(mask.device), columns.to(mask.device)
     if mask.ndim == 2:
         return mask[rows, :width] != 0

@@ -39,6 +39,7 @@ class Architecture:
     mlp_out: str  # the MLP's second projection W, the weight that locate-then-edit methods change
     head: str = "lm_head"  # the projection onto the vocabulary
     packed_targets: bool = False
+    no_edits: str = ""  # the reason why no projection can be edited; attention and MLP then have no paths
     models: tuple[str, ...] = ()  # run by the tests: names of their classes begin so, without " " and "-"
     classes: tuple[str, ...] = ()  # exceptions that fit this row and no other; empty for a row of all other classes
 
@@ -52,16 +53,46 @@ _LLAMA = Architecture(
     ("mlp.gate_proj", "mlp.up_proj"),
     "mlp.down_proj",
     packed_targets=True,
-    models=("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma 2", "Gemma 3"),
+    models=(
+        *("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma 2", "Gemma 3", "OLMo", "OLMo 2", "Granite", "Cohere"),
+        *("Cohere 2", "StableLM", "SmolLM3", "EXAONE 4", "Helium"),
+    ),
 )
 _GPT2 = Architecture(
-    "transformer", "transformer.h", "attn", ("mlp.c_fc",), "mlp.c_proj", packed_targets=True, models=("GPT-2",)
+    "transformer",
+    "transformer.h",
+    "attn",
+    ("mlp.c_fc",),
+    "mlp.c_proj",
+    packed_targets=True,
+    models=("GPT-2", "GPT-BigCode"),
+)
+# ALiBi counts columns, not positions, in BLOOM, MPT and some of Falcon's models.
+_BLOOM = Architecture(
+    "transformer",
+    "transformer.h",
+    "self_attention",
+    ("mlp.dense_h_to_4h",),
+    "mlp.dense_4h_to_h",
+    models=("BLOOM", "Falcon"),
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA,
-    "phi3": replace(_LLAMA, mlp_in=("mlp.gate_up_proj",), models=("Phi-3",)),
+    "phi3": replace(_LLAMA, mlp_in=("mlp.gate_up_proj",), models=("Phi-3", "GLM", "GLM-4")),
+    "phi": replace(_LLAMA, mlp_in=("mlp.fc1",), mlp_out="mlp.fc2", models=("Phi",)),
+    "nemotron": replace(_LLAMA, mlp_in=("mlp.up_proj",), models=("Nemotron",)),
+    "starcoder2": replace(_LLAMA, mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj", models=("Starcoder2",)),
+    "persimmon": replace(_LLAMA, mlp_in=("mlp.dense_h_to_4h",), mlp_out="mlp.dense_4h_to_h", models=("Persimmon",)),
+    # The text decoder of a multimodal model.
+    "wrapped": replace(
+        _LLAMA, decoder="model.language_model", layers="model.language_model.layers", models=("Gemma 3",)
+    ),
     "gpt2": _GPT2,
-    "gptj": replace(_GPT2, mlp_in=("mlp.fc_in",), mlp_out="mlp.fc_out", models=("GPT-J",)),
+    "gptj": replace(_GPT2, mlp_in=("mlp.fc_in",), mlp_out="mlp.fc_out", models=("GPT-J", "CodeGen")),
+    "bloom": _BLOOM,
+    "mpt": Architecture(
+        "transformer", "transformer.blocks", "attn", ("ffn.up_proj",), "ffn.down_proj", models=("MPT",)
+    ),
     "gpt_neox": Architecture(
         "gpt_neox",
         "gpt_neox.layers",
@@ -96,7 +127,8 @@ def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
     """The row that ``model`` fits, with the user's ``overrides``, checked against the model.
 
     Overrides are paths by field name (config ``model.architecture``), in a mapping or an object; None or empty ones
-    leave the row's.
+    leave the row's. A model of no row gets an architecture without edits (``no_edits``): it can be asked, with text
+    before its prompts too.
     """
     given = _given_paths(overrides)
     rows, name = known_architectures(), type(model).__name__
@@ -104,8 +136,8 @@ def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
     misfits: dict[str, str] = {}
     for key, row in (named or {key: row for key, row in rows.items() if not row.classes}).items():
         try:
-            check_architecture(model, row)
             _check_dense(model, row)
+            check_architecture(model, row)
         except ArchitectureError as error:
             misfits[key] = str(error)
         else:
@@ -114,7 +146,9 @@ def find_architecture(model: nn.Module, overrides: Any = None) -> Architecture:
     else:
         missing = [path for path in PATHS if path not in given and path != "head"]
         if missing:
-            raise ArchitectureError(_unknown_architecture(model, missing, misfits, rows))
+            experts = next((why for why in misfits.values() if why.endswith(_EXPERTS)), None)
+            reason = f"{name}: {experts}" if experts else _unknown_architecture(model, missing, misfits, rows)
+            return _without_edits(model, reason, given)
         architecture = Architecture(**given)
     check_architecture(model, architecture)
     return architecture
@@ -156,7 +190,26 @@ def check_architecture(model: nn.Module, architecture: Architecture) -> None:
 def _check_dense(model: nn.Module, architecture: Architecture) -> None:
     for name, _ in module_at(model, architecture.layers).named_modules():
         if name.rpartition(".")[2] == "experts":
-            raise ArchitectureError(f"{architecture.layers}.{name} holds a mixture of experts")
+            raise ArchitectureError(f"{architecture.layers}.{name} {_EXPERTS}")
+
+
+def _without_edits(model: Any, reason: str, given: Mapping[str, Any]) -> Architecture:
+    """Decoder, layers and head as transformers' classes name them; the reason as an error if they do not."""
+    names = {module: name for name, module in model.named_modules()}
+    head, decoder = model.get_output_embeddings(), getattr(model, "base_model_prefix", "")
+    count = text_config(model).num_hidden_layers
+    inside = getattr(model, decoder, None) if decoder else None
+    lists = [m for m in inside.modules() if type(m).__name__ == "ModuleList"] if inside is not None else []
+    layers = next((names[m] for m in lists if len(m) == count), None)
+    if given or layers is None or head not in names:
+        raise ArchitectureError(reason)
+    return Architecture(decoder, layers, "", (), "", names[head], no_edits=reason)
+
+
+_EXPERTS = (
+    "holds a mixture of experts, so that no single projection could take an edit; the model can be asked, with "
+    "unedited, in_context and retrieval"
+)
 
 
 def projection_sizes(module: nn.Module, where: str) -> tuple[int, int]:

@@ -38,6 +38,8 @@ def hooked(module: nn.Module, see: Callable[[Tensor], Any], *, inputs: bool = Fa
 def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
     """Within the block, the MLP of ``layer`` runs only where its output is read; elsewhere it gives zeros.
 
+    It runs everywhere where it is no MLP with one second projection (experts).
+
     Args:
         batch: Number of rows that are run.
         rows: (P,) rows where it is read.
@@ -54,6 +56,9 @@ def mlp_only_at(lm: LanguageModel, layer: int, batch: int, rows: Tensor, columns
         whole = whole.index_put((rows.to(out.device), columns.to(out.device)), out)
         return whole.reshape(*shape[0][:-1], out.shape[-1])
 
+    if not lm.architecture.mlp_out:
+        yield
+        return
     with ExitStack() as stack:
         for path in lm.architecture.mlp_in:
             stack.enter_context(hooked(module_at(lm.layers[layer], path), pick, inputs=True))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from editbench.model.architectures import (
+    Architecture,
     ArchitectureError,
     find_architecture,
     is_transposed,
@@ -24,10 +25,19 @@ from editbench.model.architectures import (
 )
 from editbench.model.batching import PaddedBatch
 from editbench.model.chat_template import chat_format
-from editbench.model.loading import cache_keyword, load_pretrained, obeys_masks, origin_of, returns_tuples
-from editbench.model.output_head import check_head, head_logits
+from editbench.model.devices import check_in_memory
+from editbench.model.loading import (
+    DTYPES,
+    cache_keyword,
+    load_pretrained,
+    obeys_masks,
+    origin_of,
+    plain_model,
+    returns_tuples,
+)
+from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
-from editbench.model.post_norms import PostNorm, find_post_norms
+from editbench.model.post_norms import Behind, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode, is_spaced
 from editbench.records import PromptFormat
 
@@ -41,6 +51,8 @@ class LanguageModel:
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "model", architecture: Any = None) -> None:
         """Wrap a loaded model; ``architecture`` as for :func:`~editbench.model.architectures.find_architecture`."""
         check_tokenizer(tokenizer, name)
+        model = plain_model(model)
+        check_in_memory(model, name)
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -64,14 +76,14 @@ class LanguageModel:
         *,
         name: str | None = None,
         dtype: str = "float32",
-        device: str = "auto",
+        device: str | int = "auto",
         attention: str | None = None,
         revision: str | None = None,
         architecture: Any = None,
     ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
-        The device "auto" is a GPU if there is one, else the CPU.
+        The device "auto" is a GPU if there is one, else the CPU; a number is a GPU's.
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
@@ -109,20 +121,43 @@ class LanguageModel:
         """The ``ModuleList`` of decoder layers."""
         return module_at(self.model, self.architecture.layers)
 
+    def layer(self, layer: int) -> nn.Module:
+        """A decoder layer; a ValueError if it does not exist."""
+        found: nn.Module = self.layers[self._check_layer(layer)]
+        return found
+
     def attention(self, layer: int) -> nn.Module:
         """The attention of ``layer``, output projection included."""
-        return module_at(self.layers[self._check_layer(layer)], self.architecture.attention)
+        return module_at(self.layer(layer), self._editable.attention)
 
     def mlp_out(self, layer: int) -> nn.Module:
         """The MLP's second projection of ``layer``."""
-        return module_at(self.layers[self._check_layer(layer)], self.architecture.mlp_out)
+        return module_at(self.layer(layer), self._editable.mlp_out)
 
     def mlp_out_name(self, layer: int) -> str:
         """Parameter name of the second projection's weight, from the model's root."""
-        return f"{self.architecture.layers}.{self._check_layer(layer)}.{self.architecture.mlp_out}.weight"
+        return f"{self.architecture.layers}.{self._check_layer(layer)}.{self._editable.mlp_out}.weight"
 
-    def post_norm(self, layer: int) -> PostNorm | None:
-        """The norm between the MLP's output and the output of ``layer``; None if the layer adds it unchanged."""
+    def check_editable(self, layer: int) -> None:
+        """Refuse a layer that an edit could not change: one that is not there, or whose weights are quantised."""
+        weight = getattr(self.mlp_out(layer), "weight", None)
+        dtype = getattr(weight, "dtype", None)
+        if dtype not in DTYPES.values():
+            holds = "no weight" if dtype is None else str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{self.mlp_out_name(layer)} holds {holds}, which cannot take a change; load the model without "
+                "quantisation, or give another layer"
+            )
+
+    @property
+    def _editable(self) -> Architecture:
+        """The architecture; an :class:`ArchitectureError` if it has no projection that an edit could change."""
+        if self.architecture.no_edits:
+            raise ArchitectureError(self.architecture.no_edits)
+        return self.architecture
+
+    def post_norm(self, layer: int) -> Behind | None:
+        """The norm or factor between the MLP's output and that of ``layer``; None if the layer adds it unchanged."""
         return self._post_norms[self._check_layer(layer)]
 
     def d_ff(self, layer: int) -> int:
@@ -196,7 +231,8 @@ class LanguageModel:
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of final hidden states (..., d), in float32, or float64 if the model is."""
         head = module_at(self.model, self.architecture.head)
-        return head_logits(head, hidden, getattr(self.config, "final_logit_softcapping", None))
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return head_logits(head, hidden, cap, logit_scale(self.config))
 
     def hidden(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
         """Final hidden states (B, T, d) of ``ids`` (B, T) at ``positions`` (B, T), after the model's last norm.

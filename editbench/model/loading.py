@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from torch import nn
 from editbench.checks import unknown
 from editbench.fetched import read_source
 from editbench.model.architectures import ArchitectureError, known_architectures
+from editbench.model.devices import SPREAD, check_in_memory, usable_device
 from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
 
 if TYPE_CHECKING:
@@ -34,32 +36,73 @@ class DamagedModel(ValueError):
     """Weights that are not those of the model: missing, too many, of other shapes, truncated, or not finite."""
 
 
+class NoTokenizer(ValueError):
+    """A model without a tokenizer beside it."""
+
+
+def plain_model(model: Any) -> Any:
+    """The transformers model inside what torch puts around one (DataParallel, compile); a ValueError for an adapter."""
+    for inside in ("module", "_orig_mod"):
+        model = getattr(model, inside, model)
+    if hasattr(model, "peft_config"):
+        raise ValueError("the model has adapters of PEFT; merge them first: model = model.merge_and_unload()")
+    return model
+
+
 def load_pretrained(
-    path: str | Path, dtype: str, device: str, attention: str | None, revision: str | None
+    path: str | Path, dtype: str, device: str | int, attention: str | None, revision: str | None
 ) -> tuple[Any, Any]:
     """(model, tokenizer); arguments as for :meth:`~editbench.model.language_model.LanguageModel.load`."""
-    from transformers import AutoTokenizer
-
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    place = None if device == SPREAD else usable_device(device)
+    _refuse_adapter(Path(str(path)))
     known_architectures()  # the module of another package's row may register its model class with transformers
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": attention, "revision": revision}
-    if device == "spread":
+    if place is None:
         options["device_map"] = "auto"
     try:
         if is_gguf(path):
             model, tokenizer = load_gguf(Path(path), options)
         else:
             model = load_whole(path, **options)
-            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
-    except DamagedModel:
+            tokenizer = _tokenizer(path, revision)
+    except (DamagedModel, NoTokenizer):
         raise
+    except ImportError as error:  # a package that reads quantised weights
+        raise ValueError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     except (OSError, ValueError) as error:  # a folder without a usable config.json gives a ValueError
         raise FileNotFoundError(_no_model(path, error)) from error
+    check_in_memory(model, str(path))
     _check_finite(path, model)
-    if device != "spread":
-        model.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if place is not None:
+        model.to(place)
     return model, tokenizer
+
+
+def _tokenizer(path: str | Path, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(" :")
+        raise NoTokenizer(
+            f"{path} has a model, but no tokenizer that can be loaded ({reason}); save beside it the tokenizer of the "
+            "model that it was made from (tokenizer.save_pretrained)"
+        ) from error
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Transformers would load the base model with the adapter's modules inside, whose weights edits would miss."""
+    file = folder / "adapter_config.json"
+    if file.is_file():
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ValueError(
+            f"{folder} is an adapter of {base}, no model: score it with method=external_weights method.path={folder} "
+            f"model.path={base}; or merge it (PEFT's merge_and_unload, then save_pretrained of model and tokenizer) "
+            "and give the merged folder"
+        )
 
 
 def load_whole(path: str | Path, **options: Any) -> Any:

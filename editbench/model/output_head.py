@@ -22,7 +22,7 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
+def head_logits(head: nn.Module, hidden: Tensor, cap: float | None, scale: float = 1.0) -> Tensor:
     """Logits (..., V) of final hidden states (..., d).
 
     A head in half precision would round them to 8 or 11 bits, which changes a log-likelihood in its second digit.
@@ -30,6 +30,7 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
     Args:
         head: A linear projection, frozen.
         cap: Bound of a soft cap, cap · tanh(logit / cap); None for no cap.
+        scale: Factor of the head's output, before the cap.
     """
     weight: Tensor = head.weight  # type: ignore[assignment]
     if weight.dtype in (torch.float32, torch.float64):
@@ -39,7 +40,14 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None) -> Tensor:
         out = _WideProduct.apply(hidden.to(weight.device, torch.float32), weight)  # type: ignore[no-untyped-call]
         bias = getattr(head, "bias", None)
         out = out if bias is None else out + bias.float()
+    out = out if scale == 1 else out * scale
     return torch.tanh(out / cap) * cap if cap else out
+
+
+def logit_scale(config: Any) -> float:
+    """The factor of the head's output: Cohere multiplies by ``logit_scale``, Granite divides by ``logits_scaling``."""
+    factor, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    return float(1 if factor is None else factor) / float(divisor or 1)
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""Post norms: norms between an MLP's output and its layer's, found by a probe at load, and their inverse.
+"""Post norms: norms and factors between an MLP's output and its layer's, found by a probe at load, and their inverse.
 
 In most architectures a change of the second projection's output o is the same change of the layer's output h. Gemma 2
 and 3 normalise o first, h = r + N(o), and OPT with ``do_layer_norm_before=false`` normalises the sum, h = N(r + o).
 Both are h = base + N(x), where x changes with o, and h can only move within N's image: :meth:`PostNorm.towards`.
+Granite multiplies o, h = r + c·o: :class:`PostScale`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 TOLERANCE = 0.05
 """Share of its length by which a change may differ from the probe's vector, beside rounding."""
 
+SMALLEST_FACTOR = 1e-3
+"""A smaller factor of the MLP's output cannot be told from none."""
+
 HALVINGS = 100
 
 
@@ -35,6 +39,7 @@ class PostNorm:
     path: str  # inside its layer
     module: nn.Module
     dtype: torch.dtype  # of its computation
+    inputs: ClassVar[bool] = True  # x is the module's input
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -92,30 +97,53 @@ class PostNorm:
         return (mixed - shift) * _size(wide) / wide, shift, centred
 
 
+@dataclass(frozen=True)
+class PostScale:
+    """A factor on the MLP's output: N(x) = factor · x."""
+
+    path: str  # of the second projection, inside its layer
+    module: nn.Module
+    factor: float
+    inputs: ClassVar[bool] = False  # x is the module's output
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """N(x) (n, d)."""
+        return self.factor * x
+
+    def towards(self, x: Tensor, y: Tensor) -> Tensor:
+        """The input (n, d) whose output is ``y``."""
+        return (y / self.factor).to(x)
+
+
+Behind = PostNorm | PostScale
+
+
 @torch.no_grad()
-def find_post_norms(lm: LanguageModel) -> list[PostNorm | None]:
-    """For every layer the norm behind its MLP, or None where the layer adds the MLP's output unchanged.
+def find_post_norms(lm: LanguageModel) -> list[Behind | None]:
+    """For every layer the norm or factor behind its MLP, or None where the layer adds the MLP's output unchanged.
 
     One forward pass of two tokens. In a row for each layer, a vector is added at the layer's second projection, and the
     layer's output is compared with the row where nothing is added. A layer that fits neither is refused by name.
     """
     vocabulary, mlp_out = int(lm.config.vocab_size), lm.architecture.mlp_out
+    if not mlp_out:
+        return [None] * lm.n_layers
     ids = torch.tensor([[vocabulary // 2, vocabulary // 3]] * (lm.n_layers + 1), device=lm.device)
     probes = [_Probe(layer, mlp_out, row, len(ids)) for row, layer in enumerate(lm.layers, start=1)]
     with ExitStack() as stack:
         for probe in probes:
             probe.attach(stack)
         lm.hidden(ids, torch.ones_like(ids), torch.ones_like(ids).cumsum(1) - 1)
-    found: list[PostNorm | None] = []
+    found: list[Behind | None] = []
     for index, probe in enumerate(probes):
         norm, off = probe.outcome()
         if norm is None and off is not None:
             raise ArchitectureError(
                 f"{type(lm.model).__name__}: layer {index} ({type(probe.layer).__name__}) does not add the output of "
-                f"{mlp_out} to its own, neither unchanged nor through one norm: a vector added there is off by "
-                f"{off:.0%} of its length behind the layer, so that edits would miss their values. If {mlp_out} is not "
-                "the MLP's last projection, set model.architecture.mlp_out; layers that scale or change their MLP's "
-                "output in another way are not supported"
+                f"{mlp_out} to its own, neither unchanged nor through one norm or factor: a vector added there is off "
+                f"by {off:.0%} of its length behind the layer, so that edits would miss their values. If "
+                f"{mlp_out} is not the MLP's last projection, set model.architecture.mlp_out; layers that change their "
+                "MLP's output in another way are not supported"
             )
         found.append(norm)
     return found
@@ -156,8 +184,8 @@ class _Probe:
             if path and not f"{self.mlp_out}.".startswith(f"{path}."):  # neither the projection nor what holds it
                 stack.callback(module.register_forward_hook(partial(self._pass, path)).remove)
 
-    def outcome(self) -> tuple[PostNorm | None, float | None]:
-        """(the norm in between, the share by which the output is off if there is neither a norm nor a plain sum)."""
+    def outcome(self) -> tuple[Behind | None, float | None]:
+        """(what is in between, the share by which the output is off if it is neither that nor a plain sum)."""
         if self.leaving.follows(self.added, self.dtype):
             return None, None
         for path, module, entering, leaving in self.behind:
@@ -165,7 +193,15 @@ class _Probe:
                 norm = PostNorm(path, module, self.dtype)
                 if norm.is_norm(entering.change[None]):
                     return norm, None
+        scaled = _Move(self.added.base, self._factor() * self.added.change)
+        if abs(self._factor()) > SMALLEST_FACTOR and self.leaving.follows(scaled, self.dtype):
+            return PostScale(self.mlp_out, module_at(self.layer, self.mlp_out), self._factor()), None
         return None, self.leaving.off(self.added)
+
+    def _factor(self) -> float:
+        """C of the nearest c · added to what leaves the layer."""
+        added = self.added.change
+        return float(self.leaving.change.to(added) @ added / added.square().sum())
 
     def _enter(self, tensor: Tensor) -> None:
         self.size = float(_size(tensor[0, -1].double()))

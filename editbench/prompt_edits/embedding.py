@@ -57,8 +57,7 @@ def embedder(lm: LanguageModel, config: EmbeddingConfig) -> Embed:
 
 
 def _by_model(lm: LanguageModel, config: EmbeddingConfig) -> Embed:
-    lm.mlp_out(config.layer)  # an error names the layers that there are
-    bos, layer = lm.tokenizer.bos_token_id, lm.layers[config.layer]
+    bos, layer = lm.tokenizer.bos_token_id, lm.layer(config.layer)
 
     @torch.no_grad()
     def embed(text: str) -> Tensor:

@@ -9,7 +9,7 @@ from editbench import load_model
 from editbench.model.architectures import ARCHITECTURES
 from editbench.model.language_model import LanguageModel
 from editbench.model.loading import obeys_masks
-from tests.small_runs import save_model
+from tests.small_runs import editor_of, save_model
 from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm, tiny_tokenizer
 
 
@@ -92,6 +92,47 @@ def test_tiny_models_are_as_their_rows_say(architecture, dtype):
     lm = tiny_lm(architecture, dtype)
     assert lm.architecture in ARCHITECTURES.values()
     assert not lm.architecture.packed_targets or obeys_masks(lm)
+
+
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}', encoding="utf-8")
+    with pytest.raises(ValueError, match="is an adapter of org/base, .*method=external_weights .*merge"):
+        LanguageModel.load(tmp_path)
+
+
+def test_a_model_without_tokenizer_says_so(saved):
+    for file in saved.glob("*token*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has a model, but no tokenizer that can be loaded .*save_pretrained") as error:
+        LanguageModel.load(saved, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.compile])
+def test_what_torch_puts_around_a_model_is_taken_off(wrap):
+    lm = tiny_lm("gpt2")
+    assert LanguageModel(wrap(lm.model), lm.tokenizer).model is lm.model
+
+
+def test_adapters_inside_a_model_must_be_merged():
+    lm = tiny_lm("gpt2")
+    lm.model.peft_config = {}
+    with pytest.raises(ValueError, match="merge_and_unload"):
+        LanguageModel(lm.model, lm.tokenizer)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, None])
+def test_quantised_weights_are_refused_before_an_edit(dtype):
+    """Of 8 bits, packed 4 bits, float8, and modules that keep their numbers elsewhere."""
+    lm = tiny_lm("llama")
+    module = lm.mlp_out(1)
+    weight = module.weight.data
+    del module.weight
+    if dtype is not None:
+        module.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+    for method in ("rome", "scen"):
+        with pytest.raises(ValueError, match="layers.1.mlp.down_proj.weight holds .*without quantisation"):
+            editor_of(method, lm)
 
 
 class Unheard(LlamaForCausalLM):

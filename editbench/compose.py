@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
@@ -24,7 +24,7 @@ from editbench import config, fetched, plugins, registry
 from editbench.checks import unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.hub_names import place_hint
-from editbench.jobs import SECTIONS, Names, check_keys, expand, written_out
+from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
@@ -52,24 +52,6 @@ SCHEMA = {
 }
 
 
-@dataclass(frozen=True)
-class Command:
-    """Overrides of a command, checked."""
-
-    jobs: list[list[str]]  # overrides of each job
-    hydra: list[str]  # overrides of Hydra's own settings, the same for all jobs
-    sweep: bool  # whether an experiment makes it a sweep
-    launcher: str
-
-    @property
-    def only(self) -> list[str]:
-        """The overrides of the one job; a ValueError if there are several."""
-        if len(self.jobs) > 1:
-            key = next(a.partition("=")[0] for a, b in zip(*self.jobs[:2], strict=False) if a != b)
-            raise ValueError(f"{key} has several values: a sweep over them needs -m")
-        return [*self.jobs[0], *self.hydra]
-
-
 def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that ``editbench run`` would use for these overrides. A ValueError names the first mistake."""
     return parse(compose_node(check(overrides).only))
@@ -93,7 +75,7 @@ def check(overrides: Sequence[str]) -> Command:
     own = [o.input_line for o in parsed if o.is_hydra_override()]
     base = compose_node([*(f"{k}={v}" for k, v in groups.items()), *own], hydra=True)
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
-    check_keys(task, {*_keys(base), *GROUPS}, names)
+    check_keys(task, {*_keys(_plain(base)), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -117,7 +99,7 @@ def _keys_of(section: str, choice: str) -> list[str]:
         node: Any = OmegaConf.structured(config.ModelConfig)
     else:
         node = ConfigStore.instance().load(f"{section}_config/{choice}.yaml").node
-    return _keys(OmegaConf.create({section: node}))
+    return _keys(_plain({section: node}))
 
 
 def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -125,6 +107,21 @@ def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     parsed = OverridesParser.create().parse_overrides(_with_model_group(overrides))
     settings = {o.key_or_group.removeprefix("method."): o.value() for o in parsed if o.key_or_group[:7] == "method."}
     return settings, {o.key_or_group: str(o.value()) for o in parsed if o.key_or_group in GROUPS}
+
+
+def written_out(argument: str) -> str:
+    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return argument
+    if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
+        key = f"++{key}"
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:  # a path with other letters, spaces, brackets, "=", …
+        ends = "\\" * (len(value) - len(value.rstrip("\\")))
+        value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
+    return f"{key}={value}"
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
@@ -340,11 +337,13 @@ def _chosen(overrides: Sequence[Any], group: str) -> list[str]:
     return [str(value) for override in overrides if override.key_or_group == group for value in values(override)]
 
 
-def _keys(node: DictConfig) -> list[str]:
-    def walk(plain: Mapping[Any, Any], prefix: str) -> Iterator[str]:
-        for key, value in plain.items():
-            yield f"{prefix}{key}"
-            yield from walk(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
+def _keys(plain: Any, prefix: str = "") -> list[str]:
+    """Keys of a node's plain values, those inside others too."""
+    found: list[str] = []
+    for key, value in plain.items():
+        found += [f"{prefix}{key}", *(_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else ())]
+    return [key for key in found if key not in ("method.hparams", "method.tuning")]
 
-    plain: Any = OmegaConf.to_container(node, resolve=False)
-    return [key for key in walk(plain, "") if key not in ("method.hparams", "method.tuning")]
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(node), resolve=False)

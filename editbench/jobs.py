@@ -14,7 +14,6 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 from editbench.checks import suggestion
 
@@ -51,19 +50,22 @@ class Jobs:
     """By setting and choice: whether the choice has the setting."""
 
 
-def written_out(argument: str) -> str:
-    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-"):
-        return argument
-    if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
-        key = f"++{key}"
-    try:
-        OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:  # a path with other letters, spaces, brackets, "=", …
-        ends = "\\" * (len(value) - len(value.rstrip("\\")))
-        value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
-    return f"{key}={value}"
+@dataclass(frozen=True)
+class Command:
+    """Overrides of a command, checked."""
+
+    jobs: list[list[str]]  # overrides of each job
+    hydra: list[str]  # overrides of Hydra's own settings, the same for all jobs
+    sweep: bool  # whether an experiment makes it a sweep
+    launcher: str
+
+    @property
+    def only(self) -> list[str]:
+        """The overrides of the one job; a ValueError if there are several."""
+        if len(self.jobs) > 1:
+            key = next(a.partition("=")[0] for a, b in zip(*self.jobs[:2], strict=False) if a != b)
+            raise ValueError(f"{key} has several values: a sweep over them needs -m")
+        return [*self.jobs[0], *self.hydra]
 
 
 def check_keys(overrides: Sequence[Any], keys: Collection[str], names: Names) -> None:

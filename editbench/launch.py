@@ -36,7 +36,7 @@ from editbench.visible_text import visible
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from editbench.compose import Command
+    from editbench.jobs import Command
     from editbench.results.schema import Row
 
     Job = Callable[[DictConfig], "JobResult | None"]

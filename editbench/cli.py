@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench import __version__
 from editbench.checks import unknown
+from editbench.console import add_json
 from editbench.visible_text import visible
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def _unknown(arguments: Sequence[str]) -> ValueError | None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from editbench.edited_run import command as edited_run
+    from editbench.submission import command as submission
+
     parser = argparse.ArgumentParser(
         prog="editbench",
         description="Compare knowledge-editing methods on equal terms.",
@@ -113,11 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)
-    _add_claims(commands)
-    _add_edited(commands)
+    submission.add_commands(commands)
+    edited_run.add_commands(commands)
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
-    _add_json(names, "one line of JSON a name")
+    add_json(names, "one line of JSON a name")
     names.set_defaults(handler=_list)
     return parser
 
@@ -144,7 +148,7 @@ def _add_reading(commands: Commands) -> None:
     board = commands.add_parser("leaderboard", help="one table and one CSV from all runs")
     _add_runs(board)
     command.add_leaderboard_options(board)
-    _add_json(board, "one line of JSON a row")
+    add_json(board, "one line of JSON a row")
     board.set_defaults(handler=_leaderboard)
 
     cleaning = commands.add_parser("clean", help="list failed and interrupted runs, and remove them")
@@ -161,62 +165,8 @@ def _add_reading(commands: Commands) -> None:
     compare.add_argument("a", help="run folder")
     compare.add_argument("b", help="run folder")
     compare.add_argument("--force", action="store_true", help="even if protocols, versions, seeds or records differ")
-    _add_json(compare, "one line of JSON")
+    add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
-
-
-def _add_claims(commands: Commands) -> None:
-    """Commands about claims: of one's own, and of others."""
-    check = commands.add_parser("verify", help="whether a run's claim holds: 0 it does, 1 it does not, 2 cannot say")
-    check.add_argument("run", metavar="RUN", help="run folder; nothing of it is run, and no path in it is followed")
-    check.add_argument(
-        "--level", type=int, choices=(1, 2, 3), default=1, help="1 seal (default), 2 re-score, 3 re-edit"
-    )
-    check.add_argument("--sample", type=int, default=64, metavar="N", help="rows to score again (default 64)")
-    check.add_argument("--nonce", metavar="TEXT", help="draws the sample, with the run's root (default: random)")
-    check.add_argument("--path", action="append", default=[], metavar="SETTING=PATH", help="your own model.path, …")
-    check.set_defaults(handler=_verify)
-
-    packing = commands.add_parser("submit", help="pack finished runs of one method so that anybody can verify them")
-    packing.add_argument("runs", nargs="+", metavar="RUN", help="run folders that differ in their seed alone")
-    packing.add_argument("--out", required=True, metavar="FOLDER", help="new folder, in that of all submissions")
-    packing.add_argument("--against", metavar="ROOT", help="root of a run than which this is a lower result")
-    packing.set_defaults(handler=_submit)
-
-
-def _add_edited(commands: Commands) -> None:
-    """Commands that do something with a finished run's edited model."""
-    edits = commands.add_parser("edits", help="what a run edited, and whether it held then and holds now")
-    edits.add_argument("run", metavar="RUN", help="run folder")
-    _add_json(edits, "one line of JSON an edit")
-    edits.set_defaults(handler=_edits)
-
-    ask = commands.add_parser("ask", help="answers of a run's edited and its unedited model, side by side")
-    ask.add_argument("run", metavar="RUN", help="folder of a run, or one of forget or export --to ledger")
-    ask.add_argument("prompts", nargs="*", metavar="PROMPT", help="default: lines of standard input")
-    ask.add_argument("--tokens", type=int, default=20, metavar="N", help="of an answer, at most (default 20)")
-    _add_model(ask)
-    _add_json(ask, "one line of JSON an answer")
-    ask.set_defaults(handler=_ask)
-
-    forget = commands.add_parser("forget", help="the edited model of a run without some of its edits")
-    forget.add_argument("run", metavar="RUN", help="run folder; it stays as it is")
-    forget.add_argument("ids", nargs="+", metavar="ID", help="ids of the edits, as editbench edits shows them")
-    forget.add_argument("--out", required=True, metavar="FOLDER", help="new folder, for editbench ask and export")
-    forget.set_defaults(handler=_forget)
-
-    export = commands.add_parser("export", help="a run's edited model as a checkpoint, an adapter, or edits")
-    export.add_argument("run", metavar="RUN", help="folder of a run, or one of forget")
-    export.add_argument("--to", required=True, choices=("checkpoint", "lora", "ledger"), help="form")
-    export.add_argument("--out", required=True, metavar="FOLDER", help="new folder")
-    export.add_argument("--rank", type=int, metavar="N", help="of the adapter, at most (default: all of the change)")
-    _add_model(export)
-    export.set_defaults(handler=_export)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="PATH", help="where the base model lies, if not where the run had it")
-    parser.add_argument("--device", metavar="DEVICE", help="where it runs (default: as the run did)")
 
 
 def _add_covariance(parser: argparse.ArgumentParser) -> None:
@@ -229,10 +179,6 @@ def _add_covariance(parser: argparse.ArgumentParser) -> None:
     importing.add_argument("files", nargs="+", metavar="FILE")
     importing.add_argument("--out", metavar="FILE", help="safetensors file to write (default: in the cache)")
     parser.set_defaults(handler=_covariance)
-
-
-def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--json", action="store_true", help=f"{what} on standard output, and nothing else")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -331,42 +277,6 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         show_difference(options.a, options.b, differences)
     return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from editbench.submission import verify
-
-    return verify.main(options.run, options.level, options.sample, options.nonce, options.path)
-
-
-def _submit(options: argparse.Namespace) -> int:
-    from editbench.submission import pack
-
-    return pack.main(options.runs, options.out, options.against)
-
-
-def _edits(options: argparse.Namespace) -> int:
-    from editbench.edited_run import listing
-
-    return listing.main(options.run, options.json)
-
-
-def _ask(options: argparse.Namespace) -> int:
-    from editbench.edited_run import asking
-
-    return asking.main(options.run, options.prompts, options.tokens, options.model, options.device, options.json)
-
-
-def _forget(options: argparse.Namespace) -> int:
-    from editbench.edited_run import forgetting
-
-    return forgetting.main(options.run, options.ids, options.out)
-
-
-def _export(options: argparse.Namespace) -> int:
-    from editbench.edited_run import exports
-
-    return exports.main(options.run, options.to, options.out, options.model, options.device, options.rank)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -7,9 +7,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from editbench.visible_text import visible
+
+if TYPE_CHECKING:
+    import argparse
 
 
 @contextmanager
@@ -38,3 +41,8 @@ def report_failure(error: Exception, job: str = "") -> None:
     if not isinstance(error, (ValueError, OSError, RuntimeError)):
         traceback.print_exception(error)
     print(f"error{f' in {job}' if job else ''}: {visible(str(error))}", file=sys.stderr)
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option ``--json`` of a command whose lines are ``what``."""
+    parser.add_argument("--json", action="store_true", help=f"{what} on standard output, and nothing else")

@@ -5,7 +5,9 @@ from contextlib import nullcontext
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from editbench import compose as composing_module
 
@@ -34,6 +36,11 @@ def jobs_of(overrides):
     """Lists of overrides that these make for Hydra, one a job."""
     command = composing_module.check(overrides)
     return [[*job, *command.hydra] for job in command.jobs]
+
+
+def first_job(overrides):
+    """The first job as it is written: nothing is checked, and no method need be installed."""
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)[0][0]
 
 
 def enough_of(jobs):

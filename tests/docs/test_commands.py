@@ -18,7 +18,7 @@ from editbench.model_places import SHIPPED_MODELS
 from editbench.tuning import command as tune
 from editbench.tuning.start import trial_config
 from tests import composing
-from tests.composing import jobs_of, need_launcher
+from tests.composing import first_job, jobs_of, need_launcher
 from tests.docs.pages import FENCED, LOCATES, OTHERS, PLANS, PROJECT, ROOT, RUNS, SMALL, TEXTS, TRAINS, TUNES, blocks
 
 
@@ -69,7 +69,7 @@ def runnable():
         flags, overrides = parts(command)
         if "precompute" in command or "--cfg" in flags or "+experiment" in command or "method.layers" in command:
             continue
-        job = tuple(sorted(a for a in jobs_of(overrides)[0] if not a.startswith(apart) and a not in usual))
+        job = tuple(sorted(a for a in first_job(overrides) if not a.startswith(apart) and a not in usual))
         kind = tuple(a.partition("=")[0] if a.startswith("method.") else a for a in job)
         models = {a.partition("=")[2] for a in job if re.match(r"model(\.path)?=|method\.path=", a)}
         files = {a.partition("=")[2] for a in job if re.match(r"dataset\.\w*path=", a)}
@@ -83,7 +83,7 @@ def runnable():
 def test_a_run_runs(place, job):
     own = any(override.startswith("protocol=") for override in job)  # whose headline needs its own metrics
     small = [override for override in SMALL if not (own and override.startswith("protocol.metrics"))]
-    outcome = single_run.run(composing_module.parse(composing.compose([*job, *small], hydra=False)))
+    outcome = single_run.run(composing_module.parse(composing.compose(jobs_of([*job, *small])[0], hydra=False)))
     assert (outcome.folder / "scores.jsonl").stat().st_size > 0
 
 

@@ -12,8 +12,10 @@ from tests.tiny_models import EXPERTS, FAMILIES, LINES, tiny_lm
 METHODS = ("unedited", "rome", "memit", "scen")
 _FREE = {"steps": 20, "weight_decay": 0.0, "kl_factor": 0.0, "clamp_norm_factor": 20.0, "ridge": 0.01}
 STRONGER = {"rome": _FREE, "memit": {**_FREE, "layers": [1], "covariance_weight": 0.1}}
-"""In random models the MLP's output is a small part of the layer's, and a value that is held back moves nothing. MEMIT edits one
-layer: what a change of the one before does on its way through random weights may outweigh it."""
+"""In random models the MLP's output is a small part of the layer's, and a value that is held back moves nothing.
+
+MEMIT edits one layer: what a change of the one before does on its way through random weights may outweigh it.
+"""
 
 
 def strong_editor(method, lm, ledger=None):

@@ -42,13 +42,16 @@ def test_a_method_trains_on_the_prompt_and_the_target_that_are_asked(method, mon
     assert not any(request.target in text for text in texts)
 
 
+LARGER = {"mend": {"learning_rate": 0.1}}  # a small step divides its effect among the tokens
+
+
 @pytest.mark.parametrize("method", TRAINING)
 def test_the_closing_eos_is_trained_where_asked(method, monkeypatch):
     """The answer with its EOS becomes likelier than when it is trained without."""
     losses = {}
     for train_eos in (False, True):
         lm = tiny_lm("llama")
-        monkeypatch.setitem(SETTINGS, method, {**SETTINGS[method], "train_eos": train_eos})
+        monkeypatch.setitem(SETTINGS, method, {**SETTINGS[method], **LARGER.get(method, {}), "train_eos": train_eos})
         editor = editor_of(method, lm)
         result = editor.edit(REQUESTS[:1])
         closed = (*lm.continuation(REQUESTS[0].target), lm.tokenizer.eos_token_id)

@@ -69,16 +69,28 @@ def digest_or_own(row: Row, column: str) -> str:
 
 
 def copies(rows: Iterable[Row]) -> list[str]:
-    """Sentences on finished runs of one identity whose final rows are equal although their seeds differ."""
-    first: dict[tuple[Cell, str], Row] = {}
+    """Sentences on finished runs of one identity that are no two seeds: one stream and seed, or equal final rows."""
+    answers: dict[tuple[Cell, str], Row] = {}
+    streams: dict[tuple[Cell, Cell, str], Row] = {}
     found = []
     for row in rows:
-        if row["status"] == "done" and row.get("final_rows"):
-            earlier = first.setdefault((row["final_rows"], digest_or_own(row, "identity")), row)
+        if row["status"] != "done":
+            continue
+        identity = digest_or_own(row, "identity")
+        if row.get("stream_hash") is not None:
+            earlier = streams.setdefault((row["stream_hash"], row["seed"], identity), row)
+            if earlier is not row:
+                found.append(f"{earlier['run']} and {row['run']} have one stream and seed: {_NOT_AVERAGED}")
+                continue
+        if row.get("final_rows"):
+            earlier = answers.setdefault((row["final_rows"], identity), row)
             if earlier["seed"] != row["seed"]:
                 names = f"{earlier['run']} and {row['run']}"
-                found.append(f"{names} have equal final rows under different seeds: copies are not averaged.")
+                found.append(f"{names} have equal final rows under different seeds: {_NOT_AVERAGED}")
     return found
+
+
+_NOT_AVERAGED = "copies are not averaged."
 
 
 def look_alikes(rows: Iterable[Row]) -> list[str]:

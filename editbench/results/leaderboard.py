@@ -221,9 +221,9 @@ def group(rows: Sequence[Row], by: Iterable[str] = ()) -> list[Row]:
     """One row for all finished runs of one identity that agree in the columns `by`, in the order of these columns.
 
     Values are aggregated as their column declares (`Column.seeds`), means over the seeds that have a value; `missing`
-    counts the others. Several runs of one seed count as that seed, by their mean. `_low` and `_high` are the interval
-    over records and seeds. A run that is not finished, or has no identity, keeps its own row; so do all runs of a group
-    with copies, since a copy is no seed.
+    counts the others. Runs of one seed on several streams count as that seed, by their mean. `_low` and `_high` are the
+    interval over records and seeds. A run that is not finished, or has no identity, keeps its own row; so do all runs
+    of a group with copies, since a copy is no seed.
     """
     by = list(by)
     check_columns(by, rows)

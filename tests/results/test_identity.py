@@ -7,6 +7,7 @@ import json
 from editbench.results.columns import mapping_in
 from editbench.results.identity import (
     OWN,
+    copies,
     differences,
     digest_or_own,
     identify,
@@ -60,3 +61,17 @@ def test_look_alikes_are_told_with_the_reason():
     assert sentence == 'a and b are neither averaged nor compared: model.hash is "a" and "b".'
     (sentence,) = look_alikes([row("a"), row("b", torch="2.1")])
     assert sentence == 'a and b are not averaged: torch is "2.0" and "2.1".'
+
+
+def test_runs_of_one_stream_and_seed_or_with_equal_answers_are_copies():
+    first = {**row("a"), "seed": 0, "stream_hash": "s0", "final_rows": "x"}
+    second = {**row("b"), "seed": 1, "stream_hash": "s1", "final_rows": "y"}
+    assert copies([first, second]) == []
+    again = {**first, "run": "c", "final_rows": "z"}
+    assert copies([first, second, again]) == ["a and c have one stream and seed: copies are not averaged."]
+    relabelled = {**first, "run": "d", "seed": 2, "stream_hash": "s2"}
+    assert copies([first, relabelled]) == [
+        "a and d have equal final rows under different seeds: copies are not averaged."
+    ]
+    assert copies([first, {**again, "status": "failed"}]) == []
+    assert copies([first, {**again, "identity": "another"}]) == []

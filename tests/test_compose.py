@@ -48,7 +48,7 @@ def of_file(file):
     return pytest.param(file, marks=slow, id="-".join(filter(None, split(file))))
 
 
-@pytest.mark.parametrize("file", map(of_file, FILES))
+@pytest.mark.parametrize("file", [of_file(file) for file in FILES])
 def test_an_hparams_file_is_of_a_known_method_and_model_and_is_used_and_typed(file):
     method, origin, model, dataset = split(file)
     assert method in METHODS and (model is None or model in [*MODELS, "any"])
@@ -133,6 +133,7 @@ def test_the_pocket_llama_is_the_pocket_model_by_another_name():
 # -- groups -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["model", "dataset", "stream", "protocol", "hparams"])
 def test_every_choice_of_a_group_composes(group):
     for name in choices(group):

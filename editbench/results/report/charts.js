@@ -95,7 +95,7 @@ class Charts {
     return [
       ...bands,
       trace(immediate, "right after, mean up to", { width: 2 }, { size: 6, maxdisplayed: 8 }),
-      trace(interim, "scored after", { width: 1.5, dash: "dash" }, { size: 8 }),
+      trace(interim, "scored after", immediate.length ? { width: 1.5, dash: "dash" } : { width: 2 }, { size: 8 }),
       trace(collapse, "collapsed after", { width: 0 }, { size: 16, symbol: "x-open" }),
     ].filter(({ x }) => x.length);
   }
@@ -107,7 +107,8 @@ class Charts {
     const traces = lines.flatMap((line) => view.parts.map(([measure, part]) => {
       const name = [variant(line[0], lines.flat(), ["seed", setting]), ...several ? [part] : []].join(" · ");
       return { name, run: line[0], points: studyPoints(line, setting, measure) };
-    })).filter(({ points }) => points.length).map((line, i) => this.studied(line, setting, several ? this.pen(i) : this.lookOf(line, i)));
+    })).filter(({ points }) => points.length)
+      .map((line, i) => this.studied(line, setting, several ? this.pen(i) : this.lookOf(line, i)));
     const xaxis = settingAxis(setting, lines.flat().map((run) => run.settings[setting]));
     if (xaxis.type === "category") for (const trace of traces) trace.x = trace.x.map(plain);
     const ends = traces.flatMap(({ y, error_y: { array, arrayminus } }) => y
@@ -184,7 +185,8 @@ class Charts {
       const density = { legendgroup: title, type: "histogram", histnorm: "probability density", opacity: 0.5, hoverinfo: "skip",
         marker: { color }, showlegend: false };
       return [
-        { x, y, mode: "markers", name: title, legendgroup: title, meta: { color, symbol, name: title, full: title }, marker: { color, symbol, size: 6, opacity: 0.7 }, hoverinfo: "name" },
+        { x, y, mode: "markers", name: title, legendgroup: title, meta: { color, symbol, name: title, full: title },
+          marker: { color, symbol, size: 6, opacity: 0.7 }, hoverinfo: "name" },
         { x, yaxis: "y2", ...density }, { y, xaxis: "x2", ...density },
       ];
     });
@@ -219,16 +221,17 @@ class Charts {
 
   /** Below a chart, an entry for each line, which hides it and shows it again. */
   legend(id, traces) {
-    return grouped(traces.filter(({ meta }) => meta), ({ legendgroup }) => legendgroup).map(([{ meta, legendgroup }]) => {
+    const lines = grouped(traces.filter(({ meta }) => meta), ({ legendgroup }) => legendgroup);
+    return lines.map(([{ meta, legendgroup }]) => {
       const indices = traces.flatMap((one, i) => (one.legendgroup === legendgroup ? [i] : []));
       const toggle = ({ currentTarget: one }) => {
         const visible = one.ariaPressed === "false";
         one.ariaPressed = String(visible);
         Plotly.restyle(id, { visible }, indices);
       };
-      const glyph = element("span", { class: "glyph", "data-glyph": GLYPHS[meta.symbol], style: `color: ${meta.color}` });
+      const mark = { class: "glyph", "data-glyph": GLYPHS[meta.symbol], style: `color: ${meta.color}` };
       const entry = { type: "button", "aria-pressed": "true", title: meta.full, onclick: toggle };
-      return element("li", {}, element("button", entry, glyph, isolated(meta.name)));
+      return element("li", {}, element("button", entry, element("span", mark), isolated(meta.name)));
     });
   }
 }

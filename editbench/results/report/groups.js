@@ -3,15 +3,17 @@
 /** Each run alone, or as many groups as there are combinations of all but the seed; a status is never mixed. */
 function groups(runs, alone) {
   const key = (run) => JSON.stringify([run.cells.status, place(run, "")]);
-  return (alone ? runs.map((run) => [run]) : grouped(runs, key)).map(group);
+  const made = (alone ? runs.map((run) => [run]) : grouped(runs, key)).map(group);
+  const alike = Map.groupBy(made, ({ short }) => short);
+  return made.map((one) => ({ ...one, name: alike.get(one.short).length > 1 ? one.label : one.short }));
 }
 
 /** A group with the cells and intervals of its seeds together, and its names in charts. */
 function group(runs) {
   const [first] = runs;
-  if (runs.length === 1) return { ...first, runs, name: first.label };
-  const name = variant(first, data.runs, ["seed"]);
-  const made = { ...first, runs, name, label: `${name} · ${runs.length} seeds`, cells: {}, intervals: {} };
+  const short = variant(first, data.runs, ["seed"]);
+  if (runs.length === 1) return { ...first, runs, short };
+  const made = { ...first, runs, short, label: `${short} · ${runs.length} seeds`, cells: {}, intervals: {} };
   for (const { name: column, digits } of data.columns) {
     const values = distinct(runs.map((run) => run.cells[column]));
     const figures = digits == null || data.labels.includes(column) ? null : overSeeds(runs, column);

@@ -94,7 +94,8 @@ class RecordBrowser {
 }
 
 /** Whether an answer that should stay differs from the one before editing: an edit's own answers should change. */
-const damaged = ({ kind, before }, { answer }) => KEPT.includes(kind) && before != null && answer != null && before !== answer;
+const damaged = ({ kind, before }, { answer }) => KEPT.includes(kind)
+  && before != null && answer != null && before !== answer;
 
 /** Whether an answer is as it should be: the target, but for kinds whose target should not come. */
 const wanted = ({ kind }, { right }) => (data.returns.includes(kind) ? !right : Boolean(right));

@@ -6,10 +6,13 @@ const COUNTED = / \(count\)$/;
 const WIDE = 50;
 const LABEL_LENGTH = 80;
 
+/** A name without what stands before its last slash. */
+const tail = (name) => String(name).split("/").at(-1);
+
 /** A fact as a label has it: with its title if it is no name, and without the owner of a model. */
 function fact(name, value) {
   const named = ["model", "dataset", "protocol", "mode"].includes(name);
-  return named ? String(value).split("/").at(-1) : `${columnOf(name).title} ${value}`;
+  return named ? tail(value) : `${columnOf(name).title} ${value}`;
 }
 
 /** A run's method with the settings and labels in which it differs from these others, but for some. */

@@ -1,7 +1,7 @@
 // The table of runs: sorting, filtering, and which runs the charts show.
 
 const CHOICES = ["status", "method", "hparams", "model", "dataset"];
-const SHOWN_ONCE = ["hparams", "protocol", "mode", "batch_size", "coverage", ...data.labels];
+const SHOWN_ONCE = ["hparams", "protocol", "mode", "batch_size", "seed", "coverage", ...data.labels];
 const IN_NAME = ["method", "status"]; // the first column has them
 
 const columnOf = (wanted) => data.columns.find(({ name }) => name === wanted);
@@ -98,6 +98,7 @@ class RunTable {
       const open = { type: "button", class: "open", title: folders, onclick: () => this.open(best(run.runs)) };
       return element("th", { scope: "row" }, element("button", open, isolated(run.variant)), this.state(run));
     }
+    if (name === "model" && value != null) return element("td", { title: value }, isolated(tail(value)));
     if (digits == null || typeof value === "string") return element("td", {}, isolated(value ?? "—"));
     const ends = own(run.intervals, name);
     const interval = ends && element("span", { class: "interval" }, ` ${bracketed(ends, digits)}`);

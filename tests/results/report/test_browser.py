@@ -161,7 +161,7 @@ def test_the_filter_holds_for_table_and_charts(page):
 
 
 def test_what_all_runs_share_is_told_once(page):
-    shared = "model tiny, dataset counterfact, protocol default, batch size 1"
+    shared = "model tiny, dataset counterfact, protocol default, mode sequential, batch size 1"
     assert page.one("#common").text == f"All runs: {shared}."
     assert "model" not in page.texts("#table thead th")
 

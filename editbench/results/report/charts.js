@@ -77,7 +77,7 @@ class Charts {
 
   /** A group's measure right after each edit, and later; a band from the lowest seed to the highest. */
   curve({ of, measure, name, label, look: { color, band, symbol } }) {
-    const common = { name: plain(name), legendgroup: name, meta: { color, symbol, name, full: label } };
+    const common = { name: plain(name), legendgroup: name, entry: { color, symbol, name, full: label } };
     const trace = (points, when, line, marker) => ({
       ...common, x: points.map(({ edits }) => edits), y: points.map(({ value }) => value), hovertemplate: LABEL,
       text: points.map((point) => `${plain(label)}<br>${when}, ${point.edits} edits: ${spread(point)}`),
@@ -130,7 +130,7 @@ class Charts {
     const y = points.map(({ value }) => value);
     return {
       x: points.map(({ x }) => x), y, text, hovertemplate: LABEL, name: plain(name),
-      legendgroup: name, meta: { color, symbol, name, full: name },
+      legendgroup: name, entry: { color, symbol, name, full: name },
       mode: "lines+markers", line: { color, dash, width: 2 }, marker: { color, symbol, size: 9 },
       error_y: errorBars(y, points.map(({ interval }) => interval), { color, thickness: 1 }),
     };
@@ -148,7 +148,7 @@ class Charts {
         .map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
       return {
         x: [cells.locality], y: [cells.reliability], mode: "markers", name: plain(of.name), legendgroup: of.name,
-        error_x: bar("locality"), error_y: bar("reliability"), meta: { color, symbol, name: of.name, full: of.label },
+        error_x: bar("locality"), error_y: bar("reliability"), entry: { color, symbol, name: of.name, full: of.label },
         marker: { color, symbol, size: 9 + 18 * share, opacity: 0.8, line: { color: style("--card"), width: 1 } },
         text: [[plain(of.label), ...facts].join("<br>")], hovertemplate: LABEL,
       };
@@ -185,7 +185,7 @@ class Charts {
       const density = { legendgroup: title, type: "histogram", histnorm: "probability density", opacity: 0.5, hoverinfo: "skip",
         marker: { color }, showlegend: false };
       return [
-        { x, y, mode: "markers", name: title, legendgroup: title, meta: { color, symbol, name: title, full: title },
+        { x, y, mode: "markers", name: title, legendgroup: title, entry: { color, symbol, name: title, full: title },
           marker: { color, symbol, size: 6, opacity: 0.7 }, hoverinfo: "name" },
         { x, yaxis: "y2", ...density }, { y, xaxis: "x2", ...density },
       ];
@@ -221,17 +221,17 @@ class Charts {
 
   /** Below a chart, an entry for each line, which hides it and shows it again. */
   legend(id, traces) {
-    const lines = grouped(traces.filter(({ meta }) => meta), ({ legendgroup }) => legendgroup);
-    return lines.map(([{ meta, legendgroup }]) => {
+    const lines = grouped(traces.filter(({ entry }) => entry), ({ legendgroup }) => legendgroup);
+    return lines.map(([{ entry, legendgroup }]) => {
       const indices = traces.flatMap((one, i) => (one.legendgroup === legendgroup ? [i] : []));
       const toggle = ({ currentTarget: one }) => {
         const visible = one.ariaPressed === "false";
         one.ariaPressed = String(visible);
         Plotly.restyle(id, { visible }, indices);
       };
-      const mark = { class: "glyph", "data-glyph": GLYPHS[meta.symbol], style: `color: ${meta.color}` };
-      const entry = { type: "button", "aria-pressed": "true", title: meta.full, onclick: toggle };
-      return element("li", {}, element("button", entry, element("span", mark), isolated(meta.name)));
+      const mark = { class: "glyph", "data-glyph": GLYPHS[entry.symbol], style: `color: ${entry.color}` };
+      const button = { type: "button", "aria-pressed": "true", title: entry.full, onclick: toggle };
+      return element("li", {}, element("button", button, element("span", mark), isolated(entry.name)));
     });
   }
 }

@@ -16,7 +16,7 @@ CHECK_VERSION := import sys; sys.exit(0 if sys.version_info >= (3, 10) else "edi
 HAS_TORCH := import sys, torch; sys.exit([int(n) for n in torch.__version__.split(".")[:2]] < [2, 6])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-fast test-slow test-ray torture compat lint types bench bench-edit pocket networks docs clean
+.PHONY: help setup environment demo test test-fast test-slow test-ray torture compat lint types bench bench-edit pocket networks docs docs-pictures clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,12 @@ docs: setup ## Build the documentation in site/
 	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "open site/index.html; with its search: $(ENV)/bin/python -m mkdocs serve"
+
+docs-pictures: setup ## Draw the documentation's pictures again, from the source and the reference rows
+	@$(PY) -c 'import plotly, kaleido' 2>/dev/null || $(PY) -m pip install plotly kaleido
+	$(PY) docs/architecture_picture.py
+	$(PY) docs/readme_demo.py
+	$(PY) docs/picture.py
 
 clean: ## Remove what was built and cached (the environment stays)
 	rm -rf build dist site .compat *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """The picture of the README: reliability, generality and locality of each method on each dataset, means over seeds.
 
-    python docs/picture.py RESULTS_DIR ...  # writes docs/table.png; needs plotly and kaleido
+    python docs/picture.py  # writes docs/table.png from the reference rows; needs plotly, kaleido and Chromium
+    python docs/picture.py RESULTS_DIR ...  # the same from runs
 
 Filled marks are constants tuned to the model, open ones the papers'. Bars are 95 % intervals over records and seeds.
 """
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from plotly.subplots import make_subplots
 
+from editbench.results.csv_files import read_csv
 from editbench.results.leaderboard import collect, group
 from editbench.results.schema import HEADLINES
 from editbench.results.selection import where
 
+REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference" / "table.csv"
 METHODS = ("scen", "rome", "memit", "nse", "finetune", "unedited")
 DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination (token measures)"}
 COLOURS = {"reliability": "#0072b2", "generality": "#e69f00", "locality": "#009e73"}  # Okabe and Ito
@@ -21,9 +24,15 @@ SYMBOLS = {"reliability": "circle", "generality": "square", "locality": "diamond
 SHIFT = {"tuned": 0.14, "published": -0.18}
 
 
+def rows_of(*folders):
+    """The rows pictured, of runs in these folders or of the reference table."""
+    rows = collect(*folders) if folders else read_csv(REFERENCE)
+    return where(rows, ["edits=100", "model=pocket", "status=done"])
+
+
 def main(*folders):
     """Draw the runs of 100 edits on the pocket Llama."""
-    rows = group(where(collect(*folders), ["edits=100", "model=pocket", "status=done"]))
+    rows = group(rows_of(*folders))
     page = make_subplots(1, 3, subplot_titles=list(DATASETS.values()), shared_yaxes=True, horizontal_spacing=0.03)
     for column, dataset in enumerate(DATASETS, start=1):
         for measure in HEADLINES:

@@ -33,6 +33,7 @@ from editbench.progress import phase
 from editbench.records import RecordSet
 from editbench.resources import Resources
 from editbench.results import RunFolder
+from editbench.results.leaderboard import read_row
 from editbench.results.run_folder import is_run, parts_of_run
 from editbench.results.summary import summarise
 from editbench.stream import Stream
@@ -111,7 +112,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
             summary["collapsed"] = asdict(loop.collapse) if loop.collapse is not None else None
             folder.set_status("done", summary=summary, costs=costs)
-            observer.done(summary, costs)
+            observer.done(summary, costs, read_row(folder.path))
     return RunOutcome(folder.path, already_done=False)
 
 

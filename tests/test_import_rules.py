@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "revisions": {"records"},
     "stream": {"records", "config", "revisions"},
     "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
-    "tracking": {"config", "results"},
+    "tracking": {"records", "config", "results"},
     "provenance": {
         "model_places",
         "config",

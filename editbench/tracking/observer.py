@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from editbench import progress
+from editbench.records import REWRITE
 from editbench.results.columns import finite
 from editbench.results.curves import LiveCurves, named, of_model
 from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner
@@ -14,6 +15,8 @@ from editbench.tracking.base import NONE, TrackedRun, Tracker, Warner
 Row = Mapping[str, Any]
 _Arguments = ParamSpec("_Arguments")
 _TABLED = ("immediate", "final")
+_FIRST = ("position", "record", "status", "reason", "prompt", "target", "before")
+"""First columns of the table of records; "before" is the unedited model's answer to the prompt."""
 
 
 def _safe(
@@ -37,7 +40,7 @@ class RunObserver:
             observer.start(run)
             observer.rows(rows)
             observer.edit(row)
-            observer.done(summary, costs)
+            observer.done(summary, costs, row)
 
     The end of the block closes the run with its status. No call raises: an error is logged once, and the run goes on.
     ``memory`` gives peak bytes by name after each batch; with ``tables`` one row a record is sent at the end.
@@ -86,9 +89,10 @@ class RunObserver:
         self._log(points)
 
     @_safe
-    def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any]) -> None:
-        """Keep the run's summary and costs for the end."""
-        self._summary = dict(flat_summary(summary, costs))
+    def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any], row: Row | None = None) -> None:
+        """Keep the run's summary, costs, and the figures of its row of the leaderboard for the end."""
+        figures = {name: number for name, value in (row or {}).items() if (number := finite(value)) is not None}
+        self._summary = {**flat_summary(summary, costs), **figures}
 
     @_safe
     def finish(self, status: str, reason: str | None = None) -> None:
@@ -124,7 +128,7 @@ class RunObserver:
 
 
 class RecordTable:
-    """One row a record: its scores right after its own batch, and at the end."""
+    """One row a record: its edit, the answers to it before, right after its own batch and at the end, and scores."""
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[str, Any]] = {}
@@ -136,14 +140,24 @@ class RecordTable:
                 at = {"position": row["position"], "record": row["record"]}
                 seen = self._rows.setdefault(row["position"], at)
                 seen.update(status=row["status"], reason=row.get("reason"))
+                seen.update(_edit_of(row))
                 scores = row["scores"] if row["status"] == "scored" else {}
                 seen.update({f"{row['stage']}/{name}": finite(value) for name, value in scores.items()})
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows by position, all with the same columns."""
         columns = list(dict.fromkeys(name for row in self._rows.values() for name in row))
-        columns = [*columns[:4], *sorted(columns[4:])]
+        columns = [*_FIRST, *sorted(set(columns) - {*_FIRST})]
         return [{name: row.get(name) for name in columns} for _, row in sorted(self._rows.items())]
+
+
+def _edit_of(row: Row) -> dict[str, Any]:
+    """The edit's own prompt, its target and the model's answers; nothing of a row that kept no probes."""
+    own = next((probe for probe in row.get("probes") or () if probe["kind"] == REWRITE), None)
+    if own is None:
+        return {}
+    at_all_times = {name: own[name] for name in ("prompt", "target", "before") if own.get(name) is not None}
+    return {**at_all_times, f"{row['stage']}/answer": own.get("answer")}
 
 
 def flat_summary(summary: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, float]:

@@ -94,6 +94,7 @@ class WandbTracker(Tracker):
             **_chosen("WANDB_PROJECT", project=settings.project, default="editbench"),
             **_chosen("WANDB_ENTITY", entity=settings.entity),
             **_chosen("WANDB_RUN_GROUP", group=settings.group, default=run.group),
+            **_chosen("WANDB_JOB_TYPE", job_type=None, default=str(run.provenance["method"]["name"])),
             **_chosen("WANDB_TAGS", tags=tags if settings.tags else None, default=tags),
             **_chosen("WANDB_NAME", name=None, default=run.name),
             **_chosen("WANDB_RUN_ID", id=None, default=run.key),

@@ -89,17 +89,35 @@ def test_a_look_back_in_several_parts_is_one_point_with_texts_and_drift():
     }
 
 
+ASKED_NOTHING = {"prompt": None, "target": None, "before": None}
+
+
+def test_the_table_has_each_edit_with_the_answers_before_and_after():
+    table = RecordTable()
+    own = {"kind": "rewrite", "prompt": "Ada speaks", "target": "French", "before": "English", "correct": [True]}
+    other = {**own, "kind": "paraphrase", "prompt": "Ada's language is"}
+    for stage, answer in (("immediate", "French"), ("final", "Dutch")):
+        table.add([{**score(0, 1, stage, r=1.0), "probes": [other, {**own, "answer": answer}]}])
+    (row,) = table.rows()
+    assert list(row)[4:] == ["prompt", "target", "before", *ANSWERS, "immediate/rewrite.exact"]
+    assert [row[name] for name in list(row)[4:9]] == ["Ada speaks", "French", "English", "Dutch", 1.0]
+    assert row["immediate/answer"] == "French"
+
+
+ANSWERS = ("final/answer", "final/rewrite.exact", "immediate/answer")
+
+
 def test_the_table_has_one_row_a_record_with_both_moments():
     table = RecordTable()
     table.add([score(1, 2, r=1.0), score(0, 2, r=0.5), texts("plain", 0, "before", perplexity=1.0)])
     table.add([score(0, 4, "final", r=0.0), {**score(1, 4, "final", status="failed"), "reason": "NaN"}])
     assert table.rows() == [
         {
-            **{"position": 0, "record": "id0", "status": "scored", "reason": None},
+            **{"position": 0, "record": "id0", "status": "scored", "reason": None, **ASKED_NOTHING},
             **{"final/rewrite.exact": 0.0, "immediate/rewrite.exact": 0.5},
         },
         {
-            **{"position": 1, "record": "id1", "status": "failed", "reason": "NaN"},
+            **{"position": 1, "record": "id1", "status": "failed", "reason": "NaN", **ASKED_NOTHING},
             **{"final/rewrite.exact": None, "immediate/rewrite.exact": 1.0},
         },
     ]

@@ -12,6 +12,8 @@ import pytest
 
 from editbench import compose as composing_module
 from editbench import single_run
+from editbench.results.columns import finite
+from editbench.results.leaderboard import read_row
 from tests.small_runs import counterfact_rows
 from tests.tiny_models import LINES, tiny_lm
 from tests.tracking.test_observer import tracked
@@ -159,5 +161,21 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     assert [step for step, _ in synced.curve("immediate/reliability")] == [2, 4]
     assert [step for step, _ in synced.curve("perplexity/plain")] == [0, 2, 4]
     assert [step for step, _ in synced.curve("cost/seconds_per_edit")] == [2, 4]
-    assert synced.run.run_group == "sweep"
+    assert (synced.run.run_group, synced.run.job_type) == ("sweep", "finetune")
+    row = {name: number for name, value in read_row(shown).items() if (number := finite(value)) is not None}
+    assert {"score", "reliability", "reliability_low", "perplexity_ratio"} <= row.keys()
+    assert {name: synced.summary.get(name) for name in row} == pytest.approx(row)
+    table = synced.tables["records"]
+    asked = dict(zip(table["columns"], table["data"][0], strict=True))
+    (edit,) = [row for row in rows if row["stage"] == "final" and row.get("position") == 0]
+    probe = next(probe for probe in edit["probes"] if probe["kind"] == "rewrite")
+    assert [asked[name] for name in ("prompt", "target", "before", "final/answer")] == [
+        probe[name] for name in ("prompt", "target", "before", "answer")
+    ]
     assert warnings(caplog) == []
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_the_service(tmp_path):
+    show_three_edits(tmp_path, name="wandb", mode="offline")
+    show_three_edits(tmp_path, name="wandb", mode="offline")
+    assert {synced.run.run_id for synced in offline_runs(tmp_path)} == {tracked(tmp_path).key}

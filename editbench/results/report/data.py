@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.files import ResultsError, read_bytes
 from editbench.json_lines import read_lines
-from editbench.results.columns import COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
+from editbench.results.columns import COLUMNS, COUNTS, KINDS, finite, mapping_in, measure, measure_of, split
 from editbench.results.curves import curves, heat_map
+from editbench.results.labels import label_value, labels_of, titles_of
 from editbench.results.report.hidden_shift import shift_of
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CONFIG_FILE, HEADLINES, SCORES_FILE, Row
@@ -32,7 +33,7 @@ SHOWN = (
     *HEADLINES,
     *("coverage", "score_penalised", "collapsed_at", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
 )
-"""Columns of the page's table."""
+"""Columns of the page's table, before those of labels that are none of these."""
 
 
 class Run(NamedTuple):
@@ -68,6 +69,22 @@ def read_run(folder: Path, row: Row) -> Run:
         "config": clip(config),
     }
     return Run(shown, rows, mapping_in(row, "metrics"))
+
+
+def label_columns(rows: Sequence[Row], read: Sequence[Run]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Names of the labels in which runs may differ, and the table's columns; labels enter the runs' cells."""
+    labels = [name for name in labels_of(rows) if name not in ("method", "seeds")]
+    more = [name for name in labels if name not in SHOWN]
+    for row, run in zip(rows, read, strict=True):
+        run.shown["cells"] |= {name: label_value(row, name) for name in more}
+    titles = dict(zip(labels, titles_of(labels), strict=True))
+    first = SHOWN.index("score")
+    return labels, [
+        {"name": name, "title": COLUMNS[name].title, "digits": COLUMNS[name].digits}
+        if name in COLUMNS
+        else {"name": name, "title": titles[name], "digits": None}
+        for name in (*SHOWN[:first], *more, *SHOWN[first:])
+    ]
 
 
 def clip(text: str, length: int = _MAX_TEXT) -> str:

@@ -3,6 +3,7 @@
 const HEADLINES = data.headlines;
 const MEASURES = ["score", ...HEADLINES];
 const TOGETHER = "Together";
+const NARROWEST = 0.1; // of an axis of shares: smaller differences need no picture
 
 /** An object's own value of this name; names come from the data. */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
@@ -26,6 +27,10 @@ function views(names) {
 
 /** An interval as text. */
 const bracketed = (ends, digits) => `[${ends.map((end) => figure(end, digits)).join(", ")}]`;
+
+/** A mean over seeds as text, with the lowest and highest if there are several. */
+const spread = ({ value, low, high, seeds }) => figure(value, 3)
+  + (seeds > 1 ? `, ${seeds} seeds from ${figure(low, 3)} to ${figure(high, 3)}` : "");
 
 /** For plotly: the distances of a value's interval up and down; 0 without an interval. */
 function errorBars(values, intervals, style) {
@@ -52,11 +57,19 @@ function grid(heat, measure) {
   return heat.n.map((line, y) => line.map((_, x) => harmonic(HEADLINES.map((name) => heat[name][y][x]))));
 }
 
-/** The axis of a view: logarithmic for perplexities, from 0 to 1 for shares. */
-function valueAxis({ axis, parts }) {
+/** The part of the shares' range that these values use, with a margin. */
+function usedRange(values) {
+  const known = values.filter((value) => value != null);
+  const [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+  const margin = Math.max(0.06 * (high - low), (NARROWEST - (high - low)) / 2);
+  return [Math.max(-0.03, low - margin), Math.min(1.03, high + margin)];
+}
+
+/** The axis of a view with these values: logarithmic for perplexities. */
+function valueAxis({ axis, parts }, values) {
   const measures = parts.map(([name]) => data.measures[name]);
   const title = plain(axis);
   if (measures.every(({ log }) => log)) return { title, type: "log" };
   const shares = measures.every(({ range }) => range && range[0] === 0 && range[1] === 1);
-  return shares ? { title, range: [-0.03, 1.03] } : { title, rangemode: "tozero" };
+  return shares ? { title, range: usedRange(values) } : { title };
 }

@@ -3,7 +3,7 @@
 const runs = data.runs;
 
 // The runs' variants, which decide their colours, and their names in charts and selects.
-for (const run of runs) Object.assign(run, { variant: variant(run, runs, FACTS), label: variant(run, runs) });
+for (const run of runs) Object.assign(run, { variant: variant(run, runs, data.labels), label: variant(run, runs) });
 const twins = grouped(runs, (run) => run.label).filter((same) => same.length > 1);
 for (const run of twins.flat()) run.label += ` · ${run.cells.run}`;
 
@@ -26,7 +26,8 @@ const measures = (part) => distinct(runs.flatMap((run) => Object.keys(part(run))
 const curveViews = views(distinct(["immediate", "interim"].flatMap((when) => measures((run) => run.curves[when]))));
 const studyViews = views(measures((run) => run.final));
 const settings = studySettings(runs);
-let shown = runs;
+const opened = runs.indexOf(best(runs));
+let shown = []; // groups
 let ready = false; // plotly is behind this script, so that the table need not wait for it
 
 function drawCurves() {
@@ -65,7 +66,10 @@ for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidd
 fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
+for (const id of ["curves-run", "ages-run"]) byId(id).value = opened;
+browser.open(runs[opened]);
 fill(byId("shift-run"), shifted);
+if (runs[opened].shift) byId("shift-run").value = opened;
 for (const one of document.querySelectorAll("#shift, [href='#shift']")) one.hidden = !shifted.length;
 for (const [id, draw] of Object.entries(DRAWN)) byId(id).addEventListener("change", draw);
 for (const query of [DARK, NARROW]) matchMedia(query).addEventListener("change", drawAll);

@@ -15,13 +15,13 @@ from string import Template
 from typing import Any
 
 from editbench.files import ResultsError, write_atomic
-from editbench.results.columns import COLUMNS
+from editbench.results.columns import RETURNS
 from editbench.results.curves import reduce_points
 from editbench.results.intervals import t_quantile
-from editbench.results.report.data import SHOWN, browse, measures_of, read_run, settings_that_vary
+from editbench.results.report.data import browse, label_columns, measures_of, read_run, settings_that_vary
 from editbench.results.schema import HEADLINES, Row
 
-_SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "charts.js", "records.js", "page.js")
+_SCRIPTS = ("dom.js", "table.js", "metrics.js", "study.js", "groups.js", "charts.js", "records.js", "page.js")
 _STEPS = 100  # of the page's table of Student's quantiles, by 1 / √(degrees of freedom) from 0 to 1
 _IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
@@ -36,11 +36,15 @@ def write_report(runs: Mapping[Path, Row], path: str | Path, *, title: str = "ed
         raise ResultsError("there is no run to report on; run something first, or name other results folders")
     read = [read_run(folder, row) for folder, row in runs.items()]
     reduce_points(run.shown["curves"] for run in read)
-    varying = settings_that_vary(list(runs.values()))
+    rows = list(runs.values())
+    varying = settings_that_vary(rows)
+    labels, columns = label_columns(rows, read)
     data = {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "headlines": HEADLINES,
-        "columns": [{"name": name, "title": COLUMNS[name].title, "digits": COLUMNS[name].digits} for name in SHOWN],
+        "labels": labels,
+        "columns": columns,
+        "returns": RETURNS,
         "measures": measures_of(read),
         "runs": [{**run.shown, "settings": settings} for run, settings in zip(read, varying, strict=True)],
         "quantiles": t_quantile([(_STEPS / step) ** 2 if step else math.inf for step in range(_STEPS + 1)]).tolist(),

@@ -1,10 +1,11 @@
 // Browser of records: prompts, and the model's answers before and after.
 
 const LISTED = 200;
+const KEPT = ["locality", "subject_fact", "unrelated"]; // kinds whose answers should stay
 const KINDS = {
   "all records": () => true,
   "edit does not hold at the end": ({ end }) => end[0] != null && end[0] < 1,
-  "other answers changed": ({ probes }) => probes.some((probe) => changed(probe, probe.end)),
+  "other answers changed": ({ probes }) => probes.some((probe) => damaged(probe, probe.end)),
   "not scored": ({ status }) => status !== "scored",
 };
 
@@ -69,8 +70,10 @@ class RecordBrowser {
     const rates = record.end.some((value) => value != null) ? record.end : record.after;
     const figures = HEADLINES.map((name, i) => `${name.slice(0, 3)} ${figure(rates[i], 2)}`).join(" · ");
     const small = element("small", {}, record.status === "scored" ? figures : record.status);
+    const edit = record.probes.find(({ kind }) => kind === "rewrite");
+    const name = edit ? `${edit.prompt} → ${edit.target ?? "—"}` : record.id;
     const choose = { type: "button", onclick: () => this.choose(record) };
-    return element("button", choose, `${record.position + 1}. `, isolated(record.id), small);
+    return element("button", choose, `${record.position + 1}. `, isolated(name), small);
   }
 
   choose(record) {
@@ -90,8 +93,12 @@ class RecordBrowser {
   }
 }
 
-/** Whether an answer differs from a known answer before editing. */
-const changed = (probe, { answer }) => probe.before != null && answer != null && probe.before !== answer;
+/** Whether an answer that should stay differs from the one before editing: an edit's own answers should change. */
+const damaged = ({ kind, before }, { answer }) => KEPT.includes(kind)
+  && before != null && answer != null && before !== answer;
+
+/** Whether an answer is as it should be: the target, but for kinds whose target should not come. */
+const wanted = ({ kind }, { right }) => (data.returns.includes(kind) ? !right : Boolean(right));
 
 const quiet = (text) => element("p", { class: "quiet" }, text);
 
@@ -117,11 +124,11 @@ function details(record) {
   ];
 }
 
-/** An answer with a tick if it is the target. */
+/** An answer with a tick if it is as wanted. */
 function answer(probe, given) {
   if (given.answer == null) return ["—"];
-  const [look, sign, words] = given.right ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
+  const [look, sign, words] = wanted(probe, given) ? ["good", " ✓", ", as wanted"] : ["bad", " ✗", ", not as wanted"];
   const mark = [element("span", { class: look, "aria-hidden": "true" }, sign), element("span", { class: "hidden" }, words)];
-  const change = changed(probe, given) ? element("span", { class: "bad" }, " changed") : null;
+  const change = damaged(probe, given) ? element("span", { class: "bad" }, " changed") : null;
   return [isolated(given.answer), ...(given.right < 0 ? [] : mark), change];
 }

@@ -4,15 +4,23 @@ const EDITS = "stream.edits";
 const PARTS = "parts."; // of a run's provenance: they decide its numbers; a run of schema 1 has none, and is alone
 const COUNTED = / \(count\)$/;
 const WIDE = 50;
-const FACTS = ["model", "dataset", "protocol", "mode", "edits", "batch_size", "seed"];
 const LABEL_LENGTH = 80;
 
-/** A run's method with the settings and facts in which it differs from these others, but for some. */
+/** A name without what stands before its last slash. */
+const tail = (name) => String(name).split("/").at(-1);
+
+/** A fact as a label has it: with its title if it is no name, and without the owner of a model. */
+function fact(name, value) {
+  const named = ["model", "dataset", "protocol", "mode"].includes(name);
+  return named ? tail(value) : `${columnOf(name).title} ${value}`;
+}
+
+/** A run's method with the settings and labels in which it differs from these others, but for some. */
 function variant(run, runs, but = []) {
   const differs = (name) => runs.some((other) => (other.cells[name] ?? run.cells[name]) !== run.cells[name]);
-  const facts = FACTS.filter((name) => !but.includes(name) && !but.includes(`stream.${name}`))
+  const facts = data.labels.filter((name) => !but.includes(name) && !but.includes(`stream.${name}`))
     .filter((name) => run.cells[name] != null && differs(name))
-    .map((name) => (typeof run.cells[name] === "number" ? `${columnOf(name).title} ` : "") + run.cells[name]);
+    .map((name) => fact(name, run.cells[name]));
   const settings = Object.entries(run.settings)
     .filter(([name]) => name.startsWith("method.") && !but.includes(name))
     .map(([name, value]) => `${name.slice("method.".length)} ${value}`).join(" · ");
@@ -54,7 +62,7 @@ function overSeeds(runs, measure) {
   const point = { value: mean(values), interval: null, seeds: values.length, of };
   if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
   const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
-  return { ...point, interval: intervalOverSeeds(values, ends, data.measures[measure].range) };
+  return { ...point, interval: intervalOverSeeds(values, ends, own(data.measures, measure)?.range) };
 }
 
 /** `over_seeds` of intervals.py: the uncertainty over records in one run, and the variance between the runs. */

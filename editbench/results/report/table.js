@@ -1,12 +1,13 @@
 // The table of runs: sorting, filtering, and which runs the charts show.
 
 const CHOICES = ["status", "method", "hparams", "model", "dataset"];
-const SHOWN_ONCE = ["model", "dataset", "protocol", "edits", "batch_size", "seed", "coverage"];
+const SHOWN_ONCE = ["hparams", "protocol", "mode", "batch_size", "seed", "coverage", ...data.labels];
+const IN_NAME = ["method", "status"]; // the first column has them
 
 const columnOf = (wanted) => data.columns.find(({ name }) => name === wanted);
 
 class RunTable {
-  /** `changed(runs)` is called with the runs shown whenever they change; `open(run)` when one is chosen. */
+  /** `changed(groups)` is called with the groups shown whenever they change; `open(run)` when one is chosen. */
   constructor(runs, changed, open) {
     const { columns } = data;
     const penalised = runs.some(({ cells }) => cells.score_penalised !== cells.score);
@@ -15,10 +16,12 @@ class RunTable {
     const same = ({ name }) => runs.length > 1 && SHOWN_ONCE.includes(name) && this.values(name).length === 1;
     const empty = ({ name }) => (name === "score_penalised" && !penalised)
       || this.values(name).every((value) => value == null);
-    this.columns = columns.filter((column) => !same(column) && !empty(column));
+    this.columns = columns.filter((column) => !same(column) && !empty(column) && !IN_NAME.includes(column.name));
     this.showOnce(columns.filter((column) => same(column) && !empty(column)));
     this.choices = CHOICES.filter((name) => this.values(name).length > 1).map((name) => this.choice(name));
     byId("filter").addEventListener("input", () => this.draw());
+    byId("seeds").addEventListener("change", () => this.draw());
+    byId("seeds").parentElement.hidden = groups(runs, false).length === runs.length;
     this.headings = new Map(this.columns.map((column) => [column.name, this.heading(column)]));
     this.body = element("tbody");
     byId("table").append(
@@ -61,10 +64,11 @@ class RunTable {
   shown() {
     const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     const { name, descending } = this.sort;
-    return this.runs
+    const matching = this.runs
       .filter(({ cells }) => this.choices.every((one) => !one.value || one.value === `=${cells[one.dataset.column]}`))
-      .filter(({ cells }) => words.every((word) => Object.values(cells).join("\n").toLowerCase().includes(word)))
-      .sort((a, b) => compare(a.cells[name], b.cells[name], descending));
+      .filter(({ cells }) => words.every((word) => Object.values(cells).join("\n").toLowerCase().includes(word)));
+    const value = (one) => (name === "run" ? one.name : one.cells[name]);
+    return groups(matching, byId("seeds").checked).sort((a, b) => compare(value(a), value(b), descending));
   }
 
   draw() {
@@ -76,20 +80,26 @@ class RunTable {
     const none = element("tr", {}, element("td", { colspan: this.columns.length }, "No run matches the filter."));
     const line = (run) => element("tr", {}, ...this.columns.map((column) => this.cell(run, column)));
     this.body.replaceChildren(...(shown.length ? shown.map(line) : [none]));
-    byId("count").textContent = `${shown.length} of ${this.runs.length} runs`;
+    const count = shown.flatMap((one) => one.runs).length;
+    byId("count").textContent = `${count} of ${this.runs.length} runs`;
     this.changed(shown);
+  }
+
+  /** What became of runs that are not done, and why. */
+  state({ cells: { status }, reason }) {
+    const text = reason ? `${status}: ${reason}` : status;
+    return status === "done" ? null : element("span", { class: "reason", title: text }, isolated(text));
   }
 
   cell(run, { name, digits }) {
     const value = run.cells[name];
     if (name === "run") {
-      const open = { type: "button", class: "open", onclick: () => this.open(run) };
-      return element("th", { scope: "row" }, element("button", open, isolated(value)));
+      const folders = run.runs.map(({ cells }) => cells.run).join("\n");
+      const open = { type: "button", class: "open", title: folders, onclick: () => this.open(best(run.runs)) };
+      return element("th", { scope: "row" }, element("button", open, isolated(run.variant)), this.state(run));
     }
-    if (name === "status" && run.reason) {
-      return element("td", {}, value, element("span", { class: "reason" }, isolated(run.reason)));
-    }
-    if (digits == null) return element("td", {}, isolated(value ?? "—"));
+    if (name === "model" && value != null) return element("td", { title: value }, isolated(tail(value)));
+    if (digits == null || typeof value === "string") return element("td", {}, isolated(value ?? "—"));
     const ends = own(run.intervals, name);
     const interval = ends && element("span", { class: "interval" }, ` ${bracketed(ends, digits)}`);
     return element("td", { class: "figure" }, figure(value, digits), interval);

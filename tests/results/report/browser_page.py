@@ -27,7 +27,33 @@ class Page:
         return [element.text for element in self.all(selector)]
 
     def runs(self):
-        return self.texts("#table tbody th")
+        """Folders of the lines of the table; of several seeds those of each, line by line."""
+        return [button.get_attribute("title") for button in self.all("#table tbody .open")]
+
+    def legend(self, chart):
+        return self.texts(f"#{chart} ~ .legend button")
+
+    def each_seed(self):
+        self.one("#seeds").click()
+
+    def open(self, run):
+        next(button for button in self.all(".open") if button.get_attribute("title") == run).click()
+
+    def box(self, selector):
+        """Left, top, right and bottom of an element that is seen, in the window."""
+        script = "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]"
+        element = self.one(selector) if isinstance(selector, str) else selector
+        assert element.is_displayed(), selector
+        return self.browser.execute_script(script, element)
+
+    @contextmanager
+    def window(self, width, height):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def column(self, title):
         titles = self.texts("#table thead th")
@@ -60,7 +86,8 @@ class Page:
     def looks(self, chart):
         """Colour, symbol and dash of each line."""
         script = (
-            "return document.getElementById(arguments[0]).data.map((t) => [t.line.color, t.marker.symbol, t.line.dash])"
+            "return document.getElementById(arguments[0]).data"
+            ".filter((t) => t.marker).map((t) => [t.line.color, t.marker.symbol, t.line.dash])"
         )
         return self.browser.execute_script(script, chart)
 

@@ -31,15 +31,20 @@ def parts(command):
 
 @pytest.fixture(scope="module")
 def composed(place):
-    """By command: its jobs and the config of the last, all in one initialisation of Hydra, or the error."""
+    """By command: its jobs and the config of the last, in one initialisation of Hydra, or the error."""
     found = {}
+    for command in RUNS:
+        try:
+            found[command] = jobs_of(parts(command)[1])
+        except Exception as error:  # each test raises its own
+            found[command] = error
     with composing.initialised():
-        for command in RUNS:
-            try:
-                jobs = jobs_of(parts(command)[1])
-                found[command] = jobs, composing.compose([f"results.dir={place}", *jobs[-1]])
-            except Exception as error:  # each test raises its own
-                found[command] = error
+        for command, jobs in found.items():
+            if not isinstance(jobs, Exception):
+                try:
+                    found[command] = jobs, composing.compose([f"results.dir={place}", *jobs[-1]])
+                except Exception as error:
+                    found[command] = error
     return found
 
 

@@ -41,6 +41,11 @@ def methods():
     composing_module.register(list(plugins.entry_points(plugins.METHODS)))
 
 
+def first_of(experiment):
+    """The config of an experiment's first job."""
+    return composing_module.parse(compose(jobs_of([f"+experiment={experiment}"])[0], hydra=False))
+
+
 # -- experiments ------------------------------------------------------------------------------------------------------
 
 
@@ -77,7 +82,7 @@ def test_an_experiment_of_a_paper_runs_on_a_pretrained_model_by_one_override(nam
 def test_an_experiment_takes_the_hparams_of_its_method_and_model():
     origin, files = registry.find_hparams("scen", "pocket", "counterfact")
     own = yaml.safe_load(files[0].read_text())
-    method = composing_module.compose(["+experiment=paper/scen_theta"]).method
+    method = first_of("paper/scen_theta").method
     assert (method.settings.expert_steps, method.hparams) == (own["expert_steps"], origin)
     given = composing_module.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
     assert given.method.settings.layer == 20
@@ -86,7 +91,7 @@ def test_an_experiment_takes_the_hparams_of_its_method_and_model():
 @pytest.mark.parametrize("name", ["scen_theta", "scen_layers", "scen_edits"])
 def test_the_studies_of_scen_ask_its_neurons(name):
     """One list of metrics on top of two protocols: the default's, and those of the headline that SCEN's has."""
-    default, studied = composing_module.compose([]).protocol, composing_module.compose([f"+experiment=paper/{name}"])
+    default, studied = composing_module.compose([]).protocol, first_of(f"paper/{name}")
     scen = composing_module.compose(
         [f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]
     ).protocol

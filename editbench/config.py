@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from editbench import fetched
+from editbench.architecture_config import ArchitectureConfig as ArchitectureConfig
 from editbench.checks import at_least, folder_name, one_of, unknown, whole_number
 from editbench.stopping import NONFINITE, Condition
 from editbench.tracker_config import TrackerConfig as TrackerConfig
@@ -24,18 +25,6 @@ OF_SEQUENCES = ("evaluate_at", "revisions", "stop_when")  # fields that mean not
 SAMPLES = ("retention_sample", "text_sample", "hidden_shift")  # counts of a protocol
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
-
-
-@dataclass
-class ArchitectureConfig:
-    """Module paths for an unknown architecture: fields of :class:`editbench.model.architectures.Architecture`."""
-
-    decoder: str | None = None
-    layers: str | None = None
-    attention: str | None = None
-    mlp_in: list[str] | None = None
-    mlp_out: str | None = None
-    head: str | None = None
 
 
 @dataclass

@@ -143,7 +143,8 @@ def explain(key: str, overrides: Sequence[str] = ()) -> tuple[list[tuple[Setting
             of += [choice] if section in REGISTERED else []
     if not found:
         if "." not in key:  # a setting without its section
-            known.update((k, None) for name in compose.choices("method") for k in settings_with({**base, "method": name}))
+            every_method = [settings_with({**base, "method": name}) for name in compose.choices("method")]
+            known = {**dict.fromkeys(k for settings in every_method for k in settings), **known}
         raise ValueError(f"unknown key {key!r}; {nearest(key, list(known))}")
     return found, node
 
@@ -179,7 +180,9 @@ def _in_words(setting: Setting, of: Sequence[str], node: DictConfig) -> str:
     if (of and run[setting.key.partition(".")[0]] not in of) or _text(value) == rows["default"]:
         del rows["in a run"]
     facts = [f"  {name:<10}{row}" for name, row in rows.items() if row]
-    return "\n".join([setting.key, *textwrap.wrap(setting.words, 100, initial_indent="  ", subsequent_indent="  "), *facts])
+    return "\n".join(
+        [setting.key, *textwrap.wrap(setting.words, 100, initial_indent="  ", subsequent_indent="  "), *facts]
+    )
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ editbench precompute [-m] [--json] KEY=VALUE ...: fill the cache for such runs, 
   --config-dir DIR  your own experiments: DIR/experiment/NAME.yaml, as +experiment=NAME
   --cfg job         show the configuration that would be used
 """
-FOOTER = """Results go to results.dir; the same command finds its run again. `editbench explain KEY` says more of a setting,
+FOOTER = """Results go to results.dir; the same command finds its run again. `editbench explain KEY` says more,
 `editbench list methods` (datasets, models, …) what there is, `--hydra-help` shows Hydra's own flags."""
 REGISTERED = ("method", "dataset")
 """Sections whose settings are declared by what is chosen."""

@@ -43,42 +43,11 @@ LISTS = ("methods", "models", "datasets", "metrics", "protocols", "experiments",
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command, others = arguments[:1], arguments[1:]
     try:
-        if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
-            from editbench import launch
-
-            return launch.main(others, precompute=command == ["precompute"])
-        if command == ["locate"]:
-            from editbench.layer_search import command as locate
-
-            return locate.main(others)
-        if command == ["plan"]:
-            from editbench import plan
-
-            return plan.main(others)
-        if command == ["tune"]:
-            from editbench.tuning import command as tune
-
-            return tune.main(others)
-        if command == ["train"]:
-            from editbench import train
-
-            return train.main(others)
-        if command == ["edit"]:
-            from editbench import quick_edit
-
-            return quick_edit.main(others)
-        if command == ["explain"]:
-            from editbench import explain
-
-            return explain.main(others)
-        if mistake := _unknown(arguments):
-            print(f"error: {visible(str(mistake))}", file=sys.stderr)
-            return 2
-        options = _parser().parse_args(arguments)
-        return int(options.handler(options))
+        try:
+            return _done(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # so that a closed pipe is noticed here
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -88,6 +57,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
+
+
+def _done(arguments: Sequence[str]) -> int:
+    """Do a command; its exit status."""
+    command, others = arguments[:1], arguments[1:]
+    if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
+        from editbench import launch
+
+        return launch.main(others, precompute=command == ["precompute"])
+    if command == ["locate"]:
+        from editbench.layer_search import command as locate
+
+        return locate.main(others)
+    if command == ["plan"]:
+        from editbench import plan
+
+        return plan.main(others)
+    if command == ["tune"]:
+        from editbench.tuning import command as tune
+
+        return tune.main(others)
+    if command == ["train"]:
+        from editbench import train
+
+        return train.main(others)
+    if command == ["edit"]:
+        from editbench import quick_edit
+
+        return quick_edit.main(others)
+    if command == ["explain"]:
+        from editbench import explain
+
+        return explain.main(others)
+    if mistake := _unknown(arguments):
+        print(f"error: {visible(str(mistake))}", file=sys.stderr)
+        return 2
+    options = _parser().parse_args(arguments)
+    return int(options.handler(options))
 
 
 def _unknown(arguments: Sequence[str]) -> ValueError | None:

@@ -69,7 +69,7 @@ def _allowed(cls: type, name: str, type_: str) -> str:
     kind = next((kind for kind in NO_SETTING if type_.startswith(kind)), None)
     if kind is None:
         return "true or false" if type_ == "bool" else ""
-    needed = {f.name: "" for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+    needed = {f.name: "-" for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
     try:
         cls(**{**needed, name: NO_SETTING[kind]})
     except ValueError as error:

@@ -11,6 +11,8 @@ import pytest
 from editbench import cli
 from tests.small_runs import counterfact_rows
 
+pytestmark = pytest.mark.slow
+
 RUN = ("run", "method=unedited", "results.dir=results")
 CUSTOM = (*RUN, "dataset=custom")
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
@@ -22,7 +24,6 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("report", "nowhere"), "no results folder at nowhere"),
     (("clean", "nowhere"), "no results folder at nowhere"),
     (("compare", "nowhere", "nowhere"), "nowhere"),
-    (("verify", "nowhere"), "nowhere"),
     (("edits", "nowhere"), "nowhere"),
     (("ask", "nowhere", "What?"), "nowhere"),
     (("forget", "nowhere", "1", "--out", "x"), "nowhere"),
@@ -35,7 +36,6 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("covariance", "export", "nowhere", "--out", "x"), "nowhere"),
     (("covariance", "import", "nowhere.npz"), "nowhere.npz"),
     (("covariance", "import", "records.json"), "records.json"),
-    (("leaderboard", "folder", "--where", "edits>many"), "edits"),
     (("leaderboard", "folder", "--where", "metod=rome"), "metod"),
     (("leaderboard", "folder", "--where", "="), "="),
     (("explain", "stream.edit"), "did you mean 'stream.edits'"),
@@ -60,7 +60,6 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "hparams=published"), "hparams=published"),
     (("run", "stream.edit=3"), "did you mean 'stream.edits'"),
     (("run", "--config-dir", "nowhere"), "no such folder"),
-    (("run", "-m", "stream.edits=[1"), "stream.edits"),
     # values
     ((*RUN, "stream.edits="), "stream.edits"),
     ((*RUN, "stream.edits=many"), "stream.edits"),
@@ -77,13 +76,13 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "protocol.stages=[end]"), "unknown stage 'end'"),
     ((*RUN, "protocol.headline=[1]"), "protocol.headline"),
     ((*RUN, "results.name=a/b"), "not a folder name"),
-    ((*RUN, "results.dir="), "results.dir"),
+    ((*RUN, "results.dir="), "results.dir is ''"),
     ((*RUN, "threads=0"), "threads"),
     ((*RUN, "cache=records.json"), "records.json"),
     ((*RUN, "model.dtype=float8"), "float8"),
     ((*RUN, "model.device=cuda:99"), "cuda:99"),
     ((*RUN, "model.device=gpu"), "gpu"),
-    ((*RUN, "model.path="), "model.path"),
+    ((*RUN, "model.path="), "model.path is ''"),
     ((*RUN, "model.path=folder"), "folder"),
     ((*RUN, "model.path=nowhere"), "nowhere"),
     ((*RUN, "model.path=records.json"), "records.json"),
@@ -93,7 +92,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("run", "method=external_weights"), "method.path=DIR"),
     # records
     (CUSTOM, "dataset.path"),
-    ((*CUSTOM, "dataset.path="), "dataset.path"),
+    ((*CUSTOM, "dataset.path="), "dataset.path is ''"),
     ((*CUSTOM, "dataset.path=nowhere.json"), "nowhere.json"),
     ((*CUSTOM, "dataset.path=empty.json"), "empty.json"),
     ((*CUSTOM, "dataset.path=broken.json"), "broken.json"),
@@ -151,13 +150,10 @@ def test_a_reader_that_closes_the_pipe_is_no_error(arguments: list[str], monkeyp
     os.close(reading)
     with os.fdopen(writing, "w") as closed:
         monkeypatch.setattr("sys.stdout", closed)
-        try:
-            assert cli.main(arguments) == 141
-        except SystemExit:  # of argparse, before anything was flushed
-            assert arguments == ["--help"]
+        assert cli.main(arguments) == 141
 
 
-def test_no_test_is_run_as_root_by_chance_unreadable(
+def test_a_file_that_may_not_be_read_is_named(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)

@@ -77,9 +77,9 @@ def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
     """
     if renamed := json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name):
         return renamed if " " in renamed else f"did you mean {renamed!r}?"
-    options = sorted(known)
-    near = [option for option in options if option.casefold() == name.casefold()]
-    near = near or difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    options, text = sorted(known), str(name)
+    near = [option for option in options if option.casefold() == text.casefold()]
+    near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
 
 

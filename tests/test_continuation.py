@@ -13,7 +13,7 @@ from editbench.results import RunFolder
 from editbench.results.leaderboard import read_row
 from editbench.results.run_folder import read_run
 from tests.methods.test_conformance import METHODS
-from tests.small_runs import KINDS, counterfact_rows, each, overrides_of
+from tests.small_runs import counterfact_rows, each, overrides_of
 from tests.test_editing_loop import comparable, lines, make, tiny_folder  # noqa: F401
 from tests.tiny_models import tiny_lm
 
@@ -56,7 +56,7 @@ def index(folder):
     return [line["digest"] for line in lines(folder, "ledger/index.jsonl")]
 
 
-@pytest.mark.parametrize("method", each(CONTINUING, fast=KINDS))
+@pytest.mark.parametrize("method", each(CONTINUING, fast=["nse", "scen"]))
 def test_a_longer_run_has_the_bits_of_a_fresh_one_and_edits_nothing_twice(go, edited, method):
     settings = [*DRAWN, "stream.evaluate_at=every:2", "protocol.retention_sample=2"]
     short = go(4, *settings, method=method)
@@ -79,6 +79,7 @@ def test_a_longer_run_has_the_bits_of_a_fresh_one_and_edits_nothing_twice(go, ed
     assert one["edit_seconds"] > read_row(short)["edit_seconds"]
 
 
+@pytest.mark.slow
 def test_the_file_s_order_goes_on_though_fewer_records_were_read(go, edited):
     short = go(2, "stream.order=file")
     edited.clear()
@@ -88,6 +89,7 @@ def test_the_file_s_order_goes_on_though_fewer_records_were_read(go, edited):
     assert read_row(short)["data_hash"] != read_row(longer)["data_hash"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_point_at_the_end_of_the_shorter_run_is_scored_now(go):
     go(2, *DRAWN)
     longer = go(4, *DRAWN, "stream.evaluate_at=[2,3]")
@@ -96,6 +98,7 @@ def test_an_evaluation_point_at_the_end_of_the_shorter_run_is_scored_now(go):
     assert "continued" in json.loads((longer / "run.json").read_text())["provenance"]
 
 
+@pytest.mark.slow
 def test_only_whole_groups_of_experts_are_taken_over(go, edited):
     go(5, *DRAWN, method="scen")
     edited.clear()
@@ -104,6 +107,7 @@ def test_only_whole_groups_of_experts_are_taken_over(go, edited):
     assert comparable(longer) == comparable(go(6, *DRAWN, FRESH, method="scen", results="fresh"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("short", "longer", "why"),
     [
@@ -123,6 +127,7 @@ def test_what_cannot_go_on_starts_afresh_in_one_line_or_is_refused(go, caplog, s
         go(5, *longer, f"results.continue_from={name}")
 
 
+@pytest.mark.slow
 def test_other_runs_are_refused_by_name(go):
     folder = go(2, *DRAWN)
     other = f"results.continue_from={folder}"
@@ -136,6 +141,7 @@ def test_other_runs_are_refused_by_name(go):
         go(4, *DRAWN, other)
 
 
+@pytest.mark.slow
 def test_other_records_or_libraries_are_not_continued(go, tmp_path, monkeypatch, caplog):
     go(2, *DRAWN)
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "editbench"):
@@ -149,7 +155,7 @@ def test_other_records_or_libraries_are_not_continued(go, tmp_path, monkeypatch,
     assert "the dataset has changed" in caplog.text
 
 
-@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo", "defer"], fast=KINDS))
+@pytest.mark.parametrize("method", each(["nse", "scen", "grace", "wise", "melo", "defer"], fast=["nse"]))
 def test_a_stopped_continuation_goes_on(go, edited, monkeypatch, method):
     go(4, *DRAWN, method=method)
     with monkeypatch.context() as patch:

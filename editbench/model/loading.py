@@ -84,7 +84,10 @@ def _tokenizer(path: str | Path, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, revision=revision)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+            raise ValueError("it has no tokens")
+        return tokenizer
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(" :")
         raise NoTokenizer(

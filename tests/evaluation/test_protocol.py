@@ -38,6 +38,7 @@ def test_headlines_are_measured(preset, dataset):
         get_metric(metric)
 
 
+@pytest.mark.slow
 def test_only_scens_hallucination_scores_the_first_edits_alone():
     for preset in PRESETS:
         names = ("counterfact", "zsre", "hallucination")
@@ -96,6 +97,7 @@ def compose(tiny_folder, tmp_path, *overrides):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_run_on_zsre(preset, tiny_folder, tmp_path):
     outcome = single_run.run(compose(tiny_folder, tmp_path, f"protocol={preset}", "dataset=zsre"))
@@ -142,6 +144,7 @@ def test_wise_shows_three_perplexities_of_the_edited_sentences(tiny_folder, tmp_
     assert "edited PPL, mean" not in layout([{**row, "protocol": "default"}]).titles
 
 
+@pytest.mark.slow
 def test_questions_of_no_record_are_scored_before_the_first_edit_and_at_the_end(tiny_folder, tmp_path):
     outcome = single_run.run(
         compose(tiny_folder, tmp_path, "protocol=scen", "dataset=zsre", "dataset.unrelated_path=pocket")

@@ -40,6 +40,7 @@ def test_shipped_models_know_the_world(name):
     assert min(shares.values()) >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pocket", "pocket-gpt2"])
 def test_the_shipped_models_can_be_edited_at_three_adjacent_layers(name):
     """Recall is not editability: single ROME edits take, in other words too, at layers 1, 2 and 3."""

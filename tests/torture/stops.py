@@ -107,6 +107,7 @@ def memory(runs: Runs) -> Iterator[Outcome]:
                     return runs.run(method, place / "run")
 
                 status, said = in_child(work, place / "log")
-                short = status > 0 and ("memory" in said.lower() or "alloc" in said.lower())
+                words = ("memory", "alloc", "systemerror")  # Python's own without room for the error it means
+                short = status > 0 and any(word in said.lower() for word in words)
                 named = f"ResultsError: {place}; {said}" if short else said  # a line of the operating system's own
                 yield _again(runs, method, place, f"{method}: {megabytes} MB", status, named, runs.wanted(method))

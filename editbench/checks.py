@@ -35,6 +35,11 @@ def above_zero(**values: float) -> None:
     _require(values, lambda value: value > 0, "positive")
 
 
+def not_empty(**values: str) -> None:
+    """Every value given must be a text that is not empty."""
+    _require(values, lambda value: value != "", "a text that is not empty; leave it out for the default")
+
+
 def one_of(choices: Sequence[str], **values: str) -> None:
     """Every value given must be among ``choices``."""
     _require(values, lambda value: value in choices, f"one of {', '.join(map(repr, choices))}")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from editbench import __version__
 from editbench.checks import unknown
@@ -30,50 +30,24 @@ EPILOG = """examples:
   editbench report
   editbench ask results/RUN "The mother tongue of Danielle Darrieux is"
   editbench list methods
+  editbench explain memit.layers
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
 COMMANDS = (
     *("run", "plan", "precompute", "locate", "tune", "train", "edit", "demo", "fetch", "covariance"),
     *("leaderboard", "clean", "report", "compare", "verify", "submit"),
-    *("edits", "ask", "forget", "export", "list"),
+    *("edits", "ask", "forget", "export", "explain", "list"),
 )
-LISTS = ("methods", "models", "datasets", "metrics", "protocols", "trackers")
+LISTS = ("methods", "models", "datasets", "metrics", "protocols", "experiments", "trackers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command, others = arguments[:1], arguments[1:]
     try:
-        if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
-            from editbench import launch
-
-            return launch.main(others, precompute=command == ["precompute"])
-        if command == ["locate"]:
-            from editbench.layer_search import command as locate
-
-            return locate.main(others)
-        if command == ["plan"]:
-            from editbench import plan
-
-            return plan.main(others)
-        if command == ["tune"]:
-            from editbench.tuning import command as tune
-
-            return tune.main(others)
-        if command == ["train"]:
-            from editbench import train
-
-            return train.main(others)
-        if command == ["edit"]:
-            from editbench import quick_edit
-
-            return quick_edit.main(others)
-        if mistake := _unknown(arguments):
-            print(f"error: {visible(str(mistake))}", file=sys.stderr)
-            return 2
-        options = _parser().parse_args(arguments)
-        return int(options.handler(options))
+        try:
+            return _done(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # so that a closed pipe is noticed here
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -83,6 +57,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
+
+
+def _done(arguments: Sequence[str]) -> int:
+    """Do a command; its exit status."""
+    command, others = arguments[:1], arguments[1:]
+    if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
+        from editbench import launch
+
+        return launch.main(others, precompute=command == ["precompute"])
+    if command == ["locate"]:
+        from editbench.layer_search import command as locate
+
+        return locate.main(others)
+    if command == ["plan"]:
+        from editbench import plan
+
+        return plan.main(others)
+    if command == ["tune"]:
+        from editbench.tuning import command as tune
+
+        return tune.main(others)
+    if command == ["train"]:
+        from editbench import train
+
+        return train.main(others)
+    if command == ["edit"]:
+        from editbench import quick_edit
+
+        return quick_edit.main(others)
+    if command == ["explain"]:
+        from editbench import explain
+
+        return explain.main(others)
+    if mistake := _unknown(arguments):
+        print(f"error: {visible(str(mistake))}", file=sys.stderr)
+        return 2
+    options = _parser().parse_args(arguments)
+    return int(options.handler(options))
 
 
 def _unknown(arguments: Sequence[str]) -> ValueError | None:
@@ -119,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(commands)
     submission.add_commands(commands)
     edited_run.add_commands(commands)
+    commands.add_parser(
+        "explain", help="a setting of run in words: type, default, values, where it is declared", add_help=False
+    )
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
     add_json(names, "one line of JSON a name")
@@ -280,37 +295,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from editbench.json_lines import encode
+    from editbench import titles
 
-    listed = _listed(options.kind)
-    rows = [[_cell(name, fact) for name, fact in facts.items()] for facts in listed]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for facts, row in zip(listed, rows, strict=True):
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        print(encode(facts) if options.json else line.rstrip())
-    return 0
-
-
-def _cell(name: str, fact: Any) -> str:
-    if name == "max_batch":
-        return "any batch" if fact is None else f"at most {fact} at once"
-    return f"needs {', '.join(fact) or 'nothing'}" if name == "needs" else str(fact)
-
-
-def _listed(kind: str) -> list[dict[str, Any]]:
-    """Facts of each thing of this kind, its name first."""
-    from editbench import compose, plugins, registry
-
-    if kind == "methods":
-        return [registry.method_facts(name) for name in plugins.entry_points(plugins.METHODS)]
-    if kind == "metrics":
-        from editbench.evaluation.metrics import list_metrics
-
-        return [
-            {"name": metric.name, "version": f"v{metric.version}", "description": metric.description.splitlines()[0]}
-            for metric in list_metrics()
-        ]
-    return [{"name": name} for name in compose.choices(kind.removesuffix("s"))]
+    return titles.show(options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from editbench import config, fetched, plugins, registry
 from editbench.checks import unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.hub_names import place_hint
-from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
+from editbench.jobs import SECTIONS, Command, Names, check_keys, expand, sets_value
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
@@ -111,8 +111,8 @@ def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def written_out(argument: str) -> str:
     """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-"):
+    key, _, value = argument.partition("=")
+    if not sets_value(argument):
         return argument
     if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
         key = f"++{key}"

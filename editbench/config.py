@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from editbench import fetched
-from editbench.checks import at_least, folder_name, one_of, unknown, whole_number
+from editbench.architecture_config import ArchitectureConfig as ArchitectureConfig
+from editbench.checks import at_least, folder_name, not_empty, one_of, unknown, whole_number
 from editbench.stopping import NONFINITE, Condition
 from editbench.tracker_config import TrackerConfig as TrackerConfig
 
@@ -24,18 +25,6 @@ OF_SEQUENCES = ("evaluate_at", "revisions", "stop_when")  # fields that mean not
 SAMPLES = ("retention_sample", "text_sample", "hidden_shift")  # counts of a protocol
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
-
-
-@dataclass
-class ArchitectureConfig:
-    """Module paths for an unknown architecture: fields of :class:`editbench.model.architectures.Architecture`."""
-
-    decoder: str | None = None
-    layers: str | None = None
-    attention: str | None = None
-    mlp_in: list[str] | None = None
-    mlp_out: str | None = None
-    head: str | None = None
 
 
 @dataclass
@@ -70,6 +59,7 @@ class ModelConfig:
     templates: list[str] | None = None
 
     def __post_init__(self) -> None:
+        not_empty(**{"model.path": self.path})
         self.name = self.name or Path(self.path).name
 
 
@@ -94,6 +84,9 @@ class DatasetConfig:
     on_error: str = "raise"
     settings: Any = None
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        not_empty(**{"dataset.path": self.path})
 
 
 @dataclass
@@ -143,11 +136,11 @@ class StreamConfig:
     stop_when: Any = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.evaluate_at, str):
+        if isinstance(self.evaluate_at, (list, tuple)):
             self.evaluate_at = tuple(self.evaluate_at)
             for count in self.evaluate_at:
                 whole_number(1, **{"stream.evaluate_at": count})
-        elif not re.fullmatch(r"powers|all|every:[1-9][0-9]*", self.evaluate_at):
+        elif not re.fullmatch(r"powers|all|every:[1-9][0-9]*", str(self.evaluate_at)):
             raise ValueError(
                 f"stream.evaluate_at is {self.evaluate_at!r}; it must be a list of counts, 'powers', 'every:K' or 'all'"
             )
@@ -272,6 +265,7 @@ class ResultsConfig:
     continue_from: str | None = None
 
     def __post_init__(self) -> None:
+        not_empty(**{"results.dir": self.dir})
         if self.name is not None:
             folder_name(**{"results.name": self.name})
 

@@ -68,6 +68,14 @@ class Command:
         return [*self.jobs[0], *self.hydra]
 
 
+def sets_value(argument: str) -> bool:
+    """Whether an argument is KEY=VALUE, not a flag and not ``~KEY``; a ValueError for anything else."""
+    key, equals, _ = argument.partition("=")
+    if not argument.startswith(("-", "~")) and not (equals and key):
+        raise ValueError(f"{argument!r} is no setting; settings are KEY=VALUE, as in method=rome")
+    return bool(equals) and not argument.startswith("-")
+
+
 def check_keys(overrides: Sequence[Any], keys: Collection[str], names: Names) -> None:
     """Refuse unknown keys of Hydra's parsed overrides, except of sections: :func:`expand` knows which job has them."""
     for override in overrides:
@@ -113,6 +121,9 @@ def nearest(key: str, keys: Collection[str]) -> str:
         return renamed
     section, _, last = key.rpartition(".")
     inside = {k.rpartition(".")[2]: k for k in keys if section and k.rpartition(".")[0] == section}
+    initials = [k for n, k in inside.items() if "".join(word[:1] for word in n.split("_")) == last]  # lr, bs
+    if initials:
+        return f"did you mean {initials[0]!r}?"
     same = [k for k in keys if k.rpartition(".")[2] == last]
     if near := difflib.get_close_matches(last, inside, n=1, cutoff=0.6):
         return f"did you mean {inside[near[0]]!r}?"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 SWEEP_FLAGS = ("-m", "--multirun")
 JSON_FLAG = "--json"
+HELP_FLAGS = {"-h", "--help"}
 CONFIG_DIR = "--config-dir"
 JOBS = "EDITBENCH_JOBS"  # variable of a job's environment: number of jobs in its sweep
 INTERRUPTED = 130  # exit status
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
     as_json, arguments = JSON_FLAG in arguments, [a for a in arguments if a != JSON_FLAG]
     try:
         arguments = list(_with_own_folder(arguments))
+        if HELP_FLAGS & {*arguments}:
+            from editbench import explain
+
+            print(explain.help_text(compose.check([a for a in arguments if not a.startswith("-")]).only))
+            return 0
         flags = [a for a in arguments if a.startswith("-")]
         # --help, --cfg job and others are Hydra's own, with words that are no overrides
         of_hydra = [a for a in arguments if "=" not in a or a in flags] if {*flags} - {*SWEEP_FLAGS} else []
@@ -64,6 +70,8 @@ def main(arguments: Sequence[str], *, precompute: bool = False) -> int:
             refuse_foreseen(command.jobs, command.hydra, command.launcher)
         else:
             command.only  # noqa: B018 - several values need -m
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
@@ -78,7 +86,7 @@ def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], report
     _reporter = reporter
     try:
         if of_hydra:
-            compose.register(list(plugins.entry_points(plugins.METHODS)))  # --help lists them
+            compose.register(list(plugins.entry_points(plugins.METHODS)))  # --info lists them
             sys.argv = ["editbench run", *of_hydra, *command.jobs[0], *command.hydra]
             hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONF}", config_name="config")(job)()
         else:
@@ -86,6 +94,8 @@ def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], report
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except Exception as error:  # of a launcher: a job that was killed, a queue that refuses
         report_failure(error)
         return 1

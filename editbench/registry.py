@@ -63,7 +63,10 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_class), dict(settings)))
     except OmegaConfBaseException as error:
-        raise ValueError(f"method {method}: {str(error).splitlines()[0]}") from error
+        types = {f.name: str(f.type).replace("None", "null") for f in fields(config_class)}
+        key = str(error.full_key or "").partition("[")[0].partition(".")[0]
+        wrong = f"method.{key} is {settings[key]!r}; it must be {types[key]}" if key in settings else str(error)
+        raise ValueError(f"method {method}: {wrong.splitlines()[0]}") from error
 
 
 def make_editor(

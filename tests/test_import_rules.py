@@ -28,8 +28,9 @@ PUBLIC = {
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    "architecture_config": set(),
     "model_places": set(),
-    "config": {"stopping", "tracker_config"},
+    "config": {"architecture_config", "stopping", "tracker_config"},
     "console": {"conf"},
     "model": {"records", "config", "model_places"},
     "ledger_files": set(),
@@ -91,6 +92,9 @@ MAY_IMPORT["quick_edit"] = {*MAY_IMPORT}
 MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["train"] = set(MAY_IMPORT)
+MAY_IMPORT["setting_words"] = set()
+MAY_IMPORT["explain"] = {"compose", "config", "jobs", "registry", "setting_words"}
+MAY_IMPORT["titles"] = {"compose", "conf", "evaluation", "registry"}
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
 METHOD = {

@@ -42,19 +42,27 @@ class Settings:
     Unrelated questions are rows with ``prompt`` and ``target``, ``question`` and ``answer``, ``src`` and ``answers``
     (the first is right), or ``text`` and ``labels``. The format applies to all prompts: of edits, probes, unrelated
     questions and free text, to the text before an accurate sentence, and to the methods' own prompts.
+
+    Attributes:
+        fields: The file's names of fields, by those here: ``dataset.fields.target=target_new``.
+        encoding: Encoding of text files ("gbk"); null for UTF-8.
+        plain_path: Ordinary text for perplexity: rows with ``text``, or a ``.txt`` with one text a line.
+        unrelated_path: Questions of no record, with their answers: a file, or "pocket".
+        pocket_seed: Seed of the embedded world, where a path is "pocket".
+        prompt_format: Text around every prompt, with "{}" where the prompt goes.
+        chat_template: True for the tokenizer's chat template around every prompt; a text for the same with this system
+            message.
+        paraphrases: Number of paraphrases to ask of each record; null for all.
     """
 
-    fields: dict[str, str] = field(default_factory=dict)  # the file's names of fields, by those here: target=target_new
-    encoding: str | None = None  # of the text files ("gbk"); None: UTF-8
-
-    plain_path: str | None = (
-        None  # ordinary text for perplexity: rows with ``text``, or a ``.txt`` with one text a line
-    )
-    unrelated_path: str | None = None  # questions of no record, with their answers; or "pocket"
-    pocket_seed: int = 0  # of the embedded world, where a path is "pocket"
-    prompt_format: Any = "{}"  # text around every prompt, with "{}" where the prompt goes; or a PromptFormat
-    chat_template: Any = False  # true: the tokenizer's chat template around it; a text: with this system message
-    paraphrases: int | None = None  # number of paraphrases to ask of each record; None: all
+    fields: dict[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    plain_path: str | None = None
+    unrelated_path: str | None = None
+    pocket_seed: int = 0
+    prompt_format: Any = "{}"  # or a PromptFormat
+    chat_template: Any = False
+    paraphrases: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt_format, PromptFormat):

@@ -28,9 +28,14 @@ _NO_END = re.compile(
 
 @dataclass(frozen=True)
 class HallucinationSettings(Settings):
-    """Settings of Hallucination; ``accurate_path`` replaces the accurate sentences of the hub's passages."""
+    """Settings of Hallucination.
 
-    accurate_path: str | None = None  # rows with ``text`` (the passage before) and ``labels`` (the accurate sentence)
+    Attributes:
+        accurate_path: Accurate sentences in place of those of the hub's passages: rows with ``text`` (the passage
+            before) and ``labels`` (the sentence).
+    """
+
+    accurate_path: str | None = None
 
 
 def _wise(row: Row, settings: HallucinationSettings) -> Iterator[Item]:

@@ -23,12 +23,14 @@ _NQ_PREFIX = "nq question: "
 class ZsRESettings(Settings):
     """Settings of ZsRE.
 
-    MEND's new answer is "alt" (counterfactual; the old answer is then the first of ``answers``) or the first of
-    "answers", for models that do not know it.
+    Attributes:
+        target: New answer of MEND's rows: "alt" (counterfactual; the old answer is then the first of ``answers``), or
+            the first of "answers", for models that do not know it.
+        nq_prefix: "strip" or "keep" the "nq question: " of the locality question.
     """
 
     target: str = "alt"
-    nq_prefix: str = "strip"  # or "keep": the "nq question: " of the locality question
+    nq_prefix: str = "strip"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -52,7 +52,6 @@ class LayersConfig(ValueConfig):
 
     Attributes:
         layers: Edited layers, rising; values are found at the last.
-        clamp_norm_factor: As in :class:`~editbench.locate_then_edit.values.ValueConfig`.
         template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
         template_tokens: Tokens that are sampled after each start.
         covariance_tokens: Plain-text tokens over which C is taken; null for all texts given.

@@ -41,9 +41,9 @@ def methods():
     composing_module.register(list(plugins.entry_points(plugins.METHODS)))
 
 
-def first_of(experiment):
+def first_of(experiment, *overrides):
     """The config of an experiment's first job."""
-    return composing_module.parse(compose(jobs_of([f"+experiment={experiment}"])[0], hydra=False))
+    return composing_module.parse(compose(jobs_of([f"+experiment={experiment}", *overrides])[0], hydra=False))
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_an_experiment_takes_the_hparams_of_its_method_and_model():
     own = yaml.safe_load(files[0].read_text())
     method = first_of("paper/scen_theta").method
     assert (method.settings.expert_steps, method.hparams) == (own["expert_steps"], origin)
-    given = composing_module.compose(["+experiment=paper/scen_theta", "model=llama-2-7b", "model.path=somewhere"])
+    given = first_of("paper/scen_theta", "model=llama-2-7b", "model.path=somewhere")
     assert given.method.settings.layer == 20
 
 
@@ -92,9 +92,7 @@ def test_an_experiment_takes_the_hparams_of_its_method_and_model():
 def test_the_studies_of_scen_ask_its_neurons(name):
     """One list of metrics on top of two protocols: the default's, and those of the headline that SCEN's has."""
     default, studied = composing_module.compose([]).protocol, first_of(f"paper/{name}")
-    scen = composing_module.compose(
-        [f"+experiment=paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE"]
-    ).protocol
+    scen = first_of(f"paper/{name}", "protocol=scen", "dataset.unrelated_path=FILE").protocol
     assert studied.dataset.settings.unrelated_path == "pocket" and studied.protocol.metrics == scen.metrics
     assert set(studied.protocol.metrics) == {*default.metrics, "generation_exact", "activation", "routing"}
     assert {measure.partition(".")[2] for measure in scen.headline.values()} <= set(scen.metrics)

@@ -38,6 +38,20 @@ def test_help_names_the_commands() -> None:
     assert explained == list(COMMANDS)
     before, new = (
         {"run", "precompute", "locate", "demo", "leaderboard", "report", "compare", "list"},
-        {"fetch", "tune", "train", "verify", "submit", "edit", "edits", "ask", "forget", "export"},
+        {
+            "fetch",
+            "tune",
+            "train",
+            "verify",
+            "submit",
+            "edit",
+            "edits",
+            "ask",
+            "forget",
+            "export",
+            "explain",
+            "plan",
+            "clean",
+        },
     )
     assert set(COMMANDS) == before | new | {"covariance"}

@@ -132,11 +132,14 @@ class PromptFormat:
     suffix: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> PromptFormat:
-        """The format of a setting like "[INST]{}[/INST]", with "{}" in place of the prompt.
+    def parse(cls, text: str | PromptFormat) -> PromptFormat:
+        """The format of a setting like "[INST]{}[/INST]", with "{}" in place of the prompt; a format stays as it is.
 
         A line break may be written as a backslash with n, as on a command line.
         """
+        if isinstance(text, cls):
+            return text
+        text = str(text)
         if text.count("{}") != 1:
             raise ValueError(f"prompt_format={text!r} must have one {{}} where the prompt goes")
         before, after = text.replace("\\n", "\n").replace("\\t", "\t").split("{}")

@@ -50,8 +50,7 @@ class Settings:
         unrelated_path: Questions of no record, with their answers: a file, or "pocket".
         pocket_seed: Seed of the embedded world, where a path is "pocket".
         prompt_format: Text around every prompt, with "{}" where the prompt goes.
-        chat_template: True for the tokenizer's chat template around every prompt; a text for the same with this system
-            message.
+        chat_template: True for the tokenizer's chat template around every prompt; a text: with this system message.
         paraphrases: Number of paraphrases to ask of each record; null for all.
     """
 
@@ -65,16 +64,14 @@ class Settings:
     paraphrases: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt_format, PromptFormat):
-            PromptFormat.parse(self.prompt_format)
+        PromptFormat.parse(self.prompt_format)
         at_least(0, paraphrases=self.paraphrases)
         if not isinstance(self.chat_template, (bool, str, type(None))):
             raise ValueError(f"chat_template is {self.chat_template!r}; it must be true, false or a system message")
 
     def format_of_prompts(self, chat_format: PromptFormat | None = None) -> PromptFormat:
         """The format of every prompt, inside that of a chat template if there is one."""
-        given = self.prompt_format
-        own = given if isinstance(given, PromptFormat) else PromptFormat.parse(given)
+        own = PromptFormat.parse(self.prompt_format)
         return own if chat_format is None else own.inside(chat_format)
 
 
@@ -330,11 +327,9 @@ def _spaced(text: str) -> str:
 
 def apply_format(record: EditRecord, prompt_format: PromptFormat, paraphrases: int | None = None) -> EditRecord:
     """The record with all its prompts in the format, and at most ``paraphrases`` paraphrases (None: all)."""
-    probes, count = [], 0
-    for probe in record.probes:
-        count += probe.kind == PARAPHRASE
-        if probe.kind != PARAPHRASE or paraphrases is None or count <= paraphrases:
-            probes.append(formatted(probe, prompt_format))
+    asked = [probe for probe in record.probes if probe.kind == PARAPHRASE][:paraphrases]
+    kept = [probe for probe in record.probes if probe.kind != PARAPHRASE or any(probe is one for one in asked)]
+    probes = [formatted(probe, prompt_format) for probe in kept]
     free_text = record.free_text
     if free_text is not None:
         free_text = replace(free_text, prompts=tuple(map(prompt_format.apply, free_text.prompts)))

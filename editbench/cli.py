@@ -166,7 +166,9 @@ def _add_reading(commands: Commands) -> None:
     add_json(board, "one line of JSON a row")
     board.set_defaults(handler=_leaderboard)
 
-    cleaning = commands.add_parser("clean", help="list failed and interrupted runs, and remove them")
+    cleaning = commands.add_parser(
+        "clean", help="list failed and interrupted runs, or those of --where, and remove them"
+    )
     _add_runs(cleaning)
     cleaning.add_argument("--remove", action="store_true", help="remove what is listed")
     cleaning.set_defaults(handler=_clean)

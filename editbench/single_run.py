@@ -112,7 +112,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
             summary, costs = summarise(folder.scores(), protocol.headline, ranges=ranges), loop.costs()
             summary["collapsed"] = asdict(loop.collapse) if loop.collapse is not None else None
             folder.set_status("done", summary=summary, costs=costs)
-            observer.done(summary, costs, read_row(folder.path))
+            observer.done(summary, costs, partial(read_row, folder.path))
     return RunOutcome(folder.path, already_done=False)
 
 

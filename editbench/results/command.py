@@ -8,11 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from editbench.results import compare, leaderboard, selection
-from editbench.results.csv_files import write_csv
-from editbench.results.run_folder import RunFolder
-from editbench.results.table_layout import View
-from editbench.results.tables import show, show_comparison
+from editbench.results.schema import STAGES
 from editbench.visible_text import visible
 
 if TYPE_CHECKING:
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
 
     from editbench.results.schema import Row
 
-BOARD = "leaderboard.csv"
+BOARD, FINAL = "leaderboard.csv", "final"
 
 
 def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
@@ -31,7 +27,7 @@ def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
         "--sort", default="", metavar="COLUMNS", help="best or smallest first; --sort=-edits: the other way"
     )
     board.add_argument("--columns", default="", metavar="COLUMNS", help="these columns of the CSV, and no others")
-    board.add_argument("--stage", choices=leaderboard.STAGES, default=leaderboard.FINAL, help="scores of which stage")
+    board.add_argument("--stage", choices=STAGES, default=FINAL, help="scores of which stage")
     board.add_argument("--wide", action="store_true", help="methods × datasets: the score, or the figures of --columns")
     board.add_argument("--out", metavar="FILE", help="CSV file of what is shown (leaderboard.csv has all runs)")
     board.add_argument("--format", choices=["table", "markdown", "latex"], default="table", help="what is printed")
@@ -41,12 +37,17 @@ def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
 
 def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
     """Write all runs of the folders to `leaderboard.csv`, and show those that were asked for."""
+    from editbench.results import compare, leaderboard, selection
+    from editbench.results.csv_files import write_csv
+    from editbench.results.table_layout import View
+    from editbench.results.tables import show, show_comparison
+
     every = leaderboard.collect_folders(*roots)
     write_csv(list(every.values()), roots[0] / BOARD)
     runs, past = _chosen(every, options)
     by, columns = _names(options.by), _names(options.columns)
     placed = [(row, folder) for folder, row in runs.items()]
-    if options.stage != leaderboard.FINAL:
+    if options.stage != FINAL:
         placed = [(row, folder) for folder in runs for row in leaderboard.read_stages(folder, options.stage)]
     rows = [row for row, _ in placed]
     if by:
@@ -82,6 +83,8 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
 
 def _chosen(every: Mapping[Path, Row], options: argparse.Namespace) -> tuple[dict[Path, Row], list[Row]]:
     """The runs that meet the conditions, by folder; and apart those whose task a later run finished."""
+    from editbench.results import selection
+
     rows = selection.where(list(every.values()), options.where)
     shown, past = selection.current(rows)
     kept = set(map(id, shown))
@@ -94,6 +97,10 @@ def _names(text: str) -> list[str]:
 
 def clean(roots: Sequence[Path], conditions: Sequence[str], remove: bool) -> int:
     """List failed and interrupted runs, or those that meet the conditions, and delete them if ``remove``."""
+    from editbench.results import leaderboard, selection
+    from editbench.results.csv_files import write_csv
+    from editbench.results.run_folder import RunFolder
+
     every = leaderboard.collect_folders(*roots)
     rows = selection.where(list(every.values()), conditions)
     chosen = set(map(id, rows if conditions else [row for row in rows if row["status"] in selection.UNFINISHED]))

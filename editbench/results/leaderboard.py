@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 
 SAME = (*METHOD, *LABELS, "schema")  # columns in which the runs behind one row agree, besides their identity
-FINAL, INTERIM = "final", "interim"
-STAGES = ("before", "immediate", INTERIM, FINAL)
+FINAL, INTERIM = "final", "interim"  # stages
 SEQUENTIAL = "sequential"  # mode of runs from before the setting
 SEPARATOR = ", "  # between the texts of a grouped row: its runs, seeds, content hashes
 _OVER_SEEDS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}

@@ -40,7 +40,7 @@ class RunObserver:
             observer.start(run)
             observer.rows(rows)
             observer.edit(row)
-            observer.done(summary, costs, row)
+            observer.done(summary, costs, read_row)
 
     The end of the block closes the run with its status. No call raises: an error is logged once, and the run goes on.
     ``memory`` gives peak bytes by name after each batch; with ``tables`` one row a record is sent at the end.
@@ -89,9 +89,13 @@ class RunObserver:
         self._log(points)
 
     @_safe
-    def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any], row: Row | None = None) -> None:
-        """Keep the run's summary, costs, and the figures of its row of the leaderboard for the end."""
-        figures = {name: number for name, value in (row or {}).items() if (number := finite(value)) is not None}
+    def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any], row: Callable[[], Row] = dict) -> None:
+        """Keep the run's summary, costs, and the figures of its row of the leaderboard for the end.
+
+        ``row`` is read for a tracker alone: it takes all of the run's files.
+        """
+        read = row() if self.tracker is not None else {}
+        figures = {name: number for name, value in read.items() if (number := finite(value)) is not None}
         self._summary = {**flat_summary(summary, costs), **figures}
 
     @_safe

@@ -10,7 +10,7 @@ from editbench.cli import COMMANDS
 
 pytestmark = pytest.mark.slow
 
-HEAVY = {"accelerate", "datasets", "hydra", "pandas", "scipy", "torch", "transformers", "wandb"}
+HEAVY = {"accelerate", "datasets", "hydra", "numpy", "pandas", "scipy", "torch", "transformers", "wandb"}
 
 HELP = """
 import runpy

@@ -111,7 +111,8 @@ def finished(folder: Path) -> schema.RunInfo:
     """``run.json`` of a finished run, or of an exported one; a ResultsError for any other folder."""
     if not is_run(folder):
         raise ResultsError(f"{folder} holds no run; give a run's folder, or one of editbench export --to ledger")
-    exported = not (folder / schema.CHAIN_FILE).exists()  # its tensors have digests of their own, and no rows
+    rows = (schema.CHAIN_FILE, schema.SCORES_FILE, schema.EDITS_FILE)
+    exported = not any((folder / name).exists() for name in rows)  # its tensors have digests of their own
     info = read_info(folder) if exported else read_run(folder)
     if info["provenance"].get("stream", {}).get("mode") == "single":
         raise ResultsError(f"{folder}: each edit was made alone and taken back; there is no edited model to open")

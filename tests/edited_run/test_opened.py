@@ -67,3 +67,7 @@ def test_a_damaged_run_is_not_opened(claimed, tmp_path):
     (copy / "scores.jsonl").write_text(rows.replace("0.0", "1.0", 1))
     with pytest.raises(ResultsError, match="damaged"):
         open_run(copy)
+    (copy / "scores.jsonl").write_text(rows)
+    (copy / "chain.jsonl").unlink()  # which an export has not, but then neither rows
+    with pytest.raises(ResultsError, match="damaged"):
+        open_run(copy)

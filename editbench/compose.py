@@ -1,4 +1,4 @@
-"""Overrides to a typed :class:`RunConfig`, checked with did-you-means: the only file that knows OmegaConf and Hydra."""
+"""Overrides to a typed :class:`RunConfig`, checked with did-you-means."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import stat
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from editbench.checks import folder_name
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -90,6 +93,25 @@ def make_folder(path: Path) -> None:
         )
     with explained("make the folder", path, "choose another results folder, or make its parent writable"):
         path.mkdir(exist_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder that becomes ``path`` when the block ends, and is deleted if it fails; ``path`` must be new."""
+    folder_name(out=path.name)
+    if path.exists():
+        raise ValueError(f"{path} is there already; give a new folder with --out")
+    make_folder(path.parent)
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with explained("write", path, "free some space, or give another folder with --out"):
+            hidden.mkdir()
+            yield hidden
+            hidden.rename(path)
+            sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:

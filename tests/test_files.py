@@ -140,3 +140,13 @@ def test_a_failed_write_of_tensors_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_tensors(tmp_path / "a", {}, {})
     assert (tmp_path / "a").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_is_there_is_left_alone_and_a_failure_leaves_none(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="is there already"), files.new_folder(tmp_path / "mine"):
+        pass
+    with pytest.raises(KeyError), files.new_folder(tmp_path / "new") as hidden:
+        (hidden / "half").write_text("x")
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

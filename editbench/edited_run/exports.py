@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from editbench.checks import folder_name
 from editbench.console import quiet_libraries
 from editbench.edited_run.adapter import write_adapter
 from editbench.edited_run.opened import EditedModel, finished, open_run
-from editbench.files import explained, make_folder, sync_folder
+from editbench.files import new_folder
 from editbench.results import schema
 
 FORMS = ("checkpoint", "lora", "ledger")
@@ -64,25 +60,6 @@ def write_ledger(source: Path, folder: Path) -> None:
     for name in (schema.CONFIG_FILE, schema.RUN_FILE):
         shutil.copyfile(source / name, folder / name)
     shutil.copytree(source / schema.LEDGER_FOLDER, folder / schema.LEDGER_FOLDER)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder that becomes ``out`` when the block ends, and is deleted if it fails; ``out`` must be new."""
-    folder_name(out=out.name)
-    if out.exists():
-        raise ValueError(f"{out} is there already; give a new folder with --out")
-    make_folder(out.parent)
-    hidden = out.with_name(f".{out.name}.{secrets.token_hex(4)}.new")
-    try:
-        with explained("write", out, "free some space, or give another folder with --out"):
-            hidden.mkdir()
-            yield hidden
-            hidden.rename(out)
-            sync_folder(out.parent)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
 
 
 def main(folder: str, to: str, out: str, model: str | None, device: str | None, rank: int | None) -> int:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from editbench.checkpoint import RunCheckpoint
 from editbench.checks import unknown
 from editbench.console import quiet_libraries
-from editbench.edited_run.exports import new_folder, write_ledger
+from editbench.edited_run.exports import write_ledger
 from editbench.edited_run.opened import EditedModel, config_of, data_of, edited
 from editbench.editor import edit_possible
+from editbench.files import new_folder
 from editbench.json_lines import read_lines
 from editbench.progress import progress
 from editbench.registry import load_method

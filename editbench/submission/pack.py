@@ -6,14 +6,11 @@ checked it, ``verdicts/<name>.json`` with the lines that `editbench verify` prin
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editbench.checks import folder_name
-from editbench.files import make_folder, sync_folder, write_atomic
+from editbench.files import new_folder, write_atomic
 from editbench.json_lines import encode
 from editbench.results import schema
 from editbench.submission.claim import CannotSay, Claim, Refused, check_seal, copy_of, read_claim
@@ -31,21 +28,10 @@ def submit(runs: Sequence[str | Path], out: str | Path, against: str | None = No
     ``against`` is the root of a run that this submission gives a lower result than. A ValueError names a run that would
     not be verified at level 1, and why.
     """
-    target = Path(out)
-    folder_name(out=target.name)
-    if target.exists():
-        raise ValueError(f"{target} is there already; give a new folder with --out")
-    make_folder(target.parent)
-    hidden = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
-    try:
+    with new_folder(Path(out)) as hidden:
         claims = [_packed(Path(run), hidden / RUNS_FOLDER / Path(run).resolve().name) for run in runs]
         about = _about(claims, against)
         write_atomic(hidden / SUBMISSION_FILE, f"{encode(about, indent=1)}\n".encode())
-        hidden.rename(target)
-        sync_folder(target.parent)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
     return about
 
 

@@ -6,7 +6,7 @@ import transformers
 
 from editbench import open_run
 from editbench.cli import main
-from editbench.edited_run.exports import export, new_folder
+from editbench.edited_run.exports import export
 from editbench.edited_run.listing import edits_of
 from tests.small_runs import KINDS
 
@@ -46,13 +46,3 @@ def test_edits_beside_the_weights_are_no_checkpoint(claimed, tmp_path, capsys):
     for form in ("checkpoint", "lora"):
         assert main(["export", str(claimed("scen")), "--to", form, "--out", str(tmp_path / form)]) == 1
         assert "--to ledger" in capsys.readouterr().err and not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_is_there_is_left_alone_and_a_failure_leaves_none(tmp_path):
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="is there already"), new_folder(tmp_path / "mine"):
-        pass
-    with pytest.raises(KeyError), new_folder(tmp_path / "new") as hidden:
-        (hidden / "half").write_text("x")
-        raise KeyError
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

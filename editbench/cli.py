@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,19 @@ EPILOG = """examples:
   editbench explain memit.layers
   editbench leaderboard --json | jq -r '[.method, .score] | @tsv'
 """
+OWN_ARGUMENTS = {
+    "plan": ("editbench.plan", "seconds, memory and disk that runs would take"),
+    "explain": ("editbench.explain", "a setting of run in words: type, default, values, where it is declared"),
+    "locate": ("editbench.layer_search.command", "search for the layers to edit: causal tracing and a sweep"),
+    "tune": ("editbench.tuning.command", "find a method's settings for a model, by equal budgets"),
+    "train": ("editbench.train", "train what a method learns, on records that no stream edits"),
+    "edit": ("editbench.quick_edit", "one edit of a model, then questions to it, without a run"),
+}
+"""Commands that read their own arguments: the module whose ``main`` does, and what they do."""
 COMMANDS = (
-    *("run", "plan", "precompute", "locate", "tune", "train", "edit", "demo", "fetch", "covariance"),
+    *("run", "precompute", *OWN_ARGUMENTS, "demo", "fetch", "covariance"),
     *("leaderboard", "clean", "report", "compare", "verify", "submit"),
-    *("edits", "ask", "forget", "export", "explain", "list"),
+    *("edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "experiments", "trackers")
 
@@ -61,35 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _done(arguments: Sequence[str]) -> int:
     """Do a command; its exit status."""
-    command, others = arguments[:1], arguments[1:]
-    if command in (["run"], ["precompute"]):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
+    command, others = "".join(arguments[:1]), arguments[1:]
+    if command in ("run", "precompute"):  # Hydra reads the rest, its own flags (-m, --cfg, --help) included
         from editbench import launch
 
-        return launch.main(others, precompute=command == ["precompute"])
-    if command == ["locate"]:
-        from editbench.layer_search import command as locate
-
-        return locate.main(others)
-    if command == ["plan"]:
-        from editbench import plan
-
-        return plan.main(others)
-    if command == ["tune"]:
-        from editbench.tuning import command as tune
-
-        return tune.main(others)
-    if command == ["train"]:
-        from editbench import train
-
-        return train.main(others)
-    if command == ["edit"]:
-        from editbench import quick_edit
-
-        return quick_edit.main(others)
-    if command == ["explain"]:
-        from editbench import explain
-
-        return explain.main(others)
+        return launch.main(others, precompute=command == "precompute")
+    if command in OWN_ARGUMENTS:
+        return int(import_module(OWN_ARGUMENTS[command][0]).main(others))
     if mistake := _unknown(arguments):
         print(f"error: {visible(str(mistake))}", file=sys.stderr)
         return 2
@@ -120,20 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"editbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="edit a stream into a model and score it (editbench run --help)", add_help=False)
-    commands.add_parser("plan", help="seconds, memory and disk that runs would take", add_help=False)
     commands.add_parser("precompute", help="fill the cache for runs, in parts", add_help=False)
-    commands.add_parser("locate", help="search for the layers to edit: causal tracing and a sweep", add_help=False)
-    commands.add_parser("tune", help="find a method's settings for a model, by equal budgets", add_help=False)
-    commands.add_parser("train", help="train what a method learns, on records that no stream edits", add_help=False)
-    commands.add_parser("edit", help="one edit of a model, then questions to it, without a run", add_help=False)
+    for name, (_, words) in OWN_ARGUMENTS.items():
+        commands.add_parser(name, help=words, add_help=False)
     _add_demo_and_fetch(commands)
     _add_covariance(commands.add_parser("covariance", help="export and import covariance, to share it"))
     _add_reading(commands)
     submission.add_commands(commands)
     edited_run.add_commands(commands)
-    commands.add_parser(
-        "explain", help="a setting of run in words: type, default, values, where it is declared", add_help=False
-    )
     names = commands.add_parser("list", help=f"names and facts: {', '.join(LISTS)}")
     names.add_argument("kind", choices=LISTS)
     add_json(names, "one line of JSON a name")

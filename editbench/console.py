@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -41,6 +42,22 @@ def report_failure(error: Exception, job: str = "") -> None:
     if not isinstance(error, (ValueError, OSError, RuntimeError)):
         traceback.print_exception(error)
     print(f"error{f' in {job}' if job else ''}: {visible(str(error))}", file=sys.stderr)
+
+
+def stoppable(work: Callable[[], int], stopped: str) -> int:
+    """Do a command's work, which SIGTERM may stop as Ctrl-C does; its exit status.
+
+    130 with the sentence ``stopped`` after a stop, 1 after an error, which is printed in one line.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {visible(str(error))}", file=sys.stderr)
+        return 1
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

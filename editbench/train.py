@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench import compose, datasets, plugins, registry
-from editbench.console import quiet_libraries
+from editbench.console import quiet_libraries, stoppable
 from editbench.datasets.splits import TRAIN
 from editbench.editor import Editor
 from editbench.gradient_based import network_files
@@ -23,7 +21,6 @@ from editbench.model.chat_template import format_of
 from editbench.progress import watching
 from editbench.resources import Resources
 from editbench.threads import restored_threads, set_threads
-from editbench.visible_text import visible
 
 if TYPE_CHECKING:
     from editbench.config import RunConfig
@@ -40,15 +37,8 @@ EPILOG = """examples:
 def main(arguments: Sequence[str]) -> int:
     """Train. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     options = parser().parse_intermixed_args(list(arguments))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _train(training_config(options.overrides), options)
-    except KeyboardInterrupt:
-        print("\ninterrupted. The same command goes on from the last saved state.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 1
+    goes_on = "interrupted. The same command goes on from the last saved state."
+    return stoppable(lambda: _train(training_config(options.overrides), options), goes_on)
 
 
 def parser() -> argparse.ArgumentParser:

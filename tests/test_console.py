@@ -1,9 +1,11 @@
 """Standard output for JSON alone, and errors in one line."""
 
+import os
+import signal
 import subprocess
 import sys
 
-from editbench.console import report_failure
+from editbench.console import report_failure, stoppable
 
 SCRIPT = """
 import subprocess, sys
@@ -28,3 +30,19 @@ def test_a_mistake_of_the_user_has_one_line_and_one_of_ours_its_traceback(capsys
         report_failure(error)
         text = capsys.readouterr().err
         assert text.endswith(f"error: {error}\n") and len(text.splitlines()) == lines
+
+
+def test_a_command_that_is_stopped_or_fails_says_so_in_a_line(capsys):
+    def stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 5)  # until it arrives
+
+    def fail():
+        raise ValueError("no such layer")
+
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        assert [stoppable(work, "stopped") for work in (stop, fail, lambda: 0)] == [130, 1, 0]
+    finally:
+        signal.signal(signal.SIGTERM, own)
+    assert capsys.readouterr().err == "\nstopped\nerror: no such layer\n"

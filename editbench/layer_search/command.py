@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from editbench import datasets
 from editbench.compose import compose
 from editbench.config import RunConfig
-from editbench.console import json_lines, quiet_libraries
+from editbench.console import json_lines, quiet_libraries, stoppable
 from editbench.datasets.splits import TUNE
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.questions import check_headline
@@ -67,16 +67,13 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
-    try:
+
+    def work() -> int:
         with json_lines() if options.json else nullcontext() as lines:
             _locate(config, layers, options, lines)
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return stoppable(work, "interrupted; nothing was written")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any
 
 from editbench import provenance
 from editbench.config import ResultsConfig
-from editbench.console import quiet_libraries
+from editbench.console import quiet_libraries, stoppable
 from editbench.files import canonical, make_folder
 from editbench.json_lines import encode
 from editbench.progress import watching
@@ -24,7 +23,6 @@ from editbench.tuning import hparams_file, report
 from editbench.tuning.start import OBJECTIVE, Start, start, trial_config
 from editbench.tuning.study import Study, Tried, find_studies
 from editbench.tuning.trial import Outcome, run_trial
-from editbench.visible_text import visible
 
 BUDGET = 30  # trials
 FOLDER = "tuning"  # in the results folder
@@ -38,17 +36,13 @@ EPILOG = """examples:
 def main(arguments: Sequence[str]) -> int:
     """Tune, or report. Returns the exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     options = parser().parse_intermixed_args(list(arguments))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if find_spec("optuna") is None:
-            raise ValueError("editbench tune needs the package optuna: pip install 'editbench[tune]'")
-        return _report(options) if options.report else _tune(options)
-    except KeyboardInterrupt:
-        print("\ninterrupted. Finished trials are kept; the same command goes on.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 1
+    return stoppable(lambda: _done(options), "interrupted. Finished trials are kept; the same command goes on.")
+
+
+def _done(options: argparse.Namespace) -> int:
+    if find_spec("optuna") is None:
+        raise ValueError("editbench tune needs the package optuna: pip install 'editbench[tune]'")
+    return _report(options) if options.report else _tune(options)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,7 +47,9 @@ def _holds(value: Cell, sign: str, name: str, text: str) -> bool:
         return value in [value_of(name, one.strip()) for one in text.split(",")]
     wanted = value_of(name, text)
     if not isinstance(wanted, (int, float)):
-        raise ResultsError(f"condition {name}{sign}{text}: {name} is compared by = != in, not by {sign}")
+        texts = column(name).digits is None
+        why = f"{name} is compared by = != in, not by {sign}" if texts else f"{text!r} is no number"
+        raise ResultsError(f"condition {name}{sign}{text}: {why}")
     return isinstance(value, (int, float)) and _ORDERS[sign](value, wanted)
 
 

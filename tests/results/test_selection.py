@@ -38,6 +38,7 @@ def test_where_chooses_by_columns(conditions, found):
         ("metod=rome", "no column 'metod'; did you mean 'method'"),
         ("rome", "not of the form column=value"),
         ("method>rome", "method is compared by = != in, not by >"),
+        ("edits>many", "edits>many: 'many' is no number"),
     ],
 )
 def test_a_condition_that_means_nothing_is_refused(condition, message):

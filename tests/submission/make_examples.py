@@ -3,6 +3,7 @@
     python -m tests.submission.make_examples
 
 Their digests are right: what is wrong with them shows only where the model is asked again (``FORGERIES``: the level).
+Each lie is larger than what two machines may differ by.
 They are to be made again when a formula's version changes, since a run of other versions cannot be verified.
 """
 
@@ -21,7 +22,7 @@ RUN = (
     *(
         "method=rome",
         "method.covariance_tokens=2000",
-        "method.steps=10",
+        "method.steps=3",
         "model=pocket",
         "dataset=counterfact",
         "stream.edits=4",
@@ -49,12 +50,12 @@ def summary(run, _):
     forging.seal.write_manifest(run, head, data)
 
 
-def row(run, ids):
-    """One answer of many that was wrong is right."""
+def row(run, _):
+    """Every wrong answer at the end is right."""
 
     def better(of):
-        if of.get("record") == ids[0] and of["stage"] == "final":
-            of["scores"]["rewrite.exact_match"] = 1.0 - of["scores"]["rewrite.exact_match"]
+        if of["stage"] == "final" and "record" in of:
+            of["scores"] |= {name: 1.0 for name in of["scores"] if name.endswith("exact_match")}
 
     with forging.forging(run):
         forging.edit_rows(run, "scores.jsonl", better)
@@ -67,7 +68,7 @@ def edit(run, _):
 
 
 def model(run, _):
-    """A base model that knows more than the one that is named."""
+    """Edits and scores of another base model than the one that is named."""
     claim = load_model("pocket").fingerprint
     with forging.forging(run):
         text = (run / "config.yaml").read_text()
@@ -79,10 +80,10 @@ def model(run, _):
 
 
 def settings(run, _):
-    """Edits of fewer steps than they had."""
+    """The edits took more steps than the config says, and hold better."""
     with forging.forging(run):
-        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("steps: 12", "steps: 10"))
-        forging.edit_info(run, lambda info: info["provenance"]["method"]["config"].update(steps=10))
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("steps: 10", "steps: 3"))
+        forging.edit_info(run, lambda info: info["provenance"]["method"]["config"].update(steps=3))
 
 
 def failure(run, ids):
@@ -102,9 +103,10 @@ def failure(run, ids):
 
 
 def other_model(folder):
-    """The embedded model with a weight changed."""
+    """The embedded model with two of its weights halved."""
     lm = load_model("pocket")
-    lm.weight(lm.mlp_out_name(1))[0] += 1.0
+    for layer in (1, 2):
+        lm.weight(lm.mlp_out_name(layer)).mul_(0.5)
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     return folder
@@ -121,7 +123,7 @@ def main():
         submit([honest], PLACE / "honest")
         ids = [id for line in (honest / "edits.jsonl").read_text().splitlines() for id in json.loads(line)["ids"]]
         made = {
-            "settings": lambda: done(folder / "settings", "method.steps=12"),
+            "settings": lambda: done(folder / "settings", "method.steps=10"),
             "model": lambda: done(folder / "model", f"model.path={other_model(folder / 'other')}", "model.name=pocket"),
         }
         for name in FORGERIES:

@@ -291,11 +291,15 @@ def _is_entry(line: Mapping[str, Any]) -> bool:
     places = memory.values() if isinstance(memory, dict) else [None]
     return (
         wanted is not None
-        and {*wanted} <= {*line} <= {*wanted, "memory"}
-        and all(isinstance(line[key], of) for key, of in wanted.items())
+        and _are_of(wanted, {key: value for key, value in line.items() if key != "memory"})
         and all(isinstance(text, str) for key in ("ids", "weights", "forgotten") for text in line.get(key, ()))
-        and all(isinstance(place, dict) and {*place} == {*_PLACE} for place in places)
+        and all(isinstance(place, dict) and _are_of(_PLACE, place) for place in places)
     )
+
+
+def _are_of(types: Mapping[str, type], line: Mapping[str, Any]) -> bool:
+    """Whether a line has these keys and no others, with values of these types."""
+    return line.keys() == types.keys() and all(isinstance(line[key], of) for key, of in types.items())
 
 
 def _blob(line: Mapping[str, Any]) -> Blob:

@@ -125,13 +125,14 @@ def ledgers(runs: Runs, most: int = IN_PROCESS // 10) -> Iterator[Outcome]:
             data = mutated(whole[name], draw)
             (place / "ledger" / name).write_bytes(data)
             try:
-                same = _content(place / "ledger") == known[: len(_content(place / "ledger"))]
-                cut = name == "index.jsonl" and len(_content(place / "ledger")) < len(known)
-                yield Outcome(f"{number}: {name}", Ending.SURVIVED if same or cut else Ending.SILENT, repr(data[:80]))
+                found = _content(place / "ledger")
+                fine = found == known[: len(found)] or (name == "index.jsonl" and len(found) < len(known))
+                ending, said = Ending.SURVIVED if fine else Ending.SILENT, repr(data[:80])
             except ResultsError as error:
-                yield Outcome(f"{number}: {name}", Ending.REFUSED, str(error))
+                ending, said = Ending.REFUSED, str(error)
             except BaseException as error:
-                yield Outcome(f"{number}: {name}", Ending.LOST, f"{type(error).__name__}: {error}"[:300])
+                ending, said = Ending.LOST, f"{type(error).__name__}: {error}"[:300]
+            yield Outcome(f"{number}: {name}", ending, said)
             shutil.rmtree(place / "ledger")
             (place / "ledger").mkdir()
             for other, content in whole.items():

@@ -24,7 +24,7 @@ from editbench import config, fetched, plugins, registry
 from editbench.checks import unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.hub_names import place_hint
-from editbench.jobs import SECTIONS, Command, Names, check_keys, expand, sets_value
+from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
@@ -110,10 +110,15 @@ def given(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def written_out(argument: str) -> str:
-    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added."""
-    key, _, value = argument.partition("=")
-    if not sets_value(argument):
+    """An argument as Hydra reads it: a value that is no value of its grammar in quotes, a new field added.
+
+    A ValueError for what is neither KEY=VALUE nor ``~KEY`` nor a flag.
+    """
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or (argument.startswith("~") and not equals):
         return argument
+    if not (equals and key):
+        raise ValueError(f"{argument!r} is no setting; settings are KEY=VALUE, as in method=rome")
     if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
         key = f"++{key}"
     try:
@@ -122,12 +127,6 @@ def written_out(argument: str) -> str:
         ends = "\\" * (len(value) - len(value.rstrip("\\")))
         value = '"{}{}"'.format(value.replace('"', '\\"'), ends)
     return f"{key}={value}"
-
-
-def load_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file of settings, its interpolations as they stand."""
-    plain: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    return dict(plain)
 
 
 def compose_node(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:

@@ -68,14 +68,6 @@ class Command:
         return [*self.jobs[0], *self.hydra]
 
 
-def sets_value(argument: str) -> bool:
-    """Whether an argument is KEY=VALUE, not a flag and not ``~KEY``; a ValueError for anything else."""
-    key, equals, _ = argument.partition("=")
-    if not argument.startswith(("-", "~")) and not (equals and key):
-        raise ValueError(f"{argument!r} is no setting; settings are KEY=VALUE, as in method=rome")
-    return bool(equals) and not argument.startswith("-")
-
-
 def check_keys(overrides: Sequence[Any], keys: Collection[str], names: Names) -> None:
     """Refuse unknown keys of Hydra's parsed overrides, except of sections: :func:`expand` knows which job has them."""
     for override in overrides:

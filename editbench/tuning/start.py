@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from editbench import compose, datasets, registry
 from editbench.config import AbilityConfig, MethodConfig, ResultsConfig, RunConfig, TrackerConfig
 from editbench.datasets.disjoint import record_hashes
@@ -88,11 +90,9 @@ def _base(method: str, choices: Mapping[str, str], config: RunConfig) -> dict[st
     """Settings before the search, as in YAML: published ones, or those of ``hparams=NAME``; none that were tuned."""
     wanted, model = choices.get("hparams"), choices.get("model", "pocket")
     _, files = registry.find_hparams(method, model, config.dataset.name, wanted or PUBLISHED)
-    found: dict[str, Any] = {}
-    for file in files:
-        if file.parent.name == PUBLISHED or (wanted is not None and file.parent.name != registry.TUNED):
-            found |= compose.load_yaml(file)
-    return found
+    kept = [f for f in files if f.parent.name == PUBLISHED or (wanted is not None and f.parent.name != registry.TUNED)]
+    plain: Any = OmegaConf.to_container(OmegaConf.merge({}, *map(OmegaConf.load, kept)), resolve=False)
+    return dict(plain)
 
 
 def _check_headline(headline: Mapping[str, str], stream: Stream) -> None:

@@ -141,19 +141,22 @@ def test_every_launcher_composes(name):
 def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others(tmp_path):
     """The workers know the methods and their cells; scen's cell asks for prompts of the embedded world."""
     need_launcher("submitit_local")
-    command = ["-m", "launcher=submitit_local", "method=scen", "stream.edits=2000,1"]  # so many records there are not
+    command = ["-m", "launcher=submitit_local", "method=rome,scen", "stream.edits=1"]
+    command += ["model.covariance=nowhere.safetensors"]  # which rome alone needs
     command += ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[immediate]", "protocol.max_tokens=8"]
     command += [f"results.dir={tmp_path / 'results'}", f"cache={tmp_path / 'cache'}"]
     editbench = [sys.executable, "-m", "editbench.cli", "run", "--json", *command]
     done = subprocess.run(editbench, cwd=tmp_path, check=False, timeout=500, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr  # the failure is known to the process that was called, and printed there
-    failed, fine = sorted(map(json.loads, done.stdout.splitlines()), key=lambda line: -len(line["overrides"][3]))
-    assert (failed["status"], fine["status"]) == ("failed", "done")
-    assert "only 1200 records" in failed["reason"]
+    fine, failed = sorted(map(json.loads, done.stdout.splitlines()), key=lambda line: line["status"])
+    assert (fine["status"], fine["method"]) == ("done", "scen")
+    assert (failed["status"], failed["method"]) == ("failed", "rome")
+    assert "nowhere.safetensors" in failed["reason"]
     assert failed["reason"] in done.stderr
-    [run] = (tmp_path / "results").glob("*/run.json")
-    assert run.parent.name.startswith("counterfact-pocket-scen-e1-b1-s0")
-    assert json.loads(run.read_text())["status"] == "done"
+    statuses = {
+        run.parent.name[:23]: json.loads(run.read_text())["status"] for run in tmp_path.glob("results/*/run.json")
+    }
+    assert statuses == {"counterfact-pocket-scen": "done", "counterfact-pocket-rome": "failed"}
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch):

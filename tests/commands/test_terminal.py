@@ -49,14 +49,14 @@ def test_a_run_on_a_terminal_is_watched_and_leaves_its_table(place):  # noqa: F8
 
 
 def test_json_is_all_that_scripts_read(place, capsys, monkeypatch):  # noqa: F811
-    sweep = run_arguments("-m", "stream.edits=2", "method.layer=1,9", "results.dir=scripted", "--json")
-    done = editbench(place, *sweep)
-    assert done.returncode == 1 and "layer 9 does not exist" in done.stderr and "\x1b" not in done.stderr
+    broken = ["method=finetune,rome", "model.covariance=nowhere.safetensors", "results.dir=scripted"]
+    done = editbench(place, *run_arguments("-m", "stream.edits=2", *broken, "--json"))
+    assert done.returncode == 1 and "nowhere.safetensors" in done.stderr and "\x1b" not in done.stderr
     fine, failed = map(strict, done.stdout.splitlines())
     assert (fine["status"], fine["done_before"], fine["edits"], fine["method_config"]["layer"]) == ("done", False, 2, 1)
     assert fine["reliability_n"] == 2 and fine["reliability_low"] <= fine["reliability"] <= fine["reliability_high"]
-    assert (failed["status"], failed["score"]) == ("failed", None) and "layer 9" in failed["reason"]
-    assert "method.layer=9" in failed["overrides"] and set(COLUMNS) <= fine.keys() & failed.keys()
+    assert (failed["status"], failed["score"]) == ("failed", None) and "nowhere.safetensors" in failed["reason"]
+    assert "method=rome" in failed["overrides"] and set(COLUMNS) <= fine.keys() & failed.keys()
 
     monkeypatch.chdir(place)
     assert cli.main(["leaderboard", "results.dir=scripted", "--json"]) == 0

@@ -16,7 +16,7 @@ from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 @pytest.mark.parametrize("architecture", architectures([a for a in TINY_ARCHITECTURES if not a.startswith("opt")]))
 def test_training(architecture):
-    lm = tiny_lm(architecture, "float32" if architecture.startswith("gemma") else "float64")
+    lm = tiny_lm(architecture, "float64")  # some of the gate's gradients nearly cancel: float32 has no sign for them
     at, rates = Projection.of(lm, 1, "second"), (0.02, 0.1)
     rows = [(lm.encode(r.prompt).ids, lm.continuation(r.target)) for r in REQUESTS[:3]]
     start = Networks.initial(at, 4, 0, lm.weight(at.weight))

@@ -1,17 +1,25 @@
-"""``python -m tests.torture [--seconds N] [--write]``: all sections, the table, and what was lost or went unnoticed."""
+"""All sections, the table, and what was lost or went unnoticed.
+
+``python -m tests.torture [--seconds N] [--workers 2] [--write]``
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import gc
+import json
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from editbench import plugins
 from tests.torture import crowds, flips, inputs, stops
-from tests.torture.outcomes import Section, table
+from tests.torture.operations import in_child
+from tests.torture.outcomes import Ending, Outcome, Section, table
 from tests.torture.small import Runs
 
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
@@ -39,31 +47,54 @@ def sections(runs: Runs) -> list[Section]:
     return [Section(title, partial(of, runs)) for title, of in tries.items()]
 
 
-def tortured(seconds: float | None, show: bool = True) -> list[Section]:
-    """Run every section, each for an equal share of the seconds; None tries everything."""
+def tortured(seconds: float | None, workers: int = 1) -> list[Section]:
+    """Run every section in a process of its own, each for an equal share of the seconds; None tries everything."""
     with tempfile.TemporaryDirectory(prefix="editbench-torture-", ignore_cleanup_errors=True) as folder:
         found = sections(Runs(Path(folder)))
-        for section in found:
-            section.run(seconds / len(found) if seconds is not None else float("inf"))
-            if show:
-                print(f"{section.seconds:5.0f} s  {section.counts.total():9,}  {section.title}", file=sys.stderr)
-                for outcome in section.bad[:5]:
-                    print(f"         {outcome.ending.value}: {outcome.what}: {outcome.said}", file=sys.stderr)
+        gc.freeze()  # every run collects garbage when it begins: half of a trial's time otherwise
+        share = seconds * workers / len(found) if seconds is not None else float("inf")
+        with ThreadPoolExecutor(workers) as pool:
+            for number, section in enumerate(found):
+                pool.submit(_run, section, share, Path(folder) / f"section-{number}.log")
     return found
+
+
+def _run(section: Section, seconds: float, log: Path) -> None:
+    """Run a section in a fork, and take over what it found; a section that breaks off is lost."""
+
+    def work() -> str:
+        section.run(seconds)
+        bad = [(one.what, one.ending.value, one.said) for one in section.bad]
+        return json.dumps([{of.value: n for of, n in section.counts.items()}, bad, section.whole])
+
+    begun = time.monotonic()
+    status, said = in_child(work, log)
+    section.seconds = time.monotonic() - begun
+    if status:
+        section.add(Outcome("the section", Ending.LOST, said))
+    else:
+        counts, bad, section.whole = json.loads(said)
+        section.counts.update({Ending(name): count for name, count in counts.items()})
+        section.bad += [Outcome(what, Ending(name), why) for what, name, why in bad]
+    print(f"{section.seconds:6.0f} s  {section.counts.total():9,}  {section.title}", file=sys.stderr, flush=True)
+    for outcome in section.bad[:5]:
+        print(f"         {outcome.ending.value}: {outcome.what}: {outcome.said}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
     """Try, print the table, and write it into the page if asked to; 1 if anything was lost or silent."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, help="for all together (default: until everything was tried)")
+    parser.add_argument("--workers", type=int, default=2, help="sections that run at once")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
-    found = tortured(options.seconds)
+    begun = time.monotonic()
+    found = tortured(options.seconds, options.workers)
     text = table(found)
     print(text)
     if options.write:
         head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        date = f"{datetime.date.today():%Y-%m-%d}, {sum(section.seconds for section in found) / 60:.0f} minutes"
+        date = f"{datetime.date.today():%Y-%m-%d}, {(time.monotonic() - begun) / 60:.0f} minutes"
         PAGE.write_text(f"{head}{BEGIN}\n{date}:\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     return int(any(section.bad for section in found))
 

@@ -43,14 +43,18 @@ class Section:
         """Try for so long."""
         begun = time.monotonic()
         for outcome in self.tries():
-            self.counts[outcome.ending] += 1
-            if outcome.ending in (Ending.LOST, Ending.SILENT):
-                self.bad.append(outcome)
+            self.add(outcome)
             if time.monotonic() - begun > seconds:
                 break
         else:
             self.whole = True
         self.seconds = time.monotonic() - begun
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a trial."""
+        self.counts[outcome.ending] += 1
+        if outcome.ending in (Ending.LOST, Ending.SILENT):
+            self.bad.append(outcome)
 
 
 def table(sections: list[Section]) -> str:

@@ -18,12 +18,12 @@ from torch import Tensor
 from editbench.model.batching import select
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
-from editbench.model.prefix_cache import PrefixCache
 from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from editbench.locate_then_edit.prompts import Row
     from editbench.model.language_model import LanguageModel
+    from editbench.model.prefix_cache import PrefixCache
     from editbench.model.tree_attention import KeysAndValues
 
 
@@ -158,6 +158,8 @@ def _from_subjects(lm: LanguageModel, rows: Sequence[Row], prefix: PrefixCache |
 
 def _left_of_subjects(lm: LanguageModel, rows: Sequence[Row]) -> PrefixCache | None:
     """Keys and values of all layers left of the subjects, which share a column; None if all rows begin there."""
+    from editbench.model.prefix_cache import PrefixCache
+
     recorded: KeysAndValues = {}
     tree = TokenTree.of(lm, [row.ids[: row.subject] for row in rows])
     if len(tree):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from editbench.model.hooks import hooked, mlp_only_at
 from editbench.model.packed_targets import FULL, SLIDING
-from editbench.model.prefix_cache import FixedLayer, recording_cache
 from editbench.model.token_tree import TokenTree
 from editbench.model.tree_attention import KeysAndValues, attending_by_rows
 
@@ -76,6 +75,8 @@ def run_tree(
         hidden: (P, d), the input of layer ``first``; needed when ``first`` > 0.
         record: Gets keys and values of the layers that run.
     """
+    from editbench.model.prefix_cache import recording_cache  # transformers takes seconds to import
+
     entering = tree.laid_out(hidden) if hidden is not None else None
     if not tree.by_rows:
         end = lm.n_layers - 1 if last is None else last
@@ -132,6 +133,8 @@ def mlp_only_at_tokens(lm: LanguageModel, layer: int, tree: TokenTree, tokens: T
 
 def _check_used(cache: Cache, first: int, last: int, columns: int) -> None:
     """Assert that every layer that ran read its prefix, or recorded all columns: that the model used the cache."""
+    from editbench.model.prefix_cache import FixedLayer
+
     for i in range(first, last + 1):
         layer = cache.layers[i]
         used = layer.read if isinstance(layer, FixedLayer) else layer.get_seq_length() == columns

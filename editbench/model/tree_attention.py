@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -75,6 +74,9 @@ def attending_by_rows(lm: LanguageModel, tree: TokenTree, record: KeysAndValues 
     Args:
         record: Gets keys and values by layer.
     """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attend)
     config, own = lm.config, lm.config._attn_implementation
     token = _running.set(_Pass(tree, own, record))
     config._attn_implementation = NAME
@@ -119,6 +121,8 @@ def _function(implementation: str, module: nn.Module) -> Any:
     """The attention function of a name; "eager" is each model's own."""
     if implementation == "eager":
         return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+    from transformers import AttentionInterface
+
     return AttentionInterface()[implementation]
 
 
@@ -154,6 +158,3 @@ class _PutBack(torch.autograd.Function):
         if len(inverse) > len(gradient):
             gradient = torch.cat([gradient, torch.zeros_like(gradient[:1])])
         return gradient.index_select(0, inverse), None, None
-
-
-AttentionInterface.register(NAME, _attend)

@@ -22,6 +22,13 @@ except SystemExit as end:
     assert not end.code, end.code
 """
 
+KNOWN = """
+import editbench.launch
+from editbench import plugins, registry
+for method in plugins.entry_points(plugins.METHODS):
+    registry.load_method(method)
+"""
+
 
 @pytest.mark.parametrize("code", ["import editbench", "import editbench.cli", HELP], ids=["package", "cli", "help"])
 def test_nothing_heavy_is_imported(code: str) -> None:
@@ -29,6 +36,13 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["imported:"]
+
+
+def test_a_mistake_is_said_before_transformers_is_imported() -> None:
+    """Which takes longer than all the rest: what a command line may say is known without a model."""
+    script = f"import sys\n{KNOWN}\nprint('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
 
 def test_help_names_the_commands() -> None:

@@ -24,6 +24,7 @@ from editbench import config, fetched, plugins, registry
 from editbench.checks import unknown
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.hub_names import place_hint
+from editbench.job_hparams import without_unknown_hparams
 from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
 from editbench.model_places import SHIPPED_MODELS
 
@@ -77,7 +78,8 @@ def check(overrides: Sequence[str]) -> Command:
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
     check_keys(task, {*_keys(_plain(base)), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
-    for note in notes:
+    jobs, more = without_unknown_hparams(jobs, names.default)
+    for note in [*notes, *more]:
         print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
     return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))

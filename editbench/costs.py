@@ -21,8 +21,12 @@ import torch
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""
 COVARIANCE, NULL_SPACE, VALUES, UNEDITED_ANSWERS = "covariance", "null space", "values", "unedited answers"
-NETWORK = "trained network"
-STAGE_OF = {COVARIANCE: PREPARE, NULL_SPACE: PREPARE, NETWORK: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
+NETWORK, TEXTS = "trained network", "sampled texts"
+STAGE_OF = {
+    **dict.fromkeys((TEXTS, COVARIANCE, NULL_SPACE, NETWORK), PREPARE),
+    VALUES: EDIT,
+    UNEDITED_ANSWERS: EVALUATION,
+}
 """Stage to which the seconds of each kind of cached thing belong."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -35,6 +39,9 @@ class CachedCosts:
         self.read: dict[str, float] = defaultdict(float)
         self.digests: dict[str, str] = {}  # of cached files used since the chain's last line, by name; it seals them
         self.covariance_tokens: int | None = None  # tokens of text that the covariance in use was taken over
+
+    def missing(self, kind: str, name: str) -> None:
+        """Called before a thing that the cache lacks is computed, by its kind and a name that is its own."""
 
     def note(self, kind: str, seconds: float, *, read: bool) -> None:
         """Add the seconds that a thing of this kind took to compute: now, or before if it was read."""

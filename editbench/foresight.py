@@ -18,7 +18,7 @@ from editbench.model.chat_template import format_of
 from editbench.model_places import model_place
 from editbench.records import RecordSet
 from editbench.stream import Stream
-from editbench.visible_text import visible
+from editbench.visible_text import one_line
 
 ELSEWHERE = ("submitit_slurm", "ray")
 """Launchers whose jobs may run on machines with other devices."""
@@ -93,7 +93,7 @@ def refuse_foreseen(jobs: Sequence[Sequence[str]], hydra: Sequence[str] = (), la
             configs.append(compose.parse(compose.compose_node([*job, *hydra])))
             foresight.check(configs[-1])
         except (ValueError, OSError) as error:
-            found.append(visible(f"  job {number} ({' '.join(own_part(job, jobs))}): {error}"))
+            found.append("  " + one_line(f"job {number} ({' '.join(own_part(job, jobs))}): {error}"))
     if found:
         raise ValueError("\n".join([f"{len(found)} of {len(jobs)} jobs cannot work, and none was run:", *found]))
     same = {config.stream.seed for config in configs if config.stream.sample == "first" and config.stream.edits}

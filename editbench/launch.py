@@ -31,7 +31,7 @@ from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 from editbench.threads import job_cores
-from editbench.visible_text import visible
+from editbench.visible_text import one_line, visible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -278,7 +278,7 @@ class JobReporter:
             print(f"{len(jobs)} of {len(results)} jobs {'were ' * (status == 'interrupted')}{status}:", file=sys.stderr)
             for at, result in jobs:
                 own = " ".join(own_part(result.overrides, self.plan or [()]))
-                print(visible(f"  {self.number(at)} ({own}): {result.row['reason']}"), file=sys.stderr)
+                print("  " + one_line(f"{self.number(at)} ({own}): {result.row['reason']}"), file=sys.stderr)
 
     def _printed(self, result: JobResult) -> bool:
         """Print a result that is one line; whether it is."""

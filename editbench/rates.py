@@ -1,4 +1,7 @@
-"""Rates of runs on this machine: what finished runs took, kept in the cache, and lines through them by size."""
+"""Rates of runs: what finished runs took, kept in the cache, and lines through them by size.
+
+Seconds are those of one machine. Memory is much the same on another: it is known by the kind of device, "cpu" or "gpu".
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from editbench.files import ResultsError, make_folder, write_atomic
 from editbench.json_lines import encode
 from editbench.results.run_folder import is_run, read_run
 
-RATES = "rates.json"  # in the cache
+RATES, QUICKEST = "rates.json", "quickest.json"  # in the cache
+GPU, CPU = "gpu", "cpu"
 STAGES = (PREPARE, EDIT, EVALUATION)
 _OF_SIZE = ("edits", "seed", "sample", "order", "evaluate_at")  # of the stream: they change how much, not how fast
 
@@ -30,7 +34,13 @@ class Measured:
     seconds: Mapping[str, float]  # by stage
     host: int | None  # peak bytes of the process
     device: int | None  # peak bytes of the GPUs
+    kept: Mapping[str, int]  # bytes that the method kept at the end, by "host" and "device"
     disk: int  # bytes of its folder
+
+    def memory(self, kind: str, kept: float) -> float | None:
+        """Peak bytes ("host", "device") of a run at whose end the method keeps so many."""
+        peak = getattr(self, kind)
+        return None if not peak else peak - self.kept[kind] + kept
 
 
 def key_of(deciding: Mapping[str, Any], machine: str) -> str:
@@ -42,7 +52,9 @@ def key_of(deciding: Mapping[str, Any], machine: str) -> str:
 
 
 def learn(folders: Iterable[Path], cache: Path) -> dict[str, list[Measured]]:
-    """Rates by key: those in the cache, with those of the finished runs in these folders, which are added to it."""
+    """Rates by key, of a machine and of a kind of device: those in the cache, and those of the finished runs in these
+    folders, which are added to it.
+    """
     file = cache / RATES
     known: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     for folder in folders:
@@ -53,8 +65,25 @@ def learn(folders: Iterable[Path], cache: Path) -> dict[str, list[Measured]]:
     write_atomic(file, encode(known).encode("utf-8"))
     rates: dict[str, list[Measured]] = {}
     for one in known.values():
-        rates.setdefault(one["key"], []).append(Measured(**{name: one[name] for name in Measured.__annotations__}))
+        if "kept" in one:  # else an older version's
+            measured = Measured(**{name: one[name] for name in Measured.__annotations__})
+            for key in (one["key"], one["memory_key"]):
+                rates.setdefault(key, []).append(measured)
     return rates
+
+
+def quickest(cache: Path, name: str, seconds: float | None = None) -> float | None:
+    """The fewest seconds measured for what this is the name of, these among them; None if there are none.
+
+    The fewest, because a machine that is busy, or reads from a disk for the first time, only adds to them.
+    """
+    file = cache / QUICKEST
+    known: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    best = min((one for one in (seconds, known.get(name)) if one is not None), default=None)
+    if best is not None and best != known.get(name):
+        make_folder(cache)
+        write_atomic(file, encode({**known, name: best}).encode("utf-8"))
+    return best
 
 
 def _measured(run: Path) -> dict[str, Any] | None:
@@ -69,13 +98,16 @@ def _measured(run: Path) -> dict[str, Any] | None:
         return None
     with (run / "scores.jsonl").open(encoding="utf-8") as file:
         rows = sum('"record"' in line for line in file)
+    kept = costs.get("footprint") or {}
     return {
         "key": key_of(config, str(facts.get("gpu") or facts["cpu"])),
+        "memory_key": key_of(config, GPU if costs.get("peak_cuda_bytes") else CPU),
         "edits": facts["stream"]["edits"],
         "rows": rows,
         "seconds": {stage: costs[f"{stage}_seconds"] for stage in STAGES},
         "host": costs.get("peak_rss_bytes"),
         "device": costs.get("peak_cuda_bytes"),
+        "kept": {kind: int(kept.get(kind, 0)) for kind in ("host", "device")},
         "disk": sum(path.stat().st_size for path in run.rglob("*") if path.is_file()),
     }
 

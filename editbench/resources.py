@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +16,10 @@ import torch
 from torch import Tensor
 
 from editbench.config import ModelConfig
-from editbench.costs import CachedCosts
+from editbench.costs import TEXTS, CachedCosts
 from editbench.datasets.disjoint import record_hash
 from editbench.datasets.hub import HUB_PREFIX
+from editbench.files import canonical, replacing
 from editbench.progress import progress
 from editbench.records import EditRecord, EditRequest, PromptFormat
 
@@ -71,9 +76,9 @@ class Resources:
         ``scored`` are the texts whose perplexity is measured (:func:`editbench.datasets.disjoint.scored_texts`): a
         ValueError if the texts for covariance, once they are read, have one of them.
         """
-        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed, scored)
-        named = Path(model.texts).name if Path(model.texts).expanduser().exists() else model.texts
         costs = costs or CachedCosts()
+        texts = LazyTexts(lm, model.texts, model.texts_tokens, seed, scored, cache, costs)
+        named = Path(model.texts).name if Path(model.texts).expanduser().exists() else model.texts
         given = (texts, named, model.templates, model.covariance, cache, seed, costs, prompt_format)
         return cls(*given, load_training_records, dataset)
 
@@ -81,14 +86,22 @@ class Resources:
 class LazyTexts(Sequence[str]):
     """Plain texts for covariance, made on the first use: many methods never read them.
 
-    Those of the hub are read one by one as they are iterated over: a large collection is never loaded whole.
+    Those of the hub are read one by one as they are iterated over: a large collection is never loaded whole. Sampled
+    ones are kept in the folder ``cache``; ``costs`` gets the seconds that they took.
     """
 
     def __init__(
-        self, lm: LanguageModel, source: str, tokens: int, seed: int, scored: Mapping[str, str] | None = None
+        self,
+        lm: LanguageModel,
+        source: str,
+        tokens: int,
+        seed: int,
+        scored: Mapping[str, str] | None = None,
+        cache: Path | None = None,
+        costs: CachedCosts | None = None,
     ) -> None:
         self._lm, self._source, self._tokens, self._seed = lm, source, tokens, seed
-        self._scored = scored or {}
+        self._scored, self._cache, self._costs = scored or {}, cache, costs or CachedCosts()
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -114,7 +127,7 @@ class LazyTexts(Sequence[str]):
     @cached_property
     def _texts(self) -> list[str]:
         if self._source == "self":
-            return sample_texts(self._lm, self._tokens, self._seed)
+            return self._sampled()
         from editbench import datasets
         from editbench.datasets.disjoint import keep_apart
         from editbench.pocket import dataset_files
@@ -122,6 +135,40 @@ class LazyTexts(Sequence[str]):
         texts = dataset_files.plain_text(0) if self._source == "pocket" else datasets.load_texts(self._source)
         keep_apart("model.texts", texts, self._scored)
         return texts
+
+    def _sampled(self) -> list[str]:
+        """Texts sampled from the model, now or by an earlier process."""
+        key = canonical([VERSION, self._lm.fingerprint, self._lm.numerics, self._tokens, self._seed])
+        name = f"texts/{hashlib.blake2b(key, digest_size=16).hexdigest()}.json"
+        if self._cache is not None and (found := _read_texts(self._cache / name)) is not None:
+            self._costs.note(TEXTS, found[1], read=True)
+            return found[0]
+        self._costs.missing(TEXTS, name)
+        begun = time.perf_counter()
+        texts = sample_texts(self._lm, self._tokens, self._seed)
+        seconds = time.perf_counter() - begun
+        self._costs.note(TEXTS, seconds, read=False)
+        if self._cache is not None:
+            file = self._cache / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256(canonical(texts)).hexdigest()
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps({"digest": digest, "seconds": seconds, "texts": texts}), "utf-8")
+        return texts
+
+
+def _read_texts(file: Path) -> tuple[list[str], float] | None:
+    """Kept texts, and the seconds that they took; None without the file, with a warning if it is damaged."""
+    try:
+        kept = json.loads(file.read_text("utf-8"))
+        if kept["digest"] != hashlib.sha256(canonical(kept["texts"])).hexdigest():
+            raise ValueError("its content does not match its digest")
+        return kept["texts"], float(kept["seconds"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"the sampled texts {file} are damaged ({error}) and are sampled again", stacklevel=2)
+        return None
 
 
 @torch.no_grad()

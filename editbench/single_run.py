@@ -70,7 +70,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     model is loaded. ``cores`` bound the threads of a new run; None: all that this process may use.
     """
     config = config if isinstance(config, RunConfig) else compose.compose(config)
-    records, stream = _load(config)
+    records, stream = load_records(config)
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
     ability = ability_tests(protocol, seed, partial(true_facts, config.dataset, records.split.name))
@@ -139,7 +139,7 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
     ``precompute.part`` of ``precompute.parts`` of the stream. ``cores`` as for :func:`run`.
     """
     begun, part = time.perf_counter(), config.precompute
-    records, stream = _load(config)
+    records, stream = load_records(config)
     method = registry.load_method(config.method.name)
     if not method.prepares(config.method.settings):
         return Precomputed(None, time.perf_counter() - begun)
@@ -155,7 +155,7 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
     return Precomputed(len(requests), time.perf_counter() - begun)
 
 
-def _load(config: RunConfig) -> tuple[RecordSet, Stream]:
+def load_records(config: RunConfig) -> tuple[RecordSet, Stream]:
     """Records and stream of a run whose headline and questions fit."""
     check_headline(config.protocol.headline, config.protocol.metrics)
     model_place(config.model.path)  # a model that must be fetched first is missed before anything is done

@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return _TO_SPELL.sub(_spelt, text)
 
 
+def one_line(text: object) -> str:
+    """A text, or an error's, as :func:`visible` shows it, its lines and blanks as single blanks."""
+    return visible(" ".join(str(text).split()))
+
+
 def spelt(text: str) -> str:
     r"""As :func:`visible`, and so that :func:`unspelt` gives ``text`` again: "\x5c" for a "\" that begins an escape."""
     return _TO_SPELL_BACK.sub(_spelt, text)

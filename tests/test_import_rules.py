@@ -78,13 +78,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tracking",
     },
     "jobs": set(),
-    "compose": {"model_places", "config", "registry", "conf", "jobs"},
+    "job_hparams": {"registry"},
+    "compose": {"model_places", "config", "registry", "conf", "job_hparams", "jobs"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)
 MAY_IMPORT["foresight"] = set(MAY_IMPORT)
 MAY_IMPORT["rates"] = {"results"}
-MAY_IMPORT["plan"] = {*MAY_IMPORT, "single_run"}
+MAY_IMPORT["cache_lookup"] = {*MAY_IMPORT, "single_run"}
+MAY_IMPORT["estimate"] = {*MAY_IMPORT}
+MAY_IMPORT["plan"] = {*MAY_IMPORT}
 MAY_IMPORT["layer_search"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["kept_config"] = {"config", "registry"}
 MAY_IMPORT["edited_run"] = {*MAY_IMPORT, "single_run"}

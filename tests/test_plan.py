@@ -1,52 +1,14 @@
-"""The plan: estimates by measured rates, weights from the config alone, and what runs out first."""
+"""The plan's command: each job, and what runs out first."""
 
-import pytest
-
-from editbench import compose, plan
-from editbench.model import language_model
-from editbench.rates import Measured, key_of
+from editbench import plan
+from editbench.estimate import Estimate
 
 SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
 
 
-def config(tmp_path, *more):
-    return compose.compose([*SMALL, f"results.dir={tmp_path}", f"cache={tmp_path}", *more])
-
-
-def rates(config):
-    runs = [
-        Measured(n, 2 * n, {"prepare": 1.0, "edit": n / 2, "evaluation": 2.0 + n}, 100 * n, None, 10 * n)
-        for n in (2, 10)
-    ]
-    return {key_of(config.deciding(), f"{plan.provenance.processor()}, 1 threads"): runs}
-
-
-def test_seconds_follow_the_edits_and_the_scored_records(tmp_path):
-    wanted = config(tmp_path, "stream.edits=40")
-    one = plan.Planner(rates(wanted)).estimate(1, wanted)
-    assert one.seconds == pytest.approx(1 + 40 / 2 + 2 + 40)
-    assert (one.edits, one.done, one.host, one.device, one.disk) == (40, False, 1000, None, 400)
-    more = config(tmp_path, "stream.edits=40", "stream.evaluate_at=[10]")
-    assert plan.Planner(rates(wanted)).estimate(1, more).seconds == pytest.approx(1 + 40 / 2 + 2 + 45)
-
-
-def test_without_a_measured_rate_there_is_no_time(tmp_path):
-    planner = plan.Planner({})
-    one = planner.estimate(1, config(tmp_path))
-    assert (one.seconds, one.host, one.disk) == (None, None, None) and planner.unmeasured(config(tmp_path))
-    assert not plan.Planner(rates(config(tmp_path))).unmeasured(config(tmp_path))
-
-
-def test_the_weights_are_those_that_are_loaded(tmp_path):
-    wanted = config(tmp_path).model
-    parameters, size = plan.weights_of(wanted)
-    lm = language_model.load_model(wanted)
-    assert (parameters, size) == (lm.model.num_parameters(), 4 * lm.model.num_parameters())
-
-
 def test_the_largest_share_runs_out_first():
     def one(**facts):
-        return plan.Estimate(
+        return Estimate(
             **{
                 "number": 1,
                 "names": "",
@@ -56,7 +18,9 @@ def test_the_largest_share_runs_out_first():
                 "seconds": None,
                 "host": None,
                 "device": None,
+                "measured": True,
                 "disk": None,
+                "cache": None,
                 **facts,
             }
         )
@@ -73,8 +37,20 @@ def test_the_command_shows_each_job_and_refuses_what_cannot_work(tmp_path, capsy
     places = [f"results.dir={tmp_path}", f"cache={tmp_path}"]
     assert plan.main(["-m", *SMALL, *places, "stream.edits=2,5"]) == 0
     out = capsys.readouterr().out
-    assert "2 jobs, 0 of them done: 0 s in all; of 2 no rate was measured here" in out and "first to run out" in out
+    assert "2 jobs, 0 of them done: " in out and "before the first job; of 2 no rate was measured here" in out
+    assert "compute unedited answers" in out and "read covariance (of job 1)" in out
+    assert "~ from the model's config" in out and "first to run out" in out
     assert plan.main([*SMALL, *places, "method.layer=9"]) == 2
     assert "layer 9 does not exist" in capsys.readouterr().err
     assert plan.main([*SMALL, *places, "stream.edits=2,5"]) == 2
     assert "needs -m" in capsys.readouterr().err
+
+
+def test_a_job_that_cannot_work_is_named(tmp_path, capsys):
+    places = [f"results.dir={tmp_path}", f"cache={tmp_path}", "--look", "never"]
+    assert plan.main(["-m", *SMALL, *places, "stream.edits=2", "method.layer=1,9"]) == 2
+    assert "job 2 (method.layer=9): layer 9 does not exist" in capsys.readouterr().err
+
+
+def test_the_runs_of_measure_have_whole_batches():
+    assert [plan.measured_edits(size) for size in (1, 10)] == [(2, 10), (10, 20)]

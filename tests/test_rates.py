@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from editbench.rates import fitted, key_of, learn
+from editbench.rates import CPU, fitted, key_of, learn, quickest
 from editbench.results import RunFolder
 from editbench.results.summary import summarise
 from tests.results.runs import HEADLINE
@@ -31,11 +31,19 @@ def test_finished_runs_are_learnt_from_and_stay_in_the_cache(tmp_path):
         facts = {"cpu": "here", "stream": {"edits": 2}, "protocol": {"headline": HEADLINE}}
         with RunFolder.create(results, name, yaml.safe_dump(CONFIG), facts) as run:
             costs = {"prepare_seconds": 1.0, "edit_seconds": 2.0, "evaluation_seconds": 3.0, "peak_rss_bytes": 7}
+            costs["footprint"] = {"host": 3, "device": 0, "disk": 0}
             ended = {"summary": summarise([], HEADLINE), "costs": costs} if status == "done" else {}
             run.set_status(status, **ended)
     rates = learn([results, tmp_path / "none"], cache)
-    ((key, (one,)),) = rates.items()
-    assert key == key_of(CONFIG, "here")
+    assert set(rates) == {key_of(CONFIG, "here"), key_of(CONFIG, CPU)}
+    (one,) = rates[key_of(CONFIG, CPU)]
+    assert one.memory("host", 3) == 7 and one.memory("host", 10) == 14 and one.memory("device", 10) is None
     assert (one.edits, one.rows, one.host, one.device) == (2, 0, 7, None) and one.disk > 0
     assert one.seconds == {"prepare": 1.0, "edit": 2.0, "evaluation": 3.0}
     assert learn([], cache) == rates
+
+
+def test_the_fewest_seconds_are_kept(tmp_path):
+    assert quickest(tmp_path, "a") is None
+    assert [quickest(tmp_path, "a", seconds) for seconds in (3.0, 5.0, 2.0, None)] == [3.0, 3.0, 2.0, 2.0]
+    assert quickest(tmp_path, "b") is None

@@ -5,6 +5,7 @@ import torch
 
 from editbench import resources
 from editbench.config import ModelConfig
+from editbench.costs import TEXTS
 from editbench.records import EditRequest, PromptFormat
 from editbench.resources import Resources
 from tests.tiny_models import tiny_lm
@@ -39,6 +40,24 @@ def test_texts_are_made_once_and_when_they_are_read(lm, tmp_path, monkeypatch):
     made = built(lm, tmp_path, texts="self", texts_tokens=7)
     assert not calls
     assert [*made.texts, *made.texts] == ["a", "a"] and calls == [(lm, 7, 3)]
+
+
+def test_sampled_texts_are_read_by_a_later_process_and_count_as_much(lm, tmp_path, monkeypatch):
+    def texts(seed=3, tokens=7):
+        made = Resources.build(lm, ModelConfig("tiny", texts_tokens=tokens), tmp_path, seed, PromptFormat())
+        return list(made.texts), made.costs
+
+    monkeypatch.setattr(resources, "sample_texts", lambda lm, tokens, seed: [f"{tokens} {seed}"])
+    first, costs = texts()
+    assert list(costs.computed) == [TEXTS] and not costs.read
+    monkeypatch.setattr(resources, "sample_texts", lambda *arguments: ["anew"])
+    again, read = texts()
+    assert again == first == ["7 3"] and (read.read, dict(read.computed)) == (costs.computed, {})
+    assert texts(seed=4)[0] == texts(tokens=8)[0] == ["anew"]
+    for file in (tmp_path / "texts").iterdir():
+        file.write_text(file.read_text().replace("7 3", "7 4"))
+    with pytest.warns(UserWarning, match="sampled again"):
+        assert texts()[0] == ["anew"]
 
 
 def test_sampled_texts_depend_on_the_seed_alone(lm, monkeypatch):

@@ -177,6 +177,7 @@ def _by_parts(work: _Work, path: Path | None, key: str, costs: CachedCosts) -> t
                 part, seconds, _ = found
                 costs.note(UNEDITED_ANSWERS, seconds, read=True)
             else:
+                costs.missing(UNEDITED_ANSWERS, key)
                 start = time.perf_counter()
                 part = compute()
                 seconds = time.perf_counter() - start

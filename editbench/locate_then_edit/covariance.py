@@ -135,6 +135,7 @@ def compute_covariance(
     found = _read_cached(folder, wanted, costs) if folder is not None else {}
     missing = [layer for layer in wanted if layer not in found]
     if missing:
+        costs.missing(COVARIANCE, f"{lm.fingerprint}-{key} {missing}")
         sums = _collect(lm, planned, missing, folder)
         costs.note(COVARIANCE, sum(s.seconds - s.earlier for s in sums.values()), read=False)
         if earlier := sum(s.earlier for s in sums.values()):

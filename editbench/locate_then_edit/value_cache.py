@@ -89,6 +89,8 @@ class ValueCache:
         for part in parts:
             self._recover(part)
         missing = {k for part in parts for k in part if k not in self._found and not self._read(k)}
+        if missing:
+            self._costs.missing(VALUES, " ".join(sorted(missing)))
         with progress("values", len(missing)) as advance:
             for part in parts:
                 if wanted := {k: r for k, r in part.items() if k in missing}:

@@ -71,6 +71,7 @@ def null_space(covariance: Tensor, threshold: float, resources: Resources) -> Nu
     name = f"null_space/{digest}-{threshold!r}-v{VERSION}.safetensors"
     found = _read(resources.cache / name, name, resources.costs)
     if found is None:
+        resources.costs.missing(NULL_SPACE, name)
         began = time.perf_counter()
         found = NullSpace.of(covariance, threshold, digest)
         seconds = time.perf_counter() - began

@@ -182,4 +182,4 @@ def test_a_run_formats_the_negatives_as_its_questions(protocol, tmp_path, monkey
 def test_settings_that_were_the_methods_name_the_setting_of_today(setting, where):
     for given in (setting, f"+{setting}"):
         with pytest.raises(ValueError, match=where):
-            single_run._load(composing_module.compose(["method=scen", given]))
+            single_run.load_records(composing_module.compose(["method=scen", given]))

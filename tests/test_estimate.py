@@ -1,0 +1,88 @@
+"""Estimates: seconds by measured rates, memory by measured peaks or from the config, weights from the config alone."""
+
+import pytest
+
+from editbench import compose, provenance
+from editbench.estimate import PROGRAMS, Planner, Shape
+from editbench.model import language_model
+from editbench.rates import CPU, Measured, key_of, quickest
+
+SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
+MACHINE = f"{provenance.processor()}, 1 threads"
+
+
+def config(tmp_path, *more):
+    return compose.compose([*SMALL, f"results.dir={tmp_path}", f"cache={tmp_path}", *more])
+
+
+def rates(config):
+    stages = {n: {"prepare": 1.0, "edit": n / 2, "evaluation": 2.0 + n} for n in (2, 10)}
+    runs = [Measured(n, 2 * n, stages[n], 1000 + n, None, {"host": n, "device": 0}, 10 * n) for n in (2, 10)]
+    return {key_of(config.deciding(), machine): runs for machine in (MACHINE, CPU)}
+
+
+def plan(config, measured=None, look=False):
+    return Planner({} if measured is None else measured, look=look).estimate(1, config)
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """The pocket model was seen to take three seconds to load."""
+    assert quickest(tmp_path, f"loading pocket float32, {MACHINE}", 3.0) == 3.0
+
+
+def test_seconds_follow_the_edits_and_the_scored_records(tmp_path, loaded):
+    wanted = config(tmp_path, "stream.edits=40")
+    one = plan(wanted, rates(wanted))
+    assert one.seconds == pytest.approx(3 + 1 + 40 / 2 + 2 + 40)
+    assert (one.edits, one.done, one.host, one.device, one.disk) == (40, False, 1040, None, 400)
+    assert one.measured and one.cache is None
+    more = config(tmp_path, "stream.edits=40", "stream.evaluate_at=[10]")
+    assert plan(more, rates(wanted)).seconds == pytest.approx(3 + 1 + 40 / 2 + 2 + 45)
+
+
+def test_what_lies_in_the_cache_takes_no_time(tmp_path, loaded, monkeypatch):
+    from editbench import estimate
+
+    wanted = config(tmp_path, "stream.edits=40")
+    found = estimate.Found({"covariance": 0.75, "unedited answers": 5.0}, {}, 9.0)
+    monkeypatch.setattr(estimate, "CacheLookup", lambda: lambda number, config: found)
+    one = plan(wanted, rates(wanted), look=None)
+    assert one.seconds == pytest.approx(3 + 1 + 40 / 2 + 2 + 40 - 5.75)  # loading: the quickest
+    assert one.cache == "read covariance, unedited answers"
+    monkeypatch.setattr(estimate, "LOADED", 1000)
+    assert plan(wanted, rates(wanted), look=None).cache is None  # too large a model to look
+    assert plan(wanted, rates(wanted), look=True).cache is not None
+
+
+def test_without_a_measured_rate_there_is_no_time(tmp_path, loaded):
+    one = plan(config(tmp_path))
+    assert (one.seconds, one.disk, one.measured) == (None, None, False)
+    assert Planner({}).unmeasured(config(tmp_path))
+    assert not Planner(rates(config(tmp_path))).unmeasured(config(tmp_path))
+
+
+def test_without_a_measured_loading_there_is_no_time(tmp_path):
+    assert plan(config(tmp_path), rates(config(tmp_path))).seconds is None
+
+
+def test_memory_of_other_machines_counts(tmp_path):
+    known = {key_of(config(tmp_path).deciding(), CPU): rates(config(tmp_path)).popitem()[1]}
+    one = plan(config(tmp_path, "stream.edits=100"), known)
+    assert (one.host, one.measured, one.seconds) == (1100, True, None)
+
+
+def test_memory_without_a_run_is_that_of_programs_weights_and_matrices(tmp_path):
+    shape = Shape.of(config(tmp_path).model)
+    d_ff = language_model.load_model("pocket").d_ff(0)
+    unedited = plan(config(tmp_path, "method=unedited")).host
+    assert unedited == PROGRAMS + shape.bytes + shape.working(512)
+    assert plan(config(tmp_path)).host - unedited == 2 * 8 * d_ff**2
+    assert plan(config(tmp_path, "method=memit", "method.layers=[0,2]")).host - unedited == 2 * 2 * 8 * d_ff**2
+    assert plan(config(tmp_path, "method=rome", "method.covariance_adjustment=false")).host == unedited
+
+
+def test_the_weights_are_those_that_are_loaded(tmp_path):
+    wanted = config(tmp_path).model
+    shape, lm = Shape.of(wanted), language_model.load_model(wanted)
+    assert (shape.parameters, shape.bytes) == (lm.model.num_parameters(), 4 * lm.model.num_parameters())

@@ -40,6 +40,7 @@ OWN_ARGUMENTS = {
     "locate": ("editbench.layer_search.command", "search for the layers to edit: causal tracing and a sweep"),
     "tune": ("editbench.tuning.command", "find a method's settings for a model, by equal budgets"),
     "train": ("editbench.train", "train what a method learns, on records that no stream edits"),
+    "workspace": ("editbench.tracking.workspace", "a Weights & Biases workspace that fits what the tracker sends"),
     "edit": ("editbench.quick_edit", "one edit of a model, then questions to it, without a run"),
 }
 """Commands that read their own arguments: the module whose ``main`` does, and what they do."""

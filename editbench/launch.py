@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import signal
@@ -31,6 +33,7 @@ from editbench.results.leaderboard import read_row, row_as_json
 from editbench.results.run_folder import is_run
 from editbench.results.tables import show
 from editbench.threads import job_cores
+from editbench.tracking.base import SWEEP
 from editbench.visible_text import one_line, visible
 
 if TYPE_CHECKING:
@@ -112,12 +115,17 @@ def run_jobs(job: Job, command: Command, sweep: bool, reporter: JobReporter) -> 
         if not sweep:
             hydra_itself.run("config", job, [*command.only, "hydra.mode=RUN"])
             return
-        known = f"+hydra.job.env_set.{JOBS}='{len(command.jobs)}'"
-        own = [*command.hydra, "hydra.mode=MULTIRUN", known]
+        known = {JOBS: str(len(command.jobs)), SWEEP: sweep_id(command.jobs)}
+        own = [*command.hydra, "hydra.mode=MULTIRUN", *(f"+hydra.job.env_set.{k}='{v}'" for k, v in known.items())]
         config = hydra_itself.compose_config("config", [*own, *command.jobs[0]], run_mode=RunMode.MULTIRUN)
         context = HydraContext(hydra_itself.config_loader, Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(context, job, config)
         reporter.add_returned([done.return_value for done in launcher.launch(command.jobs, initial_job_idx=0)])
+
+
+def sweep_id(jobs: Sequence[Sequence[str]]) -> str:
+    """The id of a sweep by its jobs: the same command, given again, goes on with the same sweep."""
+    return hashlib.sha256(json.dumps([list(job) for job in jobs]).encode()).hexdigest()[:8]
 
 
 def _precompute_job(node: DictConfig) -> JobResult | None:

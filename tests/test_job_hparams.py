@@ -21,7 +21,7 @@ def test_a_method_without_the_settings_runs_on_its_own_and_a_line_says_so(capsys
 
 
 def test_several_of_its_jobs_that_are_alike_are_one():
-    assert jobs_of("method=rome,unedited", "hparams=published,tuned").count(["method=unedited"]) == 1
+    assert jobs_of("method=rome,unedited", "hparams=published,by_hand").count(["method=unedited"]) == 1
 
 
 def test_settings_that_no_method_has_are_refused():

@@ -60,3 +60,8 @@ def test_runs_that_were_done_before_are_one_table(capsys):
     reporter.add_returned(results)
     out = capsys.readouterr().out
     assert out.count("rome") == 2 and "2 of 2 runs were done before" in out
+
+
+def test_the_same_command_is_the_same_sweep():
+    jobs = [["method=rome", "stream.seed=0"], ["method=rome", "stream.seed=1"]]
+    assert launch.sweep_id(jobs) == launch.sweep_id([list(job) for job in jobs]) != launch.sweep_id(jobs[:1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "disabled")
 NONE = "none"
+SWEEP = "EDITBENCH_SWEEP"  # variable of a job's environment: id of its sweep
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class TrackedRun:
     folder: Path
     config: Mapping[str, Any]  # resolved
     provenance: Mapping[str, Any]  # as in run.json
-    group: str  # name that the runs of a sweep share
+    group: str  # name that runs share which differ in their seed only, or the user's
     tags: tuple[str, ...]
+    sweep: str | None = None  # the same for all runs of one sweep's command; None for a run alone
 
     @classmethod
     def of(
@@ -58,6 +61,7 @@ class TrackedRun:
             provenance=provenance,
             group=group or "-".join([*names, f"e{stream['edits']}", f"b{stream['batch_size']}", identity]),
             tags=tuple(dict.fromkeys([*names, *tags])),
+            sweep=os.environ.get(SWEEP),
         )
 
 

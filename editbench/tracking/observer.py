@@ -90,13 +90,13 @@ class RunObserver:
 
     @_safe
     def done(self, summary: Mapping[str, Any], costs: Mapping[str, Any], row: Callable[[], Row] = dict) -> None:
-        """Keep the run's summary, costs, and the figures of its row of the leaderboard for the end.
+        """Keep the run's summary, costs, and its row of the leaderboard for the end.
 
         ``row`` is read for a tracker alone: it takes all of the run's files.
         """
         read = row() if self.tracker is not None else {}
-        figures = {name: number for name, value in read.items() if (number := finite(value)) is not None}
-        self._summary = {**flat_summary(summary, costs), **figures}
+        columns = {name: value if isinstance(value, str) else finite(value) for name, value in read.items()}
+        self._summary = {**flat_summary(summary, costs), **{n: v for n, v in columns.items() if v is not None}}
 
     @_safe
     def finish(self, status: str, reason: str | None = None) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from editbench.results.columns import COLUMNS
 from editbench.tracking.base import TrackedRun, Tracker
 
 MAX_ROWS = 1000  # of a table, which is one text
@@ -22,7 +23,8 @@ class TensorBoardTracker(Tracker):
 
         writer: Any = tensorboard.writer.SummaryWriter
         self._writer: Any = writer(log_dir=str(run.folder / "tensorboard"), flush_secs=10)
-        about = {"name": run.name, "group": run.group, "tags": list(run.tags)}
+        about = {"name": run.name, "group": run.group, "sweep": run.sweep, "tags": list(run.tags)}
+        self._about = {"group": run.group, "sweep": run.sweep or ""}
         for name, content in (("run", about), ("config", run.config), ("provenance", run.provenance)):
             self._writer.add_text(name, _code(content))
 
@@ -39,8 +41,11 @@ class TensorBoardTracker(Tracker):
         self._writer.add_text(name, text + left)
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
-        """Write the summary and close the file."""
+        """Write the summary, also as a line of the tab "HParams", and close the file."""
         self._writer.add_text("summary", _code(summary))
+        words = {name: value for name, value in summary.items() if isinstance(value, str)}
+        figures = {name: value for name, value in summary.items() if name in COLUMNS and name not in words}
+        self._writer.add_hparams({**words, **self._about}, figures, run_name=".")
         self._writer.close()
 
 

@@ -23,7 +23,7 @@ class TrackioTracker(Tracker):
             project=self.config.project or "editbench",
             name=f"{run.name}-{run.key[:6]}",
             group=run.group,
-            config={**run.config, "tags": list(run.tags), "provenance": dict(run.provenance)},
+            config={**run.config, "tags": list(run.tags), "sweep": run.sweep, "provenance": dict(run.provenance)},
             resume="allow",
             embed=False,
             auto_log_gpu=False,

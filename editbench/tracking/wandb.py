@@ -13,7 +13,7 @@ from editbench.tracking.base import TrackedRun, Tracker
 
 logger = logging.getLogger(__name__)
 
-STEP = "edits"
+STEP, SWEEP_KEY, PROJECT = "edits", "sweep", "editbench"
 _MAX_TAG = 64  # the service's limit
 _ONLINE_SHARE = 0.5  # of `start_seconds`; the rest is for starting offline if that fails
 _FINISH_SHARE = 0.8  # of `finish_seconds`, so that wandb stops waiting first
@@ -80,7 +80,7 @@ class WandbTracker(Tracker):
         tags = [tag[:_MAX_TAG] for tag in run.tags]
         return wandb.init(
             mode=mode,
-            config={**run.config, "provenance": dict(run.provenance)},
+            config={**run.config, "provenance": dict(run.provenance), SWEEP_KEY: run.sweep},
             resume="allow",
             reinit="create_new",  # a sweep has several runs in one process, one after the other
             settings=wandb.Settings(
@@ -91,7 +91,7 @@ class WandbTracker(Tracker):
                 init_timeout=settings.start_seconds * _ONLINE_SHARE,
                 finish_timeout=settings.finish_seconds * _FINISH_SHARE,
             ),
-            **_chosen("WANDB_PROJECT", project=settings.project, default="editbench"),
+            **_chosen("WANDB_PROJECT", project=settings.project, default=PROJECT),
             **_chosen("WANDB_ENTITY", entity=settings.entity),
             **_chosen("WANDB_RUN_GROUP", group=settings.group, default=run.group),
             **_chosen("WANDB_JOB_TYPE", job_type=None, default=str(run.provenance["method"]["name"])),

@@ -6,6 +6,7 @@ log format: blocks of 32 KiB, records in parts) and wandb's own protocol classes
 
 import json
 import logging
+import re
 import struct
 
 import pytest
@@ -15,7 +16,9 @@ from editbench import single_run
 from editbench.results.columns import finite
 from editbench.results.leaderboard import read_row
 from tests.small_runs import counterfact_rows
+from tests.test_editing_loop import make, tiny_folder  # noqa: F401
 from tests.tiny_models import LINES, tiny_lm
+from tests.tracking.interrupted import stopped_and_resumed, swept
 from tests.tracking.test_observer import tracked
 from tests.tracking.three_edits import RELIABILITY, show_three_edits
 
@@ -162,9 +165,7 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     assert [step for step, _ in synced.curve("perplexity/plain")] == [0, 2, 4]
     assert [step for step, _ in synced.curve("cost/seconds_per_edit")] == [2, 4]
     assert (synced.run.run_group, synced.run.job_type) == ("sweep", "finetune")
-    row = {name: number for name, value in read_row(shown).items() if (number := finite(value)) is not None}
-    assert {"score", "reliability", "reliability_low", "perplexity_ratio"} <= row.keys()
-    assert {name: synced.summary.get(name) for name in row} == pytest.approx(row)
+    check_summary(synced, shown)
     table = synced.tables["records"]
     asked = dict(zip(table["columns"], table["data"][0], strict=True))
     (edit,) = [row for row in rows if row["stage"] == "final" and row.get("position") == 0]
@@ -175,7 +176,36 @@ def test_a_run_is_tracked_and_its_numbers_are_the_same(tmp_path, caplog):
     assert warnings(caplog) == []
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_the_service(tmp_path):
-    show_three_edits(tmp_path, name="wandb", mode="offline")
-    show_three_edits(tmp_path, name="wandb", mode="offline")
-    assert {synced.run.run_id for synced in offline_runs(tmp_path)} == {tracked(tmp_path).key}
+def test_a_resumed_run_goes_on_in_the_same_run_of_the_service(make, monkeypatch):  # noqa: F811
+    folder = stopped_and_resumed(make, monkeypatch, "tracker=wandb", "tracker.mode=offline")
+    first, second = sorted(offline_runs(folder), key=lambda synced: synced.history[0]["edits"])
+    assert first.run.run_id == second.run.run_id and first.run.run_group == second.run.run_group
+    assert (first.summary["status"], second.summary["status"]) == ("interrupted", "done")
+    curves = [[step for step, _ in synced.curve("immediate/reliability")] for synced in (first, second)]
+    assert curves == [[1, 2], [3, 4]]
+    rows = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    right_after = [row["scores"]["rewrite.exact_match"] for row in rows if row["stage"] == "immediate"]
+    assert second.curve("immediate/reliability")[-1][1] == pytest.approx(sum(right_after) / 4)
+    check_summary(second, folder)
+
+
+def test_the_runs_of_a_sweep_have_its_id(make):  # noqa: F811
+    folders = swept(make, "tracker=wandb", "tracker.mode=offline")
+    found = [synced for folder in folders for synced in offline_runs(folder)]
+    assert len({synced.run.run_id for synced in found}) == len(found) == 2
+    assert {synced.run.job_type for synced in found} == {"finetune", "unedited"}
+    (sweep,) = {synced.config["sweep"] for synced in found}
+    assert re.fullmatch("[0-9a-f]{8}", sweep)
+    for synced, folder in zip(found, folders, strict=True):
+        check_summary(synced, folder)
+
+
+def check_summary(synced, folder):
+    """The run's summary in the service has the row of the CSV, by its columns."""
+    row = {
+        name: value for name, value in read_row(folder).items() if isinstance(value, str) or finite(value) is not None
+    }
+    assert {"method", "dataset", "score", "reliability", "reliability_low", "perplexity_ratio"} <= row.keys()
+    words = {name for name, value in row.items() if isinstance(value, str)}
+    assert {name: synced.summary.get(name) for name in words} == {name: row.pop(name) for name in words}
+    assert {name: synced.summary.get(name) for name in row} == pytest.approx(row)

@@ -14,6 +14,7 @@ from editbench import compose, launch, single_run, threads
 from editbench.editor import Editor
 from editbench.model.language_model import load_model
 from editbench.results import RunFolder
+from tests.composing import need_launcher
 from tests.test_editing_loop import make, tiny_folder  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
@@ -137,3 +138,39 @@ def test_nothing_else_sets_threads():
     texts = {file for file in files if file.suffix in (".py", ".yaml") and sets.search(file.read_text("utf-8"))}
     places = {file.relative_to(ROOT).as_posix() for file in texts}
     assert places == {"editbench/threads.py", "editbench/pocket/train_models.py"}  # the latter is no part of a run
+
+
+class Returned:
+    """Keeps what a sweep's jobs return."""
+
+    plan, jobs = (), ()
+
+    def add_returned(self, jobs):
+        self.jobs = tuple(jobs)
+
+
+def cores_of_job(node):
+    """Number of jobs, and this job's cores on a machine of eight, in whatever process it runs."""
+    from editbench import launch, threads
+
+    threads.usable_cores = lambda: 8
+    return os.environ[launch.JOBS], launch._cores(), os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "settings", "cores"),
+    [
+        ("joblib", ["hydra.launcher.n_jobs=2"], 4),
+        ("submitit_local", ["hydra.launcher.cpus_per_task=6"], 4),
+        ("submitit_local", ["hydra.launcher.cpus_per_task=2"], 2),
+        ("ray", [], 1),
+    ],
+)
+def test_a_job_in_a_process_of_its_own_knows_its_cores(launcher, settings, cores, tmp_path):
+    need_launcher(launcher)
+    overrides = ["method=unedited", "stream.seed=0,1", f"launcher={launcher}", f"results.dir={tmp_path}", *settings]
+    returned = Returned()
+    launch.run_jobs(cores_of_job, compose.check(overrides), True, returned)
+    assert [job[:2] for job in returned.jobs] == [("2", cores)] * 2
+    assert os.getpid() not in {job[2] for job in returned.jobs}

@@ -143,7 +143,9 @@ def test_another_command_runs(place, two_runs, command, capsys, monkeypatch):
     named = {"A": str(a), "B": str(b), "results.dir=DIR": "results.dir=results"}
     words = shlex.split(command)[1:]
     arguments = [named.get(re.sub(r"^results/(RUN_)?", "", word), word) for word in words]
-    if arguments[0] in ("edit", "explain"):  # they read their own arguments
+    if arguments[0] == "workspace":
+        pytest.importorskip("wandb_workspaces")
+    if arguments[0] in ("edit", "explain", "workspace"):  # they read their own arguments
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         assert cli.main(arguments) == 0 and capsys.readouterr().out
         return

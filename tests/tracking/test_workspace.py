@@ -40,7 +40,7 @@ def test_the_view_has_curves_over_edits_with_bands_and_runs_by_sweep(capsys):
             assert band == ["edits", "group", "mean", "minmax"]
     assert "records" in json.dumps(records["panels"])
     (runs,) = view["spec"]["section"]["runSets"]
-    assert [(key["section"], key["name"]) for key in runs["grouping"]] == [("config", "sweep"), ("run", "group")]
+    assert [(key["section"], key["name"]) for key in runs["grouping"]] == [("config", "sweep.value"), ("run", "group")]
     shown = [name.partition(":")[2] for name in runs["runFeed"]["columnOrder"] if name.startswith("summary:")]
     assert tuple(shown) == workspace.PINNED and set(shown) <= set(COLUMNS)
 

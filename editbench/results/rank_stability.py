@@ -100,7 +100,8 @@ def _tasks(runs: Mapping[Path, Row], over: str) -> dict[tuple[tuple[str, str], .
 
 def _figures(folders: Iterable[Path], measures: Sequence[str]) -> Floats:
     """(M, 1 + DRAWS) of each measure: the mean over records, then the draws; means over the runs."""
-    return np.mean([_of_run(folder, measures) for folder in folders], axis=0)
+    means: Floats = np.mean([_of_run(folder, measures) for folder in folders], axis=0)
+    return means
 
 
 def _of_run(folder: Path, measures: Sequence[str]) -> Floats:

@@ -46,7 +46,7 @@ OWN_ARGUMENTS = {
 """Commands that read their own arguments: the module whose ``main`` does, and what they do."""
 COMMANDS = (
     *("run", "precompute", *OWN_ARGUMENTS, "demo", "fetch", "covariance"),
-    *("leaderboard", "clean", "report", "compare", "verify", "submit"),
+    *("leaderboard", "clean", "report", "compare", "ranks", "verify", "submit"),
     *("edits", "ask", "forget", "export", "list"),
 )
 LISTS = ("methods", "models", "datasets", "metrics", "protocols", "experiments", "trackers")
@@ -168,6 +168,12 @@ def _add_reading(commands: Commands) -> None:
     add_json(compare, "one line of JSON")
     compare.set_defaults(handler=_compare)
 
+    ranks = commands.add_parser("ranks", help="does the order of methods survive another seed, metric, protocol, …?")
+    _add_runs(ranks)
+    command.add_ranks_options(ranks)
+    add_json(ranks, "one line of JSON for each two orders")
+    ranks.set_defaults(handler=_ranks)
+
 
 def _add_covariance(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -277,6 +283,12 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         show_difference(options.a, options.b, differences)
     return 0
+
+
+def _ranks(options: argparse.Namespace) -> int:
+    from editbench.results import command
+
+    return command.show_ranks(options, _roots(options))
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from editbench import config, fetched, plugins, registry
 from editbench.checks import unknown
+from editbench.conf_groups import GROUPS, check_choice, choices, conf_names
 from editbench.config import DatasetConfig, MethodConfig, RunConfig
-from editbench.hub_names import place_hint
 from editbench.job_hparams import without_unknown_hparams
 from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
 from editbench.model_places import SHIPPED_MODELS
 
 CONF = "editbench.conf"
 SEARCHPATH = "hydra.searchpath"
-GROUPS = ("method", "model", "dataset", "stream", "protocol", "ability", "tracker", "launcher", "experiment", "hparams")
-LAUNCHER_PLUGINS = {
-    "joblib": ("hydra_joblib_launcher", "launchers"),
-    "submitit_local": ("hydra_submitit_launcher", "launchers"),
-    "submitit_slurm": ("hydra_submitit_launcher", "launchers"),
-    "ray": ("hydra_ray_launcher", "ray"),
-}
-"""By launcher: Hydra's plugin, and the extra that installs it."""
 SCHEMA = {
     "method": MISSING,
     "model": config.ModelConfig,
@@ -71,10 +62,10 @@ def check(overrides: Sequence[str]) -> Command:
             raise ValueError(f"{override.input_line} needs a plus sign: +{override.input_line}")
         if key in GROUPS:
             for choice in values(override):
-                _check_choice(key, choice, folders)
+                check_choice(key, choice, folders)
             groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
     own = [o.input_line for o in parsed if o.is_hydra_override()]
-    base = compose_node([*(f"{k}={v}" for k, v in groups.items()), *own], hydra=True)
+    base = _base((*(f"{k}={v}" for k, v in groups.items()), *own))
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
     check_keys(task, {*_keys(_plain(base)), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
@@ -83,6 +74,12 @@ def check(overrides: Sequence[str]) -> Command:
         print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
     return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))
+
+
+@cache
+def _base(choices_of_groups: tuple[str, ...]) -> DictConfig:
+    """The node of these choices, for its keys; a process asks for few of them, often."""
+    return compose_node(choices_of_groups, hydra=True)
 
 
 def _names(base: DictConfig, folders: Sequence[str]) -> Names:
@@ -181,28 +178,6 @@ def register(methods: Sequence[str]) -> None:
         _store_dataset(name)
 
 
-def conf_names(group: str, more: Iterable[str] = ()) -> list[str]:
-    """Names of the YAML files of a config group, here and in the user's folders ``more``."""
-    import editbench.conf
-
-    folders = [Path(p) / group for p in (*editbench.conf.__path__, *more)]
-    files = ((folder, file) for folder in folders for file in folder.rglob("*.yaml"))
-    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
-
-
-def choices(group: str) -> list[str]:
-    """Names that ``group=`` takes: YAML files, and what installed packages register."""
-    registered = {"method": plugins.METHODS, "dataset": plugins.DATASETS, "tracker": plugins.TRACKERS}
-    found = {*conf_names(group), *(plugins.entry_points(registered[group]) if group in registered else ())}
-    methods = plugins.entry_points(plugins.METHODS)
-    if group == "hparams":
-        found |= {name for method in methods for name in registry.hparams_names(method)}
-    elif group == "model":  # a method's package may have settings for a model without a file here
-        files = {file.stem for method in methods for file in registry.hparams_folder(method).glob("*/*.yaml")}
-        found |= files - {"any", *(f"{name}-{dataset}" for name in files for dataset in choices("dataset"))}
-    return sorted(found)
-
-
 def values(override: Any) -> list[Any]:
     """Values that an override takes in turn: several in a sweep."""
     return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
@@ -288,20 +263,6 @@ def _dataset(plain: dict[str, Any], protocol: config.ProtocolConfig, stream: con
     if stream.sample == "first" and limit is None:
         limit = stream.edits  # records beyond need not be read
     return DatasetConfig(name, path, limit, on_error, settings(**plain), split)
-
-
-def _check_choice(group: str, choice: Any, folders: Sequence[str]) -> None:
-    known = sorted({*choices(group), *conf_names(group, folders)})
-    if hint := place_hint(group, str(choice), known):
-        raise ValueError(f"unknown {group} {str(choice)!r}; {hint}")
-    if str(choice) not in known and not (group == "hparams" and choice is None):
-        raise unknown(group, str(choice), known)
-    plugin, extra = LAUNCHER_PLUGINS.get(str(choice), ("", "")) if group == "launcher" else ("", "")
-    if plugin and (find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin}") is None):
-        raise ValueError(
-            f"launcher={choice} needs the package {plugin.replace('_', '-')}, which is not installed: "
-            f"pip install 'editbench[{extra}]'"
-        )
 
 
 def _note_unknown_pairs(methods: Sequence[str], overrides: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from editbench import compose, plugins, registry
+from editbench import compose, conf_groups, plugins, registry
 from editbench.config import DatasetConfig
 from editbench.jobs import SECTIONS, nearest
 from editbench.json_lines import encode
@@ -72,7 +72,9 @@ class TopLevel:
 def settings_with(choices: Mapping[str, str]) -> dict[str, Setting]:
     """All settings of a run by key, in the order of ``--help``, for its method, dataset and tracker."""
     own = settings_of(TopLevel)
-    found = [replace(s, allowed=", ".join(compose.choices(s.key))) if s.key in compose.GROUPS else s for s in own]
+    found = [
+        replace(s, allowed=", ".join(conf_groups.choices(s.key))) if s.key in conf_groups.GROUPS else s for s in own
+    ]
     method = registry.load_method(choices["method"]).config_class
     found += settings_of(method, "method")
     for section, cls in compose.SCHEMA.items():
@@ -124,7 +126,7 @@ def explain(key: str, overrides: Sequence[str] = ()) -> tuple[list[tuple[Setting
     They are those of the chosen method and dataset; without a choice those of all that have the key.
     """
     name, dot, rest = key.partition(".")
-    owners = [section for section in SECTIONS if name in compose.choices(section) and name != "default"]
+    owners = [section for section in SECTIONS if name in conf_groups.choices(section) and name != "default"]
     if owners:  # memit.layers
         key, overrides = f"{owners[0]}{dot}{rest}", [*overrides, f"{owners[0]}={name}"]
     section = key.partition(".")[0]
@@ -133,7 +135,7 @@ def explain(key: str, overrides: Sequence[str] = ()) -> tuple[list[tuple[Setting
     every = section in REGISTERED and "." in key and not any(o.startswith(f"{section}=") for o in overrides)
     found: list[tuple[Setting, list[str]]] = []
     known: dict[str, None] = {}
-    for choice in compose.choices(section) if every else [base.get(section, "")]:
+    for choice in conf_groups.choices(section) if every else [base.get(section, "")]:
         settings = settings_with({**base, section: choice})
         known.update(dict.fromkeys(settings))
         for setting in (s for k, s in settings.items() if k == key or k.startswith(f"{key}.")):
@@ -143,7 +145,7 @@ def explain(key: str, overrides: Sequence[str] = ()) -> tuple[list[tuple[Setting
             of += [choice] if section in REGISTERED else []
     if not found:
         if "." not in key:  # a setting without its section
-            every_method = [settings_with({**base, "method": name}) for name in compose.choices("method")]
+            every_method = [settings_with({**base, "method": name}) for name in conf_groups.choices("method")]
             known = {**dict.fromkeys(k for settings in every_method for k in settings), **known}
         raise ValueError(f"unknown key {key!r}; {nearest(key, list(known))}")
     return found, node
@@ -161,7 +163,7 @@ def _cut(text: str, width: int) -> str:
 def _value(setting: Setting, node: DictConfig) -> Any:
     """The setting's value in a run; the name of what is chosen."""
     choices = node.hydra.runtime.choices
-    if setting.key in compose.GROUPS and setting.key != "hparams":
+    if setting.key in conf_groups.GROUPS and setting.key != "hparams":
         return choices.get(setting.key)
     value = OmegaConf.select(node, setting.key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import editbench.conf
-from editbench import compose, plugins, registry
+from editbench import conf_groups, plugins, registry
 from editbench.json_lines import encode
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def listed(kind: str) -> list[dict[str, Any]]:
             for metric in list_metrics()
         ]
     group = kind.removesuffix("s")
-    return [{"name": name, "title": title_of(group, name)} for name in compose.choices(group)]
+    return [{"name": name, "title": title_of(group, name)} for name in conf_groups.choices(group)]
 
 
 def title_of(group: str, name: str) -> str:

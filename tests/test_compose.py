@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from editbench import compose as composing_module
 from editbench import fetched, launch, plugins, registry
-from editbench.compose import choices, conf_names, register
+from editbench.compose import register
+from editbench.conf_groups import choices, conf_names
 from editbench.config import RunConfig
 from tests.composing import compose as node_of
 from tests.small_runs import FAST

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from editbench import compose, explain
+from editbench import compose, conf_groups, explain
 
 
 def test_top_level_settings_are_the_groups_and_the_schema_without_sections() -> None:
     plain = {name for name, node in compose.SCHEMA.items() if not isinstance(node, type)}
     sections = {name for name, node in compose.SCHEMA.items() if isinstance(node, type)}
     described = {setting.key for setting in explain.settings_of(explain.TopLevel)}
-    assert described == {*compose.GROUPS, *plain} and all(s.words for s in explain.settings_of(explain.TopLevel))
+    assert described == {*conf_groups.GROUPS, *plain} and all(s.words for s in explain.settings_of(explain.TopLevel))
     assert sections - described == {"results", "precompute"}
 
 

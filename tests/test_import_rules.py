@@ -79,7 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "jobs": set(),
     "job_hparams": {"registry"},
-    "compose": {"model_places", "config", "registry", "conf", "job_hparams", "jobs"},
+    "conf_groups": {"conf", "registry"},
+    "compose": {"model_places", "config", "registry", "conf", "conf_groups", "job_hparams", "jobs"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)
@@ -96,8 +97,8 @@ MAY_IMPORT["submission"] = {*MAY_IMPORT, "single_run"}
 MAY_IMPORT["tuning"] = set(MAY_IMPORT)
 MAY_IMPORT["train"] = set(MAY_IMPORT)
 MAY_IMPORT["setting_words"] = set()
-MAY_IMPORT["explain"] = {"compose", "config", "jobs", "registry", "setting_words"}
-MAY_IMPORT["titles"] = {"compose", "conf", "evaluation", "registry"}
+MAY_IMPORT["explain"] = {"compose", "conf_groups", "config", "jobs", "registry", "setting_words"}
+MAY_IMPORT["titles"] = {"conf", "conf_groups", "evaluation", "registry"}
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
 METHOD = {

@@ -1,4 +1,4 @@
-"""``editbench leaderboard`` and ``editbench clean``: one table of all runs, and what is not worth keeping."""
+"""``editbench leaderboard``, ``ranks`` and ``clean``: a table of all runs, their orders, what is not worth keeping."""
 
 from __future__ import annotations
 
@@ -78,6 +78,36 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
         print(f"{len(every)} runs: {roots[0] / BOARD}")
         if options.reference:
             show_comparison(rows, Path(options.reference))
+    return 0
+
+
+def add_ranks_options(ranks: argparse.ArgumentParser) -> None:
+    """Options of ``editbench ranks`` beside the runs."""
+    ranks.add_argument(
+        "--over", default="seed", metavar="COLUMN", help='what is varied: a column, or "metric" (default: seed)'
+    )
+    ranks.add_argument(
+        "--measures",
+        default="score",
+        metavar="NAMES",
+        help="score, reliability, rewrite.exact_match, … (default: score)",
+    )
+
+
+def show_ranks(options: argparse.Namespace, roots: Sequence[Path]) -> int:
+    """Show how far each two orders of methods agree."""
+    from editbench.json_lines import encode
+    from editbench.results import leaderboard
+    from editbench.results.rank_stability import agreements
+    from editbench.results.tables import show_agreements
+
+    runs = leaderboard.collect_folders(*roots, conditions=options.where)
+    found = agreements(runs, options.over, _names(options.measures))
+    if options.json:
+        for one in found:
+            print(encode(vars(one)))
+    else:
+        show_agreements(found)
     return 0
 
 

@@ -64,6 +64,22 @@ def drawn_means(values: Floats, seed: int, within: Range = SHARE) -> Drawn:
     return drawn
 
 
+def weighted_means(values: Floats, seed: int) -> Floats:
+    """(M, 1 + DRAWS) means of values (R, M): the plain ones, then those with random weights (Dirichlet, all ones).
+
+    NaN where no record has a number. The weights depend on the seed and the number of records only.
+    """
+    present, rng = np.isfinite(values), np.random.default_rng(seed)
+    counted, filled = present.T.astype(np.float64), np.where(present, values, 0.0).T
+    found, block = np.empty((values.shape[1], 1 + DRAWS)), max(1, _BLOCK // max(1, len(values)))
+    with np.errstate(invalid="ignore"):
+        found[:, 0] = filled.sum(axis=1) / counted.sum(axis=1)
+        for start in range(1, 1 + DRAWS, block):
+            weights = rng.standard_exponential((min(block, 1 + DRAWS - start), len(values))).T
+            found[:, start : start + block] = (filled @ weights) / (counted @ weights)
+    return found
+
+
 def ends(low: Floats, high: Floats, figure: ArrayLike) -> Floats:
     """Lower and upper ends, (2, ...), from a figure's values with random weights, (..., DRAWS); NaN stays NaN."""
     below, above = np.quantile(low, TAIL, axis=-1), np.quantile(high, 1 - TAIL, axis=-1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from editbench.results.rank_stability import Agreement
     from editbench.results.schema import Row
 
 
@@ -224,6 +225,26 @@ def show_difference(a: str, b: str, differences: Mapping[str, Mapping[str, Any]]
         figures = (_four_digits(d[name]) for name in ("a", "b", "difference"))
         table.add_row(Text(visible(measure)), *figures, interval, _four_digits(d["p_value"]), str(d["pairs"]))
     console().print(table)
+
+
+def show_agreements(found: Sequence[Agreement]) -> None:
+    """Print how far each two orders of methods agree, and below the table the orders."""
+    from rich.table import Table
+    from rich.text import Text
+
+    differing = [name for name in found[0].task if len({one.task[name] for one in found}) > 1]
+    table = Table(*differing, "by", "a", "b", "methods", "Kendall's τ", "95 %", "in opposite order")
+    orders: dict[str, str] = {}
+    for one in found:
+        own = [one.task[name] for name in differing]
+        figures = _four_digits(one.tau), f"{_four_digits(one.low)} … {_four_digits(one.high)}"
+        cells = (*own, one.measure, one.a, one.b, str(one.methods), *figures, "; ".join(one.reversed) or NO_VALUE)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+        for side, order in ((one.a, one.order_a), (one.b, one.order_b)):
+            orders[", ".join([*own, one.measure, side])] = order
+    console().print(table)
+    for name, order in orders.items():
+        console().print(Text(visible(f"{name}: {order}")))
 
 
 def _four_digits(value: float | None) -> str:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 
 from editbench import compose as composing_module
 from editbench import launch, plugins, registry
-from editbench.compose import conf_names
+from editbench.conf_groups import conf_names
 from editbench.model import language_model
 from tests.composing import compose, enough_of, jobs_of, need_launcher
 
@@ -157,14 +157,6 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
         run.parent.name[:23]: json.loads(run.read_text())["status"] for run in tmp_path.glob("results/*/run.json")
     }
     assert statuses == {"counterfact-pocket-scen": "done", "counterfact-pocket-rome": "failed"}
-
-
-def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch):
-    monkeypatch.setattr(composing_module, "find_spec", lambda name: None)
-    for name, (_, extra) in composing_module.LAUNCHER_PLUGINS.items():
-        with pytest.raises(ValueError, match=rf"launcher={name} .* pip install 'editbench\[{extra}\]'"):
-            composing_module.compose([f"launcher={name}"])
-    assert {*composing_module.LAUNCHER_PLUGINS, "local"} == set(conf_names("launcher"))
 
 
 # -- docs -------------------------------------------------------------------------------------------------------------

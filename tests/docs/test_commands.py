@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from editbench import cli, single_run, train
 from editbench import compose as composing_module
-from editbench.compose import conf_names
+from editbench.conf_groups import conf_names
 from editbench.evaluation.questions import check_headline
 from editbench.layer_search import command as locate
 from editbench.model_places import SHIPPED_MODELS

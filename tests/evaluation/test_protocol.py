@@ -10,7 +10,7 @@ import pytest
 
 from editbench import compose as composing_module
 from editbench import datasets, single_run
-from editbench.compose import conf_names
+from editbench.conf_groups import conf_names
 from editbench.evaluation.metrics import get_metric
 from editbench.records import PARAPHRASE, PROBE_KINDS
 from editbench.results.leaderboard import read_row

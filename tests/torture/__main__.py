@@ -1,6 +1,6 @@
 """All sections, the table, and what was lost or went unnoticed.
 
-``python -m tests.torture [--seconds N] [--workers 2] [--write]``
+``python -m tests.torture [--seconds N] [--workers 2] [--only TEXT] [--write]``
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def sections(runs: Runs) -> list[Section]:
     return [Section(title, partial(of, runs)) for title, of in tries.items()]
 
 
-def tortured(seconds: float | None, workers: int = 1) -> list[Section]:
-    """Run every section in a process of its own, each for an equal share of the seconds; None tries everything."""
+def tortured(seconds: float | None, workers: int = 1, only: str = "") -> list[Section]:
+    """Run sections with ``only`` in their titles, each for a share of the seconds (None: to its end), in processes."""
     with tempfile.TemporaryDirectory(prefix="editbench-torture-", ignore_cleanup_errors=True) as folder:
-        found = sections(Runs(Path(folder)))
+        found = [section for section in sections(Runs(Path(folder))) if only in section.title]
         gc.freeze()  # every run collects garbage when it begins: half of a trial's time otherwise
         share = seconds * workers / len(found) if seconds is not None else float("inf")
         with ThreadPoolExecutor(workers) as pool:
@@ -86,10 +86,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, help="for all together (default: until everything was tried)")
     parser.add_argument("--workers", type=int, default=2, help="sections that run at once")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only sections in whose title this is")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
     begun = time.monotonic()
-    found = tortured(options.seconds, options.workers)
+    found = tortured(options.seconds, options.workers, options.only)
     text = table(found)
     print(text)
     if options.write:

@@ -13,7 +13,7 @@ from editbench.results.schema import LOCK_FILE
 from tests.torture.operations import Act, Operations, in_child
 from tests.torture.outcomes import Ending, Outcome
 from tests.torture.small import Runs, decided
-from tests.torture.stops import KINDS, count
+from tests.torture.stops import KINDS, synced
 
 REGIONS = 24  # of each file
 
@@ -39,7 +39,7 @@ def runs_altered(runs: Runs) -> Iterator[Outcome]:
             whole, killed = place / "whole", place / "killed"
             runs.run(method, whole)
 
-            middle = Act("kill", 2 * count(runs, method) // 3)
+            middle = Act("kill", 2 * len(synced(runs, method)) // 3)
 
             def stopped(method: str = method, killed: Path = killed, middle: Act = middle) -> None:
                 Operations(killed, middle).start()

@@ -29,7 +29,8 @@ class Operations:
     """Counts what writes below ``folder`` in this process, and acts once."""
 
     def __init__(self, folder: Path, act: Act | None) -> None:
-        self._folder, self._act, self.count = str(folder), act, 0
+        self._folder, self._act = str(folder), act
+        self.synced: list[bool] = []  # of each operation: whether it syncs a file, whose last bytes may be missing
         self._own, self._busy = os.fsync, False
 
     def start(self) -> None:
@@ -54,8 +55,8 @@ class Operations:
     def _count(self, path: object, descriptor: int | None = None) -> None:
         if isinstance(path, int) or not os.path.abspath(os.fsdecode(path)).startswith(self._folder):
             return
-        number, self.count = self.count, self.count + 1
-        if self._act is not None and number == self._act.number:
+        self.synced.append(descriptor is not None and os.path.isfile(os.fsdecode(path)))
+        if self._act is not None and len(self.synced) == self._act.number + 1:
             self._do(self._act.name, os.fsdecode(path), descriptor)
 
     def _do(self, name: str, path: str, descriptor: int | None) -> None:

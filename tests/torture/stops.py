@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 from collections.abc import Iterator, Sequence
@@ -18,45 +19,48 @@ ERRORS = ("ENOSPC", "EIO", "EACCES", "short")
 MEGABYTES = (0, 1, 2, 4, 8, 16, 32, 64)  # of memory above what the process has
 
 
-def count(runs: Runs, method: str) -> int:
-    """Number of the writing operations of a run."""
+def synced(runs: Runs, method: str) -> list[bool]:
+    """Of each writing operation of a run: whether it syncs a file."""
     with runs.place() as place:
 
-        def work() -> int:
+        def work() -> str:
             operations = Operations(place / "run", None)
             operations.start()
             runs.run(method, place / "run")
-            return operations.count
+            return json.dumps(operations.synced)
 
-        return int(in_child(work, place / "log")[1])
+        return list(json.loads(in_child(work, place / "log")[1]))
 
 
-def points(runs: Runs, methods: Sequence[str], most: int | None = None) -> Iterator[tuple[str, int]]:
-    """Methods in turn, each with the next of its operations in a mixed order; at most so many a method."""
+def points(runs: Runs, methods: Sequence[str], most: int | None = None) -> Iterator[tuple[str, int, bool]]:
+    """Methods in turn, each with the next of its operations in a mixed order, and whether that syncs a file.
+
+    At most so many operations a method.
+    """
     draw = random.Random(0)
-    left: dict[str, list[int]] = {}
+    left: dict[str, list[tuple[int, bool]]] = {}
     waiting = draw.sample([*methods], len(methods))
     while waiting:
         for method in [*waiting]:
             if method not in left:
-                numbers = range(count(runs, method))
-                left[method] = draw.sample(numbers, len(numbers) if most is None else min(most, len(numbers)))
+                every = list(enumerate(synced(runs, method)))
+                left[method] = draw.sample(every, len(every) if most is None else min(most, len(every)))
             if not left[method]:
                 waiting.remove(method)
                 continue
-            yield method, left[method].pop()
+            yield method, *left[method].pop()
 
 
 def kills(runs: Runs, methods: Sequence[str] = KINDS, most: int | None = None) -> Iterator[Outcome]:
-    """A kill, plain or with a torn file, before an operation; then the same command."""
-    for method, number in points(runs, methods, most):
-        for name in ("kill", "torn"):
+    """A kill before an operation, and one with a torn file before a sync; then the same command."""
+    for method, number, syncs in points(runs, methods, most):
+        for name in ("kill", "torn") if syncs else ("kill",):
             yield _stopped(runs, method, Act(name, number))
 
 
 def errors(runs: Runs) -> Iterator[Outcome]:
     """A refusal of the operating system; then the same command."""
-    for number, (method, at) in enumerate(points(runs, KINDS)):
+    for number, (method, at, _) in enumerate(points(runs, KINDS)):
         yield _stopped(runs, method, Act(ERRORS[number % len(ERRORS)], at))
 
 

@@ -8,7 +8,7 @@ import torch
 
 import editbench
 from editbench import compose as composing_module
-from editbench.compose import conf_names
+from editbench.conf_groups import conf_names
 from editbench.editor import Editor
 from editbench.evaluation.general_ability import NSE_TASKS, Ability, pocket_world
 from editbench.evaluation.general_ability.pocket_world import Item, PocketAbility

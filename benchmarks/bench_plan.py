@@ -1,6 +1,7 @@
 """What `editbench plan` says beside what the run then takes, by the real commands. Needs an idle machine and minutes.
 
 python -m benchmarks.bench_plan [pocket | smollm2] [edits=N]
+python -m benchmarks.bench_plan RESULTS …   memory from the config alone, beside the peaks of the finished runs there
 
 Rates, covariance and the unedited model's answers go to a folder of their own: each plan measures its two short runs.
 """
@@ -12,8 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
+
+from editbench.estimate import Planner
+from editbench.kept_config import of_kept
+from editbench.results.run_folder import is_run, read_run
 
 CONFIGS = {
     "pocket unedited": ["model=pocket", "method=unedited", "stream.edits=60"],
@@ -42,6 +48,20 @@ def measure(name, overrides, folder):
     return {**row, "predicted_bytes": planned["host"], "from_config_bytes": before["host"], "bytes": peak}
 
 
+def compare_memory(folders):
+    """Memory that the config alone gives beside the peaks of finished runs on CPUs: a line a run, and a count."""
+    planner, off = Planner({}, look=False), []
+    for run in sorted(found for folder in folders for found in Path(folder).iterdir() if is_run(found)):
+        info = read_run(run)
+        peak = (info["costs"] or {}).get("peak_rss_bytes")
+        if info["status"] == "done" and peak and not info["costs"].get("peak_cuda_bytes"):
+            config = of_kept(yaml.safe_load((run / "config.yaml").read_text("utf-8")), run)
+            said, *_ = planner._memory(config, info["provenance"]["stream"]["edits"])
+            off.append(said / peak - 1)
+            print(f"{run.name}: {said / 2**20:.0f} MiB said, {peak / 2**20:.0f} taken, {off[-1]:+.0%}")
+    print(f"{sum(abs(one) <= MEMORY_LIMIT for one in off)} of {len(off)} within {MEMORY_LIMIT:.0%}")
+
+
 def _plan(overrides, *flags):
     return json.loads(_editbench("plan", "--json", *flags, *overrides).splitlines()[-1])
 
@@ -55,6 +75,8 @@ def _editbench(*arguments):
 
 def main(arguments):
     """Print a row for each config as it comes, and the table."""
+    if folders := [a for a in arguments if Path(a).is_dir()]:
+        return compare_memory(folders)
     chosen = next((a for a in arguments if "=" not in a), "")
     edits = [f"stream.{a}" for a in arguments if a.startswith("edits=")]
     table = Table("run", "seconds said", "taken", "off", "MiB said", "from the config", "taken", "off", "off", "cache")

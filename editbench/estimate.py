@@ -18,7 +18,6 @@ from editbench.costs import EVALUATION
 from editbench.editor import layers_of
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.foresight import Foresight
-from editbench.locate_then_edit.covariance import TOKENS_AT_ONCE
 from editbench.model.architectures import find_architecture, module_at, projection_sizes
 from editbench.model.likelihood import CPU_TOKENS, GPU_TOKENS
 from editbench.model_places import model_place
@@ -171,8 +170,7 @@ class Planner:
         method, settings = registry.load_method(config.method.name), config.method.settings
         covariance = method.capabilities.needs_covariance and getattr(settings, "covariance_adjustment", True)
         matrices = shape.matrices(layers_of(settings)) if covariance else 0
-        tokens = GPU_TOKENS if gpu else CPU_TOKENS
-        whole = shape.bytes + matrices + shape.working(max(tokens, TOKENS_AT_ONCE if matrices else 0))
+        whole = shape.bytes + matrices + shape.working(GPU_TOKENS if gpu else CPU_TOKENS)
         return (None, whole, False) if gpu else (PROGRAMS + whole, None, False)
 
     @staticmethod

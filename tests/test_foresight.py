@@ -52,3 +52,13 @@ def test_seeds_that_only_reorder_are_said(tmp_path, capsys):
     assert "note: the 2 seeds edit the same records in another order" in capsys.readouterr().err
     foresight.refuse_foreseen(compose.check([*places, "stream.sample=random"]).jobs)
     assert capsys.readouterr().err == ""
+
+
+def test_a_reason_of_several_lines_is_one(tmp_path, monkeypatch):
+    def check(self, config):
+        raise ValueError("first\n  second")
+
+    monkeypatch.setattr(foresight.Foresight, "check", check)
+    with pytest.raises(ValueError) as caught:
+        foresight.refuse_foreseen(compose.check([*SMALL, f"results.dir={tmp_path}", "stream.seed=0,1"]).jobs)
+    assert str(caught.value).splitlines()[1:] == [f"  job {n} (stream.seed={n - 1}): first second" for n in (1, 2)]

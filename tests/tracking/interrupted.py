@@ -2,14 +2,14 @@
 
 import pytest
 
-from editbench import launch, single_run
+from editbench import checkpoint, launch, single_run
 from editbench.editor import Editor
 
 SMALL = ["method.steps=2", "method.layer=1", "protocol.max_tokens=16", "tracker.finish_seconds=60"]
 
 
 def stopped_and_resumed(make, monkeypatch, *tracker):
-    """The folder of a run of four edits that was stopped at the third and then resumed."""
+    """The folder of a run of four edits that was stopped at the third, with its state saved, and then resumed."""
     edit, batches = Editor.edit, []
 
     def stop_at_third(self, batch):
@@ -20,6 +20,8 @@ def stopped_and_resumed(make, monkeypatch, *tracker):
 
     config = make(*tracker, method=["method=finetune"], settings=[*SMALL, "stream.edits=4"])
     monkeypatch.setattr(Editor, "edit", stop_at_third)
+    monkeypatch.setattr(checkpoint, "MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", 1e9)
     with pytest.raises(KeyboardInterrupt):
         single_run.run(config)
     return single_run.run(config).folder

@@ -1,5 +1,7 @@
 """The plan's command: each job, and what runs out first."""
 
+import pytest
+
 from editbench import plan
 from editbench.estimate import Estimate
 
@@ -33,13 +35,17 @@ def test_the_largest_share_runs_out_first():
     assert plan.breaks_first([one(done=True, host=2**40)], free).startswith("first to run out: disk")
 
 
-def test_the_command_shows_each_job_and_refuses_what_cannot_work(tmp_path, capsys):
-    places = [f"results.dir={tmp_path}", f"cache={tmp_path}"]
-    assert plan.main(["-m", *SMALL, *places, "stream.edits=2,5"]) == 0
+@pytest.mark.slow
+def test_the_command_shows_each_job_and_what_it_finds(tmp_path, capsys):
+    assert plan.main(["-m", *SMALL, f"results.dir={tmp_path}", f"cache={tmp_path}", "stream.edits=2,5"]) == 0
     out = capsys.readouterr().out
     assert "2 jobs, 0 of them done: " in out and "before the first job; of 2 no rate was measured here" in out
     assert "compute unedited answers" in out and "read covariance (of job 1)" in out
     assert "~ from the model's config" in out and "first to run out" in out
+
+
+def test_what_cannot_work_is_refused(tmp_path, capsys):
+    places = [f"results.dir={tmp_path}", f"cache={tmp_path}"]
     assert plan.main([*SMALL, *places, "method.layer=9"]) == 2
     assert "layer 9 does not exist" in capsys.readouterr().err
     assert plan.main([*SMALL, *places, "stream.edits=2,5"]) == 2

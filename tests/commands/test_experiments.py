@@ -33,6 +33,8 @@ JOBS = {
     "paper/scen_edits": 3,
     "paper/scen_first_200": 2,
     "pocket/table": 54,
+    "study/embedded": 198,
+    "study/smollm2": 27,
 }
 
 
@@ -60,7 +62,8 @@ def test_an_experiment_composes_and_has_its_jobs(name):
     for job in enough_of(jobs):
         config = compose(job)
         composing_module.parse(compose(job, hydra=False))
-        assert (config.model.path, config.tracker.group, config.hydra.mode) == ("pocket", name, RunMode.MULTIRUN)
+        model = "smollm2-135m" if name == "study/smollm2" else "pocket"
+        assert (config.model.path, config.tracker.group, config.hydra.mode) == (model, name, RunMode.MULTIRUN)
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert head[0] == "# @package _global_"
     assert head[1].startswith("# ")
@@ -163,7 +166,7 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
 
 
 def test_the_docs_count_the_jobs():
-    rows = re.findall(r"^\| `((?:paper|pocket)/\w+)` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
+    rows = re.findall(r"^\| `((?:paper|pocket|study)/\w+)` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
     assert {name: int(count) for name, count in rows} == JOBS
 
 

@@ -152,7 +152,7 @@ def test_another_command_runs(place, two_runs, command, capsys, monkeypatch):
     options = cli._parser().parse_args(arguments)
     if options.command == "report":
         pytest.importorskip("plotly")
-    if options.command not in ("run", "locate", "demo", "fetch", "covariance"):  # these have tests of their own
+    if options.command not in ("run", "locate", "demo", "fetch", "covariance", "ranks"):  # these have tests of their own
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             assert cli.main(arguments) == 0
         assert capsys.readouterr().out
@@ -173,4 +173,4 @@ def test_other_commands_exist():
 
 def test_every_experiment_is_explained():
     for page in ("docs/sweeps.md", "docs/reproduce.md"):
-        assert set(re.findall(r"^\| `((?:paper|pocket)/\w+)` \|", TEXTS[page], re.M)) == set(conf_names("experiment"))
+        assert set(re.findall(r"^\| `((?:paper|pocket|study)/\w+)` \|", TEXTS[page], re.M)) == set(conf_names("experiment"))

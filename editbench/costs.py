@@ -21,8 +21,11 @@ import torch
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""
 COVARIANCE, NULL_SPACE, VALUES, UNEDITED_ANSWERS = "covariance", "null space", "values", "unedited answers"
-NETWORK = "trained network"
-STAGE_OF = {COVARIANCE: PREPARE, NULL_SPACE: PREPARE, NETWORK: PREPARE, VALUES: EDIT, UNEDITED_ANSWERS: EVALUATION}
+NETWORK, VERDICTS = "trained network", "verdicts"
+STAGE_OF = {
+    **{COVARIANCE: PREPARE, NULL_SPACE: PREPARE, NETWORK: PREPARE, VALUES: EDIT},
+    **{UNEDITED_ANSWERS: EVALUATION, VERDICTS: EVALUATION},
+}
 """Stage to which the seconds of each kind of cached thing belong."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -25,6 +25,7 @@ from editbench import compose, provenance
 from editbench.config import ModelConfig, ResultsConfig, RunConfig
 from editbench.console import quiet_libraries
 from editbench.costs import EVALUATION
+from editbench.evaluation.judge.verdicts import judge_line
 from editbench.foresight import Foresight
 from editbench.json_lines import encode
 from editbench.model_places import model_place
@@ -59,6 +60,7 @@ class Estimate:
     host: int | None
     device: int | None
     disk: int | None
+    judge: str = ""  # which judge is asked how often; empty without one
 
 
 def scored_rows(config: RunConfig, stream: Stream) -> int:
@@ -100,6 +102,7 @@ class Planner:
         sizes = {stage: (edits, len(stream)) for stage in STAGES} | {EVALUATION: (rows, scored_rows(config, stream))}
         stages = [fitted(of, [one.seconds[stage] for one in known], at) for stage, (of, at) in sizes.items()]
         seconds = None if None in stages else sum(filter(None, stages))
+        unrelated = len(self._foresight.records(config).unrelated)
         disk = fitted(edits, [one.disk for one in known], len(stream))
         done = is_run(config.folder) and read_run(config.folder)["status"] == "done"
         return Estimate(
@@ -112,6 +115,7 @@ class Planner:
             host=max((one.host for one in known if one.host), default=None),
             device=max((one.device for one in known if one.device), default=None),
             disk=None if disk is None else round(disk),
+            judge="" if done else judge_line(config.protocol, stream, unrelated, config.stream.seed),
         )
 
     def unmeasured(self, config: RunConfig) -> bool:
@@ -243,6 +247,9 @@ def _show(estimates: Sequence[Estimate], first: str) -> None:
         texts = [str(one.number), one.names, str(one.edits), seconds, _size(one.weights), *cells]
         table.add_row(*(Text(visible("—" if text is None else text)) for text in texts))
     console().print(table)
+    for one in estimates:
+        if one.judge:
+            print(f"job {one.number}: {one.judge}")
     known = [one.seconds for one in estimates if one.seconds is not None]
     unknown = len(estimates) - len(known)  # done ones take 0 s
     missing = f"; of {unknown} no rate was measured here (--measure makes short runs)" if unknown else ""

@@ -29,8 +29,9 @@ PUBLIC = {
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
     "architecture_config": set(),
+    "protocol_parts": set(),
     "model_places": set(),
-    "config": {"architecture_config", "stopping", "tracker_config"},
+    "config": {"architecture_config", "protocol_parts", "stopping", "tracker_config"},
     "console": {"conf"},
     "model": {"records", "config", "model_places"},
     "ledger_files": set(),
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fetch": {"console", "datasets", "model"},
     "revisions": {"records"},
     "stream": {"records", "config", "revisions"},
-    "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
+    "evaluation": {"records", "config", "protocol_parts", "model", "pocket", "stream", "results"},
     "tracking": {"records", "config", "results"},
     "provenance": {
         "model_places",

@@ -78,3 +78,17 @@ def test_the_command_shows_each_job_and_refuses_what_cannot_work(tmp_path, capsy
     assert "layer 9 does not exist" in capsys.readouterr().err
     assert plan.main([*SMALL, *places, "stream.edits=2,5"]) == 2
     assert "needs -m" in capsys.readouterr().err
+
+
+def test_a_judge_is_announced_with_its_address_and_number_of_questions(tmp_path, capsys):
+    judge = ["protocol.judge.url=http://127.0.0.1:9/v1", "protocol.judge.model=mine", "stream.edits=2"]
+    wanted = config(tmp_path, *judge, "protocol.stages=[final]")
+    (one, both) = (plan.Planner({}).estimate(1, c) for c in (wanted, config(tmp_path, *judge)))
+    count = int(one.judge.split("at most ")[1].split()[0])
+    assert count > 2 and f"at most {2 * count} times" in both.judge
+    plan._show([one], "")
+    assert (
+        f"job 1: the judge mine is asked over the network at http://127.0.0.1:9/v1, at most {count} times"
+        in capsys.readouterr().out
+    )
+    assert plan.Planner({}).estimate(1, config(tmp_path)).judge == ""

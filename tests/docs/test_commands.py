@@ -75,9 +75,11 @@ def runnable():
         flags, overrides = parts(command)
         if "precompute" in command or "--cfg" in flags or "+experiment" in command or "method.layers" in command:
             continue
+        if "protocol.judge.url=" in command:  # a server of the reader's
+            continue
         job = tuple(sorted(a for a in first_job(overrides) if not a.startswith(apart) and a not in usual))
         kind = tuple(a.partition("=")[0] if a.startswith("method.") else a for a in job)
-        models = {a.partition("=")[2] for a in job if re.match(r"model(\.path)?=|method\.path=", a)}
+        models = {a.partition("=")[2] for a in job if re.match(r"(protocol\.judge\.)?model(\.path)?=|method\.path=", a)}
         files = {a.partition("=")[2] for a in job if re.match(r"dataset\.\w*path=", a)}
         if models <= SHIPPED_MODELS.keys() and files <= titles and kind not in seen:
             seen.add(kind)

@@ -71,13 +71,15 @@ class Endpoint:
         return ["endpoint", self._settings.url, self._settings.model, self._settings.max_tokens]
 
     def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Index and reply of each prompt, as they come. After a failure no further prompt is put.
+        """Index and reply of each prompt, as they come. A failure is raised after the replies that are on their way.
 
         Raises:
             JudgeError: No answer after all tries, a refusal, or a response that is no chat completion.
         """
         import httpx2
 
+        failure: BaseException | None = None
+        self._stop.clear()
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         with (
             httpx2.Client(timeout=self._settings.timeout, headers=headers) as client,
@@ -86,13 +88,25 @@ class Endpoint:
             asked = {pool.submit(self._reply, client, prompt): at for at, prompt in enumerate(prompts)}
             try:
                 for done in as_completed(asked):
-                    yield asked[done], done.result()
+                    if (error := done.exception()) is None:
+                        yield asked[done], done.result()
+                    else:
+                        failure = failure or error
             finally:
                 self._stop.set()
-                pool.shutdown(cancel_futures=True)
-                self._stop.clear()
+        if failure is not None:
+            raise failure
 
     def _reply(self, client: httpx2.Client, prompt: str) -> str:
+        if self._stop.is_set():
+            raise JudgeError("not asked, as another question failed")
+        try:
+            return self._tried(client, prompt)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _tried(self, client: httpx2.Client, prompt: str) -> str:
         tries = self._settings.retries + 1
         for attempt in range(tries):
             try:

@@ -28,6 +28,7 @@ class LocalJudge:
         own: Any = {"dtype": settings.dtype, "device": settings.device, "revision": settings.revision}
         self._lm = load_model(ModelConfig(path=str(settings.model), **own))
         self._max_tokens = settings.max_tokens
+        self._warned = False  # of questions that are too long
         has_template = bool(getattr(self._lm.tokenizer, "chat_template", None))
         self._format = chat_format(self._lm.tokenizer) if has_template else PromptFormat()
 
@@ -41,9 +42,9 @@ class LocalJudge:
         """Index and reply of each prompt, greedily generated; an empty reply to one that is too long for the model."""
         texts = [self._format.apply(prompt) for prompt in prompts]
         fits = [len(self._lm.encode(text).ids) + self._max_tokens <= self._lm.max_length for text in texts]
-        if not all(fits):
-            count = fits.count(False)
-            _log.warning("%d questions are too long for the judge (%d tokens)", count, self._lm.max_length)
+        if not all(fits) and not self._warned:
+            self._warned = True
+            _log.warning("questions are too long for the judge, which takes %d tokens: no verdict", self._lm.max_length)
         yield from ((at, "") for at, fit in enumerate(fits) if not fit)
         asked = [at for at, fit in enumerate(fits) if fit]
         for start in range(0, len(asked), TOGETHER):

@@ -11,7 +11,10 @@ PAGE = Path(__file__).parents[3] / "docs/judge.md"
 
 def test_the_prompt_has_question_answers_and_answer_as_they_are():
     text = judge_prompt(" Where is {X}?\n", ("Paris", "Paris, France"), "in {right}")
-    assert "Question or text: Where is {X}?\nRight answer: Paris or Paris, France\nAnswer of the model: in {right}\n" in text
+    assert (
+        "Question or text: Where is {X}?\nRight answer: Paris or Paris, France\nAnswer of the model: in {right}\n"
+        in text
+    )
 
 
 def test_the_docs_show_the_prompt_of_this_version():

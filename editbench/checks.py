@@ -79,8 +79,14 @@ def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
         return renamed if " " in renamed else f"did you mean {renamed!r}?"
     options, text = sorted(known), str(name)
     near = [option for option in options if option.casefold() == text.casefold()]
+    near = near or [option for option in options if initials(option) == text]
     near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
+
+
+def initials(name: str) -> str | None:
+    """The initials of a name of several words, as "lr" of "learning_rate"; None of a single word."""
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

@@ -15,7 +15,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from editbench.checks import suggestion
+from editbench.checks import initials, suggestion
 
 SECTIONS = ("method", "dataset", "model")
 """Groups whose choices have settings, which may be given by the choice's name."""
@@ -113,9 +113,8 @@ def nearest(key: str, keys: Collection[str]) -> str:
         return renamed
     section, _, last = key.rpartition(".")
     inside = {k.rpartition(".")[2]: k for k in keys if section and k.rpartition(".")[0] == section}
-    initials = [k for n, k in inside.items() if "".join(word[:1] for word in n.split("_")) == last]  # lr, bs
-    if initials:
-        return f"did you mean {initials[0]!r}?"
+    if short := [k for n, k in inside.items() if initials(n) == last]:
+        return f"did you mean {short[0]!r}?"
     same = [k for k in keys if k.rpartition(".")[2] == last]
     if near := difflib.get_close_matches(last, inside, n=1, cutoff=0.6):
         return f"did you mean {inside[near[0]]!r}?"

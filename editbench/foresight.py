@@ -99,6 +99,8 @@ def refuse_foreseen(jobs: Sequence[Sequence[str]], hydra: Sequence[str] = (), la
             configs.append(compose.parse(compose.compose_node([*job, *hydra])))
             foresight.check(configs[-1])
         except (ValueError, OSError) as error:
+            if len(jobs) == 1:
+                raise
             found.append(visible(f"  job {number} ({' '.join(own_part(job, jobs))}): {error}"))
     if found:
         raise ValueError("\n".join([f"{len(found)} of {len(jobs)} jobs cannot work, and none was run:", *found]))

@@ -27,7 +27,10 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    **{
+        name: set()
+        for name in (*ANYBODY, "conf", "override_errors", "records", "results", "stopping", "threads", "tracker_config")
+    },
     "architecture_config": set(),
     "protocol_parts": set(),
     "model_places": set(),
@@ -79,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tracking",
     },
     "jobs": set(),
-    "compose": {"model_places", "config", "registry", "conf", "jobs"},
+    "compose": {"model_places", "config", "registry", "conf", "jobs", "override_errors"},
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)

@@ -83,7 +83,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         _refuse_another(folder, facts)
         return RunOutcome(folder.path, already_done=True)
     if judged := judge_line(protocol, stream, len(records.unrelated), seed):
-        _log.warning("%s", judged)
+        _log.warning("note: %s", judged)
     with folder, _status_at_the_end(folder), restored_threads():
         _refuse_another(folder, facts)
         meter = Meter()

@@ -106,7 +106,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*ENDPOINT, "protocol.judge.url=http://127.0.0.1:9/v1", "protocol.judge.key_variable=sk-1"), "name of an env"),
     ((*ENDPOINT, "protocol.judge.max_tokens=0"), "protocol.judge.max_tokens is 0"),
     ((*ENDPOINT, "protocol.judge.timeout=soon"), "it must be a number"),
-    ((*RUN, "protocol.judge.model=nowhere", "stream.edits=1"), "nowhere"),
+    ((*RUN, "protocol.judge.model=nowhere", "stream.edits=1"), "the judge cannot be loaded"),
     # records
     (CUSTOM, "dataset.path"),
     ((*CUSTOM, "dataset.path="), "dataset.path is ''"),

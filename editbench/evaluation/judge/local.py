@@ -26,7 +26,10 @@ class LocalJudge:
     def __init__(self, settings: JudgeConfig) -> None:
         """Load the model; errors are those of loading any model."""
         own: Any = {"dtype": settings.dtype, "device": settings.device, "revision": settings.revision}
-        self._lm = load_model(ModelConfig(path=str(settings.model), **own))
+        try:
+            self._lm = load_model(ModelConfig(path=str(settings.model), **own))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"the judge cannot be loaded (protocol.judge.model): {error}") from error
         self._max_tokens = settings.max_tokens
         self._warned = False  # of questions that are too long
         has_template = bool(getattr(self._lm.tokenizer, "chat_template", None))

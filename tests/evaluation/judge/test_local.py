@@ -59,5 +59,5 @@ def test_a_chat_template_is_used(tmp_path):
 
 
 def test_a_missing_model_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no model"):
+    with pytest.raises(ValueError, match=r"the judge cannot be loaded \(protocol.judge.model\): no model"):
         LocalJudge(JudgeConfig(model=str(tmp_path / "none")))

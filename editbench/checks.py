@@ -75,12 +75,24 @@ def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
 
     ``kind`` is a section of ``renamed.json`` ("key", "method", "command").
     """
-    if renamed := json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name):
-        return renamed if " " in renamed else f"did you mean {renamed!r}?"
+    if sentence := renamed(name, kind):
+        return sentence
     options, text = sorted(known), str(name)
     near = [option for option in options if option.casefold() == text.casefold()]
+    near = near or [option for option in options if initials(option) == text]
     near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
+
+
+def renamed(name: str, kind: str) -> str | None:
+    """A sentence for a name that has another one here, as an earlier name or that of other tools; None for others."""
+    found = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name)
+    return found if found is None or " " in found else f"did you mean {found!r}?"
+
+
+def initials(name: str) -> str | None:
+    """The initials of a name of several words, as "lr" of "learning_rate"; None of a single word."""
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

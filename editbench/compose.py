@@ -26,6 +26,7 @@ from editbench.config import DatasetConfig, MethodConfig, RunConfig
 from editbench.job_hparams import without_unknown_hparams
 from editbench.jobs import SECTIONS, Command, Names, check_keys, expand
 from editbench.model_places import SHIPPED_MODELS
+from editbench.override_errors import in_words
 
 CONF = "editbench.conf"
 SEARCHPATH = "hydra.searchpath"
@@ -138,8 +139,7 @@ def compose_node(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig
             node: DictConfig = hydra_compose("config", list(overrides), return_hydra_config=hydra)
             return node
         except (HydraException, OmegaConfBaseException) as error:
-            cause = str(error.__cause__ or "").split("\n")[0]
-            raise ValueError(": ".join(filter(None, [str(error).split("\n")[0], cause]))) from error
+            raise ValueError(in_words(error)) from error
 
 
 def parse(node: DictConfig) -> RunConfig:
@@ -149,7 +149,7 @@ def parse(node: DictConfig) -> RunConfig:
     try:
         plain: Any = OmegaConf.to_object(OmegaConf.masked_copy(node, list(SCHEMA)))
     except OmegaConfBaseException as error:
-        raise ValueError(str(error).split("\n")[0]) from error
+        raise ValueError(in_words(error)) from error
     del plain["hparams"]
     method, origin = plain["method"].pop("name"), _origin(node)
     del plain["method"]["hparams"]

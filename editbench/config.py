@@ -15,6 +15,8 @@ from typing import Any
 from editbench import fetched
 from editbench.architecture_config import ArchitectureConfig as ArchitectureConfig
 from editbench.checks import at_least, folder_name, not_empty, one_of, unknown, whole_number
+from editbench.protocol_parts import AbilityConfig as AbilityConfig
+from editbench.protocol_parts import JudgeConfig as JudgeConfig
 from editbench.stopping import NONFINITE, Condition
 from editbench.tracker_config import TrackerConfig as TrackerConfig
 
@@ -168,28 +170,6 @@ class StreamConfig:
 
 
 @dataclass
-class AbilityConfig:
-    """General ability, measured on the unedited model, at ``stream.evaluate_at`` and at the end.
-
-    Attributes:
-        tasks: "pocket" (the embedded world's own questions), "known" (facts of the dataset that the model knew before),
-            "glue_sst2" and others (from files), or names of lm-eval's tasks, groups and tags; none by default.
-        glue_path: Folder with sst2.jsonl, mrpc.jsonl, … for the tests "glue_sst2", "glue_mrpc", …
-        limit: Number of documents of each task of lm-eval, null: all; of each of "glue_…", null: 100.
-        num_fewshot: lm-eval: solved examples before each question; null is the task's own number, or else none.
-        include_path: lm-eval: folder with further task files.
-        batch_size: lm-eval: rows at once in tasks that generate; given answers go by ``protocol.tokens_per_batch``.
-    """
-
-    tasks: list[str] = field(default_factory=list)
-    glue_path: str | None = None
-    limit: int | None = None
-    num_fewshot: int | None = None
-    include_path: str | None = None
-    batch_size: int = 8
-
-
-@dataclass
 class ProtocolConfig:
     """Metrics, stages and headline. Three fields are by dataset name or "default" until :meth:`for_dataset`.
 
@@ -209,6 +189,7 @@ class ProtocolConfig:
         repetition_penalty: Penalty on tokens that occurred before; 1 is none.
         data: Settings of the dataset that belong to the protocol. By dataset in YAML ("zsre: {target: answers}").
         ability: Tests of general ability.
+        judge: Model that says whether generated answers are right.
     """
 
     name: str = "default"
@@ -226,12 +207,14 @@ class ProtocolConfig:
     repetition_penalty: float = 1.0
     data: dict[str, Any] = field(default_factory=dict)
     ability: AbilityConfig = field(default_factory=AbilityConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
         at_least(1, **{f"protocol.{name}": getattr(self, name) for name in SAMPLES})
         for stage in self.stages:
             if stage not in STAGES:
                 raise unknown("stage", stage, STAGES)
+        self.metrics = self.judge.with_its_metrics(self.metrics)
 
     def for_dataset(self, dataset: str) -> ProtocolConfig:
         """The protocol with ``final_first``, ``headline`` and ``data`` of one dataset."""
@@ -325,7 +308,11 @@ class RunConfig:
 
     def deciding(self) -> dict[str, Any]:
         """The parts of :meth:`as_dict` that change numbers."""
-        return {name: part for name, part in self.as_dict().items() if name not in NOT_DECIDING}
+        plain = {name: part for name, part in self.as_dict().items() if name not in NOT_DECIDING}
+        del plain["protocol"]["judge"]
+        if judge := self.protocol.judge.deciding():
+            plain["protocol"]["judge"] = judge
+        return plain
 
     @property
     def names(self) -> list[str | None]:

@@ -21,11 +21,11 @@ import torch
 PREPARE, EDIT, EVALUATION = "prepare", "edit", "evaluation"
 """Stages of a run: work once for a stream; work for each edit, also if done before the first; scoring."""
 COVARIANCE, NULL_SPACE, VALUES, UNEDITED_ANSWERS = "covariance", "null space", "values", "unedited answers"
-NETWORK, TEXTS = "trained network", "sampled texts"
+NETWORK, TEXTS, VERDICTS = "trained network", "sampled texts", "verdicts"
 STAGE_OF = {
     **dict.fromkeys((TEXTS, COVARIANCE, NULL_SPACE, NETWORK), PREPARE),
     VALUES: EDIT,
-    UNEDITED_ANSWERS: EVALUATION,
+    **dict.fromkeys((UNEDITED_ANSWERS, VERDICTS), EVALUATION),
 }
 """Stage to which the seconds of each kind of cached thing belong."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -16,6 +16,7 @@ from editbench import provenance, registry
 from editbench.cache_lookup import CacheLookup, Found
 from editbench.costs import EVALUATION
 from editbench.editor import layers_of
+from editbench.evaluation.judge.verdicts import judge_line
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.foresight import Foresight
 from editbench.model.architectures import find_architecture, module_at, projection_sizes
@@ -51,6 +52,7 @@ class Estimate:
     measured: bool  # whether a run of this config gave its memory; else the model's config did
     disk: int | None
     cache: str | None  # what is read and what is computed, in words
+    judge: str = ""  # which judge is asked how often; empty without one
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Planner:
             measured=measured,
             disk=None if disk is None else round(disk),
             cache=None if found is None else str(found),
+            judge="" if done else self._judge(config, stream),
         )
 
     def shape(self, model: ModelConfig) -> Shape:
@@ -138,6 +141,10 @@ class Planner:
         if place not in self._shapes:
             self._shapes[place] = Shape.of(model)
         return self._shapes[place]
+
+    def _judge(self, config: RunConfig, stream: Stream) -> str:
+        unrelated = len(self._foresight.records(config).unrelated)
+        return judge_line(config.protocol, stream, unrelated, config.stream.seed)
 
     def unmeasured(self, config: RunConfig) -> bool:
         """Whether runs of this config were measured at less than two sizes."""

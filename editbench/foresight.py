@@ -12,6 +12,7 @@ from typing import Any
 from editbench import compose, datasets
 from editbench.config import ModelConfig, RunConfig
 from editbench.editor import layers_of
+from editbench.evaluation.judge.endpoint import check_key
 from editbench.evaluation.questions import check_headline
 from editbench.files import make_folder
 from editbench.model.chat_template import format_of
@@ -38,16 +39,21 @@ class Foresight:
         check_headline(config.protocol.headline, config.protocol.metrics)
         if self._launcher not in ELSEWHERE:
             check_device(config.model.device)
+            check_key(config.protocol.judge)
         self._check_layers(config)
         self.stream(config)
 
     def stream(self, config: RunConfig) -> Stream:
         """The stream of a config; a ValueError if the records are too few."""
+        return Stream.build(self.records(config), config.stream)
+
+    def records(self, config: RunConfig) -> RecordSet:
+        """The records of a config."""
         form = format_of(config.dataset, config.model)
         key = json.dumps([asdict(config.dataset), str(form)], sort_keys=True, default=str)
         if key not in self._records:
             self._records[key] = datasets.from_config(config.dataset, form)
-        return Stream.build(self._records[key], config.stream)
+        return self._records[key]
 
     def _check_layers(self, config: RunConfig) -> None:
         place = str(model_place(config.model.path))
@@ -93,6 +99,8 @@ def refuse_foreseen(jobs: Sequence[Sequence[str]], hydra: Sequence[str] = (), la
             configs.append(compose.parse(compose.compose_node([*job, *hydra])))
             foresight.check(configs[-1])
         except (ValueError, OSError) as error:
+            if len(jobs) == 1:
+                raise
             found.append("  " + one_line(f"job {number} ({' '.join(own_part(job, jobs))}): {error}"))
     if found:
         raise ValueError("\n".join([f"{len(found)} of {len(jobs)} jobs cannot work, and none was run:", *found]))

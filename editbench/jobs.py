@@ -10,15 +10,19 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from editbench.checks import suggestion
+from editbench.checks import initials, renamed, suggestion
 
 SECTIONS = ("method", "dataset", "model")
 """Groups whose choices have settings, which may be given by the choice's name."""
+
+
+_SHORT = 4  # letters of a name that is like others by accident
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,35 @@ def expand(overrides: Sequence[Any], swept: Mapping[str, str], names: Names) -> 
 
 
 def nearest(key: str, keys: Collection[str]) -> str:
-    """A sentence for an unknown key: the nearest one of its section; a key of another section by its last part."""
-    if (renamed := suggestion(key, keys, "key")) != suggestion(key, keys):
-        return renamed
+    """A sentence for an unknown key: the nearest one of its section, else of others, else all of its section."""
+    if sentence := renamed(key, "key"):
+        return sentence
     section, _, last = key.rpartition(".")
-    inside = {k.rpartition(".")[2]: k for k in keys if section and k.rpartition(".")[0] == section}
-    initials = [k for n, k in inside.items() if "".join(word[:1] for word in n.split("_")) == last]  # lr, bs
-    if initials:
-        return f"did you mean {initials[0]!r}?"
-    same = [k for k in keys if k.rpartition(".")[2] == last]
-    if near := difflib.get_close_matches(last, inside, n=1, cutoff=0.6):
-        return f"did you mean {inside[near[0]]!r}?"
-    if near := same or difflib.get_close_matches(key, keys, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
-    return suggestion(key, list(inside.values()) or [k for k in keys if "." not in k])
+    keys = [k for k in keys if not k.startswith("hydra")]
+    inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == section} if section else {}
+    found = _ending(key, keys) or _like(last, inside)
+    if not found and key.count(".") < 2:
+        others = {k.rpartition(".")[2]: k for k in reversed(keys) if k.count(".") == 1}
+        found = [others[last]] if last in others else [] if inside else _like(last, others)
+    if found:
+        return f"did you mean {found[0]!r}?"
+    return suggestion("", list(inside.values()) or [k for k in keys if "." not in k])
+
+
+def _ending(key: str, keys: Collection[str]) -> list[str]:
+    """Keys that end like one with a point: "protocol.judge.model" of "judge.model" and of "protocol.judge_model"."""
+    end = f"_{key.replace('.', '_')}"
+    return [k for k in keys if "." in key and f"_{k.replace('.', '_')}".endswith(end)]
+
+
+def _like(name: str, keys: Mapping[str, str]) -> list[str]:
+    """Keys by their last part that are like a name, the likest first: by initials, by letters, by a common word."""
+    words = {*name.split("_")}
+    akin = [one for one in keys if words & {*one.split("_")} or name.startswith(one) or one.startswith(name)]
+    near = partial(difflib.get_close_matches, name, n=1)
+    short = [one for one in keys if initials(one) == name]
+    found = [*short, *near(keys, cutoff=0.75), *near(akin, cutoff=0.0), *(near(keys) if len(name) > _SHORT else ())]
+    return [keys[one] for one in found]
 
 
 def _combinations(overrides: Sequence[Any]) -> list[list[str]]:

@@ -21,6 +21,7 @@ def of_kept(plain: Mapping[str, Any], cache: Path) -> config.RunConfig:
     own = {field.name: parts["dataset"].pop(field.name) for field in fields(known)}
     model = {**parts["model"], "architecture": config.ArchitectureConfig(**parts["model"]["architecture"])}
     protocol = {**parts["protocol"], "ability": config.AbilityConfig(**parts["protocol"]["ability"])}
+    protocol["judge"] = config.JudgeConfig(**protocol.get("judge", {}))
     return config.RunConfig(
         method=config.MethodConfig(name, origin, settings),
         model=config.ModelConfig(**model),

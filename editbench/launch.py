@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from editbench import compose, plugins
 from editbench.console import json_lines, quiet_libraries, report_failure
 from editbench.foresight import own_part, refuse_foreseen
+from editbench.override_errors import in_words
 from editbench.progress import watching
 from editbench.results.columns import COLUMNS
 from editbench.results.leaderboard import read_row, row_as_json
@@ -95,7 +96,7 @@ def _launch(job: Job, command: Command, sweep: bool, of_hydra: list[str], report
         else:
             run_jobs(job, command, sweep, reporter)
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
+        print(f"error: {visible(in_words(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         raise

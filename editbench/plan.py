@@ -165,6 +165,9 @@ def _show(estimates: Sequence[Estimate], begin: float, first: str) -> None:
         texts = [str(one.number), one.names, str(one.edits), seconds, _size(one.weights), *memory, disk, one.cache]
         table.add_row(*(Text(visible("—" if text is None else text)) for text in texts))
     console().print(table)
+    for one in estimates:
+        if one.judge:
+            print(f"job {one.number}: {one.judge}")
     known = [one.seconds for one in estimates if one.seconds is not None]
     unknown = len(estimates) - len(known)  # done ones take 0 s
     missing = f"; of {unknown} no rate was measured here (--measure makes short runs)" if unknown else ""

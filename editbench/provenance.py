@@ -61,8 +61,10 @@ _NO_SCORE = (
     "ability",
     "text_sample",
     "hidden_shift",
+    "judge",
 )
 """Settings of a protocol that change no score, or are in another part (metrics in versions, data in its hash)."""
+MODELS = ("model.path", "protocol.judge.model")  # settings that name a model
 WRITTEN = "written"  # metadata of a setting that holds a path to write to
 
 
@@ -93,7 +95,7 @@ def of_config(config: RunConfig, records: RecordSet, stream: Stream) -> dict[str
             "config": asdict(config.method.settings),
             **_tuning(config, records, stream),
         },
-        "protocol": asdict(config.protocol),
+        "protocol": config.deciding()["protocol"],
         "seed": config.stream.seed,
         "versions": versions(config.protocol, config.method.name),
         "inputs": inputs(config),
@@ -165,11 +167,11 @@ def other_hash(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> 
 def versions(protocol: ProtocolConfig, method: str) -> dict[str, int]:
     """Version of every formula that a run's numbers come from, by name; the method's own as "method"."""
     from editbench.evaluation.general_ability import is_built_in
-    from editbench.evaluation.metrics import get_metric
+    from editbench.evaluation.metrics import GENERATING, get_metric
 
     chosen = [get_metric(name) for name in protocol.metrics]
     modules = {**FORMULAS, **OF_METHODS}
-    if any(metric.needs in ("generation", "free_text") for metric in chosen):
+    if any(metric.needs in (*GENERATING, "free_text") for metric in chosen):
         modules |= OF_GENERATING
     if not all(map(is_built_in, protocol.ability.tasks)):
         modules |= OF_LM_EVAL
@@ -188,11 +190,12 @@ def inputs(config: RunConfig) -> dict[str, str]:
     A model of the hub has its commit instead, once it is in the hub's cache.
     """
     found: dict[str, str] = {}
+    revisions = dict(zip(MODELS, (config.model.revision, config.protocol.judge.revision), strict=True))
     for name, path in _paths(config).items():
-        place = Path(model_place(path) if name == "model.path" else path).expanduser()
+        place = Path(model_place(path) if name in MODELS else path).expanduser()
         for file, digest in file_digests(place, config.cache).items():
             found[f"{name}/{file}" if file else name] = digest
-        revision = config.model.revision if name == "model.path" else None
+        revision = revisions.get(name)
         if not place.exists() and (commit := _commit(path, revision)):
             found[f"{name}@commit"] = commit
     return found
@@ -252,13 +255,14 @@ def processor() -> str:
 
 
 def _paths(config: RunConfig) -> dict[str, str]:
-    model, settings = config.model, config.method.settings
+    model, settings, judge = config.model, config.method.settings, config.protocol.judge
     texts = None if model.texts in ("self", "pocket") or model.texts.startswith(HUB) else model.texts
     found = {
         "model.path": model.path,
         "model.covariance": model.covariance,
         "model.texts": texts,
         "protocol.ability.include_path": config.protocol.ability.include_path,
+        "protocol.judge.model": judge.model if judge.url is None else None,
     }
     own = [one.name for one in fields(settings) if one.metadata.get("path", WRITTEN) != WRITTEN]
     found |= {f"method.{name}": getattr(settings, name) for name in own}
@@ -326,6 +330,10 @@ def _protocol_parts(protocol: ProtocolConfig, about: Mapping[str, Any], inputs: 
         **{f"protocol.headline.{name}": measure for name, measure in protocol.headline.items()},
         "ability.tasks": part(sorted(ability.tasks)),
     }
+    if judge := protocol.judge.deciding():
+        model = judge.pop("model")
+        found["protocol.judge"] = part(judge)
+        found["protocol.judge.model"] = _content("protocol.judge.model", model, inputs)
     if not ability.tasks:
         return found
     found |= {"ability.limit": ability.limit, "ability.num_fewshot": ability.num_fewshot}

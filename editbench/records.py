@@ -6,7 +6,7 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -285,6 +285,12 @@ class RecordSet:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __iter__(self) -> Iterator[EditRecord]:
+        return iter(self.records)
+
+    def __getitem__(self, place: int) -> EditRecord:
+        return self.records[place]
 
 
 def check_filled(id: str, prompt: str) -> None:

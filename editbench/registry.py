@@ -84,6 +84,10 @@ def make_editor(
     command line: the preferred ones, those of a set ("published"), or none ("defaults"). A ValueError names an unknown
     method or setting with a did-you-mean, and a layer that the model does not have.
     """
+    from editbench.model.language_model import LanguageModel
+
+    if not isinstance(lm, LanguageModel):
+        raise TypeError(f'make_editor needs a loaded model, not {lm!r}: lm = editbench.load_model("pocket")')
     cls = load_method(method)
     known = {} if hparams == DEFAULTS else read_hparams(method, lm.name.lower(), hparams)
     config = make_config(method, cls.config_class, {**known, **settings})

@@ -34,16 +34,16 @@ BATCH, LENGTH = 64, 64  # texts sampled at once, and tokens of each
 class Resources:
     """Resources of an editor; the probes are none of them."""
 
-    texts: Sequence[str] = ()  # plain texts for covariance, in order
+    texts: Sequence[str] = field(default=(), repr=False)  # plain texts for covariance, in order
     texts_name: str = ""  # of their source, kept beside a covariance
     templates: Sequence[str] | None = None  # with one "{}" each; None samples them with the seed
     covariance: Mapping[int, Tensor] | Path | str | None = None
     """By layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None computes from texts."""
     cache: Path | None = None  # folder
     seed: int = 0
-    costs: CachedCosts = field(default_factory=CachedCosts)  # takes the seconds of what is computed or read
+    costs: CachedCosts = field(default_factory=CachedCosts, repr=False)  # takes the seconds of what is computed or read
     prompt_format: PromptFormat = field(default_factory=PromptFormat)  # of the requests, for a method's own prompts
-    load_training_records: Callable[[], Sequence[EditRecord]] | None = None
+    load_training_records: Callable[[], Sequence[EditRecord]] | None = field(default=None, repr=False)
     """Reads the records of the dataset's split "train", which no stream edits; None: there are none."""
     dataset: str = ""  # name of the dataset, for messages
 

@@ -22,6 +22,8 @@ from editbench.datasets.true_facts import true_facts, with_subjects
 from editbench.editing_loop import EditingLoop
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability import ability_tests
+from editbench.evaluation.judge.endpoint import check_key
+from editbench.evaluation.judge.verdicts import judge_line, open_judge
 from editbench.evaluation.metrics import facts as metric_facts
 from editbench.evaluation.questions import check_headline, check_questions
 from editbench.ledger import Ledger
@@ -80,6 +82,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     if done:
         _refuse_another(folder, facts)
         return RunOutcome(folder.path, already_done=True)
+    if judged := judge_line(protocol, stream, len(records.unrelated), seed):
+        _log.warning("note: %s", judged)
     with folder, _status_at_the_end(folder), restored_threads():
         _refuse_another(folder, facts)
         meter = Meter()
@@ -87,6 +91,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         for test in ability:
             test.load()
         lm = language_model.load_model(config.model)
+        judge = open_judge(protocol.judge, config.cache, meter.costs, records.prompt_format.plain)
         set_threads(lm.model, cores, config.threads, folder.info["provenance"].get("threads"))
         facts |= provenance.of_model(config, lm, records, stream, ability)
         if why := provenance.other_hash(folder.info["provenance"], facts, "model"):
@@ -99,7 +104,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
         phase("unedited model")
         with meter.stage(EVALUATION):
-            given: Any = {"cache": config.cache, "seed": seed, "costs": meter.costs, "ability": ability}
+            given: Any = {"cache": config.cache, "seed": seed, "costs": meter.costs, "ability": ability, "judge": judge}
             rows = [subject_row(lm, request) for request in untouched]
             evaluator = Evaluator.build(lm, records, stream, protocol, untouched=rows, **given)
         tracked = TrackedRun.of(folder.path, folder.info, config.as_dict(), config.tracker.group, config.tracker.tags)
@@ -158,6 +163,7 @@ def precompute(config: RunConfig, cores: int | None = None) -> Precomputed:
 def load_records(config: RunConfig) -> tuple[RecordSet, Stream]:
     """Records and stream of a run whose headline and questions fit."""
     check_headline(config.protocol.headline, config.protocol.metrics)
+    check_key(config.protocol.judge)
     model_place(config.model.path)  # a model that must be fetched first is missed before anything is done
     records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
     if records.skipped:

@@ -27,10 +27,14 @@ PUBLIC = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in (*ANYBODY, "conf", "records", "results", "stopping", "threads", "tracker_config")},
+    **{
+        name: set()
+        for name in (*ANYBODY, "conf", "override_errors", "records", "results", "stopping", "threads", "tracker_config")
+    },
     "architecture_config": set(),
+    "protocol_parts": set(),
     "model_places": set(),
-    "config": {"architecture_config", "stopping", "tracker_config"},
+    "config": {"architecture_config", "protocol_parts", "stopping", "tracker_config"},
     "console": {"conf"},
     "model": {"records", "config", "model_places"},
     "ledger_files": set(),
@@ -48,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fetch": {"console", "datasets", "model"},
     "revisions": {"records"},
     "stream": {"records", "config", "revisions"},
-    "evaluation": {"records", "config", "model", "pocket", "stream", "results"},
+    "evaluation": {"records", "config", "protocol_parts", "model", "pocket", "stream", "results"},
     "tracking": {"records", "config", "results"},
     "provenance": {
         "model_places",
@@ -80,7 +84,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": set(),
     "job_hparams": {"registry"},
     "conf_groups": {"conf", "registry"},
-    "compose": {"model_places", "config", "registry", "conf", "conf_groups", "job_hparams", "jobs"},
+    "compose": {
+        *("model_places", "config", "registry", "conf", "conf_groups", "job_hparams", "jobs", "override_errors"),
+    },
 }
 # These put the parts together.
 MAY_IMPORT["single_run"] = set(MAY_IMPORT)

@@ -3,6 +3,7 @@
 import pytest
 
 from editbench import compose, jobs, plugins
+from editbench.jobs import nearest
 
 SMALL = ["model=pocket", "stream.edits=2"]
 
@@ -97,3 +98,51 @@ def test_every_choice_has_its_own_keys():
         for choice in plugins.entry_points(group):
             compose.register([])
             assert set(compose._keys_of(section, choice)) > {f"{section}.name"} or choice == "unedited"
+
+
+KEYS = [
+    *(
+        "method",
+        "stream",
+        "hydra.job.name",
+        "method.layers",
+        "method.learning_rate",
+        "method.kl_factor",
+        "method.steps",
+    ),
+    *("method.covariance_weight", "method.weight_decay", "stream.edits", "stream.batch_size", "stream.order"),
+    *("protocol.judge", "protocol.judge.model", "protocol.judge.key_variable", "protocol.judge.url", "results.name"),
+    *("protocol.ability.batch_size", "results.dir", "model.device"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("method.lr", "method.learning_rate"),
+        ("method.kl", "method.kl_factor"),
+        ("method.cov_weight", "method.covariance_weight"),
+        ("method.mom2_update_weight", "method.covariance_weight"),
+        ("method.batch_size", "stream.batch_size"),
+        ("batch_size", "stream.batch_size"),
+        ("layer", "method.layers"),
+        ("lr", "method.learning_rate"),
+        ("stream.num_edits", "stream.edits"),
+        ("stream.shuffle", "stream.order"),
+        ("results.directory", "results.dir"),
+        ("model.gpu", "model.device"),
+        ("judge.model", "protocol.judge.model"),
+        ("protocol.judge_model", "protocol.judge.model"),
+        ("protocol.judge.modle", "protocol.judge.model"),
+        ("protocol.judge.name", "protocol.judge.model"),
+        ("protocol.judge.api_key", "protocol.judge.key_variable"),
+        ("protocol.judge.base_url", "protocol.judge.url"),
+    ],
+)
+def test_the_nearest_key_is_of_the_section_first(key, near):
+    assert nearest(key, KEYS) == f"did you mean {near!r}?"
+
+
+def test_a_key_like_no_other_gets_those_of_its_section_or_the_sections():
+    assert nearest("stream.zzzz", KEYS) == "known: stream.batch_size, stream.edits, stream.order"
+    assert nearest("zzzz", KEYS) == "known: method, stream"

@@ -9,7 +9,13 @@ from editbench.kept_config import of_kept
 
 
 @pytest.mark.parametrize(
-    "given", [[], ["method=rome", "dataset=zsre", "model=pocket-gpt2"], ["method=nse", "stream.evaluate_at=powers"]]
+    "given",
+    [
+        [],
+        ["method=rome", "dataset=zsre", "model=pocket-gpt2"],
+        ["method=nse", "stream.evaluate_at=powers"],
+        ["protocol.judge.model=J", "protocol.judge.url=http://localhost/v1"],
+    ],
 )
 def test_a_kept_config_gives_the_config_again(given, tmp_path):
     config = compose.compose(given)

@@ -23,3 +23,7 @@ def test_public_names_are_functions_and_classes_after_everything_is_imported():
     assert set(editbench.__all__) >= CLASSES | FUNCTIONS
     assert all(inspect.isclass(getattr(editbench, name)) for name in CLASSES)
     assert all(inspect.isfunction(getattr(editbench, name)) for name in FUNCTIONS)
+
+
+def test_dir_shows_the_public_names_alone():
+    assert dir(editbench) == sorted(editbench.__all__)

@@ -70,3 +70,10 @@ def test_an_editor_has_the_hparams_of_a_model_of_that_name():
         registry.make_editor("rome", lm, hparams="defaults")
     with pytest.raises(ValueError, match="hparams=tuned: none are known for rome with pocket; known: defaults, "):
         registry.make_editor("rome", lm, hparams="tuned")
+
+
+def test_an_editor_needs_a_loaded_model_and_names_the_setting_that_was_meant():
+    with pytest.raises(TypeError, match=r"needs a loaded model, not 'pocket': lm = editbench\.load_model"):
+        registry.make_editor("rome", "pocket")
+    with pytest.raises(ValueError, match=r"no setting 'lr'; did you mean 'learning_rate'"):
+        registry.make_editor("rome", tiny_lm("gpt2"), lr=0.1)

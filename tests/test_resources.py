@@ -76,3 +76,7 @@ def test_the_hash_of_a_request_is_that_of_its_fact_in_any_format():
     inside = Resources(prompt_format=PromptFormat("[INST] ", " [/INST]"))
     other = EditRequest("b", "[INST] Lyon is in [/INST]", "Lyon", "Italy")
     assert plain.hash_of(request) == inside.hash_of(other) != plain.hash_of(other)
+
+
+def test_what_is_shown_of_resources_is_short():
+    assert len(repr(Resources(texts=["many words"] * 1000, load_training_records=list))) < 300

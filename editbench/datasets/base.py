@@ -193,7 +193,7 @@ def hint(name: str, layout: Layout[Any]) -> str:
     return f"{name} (did you mean {meant[0]}?)" if meant else name
 
 
-def of_kind(kind: type[K], items: Iterable[Item]) -> list[K]:
+def of_kind(kind: type[K], items: Iterable[object]) -> list[K]:
     """The items of one kind."""
     return [item for item in items if isinstance(item, kind)]
 

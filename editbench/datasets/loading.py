@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +34,7 @@ from editbench.datasets.rows import Row, RowError, make_row
 from editbench.records import (
     UNRELATED,
     EditRecord,
+    EditRequest,
     Passage,
     Probe,
     PromptFormat,
@@ -47,8 +49,11 @@ POCKET = "pocket"
 """Path that stands for the embedded world."""
 
 
-Source = str | Path | Iterable[Mapping[str, Any]]
+Given = Mapping[str, Any] | EditRecord | EditRequest
+Source = str | Path | Given | Iterable[Given]
 """Where records are: a path, or the records themselves."""
+Place = str | Path | list[Given]
+"""A source whose records can be read several times."""
 
 
 def load(
@@ -66,7 +71,8 @@ def load(
         name: Registered name ("counterfact").
         path: A JSON, JSON Lines, CSV or Parquet file; a folder with one such file, or that Hugging Face's ``datasets``
             can read; "hub:NAME[:CONFIG][@SPLIT]"; "fetched", the file of ``editbench fetch NAME``; "pocket", the
-            embedded world; or records as dictionaries, in a list.
+            embedded world; or records themselves, one or several: all as dictionaries, or all as
+            :class:`EditRecord` or :class:`EditRequest`, whose prompts have no format yet.
         on_error: Treatment of a record that cannot be used: "raise", or "skip" to list it in ``RecordSet.skipped``. A
             file that is broken as a whole always raises; a record without anything to edit is always listed.
         limit: Load the first ``limit`` records of the split; None loads all.
@@ -117,7 +123,7 @@ def load_dataset(
     chat_format: PromptFormat | None = None,
 ) -> RecordSet:
     """Load a dataset's records, its texts and its unrelated questions; :func:`load` does so by name."""
-    path = path if isinstance(path, (str, Path)) else list(path)
+    place = _in_list(path)
     if settings.chat_template in (None, False):
         chat_format = None
     elif chat_format is None:
@@ -125,15 +131,15 @@ def load_dataset(
     one_of(("raise", "skip"), on_error=on_error)
     if limit is not None:
         whole_number(1, limit=limit)
-    path = fetched.find_dataset(dataset.name) if str(path) == fetched.FETCHED else path
+    place = fetched.find_dataset(dataset.name) if str(place) == fetched.FETCHED else place
     unread = Unread()
-    items, part = _items(dataset, path, settings, on_error, limit, split, unread)
+    items, part = _items(dataset, place, settings, on_error, limit, split, unread)
     if unread.rows and (absent := sorted(unread.unmapped)):
         meant = suggestion(absent[0], unread.names)
-        raise RecordError(f"{_shown(path)}: dataset.fields names {absent[0]!r}, which no record has; {meant}")
-    records = _some("record", EditRecord, items, path)[:limit]
+        raise RecordError(f"{_shown(place)}: dataset.fields names {absent[0]!r}, which no record has; {meant}")
+    records = _some("record", EditRecord, items, place)[:limit]
     texts = {"accurate": found} if (found := of_kind(Passage, items)) else {}
-    beside, questions, skipped = _beside(path, settings, part.name, on_error)
+    beside, questions, skipped = _beside(place, settings, part.name, on_error)
     texts |= beside
 
     prompt_format = settings.format_of_prompts(chat_format)
@@ -156,7 +162,7 @@ def load_dataset(
 
 
 def _beside(
-    path: Source, settings: Settings, part: str, on_error: str
+    path: Place, settings: Settings, part: str, on_error: str
 ) -> tuple[dict[str, list[Passage]], list[Probe], list[SkippedRecord]]:
     """Texts by name, unrelated questions, and what was left out, from the files beside the records."""
     texts: dict[str, list[Passage]] = {}
@@ -180,7 +186,7 @@ def _beside(
 
 def _items(
     dataset: Dataset[S],
-    path: Source,
+    path: Place,
     settings: S,
     on_error: str,
     limit: int | None,
@@ -194,14 +200,41 @@ def _items(
         part = Split(wanted or splits.STREAM, "the embedded world's own groups of subjects")
         rows = _rows(dataset.name, path, settings.pocket_seed, part.name)
         return take(parse_rows(rows, dataset.layouts, settings, unread), on_error, limit), part
-    rows = _rows(dataset.name, path, encoding=settings.encoding)
-    parsed = parse_rows(rows, dataset.layouts, settings, unread)
+    parsed: Iterable[list[Item] | RowError] | None = _made(path)
+    if parsed is None:
+        rows = _rows(dataset.name, path, encoding=settings.encoding)
+        parsed = parse_rows(rows, dataset.layouts, settings, unread)
     chosen, part = splits.choose(parsed, wanted, dataset.reserved)
     return take(chosen, on_error, limit), part
 
 
+def _in_list(path: Source) -> Place:
+    """A path as it is, records in a list."""
+    if isinstance(path, (str, Path)):
+        return path
+    if isinstance(path, (Mapping, EditRecord, EditRequest)):
+        return [path]
+    if not isinstance(path, Iterable):
+        raise TypeError(f"records cannot be read from {type(path).__name__}; give a path, or a list of dictionaries")
+    return list(path)
+
+
+def _made(path: Place) -> list[list[Item]] | None:
+    """The items of records that are none to be parsed; None of others."""
+    if isinstance(path, (str, Path)) or not path:
+        return None
+    records = [EditRecord(one) if isinstance(one, EditRequest) else one for one in path]
+    made = of_kind(EditRecord, records)
+    if len(made) < len(records):
+        return None
+    repeated = next((id for id, count in Counter(record.id for record in made).items() if count > 1), None)
+    if repeated is not None:
+        raise RecordError(f"two records have the id {repeated!r}; give each its own")
+    return [[record] for record in made]
+
+
 def _rows(
-    name: str, path: Source, seed: int = 0, split: str = splits.ALL, encoding: str | None = None
+    name: str, path: Place, seed: int = 0, split: str = splits.ALL, encoding: str | None = None
 ) -> Iterator[Row | RowError]:
     """Rows of a dataset, a text collection or the unrelated questions, from a file, memory or the embedded world."""
     if not isinstance(path, (str, Path)):
@@ -272,11 +305,11 @@ def _prompts(record: EditRecord) -> list[str]:
     return [record.request.prompt, *(probe.prompt for probe in record.probes)]
 
 
-def _shown(path: Source) -> str:
+def _shown(path: Place) -> str:
     return str(path) if isinstance(path, (str, Path)) else "records"
 
 
-def _some(name: str, kind: type[K], items: list[Item], path: Source) -> list[K]:
+def _some(name: str, kind: type[K], items: list[Item], path: Place) -> list[K]:
     """The items of one kind, of which there must be one."""
     path = _shown(path)
     found, skipped = of_kind(kind, items), of_kind(SkippedRecord, items)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from editbench.config import ProtocolConfig
 from editbench.evaluation import generated_text
 from editbench.evaluation.drift import last_hidden, mean_change
-from editbench.evaluation.general_ability import Ability, AbilityTest, ability_tests
 from editbench.evaluation.hidden_shift import Fact, HiddenShift
-from editbench.evaluation.metrics import ProbeAnswers, get_metric, list_metrics
+from editbench.evaluation.metrics import GENERATING, ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
 from editbench.evaluation.questions import Asker, Question, question_of, questions
 from editbench.evaluation.scoring_plan import ScoringPlan
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.costs import CachedCosts
+    from editbench.evaluation.general_ability import Ability, AbilityTest
+    from editbench.evaluation.judge.verdicts import Judge
     from editbench.model.language_model import LanguageModel
     from editbench.stream import Stream
 
@@ -65,6 +66,7 @@ class Evaluator:
         generation: Generation | None = None,
         references: Iterable[str] = (),
         untouched: Iterable[Fact] = (),
+        judge: Judge | None = None,
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Evaluator:
             generation: Greedy by default. Its seed is also that of the free texts.
             references: Of all records' free texts: their document frequencies count.
             untouched: Facts that no edit touches, whose hidden states are compared.
+            judge: Of generated answers; without one its metrics have no number.
         """
         self.lm = lm
         self.unedited = unedited
@@ -92,7 +95,7 @@ class Evaluator:
         self.unrelated = tuple(unrelated)
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
-        self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch)
+        self._asker = Asker(lm, unedited, needs, generation or Generation(), tokens_per_batch, judge)
         self._idf = generated_text.Idf(references)
         self._limits = {"max_tokens": max_tokens, "tokens_per_batch": tokens_per_batch}
         self._rewrites: list[TargetScore] = []
@@ -113,21 +116,15 @@ class Evaluator:
         cache: Path,
         seed: int,
         costs: CachedCosts,
-        ability: Sequence[AbilityTest] | None = None,
+        ability: Sequence[AbilityTest] = (),
         untouched: Iterable[Fact] = (),
+        judge: Judge | None = None,
     ) -> Evaluator:
-        """The evaluator of a run. Its questions are put to ``lm``, which must be unedited; ``costs`` notes the seconds.
-
-        ``ability`` are loaded tests; None loads those of the protocol.
-        """
-        if ability is None:
-            ability = ability_tests(protocol, seed)
-            for test in ability:
-                test.load()
+        """The evaluator of a run; ``ability`` are loaded tests. Questions are put to ``lm``, which must be unedited."""
         for test in ability:
             test.learn(lm)
         generation = Generation(protocol.max_new_tokens, protocol.beams, protocol.repetition_penalty, seed=seed)
-        generates = any(get_metric(name).needs == "generation" for name in protocol.metrics)
+        generates = any(get_metric(name).needs in GENERATING for name in protocol.metrics)
         unrelated = [question_of(probe) for probe in records.unrelated]
         limits = {"max_tokens": protocol.max_tokens, "tokens_per_batch": protocol.tokens_per_batch}
         texts = dict(records.texts)
@@ -156,6 +153,7 @@ class Evaluator:
             generation=generation,
             references=[text for record in records.records if record.free_text for text in record.free_text.references],
             untouched=untouched,
+            judge=judge,
             **limits,
         )
 
@@ -313,6 +311,8 @@ class Evaluator:
             yield "before", self._text(before if question.labelled else before.first())
         if answers.generated is not None:
             yield "generated", answers.generated.text
+        if answers.verdict is not None:
+            yield "judged", answers.verdict.reply
         if answers.generated_before is not None:
             yield "generated_before", answers.generated_before.text
         if answers.target.cut:

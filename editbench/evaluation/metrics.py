@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from editbench import plugins
 from editbench.checks import unknown
 from editbench.evaluation import generated_text
-from editbench.records import Route
+from editbench.evaluation.judge import prompt
+from editbench.evaluation.probe_answers import ProbeAnswers as ProbeAnswers  # noqa: TC001 - for other packages' metrics
 from editbench.results.schema import DIFFERENCE, SHARE, MetricFacts, Range
 
 if TYPE_CHECKING:
     from editbench.evaluation.generated_text import GeneratedTexts
-    from editbench.model.generation import Generated
-    from editbench.model.likelihood import TargetScore
 
-NEEDS = ("generation", "unedited", "route", "free_text")
+NEEDS = ("generation", "unedited", "route", "free_text", "judge")
+GENERATING = ("generation", "judge")  # needs of metrics of generated answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def metric(*, version: int, needs: str | None = None, **facts: Any) -> Callable[
     """Register a function as a metric under its own name, which its entry point in another package must repeat.
 
     Its formula may need "generation" (generated answers), "unedited" (the unedited model's scores), "route" (the
-    method's choice of an edit), or "free_text" (it is one of generated texts). The further facts are those of
-    :func:`describe`; by default those of a share of which more is better.
+    method's choice of an edit), "free_text" (it is one of generated texts), or "judge" (a judge's verdicts). The
+    further facts are those of :func:`describe`; by default those of a share of which more is better.
     """
     if needs is not None and needs not in NEEDS:
         raise unknown("need of a metric", needs, NEEDS)
@@ -102,43 +102,6 @@ def metric(*, version: int, needs: str | None = None, **facts: Any) -> Callable[
         return score
 
     return register
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeAnswers:
-    """The model's answers to one probe; ``before`` and ``generated_before`` on probes where nothing should change."""
-
-    target: TargetScore  # of the right target
-    alternative: TargetScore | None = None  # of the target that should be less likely
-    before: TargetScore | None = None  # of the right target, by the unedited model
-    gold: str | None = None  # the right target, where one is known
-    also: tuple[str, ...] = ()  # its other spellings
-    spelling: int = 0  # which of all of them ``target`` is the score of
-    generated: Generated | None = None  # if a metric needs it, and the right target fits into the limit
-    generated_before: Generated | None = None  # by the unedited model
-    route: Route | None = None  # edit that the method chooses for the prompt, if it keeps edits beside the weights
-    edit: str | None = None  # id of the edit that should answer; None where none should
-
-    @property
-    def contrast(self) -> tuple[float, float] | None:
-        """NLL of target and alternative, where both are scored."""
-        other = self.alternative
-        return None if other is None or not (self.target.tokens and other.tokens) else (self.target.nll, other.nll)
-
-    @property
-    def finite(self) -> bool:
-        """Whether the model gave numbers for all that it was asked; metrics of a model that gave none may be 0."""
-        return all(answer.finite for answer in (self.target, self.alternative, self.generated) if answer is not None)
-
-    def judge(self, judge: Callable[[str, str], float]) -> float | None:
-        """A judgement of the generated answer and the right target, where both are there; NaN logits make it 0.
-
-        Of several spellings the one that fits best counts.
-        """
-        if self.generated is None or self.gold is None:
-            return None
-        text = self.generated.text
-        return float(self.generated.finite and max(judge(text, gold) for gold in (self.gold, *self.also)))
 
 
 @metric(version=1, title="token accuracy", source="Mitchell et al. 2022 (MEND), as ZsRE is scored in ROME and MEMIT")
@@ -206,7 +169,7 @@ def generation(probe: ProbeAnswers) -> float | None:
 
     Nothing is fed in; the answer is the text up to its end (end token, line, sentence). NaN logits make it wrong.
     """
-    return probe.judge(generated_text.matches)
+    return probe.compared(generated_text.matches)
 
 
 @metric(version=1, needs="generation", title="generated text", source="Yao et al. 2024 (SCEN), on ZsRE")
@@ -215,7 +178,7 @@ def generation_exact(probe: ProbeAnswers) -> float | None:
 
     Only a model that ends its answers with the end token can pass: methods with ``train_eos`` train that.
     """
-    return probe.judge(lambda text, gold: text.strip() == gold.strip())
+    return probe.compared(lambda text, gold: text.strip() == gold.strip())
 
 
 @_of_answers(title="target in text", source="substring match, as in open question answering, on normalised words")
@@ -224,7 +187,7 @@ def generation_contains(probe: ProbeAnswers) -> float | None:
 
     "French" is in "French-speaking", and "France" in "France's"; in scripts without spaces it may be anywhere.
     """
-    return probe.judge(generated_text.contains)
+    return probe.compared(generated_text.contains)
 
 
 @_of_answers(
@@ -233,7 +196,7 @@ def generation_contains(probe: ProbeAnswers) -> float | None:
 )
 def generation_f1(probe: ProbeAnswers) -> float | None:
     """Words that the generated answer and the target share: F1 = 2 P R / (P + R), both normalised."""
-    return probe.judge(generated_text.overlap)
+    return probe.compared(generated_text.overlap)
 
 
 @_of_answers(title="generated as before", source="agreement, on generated answers")
@@ -243,6 +206,30 @@ def generation_agreement(probe: ProbeAnswers) -> float | None:
         return None
     finite = probe.generated.finite and probe.generated_before.finite
     return float(finite and generated_text.same(probe.generated.text, probe.generated_before.text, probe.gold))
+
+
+_of_verdicts = partial(metric, version=prompt.VERSION, needs="judge")
+
+
+@_of_verdicts(title="judged right", source="Zheng et al. 2023 (LLM-as-a-judge), with the prompt of docs/judge.md")
+def judge(probe: ProbeAnswers) -> float | None:
+    """A judge says that the generated answer is right: [verdict = yes]; none where it says neither yes nor no."""
+    return None if probe.verdict is None or probe.verdict.right is None else float(probe.verdict.right)
+
+
+@_of_verdicts(title="judge as exact match", source="editbench: the judge against exact match of the generated answer")
+def judge_agreement(probe: ProbeAnswers) -> float | None:
+    """The judge's verdict is that of ``generation``: [(verdict = yes) = (normalised answer = normalised target)]."""
+    exact, judged = generation(probe), judge(probe)
+    return None if exact is None or judged is None else float(exact == judged)
+
+
+@_of_verdicts(
+    title="no verdict", higher_is_better=False, tolerance=None, source="editbench: share of replies without a verdict"
+)
+def judge_unclear(probe: ProbeAnswers) -> float | None:
+    """The judge says neither yes nor no: [no verdict]; such an answer counts neither as right nor as wrong."""
+    return None if probe.verdict is None else float(probe.verdict.right is None)
 
 
 @metric(

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from editbench.checks import unknown
 from editbench.evaluation import generated_text
-from editbench.evaluation.metrics import ProbeAnswers, get_metric
+from editbench.evaluation.metrics import GENERATING, get_metric
+from editbench.evaluation.probe_answers import ProbeAnswers
 from editbench.model.generation import Generated, Generation, generate, generate_answers
 from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
 from editbench.records import (
@@ -41,6 +42,8 @@ from editbench.records import (
 from editbench.words import folded
 
 if TYPE_CHECKING:
+    from editbench.evaluation.judge.prompt import Verdict
+    from editbench.evaluation.judge.verdicts import Judge
     from editbench.evaluation.unedited import UneditedAnswers
     from editbench.model.language_model import LanguageModel
     from editbench.stream import Stream
@@ -137,13 +140,17 @@ def best_spelling(scores: Sequence[TargetScore]) -> int:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks a model, edited or not; ``needs`` are the metrics', the seed of ``generation`` is also the free texts'."""
+    """Asks a model, edited or not, and the judge of its answers if there is one.
+
+    ``needs`` are the metrics', the seed of ``generation`` is also the free texts'.
+    """
 
     lm: LanguageModel
     unedited: UneditedAnswers | None
-    needs: Collection[str | None]
+    needs: Set[str | None]
     generation: Generation
     tokens_per_batch: int | None
+    judge: Judge | None = None
 
     def answers(self, asked: Sequence[tuple[Question, str | None]], editor: Answering | None) -> list[ProbeAnswers]:
         """The answers to questions, each given with its record's id."""
@@ -152,15 +159,19 @@ class Asker:
         scores = score_targets(self.lm, queries, editor=editor, tokens_per_batch=self.tokens_per_batch)
         nothing = [None] * len(asked)
         generated: Sequence[Generated | None] = nothing
-        if "generation" in self.needs:
+        if not self.needs.isdisjoint(GENERATING):
             pairs = [(question.probe.prompt, question.longest) for question in questions]
             settings, tokens = self.generation, self.tokens_per_batch
             generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
             routes = editor.route([question.probe.prompt for question in questions]) or nothing
+        verdicts: Sequence[Verdict | None] = nothing
+        if self.judge is not None:
+            verdicts = self.judge.verdicts(list(zip(questions, generated, strict=True)))
         found = []
-        for (question, record), every, text, route in zip(asked, scores, generated, routes, strict=True):
+        columns = zip(asked, scores, generated, verdicts, routes, strict=True)
+        for (question, record), every, text, verdict, route in columns:
             right, others = every[: len(question.spellings)], every[len(question.spellings) :]
             chosen = best_spelling(right)
             target, unedited = right[chosen], self.unedited if question.stays else None
@@ -176,6 +187,7 @@ class Asker:
                 spelling=chosen,
                 generated=text,
                 generated_before=unedited.generated_for(question) if unedited is not None else None,
+                verdict=verdict,
                 route=route,
                 edit=None if question.stays else record,
             )

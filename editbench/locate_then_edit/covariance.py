@@ -169,7 +169,10 @@ def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tu
         if max_tokens is not None and tokens >= max_tokens:
             break
     if not rows:
-        raise ValueError("a covariance needs plain text, and none was given: set model.texts, or give model.covariance")
+        raise ValueError(
+            "a covariance needs plain text, and none was given: set model.texts, or give model.covariance; in Python "
+            "give the editor resources=Resources(texts=[…])"
+        )
     return list(batches(rows, TOKENS_AT_ONCE, width=len, longest_first=False)), digest.hexdigest()
 
 

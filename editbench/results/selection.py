@@ -36,6 +36,7 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
             raise ResultsError(f"condition {condition!r} is not of the form column=value; there are = != > < >= <= in")
         name, sign, text = match["column"], match["sign"], match["value"].strip()
         check_columns([name], every)
+        _check_order(name, sign, text)
         rows = [row for row in rows if _holds(value_of(name, text_of(row.get(name))), sign, name, text)]
     return rows
 
@@ -45,12 +46,15 @@ def _holds(value: Cell, sign: str, name: str, text: str) -> bool:
         return (value == value_of(name, text)) == (sign == "=")
     if sign == "in":
         return value in [value_of(name, one.strip()) for one in text.split(",")]
-    wanted = value_of(name, text)
-    if not isinstance(wanted, (int, float)):
+    return isinstance(value, (int, float)) and _ORDERS[sign](value, value_of(name, text))
+
+
+def _check_order(name: str, sign: str, text: str) -> None:
+    """Refuse an order of texts."""
+    if sign in _ORDERS and not isinstance(value_of(name, text), (int, float)):
         texts = column(name).digits is None
         why = f"{name} is compared by = != in, not by {sign}" if texts else f"{text!r} is no number"
         raise ResultsError(f"condition {name}{sign}{text}: {why}")
-    return isinstance(value, (int, float)) and _ORDERS[sign](value, wanted)
 
 
 def check_columns(names: Iterable[str], rows: Sequence[Row]) -> None:

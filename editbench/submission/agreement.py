@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from editbench.protocol_parts import JUDGED
 from editbench.results.columns import finite
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Scores:
 
     def differences(self, told: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         """Names of the scores that lie too far apart; of a row of another kind, what is another."""
+        told, found = _without_verdicts(told), _without_verdicts(found)
         for name in ("status", "against"):
             if told.get(name) != found.get(name):
                 return [name]
@@ -61,6 +63,7 @@ class Scores:
 
     def add(self, told: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         """Count a row and its scores."""
+        told, found = _without_verdicts(told), _without_verdicts(found)
         apart, scores = self.differences(told, found), told["scores"]
         what = told.get("record", told.get("of"))
         self.rows += 1
@@ -93,6 +96,11 @@ class Scores:
     def reasons(self) -> list[str]:
         """The first sentences on what differs; none where all agrees."""
         return [] if self.agree else [*self.wrong[:_SHOWN], f"{self.differing} of {self.scores} scores differ"]
+
+
+def _without_verdicts(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row without a judge's scores: a judge, who may sit anywhere, is not asked again."""
+    return {**row, "scores": {name: of for name, of in row["scores"].items() if name.rpartition(".")[2] not in JUDGED}}
 
 
 def _distance(told: Any, found: Any) -> float:

@@ -126,4 +126,6 @@ def main(run: str, level: int, sample: int, nonce: str | None, paths: Sequence[s
         return EXIT[UNKNOWN]
     verdict = verify(run, level, sample, nonce, places)
     print(verdict.as_json())
+    if verdict.status == UNKNOWN:
+        print(f"error: it cannot be said: {verdict.reasons[-1]}", file=sys.stderr)
     return verdict.exit_status

@@ -166,7 +166,9 @@ def test_jobs_run_in_other_processes_and_one_that_fails_does_not_sink_the_others
 
 
 def test_the_docs_count_the_jobs():
-    rows = re.findall(r"^\| `((?:paper|pocket|study)/\w+)` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `((?:paper|pocket|study)/\w+)` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.M
+    )
     assert {name: int(count) for name, count in rows} == JOBS
 
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 RUN = ("run", "method=unedited", "results.dir=results")
 CUSTOM = (*RUN, "dataset=custom")
+ENDPOINT = (*RUN, "protocol.judge.model=mine")
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # commands
     (("runn",), "did you mean 'run'"),
@@ -38,6 +39,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("covariance", "import", "records.json"), "records.json"),
     (("leaderboard", "folder", "--where", "metod=rome"), "metod"),
     (("leaderboard", "folder", "--where", "="), "="),
+    (("leaderboard", "folder", "--where", "edits>many"), "'many' is no number"),
+    (("verify", "nowhere"), "nowhere holds no run"),
     (("explain", "stream.edit"), "did you mean 'stream.edits'"),
     (("explain", "stream.edits", "method=romee"), "did you mean 'rome'"),
     # names and keys
@@ -67,6 +70,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "stream.edits=0"), "stream.edits"),
     ((*RUN, "stream.seed=-1"), "stream.seed"),
     ((*RUN, "stream.edits=1,2"), "needs -m"),
+    (("run", "-m", "stream.edits=[1"), 'stream.edits is "[1"; it must be a whole number'),
     ((*RUN, "stream.order=random"), "one of 'shuffled', 'file'"),
     ((*RUN, "stream.evaluate_at=5"), "stream.evaluate_at"),
     ((*RUN, "stream.evaluate_at=[a]"), "stream.evaluate_at"),
@@ -90,6 +94,19 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("run", "method=memit", "method.layers=3"), "layers"),
     (("run", "method=memit", "method.layers=[]"), "layers"),
     (("run", "method=external_weights"), "method.path=DIR"),
+    # the judge
+    ((*RUN, "protocol.metrics=[exact_match,judge]"), "protocol.judge.model=PATH"),
+    ((*RUN, "protocol.judge.modl=pocket"), "did you mean 'protocol.judge.model'"),
+    ((*RUN, "protocol.judge=pocket"), "as in protocol.judge.NAME=VALUE"),
+    ((*RUN, "protocol.judge.url=http://localhost:1/v1"), "needs the judge's name there"),
+    ((*ENDPOINT, "protocol.judge.url=localhost:8000"), "no address of an endpoint"),
+    ((*ENDPOINT, "protocol.judge.url=http://me:secret@localhost/v1"), "has a user, a password"),
+    ((*ENDPOINT, "protocol.judge.url=http://127.0.0.1:9/v1/chat/completions"), "must end before"),
+    ((*ENDPOINT, "protocol.judge.url=http://127.0.0.1:9/v1", "protocol.judge.key_variable=NO_SUCH"), "NO_SUCH"),
+    ((*ENDPOINT, "protocol.judge.url=http://127.0.0.1:9/v1", "protocol.judge.key_variable=sk-1"), "name of an env"),
+    ((*ENDPOINT, "protocol.judge.max_tokens=0"), "protocol.judge.max_tokens is 0"),
+    ((*ENDPOINT, "protocol.judge.timeout=soon"), "it must be a number"),
+    ((*RUN, "protocol.judge.model=nowhere", "stream.edits=1"), "the judge cannot be loaded"),
     # records
     (CUSTOM, "dataset.path"),
     ((*CUSTOM, "dataset.path="), "dataset.path is ''"),

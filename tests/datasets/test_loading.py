@@ -10,7 +10,7 @@ import pytest
 from editbench import plugins
 from editbench.datasets import find, from_config, load
 from editbench.datasets.splits import SPLITS
-from editbench.records import UNRELATED, Passage, Probe, RecordError
+from editbench.records import UNRELATED, EditRequest, Passage, Probe, RecordError
 from tests.datasets.rows import EASYEDIT, HUB, MEND, ROME, SCEN, WISE, write
 
 
@@ -203,3 +203,31 @@ def test_published_hallucination(published):
 @pytest.mark.parametrize(("name", "sentences"), [("counterfact", False), ("zsre", False), ("hallucination", True)])
 def test_a_dataset_says_whether_its_targets_are_sentences(name, sentences):
     assert load(name, "pocket", limit=1).sentences is sentences
+
+
+ROWS = [{"prompt": "Rome is in", "target": "France", "subject": "Rome"}, {"prompt": "Lyon is in", "target": "Italy"}]
+
+
+def test_records_are_given_as_dictionaries_as_records_or_alone():
+    whole = load("custom", ROWS)
+    assert [record.request.target for record in whole] == ["France", "Italy"] and whole[1].request.subject is None
+    for given in (iter(ROWS), whole, list(whole), [record.request for record in whole]):
+        assert load("custom", given).fingerprint == whole.fingerprint
+    assert load("custom", ROWS[0]).records == load("custom", whole[0]).records == whole.records[:1]
+    assert load("custom", whole[0].request).records == whole.records[:1]
+    assert load("custom", whole, limit=1).records == whole.records[:1]
+    (formatted, _) = load("custom", whole, prompt_format="[{}]")
+    assert formatted.request.prompt == "[Rome is in]"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (5, "records cannot be read from int; give a path, or a list of dictionaries"),
+        ([EditRequest("a", "b", None, "c"), EditRequest("a", "d", None, "e")], "two records have the id 'a'"),
+        ([ROWS[0], EditRequest("a", "b", None, "c")], r"records\[1\]: a record must be an object"),
+    ],
+)
+def test_what_is_no_record_is_refused(given, why):
+    with pytest.raises((TypeError, RecordError), match=why):
+        load("custom", given)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from editbench.config import AbilityConfig, ProtocolConfig
+from editbench.config import ProtocolConfig
 from editbench.costs import CachedCosts
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.general_ability.pocket_world import PocketAbility
@@ -307,7 +307,6 @@ def test_an_evaluator_is_built_from_the_protocol(tmp_path):
     row, *_ = evaluator.score([(r, i) for i, r in enumerate(RECORDS)], **STAMP)
     assert row["left_out"] == {"locality: is itself edited": 1} and "generated_before" in row["probes"][-1]
     assert "perplexity.edited" in [row["of"] for row in evaluator.score_texts(**STAMP)]  # its targets are sentences
-    protocol = replace(protocol, metrics=["exact_match"], ability=AbilityConfig(tasks=["pocket", "pocket"]))
+    protocol = replace(protocol, metrics=["exact_match"])
     silent = Evaluator.build(lm, records, stream, protocol, **parts)
-    assert silent.unedited.generated is None and [type(test) for test in silent.ability] == [PocketAbility]
-    assert Evaluator.build(lm, records, stream, protocol, **parts, ability=[]).ability == ()
+    assert silent.unedited.generated is None

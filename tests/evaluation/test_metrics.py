@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from editbench.evaluation.judge.prompt import Verdict
 from editbench.evaluation.metrics import REGISTERED, ProbeAnswers, facts, get_metric, list_metrics, metric
 from editbench.evaluation.perplexity import summarise
 from editbench.model.generation import Generated, Generation
@@ -25,6 +26,10 @@ HALF = TargetScore(1.5, (True, False), (4, 9))
 BROKEN = TargetScore(NAN, (False,), (NOT_A_NUMBER,))
 NOTHING = TargetScore(NAN, (), ())
 ZERO = TargetScore(0.5, (True,), (0,))  # a token like others
+
+
+def judged(text, right):
+    return ProbeAnswers(RIGHT, gold="English", generated=Generated(text), verdict=Verdict(right))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,17 @@ ZERO = TargetScore(0.5, (True,), (0,))  # a token like others
         ("agreement_tokens", ProbeAnswers(NOTHING, before=NOTHING), None),
         ("agreement_tokens", ProbeAnswers(ZERO, before=ZERO), 1.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("the English. He")), 1.0),
+        ("judge", ProbeAnswers(RIGHT), None),
+        ("judge", ProbeAnswers(RIGHT, verdict=Verdict(True)), 1.0),
+        ("judge", ProbeAnswers(RIGHT, verdict=Verdict(False)), 0.0),
+        ("judge", ProbeAnswers(RIGHT, verdict=Verdict(None)), None),
+        ("judge_unclear", ProbeAnswers(RIGHT), None),
+        ("judge_unclear", ProbeAnswers(RIGHT, verdict=Verdict(None)), 1.0),
+        ("judge_unclear", ProbeAnswers(RIGHT, verdict=Verdict(False)), 0.0),
+        ("judge_agreement", judged("English", None), None),
+        ("judge_agreement", judged("English", True), 1.0),
+        ("judge_agreement", judged("British", True), 0.0),
+        ("judge_agreement", judged("British", False), 1.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("English and he")), 0.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("")), 0.0),
         ("generation", ProbeAnswers(RIGHT, gold="English", generated=Generated("English", finite=False)), 0.0),

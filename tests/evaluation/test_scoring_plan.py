@@ -42,3 +42,12 @@ def test_the_revision_of_a_scored_edit_is_asked_too():
     first = [record.id for record in of.stream.records[:2]]
     assert set(first) & revision_of.keys()
     assert {record.id for record in of.asked()} == {*first, *(revision_of[id] for id in first if id in revision_of)}
+
+
+def test_as_many_answers_as_are_scored_have_a_right_one():
+    assert plan(["immediate"]).most_answers(0) == plan([], mode="single").most_answers(0) == 20
+    assert plan(["immediate", "final"], first=3).most_answers(0) == 23
+    assert plan(["final"], first=3, evaluate_at=[5, 10], sample=4).most_answers(0) == 3 + 4 + 4
+    assert plan(["final"], first=3, evaluate_at=[5, 10], sample=4).most_answers(2) == 3 + 4 + 4 + 2 * (1 + 2 + 1)
+    revised = plan(["final"], first=2, revisions=0.3)
+    assert revised.most_answers(0) > 2  # a revision also asks whether the earlier answer returns

@@ -312,7 +312,7 @@ def _place_subject(id: str, prompt: str, subject: str, at: int | None) -> tuple[
     why = difference(prompt, subject)
     raise RecordError(
         f"record {id!r}: subject {subject!r} is not in the prompt {prompt!r}{f' ({why})' if why else ''}; "
-        "correct the record, or give no subject"
+        "correct the record, write {} where the subject goes, or give no subject"
     )
 
 

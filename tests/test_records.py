@@ -69,6 +69,8 @@ def test_the_subject_takes_the_spelling_and_the_place_that_the_prompt_gives():
         ),
         ("{} and {} are", "Ann", r"has several \{\}; one says where the subject goes"),
         ("The capital of Sao Tome is", "São Tomé", "SMALL LETTER A WITH TILDE"),
+        ("The twin of [SUBJECT] is", "Lyon", r"write \{\} where the subject goes"),
+        ("The twin of {subject} is", "Lyon", r"write \{\} where the subject goes"),
     ],
 )
 def test_a_prompt_that_cannot_be_filled_says_why(prompt, subject, message):

@@ -201,11 +201,13 @@ def of_kind(kind: type[K], items: Iterable[Item]) -> list[K]:
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
     """The layout with the greatest share of its fields in the row; the first of equals."""
     missing = [(layout, [name for name in layout.fields if row.fields.get(name) is None]) for layout in layouts]
-    best, lacking = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
+    best, empty = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
+    lacking = [name for name in empty if name not in row.fields]
     if not lacking:
-        return best
+        return best  # its parser knows which fields may be empty
     known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)
-    meant = [f"dataset.fields.{lacking[0]}={name}" for name in row.fields if name in ALIKE.get(lacking[0], ())]
+    alike = {one: name for one in lacking for name in reversed([*row.fields]) if name in ALIKE.get(one, ())}
+    meant = [" ".join(f"dataset.fields.{one}={name}" for one, name in alike.items())] if alike else []
     meant += [f"dataset={name}" for name in _readers(row)]
     reason = f"is missing; the record has {', '.join(row.fields) or 'no fields'}. Layouts that can be read: {known}"
     raise row.error(lacking[0], reason + (f". Did you mean {' or '.join(meant)}?" if meant else ""))
@@ -280,8 +282,11 @@ def answers(given: Answers) -> tuple[str, ...]:
 
 def _probe(request: EditRequest, kind: str, prompt: str, given: Answers) -> Probe:
     right = answers(given)
-    if kind == LOCALITY:
-        check_filled(request.id, prompt)
+    if kind == LOCALITY and request.subject is not None and BRACES in prompt:
+        raise RecordError(
+            f"record {request.id!r}: {BRACES} in the locality question {prompt!r} would be the edited subject; write "
+            "another one out, or make it one of the subject_facts"
+        )
     text = _filled(request, prompt).rstrip(" \t")
     return Probe(kind, text, right[0] if right else None, () if kind == PARAPHRASE else right[1:])
 

@@ -73,14 +73,19 @@ def _no_folder_name(value: str) -> str | None:
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
     """A sentence for an unknown name: its new name if it was renamed, else the nearest known one, else all of them.
 
-    ``kind`` is a section of ``renamed.json`` ("key", "method", "command").
+    ``kind`` is a section of ``renamed.json`` ("key", "method", "command"). Case, "-" and "_" do not count.
     """
-    if renamed := json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name):
-        return renamed if " " in renamed else f"did you mean {renamed!r}?"
+    every = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {})
     options, text = sorted(known), str(name)
-    near = [option for option in options if option.casefold() == text.casefold()]
+    if renamed := {_spelt(old): new for old, new in every.items()}.get(_spelt(text)):
+        return str(renamed) if " " in renamed else f"did you mean {renamed!r}?"
+    near = [option for option in options if _spelt(option) == _spelt(text)]
     near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
+
+
+def _spelt(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

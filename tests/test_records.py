@@ -98,6 +98,10 @@ def test_requests_are_made_of_dictionaries_and_records():
         ("Ann lives in", "str cannot be edited; give an EditRequest"),
         ([3], "int at 0 cannot be edited; give an EditRequest, a record or a dictionary"),
         ({"prompt": "Ann lives in"}, "request 0 has no target; it has prompt"),
+        (
+            {"prompt": ["Ann lives in", "Bo lives in"], "target": ["Rome", "Oslo"]},
+            "has 2 texts as prompt; give a dictionary for each request",
+        ),
         ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
     ],
 )

@@ -220,8 +220,9 @@ def _as_request(one: object, place: int) -> EditRequest:
         )
     values = {name: next((one[key] for key in keys if one.get(key) is not None), None) for name, keys in _NAMES.items()}
     for name in ("prompt", "subject"):
-        if isinstance(values[name], (list, tuple)) and len(values[name]) > 1:
-            several = f"request {place} has {len(values[name])} texts as {name}"
+        value: Any = values[name]
+        if isinstance(value, (list, tuple)) and len(value) > 1:
+            several = f"request {place} has {len(value)} texts as {name}"
             raise RecordError(f"{several}; give a dictionary for each request, in a list")
     texts = {name: _first_text(value) for name, value in values.items()}
     id = texts.pop("id")

@@ -73,12 +73,12 @@ def _no_folder_name(value: str) -> str | None:
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
     """A sentence for an unknown name: its new name if it was renamed, else the nearest known one, else all of them.
 
-    ``kind`` is a section of ``renamed.json`` ("key", "method", "command").
+    ``kind`` is a section of ``renamed.json`` ("key", "method", "command"). Case, "-" and "_" do not count.
     """
     if sentence := renamed(name, kind):
         return sentence
     options, text = sorted(known), str(name)
-    near = [option for option in options if option.casefold() == text.casefold()]
+    near = [option for option in options if _spelt(option) == _spelt(text)]
     near = near or [option for option in options if initials(option) == text]
     near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
@@ -86,13 +86,18 @@ def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
 
 def renamed(name: str, kind: str) -> str | None:
     """A sentence for a name that has another one here, as an earlier name or that of other tools; None for others."""
-    found = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {}).get(name)
+    every = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {})
+    found: str | None = {_spelt(old): new for old, new in every.items()}.get(_spelt(str(name)))
     return found if found is None or " " in found else f"did you mean {found!r}?"
 
 
 def initials(name: str) -> str | None:
     """The initials of a name of several words, as "lr" of "learning_rate"; None of a single word."""
     return "".join(word[:1] for word in name.split("_")) if "_" in name else None
+
+
+def _spelt(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

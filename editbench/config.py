@@ -44,7 +44,7 @@ class ModelConfig:
         texts: Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited
             model with the run's seed), or a file (rows with ``text``, or one text a line).
         texts_tokens: Tokens to sample where texts is "self".
-        covariance: Safetensors file with covariance by layer number; null computes it from texts.
+        covariance: Safetensors file with covariance by layer number, or a published .npz; null computes it from texts.
         templates: Context templates with one "{}" each; null samples them from the model.
     """
 
@@ -326,6 +326,7 @@ class RunConfig:
         stream = self.stream
         edits = "all" if stream.edits is None else stream.edits
         parts = [self.dataset.name, self.model.name, self.method.name]
-        parts += [f"e{edits}", f"b{stream.batch_size}", f"s{stream.seed}", digest]
+        batches = stream.mode if stream.mode == "single" else f"b{stream.batch_size}"
+        parts += [f"e{edits}", batches, f"s{stream.seed}", digest]
         name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in str(p)) for p in parts)
         return Path(self.results.dir, self.results.name or name)

@@ -219,6 +219,11 @@ def _as_request(one: object, place: int) -> EditRequest:
             f"{type(one).__name__} at {place} cannot be edited; give an EditRequest, a record or a dictionary"
         )
     values = {name: next((one[key] for key in keys if one.get(key) is not None), None) for name, keys in _NAMES.items()}
+    for name in ("prompt", "subject"):
+        value: Any = values[name]
+        if isinstance(value, (list, tuple)) and len(value) > 1:
+            several = f"request {place} has {len(value)} texts as {name}"
+            raise RecordError(f"{several}; give a dictionary for each request, in a list")
     texts = {name: _first_text(value) for name, value in values.items()}
     id = texts.pop("id")
     for name in ("prompt", "target"):
@@ -318,7 +323,7 @@ def _place_subject(id: str, prompt: str, subject: str, at: int | None) -> tuple[
     why = difference(prompt, subject)
     raise RecordError(
         f"record {id!r}: subject {subject!r} is not in the prompt {prompt!r}{f' ({why})' if why else ''}; "
-        "correct the record, or give no subject"
+        "correct the record, write {} where the subject goes, or give no subject"
     )
 
 

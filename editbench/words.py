@@ -18,6 +18,8 @@ _JOINED = regex.compile(
 """A character behind which no space stands: of a script without spaces, or a full-width mark."""
 _SHAPES = dict.fromkeys("‘’‚‛′`´ʼ", "'") | dict.fromkeys("“”„‟″«»", '"') | {"−": "-"}
 """Quotation marks and minus, by the character that stands for all of its kind."""
+_STRETCH = "\u0640"
+"""Arabic's tatweel, which stretches a word."""
 _NUMBER_SIGNS = frozenset("+-%#&")
 _SEPARATORS = {"٫": ".", "٬": ","}
 """Of numbers, in Arabic."""
@@ -135,11 +137,11 @@ def _alike(text: str) -> tuple[str, list[int]]:
     plain: list[str] = []
     indices: list[int] = []
     for index, composed in _composed(text):
-        for character in unicodedata.normalize("NFKC", composed).casefold():
+        for character in unicodedata.normalize("NFKC", composed).casefold().replace("i\u0307", "i"):  # of İ
             kind = unicodedata.category(character)
             shape = _SHAPES.get(character, character)
             shape = " " if kind == "Zs" or shape.isspace() else "-" if kind == "Pd" else shape
-            if kind != "Cf" and not (shape == " " and plain[-1:] == [" "]):
+            if kind != "Cf" and character != _STRETCH and not (shape == " " and plain[-1:] == [" "]):
                 plain.append(shape)
                 indices.append(index)
     return "".join(plain), indices

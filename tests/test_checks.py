@@ -37,6 +37,9 @@ def test_right_values_pass():
 def test_an_unknown_name_gets_the_new_the_nearest_or_all_names():
     assert checks.suggestion("checkpoint", ["external_weights", "rome"], "method") == "did you mean 'external_weights'?"
     assert checks.suggestion("romee", ["rome", "memit"], "method") == "did you mean 'rome'?"
+    assert checks.suggestion("MEMIT-SEQ", ["memit", "memit_seq"], "method") == "did you mean 'memit_seq'?"
+    assert checks.suggestion("ft_l", ["rome"], "method") == "did you mean 'finetune'?"
+    assert checks.suggestion("IKE", ["rome"], "method") == "did you mean 'in_context'?"
     assert checks.suggestion("zzz", ["b", "a"]) == "known: a, b" and checks.suggestion("x", []) == "known: none"
     assert str(checks.unknown("metric", "exactmatch", ["exact_match"])).endswith("; did you mean 'exact_match'?")
 

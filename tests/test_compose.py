@@ -237,6 +237,8 @@ def test_how_hparams_were_found_goes_with_them_and_decides_no_number(tmp_path, m
         ("dataset.path=编辑.json", "path", "编辑.json"),
         ("dataset.path=run=1 (a).json", "path", "run=1 (a).json"),
         ("dataset.path=~/Datensätze/ü.json", "path", "~/Datensätze/ü.json"),
+        ("dataset.path=x[1], a;b #2.json", "path", "x[1], a;b #2.json"),
+        ("dataset.path=C:\\Daten\\ü.json", "path", "C:\\Daten\\ü.json"),
         ("dataset.prompt_format=[INST]{}[/INST]", "prompt_format", "[INST]{}[/INST]"),
         ("dataset.prompt_format=<|user|> it's {}", "prompt_format", "<|user|> it's {}"),
     ],

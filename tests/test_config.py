@@ -76,6 +76,7 @@ def test_the_folder_of_a_run_depends_on_what_decides_its_numbers():
     plain = run_config()
     assert plain.folder.as_posix().startswith("results/custom-where-unedited-e50-b1-s0-")
     assert plain.folder != run_config(order="file").folder
+    assert "-e50-single-s0-" in run_config(mode="single").folder.as_posix()
     other = run_config()
     other.tracker.name, other.cache, other.precompute.find_values = "wandb", other.cache / "elsewhere", False
     assert other.folder == plain.folder

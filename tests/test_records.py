@@ -69,6 +69,8 @@ def test_the_subject_takes_the_spelling_and_the_place_that_the_prompt_gives():
         ),
         ("{} and {} are", "Ann", r"has several \{\}; one says where the subject goes"),
         ("The capital of Sao Tome is", "São Tomé", "SMALL LETTER A WITH TILDE"),
+        ("The twin of [SUBJECT] is", "Lyon", r"write \{\} where the subject goes"),
+        ("The twin of {subject} is", "Lyon", r"write \{\} where the subject goes"),
     ],
 )
 def test_a_prompt_that_cannot_be_filled_says_why(prompt, subject, message):
@@ -96,6 +98,10 @@ def test_requests_are_made_of_dictionaries_and_records():
         ("Ann lives in", "str cannot be edited; give an EditRequest"),
         ([3], "int at 0 cannot be edited; give an EditRequest, a record or a dictionary"),
         ({"prompt": "Ann lives in"}, "request 0 has no target; it has prompt"),
+        (
+            {"prompt": ["Ann lives in", "Bo lives in"], "target": ["Rome", "Oslo"]},
+            "has 2 texts as prompt; give a dictionary for each request",
+        ),
         ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
     ],
 )

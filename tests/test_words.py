@@ -46,6 +46,9 @@ def test_a_phrase_is_where_it_is_words_of_its_own_if_it_is_so_anywhere(text, phr
         ("ＮＨＫ is", "NHK", "ＮＨＫ"),
         ("zero\u200bwidth is", "zerowidth", "zero\u200bwidth"),
         ("die Straße ist", "STRASSE", "Straße"),
+        ("mayor of İstanbul is", "Istanbul", "İstanbul"),
+        ("عاصمة مصـر هي", "مصر", "مصـر"),
+        ("the ﬁlm Jaws is", "film Jaws", "ﬁlm Jaws"),
         ("Rome is", "Bonn", None),
     ],
 )

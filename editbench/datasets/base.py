@@ -135,13 +135,11 @@ def take(rows: Iterable[list[Item] | RowError], on_error: str, limit: int | None
 
     A row that cannot be used raises its :class:`RowError`, or is listed as skipped under ``on_error="skip"``.
     """
-    taken: list[Item] = []
-    count = 0
+    taken, count = list[Item](), 0
     for row in rows:
         if isinstance(row, RowError):
             if on_error == "raise":
-                hint = "correct the record, or leave it out with on_error=skip"
-                raise RowError(row.where, f"{row.reason}; {hint}")
+                raise RowError(row.where, f"{row.reason}; correct the record, or leave it out with on_error=skip")
             row = [SkippedRecord(row.where, row.reason)]
         taken += row
         count += len(of_kind(EditRecord, row))
@@ -199,13 +197,14 @@ def of_kind(kind: type[K], items: Iterable[object]) -> list[K]:
 
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
-    """The layout with the greatest share of its fields in the row; the first of equals."""
-    missing = [(layout, [name for name in layout.fields if row.fields.get(name) is None]) for layout in layouts]
-    best, lacking = min(missing, key=lambda found: len(found[1]) / len(found[0].fields))
+    """The layout with the greatest share of its fields filled in the row; the first of equals."""
+    best = min(layouts, key=lambda one: sum(row.fields.get(name) is None for name in one.fields) / len(one.fields))
+    lacking = [name for name in best.fields if name not in row.fields]
     if not lacking:
-        return best
+        return best  # its parser knows which fields may be empty
     known = "; ".join(f"{layout.title}: {', '.join(layout.fields)}" for layout in layouts)
-    meant = [f"dataset.fields.{lacking[0]}={name}" for name in row.fields if name in ALIKE.get(lacking[0], ())]
+    alike = {one: name for one in lacking for name in reversed([*row.fields]) if name in ALIKE.get(one, ())}
+    meant = [" ".join(f"dataset.fields.{one}={name}" for one, name in alike.items())] if alike else []
     meant += [f"dataset={name}" for name in _readers(row)]
     reason = f"is missing; the record has {', '.join(row.fields) or 'no fields'}. Layouts that can be read: {known}"
     raise row.error(lacking[0], reason + (f". Did you mean {' or '.join(meant)}?" if meant else ""))
@@ -274,14 +273,15 @@ def edit_record(
 
 def answers(given: Answers) -> tuple[str, ...]:
     """Right answers, each once, without space around them and without empty ones."""
-    several = () if given is None else (given,) if isinstance(given, str) else given
+    several = (given,) if isinstance(given, str) else given or ()
     return tuple(dict.fromkeys(text.strip() for text in several if text.strip()))
 
 
 def _probe(request: EditRequest, kind: str, prompt: str, given: Answers) -> Probe:
     right = answers(given)
-    if kind == LOCALITY:
-        check_filled(request.id, prompt)
+    if kind == LOCALITY and request.subject is not None and BRACES in prompt:
+        found = f"record {request.id!r}: {BRACES} in the locality question {prompt!r} would be the edited subject"
+        raise RecordError(f"{found}; write another one out, or make it one of the subject_facts")
     text = _filled(request, prompt).rstrip(" \t")
     return Probe(kind, text, right[0] if right else None, () if kind == PARAPHRASE else right[1:])
 

@@ -17,7 +17,9 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _SINGLE = ("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1255", "cp1256", "iso8859_9", "mac_roman")
+_NO_TEXT = ("Cc", "Cn", "Co")  # categories of characters that no text has
 _EAST_ASIAN = {  # these order characters by how common they are; first bytes of the common ones
     "euc_kr": range(0xB0, 0xC9),
     "gbk": range(0xB0, 0xD8),
@@ -41,12 +43,18 @@ def decode(file: Path, data: bytes, encoding: str | None = None) -> str:
         line = data.count(b"\n", 0, start) + 1
         given = "UTF-8" if encoding is None else encoding
         what = f"byte 0x{data[start]:02x} is not {given} ({getattr(error, 'reason', error)})"
-        raise RowError(f"{file}:{line}", f"{what}; {_remedy(data)}") from None
+        raise RowError(f"{file}:{line}", f"{what}; {_remedy(file, data)}") from None
 
 
-def _remedy(data: bytes) -> str:
+def _remedy(file: Path, data: bytes) -> str:
+    if file.suffix.lower() in _SPREADSHEETS:
+        return "the file is a spreadsheet: save it as CSV in UTF-8"
     if data.startswith(_ARCHIVES):
         return "the file is an archive: unpack it first"
+    foreign = [c for c in data.decode("utf-8", "replace") if not c.isascii()]
+    if 2 * foreign.count("\ufffd") < len(foreign):
+        rest = "the rest of the file is UTF-8: correct this place"
+        return rest if "\ufffd" in foreign else "it is UTF-8: leave dataset.encoding out"
     name = likely_encoding(data)
     if name is None:
         return "it is no text in a known encoding; save it as UTF-8, or name its encoding with dataset.encoding="
@@ -62,10 +70,18 @@ def likely_encoding(data: bytes) -> str | None:
         if data.startswith(mark):
             return name
     if data.count(0) > len(data) // 4:
-        return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+        name = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+        return name if _is_text(data, name) else None
     scored = [(score, name) for name in (*_SINGLE, *_EAST_ASIAN) if (score := _score(data, name)) is not None]
     best, name = max(scored, key=lambda one: one[0], default=(0.0, ""))
     return name if best > 0.5 else None
+
+
+def _is_text(data: bytes, name: str) -> bool:
+    try:
+        return not any(unicodedata.category(c) in _NO_TEXT and c not in "\t\r\n" for c in data.decode(name))
+    except UnicodeError:
+        return False
 
 
 def _score(data: bytes, name: str) -> float | None:
@@ -75,7 +91,7 @@ def _score(data: bytes, name: str) -> float | None:
     except UnicodeError:
         return None
     foreign = [c for c in text if not c.isascii()]
-    if not foreign or any(unicodedata.category(c) in ("Cc", "Cn", "Co") for c in foreign):
+    if not foreign or any(unicodedata.category(c) in _NO_TEXT for c in foreign):
         return None
     if name in _EAST_ASIAN:
         return sum(_is_common(c, name) for c in foreign) / len(foreign)

@@ -48,8 +48,14 @@ def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | R
 
 
 def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> Iterator[Row | RowError]:
-    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists in JSON."""
-    lines = csv.reader(io.StringIO(_read(file, encoding), newline=""), delimiter=delimiter, strict=True)
+    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists in JSON.
+
+    A first line without the delimiter may have semicolons or tabs, as spreadsheets write them.
+    """
+    text = _read(file, encoding)
+    head = text.partition("\n")[0]
+    delimiter = next((mark for mark in (delimiter, ";", "\t") if mark in head), delimiter)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     csv.field_size_limit(1 << 30)
     try:
         names = [name.strip() for name in next(lines, [])]
@@ -118,8 +124,8 @@ def read_texts(path: str | Path, encoding: str | None = None) -> Iterator[Row | 
 def read_json(file: Path, make: MakeRow | None = None, encoding: str | None = None) -> Iterator[Row | RowError]:
     """Rows of JSON or JSON Lines; ``make`` makes them of place, index and value (:func:`make_row`).
 
-    An object that is the whole file is one record, or holds the list of them (:data:`WRAPPERS`), an object of them by
-    their ids, or their columns.
+    An object that is the whole file is one record, or holds the list of them under some key (:data:`WRAPPERS` beside
+    others), an object of them by their ids, or their columns.
     """
     make = make or make_row
     text = _read(file, encoding)
@@ -141,8 +147,8 @@ Members = dict[str, tuple[int, Any]]
 """Values of an object by key, each with the index at which it begins."""
 
 
-def _members(file: Path, text: str, start: int) -> Members | None:
-    """Members of the object that is the whole file; None of JSON Lines."""
+def _members(file: Path, text: str, start: int, inside: bool = False) -> Members | None:
+    """Members of the object that is the whole file, or ``inside`` another; None of JSON Lines."""
     decoder, found = json.JSONDecoder(), Members()
     newline = text.find("\n", start)
     second = _skip_space(text, newline + 1) if newline >= 0 else len(text)
@@ -165,7 +171,7 @@ def _members(file: Path, text: str, start: int) -> Members | None:
             return None
         cut = "" if text.rstrip().endswith("}") else "the file is cut off, or "
         raise RowError(f"{file}:{line}", f"{cut}the JSON is broken ({_cause(error)}); correct it here") from None
-    return found if _skip_space(text, position + 1) == len(text) else None
+    return found if inside or _skip_space(text, position + 1) == len(text) else None
 
 
 def _scan_object(file: Path, text: str, start: int, members: Members, make: MakeRow) -> Iterator[Row | RowError]:
@@ -174,7 +180,8 @@ def _scan_object(file: Path, text: str, start: int, members: Members, make: Make
 
     values = {key: value for key, (_, value) in members.items()}
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    lists = [key for key in lists if key in WRAPPERS or (len(values) == 1 and _is_record(values[key][0]))]
+    lists = [key for key in lists if key in WRAPPERS or (not _is_record(values) and _is_record(values[key][0]))]
+    inner = [key for key in WRAPPERS if isinstance(values.get(key), dict) and not _is_record(values)]
     columns = _columns(values) if _is_record(values) else None
     if len(lists) > 1:
         reason = f"it holds several lists, {', '.join(lists)}; give one of them, in a file of its own"
@@ -187,6 +194,8 @@ def _scan_object(file: Path, text: str, start: int, members: Members, make: Make
     elif values and all(isinstance(value, dict) and _is_record(value) for value in values.values()):
         for index, (key, (at, value)) in enumerate(members.items()):
             yield make(place(at), index, value if {*value} & {*IDS} else {"id": key, **value})
+    elif len(inner) == 1 and (within := _members(file, text, members[inner[0]][0], inside=True)) is not None:
+        yield from _scan_object(file, text, members[inner[0]][0], within, make)
     else:
         yield make(place(start), 0, values)
 

@@ -1,7 +1,8 @@
 """HalluEditBench (Huang et al., 2025, arXiv:2410.16251): facts that a model gets wrong, a table a topic.
 
 The questions over two to six facts are multi-hop probes; those that want yes or no, and the one about the reversed
-relation, are of the kind portability. The question of locality has no answer: it is compared with the unedited model's.
+relation, are of the kind portability. The question of locality asks for another fact about the subject (subject_fact)
+and has no answer: it is compared with the unedited model's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _halluedit(row: Row, settings: Settings) -> Iterator[Item]:
         subject=row.text("subject"),
         target=row.right("object"),
         paraphrases=row.several("paraphrased_question"),
-        locality=[(text, None) for text in row.several("locality_question")],
+        subject_facts=[(text, None) for text in row.several("locality_question")],
         follows=follows,
         relation=row.text("relation") if row.filled("relation") else None,
     )

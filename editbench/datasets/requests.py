@@ -22,6 +22,11 @@ OPTIONAL = (
 )
 """Fields of a request that are read where they are there."""
 
+OTHER_FACTS = ("relation specificity", "forgetfulness")
+"""KnowEdit's groups of locality: all ask about the edited subject."""
+
+Answered = tuple[str, list[str]]
+"""Prompt, right answers."""
 Asked = tuple[str, str, list[str]]
 """Name of a group ("" without), prompt, right answers."""
 
@@ -31,6 +36,7 @@ def request_items(row: Row, settings: Settings) -> Iterator[Item]:
     true = first_answers(row, "ground_truth", "target_true", "target_old")
     flat = zip_answers(row, "locality_prompt", "locality_ground_truth")
     near = [(prompt, true[:1]) for prompt in row.several("neighborhood_prompts")]
+    locality, facts = unchanged(row)
     yield edit_record(
         row,
         prompt=row.text("prompt"),
@@ -42,9 +48,16 @@ def request_items(row: Row, settings: Settings) -> Iterator[Item]:
             for name in ("rephrase_prompt", "rephrase", "paraphrase_prompts", "paraphrases")
             for text in row.several(name)
         ],
-        locality=[*flat, *near, *((prompt, right) for _, prompt, right in asked(row, "locality"))],
+        locality=[*flat, *near, *locality],
+        subject_facts=facts,
         follows=portability(row),
     )
+
+
+def unchanged(row: Row) -> tuple[list[Answered], list[Answered]]:
+    """Prompts and answers of the row's locality: of other subjects, and other facts of the edited one."""
+    every = [(_plain(group) in OTHER_FACTS, (prompt, right)) for group, prompt, right in asked(row, "locality")]
+    return [one for own, one in every if not own], [one for own, one in every if own]
 
 
 def portability(row: Row) -> list[Asked]:
@@ -55,7 +68,7 @@ def portability(row: Row) -> list[Asked]:
 
 def kind_of(group: str) -> str:
     """Kind of the probes of a group of portability ("Subject_Aliasing"); any other consequence is PORTABILITY."""
-    name = group.casefold().replace("_", " ")
+    name = _plain(group)
     if "alias" in name:
         return ALIAS
     if "reason" in name or "one hop" in name or "new question" in name:
@@ -86,7 +99,7 @@ def asked(row: Row, name: str) -> list[Asked]:
     return [(key, prompt, right) for key in group.fields for _, prompt, right in asked(group, key)]
 
 
-def zip_answers(row: Row, prompts: str, answers: str) -> list[tuple[str, list[str]]]:
+def zip_answers(row: Row, prompts: str, answers: str) -> list[Answered]:
     """Prompts with their answers, of two fields: one prompt with its answers, or lists of the same length."""
     texts = row.several(prompts)
     given: Any = row.fields.get(answers) if row.has(answers) else None
@@ -103,19 +116,23 @@ def _texts(row: Row, name: str, value: Iterable[object]) -> list[str]:
     return Row(row.where, row.id, {name: list(value)}, row.path, row.read).several(name)
 
 
-def _pairs(row: Row, name: str, index: int) -> list[tuple[str, list[str]]]:
+def _pairs(row: Row, name: str, index: int) -> list[Answered]:
     value: Any = row.fields[name]
     if isinstance(value[index], str):
         return [(value[index], [])] if value[index].strip() else []
     return _of_object(row.children(name)[index])
 
 
-def _of_object(one: Row) -> list[tuple[str, list[str]]]:
+def _of_object(one: Row) -> list[Answered]:
     prompt = next((key for key in PROMPTS if one.has(key)), PROMPTS[0])
     answer = next((key for key in ANSWERS if one.has(key)), ANSWERS[0])
     if not one.has(prompt):
         one.text(prompt)  # says what is missing
     return zip_answers(one, prompt, answer)
+
+
+def _plain(group: str) -> str:
+    return group.casefold().replace("_", " ")
 
 
 def _title(group: Row) -> str:

@@ -41,7 +41,7 @@ class ZsRESettings(Settings):
 def _mend(row: Row, settings: ZsRESettings) -> Iterator[Item]:
     answers = row.right("answers")
     counterfactual = settings.target == "alt"
-    question = row.text("loc").strip()
+    question = row.text("loc").strip() if row.filled("loc") else ""
     if settings.nq_prefix == "strip":
         question = question.removeprefix(_NQ_PREFIX)
     if not question.endswith("?"):
@@ -54,7 +54,7 @@ def _mend(row: Row, settings: ZsRESettings) -> Iterator[Item]:
         target_true=answers[0] if counterfactual else None,
         also_true=answers if counterfactual else (),
         paraphrases=row.several("rephrase"),
-        locality=[(question, row.several("loc_ans"))],
+        locality=[(question, row.several("loc_ans"))] if row.filled("loc") else (),
         follows=portability(row) if counterfactual else (),
     )
 

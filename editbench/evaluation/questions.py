@@ -236,7 +236,10 @@ def check_headline(headline: Mapping[str, str], metrics: Sequence[str]) -> None:
 
 
 def check_questions(headline: Mapping[str, str], stream: Stream) -> None:
-    """Refuse a headline measure without a question in the stream; warn if most datasets have such questions."""
+    """Refuse a headline measure without a question in the stream; warn if most datasets have such questions.
+
+    So too if every question of locality is about its own record's subject, where it is never asked.
+    """
     kinds = {REWRITE, *(probe.kind for record in stream.records for probe in record.probes)}
     kinds |= {FREE_TEXT for record in stream.records if record.free_text is not None}
     for name, measure in headline.items():
@@ -246,9 +249,21 @@ def check_questions(headline: Mapping[str, str], stream: Stream) -> None:
                 f"the headline measure {name}={measure!r} compares with the old answer, and no record has one "
                 "(target_true): this protocol does not fit these records; choose another, as protocol=default"
             )
+        if kind == LOCALITY and kind in kinds and _about_own_subjects(stream):
+            _log.warning(
+                "every locality question is about its own record's subject, and is left out: there will be no %s, and "
+                "no score; such questions are subject_facts (docs/data.md)",
+                name,
+            )
         if kind in kinds:
             continue
-        if kind not in (PARAPHRASE, LOCALITY):
+        if kind not in (PARAPHRASE, LOCALITY, SUBJECT_FACT):
             reason = f"no record has a question of the kind {kind}"
             raise ValueError(f"the headline measure {name}={measure!r} has no number: {reason}")
         _log.warning("no record has a %s question: there will be no %s, and no score", kind, name)
+
+
+def _about_own_subjects(stream: Stream) -> bool:
+    """Whether a record's own edit leaves out its questions of locality, in all records."""
+    own = ((range(at, at + 1), probe) for at, record in enumerate(stream.records) for probe in record.probes)
+    return all(stream.left_out(probe, edited) for edited, probe in own if probe.kind == LOCALITY)

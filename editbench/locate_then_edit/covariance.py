@@ -83,7 +83,7 @@ def covariance_for(
 def read_covariance(
     file: Path | str, layers: Sequence[int], lm: LanguageModel | None = None, costs: CachedCosts | None = None
 ) -> dict[int, Tensor]:
-    """C in float64 from a safetensors file: one (d_ff, d_ff) tensor a layer, keyed by its number.
+    """C in float64 from a safetensors file, one (d_ff, d_ff) tensor a layer, keyed by its number; or a published .npz.
 
     A sealed one (:mod:`editbench.locate_then_edit.covariance_files`) is checked; it names its model, of which another
     than ``lm`` is warned, and its tokens, which ``costs`` gets.
@@ -102,7 +102,10 @@ def read_covariance(
         costs.covariance_tokens = min(tokens)
     missing = [layer for layer in layers if str(layer) not in tensors]
     if missing:
-        raise ValueError(f"{path} holds covariance for layers {sorted(tensors)}, none for {missing}")
+        raise ValueError(
+            f"{path} holds covariance for the layers {', '.join(sorted(tensors))}, none for "
+            f"{', '.join(map(str, missing))}; `editbench covariance import` makes one file of several"
+        )
     return {layer: tensors[str(layer)].double() for layer in layers}
 
 

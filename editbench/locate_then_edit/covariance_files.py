@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ _LAYER = re.compile(
 
 
 def read_shared(path: Path) -> Shared:
-    """Matrices and metadata of a safetensors file; one that is not sealed, which the user made, has no metadata."""
+    """Matrices and metadata of a file; a safetensors file that is not sealed, which the user made, has no metadata."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
+    if path.suffix == ".npz":
+        return _read_npz(path)
     try:
         with safe_open(str(path), "pt") as file:
             sealed = SEAL_KEY in (file.metadata() or {})
@@ -39,7 +42,7 @@ def read_shared(path: Path) -> Shared:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def read_npz(path: Path) -> Shared:
+def _read_npz(path: Path) -> Shared:
     """Matrix and metadata of a file of ROME's and MEMIT's code: the sum ``mom2.mom2`` of so many tokens ``mom2.count``.
 
     The layer is in the file's name, model and texts are in those of its folders (``gpt2-xl/wikipedia_stats``).
@@ -52,7 +55,7 @@ def read_npz(path: Path) -> Shared:
     try:
         with np.load(path, allow_pickle=False) as file:
             total, count = torch.from_numpy(file["mom2.mom2"]).double(), int(file["mom2.count"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no file of covariance with mom2.mom2 and mom2.count: {error}") from error
     if total.ndim != 2 or total.shape[0] != total.shape[1] or count < 1:
         raise ValueError(f"{path}: mom2.mom2 is {tuple(total.shape)} over {count} tokens; it must be a square matrix")
@@ -70,7 +73,7 @@ def import_files(files: Iterable[Path], out: Path | None = None) -> Path:
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"no covariance at {path}: there is no such file")
-        matrices, about = read_npz(path) if path.suffix == ".npz" else read_shared(path)
+        matrices, about = read_shared(path)
         if twice := sorted(set(matrices) & set(tensors), key=int):
             raise ValueError(f"{path}: layer {twice[0]} is in an earlier file, too; give each layer once")
         about = about or {"model": None, "model_hash": None, "texts": None, "tokens": {}}

@@ -32,7 +32,11 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None, scale: float
         cap: Bound of a soft cap, cap · tanh(logit / cap); None for no cap.
         scale: Factor of the head's output, before the cap.
     """
-    weight: Tensor = head.weight  # type: ignore[assignment]
+    weight = head.weight
+    if not isinstance(weight, Tensor):  # a method, of torch's quantised modules
+        raise ArchitectureError(
+            f"the head is a {type(head).__name__}, which is quantised; load it without quantisation"
+        )
     if weight.dtype in (torch.float32, torch.float64):
         out: Tensor = head(hidden.to(weight))
     else:

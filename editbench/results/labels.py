@@ -16,6 +16,8 @@ LABELLED = ("method", "model", "dataset", "edits")
 """Columns that every table has."""
 SOMETIMES = ("mode", "protocol", "batch_size", "split")
 """Columns of rows that differ in them."""
+REMARKABLE = {"mode": "single"}
+"""Values that are shown in a table of one row too."""
 IMPLIED_BY = {
     "model": ("model", "model_precision"),
     "dataset": ("dataset", "edits", "protocol", "split"),
@@ -32,7 +34,7 @@ def labels_of(rows: Sequence[Row], more: Iterable[str] = ()) -> list[str]:
     """Names of the label columns: of rows, or of `parts` of what decides their numbers ("stream.sample")."""
     grouped = any(number(row, "seeds") not in (None, 1) for row in rows)
     seeds = ["seeds"] if grouped else ["seed"] if _differ(rows, "seed") else []
-    found = [*LABELLED, *(name for name in SOMETIMES if _differ(rows, name)), *more]
+    found = [*LABELLED, *(name for name in SOMETIMES if _differ(rows, name) or _remarkable(rows, name)), *more]
     return list(dict.fromkeys([*found, *_parts(rows), *seeds]))
 
 
@@ -54,6 +56,10 @@ def label_value(row: Row, label: str) -> Cell:
 
 def _differ(rows: Iterable[Row], name: str) -> bool:
     return len({row.get(name) for row in rows} - {None}) > 1
+
+
+def _remarkable(rows: Iterable[Row], name: str) -> bool:
+    return name in REMARKABLE and REMARKABLE[name] in {row.get(name) for row in rows}
 
 
 def _parts(rows: Sequence[Row]) -> list[str]:

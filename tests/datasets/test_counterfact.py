@@ -38,3 +38,11 @@ def test_the_place_for_the_subject_is_filled_by_it_and_says_which_occurrence_it_
 
 def test_layouts_may_be_mixed_in_a_file(tmp_path):
     assert [r.id for r in load("counterfact", write(tmp_path, [EASYEDIT, ROME])).records] == ["11", "12"]
+
+
+@pytest.mark.parametrize("empty", ["", None, [""], [None, " "]])
+def test_empty_questions_are_none(tmp_path, empty):
+    """Published files have them, and tables fill uneven records with null."""
+    row = {**EASYEDIT, "rephrase_prompt": empty, "locality_prompt": empty, "locality_ground_truth": empty}
+    record = one(tmp_path, "counterfact", row)
+    assert (record.request.subject, record.probes, record.left_out) == ("Ann Lee", (), ())

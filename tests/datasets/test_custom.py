@@ -76,10 +76,12 @@ def test_an_unfilled_place_for_a_subject_is_an_error():
     for row in (
         {"prompt": "The capital of {} is", "target": "Rome"},
         {"prompt": "Ann lives in", "target": "Rome", "paraphrases": ["{} is in"]},
-        {"prompt": "Ann lives in", "subject": "Ann", "target": "Rome", "locality": ["{} is in"]},
+        {"prompt": "Ann lives in", "target": "Rome", "locality": ["{} is in"]},
     ):
         with pytest.raises(RecordError, match=r"\{\} in '.*' is filled by nothing"):
             load("custom", [row])
+    with pytest.raises(RecordError, match=r"locality question '\{\} is in' would be the edited subject; write another"):
+        load("custom", [{**row, "subject": "Ann"}])
 
 
 def test_fields_are_mapped_and_a_wrong_name_is_refused():
@@ -91,6 +93,8 @@ def test_fields_are_mapped_and_a_wrong_name_is_refused():
     assert [one.request.target for one in load("custom", rows, fields=mapped).records] == ["Rome", "Bonn"]
     with pytest.raises(RecordError, match="dataset.fields.target=answer"):
         load("custom", [{"prompt": "Ann lives in", "answer": "Rome"}])
+    with pytest.raises(RecordError, match=r"mean dataset.fields.prompt=question dataset.fields.target=answer\?"):
+        load("custom", [{"question": "Ann lives in", "answer": "Rome"}])
     with pytest.raises(RecordError, match="dataset.fields names 'sbj', which no record has"):
         load("custom", rows, fields={**mapped, "subject": "sbj"})
     with pytest.raises(ValueError, match="unknown field in dataset.fields 'tagret'; did you mean 'target'"):

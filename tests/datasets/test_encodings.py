@@ -21,6 +21,8 @@ TEXTS = [
     ("cp1253", "Αθήνα είναι η πρωτεύουσα"),
     ("cp1256", "عاصمة فرنسا"),
     ("utf-16", "Zürich"),
+    ("utf-16-le", "Zürich"),
+    ("utf-32", "Zürich"),
 ]
 
 
@@ -49,6 +51,18 @@ def test_what_is_no_text_and_an_encoding_that_does_not_fit(tmp_path):
     file.write_bytes('[{"prompt": "中国", "target": "上海"}]'.encode("gbk"))
     with pytest.raises(RecordError, match="is not shift_jis .*likely gbk"):
         load("custom", file, encoding="shift_jis")
+    file.write_bytes('[{"prompt": "中国", "target": "上海"}]'.encode() + b"\xff")
+    with pytest.raises(RecordError, match="the rest of the file is UTF-8: correct this place"):
+        load("custom", file)
+    file.write_text('[{"prompt": "Zürich é", "target": "上海"}]', encoding="utf-8")
+    with pytest.raises(RecordError, match="is not ascii .*it is UTF-8: leave dataset.encoding out"):
+        load("custom", file, encoding="ascii")
+    file.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00")  # a pickle: its zeros are no UTF-16
+    with pytest.raises(RecordError, match="it is no text in a known encoding"):
+        load("custom", file)
+    (tmp_path / "rows.xlsx").write_bytes(b"PK\x03\x04\xff\xfe\xfd")
+    with pytest.raises(RecordError, match="is a spreadsheet: save it as CSV in UTF-8"):
+        load("custom", tmp_path / "rows.xlsx")
     with pytest.raises(ValueError, match="encoding=klingon: Python knows no such encoding"):
         load("custom", file, encoding="klingon")
     assert likely_encoding(bytes(range(128, 256)) * 3) is None

@@ -250,6 +250,9 @@ def test_records_of_a_parquet_file(tmp_path):
         pytest.param({"data": ROWS}, id="under a key"),
         pytest.param({"version": 1, "edits": ROWS, "tags": ["x"]}, id="among other keys"),
         pytest.param({"my facts": ROWS}, id="under any key"),
+        pytest.param({"my facts": ROWS, "about": {"by": "me"}}, id="under any key among others"),
+        pytest.param({"train": {"data": ROWS}}, id="under two keys"),
+        pytest.param({"version": 2, "data": {str(i): row for i, row in enumerate(ROWS)}}, id="by id under a key"),
         pytest.param({str(i): row for i, row in enumerate(ROWS)}, id="by id"),
         pytest.param({key: [row[key] for row in ROWS] for key in ROWS[0]}, id="columns"),
         pytest.param({key: {str(i): row[key] for i, row in enumerate(ROWS)} for key in ROWS[0]}, id="pandas"),
@@ -282,12 +285,14 @@ def test_a_table_in_csv(tmp_path):
     assert [probe.prompt for probe in first.probes] == ["Ann is in", "She is in"] and second.probes == ()
     (record,) = load("custom", write(tmp_path, "rows.tsv", "prompt\ttarget\nBo, is in\tBonn\n")).records
     assert record.request.prompt == "Bo, is in"
+    (record,) = load("custom", write(tmp_path, "other.csv", "\ufeffprompt;target\nBo, is in;Bonn\n")).records
+    assert (record.request.prompt, record.request.target) == ("Bo, is in", "Bonn")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prompt;target\na;b\n", "rows.csv:1: the first line must name the columns"),
+        ("prompt target\na b\n", "rows.csv:1: the first line must name the columns"),
         ("prompt,prompt\na,b\n", "rows.csv:1: the first line must name the columns"),
         ("prompt,target\na,b,c\n", "rows.csv:2: 3 cells for 2 columns; put cells with a ',' in quotes"),
         ('prompt,target\na,"b\n', "rows.csv:2: not a table .*correct it here"),

@@ -36,7 +36,7 @@ def test_halluedit(tmp_path):
     assert record.relation == "made from material"
     assert record.probes == (
         Probe("paraphrase", ROW["paraphrased_question"], "basalt"),
-        Probe("locality", ROW["locality_question"]),
+        Probe("subject_fact", ROW["locality_question"]),
         Probe("multi_hop", ROW["question_2hop"], "plagioclase"),
         Probe("portability", ROW["yes_question"], "Yes"),
         Probe("portability", ROW["no_question"], "No"),

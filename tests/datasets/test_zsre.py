@@ -28,6 +28,11 @@ def test_zsre_question_mark_is_not_doubled(tmp_path):
     assert one(tmp_path, "zsre", {**MEND, "loc": "nq question: why? "}).probes[-1].prompt == "why?"
 
 
+@pytest.mark.parametrize("empty", ["", None, " "])
+def test_empty_questions_are_none(tmp_path, empty):
+    assert one(tmp_path, "zsre", {**MEND, "rephrase": empty, "loc": empty, "loc_ans": empty}).probes == ()
+
+
 def test_zsre_scen(tmp_path):
     records = load("zsre", write(tmp_path, [SCEN, {"Q": "Why?", "A": "So"}])).records
     assert records[0].request == EditRequest("0", "Who made it?", None, "Ann")

@@ -192,8 +192,8 @@ def test_a_missing_kind_of_question_is_said_before_the_run(tiny_folder, tmp_path
     data = tmp_path / "edits.json"
     data.write_text(json.dumps([{"prompt": f"Toko{i} plays", "target": "guitar"} for i in range(2)]))
     places = ["dataset=custom", f"dataset.path={data}"]
-    odd = compose(tiny_folder, tmp_path, *places, "+protocol.headline.custom={locality:subject_fact.agreement}")
-    with pytest.raises(ValueError, match="has no number: no record has a question of the kind subject_fact"):
+    odd = compose(tiny_folder, tmp_path, *places, "+protocol.headline.custom={generality:reasoning.exact_match}")
+    with pytest.raises(ValueError, match="has no number: no record has a question of the kind reasoning"):
         single_run.run(odd)
     outcome = single_run.run(compose(tiny_folder, tmp_path, *places))
     assert "no record has a paraphrase question: there will be no generality, and no score" in caplog.text

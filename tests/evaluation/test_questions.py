@@ -126,6 +126,14 @@ def test_the_best_spelling():
     assert best_spelling([score(math.nan, False), score(2.0, False)]) == 1
 
 
+@pytest.mark.parametrize(("prompt", "said"), [("The river of Lyon is", True), ("The river of Rome is", False)])
+def test_locality_about_own_subjects_is_said(prompt, said, caplog):
+    record = EditRecord(EditRequest("x", "The twin of Lyon is", "Lyon", "Rome"), (Probe(LOCALITY, prompt, "Po"),))
+    other = EditRecord(EditRequest("y", "The twin of Oslo is", "Oslo", "Rome"))
+    questions_module.check_questions({"locality": "locality.agreement"}, Stream((record, other), 1, (), ""))
+    assert said == ("there will be no locality, and no score; such questions are subject_facts" in caplog.text)
+
+
 def test_a_headline_that_compares_with_an_old_answer_needs_one():
     def stream(true):
         return Stream(

@@ -13,7 +13,7 @@ from editbench.costs import CachedCosts
 from editbench.fetched import cache_folder
 from editbench.files import DamagedFile
 from editbench.locate_then_edit.covariance import compute_covariance, read_covariance
-from editbench.locate_then_edit.covariance_files import export, import_files, read_npz, read_shared
+from editbench.locate_then_edit.covariance_files import export, import_files, read_shared
 from tests.tiny_models import LINES, tiny_lm
 
 NPZ = "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
@@ -112,11 +112,15 @@ def test_another_model_is_warned_of_and_damage_refused(lm, tmp_path, caplog):
 
 def test_published_files_are_read_with_their_counts(tmp_path):
     path, expected = write_npz(tmp_path / "gpt2-xl" / "wikipedia_stats")
-    matrices, facts = read_npz(path)
+    matrices, facts = read_shared(path)
     assert torch.equal(matrices["17"], expected)
     assert facts == {"model": "gpt2-xl", "model_hash": None, "texts": "wikipedia", "tokens": {"17": 50}}
-    other, _ = write_npz(tmp_path / "mine", "model.layers.5.mlp.down_proj_float32_mom2_100000.npz", count=7)
-    assert read_npz(other)[1] == {"model": None, "model_hash": None, "texts": None, "tokens": {"5": 7}}
+    other, given = write_npz(tmp_path / "mine", "model.layers.5.mlp.down_proj_float32_mom2_100000.npz", count=7)
+    assert read_shared(other)[1] == {"model": None, "model_hash": None, "texts": None, "tokens": {"5": 7}}
+    costs = CachedCosts()
+    assert torch.equal(read_covariance(other, [5], None, costs)[5], given) and costs.covariance_tokens == 7
+    with pytest.raises(ValueError, match="for the layers 5, none for 6; `editbench covariance import` makes one"):
+        read_covariance(other, [5, 6])
 
 
 def test_imported_layers_are_one_sealed_file_in_the_cache(tmp_path, capsys):
@@ -157,15 +161,16 @@ def test_a_plain_file_can_be_sealed(tmp_path):
 def test_what_is_no_covariance_is_refused(tmp_path, more, reason):
     path, _ = write_npz(tmp_path, **more)
     with pytest.raises(ValueError, match=reason):
-        read_npz(path)
+        read_shared(path)
 
 
 def test_names_without_a_layer_and_missing_files(tmp_path):
     path, _ = write_npz(tmp_path, "stats.npz")
     with pytest.raises(ValueError, match="no layer in the file's name"):
-        read_npz(path)
-    (tmp_path / NPZ).write_bytes(b"PK")
-    with pytest.raises(ValueError, match="is no file of covariance"):
-        read_npz(tmp_path / NPZ)
+        read_shared(path)
+    for damaged in (b"PK", write_npz(tmp_path)[0].read_bytes()[:200]):
+        (tmp_path / NPZ).write_bytes(damaged)
+        with pytest.raises(ValueError, match="is no file of covariance"):
+            read_shared(tmp_path / NPZ)
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         import_files([tmp_path / "nowhere.npz"])

@@ -29,11 +29,18 @@ def test_what_is_no_device_is_refused(name, message):
         usable_device(name)
 
 
-def test_offloaded_weights_are_named():
+@pytest.mark.parametrize(
+    ("away", "message"),
+    [
+        ("model.layers.1.mlp", r"3 weights of big are offloaded .*\(model.layers.1.mlp.gate_proj, .*model.dtype"),
+        ("lm_head", r"1 weights of big are offloaded .*\(lm_head\)"),
+        ("model.embed_tokens", r"1 weights of big are offloaded .*\(model.embed_tokens\)"),
+        ("model.layers.2", r"weights of big are offloaded .*\(model.layers.2.self_attn.q_proj, .* more\)"),
+    ],
+)
+def test_offloaded_weights_are_named(away, message):
     lm = tiny_lm("llama")
     check_in_memory(lm.model, "whole")
-    lm.model.model.layers[1].mlp.to("meta")
-    with pytest.raises(
-        ValueError, match=r"3 weights of big are offloaded .*\(model.layers.1.mlp.gate_proj, .*model.dtype"
-    ):
+    lm.model.get_submodule(away).to("meta")
+    with pytest.raises(ValueError, match=message):
         LanguageModel(lm.model, lm.tokenizer, name="big")

@@ -23,6 +23,14 @@ def test_a_head_that_scales_is_noticed():
         LanguageModel(lm.model, lm.tokenizer)
 
 
+def test_a_quantised_head_is_refused_in_one_line():
+    head = torch.nn.Linear(2, 2)
+    del head.weight
+    head.weight = lambda: None  # as torch's dynamically quantised modules have it
+    with pytest.raises(ArchitectureError, match="the head is a Linear, which is quantised; load it without"):
+        output_head.head_logits(head, torch.zeros(1, 2), None)
+
+
 ARCHITECTURES = ["gpt2", "gptj", "llama", "gemma2"]  # tied; with a bias; plain; with a soft cap
 
 
@@ -70,7 +78,7 @@ def test_gradients_go_through_a_head_of_half_precision(architecture, monkeypatch
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "granite", "cohere", "cohere2"])  # these scale their logits
 def test_logits_of_full_precision_are_the_models_own(architecture, dtype):
     lm = tiny_lm(architecture, dtype)
     ids = torch.tensor([lm.encode("Toko Yasuda plays the guitar.").ids])

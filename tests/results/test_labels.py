@@ -16,6 +16,7 @@ def row(**facts):
 def test_rows_that_differ_in_nothing_have_the_usual_labels():
     assert labels_of([row(), row()]) == USUAL
     assert labels_of([row(), row()], ["hparams"]) == [*USUAL, "hparams"]
+    assert labels_of([row(mode="single")]) == [*USUAL, "mode"]
 
 
 def test_columns_and_parts_that_differ_are_labels():

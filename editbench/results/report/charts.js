@@ -12,6 +12,7 @@ const NARROW = "(max-width: 45rem)";
 // The buttons are named one by one: among plotly's own choice is one that sends the chart to a server.
 const BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
 const CONFIG = { displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtons: BUTTONS };
+const MOST_BANDS = 5; // of more lines the bands would cover each other
 const LABEL = "%{text}<extra></extra>";
 
 const CAPTIONS = {
@@ -68,15 +69,15 @@ class Charts {
     const lines = view.parts.length > 1
       ? view.parts.map(([measure, name], i) => ({ of: group([run]), measure, name, label: name, look: this.pen(i) }))
       : shown.map((of) => ({ of, measure: first, name: of.name, label: of.label, look: this.look(of) }));
-    const traces = lines.flatMap((line) => this.curve(line));
+    const traces = lines.flatMap((line) => this.curve(line, lines.length <= MOST_BANDS));
     const yaxis = valueAxis(view, traces.flatMap(({ y }) => y));
     this.draw("curves-chart", traces, { xaxis: { title: "edits", rangemode: "tozero" }, yaxis });
     const alone = traces.length > 0 && traces.every(({ x }) => distinct(x).length < 2);
     byId("curves-note").textContent = alone ? CAPTIONS.alone : "";
   }
 
-  /** A group's measure right after each edit, and later; a band from the lowest seed to the highest. */
-  curve({ of, measure, name, label, look: { color, band, symbol } }) {
+  /** A group's measure right after each edit, and later; if `banded`, a band from the lowest seed to the highest. */
+  curve({ of, measure, name, label, look: { color, band, symbol } }, banded) {
     const common = { name: plain(name), legendgroup: name, entry: { color, symbol, name, full: label } };
     const trace = (points, when, line, marker) => ({
       ...common, x: points.map(({ edits }) => edits), y: points.map(({ value }) => value), hovertemplate: LABEL,
@@ -91,7 +92,7 @@ class Charts {
     const [immediate, interim] = ["immediate", "interim"].map((part) => pointsOf(of, part, measure));
     const collapse = of.runs.flatMap((run) => pointsOf({ runs: [run] }, "interim", measure)
       .filter(({ edits }) => edits === run.cells.collapsed_at));
-    const bands = [immediate, interim].map(area).filter(({ fill }) => fill === "toself");
+    const bands = banded ? [immediate, interim].map(area).filter(({ fill }) => fill === "toself") : [];
     return [
       ...bands,
       trace(immediate, "right after, mean up to", { width: 2 }, { size: 6, maxdisplayed: 8 }),

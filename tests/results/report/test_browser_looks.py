@@ -77,6 +77,13 @@ def test_on_a_phone_and_a_laptop_nothing_overlaps_or_is_cut(study, width, height
             assert not any(overlap(one, other) for i, one in enumerate(entries) for other in entries[:i]), name
 
 
+def test_many_runs_do_not_make_the_page_endless(study):
+    study.browser.execute_script("document.querySelectorAll('#provenance-list details').forEach((d) => d.open = true)")
+    box = study.box("#provenance-list")
+    assert box[3] - box[1] <= 34 * 16 + 1
+    assert study.box(study.all("#provenance-list details")[-1])[3] > box[3]  # the rest is scrolled to
+
+
 def overlap(one, other):
     left, top, right, bottom = (f(a, b) for f, a, b in zip((max, max, min, min), one, other, strict=True))
     return left < right and top < bottom
@@ -96,9 +103,11 @@ def test_the_first_column_stays_and_the_last_can_be_reached(study):
 
 
 def test_seeds_are_one_line_with_a_band(study):
+    script = "return document.getElementById('curves-chart').data.map((t) => [t.fill ?? '', t.x, t.y, t.name])"
+    assert len(study.legend("curves-chart")) > 5
+    assert {fill for fill, *_ in study.browser.execute_script(script)} == {""}  # bands of so many would hide each other
     study.one("#filter").send_keys("scen-0.5")
     assert study.runs() == ["scen-0.5-0\nscen-0.5-1"] and study.column("seed") == ["0, 1"]
-    script = "return document.getElementById('curves-chart').data.map((t) => [t.fill ?? '', t.x, t.y, t.name])"
     bands = [line for line in study.browser.execute_script(script) if line[0] == "toself"]
     lines = [line for line in study.browser.execute_script(script) if line[0] == ""]
     assert len(bands) == len(lines) == 2 and len({name for *_, name in lines}) == 1  # right after, and later

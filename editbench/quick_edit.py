@@ -14,6 +14,7 @@ from editbench.edited_run.opened import EditedModel
 from editbench.ledger import Ledger
 from editbench.model.chat_template import format_of
 from editbench.model.language_model import load_model
+from editbench.model_places import SHIPPED_MODELS
 from editbench.records import EditRequest
 from editbench.registry import load_method
 from editbench.resources import Resources
@@ -53,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     quiet_libraries()
     request = EditRequest("edit", options.prompt, options.subject, options.target)
-    model = quick_edit(request, [f"method={options.method}", f"model={options.model}", *options.settings])
+    key = "model" if options.model in (*compose.choices("model"), *SHIPPED_MODELS) else "model.path"
+    model = quick_edit(request, [f"method={options.method}", f"{key}={options.model}", *options.settings])
     print(f"{model.config.method.name} has edited {model.lm.name}", file=sys.stderr)
     converse(model, itertools.chain([options.prompt], lines_given()), TOKENS, options.json)
     return 0

@@ -174,9 +174,14 @@ def test_a_file_that_may_not_be_read_is_named(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda self: (_ for _ in ()).throw(PermissionError(13, "Permission denied", str(self)))
-    )
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self.name == "records.json":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
     assert cli.main([*CUSTOM, "dataset.path=records.json"]) in (1, 2)
     errors = capfd.readouterr().err
     assert "records.json" in errors and "Traceback" not in errors

@@ -214,6 +214,8 @@ class ProtocolConfig:
         for stage in self.stages:
             if stage not in STAGES:
                 raise unknown("stage", stage, STAGES)
+        if not isinstance(self.judge, JudgeConfig):
+            raise TypeError(f"protocol.judge is {self.judge!r}; it must be a JudgeConfig")
         self.metrics = self.judge.with_its_metrics(self.metrics)
 
     def for_dataset(self, dataset: str) -> ProtocolConfig:

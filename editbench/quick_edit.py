@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from editbench import compose
+from editbench.conf_groups import choices
 from editbench.console import quiet_libraries
 from editbench.edited_run.asking import TOKENS, converse, lines_given
 from editbench.edited_run.opened import EditedModel
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     quiet_libraries()
     request = EditRequest("edit", options.prompt, options.subject, options.target)
-    key = "model" if options.model in (*compose.choices("model"), *SHIPPED_MODELS) else "model.path"
+    key = "model" if options.model in (*choices("model"), *SHIPPED_MODELS) else "model.path"
     model = quick_edit(request, [f"method={options.method}", f"{key}={options.model}", *options.settings])
     print(f"{model.config.method.name} has edited {model.lm.name}", file=sys.stderr)
     converse(model, itertools.chain([options.prompt], lines_given()), TOKENS, options.json)

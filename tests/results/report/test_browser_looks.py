@@ -37,6 +37,13 @@ return [...document.querySelectorAll("body *:not(script, style, svg *)")]
     return [(a + 0.05) / (b + 0.05), one.tagName + "." + one.className + ": " + one.textContent.slice(0, 30)];
   });
 """
+HEADINGS = """
+return [...document.querySelectorAll("#table thead button")].map((one) => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return [one.textContent, range.getClientRects().length];
+});
+"""
 LABEL_COLOUR = "return getComputedStyle(document.querySelector('#curves-chart .xtick text')).fill"
 
 
@@ -97,6 +104,12 @@ def test_the_first_column_stays_and_the_last_can_be_reached(study):
         last = study.box("#table tbody tr:first-child > :last-child")
         assert first[0] == pytest.approx(table[0], abs=2) and first[2] - first[0] < 0.45 * 390
         assert first[2] <= last[0] + 1 and last[2] <= table[2] + 1
+
+
+def test_no_heading_is_broken_inside_a_word(study):
+    with study.window(390, 844):
+        found = study.browser.execute_script(HEADINGS)
+    assert len(found) > 5 and all(lines <= len(text.split()) for text, lines in found)
 
 
 # --- seeds, methods, models ---

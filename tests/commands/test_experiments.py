@@ -114,7 +114,7 @@ def test_the_command_line_narrows_a_sweep():
         ("launcher=submitit", "unknown launcher 'submitit'"),
         ("tracker=wandbb", "did you mean 'wandb'"),
         ("tracker.finish_second=3", "did you mean 'tracker.finish_seconds'"),
-        ("tracker.queue=many", "could not be converted to Integer"),
+        ("tracker.queue=many", "tracker.queue is many; it must be a whole number"),
     ],
 )
 def test_a_wrong_name_is_said(wrong, message):

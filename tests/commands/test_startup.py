@@ -68,4 +68,4 @@ def test_help_names_the_commands() -> None:
             "clean",
         },
     )
-    assert set(COMMANDS) == before | new | {"covariance", "ranks"}
+    assert set(COMMANDS) == before | new | {"covariance", "ranks", "workspace"}

@@ -66,7 +66,8 @@ def check(overrides: Sequence[str]) -> Command:
                 check_choice(key, choice, folders)
             groups["+experiment" if key == "experiment" else key] = str(values(override)[0])
     own = [o.input_line for o in parsed if o.is_hydra_override()]
-    base = _base((*(f"{k}={v}" for k, v in groups.items()), *own))
+    chosen = tuple(f"{key}={choice}" for key, choice in groups.items())
+    base = compose_node([*chosen, *own], hydra=True) if own else _base(chosen)  # a user's own files may change
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
     check_keys(task, {*_keys(_plain(base)), *GROUPS}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
@@ -78,9 +79,9 @@ def check(overrides: Sequence[str]) -> Command:
 
 
 @cache
-def _base(choices_of_groups: tuple[str, ...]) -> DictConfig:
-    """The node of these choices, for its keys; a process asks for few of them, often."""
-    return compose_node(choices_of_groups, hydra=True)
+def _base(chosen: tuple[str, ...]) -> DictConfig:
+    """The node of these choices of groups, for its keys; a process asks for few of them, often."""
+    return compose_node(chosen, hydra=True)
 
 
 def _names(base: DictConfig, folders: Sequence[str]) -> Names:

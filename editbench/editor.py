@@ -47,9 +47,7 @@ class EditResult:
     skipped: dict[str, str] = field(default_factory=dict)  # reasons for the others, by id ("unsupported: …", or others)
     seconds: float = 0.0
     losses: dict[str, list[float]] = field(default_factory=dict, repr=False)  # training loss at each step, by id
-    details: dict[str, Any] = field(
-        default_factory=dict, repr=False
-    )  # other facts for the run's record, as JSON values
+    details: dict[str, Any] = field(default_factory=dict, repr=False)  # facts for the run's record, as JSON values
     ask: Callable[[], dict[str, bool]] = field(default=dict, repr=False, compare=False)  # what :attr:`holds` asks
 
     @cached_property

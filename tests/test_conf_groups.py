@@ -9,7 +9,7 @@ from editbench.conf_groups import LAUNCHER_PLUGINS, check_choice, choices, conf_
 def test_choices_are_files_and_what_packages_register():
     assert {"pocket", "smollm2-135m", "custom"} <= set(conf_names("model")) <= set(choices("model"))
     assert set(plugins.entry_points(plugins.METHODS)) <= set(choices("method"))
-    assert {"published", "tuned"} & set(choices("hparams"))
+    assert {"published", "by_hand", "consistent_key"} <= set(choices("hparams"))
     assert choices("experiment") == conf_names("experiment")
 
 

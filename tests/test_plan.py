@@ -8,25 +8,14 @@ from editbench.estimate import Estimate
 SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
 
 
-def test_the_largest_share_runs_out_first():
-    def one(**facts):
-        return Estimate(
-            **{
-                "number": 1,
-                "names": "",
-                "edits": 1,
-                "done": False,
-                "weights": 2**20,
-                "seconds": None,
-                "host": None,
-                "device": None,
-                "measured": True,
-                "disk": None,
-                "cache": None,
-                **facts,
-            }
-        )
+def one(**facts):
+    unknown = dict.fromkeys(("seconds", "host", "device", "disk", "cache"))
+    return Estimate(
+        **{"number": 1, "names": "", "edits": 1, "done": False, "weights": 2**20, "measured": True} | unknown | facts
+    )
 
+
+def test_the_largest_share_runs_out_first():
     free = {"host": 2**30, "disk": 2**30}
     few = plan.breaks_first([one(host=2**29), one(number=2, disk=2**20)], free)
     assert few == "first to run out: host memory, 512 MiB of 1.00 GiB in job 1"
@@ -60,3 +49,10 @@ def test_a_job_that_cannot_work_is_named(tmp_path, capsys):
 
 def test_the_runs_of_measure_have_whole_batches():
     assert [plan.measured_edits(size) for size in (1, 10)] == [(2, 10), (10, 20)]
+
+
+def test_a_judge_has_a_line_of_its_own(capsys):
+    plan._show([one(), one(number=2, judge="the judge mine is asked")], 0.0, "")
+    assert [line for line in capsys.readouterr().out.splitlines() if "judge" in line] == [
+        "job 2: the judge mine is asked"
+    ]

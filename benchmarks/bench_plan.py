@@ -1,6 +1,6 @@
 """What `editbench plan` says beside what the run then takes, by the real commands. Needs an idle machine and minutes.
 
-python -m benchmarks.bench_plan [pocket | smollm2] [edits=N]
+python -m benchmarks.bench_plan [pocket | smollm2] [edits=N] [dataset.path=FILE …]
 python -m benchmarks.bench_plan RESULTS …   memory from the config alone, beside the peaks of the finished runs there
 
 Rates, covariance and the unedited model's answers go to a folder of their own: each plan measures its two short runs.
@@ -78,12 +78,12 @@ def main(arguments):
     if folders := [a for a in arguments if Path(a).is_dir()]:
         return compare_memory(folders)
     chosen = next((a for a in arguments if "=" not in a), "")
-    edits = [f"stream.{a}" for a in arguments if a.startswith("edits=")]
+    further = [f"stream.{a}" if a.startswith("edits=") else a for a in arguments if "=" in a]
     table = Table("run", "seconds said", "taken", "off", "MiB said", "from the config", "taken", "off", "off", "cache")
     with tempfile.TemporaryDirectory() as folder:
         for name, overrides in CONFIGS.items():
             if chosen in name:
-                row = measure(name, [*overrides, *edits], Path(folder))
+                row = measure(name, [*overrides, *further], Path(folder))
                 print(json.dumps(row), flush=True)
                 table.add_row(*_cells(row))
     Console(width=150).print(table)

@@ -75,10 +75,8 @@ docs: setup ## Build the documentation in site/
 	@echo "open site/index.html; with its search: $(ENV)/bin/python -m mkdocs serve"
 
 docs-pictures: setup ## Draw the documentation's pictures again, from the source and the reference rows
-	@$(PY) -c 'import plotly, kaleido' 2>/dev/null || $(PY) -m pip install plotly kaleido
 	$(PY) docs/architecture_picture.py
-	$(PY) docs/readme_demo.py
-	$(PY) docs/picture.py
+	$(PY) docs/demo_tables.py
 
 clean: ## Remove what was built and cached (the environment stays)
 	rm -rf build dist site .compat *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

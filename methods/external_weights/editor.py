@@ -13,6 +13,7 @@ from torch import Tensor
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
+from editbench.model.devices import in_float64
 from editbench.model.loading import load_whole
 from editbench.records import EditRequest
 
@@ -81,7 +82,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         target = target.to(current)
         changed = False
         for _ in range(MAX_PASSES):
-            delta = (target.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
+            delta = (in_float64(target) - in_float64(current)).to(torch.promote_types(current.dtype, torch.float32))
             if not bool(delta.any()):
                 break
             transaction.apply(Dense(name, delta))

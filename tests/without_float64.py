@@ -14,6 +14,8 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend as _setup
 
+from editbench.model.language_model import LanguageModel
+
 TYPE = "simulated"
 _INDEXING = ("aten::index.Tensor", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 _COPYING = ("aten::_to_copy", "aten::copy_", "aten::_copy_from", "aten::copy")
@@ -97,10 +99,10 @@ _aten.impl("_to_copy", partial(_run, torch.ops.aten._to_copy.default), "PrivateU
 
 
 def on_device(lm):
-    """The same language model with its weights and buffers on the simulated device."""
+    """A language model on the simulated device, with the weights and buffers of ``lm``, which is used up."""
     for module in lm.model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             module._parameters[name] = torch.nn.Parameter(OnDevice(parameter.data), requires_grad=False)
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = OnDevice(buffer)
-    return lm
+    return LanguageModel(lm.model, lm.tokenizer, name=lm.name)

@@ -120,7 +120,7 @@ def compute_covariance(
     costs: CachedCosts | None = None,
     texts_name: str = "",
 ) -> dict[int, Tensor]:
-    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device if that has float64, or on the CPU, also if it was cached.
+    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU: without float64, or cached.
 
     Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.

@@ -32,6 +32,10 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
     config_class = ExternalWeightsConfig
     _equals_base = False
 
+    def edited_weights(self) -> list[str]:
+        """None: which weights differ is known once they are loaded, and nothing is added up in them."""
+        return []
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
         path = Path(self.config.path)

@@ -7,7 +7,7 @@ Every method edits the same records five times by the real run: in float32, in b
 ``model.edited_dtype=float32``. Covariance is that of the float32 model for all of a method's runs, and the context
 templates are given, so that only the dtype differs. A line of JSON for each run, as it ends, and a table at the end:
 
-- scores after the last edit, and perplexity after / before on every second text (the others are for the covariance);
+- scores after the last edit, and perplexity after / before on 20 of the texts (the others are for the covariance);
 - "off": ‖Δ − Δ₃₂‖ / ‖Δ₃₂‖ (Frobenius) over all edited matrices, of the summed change of their weights against that of
   the float32 run; blank for methods that change no weight;
 - "rounded": ‖Δ − Σ‖ / ‖Σ‖, of the same against the sum Σ of the changes that the method made: what rounding has taken;
@@ -41,6 +41,7 @@ PRECISIONS = {
     "float16 + float32": ("model.dtype=float16", "model.edited_dtype=float32"),
 }
 TEMPLATES = ("{}", "It is well known. {}", "As they say, {}", "In the book it says: {}", "Let us begin. {}")
+SCORED = 20  # texts for the perplexity
 FIGURES = {  # of a row, by column of the table: format and the row's key
     "reliability": (".3f", "reliability"),
     "generality": (".3f", "generality"),
@@ -150,7 +151,7 @@ def main(argv=None):
         folder = (arguments.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         texts = json.loads(Path(arguments.texts).read_text(encoding="utf-8"))
-        for name, part in (("covariance", texts[::2]), ("scored", texts[1::2])):
+        for name, part in (("covariance", texts[SCORED:]), ("scored", texts[:SCORED])):
             (folder / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
         for method in arguments.methods:
             for found in measure(method, arguments, folder):

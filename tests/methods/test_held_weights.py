@@ -1,8 +1,11 @@
 """``model.edited_dtype``: methods whose matrices are held in float32 within a model in half precision."""
 
+import json
+
 import pytest
 import torch
 
+from benchmarks import bench_precision
 from editbench import Ledger, open_run, single_run
 from editbench.edited_run.exports import export
 from editbench.editor import Editor
@@ -12,7 +15,7 @@ from editbench.submission.verify import verify
 from tests.finished_runs import claimed, places  # noqa: F401
 from tests.small_runs import REQUESTS, SETTINGS, each, editor_of, logits, overrides_of, same, weights
 from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
-from tests.tiny_models import tiny_lm
+from tests.tiny_models import LINES, tiny_lm
 
 HELD = ["model.dtype=bfloat16", "model.edited_dtype=float32"]
 METHODS = [method for method in SETTINGS if load_method(method).kind == "weights"]
@@ -140,3 +143,18 @@ def test_a_run_of_a_method_beside_the_weights_says_so(make, caplog):  # noqa: F8
     own = ["method=in_context", "method.layer=1"]
     single_run.run(make(*HELD, "stream.edits=2", method=own, settings=[]))
     assert "in_context adds nothing to weights: model.edited_dtype changes nothing" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_benchmark_shows_what_rounding_takes(places, tmp_path, capsys):  # noqa: F811
+    texts = tmp_path / "texts.json"
+    texts.write_text(
+        json.dumps([f"{start} {line}" for start in ("They say:", "So:", "Well,", "Here:") for line in LINES])
+    )
+    own = ["method.layer=1", "method.ridge=0.05", "method.steps=3", f"model.path={places['model.path']}"]
+    given = ["--records", places["dataset.path"], "--texts", str(texts), "--model", "custom", "--methods", "rome"]
+    rows = {row["precision"]: row for row in bench_precision.main([*given, "--edits", "4", "--batch", "2", *own])}
+    assert list(rows) == list(bench_precision.PRECISIONS) and rows["float32"]["off"] == 0
+    for half in ("bfloat16", "float16"):
+        assert rows[half]["rounded"] > 1e-4 > 1e-5 > rows[f"{half} + float32"]["rounded"]
+    assert capsys.readouterr().out.count("| rome |") == 5

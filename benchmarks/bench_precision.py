@@ -1,19 +1,20 @@
 """What half precision costs an edit, and how much of it comes back where the edited matrices are in float32.
 
     python -m benchmarks.bench_precision --records counterfact.json --texts texts.json [--edits 20] [--batch 10]
-        [--methods rome memit …] [--out precision.jsonl] [KEY=VALUE …]
+        [--methods rome memit …] [--precisions bfloat16 bfloat16+float32 …] [--out precision.jsonl] [KEY=VALUE …]
 
-Every method edits the same records five times by the real run: in float32, in bfloat16 and float16, and in these with
+Every method edits the same records by the real run: in float32 first, then in bfloat16 and float16, and in these with
 ``model.edited_dtype=float32``. Covariance is that of the float32 model for all of a method's runs, and the context
 templates are given, so that only the dtype differs. A line of JSON for each run, as it ends, and a table at the end:
 
-- scores after the last edit, and perplexity after / before on 20 of the texts (the others are for the covariance);
+- scores after the last edit, and perplexity after / before on ten of the texts (the others are for the covariance);
 - "off": ‖Δ − Δ₃₂‖ / ‖Δ₃₂‖ (Frobenius) over all edited matrices, of the summed change of their weights against that of
   the float32 run; blank for methods that change no weight;
 - "rounded": ‖Δ − Σ‖ / ‖Σ‖, of the same against the sum Σ of the changes that the method made: what rounding has taken;
 - wall seconds an edit, and of the whole run.
 
-A run that is done is not done again; ``--folder`` keeps the runs.
+A run that is done is not done again; ``--folder`` keeps the runs. float16 is for a GPU: on a CPU its backward passes
+take many times as long.
 """
 
 import argparse
@@ -36,12 +37,12 @@ METHODS = ("rome", "memit", "alphaedit", "nse", "finetune", "scen")
 PRECISIONS = {
     "float32": (),
     "bfloat16": ("model.dtype=bfloat16",),
-    "bfloat16 + float32": ("model.dtype=bfloat16", "model.edited_dtype=float32"),
+    "bfloat16+float32": ("model.dtype=bfloat16", "model.edited_dtype=float32"),
     "float16": ("model.dtype=float16",),
-    "float16 + float32": ("model.dtype=float16", "model.edited_dtype=float32"),
+    "float16+float32": ("model.dtype=float16", "model.edited_dtype=float32"),
 }
 TEMPLATES = ("{}", "It is well known. {}", "As they say, {}", "In the book it says: {}", "Let us begin. {}")
-SCORED = 20  # texts for the perplexity
+SCORED = 10  # texts for the perplexity
 FIGURES = {  # of a row, by column of the table: format and the row's key
     "reliability": (".3f", "reliability"),
     "generality": (".3f", "generality"),
@@ -55,9 +56,10 @@ FIGURES = {  # of a row, by column of the table: format and the row's key
 
 
 def measure(method, arguments, folder):
-    """A row for each precision, the float32 run first."""
+    """A row for each precision that is asked for, the float32 run first."""
     reference, shared = None, []
-    for name, own in PRECISIONS.items():
+    for name in dict.fromkeys(["float32", *arguments.precisions]):
+        own = PRECISIONS[name]
         overrides = [f"method={method}", *common(arguments, folder), *own, *shared, *arguments.overrides]
         begun = time.perf_counter()
         run = editbench.run(overrides).folder
@@ -141,6 +143,7 @@ def main(argv=None):
     parser.add_argument("--edits", type=int, default=20)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS, metavar="PRECISION")
     parser.add_argument("--model", default="smollm2-135m", help="as model= of editbench run")
     parser.add_argument("--out", type=Path, help="file that gets the lines")
     parser.add_argument("--folder", type=Path, help="of the runs; a temporary one by default")

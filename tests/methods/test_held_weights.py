@@ -156,5 +156,5 @@ def test_the_benchmark_shows_what_rounding_takes(places, tmp_path, capsys):  # n
     rows = {row["precision"]: row for row in bench_precision.main([*given, "--edits", "4", "--batch", "2", *own])}
     assert list(rows) == list(bench_precision.PRECISIONS) and rows["float32"]["off"] == 0
     for half in ("bfloat16", "float16"):
-        assert rows[half]["rounded"] > 1e-4 > 1e-5 > rows[f"{half} + float32"]["rounded"]
+        assert rows[half]["rounded"] > 1e-4 > 1e-5 > rows[f"{half}+float32"]["rounded"]
     assert capsys.readouterr().out.count("| rome |") == 5

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
+from editbench.model.held_dtype import hold
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing, as_requests
 from editbench.resources import Resources
@@ -108,16 +109,23 @@ class Editor(ABC, Generic[C]):
         self.ledger = ledger
         self.config = config
         self.resources = resources or Resources()
-        for layer in self.layers():
-            lm.layer(layer) if self.kind == "prompt" else lm.check_editable(
-                layer
-            )  # what cannot be edited is refused now
+        for layer in self.layers():  # what cannot be edited is refused now
+            lm.layer(layer) if self.kind == "prompt" else lm.check_editable(layer)
+        if lm.edited_dtype is not None:
+            hold(lm, self.edited_weights())
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def layers(self) -> list[int]:
         """Layers that the config names; one that the model does not have is refused before the first edit."""
         return layers_of(self.config)
+
+    def edited_weights(self) -> list[str]:
+        """Names of the weights of linear modules that edits are added to; ``model.edited_dtype`` holds them.
+
+        By default the second projections of the config's layers; none for a method that edits beside the weights.
+        """
+        return [self.lm.mlp_out_name(layer) for layer in self.layers()] if self.kind == "weights" else []
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:

@@ -69,6 +69,10 @@ def check_device(device: str) -> None:
     """Refuse a GPU that this machine lacks."""
     import torch
 
+    from editbench.model.devices import MPS, usable_device
+
+    if device == MPS:
+        usable_device(device)
     if not device.startswith("cuda"):
         return
     number = device.partition(":")[2]

@@ -57,7 +57,7 @@ class NetworkEditor(Editor[C]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Find the modules and the network. A ValueError with the command that trains one if there is none."""
         super().__init__(lm, ledger, config, resources)
-        names = config.modules or [name for layer in config.layers for name in self.names(layer)]
+        names = [name.removesuffix(".weight") for name in self.edited_weights()]
         self.modules = linear_modules(lm, names)
         weight = lm.weight(f"{names[0]}.weight")
         self.like = weight.new_empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
@@ -98,6 +98,11 @@ class NetworkEditor(Editor[C]):
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""
         return [] if self.config.modules else self.config.layers
+
+    def edited_weights(self) -> list[str]:
+        """Those of the config's modules, or of its layers."""
+        names = self.config.modules or [name for layer in self.config.layers for name in self.names(layer)]
+        return [f"{name}.weight" for name in names]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Apply what the network makes of the batch's inputs and gradients."""

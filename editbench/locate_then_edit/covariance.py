@@ -21,6 +21,7 @@ from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, write_tensors
 from editbench.locate_then_edit.covariance_files import read_shared
 from editbench.model.batching import PaddedBatch, batches
+from editbench.model.devices import float64_device, in_float64
 from editbench.model.hooks import hooked
 from editbench.model.output_head import at_least_float32
 from editbench.model.partial_forward import run_layers
@@ -76,7 +77,7 @@ def covariance_for(
         size = lm.d_ff(layer)
         if tuple(have[layer].shape) != (size, size):
             raise ValueError(f"covariance of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
-        out[layer] = have[layer].double()
+        out[layer] = in_float64(have[layer])
     return out
 
 
@@ -119,7 +120,7 @@ def compute_covariance(
     costs: CachedCosts | None = None,
     texts_name: str = "",
 ) -> dict[int, Tensor]:
-    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
+    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU: without float64, or cached.
 
     Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
@@ -210,7 +211,7 @@ def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: dict[int, _Sum]) 
 
     def add(layer: int, x: Tensor) -> None:
         inputs = at_least_float32(x.reshape(*mask.shape, -1)[mask.to(x.device)])  # (tokens, d_ff)
-        sums[layer].total += inputs.T @ inputs
+        sums[layer].total += (inputs.T @ inputs).to(sums[layer].total.device)
 
     with ExitStack() as stack:
         for layer in sums:
@@ -230,7 +231,7 @@ def _save(sums: dict[int, _Sum], folder: Path) -> None:
 
 def _resumed(lm: LanguageModel, layer: int, folder: Path | None) -> _Sum:
     """The saved sum of a layer, or an empty one; warns of a damaged file."""
-    device, size = lm.weight(lm.mlp_out_name(layer)).device, lm.d_ff(layer)
+    device, size = float64_device(lm.weight(lm.mlp_out_name(layer)).device), lm.d_ff(layer)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         file = _partial_file(folder, layer)

@@ -238,7 +238,7 @@ class _Problem:
             terms = self.rows.terms(delta, settings.kl_factor)
             if backward:
                 terms.sum().backward()  # type: ignore[no-untyped-call]
-        nll, kl, decay = *terms.detach().double().cpu(), decay.detach().double().cpu()
+        nll, kl, decay = *terms.detach().cpu().double(), decay.detach().cpu().double()
         return torch.stack([nll + kl + decay, nll, kl, decay])
 
     @torch.no_grad()

@@ -56,6 +56,8 @@ class LanguageModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.edited_dtype: str | None = None  # "float32": editors hold their weights so (editbench.model.held_dtype)
+        self.held: list[str] = []  # names of the weights that are held so
         self.origin: dict[str, str] = {}  # "source" and "precision" of a fetched model's weights, or a GGUF file's
         self.architecture = find_architecture(model, architecture)
         check_head(self)
@@ -80,6 +82,7 @@ class LanguageModel:
         attention: str | None = None,
         revision: str | None = None,
         architecture: Any = None,
+        edited_dtype: str | None = None,
     ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
@@ -87,6 +90,7 @@ class LanguageModel:
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm.edited_dtype = edited_dtype
         lm.origin = origin_of(path, dtype)
         return lm
 
@@ -308,6 +312,7 @@ class LanguageModel:
             "attention": str(self.config._attn_implementation),
             "device": self.device.type,
             "dtype": str(self.model.dtype),
+            **({"in float32": ", ".join(self.held)} if self.held else {}),
             "float32_matmul": torch.get_float32_matmul_precision(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -332,7 +337,7 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
     path = model
     if not isinstance(model, (str, Path)):
         path, name = model.path, name or getattr(model, "name", None)
-        names = ("dtype", "device", "attention", "revision", "architecture")
+        names = ("dtype", "device", "attention", "revision", "architecture", "edited_dtype")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
     return LanguageModel.load(model_place(str(path)), name=shown, **options)

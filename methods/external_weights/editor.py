@@ -13,6 +13,7 @@ from torch import Tensor
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
+from editbench.model.devices import in_float64
 from editbench.model.loading import load_whole
 from editbench.records import EditRequest
 
@@ -30,6 +31,10 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
     title = "external weights"
     config_class = ExternalWeightsConfig
     _equals_base = False
+
+    def edited_weights(self) -> list[str]:
+        """None: which weights differ is known once they are loaded, and nothing is added up in them."""
+        return []
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
@@ -81,7 +86,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         target = target.to(current)
         changed = False
         for _ in range(MAX_PASSES):
-            delta = (target.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
+            delta = (in_float64(target) - in_float64(current)).to(torch.promote_types(current.dtype, torch.float32))
             if not bool(delta.any()):
                 break
             transaction.apply(Dense(name, delta))

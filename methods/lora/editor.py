@@ -47,6 +47,11 @@ class LoRA(BatchStateEditor[LoRAConfig]):
         with self._adapted():
             pass
 
+    def edited_weights(self) -> list[str]:
+        """The weights that the adapter stands on."""
+        with self._adapted() as adapters:
+            return [f"{name}.weight" for name in adapters]
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the adapter further, and apply the difference between its products after and before."""
         before, ids = self.states.last(self.ledger), [request.id for request in batch]

@@ -21,6 +21,7 @@ from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
 from editbench.locate_then_edit.value_cache import CachedValue, ValueCache
 from editbench.locate_then_edit.values import optimise_values
+from editbench.model.devices import in_float64
 from editbench.records import EditError, EditRequest
 
 from .config import NSEConfig
@@ -135,7 +136,7 @@ def select_neurons(keys: Tensor, threshold: float, selection: str) -> Tensor | N
     """
     if threshold >= 1:
         return None
-    scores, order = keys.double().abs().sum(1).sort(descending=True, stable=True)
+    scores, order = in_float64(keys).abs().sum(1).sort(descending=True, stable=True)
     sums = scores.cumsum(0)
     bound = threshold * sums[-1]
     count = int((sums <= bound).sum()) if selection == "published" else int((sums < bound).sum()) + 1

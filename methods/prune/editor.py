@@ -14,6 +14,7 @@ from torch import Tensor
 
 from editbench.ledger import Change, Dense, LowRank
 from editbench.locate_then_edit.editor import CovarianceEditor
+from editbench.model.devices import float64_device, in_float64
 
 from .config import PRUNEConfig
 
@@ -45,7 +46,7 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
 
     def _restrain(self, name: str, bound: float, transaction: Transaction) -> dict[str, Any]:
         """Apply the change that restrains a weight; facts for the record."""
-        total = self.ledger.delta(name).to(self.lm.weight(name).device)
+        total = self.ledger.delta(name).to(float64_device(self.lm.weight(name).device))
         left, values, right = torch.linalg.svd(total, full_matrices=False)  # (out, r), (r), (r, in)
         small = restrained(values, bound, self.config.log_base)
         above = int((values > bound).sum())  # values fall
@@ -58,7 +59,7 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
         return {"bound": bound, "above": above, "largest": float(values[0]), "becomes": float(small[0])}
 
     def _weight(self, name: str) -> Tensor:
-        return self.lm.weight(name).detach().double()
+        return in_float64(self.lm.weight(name).detach())
 
 
 def restrained(values: Tensor, bound: float, base: float) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from editbench.ledger import Dense, LowRank
 from editbench.locate_then_edit.editor import CovarianceEditor
 from editbench.locate_then_edit.multi_layer import EditKeys, write_layers
+from editbench.model.devices import in_float64
 
 from .config import RECTConfig
 
@@ -42,11 +43,11 @@ class RECT(CovarianceEditor[RECTConfig]):
             write_layers(edits, targets, self.solve, self.lm, transaction)
             for change in transaction.changes[begun:]:
                 assert isinstance(change, LowRank)
-                updates[change.weight] = updates[change.weight].to(change.left.device) + _product(change)
+                updates[change.weight] = updates[change.weight] + _product(change)
         edits.changed(edits.layers[0])
         for name, update in updates.items():
             weight = self.lm.weight(name)
-            transaction.apply(Dense(name, self._cut(weight, update.to(weight.device)).to(weight.dtype)))
+            transaction.apply(Dense(name, self._cut(weight.to(update.device), update).to(weight.dtype)))
 
     def _cut(self, weight: Tensor, update: Tensor) -> Tensor:
         return largest_changes(weight, update, self.config.kept_percent)
@@ -54,7 +55,7 @@ class RECT(CovarianceEditor[RECTConfig]):
 
 def _product(change: LowRank) -> Tensor:
     """(out, in), float64."""
-    return change.left.double() @ change.right.double().T
+    return in_float64(change.left) @ in_float64(change.right).T
 
 
 def largest_changes(weight: Tensor, update: Tensor, percent: float) -> Tensor:

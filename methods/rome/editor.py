@@ -19,6 +19,7 @@ from editbench.locate_then_edit.shifted_forward import AT_MLP
 from editbench.locate_then_edit.solver import factor
 from editbench.locate_then_edit.templates import templates_for
 from editbench.locate_then_edit.values import Value, optimise_values
+from editbench.model.devices import float64_device, in_float64
 from editbench.records import EditError, EditRequest
 
 from .config import ROMEConfig
@@ -63,8 +64,8 @@ class ROME(SubjectEditor[ROMEConfig]):
     def _covariance_factor(self) -> Tensor:
         c = self.config
         found = covariance_for(self.lm, [c.layer], self.resources, c.covariance_tokens)
-        covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
-        return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
+        device = self.lm.weight(self.lm.mlp_out_name(c.layer)).device
+        return factor(found[c.layer].to(float64_device(device)), c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
         """Factors v (d) and u (d_ff). W k is ``value.init``, of the bare prompt on these weights."""
@@ -78,7 +79,7 @@ class ROME(SubjectEditor[ROMEConfig]):
 
     def _direction(self, mean: Tensor) -> Tensor:
         """Unit vector u (d_ff) along C⁻¹k̄, or along the mean key k̄ (d_ff) without covariance adjustment."""
-        direction = mean.double()
+        direction = in_float64(mean)
         if self._factor is not None:
             direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]
         unit: Tensor = (direction / direction.norm()).to(mean)

@@ -45,13 +45,16 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: UltraEditConfig, resources: Resources | None = None):
         """Find the modules; a ValueError for a layer or module that the model does not have."""
         super().__init__(lm, ledger, config, resources)
-        names = config.modules or [lm.mlp_out_name(layer).removesuffix(".weight") for layer in config.layers]
-        self.modules = linear_modules(lm, names)
+        self.modules = linear_modules(lm, [name.removesuffix(".weight") for name in self.edited_weights()])
         self._warm: Statistics | None = None  # before the first edit
 
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""
         return [] if self.config.modules else self.config.layers
+
+    def edited_weights(self) -> list[str]:
+        """Those of the config's modules, or of its layers."""
+        return [f"{name}.weight" for name in self.config.modules or ()] or super().edited_weights()
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Take the statistics of the training records, on the unedited model."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 64  # keys that are absorbed together
+SOLVE_MATRICES = 4  # in float64 that are there at once while a system is made: C, a copy, its factor, and that times √λ
 SOLVE_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 

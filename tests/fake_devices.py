@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import dispatch_model
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -162,6 +163,7 @@ def fake_devices():
 
         return made
 
+    _device_constructors()  # kept by torch from its first use on: it must not be that of a block with other factories
     own = {name: getattr(torch, name) for name in _FACTORIES}
     torch.Tensor.device = property(lambda self: HOST if labels.floats(self) else labels.of(self))
     torch.Tensor.to, torch.Tensor.numpy = to, numpy

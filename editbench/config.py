@@ -37,7 +37,7 @@ class ModelConfig:
         path: "pocket", "pocket-gpt2", a fetched model ("smollm2-135m"), a folder, a GGUF file, or a hub id.
         name: Name in results; the last part of the path by default.
         dtype: "float32", "float64", "bfloat16" or "float16".
-        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
+        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs, then main memory and disk.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
         architecture: Module paths for an unknown architecture; null leaves the known one.

@@ -35,7 +35,7 @@ class Waiting(FineTune):
         time.sleep(0.5)
         super().write(batch, transaction, result)
 """
-_OF_TIME = ("seconds", "bytes", "started", "ended", "folder", "done_before", "cached", "resumed", "host")
+_OF_TIME = ("seconds", "bytes", "started", "ended", "folder", "done_before", "cached", "overrides", "content_hash")
 
 
 class Sweep:
@@ -96,4 +96,4 @@ class Sweep:
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a sweep without what depends on time and place."""
     kept = [{k: v for k, v in row.items() if not any(word in k for word in _OF_TIME)} for row in rows]
-    return sorted(kept, key=lambda row: str(row["seeds"] if "seeds" in row else row["seed"]))
+    return sorted(kept, key=lambda row: int(row["seed"]))

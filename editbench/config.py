@@ -41,7 +41,7 @@ class ModelConfig:
         dtype: "float32", "float64", "bfloat16" or "float16".
         edited_dtype: "float32" holds the matrices that the method edits in it while the rest is in half precision, so
             that small changes add up; null leaves them in dtype.
-        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs, or "mps", an Apple GPU.
+        device: "auto", "cpu", "cuda:0", …, "mps" (an Apple GPU), or "spread" over all GPUs, then main memory and disk.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
         architecture: Module paths for an unknown architecture; null leaves the known one.

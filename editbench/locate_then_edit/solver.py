@@ -20,6 +20,7 @@ from torch import Tensor
 from editbench.model.devices import in_float64, moved_to
 
 BLOCK = 64  # keys that are absorbed together
+SOLVE_MATRICES = 4  # in float64 that are there at once while a system is made: C, a copy, its factor, and that times √λ
 SOLVE_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 

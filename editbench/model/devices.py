@@ -1,13 +1,17 @@
-"""Devices by the names that users give, checked before anything is loaded; and weights that are on none."""
+"""Devices: by the names that users give, where there is room, and their random numbers."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from editbench.checks import unknown
+
+_log = logging.getLogger(__name__)
 
 AUTO, SPREAD, MPS = "auto", "spread", "mps"
 
@@ -62,12 +66,31 @@ def moved_to(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor.to(like.device).to(like.dtype)
 
 
-def check_in_memory(model: Any, name: str) -> None:
-    """Refuse a model with weights that are on no device (offloaded to disk or memory); a ValueError names modules."""
-    away = [key.rpartition(".")[0] for key, tensor in model.named_parameters() if tensor.is_meta]
-    if away:
-        more = f" and {len(away) - 3} more" if len(away) > 3 else ""
-        raise ValueError(
-            f"{len(away)} weights of {name} are offloaded and not in memory ({', '.join(away[:3])}{more}), so that "
-            "they cannot be edited; load it whole: a device with more memory, model.device=cpu, or model.dtype=bfloat16"
-        )
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU, with what torch holds there unused; None for devices whose memory is not asked."""
+    if device.type != "cuda":
+        return None
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + unused)
+
+
+def device_with_room(device: torch.device, needed_bytes: int) -> torch.device:
+    """``device`` if it has float64, and so many bytes free or a memory that is not asked; else the CPU.
+
+    Numbers that are computed on the one or the other may differ in their last bits.
+    """
+    device, free = float64_device(device), free_bytes(device)
+    if free is None or needed_bytes <= free:
+        return device
+    gigabytes = needed_bytes / 2**30, free / 2**30
+    _log.info("matrices of %.2f GiB are kept in main memory: %s has %.2f GiB free", gigabytes[0], device, gigabytes[1])
+    return torch.device("cpu")
+
+
+@contextmanager
+def seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Within the block, torch's random numbers on a model's devices start from ``seed``; then they are as before."""
+    gpus = {parameter.device.index or 0 for parameter in model.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(gpus)):
+        torch.manual_seed(seed)
+        yield

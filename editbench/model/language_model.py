@@ -25,7 +25,6 @@ from editbench.model.architectures import (
 )
 from editbench.model.batching import PaddedBatch
 from editbench.model.chat_template import chat_format
-from editbench.model.devices import check_in_memory
 from editbench.model.loading import (
     DTYPES,
     cache_keyword,
@@ -35,6 +34,7 @@ from editbench.model.loading import (
     plain_model,
     returns_tuples,
 )
+from editbench.model.offload import check_in_memory, device_of, stored_tensors
 from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
@@ -112,8 +112,11 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Device of the token embeddings: where input ids belong."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return self.device_of(self.model.get_input_embeddings())
+
+    def device_of(self, module: nn.Module) -> torch.device:
+        """Device on which a module runs, and where tensors beside it belong; a model may lie on several."""
+        return device_of(module)
 
     @property
     def decoder(self) -> Any:
@@ -143,7 +146,7 @@ class LanguageModel:
         return f"{self.architecture.layers}.{self._check_layer(layer)}.{self._editable.mlp_out}.weight"
 
     def check_editable(self, layer: int) -> None:
-        """Refuse a layer that an edit could not change: one that is not there, or whose weights are quantised."""
+        """Refuse a layer that an edit could not change: not there, or with weights that are quantised or offloaded."""
         weight = getattr(self.mlp_out(layer), "weight", None)
         dtype = getattr(weight, "dtype", None)
         if dtype not in DTYPES.values():
@@ -152,6 +155,7 @@ class LanguageModel:
                 f"{self.mlp_out_name(layer)} holds {holds}, which cannot take a change; load the model without "
                 "quantisation, or give another layer"
             )
+        self.weight(self.mlp_out_name(layer))
 
     @property
     def _editable(self) -> Architecture:
@@ -169,13 +173,21 @@ class LanguageModel:
         return projection_sizes(self.mlp_out(layer), self.architecture.mlp_out)[0]
 
     def weight(self, name: str) -> Tensor:
-        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model."""
+        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model.
+
+        A ValueError for one that is offloaded, which writes would not reach.
+        """
         path, _, leaf = name.rpartition(".")
         module = module_at(self.model, path)
         parameter = getattr(module, leaf, None)
         if not isinstance(parameter, torch.Tensor):
             raise ArchitectureError(f"{path} has no parameter {leaf!r}")
         data = parameter.data
+        if data.is_meta:
+            raise ValueError(
+                f"{name} of {self.name} is offloaded to main memory or disk, so that it cannot be changed; edit a "
+                "layer that is not, or take larger devices, model.device=cpu or model.dtype=bfloat16"
+            )
         return data.T if is_transposed(module) and leaf == "weight" else data
 
     def _check_layer(self, layer: int) -> int:
@@ -293,7 +305,7 @@ class LanguageModel:
         digest = hashlib.blake2b(digest_size=16)
         settings = {k: v for k, v in self.config.to_dict().items() if k not in _NO_NUMBERS}
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in stored_tensors(self.model):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
             digest.update(tensor_bytes(tensor))
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())

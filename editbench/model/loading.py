@@ -14,8 +14,9 @@ from torch import nn
 from editbench.checks import unknown
 from editbench.fetched import read_source
 from editbench.model.architectures import ArchitectureError, known_architectures
-from editbench.model.devices import SPREAD, WITHOUT_FLOAT64, check_in_memory, in_float64, usable_device
+from editbench.model.devices import SPREAD, WITHOUT_FLOAT64, in_float64, usable_device
 from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
+from editbench.model.offload import check_in_memory, stored_tensors
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -132,7 +133,7 @@ def load_whole(path: str | Path, **options: Any) -> Any:
 
 
 def _check_finite(path: str | Path, model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
+    for name, parameter in stored_tensors(model):
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise DamagedModel(f"{path}: {name} holds NaN or infinite values; get it again, or give another dtype")
 

@@ -19,6 +19,7 @@ from editbench.gradient_based.editor import BatchStateEditor
 from editbench.gradient_based.training_rows import TrainingRows
 from editbench.ledger import LowRank
 from editbench.model.architectures import is_transposed
+from editbench.model.devices import seeded
 from editbench.records import NOT_FINITE, EditError, EditRequest
 
 from .config import LoRAConfig
@@ -40,12 +41,14 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     config_class = LoRAConfig
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: LoRAConfig, resources: Resources | None = None):
-        """A ValueError if peft is missing, or if a module or layer does not exist."""
+        """A ValueError if peft is missing, or if a module or layer does not exist or cannot be changed."""
         super().__init__(lm, ledger, config, resources)
         for layer in config.layers:
             lm.mlp_out(layer)
-        with self._adapted():
-            pass
+        with self._adapted() as adapters:
+            names = list(adapters)
+        for name in names:
+            lm.weight(f"{name}.weight")
 
     def edited_weights(self) -> list[str]:
         """The weights that the adapter stands on."""
@@ -106,9 +109,7 @@ class LoRA(BatchStateEditor[LoRAConfig]):
         They start from the run's seed, and so do the numbers that dropout draws with the number of batches.
         """
         peft, config, model = _peft(), self.config, self.lm.model
-        devices = [self.lm.device.index or 0] if self.lm.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.resources.seed)
+        with seeded(model, self.resources.seed):
             try:
                 wrapped = peft.LoraModel(model, {ADAPTER: self._peft_config(peft)}, ADAPTER)
             except ValueError as error:

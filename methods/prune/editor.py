@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editbench.ledger import Change, Dense, LowRank
 from editbench.locate_then_edit.editor import CovarianceEditor
-from editbench.model.devices import float64_device, in_float64
+from editbench.model.devices import device_with_room, in_float64
 
 from .config import PRUNEConfig
 
@@ -46,7 +46,8 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
 
     def _restrain(self, name: str, bound: float, transaction: Transaction) -> dict[str, Any]:
         """Apply the change that restrains a weight; facts for the record."""
-        total = self.ledger.delta(name).to(float64_device(self.lm.weight(name).device))
+        total = self.ledger.delta(name)
+        total = total.to(device_with_room(self.lm.weight(name).device, 4 * total.nbytes))
         left, values, right = torch.linalg.svd(total, full_matrices=False)  # (out, r), (r), (r, in)
         small = restrained(values, bound, self.config.log_base)
         above = int((values > bound).sum())  # values fall

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.ledger import LowRank, Transaction
-from editbench.locate_then_edit.covariance import covariance_for
+from editbench.locate_then_edit.covariance import covariance_for, matrix_device
 from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.shifted_forward import AT_MLP
-from editbench.locate_then_edit.solver import factor
+from editbench.locate_then_edit.solver import SOLVE_MATRICES, factor
 from editbench.locate_then_edit.templates import templates_for
 from editbench.locate_then_edit.values import Value, optimise_values
-from editbench.model.devices import float64_device, in_float64
+from editbench.model.devices import in_float64
 from editbench.records import EditError, EditRequest
 
 from .config import ROMEConfig
@@ -64,8 +64,8 @@ class ROME(SubjectEditor[ROMEConfig]):
     def _covariance_factor(self) -> Tensor:
         c = self.config
         found = covariance_for(self.lm, [c.layer], self.resources, c.covariance_tokens)
-        device = self.lm.weight(self.lm.mlp_out_name(c.layer)).device
-        return factor(found[c.layer].to(float64_device(device)), c.ridge, f"the covariance of layer {c.layer}")
+        covariance = found[c.layer].to(matrix_device(self.lm, c.layer, SOLVE_MATRICES))
+        return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
         """Factors v (d) and u (d_ff). W k is ``value.init``, of the bare prompt on these weights."""

@@ -56,7 +56,7 @@ def compare_memory(folders):
         peak = (info["costs"] or {}).get("peak_rss_bytes")
         if info["status"] == "done" and peak and not info["costs"].get("peak_cuda_bytes"):
             config = of_kept(yaml.safe_load((run / "config.yaml").read_text("utf-8")), run)
-            said, *_ = planner._memory(config, info["provenance"]["stream"]["edits"])
+            said = planner.foreseen(config).host
             off.append(said / peak - 1)
             print(f"{run.name}: {said / 2**20:.0f} MiB said, {peak / 2**20:.0f} taken, {off[-1]:+.0%}")
     print(f"{sum(abs(one) <= MEMORY_LIMIT for one in off)} of {len(off)} within {MEMORY_LIMIT:.0%}")

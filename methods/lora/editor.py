@@ -20,13 +20,16 @@ from editbench.gradient_based.training_rows import TrainingRows
 from editbench.ledger import LowRank
 from editbench.model.architectures import is_transposed
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.room import Room, of_changes
 
 from .config import LoRAConfig
 
 if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 ADAPTER = "default"  # peft's own name for it
 A, B = "A", "B"
@@ -46,6 +49,18 @@ class LoRA(BatchStateEditor[LoRAConfig]):
             lm.mlp_out(layer)
         with self._adapted():
             pass
+
+    @classmethod
+    def room(cls, config: LoRAConfig, shape: Shape, work: Workload) -> Room:
+        """The adapter, its gradient and Adam's means, what its dropout keeps of each token, and all adapted weights."""
+        names, layers, work_type = config.modules or _default_modules(shape), config.layers, shape.wide
+        sizes = shape.linear(names, layers)
+        adapter = sum(config.rank * (into + out) for into, out in sizes) * work_type
+        inputs = sum(into for into, _ in sizes) * (work_type * (1 + (shape.of_a_number < work_type)) + 1)
+        tokens = work.batch * work.longest
+        passed = shape.training(tokens, work.batch * work.answer, shape.layers) + round(tokens * inputs)
+        written = of_changes([into * out for into, out in sizes], shape.of_a_number, work, 3 * adapter)
+        return written + Room(kept=adapter, editing=5 * adapter + passed)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the adapter further, and apply the difference between its products after and before."""
@@ -144,6 +159,13 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     def footprint(self) -> Footprint:
         """The adapter, whatever the number of edits; the weights hold its product."""
         return Footprint.of(self.states.last(self.ledger).values())
+
+
+def _default_modules(shape: Shape) -> list[str]:
+    """Names that peft gives adapters in a model of this kind."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    return list(KNOWN.get(shape.model.config.model_type, ()))
 
 
 def _peft() -> Any:

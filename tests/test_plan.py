@@ -9,7 +9,7 @@ SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
 
 
 def one(**facts):
-    unknown = dict.fromkeys(("seconds", "host", "device", "disk", "cache"))
+    unknown = dict.fromkeys(("seconds", "host", "device", "cache")) | {"disk": 0, "cached": 0, "weighed": True}
     return Estimate(
         **{"number": 1, "names": "", "edits": 1, "done": False, "weights": 2**20, "measured": True} | unknown | facts
     )

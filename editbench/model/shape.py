@@ -38,17 +38,24 @@ class Shape:
     @classmethod
     def of(cls, config: ModelConfig, gpu: bool = False) -> Shape:
         """From the config alone; a FileNotFoundError for a model of which there is none here or on the hub."""
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoConfig
 
         place = model_place(config.path)
         try:
             own = AutoConfig.from_pretrained(str(place), revision=config.revision)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(_no_config(place, error)) from error
+        return cls.of_config(own, config.dtype, gpu)
+
+    @classmethod
+    def of_config(cls, config: Any, dtype: str, gpu: bool = False) -> Shape:
+        """From transformers' config of a model."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(own).requires_grad_(False)
-        count, size = sum(parameter.numel() for parameter in model.parameters()), BYTES[config.dtype]
+            model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+        count, size = sum(parameter.numel() for parameter in model.parameters()), BYTES[dtype]
         return cls(model, count, count * size, size, gpu)
 
     @property

@@ -35,7 +35,8 @@ LOADED = 1 << 31
 """Bytes of weights of the largest model that is loaded to look into the cache, unless that is asked for."""
 PROGRAMS = 450 << 20
 """Bytes of Python, its libraries and what a run keeps of records: 435 to 475 MiB were measured on Linux, torch 2.13."""
-ROW_BYTES = 1500  # of a scored record's line in the run's folder
+ROW_BYTES, EDIT_BYTES, RUN_BYTES = 3800, 250, 35_000
+"""Of a scored record, of an edit and of the rest in a run's folder: measured with the embedded world's 13 prompts."""
 NO_GPU = "a GPU that this machine lacks"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 LETTERS = 4  # of a token, where a model has no tokenizer beside it
@@ -143,7 +144,8 @@ class Planner:
         work = Workload.of(requests, batch, self._count(config.model), config.model.templates)
         room = registry.load_method(config.method.name).room(config.method.settings, shape, work)
         tokens = config.protocol.tokens_per_batch or (GPU_TOKENS if shape.gpu else CPU_TOKENS)
-        most, disk = room.most(shape.scoring(tokens)), room.disk + ROW_BYTES * scored_rows(config, stream)
+        most = room.most(shape.scoring(tokens))
+        disk = room.disk + ROW_BYTES * scored_rows(config, stream) + EDIT_BYTES * len(stream) + RUN_BYTES
         here = PROGRAMS + shape.bytes + room.host  # a model is read into the host's memory first
         if shape.gpu:
             return Foreseen(here, shape.bytes + most, disk, room.cache)

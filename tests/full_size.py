@@ -17,11 +17,15 @@ def config_folder(folder, name):
     return folder / name
 
 
+def requests(edits):
+    """The first requests of the embedded world."""
+    return [record.request for record in load("counterfact", "pocket").records[:edits]]
+
+
 def workload(edits, batch, templates):
-    """The first records of the embedded world, behind given templates."""
-    requests = [record.request for record in load("counterfact", "pocket").records[:edits]]
+    """Of the first requests, behind given templates."""
     count = token_counter(shipped_model_path("pocket"))
-    return Workload.of(requests, batch, count, [template for template in templates if template != "{}"])
+    return Workload.of(requests(edits), batch, count, [template for template in templates if template != "{}"])
 
 
 _VALUES = {"steps": 25, "learning_rate": 0.1}

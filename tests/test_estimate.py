@@ -3,7 +3,18 @@
 import pytest
 
 from editbench import compose, provenance
-from editbench.estimate import LETTERS, NO_GPU, PROGRAMS, ROW_BYTES, Planner, Shape, has_weights, token_counter
+from editbench.estimate import (
+    EDIT_BYTES,
+    LETTERS,
+    NO_GPU,
+    PROGRAMS,
+    ROW_BYTES,
+    RUN_BYTES,
+    Planner,
+    Shape,
+    has_weights,
+    token_counter,
+)
 from editbench.model import language_model
 from editbench.model_places import shipped_model_path
 from editbench.rates import CPU, Measured, key_of, quickest
@@ -77,7 +88,7 @@ def test_memory_without_a_run_is_that_of_program_weights_and_what_the_method_tak
     shape = Shape.of(config(tmp_path).model)
     unedited = plan(config(tmp_path, "method=unedited"))
     assert unedited.host == PROGRAMS + shape.bytes + shape.scoring(512)
-    assert (unedited.device, unedited.cached, unedited.disk) == (None, 0, ROW_BYTES * 100)
+    assert (unedited.device, unedited.cached, unedited.disk) == (None, 0, ROW_BYTES * 100 + EDIT_BYTES * 50 + RUN_BYTES)
     rome, more = plan(config(tmp_path)), config(tmp_path, "method=memit", "method.layers=[0,2]")
     assert rome.cached == shape.covariance(0) and plan(more).cached == 2 * rome.cached
     assert unedited.host < plan(config(tmp_path, "method.covariance_adjustment=false")).host < rome.host

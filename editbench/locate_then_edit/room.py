@@ -42,7 +42,14 @@ def of_covariance(shape: Shape, layers: Sequence[int]) -> Room:
 
 
 def of_layers(
-    shape: Shape, work: Workload, config: LayersConfig, *, at_once: int, remembers: bool, matrices: float = 1.0
+    shape: Shape,
+    work: Workload,
+    config: LayersConfig,
+    *,
+    at_once: int,
+    remembers: bool,
+    matrices: float = 1.0,
+    rounds: int = 1,
 ) -> Room:
     """Room of a method that writes a batch over several layers.
 
@@ -50,6 +57,7 @@ def of_layers(
         at_once: Edits whose values are found together.
         remembers: Whether the keys of earlier edits are kept.
         matrices: Kept of a layer, in sizes of its covariance.
+        rounds: In which a batch is written, at most.
     """
     layers, batch = config.layers, work.batch
     given = work.templates
@@ -58,7 +66,8 @@ def of_layers(
     kept = round(taken.cache * matrices)
     factored = taken.cache + round(FACTORED * largest)
     memory = sum(_keys(shape.inputs(layer), work.edits) for layer in layers) if remembers else 0
-    change = sum((shape.inputs(layer) + shape.width) * batch * FACTOR_TYPE for layer in layers)
+    saved = sum(8 * shape.inputs(layer) * min(work.edits, shape.inputs(layer)) for layer in layers) if remembers else 0
+    change = rounds * sum((shape.inputs(layer) + shape.width) * batch * FACTOR_TYPE for layer in layers)
     written = of_changes([shape.weight(layer) for layer in layers], shape.of_a_number, work, change)
     solves = 4 * 8 * shape.inputs(layers[-1]) * (batch + (BLOCK if remembers else 0))
     values = of_values(shape, work, layers[-1], templates, at_once)
@@ -67,6 +76,7 @@ def of_layers(
         kept=kept + memory,
         preparing=max(taken.preparing, factored),
         editing=max(values, passed + solves),
+        disk=saved,  # in the checkpoint
         cache=taken.cache,
     )
 

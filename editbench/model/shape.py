@@ -54,7 +54,7 @@ class Shape:
         from transformers import AutoModelForCausalLM
 
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+            model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
         count, size = sum(parameter.numel() for parameter in model.parameters()), BYTES[dtype]
         return cls(model, count, count * size, size, gpu)
 
@@ -141,7 +141,10 @@ class Shape:
 
     @cached_property
     def saved(self) -> float:
-        """Bytes that a backward pass needs of a token in a layer: of a pass on the device "meta" that keeps them."""
+        """Bytes that a backward pass needs of a token in a layer: of a pass on the device "meta" that keeps them.
+
+        Attention counts as a fused one does, without its scores.
+        """
         import torch
 
         decoder, config = module_at(self.model, self._architecture.decoder), text_config(self.model)

@@ -89,7 +89,8 @@ class NSE(SubjectEditor[NSEConfig]):
         at_once = min(work.batch, MOST_TOGETHER) if config.rewind else work.batch
         remembers, subset = config.memory != "none", config.neuron_threshold < 1
         matrices = 1.0 + (subset and remembers and work.edits >= BLOCK)
-        room = of_layers(shape, work, config, at_once=at_once, remembers=remembers, matrices=matrices)
+        rounds = config.max_iterations - 1
+        room = of_layers(shape, work, config, at_once=at_once, remembers=remembers, matrices=matrices, rounds=rounds)
         largest = max(map(shape.covariance, config.layers))
         block = round(2 * config.neuron_threshold**2 * largest) if subset else 0  # of that share of neurons, at most
         return replace(room, editing=max(room.editing, block), cache=room.cache + work.edits * shape.width * shape.wide)

@@ -25,7 +25,7 @@ class Workload:
         tail: Those of them from the subject's last token on; all without a subject.
         answer: Tokens of a target.
         longest: Tokens of the batch's longest prompt with its answer: of a padded row.
-        templates: Tokens of each context template that was given; None where the method samples its own.
+        templates: Tokens of each given context template but the bare one; None where the method samples its own.
     """
 
     edits: int
@@ -49,9 +49,13 @@ class Workload:
         batches = [sizes[start : start + batch] for start in range(0, len(sizes), batch)]
         longest = max(batches, key=lambda some: sum(prompt + answer for prompt, _, answer in some), default=[(0, 0, 0)])
         prompt, tail, answer = (sum(column) / len(longest) for column in zip(*longest, strict=True))
-        own = None if templates is None else tuple(count(text.replace("{}", "")) for text in templates)
+        own = None if templates is None else tuple(count(t.replace("{}", "")) for t in templates if t != "{}")
         widest = max(before + behind - 1 for before, _, behind in longest)
         return cls(len(requests), min(batch, len(requests)), prompt, tail, answer, widest, own)
+
+    def contexts(self, sampled: Sequence[int]) -> Sequence[int]:
+        """Tokens of each context template but the bare one: given ones, or those that a method samples."""
+        return sampled if self.templates is None else self.templates
 
     @property
     def batches(self) -> int:

@@ -25,7 +25,7 @@ def requests(edits):
 def workload(edits, batch, templates):
     """Of the first requests, behind given templates."""
     count = token_counter(shipped_model_path("pocket"))
-    return Workload.of(requests(edits), batch, count, [template for template in templates if template != "{}"])
+    return Workload.of(requests(edits), batch, count, templates)
 
 
 _VALUES = {"steps": 25, "learning_rate": 0.1}

@@ -22,9 +22,10 @@ def words(text):
 
 def test_a_workload_is_that_of_the_longest_batch():
     short, long = EditRequest("a", "Lyon is in", "Lyon", "Rome"), EditRequest("b", "the city of Lyon is", "Lyon", "a b")
-    work = Workload.of([short, short, short, long], 2, words, ["In truth, {}"])
+    work = Workload.of([short, short, short, long], 2, words, ["{}", "In truth, {}"])
     assert (work.edits, work.batch, work.batches, work.templates) == (4, 2, 2, (2,))
     assert (work.prompt, work.tail, work.answer, work.row) == (4.0, 2.5, 1.5, 4.5)  # of the last two
+    assert work.contexts([9, 9]) == (2,) and Workload.of([short], 10, words).contexts([9, 9]) == [9, 9]
     assert work.longest == 6 and Workload.of([short], 10, words).batch == 1
     assert Workload.of([EditRequest("c", "Where is it", None, "here")], 1, words).tail == 3  # all without a subject
 

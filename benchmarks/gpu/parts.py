@@ -115,7 +115,7 @@ def foreseen(editor, many, batch):
     lm = editor.lm
     dtype = str(lm.model.dtype).removeprefix("torch.")
     shape = shape_of(lm.name, dtype, lm.device.type == "cuda")
-    templates = [template for template in editor.resources.templates if template != "{}"]
+    templates = editor.resources.templates
     work = Workload.of(many, batch, token_counter(shipped_model_path("pocket")), templates)
     room = type(editor).room(editor.config, shape, work)
     return shape.bytes + room.kept + room.editing

@@ -60,8 +60,7 @@ def of_layers(
         rounds: In which a batch is written, at most.
     """
     layers, batch = config.layers, work.batch
-    given = work.templates
-    templates = given or [1 + config.template_tokens + 1] * len(config.template_starts)
+    templates = work.contexts([config.template_tokens + 2] * len(config.template_starts))  # with start and full stop
     taken, largest = of_covariance(shape, layers), max(map(shape.covariance, layers))
     kept = round(taken.cache * matrices)
     factored = taken.cache + round(FACTORED * largest)

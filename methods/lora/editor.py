@@ -53,10 +53,10 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     @classmethod
     def room(cls, config: LoRAConfig, shape: Shape, work: Workload) -> Room:
         """The adapter, its gradient and Adam's means, what its dropout keeps of each token, and all adapted weights."""
-        names, layers, work_type = config.modules or _default_modules(shape), config.layers, shape.wide
-        sizes = shape.linear(names, layers)
-        adapter = sum(config.rank * (into + out) for into, out in sizes) * work_type
-        inputs = sum(into for into, _ in sizes) * (work_type * (1 + (shape.of_a_number < work_type)) + 1)
+        sizes, wide = shape.linear(config.modules or _default_modules(shape), config.layers), shape.wide
+        adapter = sum(config.rank * (into + out) for into, out in sizes) * wide
+        widened = wide if shape.of_a_number < wide else 0  # inputs in float32; and dropped ones with their mask
+        inputs = sum(into for into, _ in sizes) * (widened + wide + 1)
         tokens = work.batch * work.longest
         passed = shape.training(tokens, work.batch * work.answer, shape.layers) + round(tokens * inputs)
         written = of_changes([into * out for into, out in sizes], shape.of_a_number, work, 3 * adapter)
@@ -163,9 +163,8 @@ class LoRA(BatchStateEditor[LoRAConfig]):
 
 def _default_modules(shape: Shape) -> list[str]:
     """Names that peft gives adapters in a model of this kind."""
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
-
-    return list(KNOWN.get(shape.model.config.model_type, ()))
+    known = _peft().utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    return list(known.get(shape.model.config.model_type, ()))
 
 
 def _peft() -> Any:

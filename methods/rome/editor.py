@@ -67,7 +67,7 @@ class ROME(SubjectEditor[ROMEConfig]):
     def room(cls, config: ROMEConfig, shape: Shape, work: Workload) -> Room:
         """The factor of the covariance, if there is one, and the optimisation of one edit's value."""
         sampled = [tokens + 1 for tokens, count in config.template_lengths for _ in range(count)]
-        values = of_values(shape, work, config.layer, work.templates or sampled, 1)
+        values = of_values(shape, work, config.layer, work.contexts(sampled), 1)
         change = work.batch * (shape.inputs(config.layer) + shape.width) * shape.wide
         written = of_changes([shape.weight(config.layer)], shape.of_a_number, work, change) + Room(editing=values)
         if not config.covariance_adjustment:

@@ -92,8 +92,8 @@ class WISE(JournalledEditor[WISEConfig]):
     def room(cls, config: WISEConfig, shape: Shape, work: Workload) -> Room:
         """The memories and the mask; a weight in training, in float32; an edit's rows through the layers above."""
         into, out = shape.projection(config.layer, config.projection)
-        numbers, templates = into * out, work.templates or [1 + tokens for _, tokens, _ in TEMPLATES]
-        weight, rows = numbers * shape.wide, len(templates) + (work.templates is None)
+        numbers, templates = into * out, work.contexts([1 + tokens for _, tokens, _ in TEMPLATES])
+        weight, rows = numbers * shape.wide, 1 + len(templates)
         tokens = rows * work.row + sum(templates) + config.irrelevant_tokens
         passed = shape.training(tokens, rows * work.answer, shape.layers - config.layer - 1)
         whole = config.memory_store == DENSE

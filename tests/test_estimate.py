@@ -96,7 +96,7 @@ def test_memory_without_a_run_is_that_of_program_weights_and_what_the_method_tak
 
 
 def test_a_plan_for_a_gpu_needs_none_here(tmp_path):
-    wanted = config(tmp_path, "model.device=auto", "model.dtype=bfloat16")
+    wanted = config(tmp_path, "model.device=cuda", "model.dtype=bfloat16")
     one = Planner(rates(wanted), gpu=True).estimate(1, wanted)
     assert one.seconds is None and one.cache is None and one.device > one.weights  # no rate of a GPU is known
     assert PROGRAMS + one.weights < one.host < PROGRAMS + one.weights + 2**20  # and the unedited weight

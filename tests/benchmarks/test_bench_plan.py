@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.bench_plan import MEMORY_LIMIT, compare_memory
 
-METHODS = ("unedited", "rome", "memit", "scen", "ultraedit")
+METHODS = ("rome", "memit", "scen", "ultraedit")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Shapes of models of full size, without weights, and what was measured of one on a GPU."""
 
 import json
+from functools import cache
 
 from benchmarks.gpu.shapes import LONG, SHAPES, SHORT
 from editbench.datasets import load
@@ -17,9 +18,14 @@ def config_folder(folder, name):
     return folder / name
 
 
+@cache
+def _records():
+    return load("counterfact", "pocket").records
+
+
 def requests(edits):
     """The first requests of the embedded world."""
-    return [record.request for record in load("counterfact", "pocket").records[:edits]]
+    return [record.request for record in _records()[:edits]]
 
 
 def workload(edits, batch, templates):

@@ -1,7 +1,7 @@
 """What `editbench plan` says beside what the run then takes, by the real commands. Needs an idle machine and minutes.
 
 python -m benchmarks.bench_plan [pocket | smollm2] [edits=N]
-python -m benchmarks.bench_plan RESULTS …   memory and disk by the config alone, beside those of the finished runs there
+python -m benchmarks.bench_plan RESULTS …   memory from the config alone, beside the peaks of the finished runs there
 
 Rates, covariance and the unedited model's answers go to a folder of their own: each plan measures its two short runs.
 """

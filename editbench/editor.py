@@ -16,11 +16,13 @@ from editbench.model.held_dtype import hold
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing, as_requests
 from editbench.resources import Resources
+from editbench.room import Room, Workload
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
 
 C = TypeVar("C")
 
@@ -151,6 +153,11 @@ class Editor(ABC, Generic[C]):
         ``out`` is another place than the cache. A ValueError if the method has nothing to train.
         """
         raise ValueError(f"{type(self).__name__} has nothing to train")
+
+    @classmethod
+    def room(cls, config: C, shape: Shape, work: Workload) -> Room:
+        """Memory and disk that a run takes beside the model, for ``editbench plan``; nothing is loaded for it."""
+        return Room()
 
     @classmethod
     def settled_after(cls, config: C, edits: int) -> bool:

@@ -14,6 +14,7 @@ import torch
 from editbench.costs import NETWORK
 from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.records import EditRequest
+from editbench.room import Room
 
 from . import network_files
 from .module_gradients import Seen, joined, linear_modules, passes, shape_of
@@ -21,6 +22,7 @@ from .network import EditNetwork
 from .network_config import TRAINED, UNTRAINED, NetworkConfig
 from .network_training import NetworkTraining, Plan
 from .normalisation import Normaliser, Statistics, from_tensors
+from .room import named_layers, of_network, of_passes
 from .solve import norm, product
 from .training_examples import digest_of, examples_of
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
     from .training_rows import TrainingRows
 
@@ -94,6 +98,21 @@ class NetworkEditor(Editor[C]):
     @abstractmethod
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
         """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens."""
+
+    @classmethod
+    def room(cls, config: C, shape: Shape, work: Workload) -> Room:
+        """The network, a pass from the first edited module on, and a change as thin as the tokens that make it."""
+        layers = named_layers(config.modules) or config.layers
+        sizes = shape.linear(config.modules) if config.modules else cls.sizes(shape, layers)
+        tokens = work.row + 1 if cls.every_token else work.answer
+        network = of_network(config, sizes) * shape.wide
+        passed = of_passes(shape, work, config, sizes, min(layers, default=0), tokens)
+        return passed + Room(kept=network)
+
+    @classmethod
+    def sizes(cls, shape: Shape, layers: Sequence[int]) -> list[tuple[int, int]]:
+        """(in, out) of the modules of :meth:`names` in these layers: the second projections."""
+        return [shape.projection(layer) for layer in layers]
 
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""

@@ -153,7 +153,7 @@ def compute_covariance(
             costs.note(COVARIANCE, earlier, read=True)
         for layer, one in sums.items():
             costs.covariance_tokens = one.tokens
-            found[layer] = one.total / one.tokens
+            found[layer] = one.total.div_(one.tokens)  # in place: a sum is as large as a model's layer
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
                     f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "

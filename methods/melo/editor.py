@@ -22,6 +22,7 @@ from editbench.memory_based.projection import Projection
 from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import OF_AN_ENTRY, Room
 
 from .clusters import Change, Cluster, Index, Point
 from .config import SOUND, MELOConfig
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from editbench.memory_based.compression import CompressedDelta
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 Factors = list[tuple[Tensor, Tensor]]  # A and B by layer
 
@@ -63,6 +66,21 @@ class MELO(JournalledEditor[MELOConfig]):
         self.given_factors: Mapping[int, Factors] = {}
 
     # -- editing ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def room(cls, config: MELOConfig, shape: Shape, work: Workload) -> Room:
+        """A key of every edit, and a block for each group, which is trained through the layers above the first."""
+        keys = shape.projection(config.layer, config.projection)[1] * shape.wide
+        blocks = [config.rank * sum(shape.projection(at, config.projection)) for at in config.lora_layers]
+        size, group = sum(blocks) * shape.wide, min(work.batch, config.edits_per_block)
+        count = work.batches * -(-work.batch // config.edits_per_block)
+        passed = shape.training(
+            group * work.row,
+            group * work.answer,
+            shape.layers - config.lora_layers[0] - (config.projection == "second"),
+        )
+        kept = work.edits * keys + count * size
+        return Room(kept=kept, editing=4 * size + passed, disk=kept + work.edits * OF_AN_ENTRY)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Index the edits in order and train a block for each group."""

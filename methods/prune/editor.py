@@ -7,6 +7,7 @@ replaced by U S' Vᵀ, in which singular values s above the largest one m of W b
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,10 @@ from .config import PRUNEConfig
 if TYPE_CHECKING:
     from editbench.editor import EditResult
     from editbench.ledger import Transaction
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
+
+DECOMPOSED = 4  # matrices of a weight's size: the sum, its vectors, and room to work
 
 
 class PRUNE(CovarianceEditor[PRUNEConfig]):
@@ -34,6 +39,12 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
     def settled_after(cls, config: PRUNEConfig, edits: int) -> bool:
         """No: the end of a shorter stream has changed the model."""
         return False
+
+    @classmethod
+    def room(cls, config: PRUNEConfig, shape: Shape, work: Workload) -> Room:
+        """As MEMIT's; at the end a layer's sum of changes is decomposed, in float64."""
+        room, largest = super().room(config, shape, work), max(shape.weight(layer) for layer in config.layers)
+        return replace(room, editing=max(room.editing, 8 * DECOMPOSED * largest))
 
     def conclude(self, transaction: Transaction, result: EditResult) -> None:
         """Restrain the change of every layer since the stream began."""

@@ -50,7 +50,7 @@ class Sweep:
         (about / "entry_points.txt").write_text("[editbench.methods]\nwaiting = waiting:Waiting\n")
         seeds = ",".join(map(str, range(SEEDS)))
         jobs = ["method=waiting", "method.steps=2", f"stream.seed={seeds}", f"stream.edits={EDITS}"]
-        small = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[immediate]", "protocol.max_tokens=8"]
+        small = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]", "protocol.max_tokens=8"]
         places = [f"results.dir={self.results}", f"cache={folder / 'cache'}"]
         self.command = [sys.executable, "-m", "editbench.cli", "run", "-m", "--json", f"launcher={launcher}"]
         self.command += [*jobs, *small, *places]
@@ -93,7 +93,7 @@ class Sweep:
         return (run / "edits.jsonl").read_text().splitlines()
 
 
-def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a sweep without what depends on time and place."""
-    kept = [{k: v for k, v in row.items() if not any(word in k for word in _OF_TIME)} for row in rows]
-    return sorted(kept, key=lambda row: int(row["seed"]))
+def differences(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By row of two tables, in the order of seeds: columns that differ, but for what depends on time and place."""
+    pairs = zip(*(sorted(some, key=lambda row: int(row["seed"])) for some in (rows, others)), strict=True)
+    return [{k: (a[k], b[k]) for k in a if a[k] != b[k] and not any(word in k for word in _OF_TIME)} for a, b in pairs]

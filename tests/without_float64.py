@@ -8,7 +8,7 @@ float64 on it, at its creation or by a conversion, also one on the way to the CP
 operations the real device lacks, nor its rounding.
 """
 
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
@@ -93,19 +93,15 @@ def _run(func, *args, **kwargs):
     return tree_map(wrapped, found) if name != "aten::copy_" else args[0]
 
 
-@cache
-def _register():
-    """Make the device known to torch, once a process; the libraries must stay."""
-    _setup(rename=TYPE, backend_module=_Module())
-    every, aten = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
-    every.fallback(_run, "PrivateUse1")
-    aten.impl("_to_copy", partial(_run, torch.ops.aten._to_copy.default), "PrivateUse1")  # torch.tensor(…, device=…)
-    return every, aten
+# At import: torch's autograd counts the devices when it first runs. The libraries must stay.
+_setup(rename=TYPE, backend_module=_Module())
+_every, _aten = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
+_every.fallback(_run, "PrivateUse1")
+_aten.impl("_to_copy", partial(_run, torch.ops.aten._to_copy.default), "PrivateUse1")  # torch.tensor(…, device=…)
 
 
 def on_device(lm):
     """A language model on the simulated device, with the weights and buffers of ``lm``, which is used up."""
-    _register()
     for module in lm.model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             module._parameters[name] = torch.nn.Parameter(OnDevice(parameter.data), requires_grad=False)

@@ -27,7 +27,7 @@ def holding(architecture="llama", dtype="bfloat16"):
     return lm
 
 
-QUICK = ("finetune", "rome", "memit", "nse", "ultraedit", "lora")
+QUICK = ("finetune", "nse", "lora")
 
 
 @pytest.mark.parametrize("method", each(METHODS, fast=QUICK))

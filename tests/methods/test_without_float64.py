@@ -73,6 +73,7 @@ def test_a_network_is_trained(method, monkeypatch):
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_layers_are_traced():
     cpu_lm, gpu_lm = both()
     requests = knowing(cpu_lm)

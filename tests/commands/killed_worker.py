@@ -35,7 +35,18 @@ class Waiting(FineTune):
         time.sleep(0.5)
         super().write(batch, transaction, result)
 """
-_OF_TIME = ("seconds", "bytes", "started", "ended", "folder", "done_before", "cached", "overrides", "content_hash")
+_OF_TIME = (
+    "seconds",
+    "bytes",
+    "started",
+    "ended",
+    "folder",
+    "done_before",
+    "cached",
+    "overrides",
+    "content_hash",
+    "commit",
+)
 
 
 class Sweep:

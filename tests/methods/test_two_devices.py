@@ -61,6 +61,7 @@ def test_edits_on_two_devices_have_the_bits_of_one(method):
     with fake_devices():
         there = split(lm)
         assert (there.device, there.device_of(there.layers[1])) == (FIRST, SECOND)
+        assert there.runs_trees and there.architecture == whole.architecture  # what a probe finds, and falls back from
         (answers, after), (on_one, after_one) = edited(method, there), edited(method, whole)
     assert torch.equal(answers, on_one) and same(after, after_one)
     assert method == "unedited" or not torch.equal(answers[0], answers[2])

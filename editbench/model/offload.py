@@ -7,6 +7,7 @@ trained through and read; a change to them would be lost when their module has r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ def is_offloaded(module: nn.Module) -> bool:
 
 def device_of(module: nn.Module) -> torch.device:
     """Device on which a module runs, where tensors beside it belong: that of its weights, or where they are brought."""
-    device = next(module.parameters()).device
+    held = next(chain(module.parameters(), module.buffers()), None)  # a quantised module has buffers alone
+    device = (module.weight if held is None else held).device
+    assert isinstance(device, torch.device)
     if device.type != "meta":
         return device
     hook: Any = next(inside._hf_hook for inside in module.modules() if is_offloaded(inside))

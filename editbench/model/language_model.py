@@ -34,7 +34,7 @@ from editbench.model.loading import (
     plain_model,
     returns_tuples,
 )
-from editbench.model.offload import check_in_memory, device_of, stored_tensors
+from editbench.model.offload import check_changeable, check_in_memory, device_of, stored_tensors
 from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
@@ -173,21 +173,14 @@ class LanguageModel:
         return projection_sizes(self.mlp_out(layer), self.architecture.mlp_out)[0]
 
     def weight(self, name: str) -> Tensor:
-        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model.
-
-        A ValueError for one that is offloaded, which writes would not reach.
-        """
+        """A parameter by name, as (out, in): a view, so writes reach the model; a ValueError for an offloaded one."""
         path, _, leaf = name.rpartition(".")
         module = module_at(self.model, path)
         parameter = getattr(module, leaf, None)
         if not isinstance(parameter, torch.Tensor):
             raise ArchitectureError(f"{path} has no parameter {leaf!r}")
         data = parameter.data
-        if data.is_meta:
-            raise ValueError(
-                f"{name} of {self.name} is offloaded to main memory or disk, so that it cannot be changed; edit a "
-                "layer that is not, or take larger devices, model.device=cpu or model.dtype=bfloat16"
-            )
+        check_changeable(data, f"{name} of {self.name}")
         return data.T if is_transposed(module) and leaf == "weight" else data
 
     def _check_layer(self, layer: int) -> int:

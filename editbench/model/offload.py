@@ -50,6 +50,15 @@ def stored_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
         yield name, in_memory(model.get_submodule(path), leaf) if tensor.is_meta else tensor
 
 
+def check_changeable(weight: Tensor, name: str) -> None:
+    """Refuse a weight that is offloaded: what is written to it is lost. A ValueError says what to do."""
+    if weight.is_meta:
+        raise ValueError(
+            f"{name} is offloaded to main memory or disk, so that it cannot be changed; edit a layer that is not, or "
+            "take larger devices, model.device=cpu or model.dtype=bfloat16"
+        )
+
+
 def check_in_memory(model: Any, name: str) -> None:
     """Refuse a model with weights that are nowhere: on "meta", and not offloaded. A ValueError names modules."""
     nowhere = [

@@ -6,6 +6,7 @@ trained through and read; a change to them would be lost when their module has r
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -41,6 +42,13 @@ def in_memory(module: nn.Module, name: str = "weight") -> Tensor:
 
     with align_module_device(module):
         return getattr(module, name)  # type: ignore[no-any-return]
+
+
+def unhooked(module: nn.Module) -> nn.Module:
+    """The module with the same weights, run as its class does: without a hook that brings them in."""
+    plain = copy.copy(module)
+    plain.__dict__.pop("forward", None)  # where accelerate puts its own
+    return plain
 
 
 def stored_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from editbench.model.architectures import ArchitectureError, module_at
 from editbench.model.devices import float64_device, in_float64, moved_to
 from editbench.model.hooks import hooked
+from editbench.model.offload import stored_tensors, unhooked
 from editbench.model.output_head import at_least_float32
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class PostNorm:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """N(x) (n, d) by the model's own module, computed in float32 or wider; as ``x`` in dtype and device."""
-        own = {name: at_least_float32(parameter) for name, parameter in self.module.named_parameters()}
-        place = next((parameter.device for parameter in own.values()), x.device)
+        own = {name: at_least_float32(tensor) for name, tensor in stored_tensors(self.module)}
+        place = next((tensor.device for tensor in own.values()), x.device)
         given = x.to(torch.promote_types(self.dtype, torch.float32)).to(place)
-        out: Tensor = torch.func.functional_call(self.module, own, given)
+        out: Tensor = torch.func.functional_call(unhooked(self.module), own, given)
         return moved_to(out, x)
 
     def towards(self, x: Tensor, y: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ class ValueCache:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             self._damaged.add(key)
             return False
-        device = self.lm.weight(self.lm.mlp_out_name(self.layer)).device
+        device = self.lm.device_of(self.lm.mlp_out(self.layer))
         self._found[key] = CachedValue(target.to(device), losses, together)
         self._costs.note(VALUES, seconds, read=True)
         self._costs.digests[_name(key)] = digest

@@ -49,17 +49,20 @@ def measure(name, overrides, folder):
 
 
 def compare_memory(folders):
-    """Memory that the config alone gives beside the peaks of finished runs on CPUs: a line a run, and a count."""
+    """Memory and disk by the config alone beside those of finished runs on CPUs: a line a run, and two counts."""
     planner, off = Planner({}, look=False), []
     for run in sorted(found for folder in folders for found in Path(folder).iterdir() if is_run(found)):
         info = read_run(run)
         peak = (info["costs"] or {}).get("peak_rss_bytes")
         if info["status"] == "done" and peak and not info["costs"].get("peak_cuda_bytes"):
             config = of_kept(yaml.safe_load((run / "config.yaml").read_text("utf-8")), run)
-            said, *_ = planner._memory(config, info["provenance"]["stream"]["edits"])
-            off.append(said / peak - 1)
-            print(f"{run.name}: {said / 2**20:.0f} MiB said, {peak / 2**20:.0f} taken, {off[-1]:+.0%}")
-    print(f"{sum(abs(one) <= MEMORY_LIMIT for one in off)} of {len(off)} within {MEMORY_LIMIT:.0%}")
+            said, size = planner.foreseen(config), sum(f.stat().st_size for f in run.rglob("*") if f.is_file())
+            off.append((said.host / peak - 1, said.disk / size - 1))
+            memory = f"{said.host / 2**20:.0f} MiB said, {peak / 2**20:.0f} taken, {off[-1][0]:+.0%}"
+            print(f"{run.name}: {memory}; disk {said.disk / 1e6:.2f} MB, {size / 1e6:.2f} taken, {off[-1][1]:+.0%}")
+    for what, column in (("memory", 0), ("disk", 1)):
+        near = sum(abs(one[column]) <= MEMORY_LIMIT for one in off)
+        print(f"{what}: {near} of {len(off)} within {MEMORY_LIMIT:.0%}")
 
 
 def _plan(overrides, *flags):

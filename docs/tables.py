@@ -1,14 +1,17 @@
-"""Writes the tables of ``docs/methods/index.md`` and ``docs/memory.md``.
+"""Writes the tables of ``docs/methods/index.md``, ``docs/memory.md`` and ``docs/full-size.md``.
 
     python docs/tables.py
 
-The one is from the methods' classes, the other from the lines of ``python -m benchmarks.bench_methods`` in
-``benchmarks/methods.jsonl``.
+The first is from the methods' classes, the second from the lines of ``python -m benchmarks.bench_methods`` in
+``benchmarks/methods.jsonl``, the third what ``editbench plan`` says of models of full size.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ from editbench.registry import method_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from editbench.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = ROOT / "benchmarks" / "methods.jsonl"
@@ -61,11 +66,56 @@ def _memory_row(of: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def full_size_table() -> str:
+    """Device, host and disk of each method on each model, in GiB, by the planner of ``editbench plan``."""
+    sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the package
+    from benchmarks.gpu.settings import batch_of, config_of, measured_methods, nearest
+    from benchmarks.gpu.shapes import SHAPES
+    from editbench import compose
+    from editbench.config import MethodConfig
+    from editbench.estimate import Planner
+
+    planner, rows = Planner({}, look=False, gpu=True), []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in FULL_SIZE:
+            (Path(folder) / model).mkdir()
+            facts = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **SHAPES[model]}
+            (Path(folder) / model / "config.json").write_text(json.dumps(facts), encoding="utf-8")
+        own = {"method": "unedited", "results.dir": folder, "cache": folder, "stream.edits": EDITS}
+        base = compose.compose([*(f"{k}={v}" for k, v in own.items()), "model=pocket", "model.dtype=bfloat16"])
+        for method in ("unedited", *sorted(measured_methods())):
+            cells, batch = [], 1 if method == "unedited" else batch_of(method, BATCH)
+            for model in FULL_SIZE:
+                settings = base.method.settings if method == "unedited" else config_of(method, model)
+                config = replace(
+                    base,
+                    method=MethodConfig(method, None, settings),
+                    model=replace(base.model, path=str(Path(folder) / model), name=model, texts="self"),
+                    stream=replace(base.stream, batch_size=batch),
+                )
+                cells.append(_sizes(planner.estimate(1, config)))
+            named = "" if method == "unedited" else nearest(method, FULL_SIZE[1]) or "ours"
+            rows.append((f"`{method}`", str(batch), named, *cells))
+    return _markdown(("method", "batch", "settings", *FULL_SIZE), rows)
+
+
+def _sizes(one: Estimate) -> str:
+    """GPU, host and disk, the last with the cache's files."""
+    parts = (one.device or 0, one.host or 0, one.disk + one.cached)
+    return " · ".join(f"{part / 2**30:.0f}" if part >= 10 * 2**30 else f"{part / 2**30:.1f}" for part in parts)
+
+
 def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (titles, ["---"] * len(titles), *rows))
 
 
-PAGES: dict[str, Callable[[], str]] = {"methods/index.md": methods_table, "memory.md": memory_table}
+FULL_SIZE = ("llama-2-7b", "llama-3-8b", "llama-2-13b", "llama-2-70b")
+EDITS, BATCH = 1000, 100
+PAGES: dict[str, Callable[[], str]] = {
+    "methods/index.md": methods_table,
+    "memory.md": memory_table,
+    "full-size.md": full_size_table,
+}
 
 
 def page(name: str) -> str:

@@ -73,7 +73,7 @@ class CacheLookup:
         """What job ``number`` of a plan would find. A ValueError or OSError of what the run itself would refuse."""
         begun, key, loading = time.perf_counter(), str(config.model), None
         records, stream = single_run.load_records(config)
-        if self._model is None or self._model[0] != key:
+        if self._model is None or self._model[0] != key or self._model[1].held:  # for another job's method
             self._model = None  # its memory first
             self._model = key, language_model.load_model(config.model)
             loading = time.perf_counter() - begun

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ OF_SEQUENCES = ("evaluate_at", "revisions", "stop_when")  # fields that mean not
 SAMPLES = ("retention_sample", "text_sample", "hidden_shift")  # counts of a protocol
 NOT_DECIDING = ("results", "cache", "tracker", "precompute", "threads")
 """Parts of a config that change no number of the run; threads move last bits, and are kept with the run instead."""
+LATER = {"later": True}
+"""Metadata of a field that runs were made without: at its default it decides nothing, and they are found again."""
 
 
 @dataclass
@@ -37,7 +39,9 @@ class ModelConfig:
         path: "pocket", "pocket-gpt2", a fetched model ("smollm2-135m"), a folder, a GGUF file, or a hub id.
         name: Name in results; the last part of the path by default.
         dtype: "float32", "float64", "bfloat16" or "float16".
-        device: "auto", "cpu", "cuda:0", … or "spread" over all GPUs.
+        edited_dtype: "float32" holds the matrices that the method edits in it while the rest is in half precision, so
+            that small changes add up; null leaves them in dtype.
+        device: "auto", "cpu", "cuda:0", …, "mps" (an Apple GPU), or "spread" over all GPUs, then main memory and disk.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
         architecture: Module paths for an unknown architecture; null leaves the known one.
@@ -59,9 +63,14 @@ class ModelConfig:
     texts_tokens: int = 40_000
     covariance: str | None = None
     templates: list[str] | None = None
+    edited_dtype: str | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         not_empty(**{"model.path": self.path})
+        if self.edited_dtype is not None:
+            one_of(["float32"], **{"model.edited_dtype": self.edited_dtype})
+            if self.dtype == "float64":
+                raise ValueError("model.edited_dtype=float32 is narrower than model.dtype=float64; leave it out")
         self.name = self.name or Path(self.path).name
 
 
@@ -311,6 +320,11 @@ class RunConfig:
     def deciding(self) -> dict[str, Any]:
         """The parts of :meth:`as_dict` that change numbers."""
         plain = {name: part for name, part in self.as_dict().items() if name not in NOT_DECIDING}
+        parts = {**vars(self), "method": self.method.settings}
+        for name, part in plain.items():
+            for one in fields(parts[name]):
+                if one.metadata.get("later") and part[one.name] == one.default:
+                    del part[one.name]
         del plain["protocol"]["judge"]
         if judge := self.protocol.judge.deciding():
             plain["protocol"]["judge"] = judge

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
+from editbench.model.held_dtype import hold
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing, as_requests
 from editbench.resources import Resources
+from editbench.room import Room, Workload
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
 
 C = TypeVar("C")
 
@@ -108,16 +111,23 @@ class Editor(ABC, Generic[C]):
         self.ledger = ledger
         self.config = config
         self.resources = resources or Resources()
-        for layer in self.layers():
-            lm.layer(layer) if self.kind == "prompt" else lm.check_editable(
-                layer
-            )  # what cannot be edited is refused now
+        for layer in self.layers():  # what cannot be edited is refused now
+            lm.layer(layer) if self.kind == "prompt" else lm.check_editable(layer)
+        if lm.edited_dtype is not None:
+            hold(lm, self.edited_weights())
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def layers(self) -> list[int]:
         """Layers that the config names; one that the model does not have is refused before the first edit."""
         return layers_of(self.config)
+
+    def edited_weights(self) -> list[str]:
+        """Names of the weights of linear modules that edits are added to; ``model.edited_dtype`` holds them.
+
+        By default the second projections of the config's layers; none for a method that edits beside the weights.
+        """
+        return [self.lm.mlp_out_name(layer) for layer in self.layers()] if self.kind == "weights" else []
 
     @abstractmethod
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
@@ -143,6 +153,11 @@ class Editor(ABC, Generic[C]):
         ``out`` is another place than the cache. A ValueError if the method has nothing to train.
         """
         raise ValueError(f"{type(self).__name__} has nothing to train")
+
+    @classmethod
+    def room(cls, config: C, shape: Shape, work: Workload) -> Room:
+        """Memory and disk that a run takes beside the model, for ``editbench plan``; nothing is loaded for it."""
+        return Room()
 
     @classmethod
     def settled_after(cls, config: C, edits: int) -> bool:

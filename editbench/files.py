@@ -248,7 +248,7 @@ def check_tensors(data: bytes, source: str) -> tuple[dict[str, Any], str]:
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         same = end == len(body) and digest == _digest(entries, body, metadata)
         same = same and _header(entries, metadata, digest) == data[: len(data) - len(body)]
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{source} is damaged: it is no sealed tensor file ({error!r})") from error
     if not same:
         reason = "it is truncated" if len(body) < end else "its content was altered, or part of it is lost"

@@ -28,8 +28,8 @@ ELSEWHERE = ("submitit_slurm", "ray")
 class Foresight:
     """Looks at configs; records that several share are read once."""
 
-    def __init__(self, launcher: str = "local") -> None:
-        self._launcher = launcher
+    def __init__(self, launcher: str = "local", elsewhere: bool = False) -> None:
+        self._elsewhere = elsewhere or launcher in ELSEWHERE
         self._records: dict[str, RecordSet] = {}
         self._layers: dict[str, int | None] = {}
 
@@ -37,7 +37,7 @@ class Foresight:
         """A ValueError or OSError with the first mistake that is known now."""
         make_folder(Path(config.results.dir))
         check_headline(config.protocol.headline, config.protocol.metrics)
-        if self._launcher not in ELSEWHERE:
+        if not self._elsewhere:
             check_device(config.model.device)
             check_key(config.protocol.judge)
         self._check_layers(config)
@@ -69,6 +69,10 @@ def check_device(device: str) -> None:
     """Refuse a GPU that this machine lacks."""
     import torch
 
+    from editbench.model.devices import MPS, usable_device
+
+    if device == MPS:
+        usable_device(device)
     if not device.startswith("cuda"):
         return
     number = device.partition(":")[2]

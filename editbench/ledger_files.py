@@ -130,7 +130,7 @@ class LedgerFiles:
                 for name, of_it in (memory or {}).items():
                     kept[name] = _put(file, segment, end, *of_it)
                     end = kept[name].end
-                own = {**metadata, "batch": number, "ids": line["ids"], "memory": _digests(kept)}
+                own = {**metadata, **line, "memory": _digests(kept)}
                 blob = _put(file, segment, end, tensors, own)
             self._add({**line, **asdict(blob), **_memory_in_line(kept)})
         except BaseException:
@@ -331,7 +331,9 @@ def _memory_in_line(memory: Mapping[str, Blob]) -> dict[str, Any]:
 
 
 def _fitting(number: int, batch: EditBatch, metadata: dict[str, Any], digest: str, source: str) -> dict[str, Any]:
-    found = (digest, metadata.get("batch"), metadata.get("ids"), metadata.get("memory", {}))
-    if batch.blob is None or found != (batch.blob.digest, number, list(batch.written), _digests(batch.memory)):
+    weights = metadata.get("weights", list(batch.weights))  # ledgers of before lack them
+    found = (digest, metadata.get("batch"), metadata.get("ids"), weights, metadata.get("memory", {}))
+    own = (number, list(batch.written), list(batch.weights), _digests(batch.memory))
+    if batch.blob is None or found != (batch.blob.digest, *own):
         raise DamagedFile(f"{source} is damaged: it is not the batch of the index")
     return metadata

@@ -53,7 +53,7 @@ def breaks_first(estimates: Sequence[Estimate], free: Mapping[str, int]) -> str:
             device = max(one.device or 0, one.weights)
             share = device / free["device"]
             shares.append((share, f"GPU memory, {_size(device)} of {_size(free['device'])} in job {one.number}"))
-    disk = sum(one.disk or 0 for one in todo)
+    disk = sum(one.disk for one in todo)
     shares.append((disk / free["disk"], f"disk, {_size(disk)} of {_size(free['disk'])}"))
     share, what = max(shares)
     return f"{'too little' if share > 1 else 'first to run out'}: {what}"
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         look = {"always": True, "never": False, "small": None}[options.look]
 
         def planner() -> Planner:
-            return Planner(learn([results, cache / RUNS], cache), command.launcher, look)
+            return Planner(learn([results, cache / RUNS], cache), command.launcher, look, options.on == "gpu")
 
         planner().shape(configs[0].model)
         begin = quickest(cache, "start of the program", time.time() - psutil.Process().create_time())
@@ -110,7 +110,7 @@ def _estimates(planner: Planner, configs: Sequence[RunConfig], jobs: Sequence[Se
 def _parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="editbench plan",
-        usage="editbench plan [-m] [--measure] [--look small|always|never] [--json] KEY=VALUE ...",
+        usage="editbench plan [-m] [--measure] [--look small|always|never] [--on here|gpu] [--json] KEY=VALUE ...",
         description="What runs would take: seconds, memory and disk of each job, what it finds in the cache, what runs "
         "out first.",
         epilog=EPILOG,
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         default="small",
         help=f"load a model to look into the cache: one that lies here, of up to {_size(LOADED)} (default); any; none",
     )
+    found.add_argument("--on", choices=("here", "gpu"), default="here", help="gpu: as on one, also without one here")
     found.add_argument("--json", action="store_true", help="one line of JSON a job, and nothing else")
     return found
 
@@ -161,8 +162,9 @@ def _show(estimates: Sequence[Estimate], begin: float, first: str) -> None:
         seconds = "done" if one.done else None if one.seconds is None else f"{one.seconds:.0f}"
         about = "" if one.measured else "~"
         memory = [None if size is None else about + _size(size) for size in (one.host, one.device)]
-        disk = None if one.disk is None else _size(one.disk)
-        texts = [str(one.number), one.names, str(one.edits), seconds, _size(one.weights), *memory, disk, one.cache]
+        disk = ("" if one.weighed else "~") + _size(one.disk)
+        cache = one.cache or (f"~{_size(one.cached)}" if one.cached else None)
+        texts = [str(one.number), one.names, str(one.edits), seconds, _size(one.weights), *memory, disk, cache]
         table.add_row(*(Text(visible("—" if text is None else text)) for text in texts))
     console().print(table)
     for one in estimates:
@@ -176,6 +178,6 @@ def _show(estimates: Sequence[Estimate], begin: float, first: str) -> None:
         f"{len(estimates)} jobs, {done} of them done: {sum(known) + begin:.0f} s in all, "
         f"{begin:.0f} s of them before the first job{missing}"
     )
-    if not all(one.measured or one.done for one in estimates):
-        print("~ from the model's config: no run of these settings was measured")
+    if not all((one.measured and one.weighed) or one.done for one in estimates):
+        print("~ from the model's config, the method and the stream: too few runs of these settings were measured")
     print(first)

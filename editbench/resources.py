@@ -20,6 +20,7 @@ from editbench.costs import TEXTS, CachedCosts
 from editbench.datasets.disjoint import record_hash
 from editbench.datasets.hub import HUB_PREFIX
 from editbench.files import canonical, replacing
+from editbench.model.devices import seeded
 from editbench.progress import progress
 from editbench.records import EditRecord, EditRequest, PromptFormat
 
@@ -179,13 +180,11 @@ def sample_texts(lm: LanguageModel, tokens: int, seed: int) -> list[str]:
     inputs = torch.full((BATCH, 1), start if start is not None else lm.pad_id, device=lm.device)
     texts: list[str] = []
     rounds = max(1, -(-tokens // (BATCH * LENGTH)))
-    devices = [lm.device.index or 0] if lm.device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=devices),
+        seeded(lm.model, seed),
         progress("sampling plain text", rounds) as advance,
         lm.generation_settings(do_sample=True, top_k=0, max_new_tokens=LENGTH),
     ):
-        torch.manual_seed(seed)
         for _ in range(rounds):
             out = lm.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
             texts += [str(t) for t in tokenizer.batch_decode(out[:, 1:], skip_special_tokens=True)]

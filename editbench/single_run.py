@@ -102,6 +102,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         resources = build_resources(lm, records, stream, **own, meter=meter)
         method = registry.load_method(config.method.name)
         editor = method(lm, Ledger(lm, folder.ledger), config.method.settings, resources)
+        if config.model.edited_dtype is not None and not editor.edited_weights():
+            _log.warning("note: %s adds nothing to weights: model.edited_dtype changes nothing", config.method.name)
         phase("unedited model")
         with meter.stage(EVALUATION):
             given: Any = {"cache": config.cache, "seed": seed, "costs": meter.costs, "ability": ability, "judge": judge}

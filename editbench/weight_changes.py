@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from editbench.model.devices import float64_device, moved_to
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -58,11 +62,12 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> 
 def in_chunks(change: Change, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Views of ``target`` part by part, and the addition to each, in the target's dtype and on its device."""
     if isinstance(change, Dense):
-        yield target, change.delta.to(target)
+        yield target, moved_to(change.delta, target)
         return
     # One memory layout, whether the factors come from a solve or from a file: products of other layouts differ in
     # their last bits.
-    left, right = change.left.to(target.device).contiguous(), change.right.to(target.device).contiguous()
+    place = float64_device(target.device) if change.left.dtype == torch.float64 else target.device
+    left, right = change.left.to(place).contiguous(), change.right.to(place).contiguous()
     rows = max(1, CHUNK_NUMBERS // max(1, right.shape[0]))
     for start in range(0, target.shape[0], rows):
-        yield target[start : start + rows], (left[start : start + rows] @ right.T).to(target.dtype)
+        yield target[start : start + rows], moved_to(left[start : start + rows] @ right.T, target)

@@ -3,8 +3,20 @@
 import pytest
 
 from editbench import compose, provenance
-from editbench.estimate import PROGRAMS, Planner, Shape
+from editbench.estimate import (
+    EDIT_BYTES,
+    LETTERS,
+    NO_GPU,
+    PROGRAMS,
+    ROW_BYTES,
+    RUN_BYTES,
+    Planner,
+    Shape,
+    has_weights,
+    token_counter,
+)
 from editbench.model import language_model
+from editbench.model_places import shipped_model_path
 from editbench.rates import CPU, Measured, key_of, quickest
 
 SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
@@ -57,7 +69,7 @@ def test_what_lies_in_the_cache_takes_no_time(tmp_path, loaded, monkeypatch):
 
 def test_without_a_measured_rate_there_is_no_time(tmp_path, loaded):
     one = plan(config(tmp_path))
-    assert (one.seconds, one.disk, one.measured) == (None, None, False)
+    assert (one.seconds, one.measured, one.weighed) == (None, False, False)
     assert Planner({}).unmeasured(config(tmp_path))
     assert not Planner(rates(config(tmp_path))).unmeasured(config(tmp_path))
 
@@ -72,14 +84,36 @@ def test_memory_of_other_machines_counts(tmp_path):
     assert (one.host, one.measured, one.seconds) == (1100, True, None)
 
 
-def test_memory_without_a_run_is_that_of_programs_weights_and_matrices(tmp_path):
+def test_memory_without_a_run_is_that_of_program_weights_and_what_the_method_takes(tmp_path):
     shape = Shape.of(config(tmp_path).model)
-    d_ff = language_model.load_model("pocket").d_ff(0)
-    unedited = plan(config(tmp_path, "method=unedited")).host
-    assert unedited == PROGRAMS + shape.bytes + shape.working(512)
-    assert plan(config(tmp_path)).host - unedited == 2 * 8 * d_ff**2
-    assert plan(config(tmp_path, "method=memit", "method.layers=[0,2]")).host - unedited == 2 * 2 * 8 * d_ff**2
-    assert plan(config(tmp_path, "method=rome", "method.covariance_adjustment=false")).host == unedited
+    unedited = plan(config(tmp_path, "method=unedited"))
+    assert unedited.host == PROGRAMS + shape.bytes + shape.scoring(512)
+    assert (unedited.device, unedited.cached, unedited.disk) == (None, 0, ROW_BYTES * 100 + EDIT_BYTES * 50 + RUN_BYTES)
+    rome, more = plan(config(tmp_path)), config(tmp_path, "method=memit", "method.layers=[0,2]")
+    assert rome.cached == shape.covariance(0) and plan(more).cached == 2 * rome.cached
+    assert unedited.host < plan(config(tmp_path, "method.covariance_adjustment=false")).host < rome.host
+    assert rome.host < plan(more).host
+
+
+def test_a_plan_for_a_gpu_needs_none_here(tmp_path):
+    wanted = config(tmp_path, "model.device=cuda", "model.dtype=bfloat16")
+    one = Planner(rates(wanted), gpu=True).estimate(1, wanted)
+    assert one.seconds is None and one.cache is None and one.device > one.weights  # no rate of a GPU is known
+    assert PROGRAMS + one.weights < one.host < PROGRAMS + one.weights + 2**20  # and the unedited weight
+    assert Planner({}, gpu=True)._machine(wanted) == NO_GPU
+
+
+def test_tokens_are_counted_without_a_tokenizer(tmp_path):
+    count = token_counter(tmp_path)
+    assert [count("a" * n) for n in (0, 1, LETTERS, LETTERS + 1)] == [0, 1, 1, 2]
+    assert token_counter(shipped_model_path("pocket"))("The mother tongue") == 3
+
+
+def test_only_a_model_with_weights_is_looked_into(tmp_path):
+    (tmp_path / "config.json").touch()
+    assert not has_weights(tmp_path) and not has_weights("some/where") and has_weights(tmp_path / "config.json")
+    (tmp_path / "model.safetensors").touch()
+    assert has_weights(tmp_path)
 
 
 def test_the_weights_are_those_that_are_loaded(tmp_path):

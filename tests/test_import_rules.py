@@ -38,15 +38,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"conf"},
     "model": {"records", "config", "model_places"},
     "ledger_files": set(),
-    "weight_changes": set(),
+    "room": {"records"},
+    "weight_changes": {"model"},
     "ledger": {"model", "ledger_files", "weight_changes"},
     "resources": {"records", "config", "model", "datasets", "pocket"},
-    "editor": {"records", "model", "ledger", "resources"},
+    "editor": {"records", "model", "ledger", "resources", "room"},
     "registry": {"editor", "ledger", "model", "pocket", "resources"},
-    "locate_then_edit": {"records", "model", "ledger", "editor", "resources"},
+    "locate_then_edit": {"records", "model", "ledger", "editor", "resources", "room"},
     "memory_based": {"records", "model", "ledger", "editor", "resources"},
-    "gradient_based": {"records", "model", "ledger", "editor", "resources", "locate_then_edit"},
-    "prompt_edits": {"records", "model", "ledger", "editor", "resources"},
+    "gradient_based": {"records", "model", "ledger", "editor", "resources", "room", "locate_then_edit"},
+    "prompt_edits": {"records", "model", "ledger", "editor", "resources", "room"},
     "pocket": {"records", "model"},
     "datasets": {"records", "config", "pocket"},
     "fetch": {"console", "datasets", "model"},
@@ -108,7 +109,7 @@ MAY_IMPORT["titles"] = {"conf", "conf_groups", "evaluation", "registry"}
 MAY_IMPORT["launch"] = set(MAY_IMPORT)
 MAY_IMPORT["demo"] = MAY_IMPORT["cli"] = {*MAY_IMPORT, "demo"}
 METHOD = {
-    *("records", "model", "ledger", "editor", "resources"),
+    *("records", "model", "ledger", "editor", "resources", "room"),
     *("locate_then_edit", "gradient_based", "memory_based", "prompt_edits"),
 }
 

@@ -77,6 +77,19 @@ def test_a_batch_in_the_place_of_another_is_named(tmp_path):
         files.load(1, second)
 
 
+@pytest.mark.parametrize(("key", "other"), [("ids", "b"), ("weights", "v")])
+def test_a_line_of_the_index_that_was_altered_is_named(key, other, tmp_path):
+    files = LedgerFiles(tmp_path)
+    files.append(["a"], ["w"], {}, {"changes": []})
+    index = tmp_path / "index.jsonl"
+    line = json.loads(index.read_text(encoding="utf-8"))
+    index.write_text(json.dumps({**line, key: [other]}) + "\n", encoding="utf-8")
+    (batch,) = files.index()
+    for read in (files.check, files.load):
+        with pytest.raises(DamagedFile, match="batch 0 .* is not the batch of the index"):
+            read(0, batch)
+
+
 # -- memory of methods -------------------------------------------------------------------------------------------------
 
 

@@ -1,15 +1,18 @@
 """The plan's command: each job, and what runs out first."""
 
+import json
+
 import pytest
 
 from editbench import plan
 from editbench.estimate import Estimate
+from tests.full_size import config_folder
 
 SMALL = ["model=pocket", "method=rome", "model.device=cpu", "threads=1"]
 
 
 def one(**facts):
-    unknown = dict.fromkeys(("seconds", "host", "device", "disk", "cache"))
+    unknown = dict.fromkeys(("seconds", "host", "device", "cache")) | {"disk": 0, "cached": 0, "weighed": True}
     return Estimate(
         **{"number": 1, "names": "", "edits": 1, "done": False, "weights": 2**20, "measured": True} | unknown | facts
     )
@@ -39,6 +42,28 @@ def test_what_cannot_work_is_refused(tmp_path, capsys):
     assert "layer 9 does not exist" in capsys.readouterr().err
     assert plan.main([*SMALL, *places, "stream.edits=2,5"]) == 2
     assert "needs -m" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_config_alone_is_planned_for_a_gpu_that_is_not_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    wide, places = config_folder(tmp_path, "llama-3-8b"), [f"results.dir={tmp_path}", f"cache={tmp_path}"]
+    command = ["--on", "gpu", f"model.path={wide}", "model.dtype=bfloat16", *places, "stream.edits=2"]
+    plan.main([*command, "method=memit"])  # this machine may have too little
+    out = capsys.readouterr().out
+    assert "│ —       │ 14.96 GiB │ ~15.94 GiB  │ ~27." in out  # no time; weights; host memory; GPU memory
+    assert "~7.66 GiB" in out and "~ from the model's config" in out and "host memory, 15.94 GiB" in out
+    plan.main(["--json", *command, "method=unedited"])
+    one = json.loads(capsys.readouterr().out)
+    assert (one["seconds"], one["cached"], one["weighed"]) == (None, 0, False)
+    assert one["device"] > one["weights"] == 2 * 8_030_261_248
+
+
+def test_a_model_that_is_not_to_be_had_is_one_line(tmp_path, capsys):
+    places = [f"results.dir={tmp_path}", f"cache={tmp_path}"]
+    assert plan.main(["method=rome", "method.layer=1", "model.path=some/where", *places]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: no model at 'some/where'") and "with model.path=DIR" in last
 
 
 def test_a_job_that_cannot_work_is_named(tmp_path, capsys):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from editbench.console import quiet_libraries
 from editbench.edited_run.adapter import write_adapter
 from editbench.edited_run.opened import EditedModel, finished, open_run
 from editbench.files import new_folder
 from editbench.results import schema
+
+if TYPE_CHECKING:
+    from editbench.model.language_model import LanguageModel
 
 FORMS = ("checkpoint", "lora", "ledger")
 
@@ -46,13 +50,25 @@ def export(
         if to == "lora":
             return f"{out}: {write_adapter(run, hidden, rank)}"
         write_checkpoint(run, hidden)
-        return f"{out}: the edited model; AutoModelForCausalLM.from_pretrained loads it"
+        return f"{out}: the edited model; AutoModelForCausalLM.from_pretrained loads it{_about_dtypes(run.lm)}"
 
 
 def write_checkpoint(run: EditedModel, folder: Path) -> None:
-    """Model and tokenizer, in the dtype that the run edited in."""
+    """Model and tokenizer; each weight in the dtype that the run had it in."""
     run.lm.model.save_pretrained(folder)
     run.lm.tokenizer.save_pretrained(folder)
+
+
+def _about_dtypes(lm: LanguageModel) -> str:
+    """What happens to weights that are held in another dtype than the model's: transformers loads all in one."""
+    if not lm.held:
+        return ""
+    dtype = str(lm.model.dtype).removeprefix("torch.")
+    return (
+        f". {len(lm.held)} edited matrices are in float32 in it, the rest in {dtype}: from_pretrained rounds them to "
+        f"{dtype}, which may undo small changes, and keeps them with dtype=torch.float32; --to ledger keeps the whole "
+        "as it was"
+    )
 
 
 def write_ledger(source: Path, folder: Path) -> None:

@@ -54,7 +54,7 @@ def last_hidden(lm: LanguageModel, passages: Sequence[Passage], editor: Answerin
         with editor.answering(layout.last_prompt_columns) if editor is not None else nullcontext():
             hidden = last_hidden_states(lm, layout)  # (B, T, d)
         row, column = layout.needed.to(hidden.device)
-        found.update(zip(batch, hidden[row, column].double().cpu(), strict=True))
+        found.update(zip(batch, hidden[row, column].cpu().double(), strict=True))
     return torch.stack([found[row] for row in rows]) if rows else torch.empty(0, 0, dtype=torch.float64)
 
 

@@ -75,7 +75,7 @@ class HiddenShift:
             with answering, hooked(self._lm.layers[self.layer], seen.append):
                 self._lm.hidden(*place)
             columns = torch.tensor([row.subject for row in rows])
-            found.append(seen[0][torch.arange(len(rows)), columns].double().cpu())
+            found.append(seen[0][torch.arange(len(rows)), columns].cpu().double())
         return torch.cat(found)
 
     def measure(self, editor: Answering, folder: Path | None = None) -> float:

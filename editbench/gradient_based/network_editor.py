@@ -14,6 +14,7 @@ import torch
 from editbench.costs import NETWORK
 from editbench.editor import Capabilities, Editor, EditResult, Footprint
 from editbench.records import EditRequest
+from editbench.room import Room
 
 from . import network_files
 from .module_gradients import Seen, joined, linear_modules, passes, shape_of
@@ -21,6 +22,7 @@ from .network import EditNetwork
 from .network_config import TRAINED, UNTRAINED, NetworkConfig
 from .network_training import NetworkTraining, Plan
 from .normalisation import Normaliser, Statistics, from_tensors
+from .room import named_layers, of_network, of_passes
 from .solve import norm, product
 from .training_examples import digest_of, examples_of
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
     from .training_rows import TrainingRows
 
@@ -57,7 +61,7 @@ class NetworkEditor(Editor[C]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Find the modules and the network. A ValueError with the command that trains one if there is none."""
         super().__init__(lm, ledger, config, resources)
-        names = config.modules or [name for layer in config.layers for name in self.names(layer)]
+        names = [name.removesuffix(".weight") for name in self.edited_weights()]
         self.modules = linear_modules(lm, names)
         weight = lm.weight(f"{names[0]}.weight")
         self.like = weight.new_empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
@@ -95,9 +99,29 @@ class NetworkEditor(Editor[C]):
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
         """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens."""
 
+    @classmethod
+    def room(cls, config: C, shape: Shape, work: Workload) -> Room:
+        """The network, a pass from the first edited module on, and a change as thin as the tokens that make it."""
+        layers = named_layers(config.modules) or config.layers
+        sizes = shape.linear(config.modules) if config.modules else cls.sizes(shape, layers)
+        tokens = work.row + 1 if cls.every_token else work.answer
+        network = of_network(config, sizes) * shape.wide
+        passed = of_passes(shape, work, config, sizes, min(layers, default=0), tokens)
+        return passed + Room(kept=network)
+
+    @classmethod
+    def sizes(cls, shape: Shape, layers: Sequence[int]) -> list[tuple[int, int]]:
+        """(in, out) of the modules of :meth:`names` in these layers: the second projections."""
+        return [shape.projection(layer) for layer in layers]
+
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""
         return [] if self.config.modules else self.config.layers
+
+    def edited_weights(self) -> list[str]:
+        """Those of the config's modules, or of its layers."""
+        names = self.config.modules or [name for layer in self.config.layers for name in self.names(layer)]
+        return [f"{name}.weight" for name in names]
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Apply what the network makes of the batch's inputs and gradients."""

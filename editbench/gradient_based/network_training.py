@@ -22,6 +22,7 @@ from torch import Tensor
 
 from editbench.files import DamagedFile, read_tensors, write_tensors
 from editbench.model.architectures import is_transposed
+from editbench.model.devices import float64_device, moved_to
 from editbench.progress import progress
 
 from .module_gradients import Seen, shape_of
@@ -138,10 +139,10 @@ class NetworkTraining:
             weight = self.lm.weight(self.names[name])
             weight.add_(change.detach().to(weight))
         edit_loss, locality_loss, found = self._weight_gradients(groups, kept, before, unchanged)
-        extra = 2 * self.plan.regularisation
+        extra, place = 2 * self.plan.regularisation, float64_device(self.network.device)
         with torch.enable_grad():
             inner = torch.stack(
-                [((found[n].to(c) + extra * c.detach()) * c).sum().to(self.network.device) for n, c in changes.items()]
+                [((moved_to(found[n], c) + extra * c.detach()) * c).sum().to(place) for n, c in changes.items()]
             )
             torch.autograd.backward(inner.sum())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from editbench.checks import above_zero, at_least
 from editbench.locate_then_edit.prompts import subject_row, subject_span
 from editbench.model.batching import PaddedBatch
+from editbench.model.devices import in_float64
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import run_layers
 from editbench.progress import progress
@@ -138,7 +139,7 @@ def embedding_deviation(lm: LanguageModel, prompts: Sequence[Prompt]) -> float:
     """Standard deviation of the embeddings of all subjects' tokens, over tokens and dimensions."""
     ids = torch.tensor([prompt.ids[i] for prompt in prompts for i in prompt.subject], device=lm.device)
     embeddings: Tensor = lm.model.get_input_embeddings()(ids)
-    return float(embeddings.double().std())
+    return float(in_float64(embeddings).std())
 
 
 def _unusable(lm: LanguageModel, request: EditRequest) -> str | None:
@@ -158,7 +159,7 @@ def _effects(
     for kind, site, layer in names:
         wide = around(layer, window, lm.n_layers) if kind == MLP else range(layer, layer + 1)
         restorations.append(Restoration(kind, prompt.column(site), wide))
-    corrupted, *restored = probabilities(lm, prompt, clean, noise, restorations).double().mean(1).tolist()
+    corrupted, *restored = in_float64(probabilities(lm, prompt, clean, noise, restorations)).mean(1).tolist()
     base = {"clean": clean.probability, "corrupted": corrupted, "total": clean.probability - corrupted}
     pairs = zip(names, restored, strict=True)
     return {**base, **{f"{kind}.{site}.{layer}": p - corrupted for (kind, site, layer), p in pairs}}

@@ -21,6 +21,7 @@ from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, write_tensors
 from editbench.locate_then_edit.covariance_files import read_shared
 from editbench.model.batching import PaddedBatch, batches
+from editbench.model.devices import device_with_room, in_float64
 from editbench.model.hooks import hooked
 from editbench.model.output_head import at_least_float32
 from editbench.model.partial_forward import run_layers
@@ -40,9 +41,16 @@ FORMAT = 2
 """Changes with the layout of the cached files."""
 
 TOKENS_AT_ONCE = 1 << 12
+MOVED_NUMBERS = 1 << 24  # of a product that is moved to another device at once: 64 MiB of float32
+SUM_MATRICES = 3  # the sum, a product, and the mean in the end
 
 MIN_INTERVAL = 5.0  # seconds between two savings of the sums, at least; from them a stopped collection goes on
 MAX_SHARE = 1 / 20  # saving takes at most this share of the time
+
+
+def matrix_device(lm: LanguageModel, layer: int, matrices: int) -> torch.device:
+    """Where so many float64 matrices (d_ff, d_ff) of a layer are kept: on its device if they have room, or the CPU."""
+    return device_with_room(lm.device_of(lm.mlp_out(layer)), matrices * lm.d_ff(layer) ** 2 * 8)
 
 
 @dataclass
@@ -76,7 +84,7 @@ def covariance_for(
         size = lm.d_ff(layer)
         if tuple(have[layer].shape) != (size, size):
             raise ValueError(f"covariance of layer {layer} is {tuple(have[layer].shape)}; it must be ({size}, {size})")
-        out[layer] = have[layer].double()
+        out[layer] = in_float64(have[layer])
     return out
 
 
@@ -119,7 +127,7 @@ def compute_covariance(
     costs: CachedCosts | None = None,
     texts_name: str = "",
 ) -> dict[int, Tensor]:
-    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU if it was cached.
+    """C for each of ``layers``, float64 (d_ff, d_ff); on the layer's device, or on the CPU: cached, without room there.
 
     Every non-padding token counts, BOS included; C is not centred. All layers are collected in one pass over the text,
     which stops at the last of them. Products are formed in float32 (float64 for a float64 model) and summed in float64.
@@ -145,7 +153,7 @@ def compute_covariance(
             costs.note(COVARIANCE, earlier, read=True)
         for layer, one in sums.items():
             costs.covariance_tokens = one.tokens
-            found[layer] = one.total / one.tokens
+            found[layer] = one.total.div_(one.tokens)  # in place: a sum is as large as a model's layer
             if not bool(found[layer].isfinite().all()):
                 raise ValueError(
                     f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "
@@ -210,7 +218,7 @@ def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: dict[int, _Sum]) 
 
     def add(layer: int, x: Tensor) -> None:
         inputs = at_least_float32(x.reshape(*mask.shape, -1)[mask.to(x.device)])  # (tokens, d_ff)
-        sums[layer].total += inputs.T @ inputs
+        _add_products(sums[layer].total, inputs)
 
     with ExitStack() as stack:
         for layer in sums:
@@ -219,6 +227,17 @@ def _add_batch(lm: LanguageModel, rows: list[list[int]], sums: dict[int, _Sum]) 
     for one in sums.values():
         one.tokens += sum(len(row) for row in rows)
         one.batches += 1
+
+
+def _add_products(total: Tensor, inputs: Tensor) -> None:
+    """Add XᵀX of X (tokens, d_ff): a product on the device of X, and a few rows of it at a time to a sum elsewhere."""
+    if total.device == inputs.device:
+        total += inputs.T @ inputs
+        return
+    size = max(1, MOVED_NUMBERS // len(total))
+    for start in range(0, len(total), size):
+        rows = slice(start, start + size)
+        total[rows] += (inputs[:, rows].T @ inputs).to(total.device)
 
 
 def _save(sums: dict[int, _Sum], folder: Path) -> None:
@@ -230,7 +249,7 @@ def _save(sums: dict[int, _Sum], folder: Path) -> None:
 
 def _resumed(lm: LanguageModel, layer: int, folder: Path | None) -> _Sum:
     """The saved sum of a layer, or an empty one; warns of a damaged file."""
-    device, size = lm.weight(lm.mlp_out_name(layer)).device, lm.d_ff(layer)
+    device, size = matrix_device(lm, layer, SUM_MATRICES), lm.d_ff(layer)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         file = _partial_file(folder, layer)

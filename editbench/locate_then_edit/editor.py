@@ -19,6 +19,7 @@ from editbench.locate_then_edit.multi_layer import (
     write_layers,
 )
 from editbench.locate_then_edit.prompts import edit_rows
+from editbench.locate_then_edit.room import of_layers
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
 from editbench.locate_then_edit.solver import FullSolver
 from editbench.locate_then_edit.values import ValueConfig, optimise_values
@@ -27,6 +28,8 @@ from editbench.records import EditError, EditRequest
 if TYPE_CHECKING:
     from editbench.ledger import Transaction
     from editbench.locate_then_edit.solver import KeySolver
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
 
 V = TypeVar("V", bound=ValueConfig)
 M = TypeVar("M", bound=LayersConfig)
@@ -97,6 +100,11 @@ class MultiLayerEditor(SubjectEditor[M]):
         self.write_targets(edits, self.values(batch, result), transaction)
         if self.remembers:
             self.memory.add(edits.keys(), len(self.ledger))
+
+    @classmethod
+    def room(cls, config: M, shape: Shape, work: Workload) -> Room:
+        """A matrix of each layer, the keys that are remembered, and the optimisation of a batch's values."""
+        return of_layers(shape, work, config, at_once=work.batch, remembers=cls.remembers)
 
     def footprint(self) -> Footprint:
         """The systems, and the keys of earlier edits."""

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from editbench.checks import above_zero, at_least, one_of, rising
 from editbench.ledger import Dense, LowRank, Transaction
-from editbench.locate_then_edit.covariance import covariance_for
+from editbench.locate_then_edit.covariance import covariance_for, matrix_device
 from editbench.locate_then_edit.keys import SubjectPass
 from editbench.locate_then_edit.prompts import subject_row
-from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver, SingularError
+from editbench.locate_then_edit.solver import SOLVE_DTYPES, SOLVE_MATRICES, KeySolver, SingularError
 from editbench.locate_then_edit.templates import MEMIT_STARTS, templates_for
 from editbench.locate_then_edit.values import ValueConfig
-from editbench.model.devices import usable_device
+from editbench.model.devices import float64_device, usable_device
 from editbench.model.output_head import at_least_float32
 from editbench.records import NOT_FINITE, EditError, EditRequest
 from editbench.search_space import Layers, Range
@@ -55,7 +55,8 @@ class LayersConfig(ValueConfig):
         template_starts: First words of the sampled context templates, one template each; "{}" always comes first.
         template_tokens: Tokens that are sampled after each start.
         covariance_tokens: Plain-text tokens over which C is taken; null for all texts given.
-        solve_device: Device of the linear systems: "auto" for that of the edited weight, or "cpu", "cuda:1", …
+        solve_device: Device of the linear systems: "auto" for that of the edited weight, or the CPU where the matrices
+            have no room there; or "cpu", "cuda:1", …; the CPU for a device without float64.
         solve_dtype: Of the linear systems, "float64" or "float32".
     """
 
@@ -105,8 +106,8 @@ def covariances(lm: LanguageModel, settings: LayersConfig, resources: Resources)
     covariance = covariance_for(lm, settings.layers, resources, settings.covariance_tokens)
     for layer in settings.layers:
         auto = settings.solve_device == "auto"
-        device = lm.weight(lm.mlp_out_name(layer)).device if auto else usable_device(settings.solve_device)
-        yield layer, covariance.pop(layer).to(device)
+        device = matrix_device(lm, layer, SOLVE_MATRICES) if auto else usable_device(settings.solve_device)
+        yield layer, covariance.pop(layer).to(float64_device(device))
 
 
 def key_solvers(

@@ -17,7 +17,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from editbench.model.devices import in_float64, moved_to
+
 BLOCK = 64  # keys that are absorbed together
+SOLVE_MATRICES = 4  # in float64 that are there at once while a system is made: C, a copy, its factor, and that times √λ
 SOLVE_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -28,7 +31,7 @@ class SingularError(ArithmeticError):
 def factor(covariance: Tensor, ridge: float, name: str) -> Tensor:
     """Lower Cholesky factor of a covariance (n, n), float64, with ``ridge`` times its mean diagonal added."""
     try:
-        return cholesky(with_ridge(covariance.double(), ridge), name)
+        return cholesky(with_ridge(in_float64(covariance), ridge), name)
     except SingularError as error:
         raise ValueError(
             f"{error}: take it over more text (covariance_tokens) or set ridge (0.01 adds 1 % of its mean diagonal)"
@@ -209,7 +212,7 @@ class WoodburySolver(KeySolver):
         return keep
 
     def _form(self, keys: Tensor) -> Tensor:
-        out: Tensor = torch.linalg.solve_triangular(self.base, keys.to(self.base), upper=False)
+        out: Tensor = torch.linalg.solve_triangular(self.base, moved_to(keys, self.base), upper=False)
         return out
 
     def _back(self, solved: Tensor) -> Tensor:
@@ -242,7 +245,7 @@ class NeuronSubsetSolver(KeySolver):
 
     def __init__(self, covariance: Tensor, weight: float, ridge: float, name: str, dtype: torch.dtype) -> None:
         """Keep λC; arguments as for :class:`FullSolver`."""
-        super().__init__(with_ridge(covariance.double(), ridge).mul_(weight).to(dtype), name)
+        super().__init__(with_ridge(in_float64(covariance), ridge).mul_(weight).to(dtype), name)
         self._total: Tensor | None = None
 
     def solve(self, keys: Tensor, index: Tensor | None = None) -> Tensor:
@@ -269,7 +272,7 @@ class NeuronSubsetSolver(KeySolver):
         return 0
 
     def _form(self, keys: Tensor) -> Tensor:
-        return keys.to(self.base)
+        return moved_to(keys, self.base)
 
     def _sum(self) -> Tensor:
         pending = self._pending()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from editbench.locate_then_edit.prompts import BARE
+from editbench.model.devices import seeded
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -44,8 +45,7 @@ def generate_templates(lm: LanguageModel, plan: Sequence[tuple[str, int, int]], 
     The same seed gives the same templates on the same machine. A start "" is BOS alone.
     """
     templates = [BARE]
-    with torch.random.fork_rng(devices=[lm.device.index or 0] if lm.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(lm.model, seed):
         for start, tokens, count in plan:
             for text in _sample(lm, start, tokens, count, top_k):
                 templates.append(f"{_clean(text)}. {BARE}")

@@ -3,7 +3,7 @@
 Values that are found together can differ in their last bits from values found apart. So the requests are cut into parts
 by their order alone, those of a part that are not in the cache are found together, and their values are saved together
 or not at all: the same requests in the same order give the same bits, wherever an earlier process was stopped. A value
-that was found among other requests is not found again.
+that was found among other requests is not found again, unless its file is damaged: then they all are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 VERSION = 2
 """Changes with the values that :func:`~editbench.locate_then_edit.values.optimise_values` finds."""
 
-FORMAT = 2
+FORMAT = 3
 """Changes with the layout of the cached files."""
 
 MOST_TOGETHER = 32
@@ -42,10 +42,11 @@ MOST_TOGETHER = 32
 
 @dataclass(frozen=True)
 class CachedValue:
-    """A value as the cache keeps it: ``target`` (d), and the loss of every forward pass."""
+    """A value as the cache keeps it: ``target`` (d), the loss of every forward pass, and the keys found with it."""
 
     target: Tensor
     losses: list[float]
+    together: Sequence[str] = ()
 
 
 class ValueCache:
@@ -72,6 +73,7 @@ class ValueCache:
         self._prefix = json.dumps(facts, sort_keys=True)
         self._cache, self._costs = resources.cache, resources.costs
         self._found: dict[str, CachedValue] = {}
+        self._damaged: set[str] = set()
 
     def __getitem__(self, request: EditRequest) -> CachedValue:
         return self._found[self._key(request)]
@@ -85,7 +87,8 @@ class ValueCache:
 
         With ``patient``, requests whose optimisation fails are left out; else their :class:`EditError` is raised.
         """
-        parts = self._parts({self._key(r): r for r in requests})
+        by_key = {self._key(r): r for r in requests}
+        parts = self._parts(by_key)
         for part in parts:
             self._recover(part)
         missing = {k for part in parts for k in part if k not in self._found and not self._read(k)}
@@ -93,9 +96,21 @@ class ValueCache:
             self._costs.missing(VALUES, " ".join(sorted(missing)))
         with progress("values", len(missing)) as advance:
             for part in parts:
-                if wanted := {k: r for k, r in part.items() if k in missing}:
+                for wanted in self._together({k: r for k, r in part.items() if k in missing}, by_key):
                     self._optimise(wanted, part, patient)
-                    advance(len(wanted))
+                    advance(len(missing & wanted.keys()))
+
+    def _together(
+        self, missing: dict[str, EditRequest], requests: Mapping[str, EditRequest]
+    ) -> Iterator[dict[str, EditRequest]]:
+        """What of a part is found together: a damaged value with those that it was found with, then the others."""
+        for key in sorted(self._damaged & missing.keys()):
+            others = next((v.together for v in self._found.values() if key in v.together), ())
+            if key in missing and others and requests.keys() >= set(others):
+                yield {k: requests[k] for k in others}
+                missing = {k: r for k, r in missing.items() if k not in others}
+        if missing:
+            yield missing
 
     def _parts(self, requests: Mapping[str, EditRequest]) -> list[dict[str, EditRequest]]:
         """The requests in parts: on a CPU as many as it optimises at once; the rows of a GPU go by its free memory."""
@@ -129,7 +144,8 @@ class ValueCache:
             seconds = time.perf_counter() - began
             self._costs.note(VALUES, seconds, read=False)
             by_key = dict(zip(wanted, values, strict=True))
-            self._found |= {k: CachedValue(v.target, [terms[0] for terms in v.losses]) for k, v in by_key.items()}
+            for key, value in by_key.items():
+                self._found[key] = CachedValue(value.target, [terms[0] for terms in value.losses], list(by_key))
             self._write(by_key, part, seconds)
             return
 
@@ -145,11 +161,13 @@ class ValueCache:
         try:
             tensors, facts, digest = decode_tensors(read_bytes(file), str(file))
             target, losses, seconds = tensors["target"], tensors["losses"][:, 0].tolist(), float(facts["seconds"])
+            together = list(facts["keys"])
         except (DamagedFile, KeyError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
+            self._damaged.add(key)
             return False
-        device = self.lm.weight(self.lm.mlp_out_name(self.layer)).device
-        self._found[key] = CachedValue(target.to(device), losses)
+        device = self.lm.device_of(self.lm.mlp_out(self.layer))
+        self._found[key] = CachedValue(target.to(device), losses, together)
         self._costs.note(VALUES, seconds, read=True)
         self._costs.digests[_name(key)] = digest
         return True
@@ -172,7 +190,7 @@ class ValueCache:
             own = {name: tensors[f"{key}.{name}"] for name in ("target", "losses")}
             file = self._cache / _name(key)
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._costs.digests[_name(key)] = write_tensors(file, own, {"seconds": facts["seconds"]})
+            self._costs.digests[_name(key)] = write_tensors(file, own, facts)
 
     def _recover(self, part: Mapping[str, EditRequest]) -> None:
         """Write the values that a stopped process has left in the file of a part to their own files."""

@@ -115,11 +115,15 @@ def optimise_values(
 
 def rows_that_fit(lm: LanguageModel, length: int, layer: int) -> int:
     """Number of rows of ``length`` tokens that can be optimised at once in free memory."""
-    width = int(lm.config.hidden_size)
-    numbers = length * (lm.n_layers - layer) * (16 * width + 4 * lm.d_ff(layer))
+    numbers = numbers_of_rows(length, lm.n_layers - layer, int(lm.config.hidden_size), lm.d_ff(layer))
     weight = lm.weight(lm.mlp_out_name(layer))
     free = int(torch.cuda.mem_get_info(weight.device)[0] * 0.7) if weight.device.type == "cuda" else CPU_BYTES
     return max(1, free // max(1, numbers * weight.element_size()))
+
+
+def numbers_of_rows(length: int, layers: int, width: int, inputs: int) -> int:
+    """Numbers that a row of ``length`` tokens is taken to hold while it is optimised through so many layers."""
+    return length * layers * (16 * width + 4 * inputs)
 
 
 class _Rows:
@@ -238,7 +242,7 @@ class _Problem:
             terms = self.rows.terms(delta, settings.kl_factor)
             if backward:
                 terms.sum().backward()  # type: ignore[no-untyped-call]
-        nll, kl, decay = *terms.detach().double().cpu(), decay.detach().double().cpu()
+        nll, kl, decay = *terms.detach().cpu().double(), decay.detach().cpu().double()
         return torch.stack([nll + kl + decay, nll, kl, decay])
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editbench.checks import above_zero, at_least
 from editbench.model.batching import batches
+from editbench.model.devices import in_float64
 from editbench.model.likelihood import NOT_A_NUMBER, Answering
 from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
@@ -222,8 +223,9 @@ def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, nois
 def _draw(logits: Tensor, noise: Tensor) -> Tensor:
     """A token of each row, (B,), from logits (B, V) and noise (B, k)."""
     values, tokens = logits.topk(min(noise.shape[1], logits.shape[1]), dim=-1)
-    drawn = (values.double() + noise[:, : values.shape[1]].to(values.device)).argmax(-1, keepdim=True)
-    return tokens.gather(1, drawn)[:, 0]
+    values = in_float64(values)
+    drawn = (values + noise[:, : values.shape[1]].to(values.device)).argmax(-1, keepdim=True)
+    return tokens.gather(1, drawn.to(tokens.device))[:, 0]
 
 
 def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: Generation) -> Tensor:

@@ -25,7 +25,6 @@ from editbench.model.architectures import (
 )
 from editbench.model.batching import PaddedBatch
 from editbench.model.chat_template import chat_format
-from editbench.model.devices import check_in_memory
 from editbench.model.loading import (
     DTYPES,
     cache_keyword,
@@ -35,6 +34,7 @@ from editbench.model.loading import (
     plain_model,
     returns_tuples,
 )
+from editbench.model.offload import check_changeable, check_in_memory, device_of, stored_tensors
 from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
@@ -56,6 +56,8 @@ class LanguageModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.edited_dtype: str | None = None  # "float32": editors hold their weights so (editbench.model.held_dtype)
+        self.held: list[str] = []  # names of the weights that are held so
         self.origin: dict[str, str] = {}  # "source" and "precision" of a fetched model's weights, or a GGUF file's
         self.architecture = find_architecture(model, architecture)
         check_head(self)
@@ -80,6 +82,7 @@ class LanguageModel:
         attention: str | None = None,
         revision: str | None = None,
         architecture: Any = None,
+        edited_dtype: str | None = None,
     ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
@@ -87,6 +90,7 @@ class LanguageModel:
         """
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
+        lm.edited_dtype = edited_dtype
         lm.origin = origin_of(path, dtype)
         return lm
 
@@ -108,8 +112,11 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Device of the token embeddings: where input ids belong."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return self.device_of(self.model.get_input_embeddings())
+
+    def device_of(self, module: nn.Module) -> torch.device:
+        """Device on which a module runs, and where tensors beside it belong; a model may lie on several."""
+        return device_of(module)
 
     @property
     def decoder(self) -> Any:
@@ -139,7 +146,7 @@ class LanguageModel:
         return f"{self.architecture.layers}.{self._check_layer(layer)}.{self._editable.mlp_out}.weight"
 
     def check_editable(self, layer: int) -> None:
-        """Refuse a layer that an edit could not change: one that is not there, or whose weights are quantised."""
+        """Refuse a layer that an edit could not change: not there, or with weights that are quantised or offloaded."""
         weight = getattr(self.mlp_out(layer), "weight", None)
         dtype = getattr(weight, "dtype", None)
         if dtype not in DTYPES.values():
@@ -148,6 +155,7 @@ class LanguageModel:
                 f"{self.mlp_out_name(layer)} holds {holds}, which cannot take a change; load the model without "
                 "quantisation, or give another layer"
             )
+        self.weight(self.mlp_out_name(layer))
 
     @property
     def _editable(self) -> Architecture:
@@ -165,13 +173,14 @@ class LanguageModel:
         return projection_sizes(self.mlp_out(layer), self.architecture.mlp_out)[0]
 
     def weight(self, name: str) -> Tensor:
-        """A parameter by name, oriented (out, in) whatever the module stores: a view, so writes reach the model."""
+        """A parameter by name, as (out, in): a view, so writes reach the model; a ValueError for an offloaded one."""
         path, _, leaf = name.rpartition(".")
         module = module_at(self.model, path)
         parameter = getattr(module, leaf, None)
         if not isinstance(parameter, torch.Tensor):
             raise ArchitectureError(f"{path} has no parameter {leaf!r}")
         data = parameter.data
+        check_changeable(data, f"{name} of {self.name}")
         return data.T if is_transposed(module) and leaf == "weight" else data
 
     def _check_layer(self, layer: int) -> int:
@@ -289,7 +298,7 @@ class LanguageModel:
         digest = hashlib.blake2b(digest_size=16)
         settings = {k: v for k, v in self.config.to_dict().items() if k not in _NO_NUMBERS}
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in stored_tensors(self.model):
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
             digest.update(tensor_bytes(tensor))
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
@@ -308,6 +317,7 @@ class LanguageModel:
             "attention": str(self.config._attn_implementation),
             "device": self.device.type,
             "dtype": str(self.model.dtype),
+            **({"in float32": ", ".join(self.held)} if self.held else {}),
             "float32_matmul": torch.get_float32_matmul_precision(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -332,7 +342,7 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
     path = model
     if not isinstance(model, (str, Path)):
         path, name = model.path, name or getattr(model, "name", None)
-        names = ("dtype", "device", "attention", "revision", "architecture")
+        names = ("dtype", "device", "attention", "revision", "architecture", "edited_dtype")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
     return LanguageModel.load(model_place(str(path)), name=shown, **options)

@@ -14,8 +14,9 @@ from torch import nn
 from editbench.checks import unknown
 from editbench.fetched import read_source
 from editbench.model.architectures import ArchitectureError, known_architectures
-from editbench.model.devices import SPREAD, check_in_memory, usable_device
+from editbench.model.devices import SPREAD, WITHOUT_FLOAT64, in_float64, usable_device
 from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
+from editbench.model.offload import check_in_memory, stored_tensors
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -56,6 +57,8 @@ def load_pretrained(
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     place = None if device == SPREAD else usable_device(device)
+    if place is not None and place.type in WITHOUT_FLOAT64 and dtype == "float64":
+        raise ValueError(f"device {place} has no float64; give model.dtype=float32, or model.device=cpu")
     _refuse_adapter(Path(str(path)))
     known_architectures()  # the module of another package's row may register its model class with transformers
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": attention, "revision": revision}
@@ -130,7 +133,7 @@ def load_whole(path: str | Path, **options: Any) -> Any:
 
 
 def _check_finite(path: str | Path, model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
+    for name, parameter in stored_tensors(model):
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise DamagedModel(f"{path}: {name} holds NaN or infinite values; get it again, or give another dtype")
 
@@ -189,10 +192,10 @@ def obeys_masks(lm: LanguageModel) -> bool:
     mask = torch.zeros((1, 1, 3, 3), dtype=dtype, device=lm.device).masked_fill(hidden, torch.finfo(dtype).min)
     kinds = set(getattr(lm.config, "layer_types", None) or ())
     ones = torch.ones_like(ids)
-    plain = lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1].double()
-    seen = lm.hidden(ids, ones, positions)[0, -1].double()
+    plain = in_float64(lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1])
+    seen = in_float64(lm.hidden(ids, ones, positions)[0, -1])
     try:
-        masked = lm.hidden(ids, {kind: mask for kind in kinds} if kinds else mask, positions)[0, -1].double()  # type: ignore[arg-type]
+        masked = in_float64(lm.hidden(ids, {kind: mask for kind in kinds} if kinds else mask, positions)[0, -1])  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):  # it accepts no such mask
         return False
     rounding = 2 * torch.finfo(dtype).eps * float(plain.norm())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from editbench.model.architectures import ArchitectureError
+from editbench.model.offload import device_of, in_memory
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -38,9 +39,10 @@ def head_logits(head: nn.Module, hidden: Tensor, cap: float | None, scale: float
             f"the head is a {type(head).__name__}, which is quantised; load it without quantisation"
         )
     if weight.dtype in (torch.float32, torch.float64):
-        out: Tensor = head(hidden.to(weight))
+        out: Tensor = head(hidden.to(device_of(head), weight.dtype))
     else:
         assert not weight.requires_grad, "the head is frozen"
+        weight = in_memory(head)
         out = _WideProduct.apply(hidden.to(weight.device, torch.float32), weight)  # type: ignore[no-untyped-call]
         bias = getattr(head, "bias", None)
         out = out if bias is None else out + bias.float()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from editbench.model.devices import in_float64
 from editbench.model.hooks import hooked, mlp_only_at
 from editbench.model.packed_targets import FULL, SLIDING
 from editbench.model.token_tree import TokenTree
@@ -110,13 +111,13 @@ def runs_trees(lm: LanguageModel) -> bool:
     lm.runs_trees = True
     tree = TokenTree.of(lm, [(a, b), (a, c)])
     try:
-        found = run_tree(lm, tree, record=record)[-1].double()
+        found = in_float64(run_tree(lm, tree, record=record)[-1])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
         return False
     ids, positions = torch.tensor([[a, b, c]], device=lm.device), torch.tensor([[0, 1, 1]], device=lm.device)
     ones = torch.ones_like(ids)
-    plain = lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1].double()
-    seen = lm.hidden(ids, ones, positions)[0, -1].double()
+    plain = in_float64(lm.hidden(ids[:, [0, 2]], ones[:, :2], positions[:, :2])[0, -1])
+    seen = in_float64(lm.hidden(ids, ones, positions)[0, -1])
     rounding = 2 * torch.finfo(lm.model.dtype).eps * float(plain.norm())
     near = float((found - plain).norm()) <= 0.5 * float((seen - plain).norm()) + rounding
     return near and set(record) == set(range(lm.n_layers))

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from editbench.model.architectures import ArchitectureError, module_at
+from editbench.model.devices import float64_device, in_float64, moved_to
 from editbench.model.hooks import hooked
+from editbench.model.offload import stored_tensors, unhooked
+from editbench.model.output_head import at_least_float32
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -43,9 +46,12 @@ class PostNorm:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """N(x) (n, d) by the model's own module, in the dtype of ``x``."""
-        out: Tensor = self.module(x.to(self.dtype))
-        return out.to(x)
+        """N(x) (n, d) by the model's own module, computed in float32 or wider; as ``x`` in dtype and device."""
+        own = {name: at_least_float32(tensor) for name, tensor in stored_tensors(self.module)}
+        place = next((tensor.device for tensor in own.values()), x.device)
+        given = x.to(torch.promote_types(self.dtype, torch.float32)).to(place)
+        out: Tensor = torch.func.functional_call(unhooked(self.module), own, given)
+        return moved_to(out, x)
 
     def towards(self, x: Tensor, y: Tensor) -> Tensor:
         """The input (n, d) whose output is the nearest to ``y`` that the norm can give; in the dtype of ``x``.
@@ -56,9 +62,9 @@ class PostNorm:
         of the current inputs ``x`` (n, d) stay; ``y`` (n, d) are the wanted outputs.
         """
         scale, shift, centred = self._affine(x)
-        t, now = y.to(scale) - shift, self(x).to(scale) - shift
-        mean = x.to(scale).mean(-1, keepdim=True) * centred
-        u = x.to(scale) - mean
+        t, now, entering = in_float64(y) - shift, in_float64(self(x)) - shift, in_float64(x)
+        mean = entering.mean(-1, keepdim=True) * centred
+        u = entering - mean
         length = u.norm(dim=-1, keepdim=True)
         along = scale * u / length
         a = scale * ((now * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True))  # (n, d)
@@ -81,14 +87,14 @@ class PostNorm:
     def is_norm(self, x: Tensor) -> bool:
         """Whether the module maps ``x`` (n, d) by this class's formula."""
         scale, shift, centred = self._affine(x)
-        wide = x.to(scale)
+        wide = in_float64(x)
         wide = wide - wide.mean(-1, keepdim=True) * centred
         wanted = scale * wide / _size(wide) + shift
-        return bool((self(x).to(scale) - wanted).norm() < TOLERANCE * wanted.norm())
+        return bool((in_float64(self(x)) - wanted).norm() < TOLERANCE * wanted.norm())
 
     def _affine(self, like: Tensor) -> tuple[Tensor, Tensor, int]:
         """Scale (d), shift (d), float64, and 1 if the mean is subtracted: from the outputs for ±1, 0 and 1."""
-        signs = torch.ones(like.shape[-1], dtype=torch.float64, device=like.device)
+        signs = torch.ones(like.shape[-1], dtype=torch.float64, device=float64_device(like.device))
         signs[1::2] = -1
         given = torch.stack([signs, torch.zeros_like(signs), torch.ones_like(signs)])
         mixed, shift, same = self(given)
@@ -204,12 +210,12 @@ class _Probe:
         return float(self.leaving.change.to(added) @ added / added.square().sum())
 
     def _enter(self, tensor: Tensor) -> None:
-        self.size = float(_size(tensor[0, -1].double()))
+        self.size = float(_size(in_float64(tensor[0, -1])))
 
     def _add(self, out: Tensor) -> Tensor:
         self.dtype = out.dtype
         whole = out.clone().reshape(self.rows, -1, out.shape[-1])
-        size = self.size + float(_size(whole[0, -1].double()))  # a small vector would drown in rounding
+        size = self.size + float(_size(in_float64(whole[0, -1])))  # a small vector would drown in rounding
         numbers = torch.randn(out.shape[-1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         whole[self.row, -1] += (numbers * (size or 1.0)).to(whole)
         self.added = self._move(whole)
@@ -228,7 +234,7 @@ class _Probe:
         return fits and tensor.numel() % (self.rows * width) == 0
 
     def _move(self, tensor: Tensor) -> _Move:
-        rows = tensor.detach().reshape(self.rows, -1, tensor.shape[-1])[:, -1].double()
+        rows = in_float64(tensor.detach().reshape(self.rows, -1, tensor.shape[-1])[:, -1])
         return _Move(rows[0], rows[self.row] - rows[0])
 
 

@@ -98,7 +98,8 @@ def _attend(
     """Transformers' interface: query (1, heads, P, head size), keys and values likewise; output (1, P, heads, ·)."""
     run = _running.get()
     tree, at = run.tree, int(module.layer_idx)  # type: ignore[arg-type]
-    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))  # (P, heads, head size)
+    # No indexing: its backward would fill a tensor with zeros first, three times a layer.
+    q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))  # (P, heads, head size)
     if run.record is not None:
         run.record[at] = k, v
     own, places = tree.own.to(q.device), tree.places.to(q.device)
@@ -148,13 +149,14 @@ class _PutBack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
         """(P, ·)."""
-        ctx.save_for_backward(inverse)
+        ctx.save_for_backward(places, inverse)
         return x.index_select(0, places)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """(R · Q, ·)."""
-        (inverse,), (gradient,) = ctx.saved_tensors, gradients
-        if len(inverse) > len(gradient):
-            gradient = torch.cat([gradient, torch.zeros_like(gradient[:1])])
-        return gradient.index_select(0, inverse), None, None
+        (places, inverse), (gradient,) = ctx.saved_tensors, gradients
+        if len(inverse) == len(gradient):
+            return gradient.index_select(0, inverse), None, None
+        padded = gradient.new_zeros(len(inverse), *gradient.shape[1:])
+        return padded.index_copy_(0, places, gradient), None, None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from editbench.checks import at_least, suggestion
 from editbench.editor import Editor, EditResult, Footprint
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.room import OF_AN_ENTRY, Room
 
 from .embedding import KEPT
 from .facts import Fact, FactStore
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 
 @dataclass
@@ -70,6 +73,13 @@ class PromptEditor(Editor[C]):
     def vector(self, prompt: str) -> Tensor | None:
         """Vector (d,) of a plain prompt; None if facts are not looked up by one."""
         return None
+
+    @classmethod
+    def room(cls, config: C, shape: Shape, work: Workload) -> Room:
+        """Facts as text, and their vectors where they are looked up by one."""
+        vectors = 0 if cls.vector is PromptEditor.vector else work.edits * shape.width * shape.wide
+        text = work.edits * OF_AN_ENTRY
+        return Room(kept=vectors, host=text, disk=vectors + text)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Keep the batch as facts; no weight changes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from editbench.locate_then_edit.editor import MultiLayerEditor
 from editbench.locate_then_edit.multi_layer import covariances
+from editbench.locate_then_edit.room import of_covariance, of_layers
 from editbench.locate_then_edit.solver import SOLVE_DTYPES, KeySolver
 from editbench.records import EditRequest
 
@@ -24,9 +26,12 @@ from .null_space import NullSpace, NullSpaceSolver, null_space
 if TYPE_CHECKING:
     from editbench.editor import EditResult
     from editbench.ledger import Transaction
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
 
 _log = logging.getLogger(__name__)
 
+DECOMPOSED = 4.0  # matrices beside those kept, while one is decomposed: the vectors, and room to work
 COVARIANCE = "covariance"  # in the saved state: digests of C, by layer
 
 
@@ -53,6 +58,14 @@ class AlphaEdit(MultiLayerEditor[AlphaEditConfig]):
                     *(100 * space.share, layer, c.nullspace_threshold, meaning),
                 )
         return {layer: NullSpaceSolver(s, c.l2, f"layer {layer}", dtype) for layer, s in self.spaces.items()}
+
+    @classmethod
+    def room(cls, config: AlphaEditConfig, shape: Shape, work: Workload) -> Room:
+        """A basis of each layer, of half its directions at most; before, one covariance is decomposed after another."""
+        room = of_layers(shape, work, config, at_once=work.batch, remembers=True, matrices=0.5)
+        taken = of_covariance(shape, config.layers)
+        decomposed = taken.cache + round(DECOMPOSED * max(map(shape.covariance, config.layers)))
+        return replace(room, preparing=max(taken.preparing, decomposed), cache=taken.cache + taken.cache // 2)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """As MEMIT, within the null space; the share of directions that it has goes to the result."""

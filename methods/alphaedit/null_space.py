@@ -19,6 +19,7 @@ from torch import Tensor
 from editbench.costs import NULL_SPACE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, read_bytes, write_tensors
 from editbench.locate_then_edit.solver import WoodburySolver
+from editbench.model.devices import moved_to
 from editbench.model.language_model import tensor_bytes
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class NullSpaceSolver(WoodburySolver):
         return [*super().tensors(), self.space.basis]
 
     def _form(self, keys: Tensor) -> Tensor:
-        projected = self.space.project(keys.to(self.base))
+        projected = self.space.project(moved_to(keys, self.base))
         return super()._form(projected) if self.compacted else projected / self.base
 
     def _back(self, solved: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from editbench.gradient_based.editor import BatchStateEditor
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.memory_based.delta_answers import DeltaAnswers
 from editbench.memory_based.editor import MemoryBasedEditor
-from editbench.memory_based.irrelevant import IrrelevantPrompts
+from editbench.memory_based.irrelevant import MOST, IrrelevantPrompts
 from editbench.memory_based.low_rank_block import as_delta
 from editbench.memory_based.target_rows import TargetRows, prompt_inputs
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import Room
 
 from .config import DeferConfig
 from .networks import Networks, train
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 SIDE = "side network"
 
@@ -54,6 +57,16 @@ class Defer(BatchStateEditor[DeferConfig], MemoryBasedEditor[DeferConfig]):
         """Both networks after the batches in the ledger."""
         state = self.states.last(self.ledger)
         return Networks.of(state, self._initial) if state else self._initial
+
+    @classmethod
+    def room(cls, config: DeferConfig, shape: Shape, work: Workload) -> Room:
+        """Two small networks, trained through the layers above; the irrelevant prompts of a batch run together."""
+        size = sum(shape.projection(config.layer, config.projection)) * config.width * shape.wide
+        passed = shape.training(work.batch * work.row, work.batch * work.answer, shape.layers - config.layer - 1)
+        tokens = work.prompt if config.irrelevant else config.irrelevant_tokens  # equal prompts run once
+        prompts = min(work.batch * config.irrelevant_prompts, len(config.irrelevant) or MOST)
+        others = shape.working(prompts * tokens)
+        return Room(kept=size, editing=max(4 * size + passed, others), disk=work.batches * size)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train both networks on from where the last batch left them."""

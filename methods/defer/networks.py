@@ -87,7 +87,7 @@ def train(
     losses = []
     with torch.enable_grad():
         for _ in range(config.steps):
-            answer = data.nll(added(at.module, a, b, 1.0))[0]  # (B,)
+            answer = data.nll(added(at.module, a, b, 1.0))[0].to(gate.device)  # (B,)
             opened = softplus(-_logits(gate, data.at_prompt))  # (B,) −log g(x)
             closed = softplus(_logits(gate, irrelevant)).mean()  # −log(1 − g(x))
             losses.append((answer + opened + closed).detach())

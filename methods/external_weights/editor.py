@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,14 @@ from torch import Tensor
 from editbench.editor import Editor, EditResult
 from editbench.ledger import Dense, Transaction
 from editbench.model.architectures import is_transposed, module_at
+from editbench.model.devices import in_float64
 from editbench.model.loading import load_whole
 from editbench.records import EditRequest
+from editbench.room import Room
+
+if TYPE_CHECKING:
+    from editbench.model.shape import Shape
+    from editbench.room import Workload
 
 from .config import ExternalWeightsConfig
 
@@ -31,6 +37,10 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
     config_class = ExternalWeightsConfig
     _equals_base = False
 
+    def edited_weights(self) -> list[str]:
+        """None: which weights differ is known once they are loaded, and nothing is added up in them."""
+        return []
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
         path = Path(self.config.path)
@@ -38,6 +48,13 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             raise FileNotFoundError(f"external_weights: there is no folder {path}; correct method.path")
         if (path / ADAPTER).is_file():
             _peft()
+
+    @classmethod
+    def room(cls, config: ExternalWeightsConfig, shape: Shape, work: Workload) -> Room:
+        """The other model and the unedited weights in the host's memory, and a change of every weight on disk."""
+        largest = max(parameter.numel() for parameter in shape.model.parameters())
+        editing = (3 * 8 + shape.wide) * largest
+        return Room(editing=editing, host=2 * shape.bytes, disk=shape.parameters * shape.wide)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Load the weights, unless the model has them."""
@@ -81,7 +98,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         target = target.to(current)
         changed = False
         for _ in range(MAX_PASSES):
-            delta = (target.double() - current.double()).to(torch.promote_types(current.dtype, torch.float32))
+            delta = (in_float64(target) - in_float64(current)).to(torch.promote_types(current.dtype, torch.float32))
             if not bool(delta.any()):
                 break
             transaction.apply(Dense(name, delta))

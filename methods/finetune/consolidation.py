@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from editbench.model.batching import PaddedBatch
+from editbench.model.output_head import at_least_float32
 from editbench.model.partial_forward import run_layers
 
 if TYPE_CHECKING:
@@ -24,19 +25,20 @@ class Consolidation:
     """The penalty λ/2 Σ F (W − W₀)², with W₀ the weight when this is made.
 
     Attributes:
-        fisher: F, in the form of the parameter: the mean over texts of the squared gradient of the mean NLL per token.
+        fisher: F, by the parameter's numbers: the mean over texts of the squared gradient of the mean NLL per token.
     """
 
     def __init__(self, lm: LanguageModel, parameter: Tensor, texts: Iterable[str], tokens: int) -> None:
         """Take F over about so many tokens; a ValueError without any text."""
-        self.start, self.fisher, count = parameter.detach().clone(), torch.zeros_like(parameter), 0
+        self.start, self.fisher = parameter.detach().clone(), at_least_float32(torch.zeros_like(parameter))
+        count = 0
         for ids in _rows(lm, texts, tokens):
             with torch.enable_grad():
                 final = run_layers(lm, PaddedBatch.pad([ids], [0], lm.pad_id, lm.device))[0]
                 log_p = lm.logits(final[:-1]).log_softmax(-1)
                 gold = torch.tensor(ids[1:], device=log_p.device)
                 (gradient,) = torch.autograd.grad(-log_p.gather(1, gold[:, None]).mean(), [parameter])
-            self.fisher += gradient.square()
+            self.fisher += at_least_float32(gradient).square()
             count += 1
         if not count:
             raise ValueError("method.ewc needs plain texts of two tokens or more; give model.texts")
@@ -44,7 +46,7 @@ class Consolidation:
 
     def penalty(self, parameter: Tensor) -> Tensor:
         """Σ F (W − W₀)² / 2."""
-        return (self.fisher * (parameter - self.start).square()).sum() / 2
+        return (self.fisher * at_least_float32(parameter - self.start).square()).sum() / 2
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[int]]:

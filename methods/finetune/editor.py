@@ -21,13 +21,19 @@ from editbench.ledger import Dense, Ledger, Transaction
 from editbench.model.architectures import is_transposed
 from editbench.prompt_edits.facts import Fact, FactStore
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.room import Room, of_changes
 
 from .config import FineTuneConfig
 from .consolidation import Consolidation
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
+
+STEP, BETWEEN = 4, 3
+"""Copies of the weight beside it: in a step of Adam, without the two that a change takes, and between steps."""
 
 
 class FineTune(Editor[FineTuneConfig]):
@@ -65,6 +71,15 @@ class FineTune(Editor[FineTuneConfig]):
                     self._consolidation = Consolidation(self.lm, parameter, texts, tokens)
                 finally:
                     parameter.requires_grad_(False)
+
+    @classmethod
+    def room(cls, config: FineTuneConfig, shape: Shape, work: Workload) -> Room:
+        """The trained weight with its gradient and Adam's means, and a pass through the layers above."""
+        layer, weight = config.layer, shape.weight(config.layer)
+        rows, size = work.batch + config.replay, weight * shape.of_a_number
+        passed = shape.training(rows * work.longest, rows * work.answer, shape.layers - layer - 1)
+        trained = Room(kept=2 * size * (config.ewc > 0), editing=max(STEP * size, BETWEEN * size + passed))
+        return trained + of_changes([weight], shape.of_a_number, work, size, dense=True)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the weight in place, restore it, and apply the difference."""

@@ -22,6 +22,7 @@ from editbench.memory_based.routing import Answer, Pass, Prompts
 from editbench.memory_based.target_rows import TargetRows, wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import OF_AN_ENTRY, Room, grown
 
 from .codebook import Change, Codebook
 from .config import GRACEConfig
@@ -31,7 +32,9 @@ from .training import initial_values, replaced_tokens, train_values
 if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,14 @@ class GRACE(JournalledEditor[GRACEConfig]):
         weight = lm.weight(self.projection.weight)
         self.codebook = Codebook(self.projection, torch.empty(0, dtype=wide(weight.dtype), device=weight.device))
         self.initial_values: Mapping[str, Tensor] = {}
+
+    @classmethod
+    def room(cls, config: GRACEConfig, shape: Shape, work: Workload) -> Room:
+        """Key and value of every edit, and a pass of the values that are trained together through the layers above."""
+        into, out = shape.projection(config.layer, config.projection)
+        at_once, entry = min(work.batch, config.edits_at_once), (into + out) * shape.wide
+        passed = shape.training(at_once * work.row, at_once * work.answer, shape.layers - config.layer - 1)
+        return Room(kept=grown(work.edits) * entry, editing=passed, disk=work.edits * (entry + OF_AN_ENTRY))
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Decide on all keys in order, then train the values, those of different entries together."""

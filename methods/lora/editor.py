@@ -19,14 +19,18 @@ from editbench.gradient_based.editor import BatchStateEditor
 from editbench.gradient_based.training_rows import TrainingRows
 from editbench.ledger import LowRank
 from editbench.model.architectures import is_transposed
+from editbench.model.devices import seeded
 from editbench.records import NOT_FINITE, EditError, EditRequest
+from editbench.room import Room, of_changes
 
 from .config import LoRAConfig
 
 if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 ADAPTER = "default"  # peft's own name for it
 A, B = "A", "B"
@@ -40,12 +44,31 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     config_class = LoRAConfig
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: LoRAConfig, resources: Resources | None = None):
-        """A ValueError if peft is missing, or if a module or layer does not exist."""
+        """A ValueError if peft is missing, or if a module or layer does not exist or cannot be changed."""
         super().__init__(lm, ledger, config, resources)
         for layer in config.layers:
             lm.mlp_out(layer)
-        with self._adapted():
-            pass
+        with self._adapted() as adapters:
+            names = list(adapters)
+        for name in names:
+            lm.weight(f"{name}.weight")
+
+    def edited_weights(self) -> list[str]:
+        """The weights that the adapter stands on."""
+        with self._adapted() as adapters:
+            return [f"{name}.weight" for name in adapters]
+
+    @classmethod
+    def room(cls, config: LoRAConfig, shape: Shape, work: Workload) -> Room:
+        """The adapter, its gradient and Adam's means, what its dropout keeps of each token, and all adapted weights."""
+        sizes, wide = shape.linear(config.modules or _default_modules(shape), config.layers), shape.wide
+        adapter = sum(config.rank * (into + out) for into, out in sizes) * wide
+        widened = wide if shape.of_a_number < wide else 0  # inputs in float32; and dropped ones with their mask
+        inputs = sum(into for into, _ in sizes) * (widened + wide + 1)
+        tokens = work.batch * work.longest
+        passed = shape.training(tokens, work.batch * work.answer, shape.layers) + round(tokens * inputs)
+        written = of_changes([into * out for into, out in sizes], shape.of_a_number, work, 3 * adapter)
+        return written + Room(kept=adapter, editing=5 * adapter + passed)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the adapter further, and apply the difference between its products after and before."""
@@ -101,9 +124,7 @@ class LoRA(BatchStateEditor[LoRAConfig]):
         They start from the run's seed, and so do the numbers that dropout draws with the number of batches.
         """
         peft, config, model = _peft(), self.config, self.lm.model
-        devices = [self.lm.device.index or 0] if self.lm.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.resources.seed)
+        with seeded(model, self.resources.seed):
             try:
                 wrapped = peft.LoraModel(model, {ADAPTER: self._peft_config(peft)}, ADAPTER)
             except ValueError as error:
@@ -144,6 +165,12 @@ class LoRA(BatchStateEditor[LoRAConfig]):
     def footprint(self) -> Footprint:
         """The adapter, whatever the number of edits; the weights hold its product."""
         return Footprint.of(self.states.last(self.ledger).values())
+
+
+def _default_modules(shape: Shape) -> list[str]:
+    """Names that peft gives adapters in a model of this kind."""
+    known = _peft().utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    return list(known.get(shape.model.config.model_type, ()))
 
 
 def _peft() -> Any:

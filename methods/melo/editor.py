@@ -22,6 +22,7 @@ from editbench.memory_based.projection import Projection
 from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import OF_AN_ENTRY, Room
 
 from .clusters import Change, Cluster, Index, Point
 from .config import SOUND, MELOConfig
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from editbench.memory_based.compression import CompressedDelta
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 Factors = list[tuple[Tensor, Tensor]]  # A and B by layer
 
@@ -64,6 +67,21 @@ class MELO(JournalledEditor[MELOConfig]):
 
     # -- editing ------------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def room(cls, config: MELOConfig, shape: Shape, work: Workload) -> Room:
+        """A key of every edit, and a block for each group, which is trained through the layers above the first."""
+        keys = shape.projection(config.layer, config.projection)[1] * shape.wide
+        blocks = [config.rank * sum(shape.projection(at, config.projection)) for at in config.lora_layers]
+        size, group = sum(blocks) * shape.wide, min(work.batch, config.edits_per_block)
+        count = work.batches * -(-work.batch // config.edits_per_block)
+        passed = shape.training(
+            group * work.row,
+            group * work.answer,
+            shape.layers - config.lora_layers[0] - (config.projection == "second"),
+        )
+        kept = work.edits * keys + count * size
+        return Room(kept=kept, editing=4 * size + passed, disk=kept + work.edits * OF_AN_ENTRY)
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Index the edits in order and train a block for each group."""
         index, block, entries = self.index.copy(), self.next_block, []
@@ -88,9 +106,8 @@ class MELO(JournalledEditor[MELOConfig]):
             index = index.copy()
             index.apply(change, Point(request.id, request.prompt, key, block))
             changes.append(change)
-        like = self.lm.weight(self.projection.weight)
-        name, rank = f"block {block}", self.config.rank
-        drawn = [initial_factors(at, rank, self.resources.seed, name, like) for at in self.lora_at]
+        name, rank, weight = f"block {block}", self.config.rank, self.lm.weight
+        drawn = [initial_factors(at, rank, self.resources.seed, name, weight(at.weight)) for at in self.lora_at]
         factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
         if not all(bool(part.isfinite().all()) for pair in factors for part in pair):
             raise EditError([r.id for r in group], "the LoRA block became NaN or infinite", NOT_FINITE)
@@ -110,13 +127,17 @@ class MELO(JournalledEditor[MELOConfig]):
 
     def take(self, entry: Entry) -> None:
         """Add a block and the points of its edits."""
-        block, device = int(entry.metadata["block"]), self.lm.weight(self.projection.weight).device
-        tensors = {name: tensor.to(device) for name, tensor in entry.tensors.items()}
-        self.blocks[block] = [(tensors[f"a{i}"], tensors[f"b{i}"]) for i in range(len(self.lora_at))]
-        for facts, key in zip(entry.metadata["edits"], tensors["keys"], strict=True):
+        block, keys = int(entry.metadata["block"]), entry.tensors["keys"].to(self.lm.device_of(self.projection.module))
+        self.blocks[block] = self._factors(entry.tensors)
+        for facts, key in zip(entry.metadata["edits"], keys, strict=True):
             self.index.apply(Change.of(facts["change"]), Point(facts["id"], facts["prompt"], key, block))
         self.next_block = block + 1
         self._sweep()
+
+    def _factors(self, tensors: Mapping[str, Tensor], prefix: str = "") -> Factors:
+        """Those of a block, each pair on the device of its projection."""
+        devices = [self.lm.device_of(at.module) for at in self.lora_at]
+        return [(tensors[f"{prefix}a{i}"].to(d), tensors[f"{prefix}b{i}"].to(d)) for i, d in enumerate(devices)]
 
     def drop(self, id: str) -> None:
         """Take an edit's keys out of the index, and a block that no key points to any more."""
@@ -156,7 +177,7 @@ class MELO(JournalledEditor[MELOConfig]):
         self.clear()
         if not state:
             return
-        device = self.lm.weight(self.projection.weight).device
+        device = self.lm.device_of(self.projection.module)
         try:
             facts = json.loads(bytes(state["facts"].cpu().numpy()).decode())
             keys, clusters = iter(state.get("keys", torch.empty(0)).to(device)), []
@@ -164,11 +185,7 @@ class MELO(JournalledEditor[MELOConfig]):
                 points = tuple(Point(p["edit"], p["prompt"], next(keys), p["block"]) for p in one["points"])
                 label = tuple(one["label"]), one["label_sum"]
                 clusters.append(Cluster(centre, one["radius"], *label, points))
-            layers = range(len(self.lora_at))
-            blocks = {
-                block: [(state[f"{block}.a{i}"].to(device), state[f"{block}.b{i}"].to(device)) for i in layers]
-                for block in facts["blocks"]
-            }
+            blocks = {block: self._factors(state, f"{block}.") for block in facts["blocks"]}
         except (KeyError, ValueError) as error:
             raise ValueError(f"this is not the state of LoRA blocks ({error})") from error
         self.index, self.blocks, self.next_block = Index(clusters), blocks, facts["next"]

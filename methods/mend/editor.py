@@ -6,6 +6,7 @@ an edited module, gradients δ (N, d_out) of the loss at its output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from editbench.gradient_based.network_editor import NetworkEditor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from editbench.gradient_based.normalisation import Normaliser
     from editbench.gradient_based.training_rows import TrainingRows
+    from editbench.model.shape import Shape
 
 
 class MEND(NetworkEditor[MENDConfig]):
@@ -35,6 +37,11 @@ class MEND(NetworkEditor[MENDConfig]):
         """All projections of the layer's MLP."""
         architecture = self.lm.architecture
         return [f"{architecture.layers}.{layer}.{path}" for path in (*architecture.mlp_in, architecture.mlp_out)]
+
+    @classmethod
+    def sizes(cls, shape: Shape, layers: Sequence[int]) -> list[tuple[int, int]]:
+        """(in, out) of all projections of these layers' MLPs."""
+        return [size for layer in layers for size in shape.projections(layer).values()]
 
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
         """Sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on the others."""

@@ -8,6 +8,7 @@ neurons that the edits use most, and a memory of the keys of earlier edits prote
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,16 +18,20 @@ from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.locate_then_edit.editor import SubjectEditor
 from editbench.locate_then_edit.key_memory import KeyMemory
 from editbench.locate_then_edit.multi_layer import EditKeys, key_solvers, multi_layer_templates, write_layers
+from editbench.locate_then_edit.room import of_layers
 from editbench.locate_then_edit.shifted_forward import AT_LAYER
-from editbench.locate_then_edit.solver import FullSolver, NeuronSubsetSolver
-from editbench.locate_then_edit.value_cache import CachedValue, ValueCache
+from editbench.locate_then_edit.solver import BLOCK, FullSolver, NeuronSubsetSolver
+from editbench.locate_then_edit.value_cache import MOST_TOGETHER, CachedValue, ValueCache
 from editbench.locate_then_edit.values import optimise_values
+from editbench.model.devices import in_float64
 from editbench.records import EditError, EditRequest
 
 from .config import NSEConfig
 
 if TYPE_CHECKING:
     from editbench.ledger import Transaction
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
 
 
 class NSE(SubjectEditor[NSEConfig]):
@@ -78,6 +83,18 @@ class NSE(SubjectEditor[NSEConfig]):
             memory.add({layer: key[:, list(remembered)] for layer, key in keys.items()}, len(self.ledger))
         result.losses.update({i: value.losses for i, value in zip(ids, values, strict=True)})
         result.details["rounds"] = rounds
+
+    @classmethod
+    def room(cls, config: NSEConfig, shape: Shape, work: Workload) -> Room:
+        """As MEMIT's; values are found part by part, and a subset of the neurons needs the sum of all keys, too."""
+        at_once = min(work.batch, MOST_TOGETHER) if config.rewind else work.batch
+        remembers, subset = config.memory != "none", config.neuron_threshold < 1
+        matrices = 1.0 + (subset and remembers and work.edits >= BLOCK)
+        rounds = config.max_iterations - 1
+        room = of_layers(shape, work, config, at_once=at_once, remembers=remembers, matrices=matrices, rounds=rounds)
+        largest = max(map(shape.covariance, config.layers))
+        block = round(2 * config.neuron_threshold**2 * largest) if subset else 0  # of that share of neurons, at most
+        return replace(room, editing=max(room.editing, block), cache=room.cache + work.edits * shape.width * shape.wide)
 
     def footprint(self) -> Footprint:
         """The covariance and the keys of earlier edits."""
@@ -135,7 +152,7 @@ def select_neurons(keys: Tensor, threshold: float, selection: str) -> Tensor | N
     """
     if threshold >= 1:
         return None
-    scores, order = keys.double().abs().sum(1).sort(descending=True, stable=True)
+    scores, order = in_float64(keys).abs().sum(1).sort(descending=True, stable=True)
     sums = scores.cumsum(0)
     bound = threshold * sums[-1]
     count = int((sums <= bound).sum()) if selection == "published" else int((sums < bound).sum()) + 1

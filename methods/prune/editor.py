@@ -7,6 +7,7 @@ replaced by U S' Vᵀ, in which singular values s above the largest one m of W b
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,17 @@ from torch import Tensor
 
 from editbench.ledger import Change, Dense, LowRank
 from editbench.locate_then_edit.editor import CovarianceEditor
+from editbench.model.devices import device_with_room, in_float64
 
 from .config import PRUNEConfig
 
 if TYPE_CHECKING:
     from editbench.editor import EditResult
     from editbench.ledger import Transaction
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
+
+DECOMPOSED = 4  # matrices of a weight's size: the sum, its vectors, and room to work
 
 
 class PRUNE(CovarianceEditor[PRUNEConfig]):
@@ -34,6 +40,12 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
         """No: the end of a shorter stream has changed the model."""
         return False
 
+    @classmethod
+    def room(cls, config: PRUNEConfig, shape: Shape, work: Workload) -> Room:
+        """As MEMIT's; at the end a layer's sum of changes is decomposed, in float64."""
+        room, largest = super().room(config, shape, work), max(shape.weight(layer) for layer in config.layers)
+        return replace(room, editing=max(room.editing, 8 * DECOMPOSED * largest))
+
     def conclude(self, transaction: Transaction, result: EditResult) -> None:
         """Restrain the change of every layer since the stream began."""
         names = {layer: self.lm.mlp_out_name(layer) for layer in self.config.layers}
@@ -45,7 +57,8 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
 
     def _restrain(self, name: str, bound: float, transaction: Transaction) -> dict[str, Any]:
         """Apply the change that restrains a weight; facts for the record."""
-        total = self.ledger.delta(name).to(self.lm.weight(name).device)
+        total = self.ledger.delta(name)
+        total = total.to(device_with_room(self.lm.weight(name).device, 4 * total.nbytes))
         left, values, right = torch.linalg.svd(total, full_matrices=False)  # (out, r), (r), (r, in)
         small = restrained(values, bound, self.config.log_base)
         above = int((values > bound).sum())  # values fall
@@ -58,7 +71,7 @@ class PRUNE(CovarianceEditor[PRUNEConfig]):
         return {"bound": bound, "above": above, "largest": float(values[0]), "becomes": float(small[0])}
 
     def _weight(self, name: str) -> Tensor:
-        return self.lm.weight(name).detach().double()
+        return in_float64(self.lm.weight(name).detach())
 
 
 def restrained(values: Tensor, bound: float, base: float) -> Tensor:

@@ -7,6 +7,7 @@ Gu et al., "Model Editing Harms General Abilities of Large Language Models: Regu
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,11 +16,15 @@ from torch import Tensor
 from editbench.ledger import Dense, LowRank
 from editbench.locate_then_edit.editor import CovarianceEditor
 from editbench.locate_then_edit.multi_layer import EditKeys, write_layers
+from editbench.model.devices import in_float64
+from editbench.room import of_changes
 
 from .config import RECTConfig
 
 if TYPE_CHECKING:
     from editbench.ledger import Transaction
+    from editbench.model.shape import Shape
+    from editbench.room import Room, Workload
 
 EPSILON = 1e-8  # added to |W|
 
@@ -30,6 +35,14 @@ class RECT(CovarianceEditor[RECTConfig]):
     title = "RECT"
     paper = "Gu et al., EMNLP 2024 (arXiv 2401.04700)"
     config_class = RECTConfig
+
+    @classmethod
+    def room(cls, config: RECTConfig, shape: Shape, work: Workload) -> Room:
+        """As MEMIT's, with the whole update of each layer, in float64, and its copies; what is kept of it is dense."""
+        room, sizes = super().room(config, shape, work), [shape.weight(layer) for layer in config.layers]
+        dense = of_changes(sizes, shape.of_a_number, work, sum(sizes) * shape.of_a_number, dense=True)
+        updates = 8 * (sum(sizes) + 3 * max(sizes))
+        return replace(room, editing=max(room.editing, updates + dense.editing), disk=dense.disk)
 
     def write_targets(self, edits: EditKeys, targets: Tensor, transaction: Transaction) -> None:
         """Write the whole updates for a trial, then of each layer's only the part that stays."""
@@ -42,11 +55,11 @@ class RECT(CovarianceEditor[RECTConfig]):
             write_layers(edits, targets, self.solve, self.lm, transaction)
             for change in transaction.changes[begun:]:
                 assert isinstance(change, LowRank)
-                updates[change.weight] = updates[change.weight].to(change.left.device) + _product(change)
+                updates[change.weight] = updates[change.weight] + _product(change)
         edits.changed(edits.layers[0])
         for name, update in updates.items():
             weight = self.lm.weight(name)
-            transaction.apply(Dense(name, self._cut(weight, update.to(weight.device)).to(weight.dtype)))
+            transaction.apply(Dense(name, self._cut(weight.to(update.device), update).to(weight.dtype)))
 
     def _cut(self, weight: Tensor, update: Tensor) -> Tensor:
         return largest_changes(weight, update, self.config.kept_percent)
@@ -54,7 +67,7 @@ class RECT(CovarianceEditor[RECTConfig]):
 
 def _product(change: LowRank) -> Tensor:
     """(out, in), float64."""
-    return change.left.double() @ change.right.double().T
+    return in_float64(change.left) @ in_float64(change.right).T
 
 
 def largest_changes(weight: Tensor, update: Tensor, percent: float) -> Tensor:

@@ -15,6 +15,7 @@ from editbench.gradient_based.network_editor import NetworkEditor
 from editbench.gradient_based.network_training import Plan
 from editbench.gradient_based.normalisation import Statistics, add_rows, from_tensors, normalised, to_tensors
 from editbench.gradient_based.solve import ridge_factor
+from editbench.model.devices import in_float64
 
 from .config import PUBLISHED, RLEditConfig
 
@@ -50,7 +51,7 @@ class RLEdit(NetworkEditor[RLEditConfig], BatchStateEditor[RLEditConfig]):
         out = self.network(name, normalised(normaliser, (inputs, gradients)))
         width, rate = inputs.shape[1], self.network.learning_rate(name).to(out)
         values = -rate * (inputs * out[:, :width]).sum(1, keepdim=True) * out[:, width:]
-        return ridge_factor(inputs, values, self.network.ridge(name).to(inputs.device)).T, inputs.T.double()
+        return ridge_factor(inputs, values, self.network.ridge(name)).T, in_float64(inputs).T
 
     def plan(self) -> Plan:
         """Sequences of groups, whose earlier ones are asked again."""

@@ -7,21 +7,29 @@ direction of the key; k̄ / ‖k̄‖ without covariance adjustment), v = (targe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from editbench.editor import Capabilities, EditResult, Footprint
 from editbench.ledger import LowRank, Transaction
-from editbench.locate_then_edit.covariance import covariance_for
+from editbench.locate_then_edit.covariance import covariance_for, matrix_device
 from editbench.locate_then_edit.editor import SubjectEditor
+from editbench.locate_then_edit.room import FACTORED, of_covariance, of_values
 from editbench.locate_then_edit.shifted_forward import AT_MLP
-from editbench.locate_then_edit.solver import factor
+from editbench.locate_then_edit.solver import SOLVE_MATRICES, factor
 from editbench.locate_then_edit.templates import templates_for
 from editbench.locate_then_edit.values import Value, optimise_values
+from editbench.model.devices import in_float64
 from editbench.records import EditError, EditRequest
+from editbench.room import Room, of_changes
 
 from .config import ROMEConfig
+
+if TYPE_CHECKING:
+    from editbench.model.shape import Shape
+    from editbench.room import Workload
 
 
 class ROME(SubjectEditor[ROMEConfig]):
@@ -56,6 +64,19 @@ class ROME(SubjectEditor[ROMEConfig]):
         transaction.apply(LowRank(self.lm.mlp_out_name(self.config.layer), left[:, None], right[:, None]))
         result.losses[request.id] = [terms[0] for terms in value.losses]
 
+    @classmethod
+    def room(cls, config: ROMEConfig, shape: Shape, work: Workload) -> Room:
+        """The factor of the covariance, if there is one, and the optimisation of one edit's value."""
+        sampled = [tokens + 1 for tokens, count in config.template_lengths for _ in range(count)]
+        values = of_values(shape, work, config.layer, work.contexts(sampled), 1)
+        change = work.batch * (shape.inputs(config.layer) + shape.width) * shape.wide
+        written = of_changes([shape.weight(config.layer)], shape.of_a_number, work, change) + Room(editing=values)
+        if not config.covariance_adjustment:
+            return written
+        matrix, taken = shape.covariance(config.layer), of_covariance(shape, [config.layer])
+        factored = round((1 + FACTORED) * matrix)
+        return written + Room(kept=matrix, preparing=max(taken.preparing, factored), cache=matrix)
+
     def footprint(self) -> Footprint:
         """The factor of the covariance, if there is one."""
         return Footprint.of([] if self._factor is None else [self._factor])
@@ -63,7 +84,7 @@ class ROME(SubjectEditor[ROMEConfig]):
     def _covariance_factor(self) -> Tensor:
         c = self.config
         found = covariance_for(self.lm, [c.layer], self.resources, c.covariance_tokens)
-        covariance = found[c.layer].to(self.lm.weight(self.lm.mlp_out_name(c.layer)).device)
+        covariance = found[c.layer].to(matrix_device(self.lm, c.layer, SOLVE_MATRICES))
         return factor(covariance, c.ridge, f"the covariance of layer {c.layer}")
 
     def _update(self, request: EditRequest, value: Value) -> tuple[Tensor, Tensor]:
@@ -78,7 +99,7 @@ class ROME(SubjectEditor[ROMEConfig]):
 
     def _direction(self, mean: Tensor) -> Tensor:
         """Unit vector u (d_ff) along C⁻¹k̄, or along the mean key k̄ (d_ff) without covariance adjustment."""
-        direction = mean.double()
+        direction = in_float64(mean)
         if self._factor is not None:
             direction = torch.cholesky_solve(direction[:, None].to(self._factor.device), self._factor)[:, 0]
         unit: Tensor = (direction / direction.norm()).to(mean)

@@ -22,6 +22,7 @@ from editbench.memory_based.editor import MemoryBasedEditor, all_finite
 from editbench.memory_based.target_rows import wide
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import OF_AN_ENTRY, Room, grown
 
 from .compression import compress
 from .config import SCENConfig
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from editbench.memory_based.compression import CompressedDelta
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,25 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
     def settled_after(cls, config: SCENConfig, edits: int) -> bool:
         """Whether the last group that is trained together is whole."""
         return edits % config.edits_at_once == 0
+
+    @classmethod
+    def room(cls, config: SCENConfig, shape: Shape, work: Workload) -> Room:
+        """An expert of every edit; of those that are trained together the gradient and Adam's means, in float32."""
+        numbers, inputs = shape.weight(config.layer), shape.inputs(config.layer)
+        at_once = min(config.edits_at_once, work.edits)
+        resting, step = at_once * numbers * (3 * shape.wide + shape.of_a_number), at_once * numbers * shape.wide
+        rank = min(work.row, inputs, shape.width)  # at most
+        stores = {"dense": numbers * shape.of_a_number, "quantised": numbers * config.bits // 8 + 4 * shape.width}
+        expert = round(stores.get(config.expert_store, 2 * rank * (inputs + shape.width)))
+        near = work.edits * expert if config.device_bytes is None else config.device_bytes
+        far = max(0, work.edits * expert - near) if config.device_bytes is not None else 0
+        passed = shape.training(at_once * work.row, at_once * work.answer, shape.layers - config.layer - 1)
+        return Room(
+            kept=min(near, work.edits * expert) + 2 * grown(work.edits) * inputs * shape.wide,
+            editing=resting + max(step, passed),
+            host=far if config.host_bytes is None else min(far, config.host_bytes),
+            disk=work.edits * (expert + 2 * inputs * shape.wide + OF_AN_ENTRY),
+        )
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Take the experts, trained ahead or now, train neurons, and add them to the bank."""

@@ -22,6 +22,7 @@ from editbench.gradient_based.normalisation import (
     normalised,
     to_tensors,
 )
+from editbench.gradient_based.room import named_layers, of_passes
 from editbench.gradient_based.solve import norm, ridge_change
 from editbench.records import EditRequest
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     from editbench.ledger import Dense, Ledger, LowRank, Transaction
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Room, Workload
 
 
 class UltraEdit(BatchStateEditor[UltraEditConfig]):
@@ -45,17 +48,27 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: UltraEditConfig, resources: Resources | None = None):
         """Find the modules; a ValueError for a layer or module that the model does not have."""
         super().__init__(lm, ledger, config, resources)
-        names = config.modules or [lm.mlp_out_name(layer).removesuffix(".weight") for layer in config.layers]
-        self.modules = linear_modules(lm, names)
+        self.modules = linear_modules(lm, [name.removesuffix(".weight") for name in self.edited_weights()])
         self._warm: Statistics | None = None  # before the first edit
 
     def layers(self) -> list[int]:
         """Those of the config, where it names no modules."""
         return [] if self.config.modules else self.config.layers
 
+    def edited_weights(self) -> list[str]:
+        """Those of the config's modules, or of its layers."""
+        return [f"{name}.weight" for name in self.config.modules or ()] or super().edited_weights()
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Take the statistics of the training records, on the unedited model."""
         self._at_start()
+
+    @classmethod
+    def room(cls, config: UltraEditConfig, shape: Shape, work: Workload) -> Room:
+        """A pass from the first edited module on; inputs and gradients of a batch; a change as thin as its tokens."""
+        layers = named_layers(config.modules) or config.layers
+        sizes = shape.linear(config.modules) if config.modules else [shape.projection(at) for at in layers]
+        return of_passes(shape, work, config, sizes, min(layers, default=0), tokens=work.answer)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Add the batch to the statistics, then update all modules from the same backward passes."""

@@ -24,8 +24,9 @@ from editbench.memory_based.target_rows import base_pass, wide
 from editbench.model.token_tree import TokenTree
 from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
+from editbench.room import Room
 
-from .config import SOUND, WISEConfig
+from .config import DENSE, MERGE, SOUND, WISEConfig
 from .memories import Memories
 from .routing import chosen, route
 from .rows import EditRows, PublishedRows, Row
@@ -36,9 +37,14 @@ if TYPE_CHECKING:
     from editbench.ledger import Ledger, Transaction
     from editbench.memory_based.routing import Prompts
     from editbench.model.language_model import LanguageModel
+    from editbench.model.shape import Shape
     from editbench.resources import Resources
+    from editbench.room import Workload
 
 TEMPLATES = [(start, tokens, 1) for tokens in (5, 10) for start in ("I", "You", "Because", "Yes", "Q: ")]
+
+STEP, BETWEEN = 8, 2
+"""Copies of the weight beside a memory: in a step of the descent, and while the model runs."""
 
 
 class WISE(JournalledEditor[WISEConfig]):
@@ -81,6 +87,25 @@ class WISE(JournalledEditor[WISEConfig]):
         return [(self.lm.encode(t.replace("{}", request.prompt)).ids, answer) for t in self.templates]
 
     # -- editing ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def room(cls, config: WISEConfig, shape: Shape, work: Workload) -> Room:
+        """The memories and the mask; a weight in training, in float32; an edit's rows through the layers above."""
+        into, out = shape.projection(config.layer, config.projection)
+        numbers, templates = into * out, work.contexts([1 + tokens for _, tokens, _ in TEMPLATES])
+        weight, rows = numbers * shape.wide, 1 + len(templates)
+        tokens = rows * work.row + sum(templates) + config.irrelevant_tokens
+        passed = shape.training(tokens, rows * work.answer, shape.layers - config.layer - 1)
+        whole = config.memory_store == DENSE
+        memory = weight if whole else round(config.mask_ratio * weight) + numbers // 8
+        merged = config.merge_every // config.save_every if config.variant == MERGE else 1
+        memories = 1 + work.edits // (config.save_every * merged)
+        wide = weight if shape.of_a_number < shape.wide else 0  # the weight itself, in float32
+        return Room(
+            kept=memories * memory + numbers + weight,  # and a memory as it answers
+            editing=max(wide + STEP * weight, wide + BETWEEN * weight + passed),
+            disk=work.batches * memory,
+        )
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the side memory on one request after the other."""

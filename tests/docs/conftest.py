@@ -25,6 +25,7 @@ def folder(tmp_path_factory):
         for language in ("json", "python", "toml"):
             for title, block in blocks(text, language):
                 if title:
+                    (folder / title).parent.mkdir(parents=True, exist_ok=True)
                     (folder / title).write_text(block, encoding="utf-8")
     install(folder)
     return folder

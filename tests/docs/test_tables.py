@@ -17,7 +17,9 @@ def tables():
     return module
 
 
-@pytest.mark.parametrize("page", ["methods/index.md", "memory.md"])
+@pytest.mark.parametrize(
+    "page", ["methods/index.md", "memory.md", pytest.param("full-size.md", marks=pytest.mark.slow)]
+)
 def test_tables_are_current(tables, page):
     assert (DOCS / page).read_text(encoding="utf-8") == tables.page(page), "run python docs/tables.py"
 

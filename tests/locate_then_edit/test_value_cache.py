@@ -109,6 +109,24 @@ def test_values_are_saved_part_by_part_and_go_on_with_the_same_bits(tmp_path, mo
     assert same_values(whole, again, requests)
 
 
+@pytest.mark.parametrize(
+    ("asked", "seen"), [("abcd", ["cd"]), ("dabc", ["cd"]), ("bc", ["c"]), ("abcdef", ["cd", "ef"])]
+)
+def test_a_damaged_value_is_found_again_with_those_that_it_was_found_with(asked, seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(value_cache, "MOST_TOGETHER", 2)
+    requests = letters(6)
+    first = prepared(requests[:4], tmp_path)
+    file = tmp_path / value_cache._name(first._key(requests[2]))
+    file.write_bytes(file.read_bytes()[:-1])
+    found = companies(monkeypatch)
+    with pytest.warns(UserWarning, match="is damaged"):
+        second = prepared([requests["abcdef".index(id)] for id in asked], tmp_path)
+    assert found == seen
+    again = requests[:4] if "d" in asked else requests[1:2]  # c alone may have other bits
+    assert same_values(first, second, again)
+    assert same_values(second, prepared(requests[2:3], tmp_path), requests[2:3])
+
+
 @pytest.mark.parametrize("file", range(3))
 def test_a_part_is_saved_whole_or_not_at_all(tmp_path, monkeypatch, file):
     """Else its missing values would be found again, in other company."""

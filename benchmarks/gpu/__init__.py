@@ -1,0 +1,1 @@
+"""The methods and the evaluation at full size on one GPU."""

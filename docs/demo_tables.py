@@ -38,7 +38,7 @@ SHORT_FIGURE = "demo.svg"
 PARTS = r"(?<=<!-- {}, by docs/demo_tables\.py -->\n).*?(?=<!-- end of {} -->)"
 MEASURES = {
     "score": "Score: harmonic mean of reliability, generality and locality, of all edits so far",
-    "reliability": "Reliability: share of the answers' tokens, of all edits so far",
+    "reliability": "Reliability: share of the tokens of the answers, of all edits so far",
 }
 COLOURS = {  # Okabe and Ito
     "scen": "#0072b2",
@@ -98,9 +98,9 @@ def _short(value: float) -> str:
     return {"0.000": "0", "1.000": "1"}.get(f"{value:.3f}", f"{value:.3f}".removeprefix("0"))
 
 
-def seen(points: Sequence[Row]) -> str:
+def seen(points: Sequence[Row], indent: str = "") -> str:
     """What one sees in the points, in words."""
-    return fill(" ".join(findings(points, measure_of(points))), 120)
+    return fill(" ".join(findings(points, measure_of(points))), 120, subsequent_indent=indent)
 
 
 def demo_part(runs: Sequence[Row], points: Sequence[Row]) -> str:
@@ -110,7 +110,7 @@ def demo_part(runs: Sequence[Row], points: Sequence[Row]) -> str:
 
 def long_part(runs: Sequence[Row], points: Sequence[Row]) -> str:
     """The README's part on the long demo."""
-    words = (f"- {title}. {seen(_of(points, dataset))}\n" for dataset, (title, _) in FIGURES.items())
+    words = (f"- {title}. {seen(_of(points, dataset), '  ')}\n" for dataset, (title, _) in FIGURES.items())
     return f"\n{overview(runs)}\n{''.join(words)}\n"
 
 

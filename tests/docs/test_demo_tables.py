@@ -58,7 +58,7 @@ def test_the_figure_has_every_point_and_label(script):
 def test_records_without_paraphrases_are_drawn_by_reliability(script):
     ends = {"reliability": 0.25, "reliability_low": 0.2, "reliability_high": 0.3, "score": None}
     drawn = script.figure([{"method": "rome", "edits": edits, **ends} for edits in (10, 100)])
-    assert "Reliability: share of the answers' tokens" in drawn and drawn.count("<circle") == 2
+    assert "Reliability: share of the tokens of the answers" in drawn and drawn.count("<circle") == 2
     height = 34 + (360 - 34 - 46) * 0.75
     assert f'cy="{height:.1f}"' in drawn
 

@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 import editbench
 from editbench.ledger_files import LedgerFiles
 from editbench.locate_then_edit import covariance_files
@@ -70,7 +72,8 @@ def measure(method, arguments, folder):
             if load_method(method).capabilities.needs_covariance:
                 covariance = folder / f"covariance-{method}.safetensors"
                 if not covariance.exists():
-                    covariance_files.export(str(run), covariance)
+                    exported = covariance_files.export(str(run), folder / f"exported-{method}.safetensors")
+                    save_file(load_file(exported), covariance)  # unsealed: the weights of the other dtypes are others
                 shared = [f"model.covariance={covariance}"]
         yield row(method, name, read_row(run), compared(changes, reference, made_changes(run)), seconds)
 

@@ -42,11 +42,10 @@ MOST_TOGETHER = 32
 
 @dataclass(frozen=True)
 class CachedValue:
-    """A value as the cache keeps it: ``target`` (d), the loss of every forward pass, and the keys found with it."""
+    """A value as the cache keeps it: ``target`` (d), and the loss of every forward pass."""
 
     target: Tensor
     losses: list[float]
-    together: Sequence[str] = ()
 
 
 class ValueCache:
@@ -74,6 +73,7 @@ class ValueCache:
         self._cache, self._costs = resources.cache, resources.costs
         self._found: dict[str, CachedValue] = {}
         self._damaged: set[str] = set()
+        self._groups: set[tuple[str, ...]] = set()  # keys whose values were found together
 
     def __getitem__(self, request: EditRequest) -> CachedValue:
         return self._found[self._key(request)]
@@ -105,7 +105,7 @@ class ValueCache:
     ) -> Iterator[dict[str, EditRequest]]:
         """What of a part is found together: a damaged value with those that it was found with, then the others."""
         for key in sorted(self._damaged & missing.keys()):
-            others = next((v.together for v in self._found.values() if key in v.together), ())
+            others = next((group for group in self._groups if key in group), ())
             if key in missing and others and requests.keys() >= set(others):
                 yield {k: requests[k] for k in others}
                 missing = {k: r for k, r in missing.items() if k not in others}
@@ -144,8 +144,8 @@ class ValueCache:
             seconds = time.perf_counter() - began
             self._costs.note(VALUES, seconds, read=False)
             by_key = dict(zip(wanted, values, strict=True))
-            for key, value in by_key.items():
-                self._found[key] = CachedValue(value.target, [terms[0] for terms in value.losses], list(by_key))
+            self._found |= {k: CachedValue(v.target, [terms[0] for terms in v.losses]) for k, v in by_key.items()}
+            self._groups.add(tuple(by_key))
             self._write(by_key, part, seconds)
             return
 
@@ -161,13 +161,14 @@ class ValueCache:
         try:
             tensors, facts, digest = decode_tensors(read_bytes(file), str(file))
             target, losses, seconds = tensors["target"], tensors["losses"][:, 0].tolist(), float(facts["seconds"])
-            together = list(facts["keys"])
+            together = tuple(facts["keys"])
         except (DamagedFile, KeyError) as error:
             warnings.warn(f"the cached value {file} is damaged ({error}) and is found again", stacklevel=2)
             self._damaged.add(key)
             return False
         device = self.lm.device_of(self.lm.mlp_out(self.layer))
-        self._found[key] = CachedValue(target.to(device), losses, together)
+        self._found[key] = CachedValue(target.to(device), losses)
+        self._groups.add(together)
         self._costs.note(VALUES, seconds, read=True)
         self._costs.digests[_name(key)] = digest
         return True

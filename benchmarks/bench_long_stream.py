@@ -1,18 +1,22 @@
 """A long stream by the real command: killed in its middle, resumed, scored, tabulated; what an edit costs as it grows.
 
-    python -m benchmarks.bench_long_stream METHOD [--model tiny|pocket] [--edits 100000] [--dir DIR] [KEY=VALUE …]
+    python -m benchmarks.bench_long_stream METHOD [--model tiny|pocket] [--edits 100000] [--dir DIR] [--out FILE]
+                                           [KEY=VALUE …]
 
 ``tiny``: 100,000 different facts, and a Llama of random weights with two layers, where an edit takes few steps: what is
 measured is all but the optimisation. SCEN's experts and neurons are drawn at random there (a neuron is trained against
 all earlier edits, as published). ``pocket``: the embedded model, whose facts are edited again and again, with
-all steps. A row for each tenth: CPU-milliseconds an edit, resident and disk megabytes; then the resume, the final
-scores of a sample, and the seconds of leaderboard and report.
+all steps. A row for each tenth: CPU-milliseconds an edit, resident and disk megabytes, and the milliseconds of one
+fixed product at that time, which tell a slow edit from a busy machine; then the resume, the final scores of a sample,
+and the seconds of leaderboard and report. ``docs/tables.py`` and ``docs/growth_picture.py`` read what ``--out`` keeps
+in ``benchmarks/growth.jsonl``.
 """
 
 import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,6 +39,7 @@ TINY = {  # settings with which an edit is quick; edits in a batch
     "nse": (("method.layers=[0,1]", *VALUES, "method.alpha=0", "method.upper_bound=1e9"), 10),
     "scen": (("method.layer=1", "method.device_bytes=0", "method.host_bytes=0"), 10),
 }
+PRODUCT = torch.ones(64, 576), torch.ones(1536, 576)
 POCKET_BATCH = {"memit": 10, "nse": 10, "scen": 10}
 
 
@@ -99,7 +104,7 @@ class Watched:
         self.untrained, self._read, self._seen = untrained, 0, 0
 
     def go(self, until, rows):
-        """Start it; note (edits, CPU s, wall s, resident MB, disk MB) in ``rows``; kill it at ``until``."""
+        """Start it; note (edits, CPU s, resident MB, disk MB, product's ms) in ``rows``; kill it at ``until``."""
         begun = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "EDITBENCH_CACHE": str(self.folder / "cache")}
         command = [sys.executable, "-m", "benchmarks.bench_long_stream", "--child", *self.settings]
@@ -107,14 +112,13 @@ class Watched:
             command.insert(4, "--untrained")
         with open(self.folder / "log.txt", "ab") as log:
             child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        start = self._edits()
-        first = None
+        start, first = self._edits(), None
         while child.poll() is None:
             edits = self._edits()
             start = min(start, edits)  # a resume cuts off what is not saved
             if edits > start:
                 first = first or (time.perf_counter() - begun, *self._usage(child.pid)[:1])
-                rows.append((edits, *self._usage(child.pid), time.perf_counter() - begun, self._disk()))
+                rows.append((edits, *self._usage(child.pid), self._disk(), product_ms()))
             if until is not None and edits >= until:
                 child.send_signal(signal.SIGKILL)
             time.sleep(0.5 if first else 0.05)
@@ -149,6 +153,13 @@ class Watched:
         return sum(file.stat().st_size for file in (self.folder / "results").rglob("*") if file.is_file()) / 2**20
 
 
+def product_ms():
+    """Milliseconds of one fixed product."""
+    begun = time.process_time()
+    torch.nn.functional.linear(*PRODUCT)
+    return 1000 * (time.process_time() - begun)
+
+
 def tenths(rows, edits):
     """A row for each tenth of the stream, of what was seen nearest to its ends."""
     last = None
@@ -156,39 +167,32 @@ def tenths(rows, edits):
         seen = min(rows, key=lambda row: abs(row[0] - tenth * edits / TENTHS), default=None)
         if last is not None and seen[0] > last[0] and seen[1] > last[1]:
             cpu = 1000 * (seen[1] - last[1]) / (seen[0] - last[0])
-            yield {"edits": seen[0], "cpu_ms": cpu, "rss_mb": seen[2], "disk_mb": seen[4]}
+            product = statistics.median(row[4] for row in rows if last[0] <= row[0] <= seen[0])
+            yield {"edits": seen[0], "cpu_ms": cpu, "rss_mb": seen[2], "disk_mb": seen[3], "product_ms": product}
         last = seen
 
 
 def measure(method, model, edits, folder, extra):
-    """Print the rows as they come."""
+    """Yield the rows as they come."""
     own, batch = TINY[method] if model == "tiny" else ((), POCKET_BATCH.get(method, 1))
     points = f"stream.evaluate_at=[{edits}]"
     settings = [*prepare(folder, model, edits), f"method={method}", f"stream.batch_size={batch}", *COMMON, points]
     settings += [f"+protocol.final_first.custom={SCORED}", *own, *extra]
     run, rows, more = Watched(folder, settings, model == "tiny" and method == "scen"), [], []
     started = run.go(edits // 2, rows)
-    for row in tenths(rows, edits):
-        show(row)
+    yield from tenths(rows, edits)
     resumed = run.go(None, more)
-    for row in tenths(more, edits):
-        show(row)
+    yield from tenths(more, edits)
     whole = rows[-1][1] + more[-1][1]
-    row = {"edits": edits, "cpu_s": whole, "start_cpu_s": started[1], "resume_cpu_s": resumed[1]}
-    show(row | {"resume_share": (resumed[1] - started[1]) / whole})
+    yield {"whole": edits, "cpu_s": whole, "start_cpu_s": started[1], "resume_cpu_s": resumed[1]}
     for command in ("leaderboard", "report"):
         begun = time.perf_counter()
         arguments = [sys.executable, "-m", "editbench.cli", command, f"results.dir={folder / 'results'}"]
         subprocess.run(arguments, check=True, capture_output=True)
-        show({"what": command, "seconds": time.perf_counter() - begun})
+        yield {"command": command, "seconds": time.perf_counter() - begun}
     summary = json.loads((folder / "results/run/run.json").read_text(encoding="utf-8"))["summary"]
     measures = summary["interim"][-1]["measures"]
-    show({"scored": SCORED, **{name: found["mean"] for name, found in measures.items()}})
-
-
-def show(row):
-    """Print a row."""
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+    yield {"scored": SCORED, **{name: found["mean"] for name, found in measures.items()}}
 
 
 def child(arguments):
@@ -213,11 +217,18 @@ def main():
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--edits", type=int, default=100_000)
     parser.add_argument("--dir", type=Path)
+    parser.add_argument("--out", type=Path, help="add the rows to this file")
     options, extra = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.dir or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        measure(options.method, options.model, options.edits, folder, extra)
+        for found in measure(options.method, options.model, options.edits, folder, extra):
+            row = {"method": options.method, "model": options.model, **found}
+            line = json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
+            print(line, flush=True)
+            if options.out is not None:
+                with open(options.out, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
 
 
 if __name__ == "__main__":

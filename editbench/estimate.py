@@ -131,7 +131,7 @@ class Planner:
     def shape(self, model: ModelConfig) -> Shape:
         """The model on the device "meta"."""
         gpu = self._on_gpu(model)
-        place = f"{model.path} {model.dtype} {gpu}"
+        place = f"{model.path} {model.dtype} {model.edited_dtype} {gpu}"
         if place not in self._shapes:
             self._shapes[place] = Shape.of(model, gpu)
         return self._shapes[place]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from editbench.model.shape import Shape
     from editbench.records import EditRequest
 
 KEYFRAME_EVERY = 256  # batches, as the ledger's
@@ -97,24 +98,26 @@ class Room:
         return max(self.preparing, evaluating, self.kept + max(self.editing, evaluating))
 
 
-def of_changes(numbers: Sequence[int], of_a_number: int, work: Workload, change: float, dense: bool = False) -> Room:
-    """What the ledger takes for a method that changes weights.
+def of_changes(numbers: Sequence[int], shape: Shape, work: Workload, change: float, dense: bool = False) -> Room:
+    """What the ledger takes for a method that changes weights, and what these take in float32 instead of the model's.
 
     The unedited weights are kept in host memory; those before a batch beside the model, from the second batch on; the
     changes of all batches on disk, with a keyframe now and then.
 
     Args:
         numbers: Of each changed weight.
-        of_a_number: Bytes.
+        shape: Of the model.
         change: Bytes of a batch's change on disk.
         dense: Whether a change is as large as its weight; else it is a product that is formed in parts.
     """
-    size, largest = sum(numbers) * of_a_number, max(numbers, default=0)
-    formed = 2 * largest * of_a_number if dense else min(largest, CHUNK_NUMBERS) * (4 + 2 * of_a_number)
+    of_an_edited = shape.of_an_edited
+    size, largest = sum(numbers) * of_an_edited, max(numbers, default=0)
+    formed = 2 * largest * of_an_edited if dense else min(largest, CHUNK_NUMBERS) * (4 + 2 * of_an_edited)
+    held = sum(numbers) * (of_an_edited - shape.of_a_number)
     written = work.batches * change
     keyframes = min(work.batches // KEYFRAME_EVERY, written // size if size else 0)
     again = size if work.batches > 1 else 0
-    return Room(kept=again, editing=formed, host=size, disk=round(written + keyframes * size))
+    return Room(kept=held + again, editing=formed, host=size, disk=round(written + keyframes * size))
 
 
 def grown(rows: int, first: int = 64) -> int:

@@ -33,9 +33,7 @@ def of_passes(
     used = work.batch * tokens
     statistics = 2 * sum(sum(size) for size in set(sizes)) * shape.wide
     whole = [min(into * out, used * (into + out)) for into, out in sizes]
-    written = of_changes(
-        [into * out for into, out in sizes], shape.of_a_number, work, sum(whole) * shape.wide + statistics
-    )
+    written = of_changes([into * out for into, out in sizes], shape, work, sum(whole) * shape.wide + statistics)
     passed = shape.training(at_once * work.longest, at_once * work.answer, shape.layers - first - 1)
     held = at_once * work.longest * features * shape.of_a_number  # each module's inputs, and the gradient at its output
     seen = round(2 * used * features * shape.wide)  # of all parts, and joined

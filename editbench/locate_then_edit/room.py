@@ -67,7 +67,7 @@ def of_layers(
     memory = sum(_keys(shape.inputs(layer), work.edits) for layer in layers) if remembers else 0
     saved = sum(8 * shape.inputs(layer) * min(work.edits, shape.inputs(layer)) for layer in layers) if remembers else 0
     change = rounds * sum((shape.inputs(layer) + shape.width) * batch * FACTOR_TYPE for layer in layers)
-    written = of_changes([shape.weight(layer) for layer in layers], shape.of_a_number, work, change)
+    written = of_changes([shape.weight(layer) for layer in layers], shape, work, change)
     solves = 4 * 8 * shape.inputs(layers[-1]) * (batch + (BLOCK if remembers else 0))
     values = of_values(shape, work, layers[-1], templates, at_once)
     passed = shape.working(batch * ((1 + len(templates)) * work.prompt + sum(templates)))  # keys and hidden states

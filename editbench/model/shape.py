@@ -27,13 +27,23 @@ PROBED = 16  # tokens of the pass that is looked at
 
 @dataclass(frozen=True)
 class Shape:
-    """A model on the device "meta", which takes no memory. Sizes are in numbers, memory is in bytes."""
+    """A model on the device "meta", which takes no memory. Sizes are in numbers, memory is in bytes.
+
+    Attributes:
+        model: transformers' module, on "meta".
+        parameters: Numbers of its weights.
+        bytes: Of its weights.
+        of_a_number: Bytes of one of them.
+        of_an_edited: Bytes of a number of a matrix that is edited (``model.edited_dtype``).
+        gpu: Whether it is to run on one.
+    """
 
     model: Any
     parameters: int
     bytes: int
-    of_a_number: int  # bytes
-    gpu: bool = False  # whether it is to run on one
+    of_a_number: int
+    of_an_edited: int
+    gpu: bool = False
 
     @classmethod
     def of(cls, config: ModelConfig, gpu: bool = False) -> Shape:
@@ -45,10 +55,10 @@ class Shape:
             own = AutoConfig.from_pretrained(str(place), revision=config.revision)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(_no_config(place, error)) from error
-        return cls.of_config(own, config.dtype, gpu)
+        return cls.of_config(own, config.dtype, gpu, config.edited_dtype)
 
     @classmethod
-    def of_config(cls, config: Any, dtype: str, gpu: bool = False) -> Shape:
+    def of_config(cls, config: Any, dtype: str, gpu: bool = False, edited_dtype: str | None = None) -> Shape:
         """From transformers' config of a model."""
         import torch
         from transformers import AutoModelForCausalLM
@@ -56,7 +66,7 @@ class Shape:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
         count, size = sum(parameter.numel() for parameter in model.parameters()), BYTES[dtype]
-        return cls(model, count, count * size, size, gpu)
+        return cls(model, count, count * size, size, max(size, BYTES[edited_dtype or dtype]), gpu)
 
     @property
     def wide(self) -> int:

@@ -76,10 +76,10 @@ class FineTune(Editor[FineTuneConfig]):
     def room(cls, config: FineTuneConfig, shape: Shape, work: Workload) -> Room:
         """The trained weight with its gradient and Adam's means, and a pass through the layers above."""
         layer, weight = config.layer, shape.weight(config.layer)
-        rows, size = work.batch + config.replay, weight * shape.of_a_number
+        rows, size = work.batch + config.replay, weight * shape.of_an_edited
         passed = shape.training(rows * work.longest, rows * work.answer, shape.layers - layer - 1)
         trained = Room(kept=2 * size * (config.ewc > 0), editing=max(STEP * size, BETWEEN * size + passed))
-        return trained + of_changes([weight], shape.of_a_number, work, size, dense=True)
+        return trained + of_changes([weight], shape, work, size, dense=True)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Train the weight in place, restore it, and apply the difference."""

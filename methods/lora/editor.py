@@ -67,7 +67,7 @@ class LoRA(BatchStateEditor[LoRAConfig]):
         inputs = sum(into for into, _ in sizes) * (widened + wide + 1)
         tokens = work.batch * work.longest
         passed = shape.training(tokens, work.batch * work.answer, shape.layers) + round(tokens * inputs)
-        written = of_changes([into * out for into, out in sizes], shape.of_a_number, work, 3 * adapter)
+        written = of_changes([into * out for into, out in sizes], shape, work, 3 * adapter)
         return written + Room(kept=adapter, editing=5 * adapter + passed)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:

@@ -40,7 +40,7 @@ class RECT(CovarianceEditor[RECTConfig]):
     def room(cls, config: RECTConfig, shape: Shape, work: Workload) -> Room:
         """As MEMIT's, with the whole update of each layer, in float64, and its copies; what is kept of it is dense."""
         room, sizes = super().room(config, shape, work), [shape.weight(layer) for layer in config.layers]
-        dense = of_changes(sizes, shape.of_a_number, work, sum(sizes) * shape.of_a_number, dense=True)
+        dense = of_changes(sizes, shape, work, sum(sizes) * shape.of_an_edited, dense=True)
         updates = 8 * (sum(sizes) + 3 * max(sizes))
         return replace(room, editing=max(room.editing, updates + dense.editing), disk=dense.disk)
 

@@ -70,7 +70,7 @@ class ROME(SubjectEditor[ROMEConfig]):
         sampled = [tokens + 1 for tokens, count in config.template_lengths for _ in range(count)]
         values = of_values(shape, work, config.layer, work.contexts(sampled), 1)
         change = work.batch * (shape.inputs(config.layer) + shape.width) * shape.wide
-        written = of_changes([shape.weight(config.layer)], shape.of_a_number, work, change) + Room(editing=values)
+        written = of_changes([shape.weight(config.layer)], shape, work, change) + Room(editing=values)
         if not config.covariance_adjustment:
             return written
         matrix, taken = shape.covariance(config.layer), of_covariance(shape, [config.layer])

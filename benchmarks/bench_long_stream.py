@@ -69,7 +69,7 @@ def pocket_facts(edits):
     records = [record for name in ("counterfact", "zsre") for record in load(name, "pocket").records]
     for i in range(edits):
         turn, at = divmod(i, len(records))
-        record, other = records[at], records[(at + 3 * turn) % len(records)]
+        record, other = records[at], records[(at + 3 + 3 * turn) % len(records)]  # never its own, from the first on
         paraphrases = [probe.prompt for probe in record.probes if probe.kind == "paraphrase"][:1]
         yield {
             "id": str(i),

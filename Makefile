@@ -77,6 +77,7 @@ docs: setup ## Build the documentation in site/
 docs-pictures: setup ## Draw the documentation's pictures again, from the source and the reference rows
 	$(PY) docs/architecture_picture.py
 	$(PY) docs/demo_tables.py
+	$(PY) docs/growth_picture.py
 
 clean: ## Remove what was built and cached (the environment stays)
 	rm -rf build dist site .compat *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -40,7 +40,13 @@ TINY = {  # settings with which an edit is quick; edits in a batch
     "scen": (("method.layer=1", "method.device_bytes=0", "method.host_bytes=0"), 10),
 }
 PRODUCT = torch.ones(64, 576), torch.ones(1536, 576)
-POCKET_BATCH = {"memit": 10, "nse": 10, "scen": 10}
+POCKET = {  # as TINY; all else as the method's settings for the model are
+    "finetune": ((), 1),
+    "rome": ((), 1),
+    "memit": ((), 10),
+    "nse": ((), 10),
+    "scen": (("method.device_bytes=500000000", "method.host_bytes=0"), 10),  # 570 kB an expert
+}
 
 
 def prepare(folder, model, edits):
@@ -174,7 +180,7 @@ def tenths(rows, edits):
 
 def measure(method, model, edits, folder, extra):
     """Yield the rows as they come."""
-    own, batch = TINY[method] if model == "tiny" else ((), POCKET_BATCH.get(method, 1))
+    own, batch = (TINY if model == "tiny" else POCKET)[method]
     points = f"stream.evaluate_at=[{edits}]"
     settings = [*prepare(folder, model, edits), f"method={method}", f"stream.batch_size={batch}", *COMMON, points]
     settings += [f"+protocol.final_first.custom={SCORED}", *own, *extra]

@@ -1,11 +1,13 @@
 """The methods beside the published code, by its seconds as measured elsewhere (``published_speed.json``).
 
     python -m benchmarks.bench_published [rome memit nse scen_expert_one …]
+    python -m benchmarks.bench_published --operations rome
 
 A random-weight Llama of SmolLM2-135M's shape, and records as long in tokens as CounterFact's are there: a subject of
 four tokens, one to three words behind it, a target of one token. Machines differ: the published seconds are scaled by
 one product that is timed before and after every row, in the same process, one thread. What is made once for a stream
-(templates, covariance) is counted on neither side.
+(templates, covariance) is counted on neither side. ``--operations`` shows where a row's time goes, by torch's profiler:
+matrix products by their rows and weights with the GFLOP/s that they reach, and the other operations.
 """
 
 import json
@@ -52,12 +54,53 @@ def product_gflops(rows=64, repeats=200):
     return 2 * rows * d * d_ff / best / 1e9
 
 
+def operations(name, shown=14):
+    """A table in Markdown of a row's operations: calls, seconds and GFLOP for each of its units, GFLOP/s."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    work, count, again = _work(name, edits=1 if name == "rome" else None)  # the profiler is slow with many events
+    work()
+    again()
+    begun = time.process_time()
+    work()
+    whole = (time.process_time() - begun) / count
+    again()
+    with torch.profiler.profile(record_shapes=True, with_flops=True) as profile:
+        work()
+    torch.set_num_threads(threads)
+    found = {}
+    for event in profile.key_averages(group_by_input_shape=True):
+        label, of = _label(event), (event.count, event.self_cpu_time_total / 1e6, (event.flops or 0) / 1e9)
+        found[label] = [a + b / count for a, b in zip(found.get(label, (0, 0, 0)), of, strict=True)]
+    ranked = sorted(found.items(), key=lambda item: -item[1][1])
+    rest = [sum(column) for column in zip(*(values for _, values in ranked[shown:]), strict=True)]
+    seen = sum(seconds for _, (_, seconds, _) in ranked)
+    lines = ["| operation | calls | s | share | GFLOP | GFLOP/s |", "|---|---|---|---|---|---|"]
+    for label, (calls, seconds, flop) in [*ranked[:shown], ("the rest", rest)]:
+        rate = (f"{flop:.1f}", f"{flop / seconds:.0f}") if label.startswith("product") else ("", "")
+        lines.append(
+            f"| {label} | {calls:.0f} | {seconds:.2f} | {100 * seconds / seen:.0f} % | {rate[0]} | {rate[1]} |"
+        )
+    return "\n".join([*lines, "", f"{seen:.2f} s of operations under the profiler; {whole:.2f} CPU-s without it"])
+
+
+def _label(event):
+    """What an operation counts as: a product by its rows and weight, or its name."""
+    shapes = [shape for shape in event.input_shapes if len(shape) == 2]
+    if event.key in ("aten::mm", "aten::addmm") and len(shapes) >= 2:
+        (rows, inner), (_, out) = shapes[-2:]
+        return f"product, {rows} rows, {inner} to {out}" if rows < 1000 else f"product, {rows}×{inner} by {inner}×{out}"
+    return f"`{event.key.removeprefix('aten::')}`"
+
+
+def _work(name, edits=None):
+    """(the row's work, its units, what makes it possible again)."""
+    of = {"rome": _edits, "memit": _edits, "nse": _edits, "scen": _experts}.get(name.partition("_")[0], _forward)
+    return of(_lm(), name, ROWS[name]["settings"] | ({} if edits is None else {"batch": edits}))
+
+
 def _row(name):
-    lm, settings = _lm(), ROWS[name]["settings"]
-    kind = name.partition("_")[0]
-    work, count, again = {"rome": _edits, "memit": _edits, "nse": _edits, "scen": _experts}.get(kind, _forward)(
-        lm, name, settings
-    )
+    work, count, again = _work(name)
     before = product_gflops()
     work()  # warm-up
     again()
@@ -176,7 +219,10 @@ def _lm():
 
 
 def main():
-    """Print rows as they come."""
+    """Print rows as they come, or the operations of one."""
+    if sys.argv[1:2] == ["--operations"]:
+        print(operations(*sys.argv[2:3]))
+        return
     for row in measure(sys.argv[1:] or tuple(ROWS)):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
 

@@ -1,9 +1,10 @@
-"""Writes the tables of ``docs/methods/index.md``, ``docs/memory.md`` and ``docs/full-size.md``.
+"""Writes the tables of ``docs/methods/index.md``, ``memory.md``, ``growth.md`` and ``full-size.md``.
 
     python docs/tables.py
 
 The first is from the methods' classes, the second from the lines of ``python -m benchmarks.bench_methods`` in
-``benchmarks/methods.jsonl``, the third what ``editbench plan`` says of models of full size.
+``benchmarks/methods.jsonl``, the third from those of ``python -m benchmarks.bench_long_stream`` in
+``benchmarks/growth.jsonl``, the last what ``editbench plan`` says of models of full size.
 """
 
 from __future__ import annotations
@@ -66,6 +67,37 @@ def _memory_row(of: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def growth_table() -> str:
+    """A row for each long stream: what an edit costs in its tenths, memory, disk, resume, and commands afterwards."""
+    from growth_picture import LINES as MEASURED
+    from growth_picture import relative_time, tenths
+
+    beside: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in map(json.loads, MEASURED.read_text(encoding="utf-8").splitlines()):
+        of = beside.setdefault((line["model"], line["method"]), {})
+        of.update({line["command"]: line["seconds"]} if "command" in line else {} if "cpu_ms" in line else line)
+    rows = []
+    for (model, method), own in tenths().items():
+        of, ratios = beside[model, method], [ratio for _, ratio in relative_time(own)]
+        rows.append(
+            (
+                method,
+                model,
+                f"{of['whole']:,}",
+                f"{own[0]['cpu_ms']:.1f}, {own[-1]['cpu_ms']:.1f}",
+                f"{max(ratios) / min(ratios):.2f}",
+                f"{own[0]['rss_mb']:,.0f}, {own[-1]['rss_mb']:,.0f}",
+                f"{own[-1]['disk_mb']:,.0f}",
+                f"{of['cpu_s']:,.0f}",
+                f"{of['start_cpu_s']:.0f}, {of['resume_cpu_s']:.0f}",
+                f"{of['leaderboard']:.1f}, {of['report']:.1f}",
+            )
+        )
+    titles = ("method", "model", "edits", "an edit, ms: first tenth, last", "dearest : cheapest tenth")
+    titles += ("resident, MB: first tenth, last", "disk, MB", "whole, s", "start, resume, s", "leaderboard, report, s")
+    return _markdown(titles, rows)
+
+
 def full_size_table() -> str:
     """Device, host and disk of each method on each model, in GiB, by the planner of ``editbench plan``."""
     sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the package
@@ -114,6 +146,7 @@ EDITS, BATCH = 1000, 100
 PAGES: dict[str, Callable[[], str]] = {
     "methods/index.md": methods_table,
     "memory.md": memory_table,
+    "growth.md": growth_table,
     "full-size.md": full_size_table,
 }
 

@@ -14,11 +14,13 @@ def tables():
     spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        yield module
 
 
 @pytest.mark.parametrize(
-    "page", ["methods/index.md", "memory.md", pytest.param("full-size.md", marks=pytest.mark.slow)]
+    "page", ["methods/index.md", "memory.md", "growth.md", pytest.param("full-size.md", marks=pytest.mark.slow)]
 )
 def test_tables_are_current(tables, page):
     assert (DOCS / page).read_text(encoding="utf-8") == tables.page(page), "run python docs/tables.py"

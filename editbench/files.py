@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -16,11 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from editbench.checks import folder_name
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from filelock import BaseFileLock
     from torch import Tensor
 
@@ -121,7 +124,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, if it is one: a pipe would wait for ever, a device never end. An OSError otherwise."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -194,6 +197,10 @@ def _holder(path: Path) -> str:
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
+_DTYPES = {  # torch's names of safetensors' types
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"},
+}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)  # made once, for speed
 
 
@@ -227,19 +234,36 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
     return _header(entries, metadata, digest), body, digest
 
 
-def decode_tensors(data: bytes, source: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Tensors, metadata and content digest of bytes of `encode_tensors`; ``source`` names them in messages."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+def decode_tensors(data: bytes | memoryview, source: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Tensors, metadata and content digest of bytes of `encode_tensors`; ``source`` names them in messages.
 
+    The tensors are copies, so that the memory of ``data`` can be used again; safetensors reads no memory but that of
+    immutable bytes, and blocks of it between tensors that stay leave gaps as large as these.
+    """
     metadata, digest = check_tensors(data, source)
+    entries, body = _split(memoryview(data))
     try:
-        return load(data), metadata, digest
-    except (SafetensorError, ValueError) as error:
+        return {n: _copied(entry, body) for n, entry in entries.items() if n != "__metadata__"}, metadata, digest
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedFile(f"{source} is damaged ({error})") from error
 
 
-def check_tensors(data: bytes, source: str) -> tuple[dict[str, Any], str]:
+def _copied(entry: Mapping[str, Any], body: memoryview) -> Tensor:
+    """The tensor of an entry of a safetensors header; a ValueError if its bytes are not as many as its shape needs."""
+    import numpy as np
+    import torch
+
+    shape, (begin, end) = entry["shape"], entry["data_offsets"]
+    dtype: torch.dtype = getattr(torch, _DTYPES[entry["dtype"]])
+    wanted, found = math.prod(shape) * dtype.itemsize, len(body[begin:end])
+    if wanted != found:
+        raise ValueError(f"a tensor of {wanted} bytes has {found}")
+    tensor = torch.empty(shape, dtype=dtype)
+    tensor.view(-1).view(torch.uint8).numpy()[:] = np.frombuffer(body[begin:end], np.uint8)
+    return tensor
+
+
+def check_tensors(data: bytes | memoryview, source: str) -> tuple[dict[str, Any], str]:
     """Metadata and content digest of bytes of `encode_tensors`; a `DamagedFile` if a byte does not fit the digest."""
     try:
         entries, body = _split(memoryview(data))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 INDEX_FILE = "index.jsonl"
 _NAME = re.compile(r"segment-[0-9]{6,}\.bin|keyframe-[0-9]{6,}\.safetensors")
 SEGMENT_BYTES = 64 << 20  # size from which a segment takes no further batch
+REUSED_BYTES = 16 << 20  # of a blob that is read into memory which stays for the next one
 logger = logging.getLogger(__name__)
 
 
@@ -93,6 +94,7 @@ class LedgerFiles:
         self._end: Blob | None = None  # the last batch's
         self._keyframes: list[Keyframe] = []
         self._unkeyed = 0  # bytes of the batches since the last keyframe
+        self._buffer = bytearray()
         for _, line in self._lines():
             self._note(line)
 
@@ -253,14 +255,20 @@ class LedgerFiles:
             raise DamagedFile(f"{source} is damaged: it is not the memory of the index")
         return tensors, metadata
 
-    def _read(self, blob: Blob | None, what: str) -> tuple[bytes, str]:
-        """Bytes of a blob, and their place for messages."""
+    def _read(self, blob: Blob | None, what: str) -> tuple[memoryview, str]:
+        """Bytes of a blob, until the next call, and their place for messages."""
         assert blob is not None
         source = f"{self.path / blob.segment}, {what} (bytes {blob.offset} to {blob.end})"
+        if blob.bytes > REUSED_BYTES:
+            buffer = bytearray(blob.bytes)
+        elif blob.bytes > len(self._buffer):
+            buffer = self._buffer = bytearray(blob.bytes)
+        else:
+            buffer = self._buffer
         try:
             with open_regular(self.path / blob.segment) as file:
                 file.seek(blob.offset)
-                return file.read(blob.bytes), source
+                return memoryview(buffer)[: file.readinto(memoryview(buffer)[: blob.bytes])], source
         except OSError as error:
             raise DamagedFile(f"{source} cannot be read: {error.strerror or error}") from error
 

@@ -136,6 +136,31 @@ def test_every_altered_byte_and_every_cut_is_named(tmp_path):
         read_tensors(path)
 
 
+@pytest.mark.parametrize("dtype", sorted(files._DTYPES.values()))
+def test_tensors_of_every_type_and_size_outlast_the_memory_that_they_were_read_from(dtype):
+    written = {f"{shape}": torch.randint(0, 2, shape).to(getattr(torch, dtype)) for shape in ((), (0, 3), (1,), (2, 5))}
+    header, body, _ = files.encode_tensors(written, {})
+    memory = bytearray(bytes(header) + bytes(body))
+    found = files.decode_tensors(memoryview(memory), "here")[0]
+    memory[:] = bytes(len(memory))
+    assert found.keys() == written.keys()
+    for name, tensor in written.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("shape", [4]), ("shape", [-3]), ("shape", ["3"]), ("dtype", "F8"), ("dtype", [])]
+)
+def test_a_sealed_header_of_another_tensor_is_refused(name, value):
+    header, body, _ = files.encode_tensors({"a": torch.ones(3)}, {})
+    entries, _ = files._split(memoryview(bytes(header) + bytes(body)))
+    entries["a"][name] = value
+    del entries["__metadata__"]
+    sealed = files._header(entries, {}, files._digest(entries, body, {}))
+    with pytest.raises(files.DamagedFile, match="here is damaged"):
+        files.decode_tensors(sealed + bytes(body), "here")
+
+
 def test_a_failed_write_of_tensors_leaves_the_old_file(tmp_path, monkeypatch):
     write_tensors(tmp_path / "a", TENSORS, METADATA)
     before = (tmp_path / "a").read_bytes()

@@ -36,6 +36,7 @@ from editbench.results.schema import LEDGER_FOLDER
 from editbench.weight_changes import Dense, from_tensors
 
 METHODS = ("rome", "memit", "alphaedit", "nse", "finetune", "scen")
+REFUSED = (("finetune", "float16"),)  # without a matrix in float32
 PRECISIONS = {
     "float32": (),
     "bfloat16": ("model.dtype=bfloat16",),
@@ -60,7 +61,8 @@ FIGURES = {  # of a row, by column of the table: format and the row's key
 def measure(method, arguments, folder):
     """A row for each precision that is asked for, the float32 run first."""
     reference, shared = None, []
-    for name in dict.fromkeys(["float32", *arguments.precisions]):
+    wanted = [name for name in arguments.precisions if (method, name) not in REFUSED]
+    for name in dict.fromkeys(["float32", *wanted]):
         own = PRECISIONS[name]
         overrides = [f"method={method}", *common(arguments, folder), *own, *shared, *arguments.overrides]
         begun = time.perf_counter()
@@ -113,7 +115,7 @@ def compared(changes, reference, made):
 
 def distance(changes, wanted):
     """‖A − B‖ / ‖B‖ over the matrices of B, all numbers together."""
-    off = total(changes[name] - matrix for name, matrix in wanted.items())
+    off = total(changes.get(name, 0.0) - matrix for name, matrix in wanted.items())
     return off / total(wanted.values())
 
 

@@ -1,6 +1,6 @@
 """The methods beside the published code, by its seconds as measured elsewhere (``published_speed.json``).
 
-    python -m benchmarks.bench_published [rome memit nse scen_expert_one …]
+    python -m benchmarks.bench_published [rome memit nse scen_expert_one …] [--onednn]
     python -m benchmarks.bench_published --operations rome
 
 A random-weight Llama of SmolLM2-135M's shape, and records as long in tokens as CounterFact's are there: a subject of
@@ -10,9 +10,9 @@ one product that is timed before and after every row, in the same process, one t
 matrix products by their rows and weights with the GFLOP/s that they reach, and the other operations.
 """
 
+import argparse
 import json
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from benchmarks.peak import Peak
 from editbench import EditRequest, LanguageModel, Resources, make_editor
 from editbench.model.generation import generate
 from editbench.model.likelihood import Query, score_targets
+from editbench.model.onednn_linear import use_onednn
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_speed.json").read_text(encoding="utf-8"))
 ROWS = PUBLISHED["rows"]
@@ -31,13 +32,13 @@ BEHIND = ("w1", "w2 w3", "w2 w4 w5", "w6 w7", "w8 w9 w3")
 BEFORE = ("w10 w11 w12 w13", "", "w14 w15 w16", "w17 w18", "")
 
 
-def measure(names=tuple(ROWS)):
+def measure(names=tuple(ROWS), onednn=False):
     """A row for each name: seconds, the published code's on this machine, their ratio, the aim, memory."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for name in names:
-            yield _row(name)
+            yield _row(name, onednn)
     finally:
         torch.set_num_threads(threads)
 
@@ -93,14 +94,17 @@ def _label(event):
     return f"`{event.key.removeprefix('aten::')}`"
 
 
-def _work(name, edits=None):
+def _work(name, onednn=False, edits=None):
     """(the row's work, its units, what makes it possible again)."""
     of = {"rome": _edits, "memit": _edits, "nse": _edits, "scen": _experts}.get(name.partition("_")[0], _forward)
-    return of(_lm(), name, ROWS[name]["settings"] | ({} if edits is None else {"batch": edits}))
+    lm = _lm()
+    if onednn:
+        use_onednn(lm)
+    return of(lm, name, ROWS[name]["settings"] | ({} if edits is None else {"batch": edits}))
 
 
-def _row(name):
-    work, count, again = _work(name)
+def _row(name, onednn):
+    work, count, again = _work(name, onednn)
     before = product_gflops()
     work()  # warm-up
     again()
@@ -220,10 +224,15 @@ def _lm():
 
 def main():
     """Print rows as they come, or the operations of one."""
-    if sys.argv[1:2] == ["--operations"]:
-        print(operations(*sys.argv[2:3]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *ROWS])
+    parser.add_argument("--onednn", action="store_true", help="with model.linear=onednn")
+    parser.add_argument("--operations", choices=list(ROWS))
+    options = parser.parse_args()
+    if options.operations:
+        print(operations(options.operations))
         return
-    for row in measure(sys.argv[1:] or tuple(ROWS)):
+    for row in measure(options.names or tuple(ROWS), options.onednn):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
 
 

@@ -44,8 +44,13 @@ class FineTune(Editor[FineTuneConfig]):
     config_class = FineTuneConfig
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: FineTuneConfig, resources: Resources | None = None):
-        """Start without edits to replay."""
+        """Start without edits to replay; a ValueError for a weight in float16, in which Adam gives NaN."""
         super().__init__(lm, ledger, config, resources)
+        if self._parameter.dtype == torch.float16:
+            raise ValueError(
+                "finetune trains the weight in its dtype, and in float16 Adam's epsilon of 1e-8 is zero: every edit "
+                "would become NaN; give model.edited_dtype=float32, or model.dtype=bfloat16"
+            )
         self._earlier = FactStore()
         ledger.before_rollback.append(self._earlier.cut)
         self._consolidation: Consolidation | None = None

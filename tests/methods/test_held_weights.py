@@ -75,6 +75,15 @@ def test_a_method_beside_the_weights_holds_nothing(method):
     assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
 
 
+def test_fine_tuning_in_float16_needs_a_matrix_in_float32():
+    with pytest.raises(ValueError, match=r"every edit would become NaN; give model.edited_dtype=float32"):
+        editor_of("finetune", tiny_lm("llama", "float16"))
+    lm = tiny_lm("llama", "float16")
+    lm.edited_dtype = "float32"
+    editor = editor_of("finetune", lm)
+    assert editor.edit(REQUESTS[:2]).applied == ["a", "b"] and lm.model.dtype == torch.float16
+
+
 def test_changes_that_half_precision_rounds_away_stay():
     sums = {}
     for lm in (holding(), tiny_lm("llama", "bfloat16")):

@@ -1,6 +1,6 @@
 """The methods beside the published code, by its seconds as measured elsewhere (``published_speed.json``).
 
-    python -m benchmarks.bench_published [rome memit nse scen_expert_one …] [--onednn]
+    python -m benchmarks.bench_published [rome memit nse scen_expert_one …]
     python -m benchmarks.bench_published --operations rome
 
 A random-weight Llama of SmolLM2-135M's shape, and records as long in tokens as CounterFact's are there: a subject of
@@ -24,7 +24,6 @@ from benchmarks.peak import Peak
 from editbench import EditRequest, LanguageModel, Resources, make_editor
 from editbench.model.generation import generate
 from editbench.model.likelihood import Query, score_targets
-from editbench.model.onednn_linear import use_onednn
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_speed.json").read_text(encoding="utf-8"))
 ROWS = PUBLISHED["rows"]
@@ -32,13 +31,13 @@ BEHIND = ("w1", "w2 w3", "w2 w4 w5", "w6 w7", "w8 w9 w3")
 BEFORE = ("w10 w11 w12 w13", "", "w14 w15 w16", "w17 w18", "")
 
 
-def measure(names=tuple(ROWS), onednn=False):
+def measure(names=tuple(ROWS)):
     """A row for each name: seconds, the published code's on this machine, their ratio, the aim, memory."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for name in names:
-            yield _row(name, onednn)
+            yield _row(name)
     finally:
         torch.set_num_threads(threads)
 
@@ -94,17 +93,14 @@ def _label(event):
     return f"`{event.key.removeprefix('aten::')}`"
 
 
-def _work(name, onednn=False, edits=None):
+def _work(name, edits=None):
     """(the row's work, its units, what makes it possible again)."""
     of = {"rome": _edits, "memit": _edits, "nse": _edits, "scen": _experts}.get(name.partition("_")[0], _forward)
-    lm = _lm()
-    if onednn:
-        use_onednn(lm)
-    return of(lm, name, ROWS[name]["settings"] | ({} if edits is None else {"batch": edits}))
+    return of(_lm(), name, ROWS[name]["settings"] | ({} if edits is None else {"batch": edits}))
 
 
-def _row(name, onednn):
-    work, count, again = _work(name, onednn)
+def _row(name):
+    work, count, again = _work(name)
     before = product_gflops()
     work()  # warm-up
     again()
@@ -226,13 +222,12 @@ def main():
     """Print rows as they come, or the operations of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[[], *ROWS])
-    parser.add_argument("--onednn", action="store_true", help="with model.linear=onednn")
     parser.add_argument("--operations", choices=list(ROWS))
     options = parser.parse_args()
     if options.operations:
         print(operations(options.operations))
         return
-    for row in measure(options.names or tuple(ROWS), options.onednn):
+    for row in measure(options.names or tuple(ROWS)):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
 
 

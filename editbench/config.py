@@ -41,8 +41,6 @@ class ModelConfig:
         dtype: "float32", "float64", "bfloat16" or "float16".
         edited_dtype: "float32" holds the matrices that the method edits in it while the rest is in half precision, so
             that small changes add up; null leaves them in dtype.
-        linear: "onednn" multiplies by oneDNN in linear layers, on a CPU in float32: faster with few rows, other last
-            bits; null leaves torch's choice.
         device: "auto", "cpu", "cuda:0", …, "mps" (an Apple GPU), or "spread" over all GPUs, then main memory and disk.
         attention: "sdpa" or "eager"; null is the architecture's own choice.
         revision: Hub revision.
@@ -66,7 +64,6 @@ class ModelConfig:
     covariance: str | None = None
     templates: list[str] | None = None
     edited_dtype: str | None = field(default=None, metadata=LATER)
-    linear: str | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         not_empty(**{"model.path": self.path})
@@ -74,10 +71,6 @@ class ModelConfig:
             one_of(["float32"], **{"model.edited_dtype": self.edited_dtype})
             if self.dtype == "float64":
                 raise ValueError("model.edited_dtype=float32 is narrower than model.dtype=float64; leave it out")
-        if self.linear is not None:
-            one_of(["onednn"], **{"model.linear": self.linear})
-            if self.dtype != "float32":
-                raise ValueError(f"model.linear=onednn is for model.dtype=float32, not for {self.dtype}; leave it out")
         self.name = self.name or Path(self.path).name
 
 

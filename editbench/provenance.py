@@ -306,7 +306,6 @@ def _model_parts(model: ModelConfig, lm: LanguageModel, inputs: Mapping[str, str
         "model.hash": lm.fingerprint,
         "model.dtype": model.dtype,
         **({"model.edited_dtype": model.edited_dtype} if model.edited_dtype is not None else {}),
-        **({"model.linear": model.linear} if model.linear is not None else {}),
         "model.attention": str(lm.config._attn_implementation),
         "model.device": lm.device.type,
         "model.end_ids": sorted(lm.end_ids),  # no other generation setting reaches a number

@@ -35,7 +35,6 @@ from editbench.model.loading import (
     returns_tuples,
 )
 from editbench.model.offload import check_changeable, check_in_memory, device_of, stored_tensors
-from editbench.model.onednn_linear import ONEDNN, use_onednn
 from editbench.model.output_head import check_head, head_logits, logit_scale
 from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
@@ -59,7 +58,6 @@ class LanguageModel:
         self.name = name
         self.edited_dtype: str | None = None  # "float32": editors hold their weights so (editbench.model.held_dtype)
         self.held: list[str] = []  # names of the weights that are held so
-        self.linear: str | None = None  # "onednn": what multiplies in linear layers (editbench.model.onednn_linear)
         self.origin: dict[str, str] = {}  # "source" and "precision" of a fetched model's weights, or a GGUF file's
         self.architecture = find_architecture(model, architecture)
         check_head(self)
@@ -85,7 +83,6 @@ class LanguageModel:
         revision: str | None = None,
         architecture: Any = None,
         edited_dtype: str | None = None,
-        linear: str | None = None,
     ) -> LanguageModel:
         """Load a model and tokenizer from a folder or the hub; options as in :class:`~editbench.config.ModelConfig`.
 
@@ -94,8 +91,6 @@ class LanguageModel:
         model, tokenizer = load_pretrained(path, dtype, device, attention, revision)
         lm = cls(model, tokenizer, name=name or Path(str(path)).name, architecture=architecture)
         lm.edited_dtype = edited_dtype
-        if linear == ONEDNN:
-            use_onednn(lm)
         lm.origin = origin_of(path, dtype)
         return lm
 
@@ -323,7 +318,6 @@ class LanguageModel:
             "device": self.device.type,
             "dtype": str(self.model.dtype),
             **({"in float32": ", ".join(self.held)} if self.held else {}),
-            **({"linear": self.linear} if self.linear is not None else {}),
             "float32_matmul": torch.get_float32_matmul_precision(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -348,7 +342,7 @@ def load_model(model: Any, name: str | None = None, **options: Any) -> LanguageM
     path = model
     if not isinstance(model, (str, Path)):
         path, name = model.path, name or getattr(model, "name", None)
-        names = ("dtype", "device", "attention", "revision", "architecture", "edited_dtype", "linear")
+        names = ("dtype", "device", "attention", "revision", "architecture", "edited_dtype")
         options = {**{key: getattr(model, key) for key in names}, **options}
     shown = name or Path(str(path)).name
     return LanguageModel.load(model_place(str(path)), name=shown, **options)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"conf"},
     "model": {"records", "config", "model_places"},
     "ledger_files": set(),
-    "room": {"records"},
+    "room": {"records", "model"},
     "weight_changes": {"model"},
     "ledger": {"model", "ledger_files", "weight_changes"},
     "resources": {"records", "config", "model", "datasets", "pocket"},

@@ -39,14 +39,16 @@ def tenths() -> dict[tuple[str, str], list[dict[str, Any]]]:
     for row in map(json.loads, LINES.read_text(encoding="utf-8").splitlines()):
         if "cpu_ms" in row:
             found.setdefault((row["model"], row["method"]), []).append(row)
-    return {key: [row for row in rows if _long(row, rows)] for key, rows in found.items()}
+    return {key: _whole(rows) for key, rows in found.items()}
 
 
-def _long(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether a row is of a whole tenth; the one before a kill is of a few edits."""
-    edits = [0, *(one["edits"] for one in rows)]
-    at = edits.index(row["edits"])
-    return row["edits"] - max((n for n in edits[:at] if n < row["edits"]), default=0) > edits[-1] / 20
+def _whole(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of whole tenths: one before a kill, and one behind it, are of a few edits."""
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        if row["edits"] - (kept[-1]["edits"] if kept else 0) > rows[-1]["edits"] / 20:
+            kept.append(row)
+    return kept
 
 
 def relative_time(rows: Sequence[dict[str, Any]]) -> Curve:

@@ -22,7 +22,7 @@ def test_the_figure_is_current(script):
 
 
 def test_rows_before_a_kill_are_left_out_and_times_are_beside_the_machines(script, tmp_path, monkeypatch):
-    rows = [(1000, 4.0, 2.0), (2000, 5.0, 2.5), (2030, 9.0, 2.0), (2010, 8.0, 2.0), (3000, 6.0, 2.0), (4000, 4.0, 2.0)]
+    rows = [(1000, 4.0, 2.0), (2000, 5.0, 2.5), (2030, 9.0, 2.0), (2000, 8.0, 2.0), (3000, 6.0, 2.0), (4000, 4.0, 2.0)]
     lines = [
         {"model": "tiny", "method": "scen", "edits": edits, "cpu_ms": ms, "product_ms": product, "rss_mb": 100 + edits}
         for edits, ms, product in rows

@@ -34,7 +34,7 @@ BATCH, QUESTIONS, FEWER = 10, 50, 1000
 
 
 def stream(method, edits, folder, extra):
-    """Run the command; (edits, CPU s, resident MB, wall s, disk MB) as it was seen."""
+    """Run the command; (edits, CPU s, resident MB, disk MB, …) as it was seen."""
     folder.mkdir(parents=True)
     with open(folder / "records.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in tiny_facts(edits))
@@ -91,7 +91,7 @@ def measure(method, edits, hours, folder, extra):
         "kept_bytes": kept,
         "rss_first_mb": rows[0][2],
         "rss_last_mb": rows[-1][2],
-        "disk_mb": rows[-1][4],
+        "disk_mb": rows[-1][3],
         "edit_cpu_ms": 1000 * (rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0]),
         "unedited_ms": before,
         "question_ms": after,

@@ -22,13 +22,13 @@ import yaml
 from benchmarks.bench_long_stream import COMMON, Watched, tiny_facts
 from editbench import Ledger
 from editbench.files import read_tensors
+from editbench.kept_config import of_kept
 from editbench.model.language_model import load_model
 from editbench.model.likelihood import Query, score_targets
 from editbench.records import PromptFormat
 from editbench.registry import load_method
 from editbench.resources import Resources
 from editbench.results.schema import CONFIG_FILE, LEDGER_FOLDER, STATE_FILE
-from editbench.submission.kept_config import of_kept
 
 BATCH, QUESTIONS, FEWER = 10, 50, 1000
 

@@ -122,9 +122,10 @@ class Watched:
         while child.poll() is None:
             edits = self._edits()
             start = min(start, edits)  # a resume cuts off what is not saved
-            if edits > start:
-                first = first or (time.perf_counter() - begun, *self._usage(child.pid)[:1])
-                rows.append((edits, *self._usage(child.pid), self._disk(), product_ms()))
+            usage = self._usage(child.pid)
+            if edits > start and usage[1]:  # a process that has ended has no memory
+                first = first or (time.perf_counter() - begun, usage[0])
+                rows.append((edits, *usage, self._disk(), product_ms()))
             if until is not None and edits >= until:
                 child.send_signal(signal.SIGKILL)
             time.sleep(0.5 if first else 0.05)

@@ -12,18 +12,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo_tables import COLOURS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES, FILE = ROOT / "benchmarks" / "growth.jsonl", ROOT / "docs" / "growth.svg"
-COLOURS = {  # Okabe and Ito
-    "scen": "#0072b2",
-    "nse": "#009e73",
-    "memit": "#e69f00",
-    "rome": "#d55e00",
-    "finetune": "#cc79a7",
-}
 MODELS = {"tiny": "a tiny Llama, different facts, few steps", "pocket": "the embedded Llama, all steps"}
 WIDTH, PANEL, LEFT, TOP, RIGHT, BOTTOM = 900, 250, 60, 44, 90, 40
 DASHES = {"tiny": "", "pocket": ' stroke-dasharray="6 4"'}

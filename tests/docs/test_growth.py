@@ -10,7 +10,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture
-def script():
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
     spec = importlib.util.spec_from_file_location("growth_picture", DOCS / "growth_picture.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -66,13 +66,13 @@ class Meter:
     def stage(self, name: str) -> Iterator[None]:
         """Measure the block as part of a stage, also if it raises."""
         self._note_peaks()
-        _synchronise()
+        synchronise()
         began = time.perf_counter()
         try:
             yield
         finally:
             with suppress(RuntimeError):  # the device has failed: another error is on its way
-                _synchronise()
+                synchronise()
             self.seconds[name] += time.perf_counter() - began
             self._note_peaks(name)
             self._settle(name)
@@ -182,7 +182,8 @@ def _reset_process_peak() -> bool:
     return True
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
+    """Wait for what the accelerators have to do."""
     if _cuda_in_use():
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)

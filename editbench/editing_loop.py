@@ -19,6 +19,7 @@ from editbench.config import ProtocolConfig
 from editbench.costs import EDIT, EVALUATION, PREPARE, Meter
 from editbench.editor import Editor, EditResult, edit_possible
 from editbench.evaluation.drift import change_and_norm
+from editbench.evaluation.latency import latency
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.ledger import LedgerError
 from editbench.progress import phase, progress
@@ -62,6 +63,7 @@ class EditingLoop:
         self._checkpoint = RunCheckpoint(run_folder.ledger)
         self._sealed_batches, self._sealed_cached = 0, set[str]()
         self._warned = False  # of numbers that are not finite
+        self._latency: dict[str, float] = {}
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process stopped if one did."""
@@ -140,7 +142,10 @@ class EditingLoop:
             self._write(self.evaluator.score_edited(self.run_folder.scores(), "final", 1, last))
         elif self._plan.at_the_end:
             edits = self.stream.edits_after(last)
-            self._score_all(self._plan.records_at_the_end(edits), "final", edits, last)
+            records = self._plan.records_at_the_end(edits)
+            self._score_all(records, "final", edits, last)
+            with self.meter.stage(EVALUATION):
+                self._latency = latency(self.editor.lm, records, self.editor)
         else:
             return
         self._seal(last)
@@ -298,7 +303,7 @@ class EditingLoop:
         """Costs of the run so far, as in run.json."""
         made = (self.collapse.edits if self.collapse else len(self.stream)) - len(self.not_edited)
         kept = {} if self.stream.single else {"footprint": asdict(self.editor.footprint())}
-        return {**self.meter.report(), "edits_made": made, **kept}
+        return {**self.meter.report(), "edits_made": made, **self._latency, **kept}
 
 
 def _ratio(change: float, norm: float) -> float:

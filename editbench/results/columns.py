@@ -142,6 +142,18 @@ TAIL_COLUMNS = {
     "covariance_tokens": _whole("tokens of text behind the covariance", "costs/covariance_tokens"),
     "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
     "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
+    "question_seconds": _cost(
+        "wall seconds of a question that is asked alone after the last edit, median of 20",
+        "costs/question_seconds",
+        title="s/question",
+        digits=4,
+    ),
+    "question_seconds_bare": _cost(
+        "the same in the same weights, without what the method adds to a pass or a prompt",
+        "costs/question_seconds_bare",
+        digits=4,
+    ),
+    "latency_ratio": _cost("the two divided: 1 where all edits are in the weights", title="latency ratio", digits=2),
     **_peaks("rss", "peak memory of the process"),
     **_peaks("cuda", "peak memory on all GPUs together"),
     "footprint_device_bytes": _cost("bytes that the method keeps on the device", "costs/footprint/device"),

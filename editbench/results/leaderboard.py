@@ -145,6 +145,7 @@ def _computed(row: Row, info: Mapping[str, Any]) -> Row:
         "score_penalised": _penalised(numbers, coverage),
         "cached": SEPARATOR.join(map(str, cached)) or None if isinstance(cached, list) else None,
         "seconds_per_edit": _ratio(row["edit_seconds"], row["edits_made"]),
+        "latency_ratio": _ratio(row["question_seconds"], row["question_seconds_bare"]),
         "bytes_per_edit": _ratio(sum(kept), row["edits_made"]) if kept else None,
     }
 

@@ -35,6 +35,8 @@ JOBS = {
     "pocket/table": 54,
     "study/embedded": 198,
     "study/smollm2": 27,
+    "study/revisions": 63,
+    "study/answers": 132,
 }
 
 

@@ -1,6 +1,6 @@
 // The charts, drawn by plotly. Its texts know some markup, so data is escaped with `plain`.
 
-const SIZES = ["seconds_per_edit", "bytes_per_edit"];
+const COSTS = ["seconds_per_edit", "bytes_per_edit", "question_seconds", "latency_ratio"];
 const GLYPHS = {
   circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", x: "✖", star: "★", pentagon: "⬟", cross: "✚",
 };
@@ -137,28 +137,34 @@ class Charts {
     };
   }
 
-  tradeoff(shown, size) {
-    const there = shown.filter(({ cells }) => cells.reliability != null && cells.locality != null);
+  /** A point a group: `across` and `up` are columns, as is `size`, which its area stands for. */
+  tradeoff(shown, across, up, size) {
+    const there = shown.filter(({ cells }) => this.placed(cells[across], across) && this.placed(cells[up], up));
     const largest = Math.max(...there.map(({ cells }) => cells[size] ?? 0));
+    const named = distinct([across, up, ...HEADLINES, ...COSTS]).map(columnOf);
     const traces = there.map((of) => {
       const { cells, intervals } = of;
       const { color, symbol } = this.look(of);
       const share = largest > 0 ? Math.sqrt((cells[size] ?? 0) / largest) : 0;
       const bar = (name) => errorBars([cells[name]], [intervals[name]], { color, thickness: 1, width: 0 });
-      const facts = [...HEADLINES, ...SIZES].map(columnOf)
-        .map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
+      const facts = named.map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
       return {
-        x: [cells.locality], y: [cells.reliability], mode: "markers", name: plain(of.name), legendgroup: of.name,
-        error_x: bar("locality"), error_y: bar("reliability"), entry: { color, symbol, name: of.name, full: of.label },
+        x: [cells[across]], y: [cells[up]], mode: "markers", name: plain(of.name), legendgroup: of.name,
+        error_x: bar(across), error_y: bar(up), entry: { color, symbol, name: of.name, full: of.label },
         marker: { color, symbol, size: 9 + 18 * share, opacity: 0.8, line: { color: style("--card"), width: 1 } },
         text: [[plain(of.label), ...facts].join("<br>")], hovertemplate: LABEL,
       };
     });
-    const [xaxis, yaxis] = ["locality", "reliability"].map((title) => {
-      const ends = there.flatMap(({ cells, intervals }) => [cells[title], ...own(intervals, title) ?? []]);
-      return { title, range: usedRange(ends) };
+    const [xaxis, yaxis] = [across, up].map((name) => {
+      if (COSTS.includes(name)) return { title: columnOf(name).title, type: "log" };
+      return { title: name, range: usedRange(there.flatMap((of) => [of.cells[name], ...own(of.intervals, name) ?? []])) };
     });
     this.draw("tradeoff-chart", traces, { xaxis, yaxis });
+  }
+
+  /** Whether a figure has a place on its axis: those of costs are logarithmic. */
+  placed(value, name) {
+    return value != null && (!COSTS.includes(name) || value > 0);
   }
 
   heat(run, measure) {

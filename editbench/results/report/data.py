@@ -31,7 +31,8 @@ SHOWN = (
     *("run", "status", "method", "hparams", "model", "dataset", "protocol", "mode"),
     *("edits", "batch_size", "seed", "score"),
     *HEADLINES,
-    *("coverage", "score_penalised", "collapsed_at", "perplexity_ratio", "seconds_per_edit", "bytes_per_edit"),
+    *("coverage", "score_penalised", "collapsed_at", "perplexity_ratio"),
+    *("seconds_per_edit", "bytes_per_edit", "question_seconds", "latency_ratio"),
 )
 """Columns of the page's table, before those of labels that are none of these."""
 

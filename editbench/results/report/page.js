@@ -40,7 +40,7 @@ function drawCurves() {
 }
 const drawStudy = () => ready && settings.length
   && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
-const drawTradeoff = () => ready && charts.tradeoff(shown, byId("tradeoff-size").value);
+const drawTradeoff = () => ready && charts.tradeoff(shown, ...["across", "up", "size"].map((part) => byId(`tradeoff-${part}`).value));
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
 const shifted = names.filter(([index]) => runs[index].shift);
 const drawShift = () => ready && shifted.length && charts.shift(runs[byId("shift-run").value]);
@@ -63,7 +63,11 @@ fill(byId("study-setting"), settings.map((name, index) => [index, name]));
 fill(byId("study-measure"), choices(studyViews));
 byId("study-measure").value = studyViews.findIndex(({ heading }) => heading === TOGETHER);
 for (const one of document.querySelectorAll("#study, [href='#study']")) one.hidden = !settings.length;
-fill(byId("tradeoff-size"), SIZES.map((name) => [name, columnOf(name).title]));
+const titled = (columns) => columns.map((name) => [name, columnOf(name).title]);
+for (const part of ["across", "up"]) fill(byId(`tradeoff-${part}`), titled([...MEASURES, ...COSTS]));
+byId("tradeoff-across").value = "locality";
+byId("tradeoff-up").value = "reliability";
+fill(byId("tradeoff-size"), titled(COSTS));
 fill(byId("ages-measure"), MEASURES.map((name) => [name, name]));
 fill(byId("ages-run"), names);
 for (const id of ["curves-run", "ages-run"]) byId(id).value = opened;

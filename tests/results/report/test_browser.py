@@ -64,6 +64,21 @@ def test_the_filter_holds_for_table_and_charts(page):
     assert page.runs() == ["scen-0"] and "CUDA out of memory" in page.one("#table tbody").text
 
 
+def test_the_trade_off_is_drawn_between_any_two_figures(page):
+    """Costs have a log axis; a run without the figure has no point."""
+    axes = "return ['xaxis', 'yaxis'].map((one) => document.getElementById('tradeoff-chart').layout[one])"
+    across, up = page.browser.execute_script(axes)
+    assert (across["title"]["text"], up["title"]["text"]) == ("locality", "reliability")
+    points = len(page.all("#tradeoff-chart .points path"))
+    page.choose("#tradeoff-across", "s/edit")
+    page.choose("#tradeoff-up", "score")
+    across, up = page.browser.execute_script(axes)
+    assert (across["title"]["text"], across["type"], up["title"]["text"]) == ("s/edit", "log", "score")
+    assert len(page.all("#tradeoff-chart .points path")) == points > 0
+    page.choose("#tradeoff-across", "s/question")
+    assert not page.all("#tradeoff-chart .points path") and "Nothing to show." in page.one("#tradeoff-chart").text
+
+
 def test_what_all_runs_share_is_told_once(page):
     shared = "model tiny, dataset counterfact, protocol default, mode sequential, batch size 1"
     assert page.one("#common").text == f"All runs: {shared}."

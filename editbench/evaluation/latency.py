@@ -1,0 +1,44 @@
+"""Latency: what a question costs that is asked alone, with the edits and without what answers beside the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from editbench.costs import synchronise
+from editbench.evaluation.questions import questions
+from editbench.model.likelihood import Answering, Query, score_targets
+from editbench.records import EditRecord
+
+if TYPE_CHECKING:
+    from editbench.model.language_model import LanguageModel
+
+QUESTIONS = 20
+"""Records whose own question is asked, alone: the first ones that the model can take."""
+
+
+def latency(lm: LanguageModel, records: Sequence[EditRecord], editor: Answering) -> dict[str, float]:
+    """Wall seconds of a question alone, the median of the first records': "question_seconds" with the edits.
+
+    "question_seconds_bare" is that of the same weights without what the editor adds to a pass or a prompt. The two are
+    measured in turn, once each question has been asked before. Empty if the model can take none of the questions.
+    """
+    found: dict[str, list[float]] = {"question_seconds": [], "question_seconds_bare": []}
+    queries = [question.query for record in records if (question := next(questions(record), None)) is not None]
+    taken = [query for query in queries if not lm.too_long(query.prompt, *query.targets)][:QUESTIONS]
+    for query in taken:
+        for asked in (editor, None):
+            _seconds(lm, query, asked)
+        for name, asked in zip(found, (editor, None), strict=True):
+            found[name].append(_seconds(lm, query, asked))
+    return {name: median(seconds) for name, seconds in found.items() if seconds}
+
+
+def _seconds(lm: LanguageModel, query: Query, editor: Answering | None) -> float:
+    synchronise()
+    began = time.perf_counter()
+    score_targets(lm, [query], editor=editor)
+    synchronise()
+    return time.perf_counter() - began

@@ -65,8 +65,14 @@ class Study:
 
     @classmethod
     def read(cls, folder: Path) -> Study:
-        """A search that was started."""
-        return cls(folder, _optuna_study(folder))
+        """A search that was started; nothing is written. A ResultsError if its journal holds none."""
+        import optuna
+
+        storage = _storage(folder)
+        try:
+            return cls(folder, optuna.load_study(storage=storage, study_name=folder.name))
+        except KeyError:
+            raise ResultsError(f"{folder / JOURNAL} holds no search named {folder.name}; delete the folder") from None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -176,14 +182,20 @@ def _outcome_of(number: int) -> str:
 
 def _optuna_study(folder: Path) -> optuna.Study:
     import optuna
+
+    storage = _storage(folder)
+    return optuna.create_study(storage=storage, study_name=folder.name, direction="maximize", load_if_exists=True)
+
+
+def _storage(folder: Path) -> optuna.storages.JournalStorage:
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-        return optuna.create_study(storage=storage, study_name=folder.name, direction="maximize", load_if_exists=True)
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
 
 
 def _sampler(seed: int, place: int) -> optuna.samplers.BaseSampler:

@@ -6,7 +6,7 @@ import pytest
 
 from editbench.files import ResultsError
 from editbench.search_space import Layer, Range
-from editbench.tuning.study import Study, find_studies
+from editbench.tuning.study import JOURNAL, Study, find_studies
 from editbench.tuning.trial import Outcome
 
 SPACE = {"layer": Layer(of=48), "learning_rate": Range(1e-3, 1.0, log=True)}
@@ -57,9 +57,18 @@ def test_the_best_is_the_first_of_the_highest_and_may_be_the_untuned_one(tmp_pat
     for score in (0.4, 0.7, 0.7):
         with study.next_trial(3, SPACE, 6, 0) as trial:
             trial.tell(Outcome(score, "done"))
+    journal = (tmp_path / "study" / JOURNAL).read_bytes()
     read = Study.read(tmp_path / "study")
     assert read.best(0).number == 0 and read.best(1).number == 0 and read.best(2).number == 2 == read.best().number
     assert read.untuned.settings == {"layer": 9} and read.facts == FACTS
+    assert (tmp_path / "study" / JOURNAL).read_bytes() == journal  # reading writes nothing
+
+
+def test_a_journal_without_the_search_of_its_folder_is_named(tmp_path):
+    Study.open(tmp_path / "one", FACTS)
+    (tmp_path / "one").rename(tmp_path / "two")
+    with pytest.raises(ResultsError, match="holds no search named two"):
+        Study.read(tmp_path / "two")
 
 
 def test_a_trial_at_work_is_left_to_its_process(tmp_path):

@@ -23,17 +23,15 @@ def latency(lm: LanguageModel, records: Sequence[EditRecord], editor: Answering)
     """Wall seconds of a question alone, the median of the first records': "question_seconds" with the edits.
 
     "question_seconds_bare" is that of the same weights without what the editor adds to a pass or a prompt. The two are
-    measured in turn, once each question has been asked before. Empty if the model can take none of the questions.
+    measured in turn, after the first question was asked for nothing. Empty if the model can take none of the questions.
     """
     found: dict[str, list[float]] = {"question_seconds": [], "question_seconds_bare": []}
     queries = [question.query for record in records if (question := next(questions(record), None)) is not None]
     taken = [query for query in queries if not lm.too_long(query.prompt, *query.targets)][:QUESTIONS]
-    for query in taken:
-        for asked in (editor, None):
-            _seconds(lm, query, asked)
+    for query in [*taken[:1], *taken]:
         for name, asked in zip(found, (editor, None), strict=True):
             found[name].append(_seconds(lm, query, asked))
-    return {name: median(seconds) for name, seconds in found.items() if seconds}
+    return {name: median(seconds[1:]) for name, seconds in found.items() if seconds}
 
 
 def _seconds(lm: LanguageModel, query: Query, editor: Answering | None) -> float:

@@ -26,7 +26,7 @@ def test_each_question_is_asked_alone_with_the_edits_and_without(monkeypatch):
     assert latency(lm, records(30), "edits") == {"question_seconds": 3.0, "question_seconds_bare": 1.0}
     prompts = list(dict.fromkeys(prompt for prompt, _ in asked))
     assert prompts == [one.request.prompt for one in records(QUESTIONS)]
-    assert [editor for _, editor in asked] == ["edits", None, "edits", None] * QUESTIONS
+    assert [editor for _, editor in asked] == ["edits", None] * (1 + QUESTIONS)
 
 
 def test_questions_that_the_model_cannot_take_are_left_out():

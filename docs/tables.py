@@ -1,10 +1,11 @@
-"""Writes the tables of ``docs/methods/index.md``, ``memory.md``, ``growth.md`` and ``full-size.md``.
+"""Writes the tables of ``docs/methods/index.md``, ``memory.md``, ``growth.md``, ``tuning.md`` and ``full-size.md``.
 
     python docs/tables.py
 
 The first is from the methods' classes, the second from the lines of ``python -m benchmarks.bench_methods`` in
 ``benchmarks/methods.jsonl``, the third from those of ``python -m benchmarks.bench_long_stream`` in
-``benchmarks/growth.jsonl``, the last what ``editbench plan`` says of models of full size.
+``benchmarks/growth.jsonl``, the fourth from the searches in ``results/reference/tuning``, the last what
+``editbench plan`` says of models of full size.
 """
 
 from __future__ import annotations
@@ -98,6 +99,19 @@ def growth_table() -> str:
     return _markdown(titles, rows)
 
 
+def tuning_table() -> str:
+    """A row for each search of the reference: the best score after so many trials, and the method's rank by it."""
+    from editbench.tuning.report import ranks
+    from editbench.tuning.study import find_studies
+
+    rows = []
+    for row in ranks(find_studies(ROOT / "results" / "reference" / "tuning")):
+        assert None not in row["scores"].values(), f"{row['method']}: {row['trials']} trials"
+        scores = (f"{score:.3f} ({row['ranks'][count]})" for count, score in row["scores"].items())
+        rows.append((f"`{row['method']}`", *scores, str(row["zero"])))
+    return _markdown(("method", "untuned", "10 trials", "30 trials", "of 30: score 0"), rows)
+
+
 def full_size_table() -> str:
     """Device, host and disk of each method on each model, in GiB, by the planner of ``editbench plan``."""
     sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the package
@@ -147,6 +161,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "methods/index.md": methods_table,
     "memory.md": memory_table,
     "growth.md": growth_table,
+    "tuning.md": tuning_table,
     "full-size.md": full_size_table,
 }
 

@@ -57,7 +57,9 @@ def test_an_hparams_file_is_of_a_known_method_and_model_and_is_used_and_typed(fi
     own = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     assert set(own) <= {f.name for f in fields(registry.load_method(method).config_class)}
     assert file.read_text(encoding="utf-8").startswith("# ")  # its source
-    forced = [f"hparams={origin}"] if model in ("any", None) else []
+    better = registry.ORIGINS[: registry.ORIGINS.index(origin)] if model else ()
+    preferred = not any((file.parents[1] / one / file.name).is_file() for one in better)
+    forced = [] if preferred and model not in ("any", None) else [f"hparams={origin}"]
     overrides = [f"method={method}", *forced, *([f"dataset={dataset}"] if dataset else [])]
     chosen = "pocket" if model in ("any", None) else model
     config = composing_module.parse(node_of([*overrides, f"model={chosen}", "model.path=somewhere"], hydra=False))

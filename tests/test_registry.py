@@ -60,15 +60,14 @@ def test_an_editor_has_the_hparams_of_a_model_of_that_name():
     lm = tiny_lm("llama")
     lm.name = "Pocket"
     rome = registry.make_editor("rome", lm)
-    assert (rome.config.layer, rome.config.clamp_norm_factor) == (
-        2,
-        registry.read_hparams("rome", "pocket")["clamp_norm_factor"],
-    )
-    assert registry.make_editor("rome", lm, layer=1).config == replace(rome.config, layer=1)
+    known = registry.read_hparams("rome", "pocket")
+    assert (rome.config.layer, rome.config.clamp_norm_factor) == (known["layer"], known["clamp_norm_factor"])
+    assert registry.make_editor("rome", lm, layer=0).config == replace(rome.config, layer=0)
     assert len(registry.read_hparams("scen", "pocket")["negatives"]) == 100
     with pytest.raises(ValueError, match="layer 17 does not exist"):
         registry.make_editor("rome", lm, hparams="defaults")
-    with pytest.raises(ValueError, match="hparams=tuned: none are known for rome with pocket; known: defaults, "):
+    lm.name = "gpt2-xl"
+    with pytest.raises(ValueError, match="hparams=tuned: none are known for rome with gpt2-xl; known: defaults, "):
         registry.make_editor("rome", lm, hparams="tuned")
 
 

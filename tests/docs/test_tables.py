@@ -20,7 +20,8 @@ def tables():
 
 
 @pytest.mark.parametrize(
-    "page", ["methods/index.md", "memory.md", "growth.md", pytest.param("full-size.md", marks=pytest.mark.slow)]
+    "page",
+    ["methods/index.md", "memory.md", "growth.md", "tuning.md", pytest.param("full-size.md", marks=pytest.mark.slow)],
 )
 def test_tables_are_current(tables, page):
     assert (DOCS / page).read_text(encoding="utf-8") == tables.page(page), "run python docs/tables.py"

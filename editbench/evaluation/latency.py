@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ def latency(lm: LanguageModel, records: Sequence[EditRecord], editor: Answering)
     measured in turn, after the first question was asked for nothing. Empty if the model can take none of the questions.
     """
     found: dict[str, list[float]] = {"question_seconds": [], "question_seconds_bare": []}
-    queries = [question.query for record in records if (question := next(questions(record), None)) is not None]
-    taken = [query for query in queries if not lm.too_long(query.prompt, *query.targets)][:QUESTIONS]
+    queries = (next(questions(record)).query for record in records)  # its own; tokenised no further than is asked
+    taken = list(islice((query for query in queries if not lm.too_long(query.prompt, *query.targets)), QUESTIONS))
     for query in [*taken[:1], *taken]:
         for name, asked in zip(found, (editor, None), strict=True):
             found[name].append(_seconds(lm, query, asked))

@@ -45,10 +45,10 @@ def stream(method, edits, folder, extra):
     return rows
 
 
-def seconds_of_edits(method, folder, extra):
-    """CPU-seconds of an edit, from a short stream."""
-    rows = stream(method, 4 * BATCH, folder, extra)
-    return (rows[-1][1] - rows[0][1]) / max(1, rows[-1][0] - rows[0][0])
+def cpu_seconds_of_an_edit(rows):
+    """Between the first and the last reading; None where all edits were made between two readings."""
+    edits = rows[-1][0] - rows[0][0]
+    return (rows[-1][1] - rows[0][1]) / edits if edits else None
 
 
 def ask(lm, editor, queries):
@@ -78,13 +78,15 @@ def questions(folder):
 
 def measure(method, edits, hours, folder, extra):
     """One line for a method."""
-    if edits > FEWER and seconds_of_edits(method, folder / "short", extra) * edits > 3600 * hours:
-        edits = FEWER
+    if edits > FEWER:
+        seconds = cpu_seconds_of_an_edit(stream(method, 4 * BATCH, folder / "short", extra)) or 0.0
+        edits = FEWER if seconds * edits > 3600 * hours else edits
     place = folder / "long"
     rows = stream(method, edits, place, extra)
     costs = json.loads((place / "results/run/run.json").read_text(encoding="utf-8"))["costs"]
     kept = sum(costs["footprint"].values())
     before, after = questions(place)
+    seconds = cpu_seconds_of_an_edit(rows)
     line = {
         "method": method,
         "edits": edits,
@@ -92,7 +94,7 @@ def measure(method, edits, hours, folder, extra):
         "rss_first_mb": rows[0][2],
         "rss_last_mb": rows[-1][2],
         "disk_mb": rows[-1][3],
-        "edit_cpu_ms": 1000 * (rows[-1][1] - rows[0][1]) / (rows[-1][0] - rows[0][0]),
+        "edit_cpu_ms": None if seconds is None else 1000 * seconds,
         "unedited_ms": before,
         "question_ms": after,
     }

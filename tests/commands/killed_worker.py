@@ -37,6 +37,7 @@ class Waiting(FineTune):
 """
 _OF_TIME = (
     "seconds",
+    "latency",
     "bytes",
     "started",
     "ended",

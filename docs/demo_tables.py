@@ -9,11 +9,12 @@ edits: the commands' ``leaderboard.csv`` and ``points.csv``.
 from __future__ import annotations
 
 import math
-import re
 from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
+
+from cells import cell, markdown, with_part
 
 from editbench.results.columns import number
 from editbench.results.csv_files import read_csv
@@ -22,7 +23,7 @@ from editbench.results.points import measure_of
 from editbench.results.schema import HEADLINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from editbench.results.schema import Row
 
@@ -35,7 +36,7 @@ FIGURES = {  # of the long demo, by dataset
     "hallucination": ("Hallucination", "long_hallucination.svg"),
 }
 SHORT_FIGURE = "demo.svg"
-PARTS = r"(?<=<!-- {}, by docs/demo_tables\.py -->\n).*?(?=<!-- end of {} -->)"
+SCRIPT = "demo_tables.py"
 MEASURES = {
     "score": "Score: harmonic mean of reliability, generality and locality, of all edits so far",
     "reliability": "Reliability: share of the tokens of the answers, of all edits so far",
@@ -58,8 +59,8 @@ def table(runs: Sequence[Row]) -> str:
     names = {name: name for name in HEADLINES}
     names |= {"final.subject_fact.agreement": "other facts", "perplexity_ratio": "perplexity ratio", "score": "score"}
     names = {name: title for name, title in names.items() if any(number(run, name) is not None for run in runs)}
-    rows = ((str(run["method"]), *(_cell(run, name) for name in names)) for run in _best_first(runs))
-    return _markdown(("method", *names.values()), rows)
+    rows = ((str(run["method"]), *(cell(run, name) for name in names)) for run in _best_first(runs))
+    return markdown(("method", *names.values()), rows)
 
 
 def overview(runs: Sequence[Row]) -> str:
@@ -76,26 +77,11 @@ def overview(runs: Sequence[Row]) -> str:
     for method in (str(run["method"]) for run in _best_first([run for run in runs if run["dataset"] == first])):
         cells = (number(of[dataset, method], name) for dataset, name, _ in columns)
         rows.append((method, *("–" if mean is None else f"{mean:.2f}" for mean in cells)))
-    return _markdown(("method", *(title for *_, title in columns)), rows)
+    return markdown(("method", *(title for *_, title in columns)), rows)
 
 
 def _best_first(runs: Sequence[Row]) -> list[Row]:
     return sorted(runs, key=lambda run: -(number(run, measure_of(runs)) or 0.0))
-
-
-def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, ("---",) * len(titles), *rows))
-
-
-def _cell(run: Row, name: str) -> str:
-    mean, low, high = (number(run, f"{name}{end}") for end in ("", "_low", "_high"))
-    if mean is None:
-        return "–"
-    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{_short(low)}, {_short(high)}]"
-
-
-def _short(value: float) -> str:
-    return {"0.000": "0", "1.000": "1"}.get(f"{value:.3f}", f"{value:.3f}".removeprefix("0"))
 
 
 def seen(points: Sequence[Row], indent: str = "") -> str:
@@ -196,14 +182,10 @@ def written() -> dict[Path, str]:
     short, long = reference("demo"), reference("demo_long")
     files = {DOCS / picture: figure(_of(long[1], dataset)) for dataset, (_, picture) in FIGURES.items()}
     files[DOCS / SHORT_FIGURE] = figure(short[1])
-    readme = _with_part(README.read_text(encoding="utf-8"), "demo", demo_part(*short))
-    files[README] = _with_part(readme, "long demo", long_part(*long))
-    files[RESULTS] = _with_part(RESULTS.read_text(encoding="utf-8"), "long demo", results_part(*long))
+    readme = with_part(README.read_text(encoding="utf-8"), "demo", SCRIPT, demo_part(*short))
+    files[README] = with_part(readme, "long demo", SCRIPT, long_part(*long))
+    files[RESULTS] = with_part(RESULTS.read_text(encoding="utf-8"), "long demo", SCRIPT, results_part(*long))
     return files
-
-
-def _with_part(text: str, name: str, part: str) -> str:
-    return re.sub(PARTS.format(name, name), lambda _: part, text, count=1, flags=re.S)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cells import markdown
+
 from editbench import plugins
 from editbench.registry import method_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from editbench.estimate import Estimate
 
@@ -41,7 +43,7 @@ def methods_table() -> str:
             most = "any" if facts["max_batch"] is None else str(facts["max_batch"])
             link = f"[`{name}`]({name}.md)"
             rows.append((link, facts["title"], facts["kind"], ", ".join(facts["needs"]) or "–", most, facts["paper"]))
-    return _markdown(("method", "title", "edits lie in", "needs", "at once", "paper"), rows)
+    return markdown(("method", "title", "edits lie in", "needs", "at once", "paper"), rows)
 
 
 def memory_table() -> str:
@@ -50,7 +52,7 @@ def memory_table() -> str:
     for line in sorted(map(json.loads, LINES.read_text(encoding="utf-8").splitlines()), key=lambda of: of["method"]):
         rows.append(_memory_row(line))
     titles = ("method", "edits", "kept, MB", "bytes an edit", "resident: first, last, MB", "run's folder, MB")
-    return _markdown((*titles, "an edit, ms", "a question: before, after, ms", "after : before"), rows)
+    return markdown((*titles, "an edit, ms", "a question: before, after, ms", "after : before"), rows)
 
 
 def _memory_row(of: dict[str, Any]) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def growth_table() -> str:
         )
     titles = ("method", "model", "edits", "an edit, ms: first tenth, last", "dearest : cheapest tenth")
     titles += ("resident, MB: first tenth, last", "disk, MB", "whole, s", "start, resume, s", "leaderboard, report, s")
-    return _markdown(titles, rows)
+    return markdown(titles, rows)
 
 
 def tuning_table() -> str:
@@ -109,7 +111,7 @@ def tuning_table() -> str:
         assert None not in row["scores"].values(), f"{row['method']}: {row['trials']} trials"
         scores = (f"{score:.3f} ({row['ranks'][count]})" for count, score in row["scores"].items())
         rows.append((f"`{row['method']}`", *scores, str(row["zero"])))
-    return _markdown(("method", "untuned", "10 trials", "30 trials", "of 30: score 0"), rows)
+    return markdown(("method", "untuned", "10 trials", "30 trials", "of 30: score 0"), rows)
 
 
 def full_size_table() -> str:
@@ -142,17 +144,13 @@ def full_size_table() -> str:
                 cells.append(_sizes(planner.estimate(1, config)))
             named = "" if method == "unedited" else nearest(method, FULL_SIZE[1]) or "ours"
             rows.append((f"`{method}`", str(batch), named, *cells))
-    return _markdown(("method", "batch", "settings", *FULL_SIZE), rows)
+    return markdown(("method", "batch", "settings", *FULL_SIZE), rows)
 
 
 def _sizes(one: Estimate) -> str:
     """GPU, host and disk, the last with the cache's files."""
     parts = (one.device or 0, one.host or 0, one.disk + one.cached)
     return " · ".join(f"{part / 2**30:.0f}" if part >= 10 * 2**30 else f"{part / 2**30:.1f}" for part in parts)
-
-
-def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (titles, ["---"] * len(titles), *rows))
 
 
 FULL_SIZE = ("llama-2-7b", "llama-3-8b", "llama-2-13b", "llama-2-70b")

@@ -17,6 +17,14 @@ from tests.docs.pages import ROOT, SMALL, TEXTS, blocks, tomllib
 
 
 @pytest.fixture(scope="session")
+def docs_script():
+    """Imports a script of ``docs/`` by its name; they import one another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """The folder with the files of the titled blocks, and the packages of their entry points installed."""
     folder = tmp_path_factory.mktemp("docs")

@@ -1,6 +1,5 @@
 """The picture of the parts is the source's, and the page names every part and every file that it points to."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,11 +9,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def drawing():
-    spec = importlib.util.spec_from_file_location("architecture_picture", DOCS / "architecture_picture.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def drawing(docs_script):
+    return docs_script("architecture_picture")
 
 
 def test_the_picture_is_current(drawing):

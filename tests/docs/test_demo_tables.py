@@ -1,6 +1,5 @@
 """The figures and tables of README and docs/results.md are those of the demos' reference rows."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -13,11 +12,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("demo_tables", DOCS / "demo_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(docs_script):
+    return docs_script("demo_tables")
 
 
 def test_figures_and_tables_are_current(script):

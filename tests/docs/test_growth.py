@@ -1,6 +1,5 @@
 """The figure of long streams is that of the measured rows, and its curves are of whole tenths."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,13 +8,9 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(DOCS)
-    spec = importlib.util.spec_from_file_location("growth_picture", DOCS / "growth_picture.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def script(docs_script):
+    return docs_script("growth_picture")
 
 
 def test_the_figure_is_current(script):

@@ -1,6 +1,5 @@
 """The tables that ``docs/tables.py`` writes are those of the classes and of the measured lines."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,13 +9,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def tables():
-    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DOCS)
-        yield module
+def tables(docs_script):
+    return docs_script("tables")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,231 @@
+"""Sets the tables of ``docs/study.md`` and ``docs/claims.md`` from the rows of the study's runs.
+
+    python docs/study_tables.py [FOLDER]
+
+``results/reference/study/NAME.csv`` has the runs of one experiment, ``embedded_points.csv`` those of the first after so
+many edits. With a FOLDER, each results folder FOLDER/NAME is collected into NAME.csv before.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from cells import cell, markdown, with_part
+from claims import CLAIMS, Claim, Comparison, Figure
+
+from editbench.results.columns import number
+from editbench.results.csv_files import read_csv, write_csv
+from editbench.results.findings import findings
+from editbench.results.leaderboard import collect, collect_folders, group
+from editbench.results.points import POINT_COLUMNS, measure_of, points_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from editbench.results.schema import Row
+
+DOCS = Path(__file__).resolve().parent
+STUDY = DOCS.parent / "results" / "reference" / "study"
+PAGES = {"embedded": "study.md", "sweeps": "study.md", "claims": "claims.md"}  # by part
+DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination"}
+EMBEDDED = {
+    "reliability": "reliability",
+    "generality": "generality",
+    "locality": "locality",
+    "final.subject_fact.agreement": "other facts",
+    "perplexity_ratio": "perplexity ratio",
+    "score": "score",
+}
+COSTS = {"seconds_per_edit": "s an edit", "bytes_per_edit": "kB an edit", "latency_ratio": "latency ratio"}
+HEADLINE = {name: name for name in ("reliability", "generality", "locality", "score")}
+SWEEPS = {  # by experiment: its heading and its measures
+    "nse_ablation": ("NSE without its parts", HEADLINE),
+    "nse_batch_size": ("Batch size", HEADLINE),
+    "nse_general": ("General ability", {"score": "score", "final.ability.facts.acc": "facts kept"}),
+    "nse_shift": ("Hidden states", {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"}),
+    "scen_theta": ("SCEN's threshold", HEADLINE),
+    "scen_layers": ("SCEN's layer", HEADLINE),
+    "scen_edits": ("SCEN's number of edits", HEADLINE),
+    "scen_first_200": ("SCEN's first 200 of 1,000", HEADLINE),
+}
+COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
+
+
+def rows_of(name: str) -> list[Row]:
+    """The finished runs of an experiment, seeds together; none where it was not run."""
+    file = STUDY / f"{name}.csv"
+    return [row for row in group(read_csv(file)) if row["status"] == "done"] if file.exists() else []
+
+
+def settings(row: Row) -> dict[str, Any]:
+    """The method's settings of a run."""
+    found: dict[str, Any] = json.loads(str(row["method_config"]))
+    return found
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The columns in which rows differ, and the settings in which those of one method do."""
+    own = defaultdict(list)
+    for row in rows:
+        own[row["method"]].append(settings(row))
+    names = {name: None for some in own.values() for name in some[0] if len({json.dumps(s[name]) for s in some}) > 1}
+    return [*(name for name in COLUMNS if len({row[name] for row in rows}) > 1), *names]
+
+
+def embedded_part() -> str:
+    """For each dataset: the table, the score over the stream, and in words who leads and who collapsed."""
+    rows, points, text = rows_of("embedded"), read_csv(STUDY / "embedded_points.csv"), ""
+    for dataset, title in DATASETS.items():
+        own = sorted((row for row in rows if row["dataset"] == dataset), key=lambda row: -_rank(row))
+        if own:
+            text += f"\n### {title}\n\n{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
+            text += f"{_over_the_stream([point for point in points if point['dataset'] == dataset])}\n"
+    return f"{text}\n"
+
+
+def _rank(row: Row) -> float:
+    return number(row, "score") or number(row, "reliability") or 0.0
+
+
+def _table(rows: Sequence[Row], names: Sequence[str], measures: dict[str, str]) -> str:
+    """Rows in Markdown, without measures that none of them has."""
+    measures = {name: title for name, title in measures.items() if any(number(row, name) is not None for row in rows)}
+    lines = ((*(_value(row, name) for name in names), *(_cell(row, name) for name in measures)) for row in rows)
+    return markdown((*(name.replace("_", " ") for name in names), *measures.values()), lines)
+
+
+def _value(row: Row, name: str) -> str:
+    value = row[name] if name in row else settings(row)[name]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(row: Row, name: str) -> str:
+    value = number(row, name)
+    if name == "bytes_per_edit" and value is not None:
+        return f"{value / 1000:,.1f}"
+    return f"{value:.2f}" if name == "latency_ratio" and value is not None else cell(row, name)
+
+
+def _over_the_stream(points: Sequence[Row]) -> str:
+    """Each method's measure after so many edits, the mean of its seeds; and what one sees in it."""
+    measure, by_method = measure_of(points), defaultdict(lambda: defaultdict(list))
+    for point in points:
+        by_method[point["method"]][int(point["edits"] or 0)].append(number(point, measure) or 0.0)
+    edits = [n for n in sorted({n for own in by_method.values() for n in own}) if n in (100, 200, 300, 500, 700, 1000)]
+    means = {method: [sum(own[n]) / len(own[n]) for n in edits] for method, own in by_method.items()}
+    lines = ((str(m), *(f"{x:.3f}" for x in means[m])) for m in sorted(means, key=lambda m: -means[m][-1]))
+    table = markdown((f"{measure} after", *(f"{n:,}" for n in edits)), lines)
+    return f"{table}\n{fill(' '.join(findings([p for p in points if p['seed'] == 0], measure)), 120)}\n"
+
+
+def sweeps_part() -> str:
+    """A table for each experiment that was run."""
+    text = ""
+    for name, (title, measures) in SWEEPS.items():
+        if rows := rows_of(name):
+            text += f"\n### {title}\n\n`paper/{name}`\n\n{_table(rows, varied(rows), measures)}"
+    return f"{text}\n"
+
+
+def claims_part() -> str:
+    """The claims of each paper with what was found."""
+    text = ""
+    for paper in dict.fromkeys(claim.paper for claim in CLAIMS):
+        lines = [
+            (claim.words, verdict(claim), "<br>".join(_in_words(claim.comparisons)), claim.why)
+            for claim in CLAIMS
+            if claim.paper == paper
+        ]
+        text += f"\n## {paper}\n\n{markdown(('claim', 'here', 'figures', 'why'), lines)}"
+    return f"{text}\n"
+
+
+def verdict(claim: Claim) -> str:
+    """Whether a claim holds: by all of its comparisons, by none, or in part; empty where a figure is missing."""
+    found = [outcome(one) for one in claim.comparisons]
+    if "" in found:
+        return ""
+    held = [
+        word == "ahead" or (one.keeps and word == "level") for one, word in zip(claim.comparisons, found, strict=True)
+    ]
+    return "**holds**" if all(held) else "**in part**" if any(held) else "**does not hold**"
+
+
+def outcome(one: Comparison) -> str:
+    """Ahead or behind: outside of both 95 % intervals; level otherwise; empty where a figure is missing."""
+    sides = [_ends(side) for side in (one.better, one.worse)]
+    if None in sides:
+        return ""
+    (low, high), (other_low, other_high) = ((-b, -a) if one.small else (a, b) for a, b in filter(None, sides))
+    return "ahead" if low > other_high else "behind" if high < other_low else "level"
+
+
+def _ends(figure: Figure) -> tuple[float, float] | None:
+    row = run_of(figure)
+    value = number(row, figure.measure) if row else None
+    if row is None or value is None:
+        return None
+    low, high = (number(row, f"{figure.measure}_{end}") for end in ("low", "high"))
+    return (value if low is None else low, value if high is None else high)
+
+
+def run_of(figure: Figure) -> Row | None:
+    """The one row that a figure is of; None where it was not run."""
+    found = [row for row in rows_of(figure.sweep) if all(_is(row, *item) for item in figure.where.items())]
+    if len(found) > 1:
+        raise ValueError(f"{figure} is of {len(found)} runs of {figure.sweep}.csv; say more in its where")
+    return found[0] if found else None
+
+
+def _is(row: Row, name: str, value: Any) -> bool:
+    return bool((row[name] if name in row else settings(row).get(name)) == value)
+
+
+def _in_words(comparisons: Iterable[Comparison]) -> list[str]:
+    """A line for each figure that is compared, with all that it is compared with."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for one in comparisons:
+        if word := outcome(one):
+            place = one.better.where.get("dataset", "")
+            lines[f"{place} {one.better.measure.rpartition('.')[2]}: {_words(one.better)}".strip()].append(
+                f"{word} {'with' if word == 'level' else 'of'} {_words(one.worse)}".replace("behind of", "behind")
+            )
+    return [f"{first}, {'; '.join(others)}" for first, others in lines.items()]
+
+
+def _words(figure: Figure) -> str:
+    value = number(run_of(figure) or {}, figure.measure)
+    return f"{figure.words} {value:.3f}"
+
+
+def written() -> dict[Path, str]:
+    """The text of each page that this script writes."""
+    made = {"embedded": embedded_part(), "sweeps": sweeps_part(), "claims": claims_part()}
+    files: dict[Path, str] = {}
+    for part, page in PAGES.items():
+        file = DOCS / page
+        text = files.get(file) or file.read_text(encoding="utf-8")
+        files[file] = with_part(text, part, "study_tables.py", made[part])
+    return files
+
+
+def keep(folder: Path) -> None:
+    """Collect the runs of each experiment in ``folder`` into its file of the study."""
+    STUDY.mkdir(parents=True, exist_ok=True)
+    for results in sorted(path for path in folder.iterdir() if path.is_dir()):
+        write_csv(collect(results), STUDY / f"{results.name}.csv")
+        if results.name == "embedded":
+            points = [point for run in collect_folders(results) for point in points_of(run)]
+            write_csv(points, STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
+
+
+if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        keep(Path(given))
+    for file, text in written().items():
+        file.write_text(text, encoding="utf-8")

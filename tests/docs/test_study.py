@@ -1,0 +1,107 @@
+"""The study's pages are those of its rows, and a claim is decided by its comparisons."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from editbench.results.csv_files import write_csv
+
+
+@pytest.fixture(scope="module")
+def script(docs_script):
+    return docs_script("study_tables")
+
+
+@pytest.fixture(scope="module")
+def claims(docs_script):
+    return docs_script("claims")
+
+
+def run(method, theta, score, low=None, high=None, status="done", **more):
+    facts = {"run": f"{method}-{theta}", "status": status, "method": method, "seed": 0, "dataset": "zsre", "edits": 9}
+    config = json.dumps({"theta": theta, "layers": [1, 2]})
+    values = {"score": score, "score_low": low, "score_high": high, "reliability": score}
+    return facts | {"batch_size": 10, "method_config": config, "identity": f"{method}{theta}"} | values | more
+
+
+@pytest.fixture
+def sweep(script, monkeypatch, tmp_path):
+    """A study of these rows, in one file."""
+    monkeypatch.setattr(script, "STUDY", tmp_path)
+
+    def write(*rows, name="some"):
+        from editbench.results.columns import COLUMNS
+
+        write_csv([dict.fromkeys(COLUMNS) | row for row in rows], tmp_path / f"{name}.csv")
+
+    return write
+
+
+def test_the_pages_are_current(script):
+    for file, text in script.written().items():
+        assert file.read_text(encoding="utf-8") == text, f"{file.name}: run python docs/study_tables.py"
+
+
+def test_every_claim_is_decided_and_has_a_reason(script, claims):
+    for claim in claims.CLAIMS:
+        assert script.verdict(claim), f"{claim.words}: a figure is missing"
+        assert claim.why, claim.words
+
+
+def test_what_a_table_varies(script, sweep):
+    sweep(run("scen", 0.5, 0.9), run("scen", 0.6, 0.8), run("nse", 0.7, 0.7))
+    assert script.varied(script.rows_of("some")) == ["method", "theta"]
+    sweep(run("scen", 0.5, 0.9), run("scen", 0.5, 0.8, batch_size=5, identity="b"))
+    assert script.varied(script.rows_of("some")) == ["batch_size"]
+    assert script.rows_of("another") == []
+
+
+def test_unfinished_runs_are_in_no_table(script, sweep):
+    sweep(run("scen", 0.5, 0.9), run("scen", 0.6, None, status="running"))
+    assert [row["method_config"] for row in script.rows_of("some")] == [json.dumps({"theta": 0.5, "layers": [1, 2]})]
+
+
+def of(claims, theta):
+    return claims.Figure(f"θ = {theta}", "some", "score", {"method": "scen", "theta": theta})
+
+
+def test_ahead_and_behind_are_outside_of_both_intervals(script, claims, sweep):
+    sweep(run("scen", 1, 0.9, 0.85, 0.95), run("scen", 2, 0.8, 0.7, 0.84), run("scen", 3, 0.8, 0.7, 0.86))
+    first, second, third = (of(claims, theta) for theta in (1, 2, 3))
+    pairs = [(first, second), (second, first), (first, third), (third, second)]
+    assert [script.outcome(claims.Comparison(*pair)) for pair in pairs] == ["ahead", "behind", "level", "level"]
+    assert script.outcome(claims.Comparison(second, first, small=True)) == "ahead"
+    assert script.outcome(claims.Comparison(first, of(claims, 4))) == ""
+
+
+def test_figures_without_intervals_are_compared_as_they_are(script, claims, sweep):
+    sweep(run("scen", 1, 0.9), run("scen", 2, 0.8), run("scen", 3, 0.8))
+    first, second, third = (of(claims, theta) for theta in (1, 2, 3))
+    assert script.outcome(claims.Comparison(first, second)) == "ahead"
+    assert script.outcome(claims.Comparison(second, third)) == "level"
+
+
+def test_a_claim_holds_by_all_of_its_comparisons(script, claims, sweep):
+    sweep(run("scen", 1, 0.9), run("scen", 2, 0.8), run("scen", 3, 0.8))
+    up, level = claims.Comparison(of(claims, 1), of(claims, 2)), claims.Comparison(of(claims, 2), of(claims, 3))
+
+    def verdict(*comparisons):
+        return script.verdict(claims.Claim("paper", "words", comparisons, ""))
+
+    assert verdict(up, up) == "**holds**" and verdict(up, level) == "**in part**"
+    assert verdict(level) == "**does not hold**" and verdict(replace(level, keeps=True)) == "**holds**"
+    assert verdict(up, claims.Comparison(of(claims, 1), of(claims, 4))) == ""
+
+
+def test_a_figure_of_two_runs_is_refused(script, claims, sweep):
+    sweep(run("scen", 1, 0.9), run("scen", 2, 0.8))
+    with pytest.raises(ValueError, match="is of 2 runs of some.csv"):
+        script.run_of(claims.Figure("scen", "some", "score", {"method": "scen"}))
+
+
+def test_figures_in_words(script, claims, sweep):
+    sweep(run("scen", 1, 0.9), run("scen", 2, 0.8), run("scen", 3, 0.8))
+    first, second, third = (of(claims, theta) for theta in (1, 2, 3))
+    found = script._in_words([claims.Comparison(second, one) for one in (first, third)])
+    assert found == ["score: θ = 2 0.800, behind θ = 1 0.900; level with θ = 3 0.800"]

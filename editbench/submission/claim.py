@@ -70,7 +70,8 @@ class Claim:
 def copy_of(run: Path, target: Path) -> Path:
     """Copy the files that a run makes to ``target``: regular files only, and no link is followed."""
     if not (run / schema.RUN_FILE).is_file():
-        raise CannotSay(f"{run} holds no run; give a run's folder")
+        inside = sorted(found.parent for found in run.glob(f"runs/*/{schema.RUN_FILE}"))
+        raise CannotSay(f"{run} holds no run; give a run's folder{f', as {inside[0]}' if inside else ''}")
     (target / schema.LEDGER_FOLDER).mkdir(parents=True)
     names = [*FILES, schema.MANIFEST_FILE]
     ledger = run / schema.LEDGER_FOLDER

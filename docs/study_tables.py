@@ -2,8 +2,8 @@
 
     python docs/study_tables.py [FOLDER]
 
-``results/reference/study/NAME.csv`` has the runs of one experiment, ``embedded_points.csv`` those of the first after so
-many edits. With a FOLDER, each results folder FOLDER/NAME is collected into NAME.csv before.
+``results/reference/study/NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many edits,
+if any. With a FOLDER, each results folder FOLDER/NAME is collected into these files before.
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ def rows_of(name: str) -> list[Row]:
     return [row for row in group(read_csv(file)) if row["status"] == "done"] if file.exists() else []
 
 
+def points(name: str) -> list[Row]:
+    """The runs of an experiment after so many edits; none where they were scored at their end alone."""
+    file = STUDY / f"{name}_points.csv"
+    return read_csv(file) if file.exists() else []
+
+
 def settings(row: Row) -> dict[str, Any]:
     """The method's settings of a run."""
     found: dict[str, Any] = json.loads(str(row["method_config"]))
@@ -79,12 +85,12 @@ def varied(rows: Sequence[Row]) -> list[str]:
 
 def embedded_part() -> str:
     """For each dataset: the table, the score over the stream, and in words who leads and who collapsed."""
-    rows, points, text = rows_of("embedded"), read_csv(STUDY / "embedded_points.csv"), ""
+    rows, text = rows_of("embedded"), ""
     for dataset, title in DATASETS.items():
         own = sorted((row for row in rows if row["dataset"] == dataset), key=lambda row: -_rank(row))
         if own:
             text += f"\n### {title}\n\n{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
-            text += f"{_over_the_stream([point for point in points if point['dataset'] == dataset])}\n"
+            text += f"{_over_the_stream([point for point in points('embedded') if point['dataset'] == dataset])}\n"
     return f"{text}\n"
 
 
@@ -111,16 +117,16 @@ def _cell(row: Row, name: str) -> str:
     return f"{value:.2f}" if name == "latency_ratio" and value is not None else cell(row, name)
 
 
-def _over_the_stream(points: Sequence[Row]) -> str:
+def _over_the_stream(found: Sequence[Row]) -> str:
     """Each method's measure after so many edits, the mean of its seeds; and what one sees in it."""
-    measure, by_method = measure_of(points), defaultdict(lambda: defaultdict(list))
-    for point in points:
+    measure, by_method = measure_of(found), defaultdict(lambda: defaultdict(list))
+    for point in found:
         by_method[point["method"]][int(point["edits"] or 0)].append(number(point, measure) or 0.0)
     edits = [n for n in sorted({n for own in by_method.values() for n in own}) if n in (100, 200, 300, 500, 700, 1000)]
     means = {method: [sum(own[n]) / len(own[n]) for n in edits] for method, own in by_method.items()}
     lines = ((str(m), *(f"{x:.3f}" for x in means[m])) for m in sorted(means, key=lambda m: -means[m][-1]))
     table = markdown((f"{measure} after", *(f"{n:,}" for n in edits)), lines)
-    return f"{table}\n{fill(' '.join(findings([p for p in points if p['seed'] == 0], measure)), 120)}\n"
+    return f"{table}\n{fill(' '.join(findings([p for p in found if p['seed'] == 0], measure)), 120)}\n"
 
 
 def sweeps_part() -> str:
@@ -176,7 +182,11 @@ def _ends(figure: Figure) -> tuple[float, float] | None:
 
 def run_of(figure: Figure) -> Row | None:
     """The one row that a figure is of; None where it was not run."""
-    found = [row for row in rows_of(figure.sweep) if all(_is(row, *item) for item in figure.where.items())]
+    if figure.after is None:
+        rows, where = rows_of(figure.sweep), figure.where
+    else:
+        rows, where = points(figure.sweep), {**figure.where, "edits": figure.after}
+    found = [row for row in rows if all(_is(row, *item) for item in where.items())]
     if len(found) > 1:
         raise ValueError(f"{figure} is of {len(found)} runs of {figure.sweep}.csv; say more in its where")
     return found[0] if found else None
@@ -219,9 +229,9 @@ def keep(folder: Path) -> None:
     STUDY.mkdir(parents=True, exist_ok=True)
     for results in sorted(path for path in folder.iterdir() if path.is_dir()):
         write_csv(collect(results), STUDY / f"{results.name}.csv")
-        if results.name == "embedded":
-            points = [point for run in collect_folders(results) for point in points_of(run)]
-            write_csv(points, STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
+        found = [points_of(run) for run in collect_folders(results)]
+        if any(len(own) > 1 for own in found):
+            write_csv([point for own in found for point in own], STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
 
 
 if __name__ == "__main__":

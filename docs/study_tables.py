@@ -2,8 +2,8 @@
 
     python docs/study_tables.py [FOLDER]
 
-``results/reference/study/NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many edits,
-if any. With a FOLDER, each results folder FOLDER/NAME is collected into these files before.
+``results/reference/study/NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many
+edits, if any. With a FOLDER, each results folder FOLDER/NAME is collected into these files before.
 """
 
 from __future__ import annotations

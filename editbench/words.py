@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from operator import ne
 
 import regex
@@ -54,6 +55,7 @@ def words(text: str) -> list[str]:
     return [_plain(word) for word in _WORD.findall(nfc(text))]
 
 
+@lru_cache(1 << 14)  # a request's is asked for at each step from its line to its edit
 def place(text: str, phrase: str) -> int:
     """Index at which a phrase first occurs in a text as whole words, else at all, else -1.
 

@@ -36,6 +36,7 @@ VERSION = 2
 FORMAT = 3
 """Changes with the layout of the cached files."""
 
+_PARTS = "values/parts"
 MOST_TOGETHER = 32
 """Requests of a part, at most: those whose values a stop can lose. On a CPU fewer fit for a model that is not small."""
 
@@ -88,14 +89,15 @@ class ValueCache:
         With ``patient``, requests whose optimisation fails are left out; else their :class:`EditError` is raised.
         """
         by_key = {self._key(r): r for r in requests}
-        parts = self._parts(by_key)
-        for part in parts:
-            self._recover(part)
-        missing = {k for part in parts for k in part if k not in self._found and not self._read(k)}
-        if missing:
-            self._costs.missing(VALUES, " ".join(sorted(missing)))
+        if self._cache is not None and any((self._cache / _PARTS).glob("*")):
+            for part in self._parts(by_key):
+                self._recover(part)
+        missing = {k for k in by_key if k not in self._found and not self._read(k)}
+        if not missing:
+            return
+        self._costs.missing(VALUES, " ".join(sorted(missing)))
         with progress("values", len(missing)) as advance:
-            for part in parts:
+            for part in self._parts(by_key):
                 for wanted in self._together({k: r for k, r in part.items() if k in missing}, by_key):
                     self._optimise(wanted, part, patient)
                     advance(len(missing & wanted.keys()))
@@ -213,4 +215,4 @@ def _name(key: str) -> str:
 
 def _part_name(part: Mapping[str, EditRequest]) -> str:
     """Path, from the cache's folder, of the values of a part that do not have their own files yet."""
-    return f"values/parts/{hashlib.blake2b(''.join(part).encode(), digest_size=16).hexdigest()}.safetensors"
+    return f"{_PARTS}/{hashlib.blake2b(''.join(part).encode(), digest_size=16).hexdigest()}.safetensors"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ from editbench.model.partial_forward import runs_trees
 from editbench.model.post_norms import Behind, find_post_norms
 from editbench.model.tokenisation import Encoded, check_tokenizer, continuation, encode, is_spaced
 from editbench.records import PromptFormat
+
+TEXTS = 1 << 14
+"""Tokenised texts that a model keeps: an edit's are asked for many times while it is prepared, edited and scored."""
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""
@@ -190,11 +193,20 @@ class LanguageModel:
 
     def encode(self, text: str) -> Encoded:
         """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it."""
-        return encode(self.tokenizer, text)
+        found = self._encode(text)
+        return Encoded(list(found.ids), list(found.offsets))
+
+    @cached_property
+    def _encode(self) -> Callable[[str], Encoded]:
+        return lru_cache(TEXTS)(partial(encode, self.tokenizer))
 
     def continuation(self, text: str, spaced: bool = True) -> list[int]:
         """Token ids of ``text`` behind a prompt: one leading space if ``spaced``, no BOS."""
-        return continuation(self.tokenizer, text, spaced)
+        return list(self._continuation(text, spaced))
+
+    @cached_property
+    def _continuation(self) -> Callable[[str, bool], list[int]]:
+        return lru_cache(TEXTS)(partial(continuation, self.tokenizer))
 
     def spaced(self, prompt: str) -> bool:
         """Whether a space stands between a prompt and its answer; each prompt is looked at once."""

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any
 from cells import cell, markdown, with_part
 from claims import CLAIMS, Claim, Comparison, Figure
 
+from editbench.files import ResultsError
+from editbench.json_lines import encode
 from editbench.results.columns import number
 from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.findings import findings
 from editbench.results.leaderboard import collect, collect_folders, group
 from editbench.results.points import POINT_COLUMNS, measure_of, points_of
+from editbench.results.rank_stability import agreements
+from editbench.results.table_layout import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +35,14 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent
 STUDY = DOCS.parent / "results" / "reference" / "study"
-PAGES = {"embedded": "study.md", "sweeps": "study.md", "claims": "claims.md"}  # by part
+PAGES = {"embedded": "study.md", "ranks": "study.md", "sweeps": "study.md", "claims": "claims.md"}  # by part
+RANKS = STUDY / "ranks.jsonl"
+VARIED = {  # what the order of methods may depend on, and the measures that order them
+    "metric": ("score", "reliability", "generality", "locality"),
+    "dataset": ("reliability", "locality"),
+    "seed": ("score",),
+    "hparams": ("score",),
+}
 DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination"}
 EMBEDDED = {
     "reliability": "reliability",
@@ -129,6 +140,18 @@ def _over_the_stream(found: Sequence[Row]) -> str:
     return f"{table}\n{fill(' '.join(findings([p for p in found if p['seed'] == 0], measure)), 120)}\n"
 
 
+def ranks_part() -> str:
+    """Whether the order of methods survives another metric, dataset, seed and tuning."""
+    lines = []
+    for one in map(json.loads, RANKS.read_text(encoding="utf-8").splitlines()):
+        tau, low, high = (f"{one[name]:.2f}" if one[name] is not None else "–" for name in ("tau", "low", "high"))
+        of = one["task"].get("dataset", "") if one["measure"] == "metric" else one["measure"]
+        pairs = "; ".join(pair.replace(", ", " before ") for pair in one["reversed"]) or "–"
+        lines.append((of, one["a"], one["b"], str(one["methods"]), f"{tau} [{low}, {high}]", pairs))
+    titles = ("of", "order by", "order by", "methods", "Kendall's τ [95 %]", "in opposite order")
+    return f"\n{markdown(titles, lines)}\n"
+
+
 def sweeps_part() -> str:
     """A table for each experiment that was run."""
     text = ""
@@ -215,7 +238,7 @@ def _words(figure: Figure) -> str:
 
 def written() -> dict[Path, str]:
     """The text of each page that this script writes."""
-    made = {"embedded": embedded_part(), "sweeps": sweeps_part(), "claims": claims_part()}
+    made = {"embedded": embedded_part(), "ranks": ranks_part(), "sweeps": sweeps_part(), "claims": claims_part()}
     files: dict[Path, str] = {}
     for part, page in PAGES.items():
         file = DOCS / page
@@ -234,8 +257,20 @@ def keep(folder: Path) -> None:
             write_csv([point for own in found for point in own], STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
 
 
+def keep_ranks(results: Path) -> None:
+    """Compare the orders of methods over the embedded world's runs, as far as there are runs to compare."""
+    found = []
+    for over, measures in VARIED.items():
+        try:
+            found += agreements(collect_folders(results, conditions=[f"method!={CONTROL}"]), over, measures)
+        except ResultsError as error:
+            print(f"{over}: {error}")
+    RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for given in sys.argv[1:]:
-        keep(Path(given))
+    for given in map(Path, sys.argv[1:]):
+        keep(given)
+        keep_ranks(given / "embedded")
     for file, text in written().items():
         file.write_text(text, encoding="utf-8")

@@ -74,10 +74,12 @@ docs: setup ## Build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "open site/index.html; with its search: $(ENV)/bin/python -m mkdocs serve"
 
-docs-pictures: setup ## Draw the documentation's pictures again, from the source and the reference rows
+docs-pictures: setup ## Make the documentation's pictures and tables again, from the source and the reference rows
 	$(PY) docs/architecture_picture.py
 	$(PY) docs/demo_tables.py
 	$(PY) docs/growth_picture.py
+	$(PY) docs/study_tables.py
+	$(PY) docs/tables.py
 
 clean: ## Remove what was built and cached (the environment stays)
 	rm -rf build dist site .compat *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

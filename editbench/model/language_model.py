@@ -42,7 +42,10 @@ from editbench.model.tokenisation import Encoded, check_tokenizer, continuation,
 from editbench.records import PromptFormat
 
 TEXTS = 1 << 14
-"""Tokenised texts that a model keeps: an edit's are asked for many times while it is prepared, edited and scored."""
+"""Tokenised texts that a model keeps: an edit's are asked for many times while it is prepared, edited and scored.
+
+A tokenizer must not be changed once its model has tokenised a text.
+"""
 
 _NO_NUMBERS = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 """Configuration that changes no number of the model; the weights' dtype is hashed with the weights."""

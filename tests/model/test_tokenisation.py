@@ -57,9 +57,9 @@ def test_continuation_is_what_follows_the_prompt(style, bos, target):
 @pytest.mark.parametrize("style", STYLES)
 def test_nothing_is_appended_behind_a_prompt(style, template, before):
     """Tokenizers with add_eos_token, or with a [SEP]: the answer comes right behind the prompt."""
-    lm = lm_with(STYLES[style](False))
+    unchanged, lm = lm_with(STYLES[style](False)), lm_with(STYLES[style](False))
     tokenizer = lm.tokenizer
-    bare = {text: lm.encode(text) for text in ("", "The York is", "The York is </s>")}
+    bare = {text: unchanged.encode(text) for text in ("", "The York is", "The York is </s>")}
     special = [(name, tokenizer.convert_tokens_to_ids(name) or 0) for name in ("<s>", "</s>", "<unk>")]
     added = processors.TemplateProcessing(single=template, special_tokens=special)
     own = tokenizer.backend_tokenizer.post_processor
@@ -68,7 +68,15 @@ def test_nothing_is_appended_behind_a_prompt(style, template, before):
     for text, expected in bare.items():
         assert lm.encode(text).ids == ids + expected.ids
         assert lm.encode(text).offsets == [(0, 0)] * len(ids) + expected.offsets
-    assert lm.continuation("Italian") == lm_with(STYLES[style](False)).continuation("Italian")
+    assert lm.continuation("Italian") == unchanged.continuation("Italian")
+
+
+def test_a_caller_may_change_the_ids_that_it_got():
+    lm = lm_with(STYLES["byte-level"](False))
+    first, behind = lm.encode("The York is"), lm.continuation("Italian")
+    ids, end = list(first.ids), list(behind)
+    first.ids.clear(), first.offsets.clear(), behind.clear()
+    assert (lm.encode("The York is").ids, lm.continuation("Italian")) == (ids, end)
 
 
 def test_an_eos_behind_prompts_changes_no_answer():

@@ -41,13 +41,29 @@ MEASURES = {
     "score": "Score: harmonic mean of reliability, generality and locality, of all edits so far",
     "reliability": "Reliability: share of the tokens of the answers, of all edits so far",
 }
-COLOURS = {  # Okabe and Ito
+COLOURS = {  # Okabe and Ito; of the others Tol's, "muted" and "light"
     "scen": "#0072b2",
     "nse": "#009e73",
     "memit": "#e69f00",
     "rome": "#d55e00",
     "finetune": "#cc79a7",
     "unedited": "#777777",
+    "alphaedit": "#117733",
+    "memit_seq": "#999933",
+    "rect": "#ddcc77",
+    "prune": "#882255",
+    "emmet": "#cc6677",
+    "pmet": "#661100",
+    "grace": "#332288",
+    "wise": "#44aa99",
+    "melo": "#88ccee",
+    "defer": "#aa4499",
+    "lora": "#ee8866",
+    "ultraedit": "#6699cc",
+    "mend": "#bbcc33",
+    "rledit": "#aaaa00",
+    "in_context": "#99ddff",
+    "retrieval": "#000000",
 }
 WIDTH, HEIGHT = 760, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 110, 34, 46  # margins
@@ -116,7 +132,8 @@ def _of(rows: Sequence[Row], dataset: str) -> list[Row]:
 def figure(points: Sequence[Row]) -> str:
     """The SVG's text: the measure over the number of edits on a log scale, a line a method, bars of 95 % intervals."""
     edits, measure = sorted({int(point["edits"] or 1) for point in points}), measure_of(points)
-    lines = [_text(_x(n, edits), HEIGHT - BOTTOM + 20, f"{n:,}", "middle") for n in edits]
+    named = [n for n in edits if n == edits[-1] or _x(edits[-1], edits) - _x(n, edits) > 2 * LABEL]
+    lines = [_text(_x(n, edits), HEIGHT - BOTTOM + 20, f"{n:,}", "middle") for n in named]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         lines.append(f'<path d="M{LEFT} {_y(tick):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         lines.append(_text(LEFT - 8, _y(tick) + 4, f"{tick:.2f}", "end"))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cells import cell, markdown, with_part
 from claims import CLAIMS, Claim, Comparison, Figure
+from demo_tables import figure
 
 from editbench.files import ResultsError
 from editbench.json_lines import encode
@@ -43,7 +44,11 @@ VARIED = {  # what the order of methods may depend on, and the measures that ord
     "seed": ("score",),
     "hparams": ("score",),
 }
-DATASETS = {"counterfact": "CounterFact", "zsre": "ZsRE", "hallucination": "Hallucination"}
+DATASETS = {  # of the embedded world, each with its figure
+    "counterfact": ("CounterFact", "study_counterfact.svg"),
+    "zsre": ("ZsRE", "study_zsre.svg"),
+    "hallucination": ("Hallucination", "study_hallucination.svg"),
+}
 EMBEDDED = {
     "reliability": "reliability",
     "generality": "generality",
@@ -97,12 +102,21 @@ def varied(rows: Sequence[Row]) -> list[str]:
 def embedded_part() -> str:
     """For each dataset: the table, the score over the stream, and in words who leads and who collapsed."""
     rows, text = rows_of("embedded"), ""
-    for dataset, title in DATASETS.items():
+    for dataset, (title, picture) in DATASETS.items():
         own = sorted((row for row in rows if row["dataset"] == dataset), key=lambda row: -_rank(row))
         if own:
-            text += f"\n### {title}\n\n{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
-            text += f"{_over_the_stream([point for point in points('embedded') if point['dataset'] == dataset])}\n"
+            text += f"\n### {title}\n\n![{title}: each method after so many edits]({picture})\n\n"
+            text += f"{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
+            text += f"{_over_the_stream(_stream(dataset))}\n"
     return f"{text}\n"
+
+
+def _stream(dataset: str) -> list[Row]:
+    return [point for point in points("embedded") if point["dataset"] == dataset]
+
+
+def _first_seed(found: Sequence[Row]) -> list[Row]:
+    return [point for point in found if point["seed"] == 0]
 
 
 def _rank(row: Row) -> float:
@@ -137,7 +151,7 @@ def _over_the_stream(found: Sequence[Row]) -> str:
     means = {method: [sum(own[n]) / len(own[n]) for n in edits] for method, own in by_method.items()}
     lines = ((str(m), *(f"{x:.3f}" for x in means[m])) for m in sorted(means, key=lambda m: -means[m][-1]))
     table = markdown((f"{measure} after", *(f"{n:,}" for n in edits)), lines)
-    return f"{table}\n{fill(' '.join(findings([p for p in found if p['seed'] == 0], measure)), 120)}\n"
+    return f"{table}\n{fill(' '.join(findings(_first_seed(found), measure)), 120)}\n"
 
 
 def ranks_part() -> str:
@@ -237,9 +251,10 @@ def _words(figure: Figure) -> str:
 
 
 def written() -> dict[Path, str]:
-    """The text of each page that this script writes."""
+    """The text of each page and figure that this script writes."""
     made = {"embedded": embedded_part(), "ranks": ranks_part(), "sweeps": sweeps_part(), "claims": claims_part()}
-    files: dict[Path, str] = {}
+    streams = {picture: _first_seed(_stream(dataset)) for dataset, (_, picture) in DATASETS.items()}
+    files = {DOCS / picture: figure(found) for picture, found in streams.items() if found}
     for part, page in PAGES.items():
         file = DOCS / page
         text = files.get(file) or file.read_text(encoding="utf-8")

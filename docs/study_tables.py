@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent
 STUDY = DOCS.parent / "results" / "reference" / "study"
-PAGES = {"embedded": "study.md", "ranks": "study.md", "sweeps": "study.md", "claims": "claims.md"}  # by part
+PAGES = {  # by part
+    "embedded": "study.md",
+    "ranks": "study.md",
+    "reasons": "study.md",
+    "sweeps": "study.md",
+    "claims": "claims.md",
+}
 RANKS = STUDY / "ranks.jsonl"
 VARIED = {  # what the order of methods may depend on, and the measures that order them
     "metric": ("score", "reliability", "generality", "locality"),
@@ -59,7 +65,8 @@ EMBEDDED = {
 }
 COSTS = {"seconds_per_edit": "s an edit", "bytes_per_edit": "kB an edit", "latency_ratio": "latency ratio"}
 HEADLINE = {name: name for name in ("reliability", "generality", "locality", "score")}
-SWEEPS = {  # by experiment: its heading and its measures
+SWEEPS = {  # by the name of its results folder: its heading and its measures
+    "published": ("Published constants", HEADLINE),
     "nse_ablation": ("NSE without its parts", HEADLINE),
     "nse_batch_size": ("Batch size", HEADLINE),
     "nse_general": ("General ability", {"score": "score", "final.ability.facts.acc": "facts kept"}),
@@ -69,6 +76,9 @@ SWEEPS = {  # by experiment: its heading and its measures
     "scen_edits": ("SCEN's number of edits", HEADLINE),
     "scen_first_200": ("SCEN's first 200 of 1,000", HEADLINE),
 }
+PUBLISHED = (
+    "`study/embedded` with `hparams=published`: constants of other models, layers at the same share of the depth"
+)
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
 
 
@@ -171,8 +181,22 @@ def sweeps_part() -> str:
     text = ""
     for name, (title, measures) in SWEEPS.items():
         if rows := rows_of(name):
-            text += f"\n### {title}\n\n`paper/{name}`\n\n{_table(rows, varied(rows), measures)}"
+            text += f"\n### {title}\n\n{PUBLISHED if name == 'published' else f'`paper/{name}`'}\n\n{_table(rows, varied(rows), measures)}"
     return f"{text}\n"
+
+
+def reasons_part() -> str:
+    """Runs of the embedded world with a setting changed, beside those with the settings found."""
+    tuned = {(row["method"], row["dataset"]): row for row in rows_of("embedded")}
+    measures = {**HEADLINE, "perplexity_ratio": "perplexity ratio"}
+    lines = []
+    for row in rows_of("reasons"):
+        other = tuned[row["method"], row["dataset"]]
+        before, after = settings(other), settings(row)
+        changed = ", ".join(f"{name} {before[name]} → {after[name]}" for name in after if after[name] != before[name])
+        figures = (f"{number(other, name) or 0:.3f} → {number(row, name) or 0:.3f}" for name in measures)
+        lines.append((str(row["method"]), str(row["dataset"]), changed, *figures))
+    return f"\n{markdown(('method', 'dataset', 'setting', *measures.values()), lines)}\n"
 
 
 def claims_part() -> str:
@@ -252,7 +276,13 @@ def _words(figure: Figure) -> str:
 
 def written() -> dict[Path, str]:
     """The text of each page and figure that this script writes."""
-    made = {"embedded": embedded_part(), "ranks": ranks_part(), "sweeps": sweeps_part(), "claims": claims_part()}
+    made = {
+        "embedded": embedded_part(),
+        "ranks": ranks_part(),
+        "reasons": reasons_part(),
+        "sweeps": sweeps_part(),
+        "claims": claims_part(),
+    }
     streams = {picture: _first_seed(_stream(dataset)) for dataset, (_, picture) in DATASETS.items()}
     files = {DOCS / picture: figure(found) for picture, found in streams.items() if found}
     for part, page in PAGES.items():
@@ -272,12 +302,14 @@ def keep(folder: Path) -> None:
             write_csv([point for own in found for point in own], STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
 
 
-def keep_ranks(results: Path) -> None:
+def keep_ranks(study: Path) -> None:
     """Compare the orders of methods over the embedded world's runs, as far as there are runs to compare."""
     found = []
     for over, measures in VARIED.items():
+        roots = [study / "embedded", *([study / "published"] if over == "hparams" else [])]
         try:
-            found += agreements(collect_folders(results, conditions=[f"method!={CONTROL}"]), over, measures)
+            runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={CONTROL}"])
+            found += agreements(runs, over, measures)
         except ResultsError as error:
             print(f"{over}: {error}")
     RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
@@ -286,6 +318,6 @@ def keep_ranks(results: Path) -> None:
 if __name__ == "__main__":
     for given in map(Path, sys.argv[1:]):
         keep(given)
-        keep_ranks(given / "embedded")
+        keep_ranks(given)
     for file, text in written().items():
         file.write_text(text, encoding="utf-8")

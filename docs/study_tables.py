@@ -2,8 +2,7 @@
 
     python docs/study_tables.py [FOLDER]
 
-``results/reference/study/NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many
-edits, if any. With a FOLDER, each results folder FOLDER/NAME is collected into these files before.
+With a FOLDER, each results folder FOLDER/NAME is collected first (``study_rows.py``).
 """
 
 from __future__ import annotations
@@ -18,16 +17,11 @@ from typing import TYPE_CHECKING, Any
 from cells import cell, markdown, with_part
 from claims import CLAIMS, Claim, Comparison, Figure
 from demo_tables import figure
+from study_rows import keep, keep_ranks, points, ranks, rows_of, settings
 
-from editbench.files import ResultsError
-from editbench.json_lines import encode
 from editbench.results.columns import number
-from editbench.results.csv_files import read_csv, write_csv
 from editbench.results.findings import findings
-from editbench.results.leaderboard import collect, collect_folders, group
-from editbench.results.points import POINT_COLUMNS, measure_of, points_of
-from editbench.results.rank_stability import agreements
-from editbench.results.table_layout import CONTROL
+from editbench.results.points import measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,20 +29,12 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 DOCS = Path(__file__).resolve().parent
-STUDY = DOCS.parent / "results" / "reference" / "study"
 PAGES = {  # by part
     "embedded": "study.md",
     "ranks": "study.md",
     "reasons": "study.md",
     "sweeps": "study.md",
     "claims": "claims.md",
-}
-RANKS = STUDY / "ranks.jsonl"
-VARIED = {  # what the order of methods may depend on, and the measures that order them
-    "metric": ("score", "reliability", "generality", "locality"),
-    "dataset": ("reliability", "locality"),
-    "seed": ("score",),
-    "hparams": ("score",),
 }
 DATASETS = {  # of the embedded world, each with its figure
     "counterfact": ("CounterFact", "study_counterfact.svg"),
@@ -80,24 +66,6 @@ PUBLISHED = (
     "`study/embedded` with `hparams=published`: constants of other models, layers at the same share of the depth"
 )
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
-
-
-def rows_of(name: str) -> list[Row]:
-    """The finished runs of an experiment, seeds together; none where it was not run."""
-    file = STUDY / f"{name}.csv"
-    return [row for row in group(read_csv(file)) if row["status"] == "done"] if file.exists() else []
-
-
-def points(name: str) -> list[Row]:
-    """The runs of an experiment after so many edits; none where they were scored at their end alone."""
-    file = STUDY / f"{name}_points.csv"
-    return read_csv(file) if file.exists() else []
-
-
-def settings(row: Row) -> dict[str, Any]:
-    """The method's settings of a run."""
-    found: dict[str, Any] = json.loads(str(row["method_config"]))
-    return found
 
 
 def varied(rows: Sequence[Row]) -> list[str]:
@@ -167,7 +135,7 @@ def _over_the_stream(found: Sequence[Row]) -> str:
 def ranks_part() -> str:
     """Whether the order of methods survives another metric, dataset, seed and tuning."""
     lines = []
-    for one in map(json.loads, RANKS.read_text(encoding="utf-8").splitlines()):
+    for one in ranks():
         tau, low, high = (f"{one[name]:.2f}" if one[name] is not None else "–" for name in ("tau", "low", "high"))
         of = one["task"].get("dataset", "") if one["measure"] == "metric" else one["measure"]
         pairs = "; ".join(pair.replace(", ", " before ") for pair in one["reversed"]) or "–"
@@ -181,8 +149,12 @@ def sweeps_part() -> str:
     text = ""
     for name, (title, measures) in SWEEPS.items():
         if rows := rows_of(name):
-            text += f"\n### {title}\n\n{PUBLISHED if name == 'published' else f'`paper/{name}`'}\n\n{_table(rows, varied(rows), measures)}"
+            text += f"\n### {title}\n\n{_ran(name)}\n\n{_table(rows, varied(rows), measures)}"
     return f"{text}\n"
+
+
+def _ran(name: str) -> str:
+    return PUBLISHED if name == "published" else f"`paper/{name}`"
 
 
 def reasons_part() -> str:
@@ -290,29 +262,6 @@ def written() -> dict[Path, str]:
         text = files.get(file) or file.read_text(encoding="utf-8")
         files[file] = with_part(text, part, "study_tables.py", made[part])
     return files
-
-
-def keep(folder: Path) -> None:
-    """Collect the runs of each experiment in ``folder`` into its file of the study."""
-    STUDY.mkdir(parents=True, exist_ok=True)
-    for results in sorted(path for path in folder.iterdir() if path.is_dir()):
-        write_csv(collect(results), STUDY / f"{results.name}.csv")
-        found = [points_of(run) for run in collect_folders(results)]
-        if any(len(own) > 1 for own in found):
-            write_csv([point for own in found for point in own], STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
-
-
-def keep_ranks(study: Path) -> None:
-    """Compare the orders of methods over the embedded world's runs, as far as there are runs to compare."""
-    found = []
-    for over, measures in VARIED.items():
-        roots = [study / "embedded", *([study / "published"] if over == "hparams" else [])]
-        try:
-            runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={CONTROL}"])
-            found += agreements(runs, over, measures)
-        except ResultsError as error:
-            print(f"{over}: {error}")
-    RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
 
 
 if __name__ == "__main__":

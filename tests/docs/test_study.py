@@ -18,6 +18,11 @@ def claims(docs_script):
     return docs_script("claims")
 
 
+@pytest.fixture(scope="module")
+def rows(docs_script):
+    return docs_script("study_rows")
+
+
 def run(method, theta, score, low=None, high=None, status="done", **more):
     facts = {"run": f"{method}-{theta}", "status": status, "method": method, "seed": 0, "dataset": "zsre", "edits": 9}
     config = json.dumps({"theta": theta, "layers": [1, 2]})
@@ -26,14 +31,14 @@ def run(method, theta, score, low=None, high=None, status="done", **more):
 
 
 @pytest.fixture
-def sweep(script, monkeypatch, tmp_path):
+def sweep(rows, monkeypatch, tmp_path):
     """A study of these rows, in one file."""
-    monkeypatch.setattr(script, "STUDY", tmp_path)
+    monkeypatch.setattr(rows, "STUDY", tmp_path)
 
-    def write(*rows, name="some"):
+    def write(*given, name="some"):
         from editbench.results.columns import COLUMNS
 
-        write_csv([dict.fromkeys(COLUMNS) | row for row in rows], tmp_path / f"{name}.csv")
+        write_csv([dict.fromkeys(COLUMNS) | row for row in given], tmp_path / f"{name}.csv")
 
     return write
 

@@ -61,7 +61,7 @@ def _against(ahead: str, others: tuple[str, ...], datasets: tuple[str, ...]) -> 
 
 def _ablation(words: str, measure: str = "score", **changed: Any) -> Figure:
     full = {"rewind": True, "memory": "all", "max_iterations": 3, "neuron_threshold": 1.0}
-    return Figure(words, "nse_ablation", measure, {"method": "nse", **full, **changed})
+    return Figure(words, "nse_ablation_1000", measure, {"method": "nse", **full, **changed})
 
 
 def _theta(theta: float, measure: str, dataset: str) -> Figure:
@@ -71,7 +71,7 @@ def _theta(theta: float, measure: str, dataset: str) -> Figure:
 NSE = "NSE: Neuron-level Sequential Editing"
 SCEN = "SCEN: Scalable Model Editing via Customized Expert Networks"
 BOTH = ("counterfact", "zsre")
-BATCHES = (5, 10, 20, 40, 100)
+BATCHES = (5, 20, 100)
 CLAIMS = (
     Claim(
         NSE,

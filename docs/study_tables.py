@@ -51,20 +51,34 @@ EMBEDDED = {
 }
 COSTS = {"seconds_per_edit": "s an edit", "bytes_per_edit": "kB an edit", "latency_ratio": "latency ratio"}
 HEADLINE = {name: name for name in ("reliability", "generality", "locality", "score")}
-SWEEPS = {  # by the name of its results folder: its heading and its measures
-    "published": ("Published constants", HEADLINE),
-    "nse_ablation": ("NSE without its parts", HEADLINE),
-    "nse_batch_size": ("Batch size", HEADLINE),
-    "nse_general": ("General ability", {"score": "score", "final.ability.facts.acc": "facts kept"}),
-    "nse_shift": ("Hidden states", {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"}),
-    "scen_theta": ("SCEN's threshold", HEADLINE),
-    "scen_layers": ("SCEN's layer", HEADLINE),
-    "scen_edits": ("SCEN's number of edits", HEADLINE),
-    "scen_first_200": ("SCEN's first 200 of 1,000", HEADLINE),
+SWEEPS = {  # by the name of its results folder: heading, what was run, measures
+    "published": (
+        "Published constants",
+        "`study/embedded` with `hparams=published`: constants of other models, layers at the same share of the depth",
+        HEADLINE,
+    ),
+    "nse_ablation": ("NSE without its parts", "`paper/nse_ablation`: 200 edits", HEADLINE),
+    "nse_ablation_1000": (
+        "NSE without one of its parts, longer",
+        "`paper/nse_ablation` with `stream.edits=1000`: all parts, and without one",
+        HEADLINE,
+    ),
+    "nse_batch_size": ("Batch size", "`paper/nse_batch_size` with `stream.edits=500`", HEADLINE),
+    "nse_general": (
+        "General ability",
+        "`paper/nse_general` with `stream.edits=500`",
+        {"score": "score", "final.ability.facts.acc": "facts kept"},
+    ),
+    "nse_shift": (
+        "Hidden states",
+        "`paper/nse_shift` with `stream.edits=500`",
+        {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"},
+    ),
+    "scen_theta": ("SCEN's threshold", "`paper/scen_theta`: 100 edits, one at a time", HEADLINE),
+    "scen_layers": ("SCEN's layer", "`paper/scen_layers`: 100 edits, one at a time", HEADLINE),
+    "scen_edits": ("SCEN's number of edits", "`paper/scen_edits`", HEADLINE),
+    "scen_first_200": ("SCEN's first 200 of 1,000", "`paper/scen_first_200`", HEADLINE),
 }
-PUBLISHED = (
-    "`study/embedded` with `hparams=published`: constants of other models, layers at the same share of the depth"
-)
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
 
 
@@ -147,14 +161,10 @@ def ranks_part() -> str:
 def sweeps_part() -> str:
     """A table for each experiment that was run."""
     text = ""
-    for name, (title, measures) in SWEEPS.items():
+    for name, (title, what, measures) in SWEEPS.items():
         if rows := rows_of(name):
-            text += f"\n### {title}\n\n{_ran(name)}\n\n{_table(rows, varied(rows), measures)}"
+            text += f"\n### {title}\n\n{what}\n\n{_table(rows, varied(rows), measures)}"
     return f"{text}\n"
-
-
-def _ran(name: str) -> str:
-    return PUBLISHED if name == "published" else f"`paper/{name}`"
 
 
 def reasons_part() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from cells import cell, markdown, with_part
 from claims import CLAIMS, Claim, Comparison, Figure
 from demo_tables import figure
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 DOCS = Path(__file__).resolve().parent
+EXPERIMENT = DOCS.parent / "conf" / "experiment" / "study" / "embedded.yaml"
 PAGES = {  # by part
     "embedded": "study.md",
     "ranks": "study.md",
@@ -99,8 +101,19 @@ def embedded_part() -> str:
         if own:
             text += f"\n### {title}\n\n![{title}: each method after so many edits]({picture})\n\n"
             text += f"{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
-            text += f"{_over_the_stream(_stream(dataset))}\n"
+            text += f"{_over_the_stream(_stream(dataset))}\n{_left_out(own)}\n"
     return f"{text}\n"
+
+
+def _left_out(own: Sequence[Row]) -> str:
+    """What of the experiment has no row."""
+    wanted = yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+    methods = [method for method in wanted["method"].split(",") if method not in {row["method"] for row in own}]
+    seeds = len(wanted["stream.seed"].split(","))
+    fewer = [str(row["method"]) for row in own if int(row["seeds"] or 0) < seeds]
+    parts = [f"Not run yet: {', '.join(methods)}."] if methods else []
+    parts += [f"With fewer than {seeds} seeds: {', '.join(fewer)}."] if fewer else []
+    return fill(" ".join(parts), 120) + "\n" if parts else ""
 
 
 def _stream(dataset: str) -> list[Row]:

@@ -64,12 +64,19 @@ def keep_ranks(study: Path) -> None:
     found = []
     for over, measures in VARIED.items():
         roots = [study / "embedded", *([study / "published"] if over == "hparams" else [])]
-        try:
-            runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={CONTROL}"])
-            found += agreements(runs, over, measures)
-        except ResultsError as error:
-            print(f"{over}: {error}")
+        runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={CONTROL}"])
+        for some in _by_dataset(runs) if over == "metric" else [runs]:
+            measured = [name for name in measures if any(row[name] is not None for row in some.values())]
+            try:
+                found += agreements(some, over, measured)
+            except ResultsError as error:
+                print(f"{over}: {error}")
     RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
+
+
+def _by_dataset(runs: dict[Path, Row]) -> list[dict[Path, Row]]:
+    names = dict.fromkeys(row["dataset"] for row in runs.values())
+    return [{path: row for path, row in runs.items() if row["dataset"] == name} for name in names]
 
 
 def ranks() -> list[dict[str, Any]]:

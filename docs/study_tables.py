@@ -53,6 +53,11 @@ EMBEDDED = {
 }
 COSTS = {"seconds_per_edit": "s an edit", "bytes_per_edit": "kB an edit", "latency_ratio": "latency ratio"}
 HEADLINE = {name: name for name in ("reliability", "generality", "locality", "score")}
+ACTIVATION = {
+    "final.rewrite.activation": "activation of edits",
+    "final.locality.activation": "of what is not edited",
+    "final.rewrite.routing": "edits that find their expert",
+}
 SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "published": (
         "Published constants",
@@ -68,15 +73,15 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "nse_batch_size": ("Batch size", "`paper/nse_batch_size` with `stream.edits=500`", HEADLINE),
     "nse_general": (
         "General ability",
-        "`paper/nse_general` with `stream.edits=500`",
+        "`paper/nse_general`: 200 edits",
         {"score": "score", "final.ability.facts.acc": "facts kept"},
     ),
     "nse_shift": (
         "Hidden states",
-        "`paper/nse_shift` with `stream.edits=500`",
+        "`paper/nse_shift`: 200 edits",
         {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"},
     ),
-    "scen_theta": ("SCEN's threshold", "`paper/scen_theta`: 100 edits, one at a time", HEADLINE),
+    "scen_theta": ("SCEN's threshold", "`paper/scen_theta`: 100 edits, one at a time", HEADLINE | ACTIVATION),
     "scen_layers": ("SCEN's layer", "`paper/scen_layers`: 100 edits, one at a time", HEADLINE),
     "scen_edits": ("SCEN's number of edits", "`paper/scen_edits`", HEADLINE),
     "scen_first_200": ("SCEN's first 200 of 1,000", "`paper/scen_first_200`", HEADLINE),

@@ -116,7 +116,8 @@ CLAIMS = (
             )
             for n in BATCHES
         ),
-        "",
+        "It is at each, within the intervals: 500 edits are too few to tell the two apart. After 1,000, in batches of "
+        "ten, it is ahead (first claim).",
     ),
     Claim(
         NSE,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STUDY = Path(__file__).resolve().parents[1] / "results" / "reference" / "study"
 RANKS = STUDY / "ranks.jsonl"
+IDLE = (CONTROL, "in_context", "retrieval")  # the last two change no answer of the embedded model
 VARIED = {  # what the order of methods may depend on, and the measures that order them
     "metric": ("score", "reliability", "generality", "locality"),
     "dataset": ("reliability", "locality"),
@@ -64,7 +65,7 @@ def keep_ranks(study: Path) -> None:
     found = []
     for over, measures in VARIED.items():
         roots = [study / "embedded", *([study / "published"] if over == "hparams" else [])]
-        runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={CONTROL}"])
+        runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={name}" for name in IDLE])
         for some in _by_dataset(runs) if over == "metric" else [runs]:
             measured = [name for name in measures if any(row[name] is not None for row in some.values())]
             try:

@@ -58,7 +58,8 @@ def test_the_last_layer_of_each_method():
 
 @pytest.mark.slow
 def test_a_run_measures_saves_and_lists_them(tmp_path):
-    overrides = ["method=rome", "method.layer=2", "stream.edits=3", "protocol.hidden_shift=5", f"results.dir={tmp_path}"]
+    overrides = ["method=rome", "method.layer=2", "stream.edits=3", "protocol.hidden_shift=5"]
+    overrides.append(f"results.dir={tmp_path}")
     small = ["protocol.metrics=[exact_match,agreement]", "protocol.stages=[final]", "protocol.max_tokens=16"]
     config = composing_module.compose([*overrides, *small, "stream.evaluate_at=[2]"])
     folder = single_run.run(config).folder

@@ -74,7 +74,12 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "nse_general": (
         "General ability",
         "`paper/nse_general`: 200 edits",
-        {"score": "score", "final.ability.facts.acc": "facts kept"},
+        {
+            "score": "score",
+            "before.ability.pocket.recall": "facts recalled before",
+            "final.ability.pocket.recall": "after",
+            "final.ability.pocket.choice": "choice after",
+        },
     ),
     "nse_shift": (
         "Hidden states",

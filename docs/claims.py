@@ -131,7 +131,7 @@ CLAIMS = (
             )
             for m in ("memit", "rome", "finetune")
         ),
-        "As that of edits: what keeps other facts keeps these. MEMIT is level after 200 edits, before it loses its own.",
+        "As with edits: what keeps other facts keeps these. MEMIT is level after 200 edits, before it loses its own.",
     ),
     Claim(
         NSE,

@@ -87,6 +87,8 @@ def _names(known):
 def main(arguments=None):
     """Print rows as they come, then the table."""
     options, rows = parser().parse_args(arguments), []
+    if options.device == "cuda" and not on_gpu():
+        parser().error("no GPU is here; --device cpu with --shapes small tries the benchmark without one")
     end = time.monotonic() + 60 * options.minutes
     facts = {"gpu": torch.cuda.get_device_name() if on_gpu() else "", "torch": torch.__version__}
     facts |= {"transformers": transformers.__version__, "date": datetime.date.today().isoformat()}

@@ -91,3 +91,10 @@ def test_an_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench_gpu.main(["--parts", "roem"])
     assert "'roem' is none of" in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(bench_gpu, "on_gpu", lambda: False)
+    with pytest.raises(SystemExit):
+        bench_gpu.main(["--shapes", "small"])
+    assert "no GPU is here; --device cpu" in capsys.readouterr().err

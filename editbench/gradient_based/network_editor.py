@@ -95,9 +95,13 @@ class NetworkEditor(Editor[C]):
     def plan(self) -> Plan:
         """How the network is trained."""
 
-    @abstractmethod
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
-        """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens."""
+        """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens.
+
+        The sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on the others.
+        """
+        edit = rows.edit_of.to(nll.device)
+        return (nll / edit.bincount()[edit]).sum()
 
     @classmethod
     def room(cls, config: C, shape: Shape, work: Workload) -> Room:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editbench.gradient_based.normalisation import Normaliser
-    from editbench.gradient_based.training_rows import TrainingRows
     from editbench.model.shape import Shape
 
 
@@ -42,11 +41,6 @@ class MEND(NetworkEditor[MENDConfig]):
     def sizes(cls, shape: Shape, layers: Sequence[int]) -> list[tuple[int, int]]:
         """(in, out) of all projections of these layers' MLPs."""
         return [size for layer in layers for size in shape.projections(layer).values()]
-
-    def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
-        """Sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on the others."""
-        edit = rows.edit_of.to(nll.device)
-        return (nll / edit.bincount()[edit]).sum()
 
     def factors(
         self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from editbench.checks import above_zero, at_least, one_of
 from editbench.gradient_based.network_config import NetworkConfig
 
-EXACT, PUBLISHED = "exact", "published"
+EXACT, EDITWISE, PUBLISHED = "exact", "editwise", "published"
 
 
 @dataclass
@@ -23,6 +23,8 @@ class RLEditConfig(NetworkConfig):
         time_decay: Weight of the losses of the group before, and again of the one before that.
         back_depth: Groups whose losses count after an edit: the edited one, and those before it.
         regularisation: Factor of ‖ΔW‖²; that of the published code has no gradient, so that it is 0.
+        loss: "editwise": the sum over edits of the mean NLL of their tokens; or "published": the mean over all tokens of a
+            pass, by which an update depends on the number of edits beside it.
         merge: "exact", or "published": the spread of a batch of r rows counts r / (r - 1) times too much.
         locality_gradient: "exact", or "published": the divergence is differentiated at the weights before the edit.
     """
@@ -33,6 +35,7 @@ class RLEditConfig(NetworkConfig):
     time_decay: float = 0.95
     back_depth: int = 10
     regularisation: float = 0.0
+    loss: str = EDITWISE
     merge: str = EXACT
     locality_gradient: str = EXACT
 
@@ -41,5 +44,6 @@ class RLEditConfig(NetworkConfig):
         at_least(1, group=self.group, sequence=self.sequence, back_depth=self.back_depth)
         at_least(0, regularisation=self.regularisation)
         above_zero(time_decay=self.time_decay)
+        one_of((EDITWISE, PUBLISHED), loss=self.loss)
         one_of((EXACT, PUBLISHED), merge=self.merge)
         one_of((EXACT, PUBLISHED), locality_gradient=self.locality_gradient)

@@ -35,14 +35,15 @@ class RLEdit(NetworkEditor[RLEditConfig], BatchStateEditor[RLEditConfig]):
     config_class = RLEditConfig
     scale_inside = False
     ridge = True
+    version = 2
 
     def names(self, layer: int) -> list[str]:
         """The second projection of the layer's MLP."""
         return [self.lm.mlp_out_name(layer).removesuffix(".weight")]
 
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
-        """Mean NLL of all tokens of a pass."""
-        return nll.mean()
+        """As published the mean NLL of all tokens of a pass, by which an edit's gradient shrinks beside others."""
+        return nll.mean() if self.config.loss == PUBLISHED else super().loss(rows, nll)
 
     def factors(
         self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser | None

@@ -14,6 +14,7 @@ from tests.tiny_models import tiny_lm
         ({"back_depth": 0}, "back_depth is 0"),
         ({"time_decay": 0.0}, "time_decay is 0"),
         ({"regularisation": -1.0}, "regularisation is -1"),
+        ({"loss": "mean"}, "one of 'editwise', 'published'"),
         ({"merge": "right"}, "one of 'exact', 'published'"),
         ({"locality_gradient": "right"}, "one of 'exact', 'published'"),
         ({"layers": [0, 9]}, "layer 9 does not exist"),

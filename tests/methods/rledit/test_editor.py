@@ -47,7 +47,7 @@ def test_two_batches_beside_the_plain_way(architecture):
 
 @pytest.mark.parametrize("at_once", [1, 2, 10])
 def test_an_edit_s_gradient_does_not_depend_on_those_beside_it(at_once):
-    """In whatever passes a batch is read, its rows are those of its edits alone; as published they shrink in company."""
+    """In whatever passes a batch is read, its rows are those of its edits alone; published ones shrink in company."""
     editor = make_editor("rledit", tiny_lm("llama", "float64"), edits_at_once=at_once, **SETTINGS)
     alone = [editor.look([request])[1] for request in REQUESTS]
     for name, pair in editor.look(REQUESTS)[1].items():
@@ -63,7 +63,8 @@ def test_an_edit_s_gradient_does_not_depend_on_those_beside_it(at_once):
 def test_untrained_it_is_ultraedit_with_raw_keys_in_place_of_squares():
     """V = -lr (h · ĥ) ĝ where UltraEdit has ‖ĥ‖²: with h = ĥ, as normalised by nothing, the two are one."""
     first, second = tiny_lm("gpt2", "float64"), tiny_lm("gpt2", "float64")
-    rl, ultra = make_editor("rledit", first, loss="published", **SETTINGS), make_editor("ultraedit", second, layers=[0, 2])
+    rl = make_editor("rledit", first, loss="published", **SETTINGS)
+    ultra = make_editor("ultraedit", second, layers=[0, 2])
     (seen,) = [rl.look(REQUESTS)[1]]
     name, (h, g) = next(iter(seen.items()))
     left, right = rl.factors(name, h, g, None)

@@ -23,8 +23,8 @@ class RLEditConfig(NetworkConfig):
         time_decay: Weight of the losses of the group before, and again of the one before that.
         back_depth: Groups whose losses count after an edit: the edited one, and those before it.
         regularisation: Factor of ‖ΔW‖²; that of the published code has no gradient, so that it is 0.
-        loss: "editwise": the sum over edits of the mean NLL of their tokens; or "published": the mean over all tokens of
-            a pass, by which an update depends on the number of edits beside it.
+        loss: "editwise": the sum over edits of the mean NLL of their tokens; or "published": the mean over all tokens
+            of a pass, by which an update depends on the number of edits beside it.
         merge: "exact", or "published": the spread of a batch of r rows counts r / (r - 1) times too much.
         locality_gradient: "exact", or "published": the divergence is differentiated at the weights before the edit.
     """

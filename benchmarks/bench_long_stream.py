@@ -144,7 +144,7 @@ class Watched:
             for line in file:
                 if line.endswith(b"\n"):
                     self._read += len(line)
-                    self._seen = int(json.loads(line)["ids"][-1]) + 1
+                    self._seen += len(json.loads(line)["ids"])
         return self._seen
 
     def _usage(self, pid):

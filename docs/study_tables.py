@@ -81,6 +81,31 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
             "final.ability.pocket.choice": "choice after",
         },
     ),
+    "one_at_a_time": ("One edit at a time", "`study/embedded` with `stream.batch_size=1`", HEADLINE),
+    "revisions": (
+        "Revisions",
+        "`study/revisions`: 200 edits, of which a fifth corrects an earlier one; the share of corrected prompts that "
+        "give the answer of the earlier edit, and the one from before all edits",
+        {
+            "final.rewrite.exact_match": "edits that hold",
+            "final.earlier_edit.exact_match": "earlier edit returns",
+            "final.original.exact_match": "original returns",
+            "locality": "locality",
+        },
+    ),
+    "answers": (
+        "Answers written freely",
+        "`study/answers`: 200 edits; with the target fed in (teacher forcing), and written token by token: the answer "
+        "is the target and ends there, the whole text is, the text contains it",
+        {
+            "final.rewrite.exact_match": "edit, fed in",
+            "final.rewrite.generation": "written",
+            "final.rewrite.generation_exact": "whole text",
+            "final.rewrite.generation_contains": "contained",
+            "final.paraphrase.exact_match": "paraphrase, fed in",
+            "final.paraphrase.generation": "written",
+        },
+    ),
     "nse_shift": (
         "Hidden states",
         "`paper/nse_shift`: 200 edits",

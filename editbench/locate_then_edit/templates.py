@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 
-VERSION = 2
-"""Changes with the templates that are generated from the same model and seed."""
-
 MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 """First words of MEMIT's and NSE's templates."""
 
@@ -64,7 +61,8 @@ def _sample(lm: LanguageModel, start: str, tokens: int, count: int, top_k: int) 
     length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
     with lm.generation_settings(do_sample=True, top_k=top_k, suppress_tokens=special, **length):
         out = lm.model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
-    return [start + str(text) for text in tokenizer.batch_decode(out[:, len(ids) :], skip_special_tokens=True)]
+    own = out if start else out[:, len(ids) :]  # whole: a decoder may drop the space before the first token it sees
+    return [str(text) for text in tokenizer.batch_decode(own, skip_special_tokens=True)]
 
 
 def _clean(text: str) -> str:

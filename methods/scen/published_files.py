@@ -1,6 +1,7 @@
-"""Experts and indexing neurons of SCEN's own code, ``expert_<number>.pt`` and others, as a bank.
+"""Experts and indexing neurons of SCEN's own code as a bank.
 
-That code saves with ``torch.save``: a tensor, or a state dict that holds it. Files are read with ``weights_only=True``:
+That code saves with ``torch.save``: a tensor, a parameter, or a state dict that holds it; experts as
+``expert_learning_weight<number>.pt`` or ``expert_<number>.pt``, neurons as ``expert_router<number>.pt``. Files are read with ``weights_only=True``:
 nothing in them is run. The edits' prompts and the base weight are not in them, and come from the data and the model.
 """
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from .editor import SCEN
 
-EXPERT = re.compile(r"expert_?(\d+)\.pt")
-NEURON = re.compile(r"(?!expert).*?(\d+)\.pt")
+EXPERT = re.compile(r"expert(?:_learning_weight|_)?(\d+)\.pt")
+NEURON = re.compile(r"(?:expert_router|(?!expert).*?)(\d+)\.pt")
 
 
 def import_published(editor: SCEN, requests: Sequence[EditRequest], experts: Path, neurons: Path) -> None:
@@ -76,7 +77,7 @@ def _tensor(file: Path, *shapes: tuple[int | None, ...]) -> Tensor:
         sizes = ", ".join(str(tuple(one.shape)) for one in tensors) or "no tensor"
         wanted = " or ".join(str(shape) for shape in shapes)
         raise ValueError(f"{file} has {sizes}; it must have one tensor {wanted}: is it of this model and layer?")
-    return fitting[0]
+    return fitting[0].detach()
 
 
 def _fits(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:

@@ -17,28 +17,38 @@ def trained():
     return editor
 
 
-def save(editor, folder, wrapped=False):
+AS_SAVED = {  # by that code, and ways in which such files are also found
+    "parameter": torch.nn.Parameter,
+    "tensor": lambda tensor: tensor,
+    "state dict": lambda tensor: {"weight": tensor},
+}
+NAMES = {"expert_learning_weight": "expert_router", "expert_": "neural_"}
+
+
+def save(editor, folder, wrap="parameter", expert_name="expert_learning_weight"):
     """As SCEN's own code saves them: whole projections, and neurons as weights of a linear layer of one output."""
     (folder / "experts").mkdir()
     (folder / "neurons").mkdir()
     base = editor.lm.weight(editor.bank.weight).detach()
-    for number, expert in enumerate(editor.bank):
+    for number, expert in enumerate(editor.bank, start=1):
         projection = base + expert.compressed.delta(base.dtype)
-        neuron = expert.neuron[None]
-        torch.save({"weight": projection} if wrapped else projection, folder / "experts" / f"expert_{number}.pt")
-        torch.save({"weight": neuron} if wrapped else neuron, folder / "neurons" / f"neural_{number}.pt")
+        torch.save(AS_SAVED[wrap](projection), folder / "experts" / f"{expert_name}{number}.pt")
+        torch.save(AS_SAVED[wrap](expert.neuron[None]), folder / "neurons" / f"{NAMES[expert_name]}{number}.pt")
     return folder / "experts", folder / "neurons"
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_the_bank_is_the_published_one(trained, tmp_path, wrapped):
-    places = save(trained, tmp_path, wrapped)
+@pytest.mark.parametrize("wrap", AS_SAVED)
+@pytest.mark.parametrize("expert_name", NAMES)
+def test_the_bank_is_the_published_one(trained, tmp_path, wrap, expert_name):
+    places = save(trained, tmp_path, wrap, expert_name)
     editor = editor_of("scen", tiny_lm("llama"))
     import_published(editor, REQUESTS, *places)
     assert editor.bank.ids == trained.bank.ids and editor.bank.prompts == trained.bank.prompts
+    assert not editor.bank.neurons.requires_grad
     torch.testing.assert_close(editor.bank.neurons, trained.bank.neurons)
     torch.testing.assert_close(editor.bank.inputs, trained.bank.inputs)
     for ours, theirs in zip(editor.bank, trained.bank, strict=True):
+        assert not ours.compressed.delta(torch.float32).requires_grad
         torch.testing.assert_close(ours.compressed.delta(torch.float32), theirs.compressed.delta(torch.float32))
     prompts = [request.prompt for request in REQUESTS]
     assert editor.route(prompts) == trained.route(prompts)

@@ -2,8 +2,8 @@
 
 That code saves with ``torch.save``: a tensor, a parameter, or a state dict that holds it; experts as
 ``expert_learning_weight<number>.pt`` or ``expert_<number>.pt``, neurons as ``expert_router<number>.pt``. Files are read
-with ``weights_only=True``: nothing in them is run. The edits' prompts and the base weight are not in them, and come from
-the data and the model.
+with ``weights_only=True``: nothing in them is run. The edits' prompts and the base weight are not in them, and come
+from the data and the model.
 """
 
 from __future__ import annotations

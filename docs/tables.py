@@ -102,16 +102,21 @@ def growth_table() -> str:
 
 
 def tuning_table() -> str:
-    """A row for each search of the reference: the best score after so many trials, and the method's rank by it."""
+    """For each model a row for each search of the reference: the best score after so many trials, and its rank."""
     from editbench.tuning.report import ranks
     from editbench.tuning.study import find_studies
 
-    rows = []
-    for row in ranks(find_studies(ROOT / "results" / "reference" / "tuning")):
-        assert None not in row["scores"].values(), f"{row['method']}: {row['trials']} trials"
-        scores = (f"{score:.3f} ({row['ranks'][count]})" for count, score in row["scores"].items())
-        rows.append((f"`{row['method']}`", *scores, str(row["zero"])))
-    return markdown(("method", "untuned", "10 trials", "30 trials", "of 30: score 0"), rows)
+    tables, found = [], ranks(find_studies(ROOT / "results" / "reference" / "tuning"))
+    for model in sorted({row["model"] for row in found}):
+        own, rows = [row for row in found if row["model"] == model], []
+        counts = [count for count in own[0]["scores"] if own[0]["scores"][count] is not None]
+        for row in own:
+            assert None not in (row["scores"][count] for count in counts), f"{row['method']}: {row['trials']} trials"
+            scores = (f"{row['scores'][count]:.3f} ({row['ranks'][count]})" for count in counts)
+            rows.append((f"`{row['method']}`", *scores, str(row["zero"])))
+        titles = ("untuned", *(f"{count} trials" for count in counts[1:]), f"of {counts[-1]}: score 0")
+        tables.append(f"{model}, {own[0]['edits']} edits:\n\n{markdown(('method', *titles), rows)}")
+    return "\n".join(tables)
 
 
 def full_size_table() -> str:

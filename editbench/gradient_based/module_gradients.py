@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 Seen = dict[str, tuple[Tensor, Tensor]]
 """By module: H and G, float32 or wider."""
 
+Loss = Callable[[TrainingRows, Tensor], Tensor]
+"""What is differentiated, of the rows and the NLL (N,) of their trained tokens."""
+
+EDITWISE, PUBLISHED = "editwise", "published"
+
+
+def editwise(rows: TrainingRows, nll: Tensor) -> Tensor:
+    """Sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on those beside it."""
+    edit = rows.edit_of.to(nll.device)
+    return (nll / edit.bincount()[edit]).sum()
+
+
+LOSSES: dict[str, Loss] = {EDITWISE: editwise, PUBLISHED: lambda rows, nll: nll.mean()}
+"""By the name in a config; the published one is the mean over all tokens of a pass."""
+
 
 def linear_modules(lm: LanguageModel, names: Iterable[str]) -> dict[str, nn.Module]:
     """The linear modules of these names from the model's root; a ValueError for others."""
@@ -52,7 +67,7 @@ def passes(
     *,
     at_once: int,
     train_eos: bool = False,
-    loss: Callable[[TrainingRows, Tensor], Tensor] = lambda rows, nll: nll.mean(),
+    loss: Loss,
     every_token: bool = False,
 ) -> Iterator[tuple[dict[str, list[float]], Seen]]:
     """Losses by edit, H and G of each part of a batch; longest rows first, so that padding is least.
@@ -63,7 +78,7 @@ def passes(
         batch: The edits.
         at_once: Edits of one pass.
         train_eos: Train the EOS token behind the target.
-        loss: What is differentiated, of the rows and the NLL (N,) of their trained tokens.
+        loss: What is differentiated.
         every_token: Take H and G at every token of a row; else where a trained token is predicted.
     """
     length = {r.id: len(lm.encode(r.prompt).ids) + len(lm.continuation(r.target, lm.spaced(r.prompt))) for r in batch}
@@ -80,7 +95,7 @@ def passes(
 def backward(
     rows: TrainingRows,
     modules: Mapping[str, nn.Module],
-    loss: Callable[[TrainingRows, Tensor], Tensor],
+    loss: Loss,
     every_token: bool = False,
 ) -> tuple[Tensor, Seen]:
     """NLL (N,) of the trained tokens, with H and G of every module; arguments as of :func:`passes`."""

@@ -17,7 +17,7 @@ from editbench.records import EditRequest
 from editbench.room import Room
 
 from . import network_files
-from .module_gradients import Seen, joined, linear_modules, passes, shape_of
+from .module_gradients import Seen, editwise, joined, linear_modules, passes, shape_of
 from .network import EditNetwork
 from .network_config import TRAINED, UNTRAINED, NetworkConfig
 from .network_training import NetworkTraining, Plan
@@ -96,12 +96,8 @@ class NetworkEditor(Editor[C]):
         """How the network is trained."""
 
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
-        """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens.
-
-        The sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on the others.
-        """
-        edit = rows.edit_of.to(nll.device)
-        return (nll / edit.bincount()[edit]).sum()
+        """The loss whose gradients the network gets, of the NLL (N,) of all trained tokens."""
+        return editwise(rows, nll)
 
     @classmethod
     def room(cls, config: C, shape: Shape, work: Workload) -> Room:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
 
 
+VERSION = 2
+"""Changes with the templates that are generated from the same model and seed."""
+
 MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 """First words of MEMIT's and NSE's templates."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from editbench.checks import above_zero, at_least, one_of
+from editbench.gradient_based.module_gradients import EDITWISE, LOSSES, PUBLISHED
 from editbench.gradient_based.network_config import NetworkConfig
 
-EXACT, EDITWISE, PUBLISHED = "exact", "editwise", "published"
+EXACT = "exact"
 
 
 @dataclass
@@ -44,6 +45,6 @@ class RLEditConfig(NetworkConfig):
         at_least(1, group=self.group, sequence=self.sequence, back_depth=self.back_depth)
         at_least(0, regularisation=self.regularisation)
         above_zero(time_decay=self.time_decay)
-        one_of((EDITWISE, PUBLISHED), loss=self.loss)
+        one_of(tuple(LOSSES), loss=self.loss)
         one_of((EXACT, PUBLISHED), merge=self.merge)
         one_of((EXACT, PUBLISHED), locality_gradient=self.locality_gradient)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from editbench.gradient_based.editor import BatchStateEditor
-from editbench.gradient_based.module_gradients import Seen, shape_of
+from editbench.gradient_based.module_gradients import LOSSES, PUBLISHED, Seen, shape_of
 from editbench.gradient_based.network_editor import NetworkEditor
 from editbench.gradient_based.network_training import Plan
 from editbench.gradient_based.normalisation import Statistics, add_rows, from_tensors, normalised, to_tensors
 from editbench.gradient_based.solve import ridge_factor
 from editbench.model.devices import in_float64
 
-from .config import PUBLISHED, RLEditConfig
+from .config import RLEditConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +42,8 @@ class RLEdit(NetworkEditor[RLEditConfig], BatchStateEditor[RLEditConfig]):
         return [self.lm.mlp_out_name(layer).removesuffix(".weight")]
 
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
-        """As published the mean NLL of all tokens of a pass, by which an edit's gradient shrinks beside others."""
-        return nll.mean() if self.config.loss == PUBLISHED else super().loss(rows, nll)
+        """The config's; by the published one an edit's gradient shrinks beside others."""
+        return LOSSES[self.config.loss](rows, nll)
 
     def factors(
         self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser | None

@@ -13,7 +13,7 @@ import torch
 
 from editbench.editor import EditResult, Footprint
 from editbench.gradient_based.editor import BatchStateEditor
-from editbench.gradient_based.module_gradients import Seen, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.module_gradients import LOSSES, PUBLISHED, Seen, joined, linear_modules, passes, shape_of
 from editbench.gradient_based.normalisation import (
     Normaliser,
     Statistics,
@@ -26,7 +26,7 @@ from editbench.gradient_based.room import named_layers, of_passes
 from editbench.gradient_based.solve import norm, ridge_change
 from editbench.records import EditRequest
 
-from .config import PUBLISHED, SHAPE, UltraEditConfig
+from .config import SHAPE, UltraEditConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
     title = "UltraEdit"
     paper = "Gu et al., 2025 (arXiv 2505.14679)"
     config_class = UltraEditConfig
+    version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: UltraEditConfig, resources: Resources | None = None):
         """Find the modules; a ValueError for a layer or module that the model does not have."""
@@ -86,8 +87,8 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
         result.details["update_norms"] = norms
 
     def _passes(self, batch: Sequence[EditRequest]) -> Iterator[tuple[dict[str, list[float]], Seen]]:
-        at_once, train_eos = self.config.edits_at_once, self.config.train_eos
-        return passes(self.lm, self.modules, batch, at_once=at_once, train_eos=train_eos)
+        c = self.config
+        return passes(self.lm, self.modules, batch, at_once=c.edits_at_once, train_eos=c.train_eos, loss=LOSSES[c.loss])
 
     def _key(self, name: str) -> str:
         """Name of the statistics to which a module belongs."""

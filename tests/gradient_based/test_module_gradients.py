@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench.gradient_based.module_gradients import backward, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.module_gradients import LOSSES, backward, joined, linear_modules, passes, shape_of
 from editbench.gradient_based.training_rows import TrainingRows
 from tests.small_runs import REQUESTS
 from tests.tiny_models import tiny_lm
@@ -34,6 +34,24 @@ def test_parts_are_the_longest_rows_first_and_have_their_own_losses():
     assert {k: v for one in losses for k, (v,) in one.items()} == pytest.approx({k: v for k, (v,) in whole[0].items()})
     for both in zip(joined(parts).values(), whole[1].values(), strict=True):
         assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(*both, strict=True))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 10])
+def test_an_edit_s_gradient_does_not_depend_on_those_beside_it(at_once):
+    """In whatever passes a batch is read, its rows are those of its edits alone; published ones shrink in company."""
+
+    def rows(requests, loss):
+        parts = passes(lm, modules, requests, at_once=at_once, loss=LOSSES[loss])
+        found = joined([seen for _, seen in parts])
+        return found[name][1].norm(dim=1).sort().values
+
+    lm = tiny_lm("llama", "float64")
+    name = lm.mlp_out_name(1).removesuffix(".weight")
+    modules = linear_modules(lm, [name])
+    alone = torch.cat([rows([request], "editwise") for request in REQUESTS]).sort().values
+    assert torch.allclose(rows(REQUESTS, "editwise"), alone, rtol=1e-6)
+    shrunk = float(rows(REQUESTS, "published").sum() / alone.sum())
+    assert shrunk == pytest.approx(1) if at_once == 1 else shrunk < 0.6
 
 
 def test_modules_that_are_none_are_refused():

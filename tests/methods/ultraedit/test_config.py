@@ -19,6 +19,7 @@ from tests.tiny_models import tiny_lm
         ({"edits_at_once": 0}, "edits_at_once is 0"),
         ({"statistics": "layer"}, "one of 'shape', 'module'"),
         ({"merge": "right"}, "one of 'exact', 'published'"),
+        ({"loss": "mean"}, "one of 'editwise', 'published'"),
         ({"warm_up": -1}, "warm_up is -1"),
     ],
 )

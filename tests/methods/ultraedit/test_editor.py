@@ -13,8 +13,8 @@ SETTINGS = {"layers": [0, 2], "learning_rate": 1e-2}
 MANY = [EditRequest(str(i), line[: 12 + i].strip(), None, line[-9 - i :].strip()) for i, line in enumerate(LINES)]
 
 
-def plain_rows(lm, requests, names):
-    """By module: inputs and gradients of the mean loss over all target tokens, from one row at a time."""
+def plain_rows(lm, requests, names, loss="editwise"):
+    """By module: inputs and gradients, from one row at a time, of each edit's mean loss, or of that over all tokens."""
     found, tokens = {name: ([], []) for name in names}, sum(len(lm.continuation(r.target)) for r in requests)
     for request in requests:
         prompt, target = lm.encode(request.prompt).ids, lm.continuation(request.target)
@@ -29,8 +29,9 @@ def plain_rows(lm, requests, names):
         handles = [module.register_forward_hook(note) for module in modules.values()]
         with torch.enable_grad():
             logits = lm.model(input_ids=torch.tensor([prompt + target[:-1]])).logits[0, len(prompt) - 1 :]
-            loss = torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum") / tokens
-            gradients = torch.autograd.grad(loss, [kept[module][1] for module in modules.values()])
+            nll = torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum")
+            mean = nll / (tokens if loss == "published" else len(target))
+            gradients = torch.autograd.grad(mean, [kept[module][1] for module in modules.values()])
         for handle in handles:
             handle.remove()
         for (name, module), gradient in zip(modules.items(), gradients, strict=True):
@@ -39,15 +40,16 @@ def plain_rows(lm, requests, names):
     return {name: (torch.cat(h), torch.cat(g)) for name, (h, g) in found.items()}
 
 
+@pytest.mark.parametrize("loss", ["editwise", "published"])
 @pytest.mark.parametrize("statistics", ["shape", "module"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt-post"])
-def test_ultraedit(architecture, statistics):
+def test_ultraedit(architecture, statistics, loss):
     lm, other = (tiny_lm(architecture, "float64", bos=True) for _ in range(2))
-    editor = make_editor("ultraedit", lm, statistics=statistics, **SETTINGS)
+    editor = make_editor("ultraedit", lm, statistics=statistics, loss=loss, **SETTINGS)
     names, history = list(editor.modules), {}
     for batch in (REQUESTS, MANY):
         editor.edit(batch)
-        seen = plain_rows(other, batch, names)
+        seen = plain_rows(other, batch, names, loss)
         for name in names:
             history.setdefault(name, []).append(torch.cat(seen[name], dim=1))
         deltas = {}

@@ -1,4 +1,4 @@
-"""Sets the tables of ``docs/study.md`` and ``docs/claims.md`` from the rows of the study's runs.
+"""Sets the tables of ``docs/study.md``, ``claims.md`` and ``paper-figures.md`` from the rows of the study's runs.
 
     python docs/study_tables.py [FOLDER]
 
@@ -37,6 +37,7 @@ PAGES = {  # by part
     "reasons": "study.md",
     "sweeps": "study.md",
     "claims": "claims.md",
+    "paper_tables": "paper-figures.md",
 }
 DATASETS = {  # of the embedded world, each with its figure
     "counterfact": ("CounterFact", "study_counterfact.svg"),
@@ -115,6 +116,19 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "scen_layers": ("SCEN's layer", "`paper/scen_layers`: 100 edits, one at a time", HEADLINE),
     "scen_edits": ("SCEN's number of edits", "`paper/scen_edits`", HEADLINE),
     "scen_first_200": ("SCEN's first 200 of 1,000", "`paper/scen_first_200`", HEADLINE),
+}
+PAPER_TABLES = {  # by the name of its results folder: heading, what was run, our measures under the paper's names
+    "nse_table1": (
+        "NSE, Table 1",
+        "`paper/nse_table1`: 200 edits in batches of ten. The paper's: GPT2-XL, GPT-J-6B and Llama-3-8B, 2,000 in batches "
+        "of 100",
+        {"reliability": "Efficacy", "generality": "Generalization", "locality": "Specificity"},
+    ),
+    "scen_table1": (
+        "SCEN, main tables",
+        "`paper/scen_table1`: 100 edits, one after the other. The paper's: Llama-2-7B and 13B, 1,000 edits of ZsRE",
+        {"reliability": "Reliability", "generality": "Generality", "locality": "Locality"},
+    ),
 }
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
 
@@ -215,6 +229,20 @@ def sweeps_part() -> str:
     return f"{text}\n"
 
 
+def paper_tables_part() -> str:
+    """The papers' main tables: a blank for the paper's model, and the embedded Llama's numbers."""
+    text = ""
+    for name, (title, what, measures) in PAPER_TABLES.items():
+        if rows := rows_of(name):
+            lines = (
+                (str(row["dataset"]), str(row["method"]), "", *(cell(row, measure) for measure in measures))
+                for row in sorted(rows, key=lambda row: (str(row["dataset"]), -_rank(row)))
+            )
+            titles = ("dataset", "method", "paper's model", *measures.values())
+            text += f"\n## {title}\n\n{what}.\n\n{markdown(titles, lines)}"
+    return f"{text}\n"
+
+
 def reasons_part() -> str:
     """Runs of the embedded world with a setting changed, beside those with the settings found."""
     tuned = {(row["method"], row["dataset"]): row for row in rows_of("embedded")}
@@ -312,6 +340,7 @@ def written() -> dict[Path, str]:
         "reasons": reasons_part(),
         "sweeps": sweeps_part(),
         "claims": claims_part(),
+        "paper_tables": paper_tables_part(),
     }
     streams = {picture: _first_seed(_stream(dataset)) for dataset, (_, picture) in DATASETS.items()}
     files = {DOCS / picture: figure(found) for picture, found in streams.items() if found}

@@ -120,8 +120,8 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
 PAPER_TABLES = {  # by the name of its results folder: heading, what was run, our measures under the paper's names
     "nse_table1": (
         "NSE, Table 1",
-        "`paper/nse_table1`: 200 edits in batches of ten. The paper's: GPT2-XL, GPT-J-6B and Llama-3-8B, 2,000 in batches "
-        "of 100",
+        "`paper/nse_table1`: 200 edits in batches of ten. The paper's: GPT2-XL, GPT-J-6B and Llama-3-8B, 2,000 in "
+        "batches of 100",
         {"reliability": "Efficacy", "generality": "Generalization", "locality": "Specificity"},
     ),
     "scen_table1": (

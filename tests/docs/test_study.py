@@ -109,3 +109,10 @@ def test_figures_in_words(script, claims, sweep):
     first, second, third = (of(claims, theta) for theta in (1, 2, 3))
     found = script._in_words([claims.Comparison(second, one) for one in (first, third)])
     assert found == ["score: θ = 2 0.800, behind θ = 1 0.900; level with θ = 3 0.800"]
+
+
+def test_a_papers_table_leaves_its_model_blank(script, sweep):
+    assert script.paper_tables_part() == "\n"
+    sweep(run("nse", 1, 0.9, 0.85, 0.95), run("rome", 1, None, status="running"), name="nse_table1")
+    (line,) = [line for line in script.paper_tables_part().splitlines() if "zsre" in line]
+    assert [cell.strip() for cell in line.split("|")[1:5]] == ["zsre", "nse", "", "0.900"]

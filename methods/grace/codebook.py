@@ -131,6 +131,7 @@ class Codebook:
         undo.append(self._set_radius(place, change.radius))
         if change.shrunk is not None:
             undo.append(self._set_radius(self.place(change.shrunk[0]), change.shrunk[1]))
+            undo.append(self._leave(self.place(change.shrunk[0]), change.prompt))
         if change.key is not None:
             undo.append(_set_row(self.keys, place, change.key))
         if change.value is not None:
@@ -171,6 +172,13 @@ class Codebook:
             self._entries_of[change.edit].pop()
 
         return undo
+
+    def _leave(self, place: int, prompt: str) -> Callable[[], object]:
+        """Take a prompt that is split off out of an entry that serves others, too."""
+        before = self.items[place]
+        if others := {id: p for id, p in before.edits.items() if p != prompt}:
+            self.items[place] = Item(before.label, before.label_mean, others)
+        return lambda: self.items.__setitem__(place, before)
 
     def _set_radius(self, place: int, radius: float) -> Callable[[], object]:
         before, self.radii[place] = self.radii[place], radius

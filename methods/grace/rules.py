@@ -41,9 +41,8 @@ def decide(
     ((place, distance),) = codebook.nearest(key[None])
     radius, number = codebook.radii[place], codebook.numbers[place]
     sound = config.rules == SOUND
-    same_prompt = sound and (
-        request.prompt in codebook.items[place].edits.values() or distance <= SAME_KEY * float(key.norm())
-    )
+    same_key, prompts = distance <= SAME_KEY * float(key.norm()), set(codebook.items[place].edits.values())
+    same_prompt = sound and (same_key or request.prompt in prompts)
     if distance > radius + config.radius and not same_prompt:
         return change("add", codebook.next, config.radius, key=key)
     if _same_answer(codebook, place, label, mean, config.rules):
@@ -51,7 +50,7 @@ def decide(
             return change("reuse", number, radius)
         moved = (codebook.keys[place] + key) / 2 if config.expand == MOVING_AVERAGE else None
         return change("expand", number, distance * (1 + MARGIN) if sound else distance, key=moved)
-    if same_prompt:
+    if same_prompt and (same_key or prompts == {request.prompt}):  # else the entry's other prompts would be lost
         return change("replace", number, radius)
     half = distance / 2
     shrunk, own = half - GAP, half

@@ -98,10 +98,9 @@ class Index:
             self._centres = list(self.clusters), torch.stack([one.centre for one in self.clusters])
         return self._centres[1]
 
-    def nearest(self, keys: Tensor, among: int | None = None) -> list[tuple[int, float]]:
-        """Place and distance of the nearest centre to each key (B, d), of the first ``among`` clusters."""
-        centres = self.centres[:among]
-        distances = torch.cdist(keys.to(centres), centres, compute_mode="donot_use_mm_for_euclid_dist")
+    def nearest(self, keys: Tensor) -> list[tuple[int, float]]:
+        """Place and distance of the nearest centre to each key (B, d)."""
+        distances = torch.cdist(keys.to(self.centres), self.centres, compute_mode="donot_use_mm_for_euclid_dist")
         least, place = distances.min(dim=1)
         return list(zip(place.tolist(), least.tolist(), strict=True))
 

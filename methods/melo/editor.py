@@ -26,7 +26,7 @@ from editbench.room import OF_AN_ENTRY, Room
 
 from .clusters import Change, Cluster, Index, Point
 from .config import SOUND, MELOConfig
-from .rows import EditRows, PublishedRows
+from .rows import EditRows, PublishedRows, published_row
 from .rules import decide
 from .training import train_block
 
@@ -82,6 +82,10 @@ class MELO(JournalledEditor[MELOConfig]):
         kept = work.edits * keys + count * size
         return Room(kept=kept, editing=4 * size + passed, disk=kept + work.edits * OF_AN_ENTRY)
 
+    def rows(self, request: EditRequest) -> Sequence[Sequence[int]]:
+        """The published row, which has an end text."""
+        return () if self.config.rules == SOUND else (published_row(self.lm, request),)
+
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Index the edits in order and train a block for each group."""
         index, block, entries = self.index.copy(), self.next_block, []
@@ -98,7 +102,7 @@ class MELO(JournalledEditor[MELOConfig]):
     def _edit(self, group: Sequence[EditRequest], block: int, index: Index, result: EditResult) -> tuple[Entry, Index]:
         kind = EditRows if self.config.rules == SOUND else PublishedRows
         rows = kind(self.lm, self.projection, group, self.config.train_eos)
-        keys, before, changes = rows.keys.to(wide(rows.keys.dtype)), len(index.clusters), []
+        keys, before, changes = rows.keys.to(wide(rows.keys.dtype)), index, []
         if bad := [r.id for r, sound in zip(group, all_finite(keys), strict=True) if not sound]:
             raise EditError(bad, "the key is NaN or infinite", NOT_FINITE)
         for request, key, label in zip(group, keys, rows.labels, strict=True):

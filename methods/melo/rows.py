@@ -35,6 +35,10 @@ class Rows(Protocol):
         """The loss within the contexts ``changed``, of which ``highest`` is the highest layer."""
 
 
+END = "<|endoftext|>"
+"""Behind each published row, whatever the model: to a tokenizer that does not know it, so many ordinary pieces."""
+
+
 class EditRows:
     """Keys at the prompts' last tokens; the loss is the mean over edits. Layers below the index's run once."""
 
@@ -50,6 +54,11 @@ class EditRows:
         return self._data.nll(*changed, highest=highest)[0].mean()
 
 
+def published_row(lm: LanguageModel, request: EditRequest) -> list[int]:
+    """Tokens of prompt, answer and :data:`END`."""
+    return lm.encode(f"{request.prompt} {request.target.strip()} {END}").ids
+
+
 class PublishedRows:
     """Prompt, answer and end token, padded on the right; keys at the last column, behind the answer or in padding.
 
@@ -58,8 +67,7 @@ class PublishedRows:
     """
 
     def __init__(self, lm: LanguageModel, at: Projection, requests: Sequence[EditRequest], train_eos: bool) -> None:
-        end = lm.tokenizer.eos_token or ""
-        rows = [lm.encode(f"{request.prompt} {request.target.strip()} {end}").ids for request in requests]
+        rows = [published_row(lm, request) for request in requests]
         prompts = [len(lm.encode(request.prompt).ids) for request in requests]
         self._lm = lm
         batch = PaddedBatch.pad(rows, [0] * len(rows), lm.pad_id, lm.device)

@@ -18,11 +18,11 @@ GAP = 1e-5  # from the half distance, of the radii after a split
 
 
 def decide(
-    index: Index, request: EditRequest, key: Tensor, label: tuple[int, ...], config: MELOConfig, among: int
+    index: Index, request: EditRequest, key: Tensor, label: tuple[int, ...], config: MELOConfig, before: Index
 ) -> tuple[Change, Index]:
     """The change for an edit with ``key`` (d,), and the index without the edits that it replaces.
 
-    Published rules compare it with the first ``among`` clusters alone: those before its batch.
+    Published rules measure distances to the centres of ``before``, as they stood before its batch.
     """
     sound, dropped = config.rules == SOUND, tuple[str, ...]()
     if sound:
@@ -30,11 +30,11 @@ def decide(
         index = index.copy()
         for edit in dropped:
             index.drop(edit)
-    total, among = sum(label), len(index.clusters) if sound else among
+    total, compared = sum(label), index if sound else before
     new = Change("add", -1, label, total, config.radius, dropped=dropped)
-    if not among:
+    if not compared.clusters:
         return new, index
-    ((place, away),) = index.nearest(key[None], among)
+    ((place, away),) = compared.nearest(key[None])
     cluster = index.clusters[place]
     if away > cluster.radius + config.radius:
         return new, index

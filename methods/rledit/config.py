@@ -25,7 +25,7 @@ class RLEditConfig(NetworkConfig):
         back_depth: Groups whose losses count after an edit: the edited one, and those before it.
         regularisation: Factor of ‖ΔW‖²; that of the published code has no gradient, so that it is 0.
         loss: "editwise": the sum over edits of the mean NLL of their tokens; or "published": the mean over all tokens
-            of a pass, by which an update depends on the number of edits beside it.
+            of a pass, by which an update depends on the number of edits beside it; null: as published where merge is.
         merge: "exact", or "published": the spread of a batch of r rows counts r / (r - 1) times too much.
         locality_gradient: "exact", or "published": the divergence is differentiated at the weights before the edit.
     """
@@ -36,7 +36,7 @@ class RLEditConfig(NetworkConfig):
     time_decay: float = 0.95
     back_depth: int = 10
     regularisation: float = 0.0
-    loss: str = EDITWISE
+    loss: str | None = None
     merge: str = EXACT
     locality_gradient: str = EXACT
 
@@ -45,6 +45,7 @@ class RLEditConfig(NetworkConfig):
         at_least(1, group=self.group, sequence=self.sequence, back_depth=self.back_depth)
         at_least(0, regularisation=self.regularisation)
         above_zero(time_decay=self.time_decay)
+        self.loss = self.loss or (PUBLISHED if self.merge == PUBLISHED else EDITWISE)
         one_of(tuple(LOSSES), loss=self.loss)
         one_of((EXACT, PUBLISHED), merge=self.merge)
         one_of((EXACT, PUBLISHED), locality_gradient=self.locality_gradient)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from editbench.gradient_based.editor import BatchStateEditor
-from editbench.gradient_based.module_gradients import LOSSES, PUBLISHED, Seen, shape_of
+from editbench.gradient_based.module_gradients import EDITWISE, LOSSES, PUBLISHED, Seen, shape_of
 from editbench.gradient_based.network_editor import NetworkEditor
 from editbench.gradient_based.network_training import Plan
 from editbench.gradient_based.normalisation import Statistics, add_rows, from_tensors, normalised, to_tensors
@@ -43,7 +43,7 @@ class RLEdit(NetworkEditor[RLEditConfig], BatchStateEditor[RLEditConfig]):
 
     def loss(self, rows: TrainingRows, nll: Tensor) -> Tensor:
         """The config's; by the published one an edit's gradient shrinks beside others."""
-        return LOSSES[self.config.loss](rows, nll)
+        return LOSSES[self.config.loss or EDITWISE](rows, nll)
 
     def factors(
         self, name: str, inputs: Tensor, gradients: Tensor, normaliser: Normaliser | None

@@ -24,7 +24,7 @@ class UltraEditConfig:
         ridge: Added to the diagonal of the solve; 1 as published.
         edits_at_once: Edits of one pass.
         loss: "editwise": the sum over edits of the mean NLL of their tokens; or "published": the mean over all tokens
-            of a pass, by which an update depends on the number of edits beside it.
+            of a pass, by which an update depends on the number of edits beside it; null: as published where merge is.
         statistics: Mean and spread for each "shape" of weight, as published, or for each "module".
         merge: "exact", or "published": the spread of a batch of r rows counts r / (r - 1) times too much.
         warm_up: Training records whose inputs and gradients enter the statistics before the first edit (beyond the
@@ -39,7 +39,7 @@ class UltraEditConfig:
     learning_rate: float = field(default=1e-6, metadata={"search": Range(1e-6, 1.0, log=True)})
     ridge: float = field(default=1.0, metadata={"search": Range(0.01, 100.0, log=True)})
     edits_at_once: int = 10
-    loss: str = EDITWISE
+    loss: str | None = None
     statistics: str = SHAPE
     merge: str = EXACT
     warm_up: int = 0
@@ -50,6 +50,7 @@ class UltraEditConfig:
         above_zero(learning_rate=self.learning_rate, ridge=self.ridge)
         at_least(1, edits_at_once=self.edits_at_once)
         at_least(0, warm_up=self.warm_up)
+        self.loss = self.loss or (PUBLISHED if self.merge == PUBLISHED else EDITWISE)
         one_of(tuple(LOSSES), loss=self.loss)
         one_of((SHAPE, MODULE), statistics=self.statistics)
         one_of((EXACT, PUBLISHED), merge=self.merge)

@@ -13,7 +13,16 @@ import torch
 
 from editbench.editor import EditResult, Footprint
 from editbench.gradient_based.editor import BatchStateEditor
-from editbench.gradient_based.module_gradients import LOSSES, PUBLISHED, Seen, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.module_gradients import (
+    EDITWISE,
+    LOSSES,
+    PUBLISHED,
+    Seen,
+    joined,
+    linear_modules,
+    passes,
+    shape_of,
+)
 from editbench.gradient_based.normalisation import (
     Normaliser,
     Statistics,
@@ -88,7 +97,14 @@ class UltraEdit(BatchStateEditor[UltraEditConfig]):
 
     def _passes(self, batch: Sequence[EditRequest]) -> Iterator[tuple[dict[str, list[float]], Seen]]:
         c = self.config
-        return passes(self.lm, self.modules, batch, at_once=c.edits_at_once, train_eos=c.train_eos, loss=LOSSES[c.loss])
+        return passes(
+            self.lm,
+            self.modules,
+            batch,
+            at_once=c.edits_at_once,
+            train_eos=c.train_eos,
+            loss=LOSSES[c.loss or EDITWISE],
+        )
 
     def _key(self, name: str) -> str:
         """Name of the statistics to which a module belongs."""

@@ -66,6 +66,20 @@ def test_the_same_prompt_with_another_answer_replaces():
     assert decided(0.005, OTHER, rules="published").event == "split"
 
 
+def test_a_prompt_leaves_an_entry_that_serves_others_when_its_answer_changes():
+    config, book = GRACEConfig(radius=1.0), Codebook(AT, torch.empty(0, dtype=torch.float64))
+    for id, prompt, at in (("a", "one", 0.0), ("b", "two", 1.8)):
+        book.apply(decide(book, EditRequest(id, prompt, None, "x"), key(at), 4, SAME, config))
+    change = decide(book, EditRequest("c", "two", None, "y"), key(1.8), 4, OTHER, config)
+    assert change.event == "split" and change.shrunk == (0, pytest.approx(0.9 - GAP))
+    undo = book.apply(change)
+    assert [list(item.edits) for item in book.items] == [["a"], ["c"]]
+    for one in reversed(undo):
+        one()
+    assert [list(item.edits) for item in book.items] == [["a", "b"]]
+    assert decide(book, EditRequest("c", "two", None, "y"), key(0.0), 4, OTHER, config).event == "replace"
+
+
 def test_answers_are_compared_by_their_tokens_unless_as_published():
     mean = label_mean(4, SAME)
     assert mean == pytest.approx((5 + 6 - 400) / 6)

@@ -46,7 +46,6 @@ def test_lookups():
     answers = found.find(keys)
     assert [one and (one.edit, one.block) for one, _ in answers] == [("a", 0), ("b", 1), ("b", 1), None, ("c", 2)]
     assert [inside for _, inside in answers] == pytest.approx([1.7, 1.7, 0.1, -0.1, 1.0], abs=1e-5)
-    assert found.nearest(keys[-1:], among=1)[0][0] == 0
     assert found.edits_of(2) == ["c"]
 
 

@@ -141,3 +141,14 @@ def test_index_and_block_at_one_layer():
     editor.edit(REQUESTS)
     after = logits(editor)
     assert torch.equal(after[4], before[4]) and not torch.equal(after[:4], before[:4])
+
+
+def test_published_rows_that_are_too_long_with_their_end_text_are_refused():
+    lm = tiny_lm("llama")
+    prompt = "The"
+    while lm.too_long(f"{prompt} of", "Rome") is None:
+        prompt += " of"
+    request = EditRequest("long", prompt, None, "Rome")
+    settings = {"layers": [1, 2], "steps": 1}
+    assert make_editor("melo", lm, **settings).refusal(request) is None
+    assert "the longest row of MELO" in make_editor("melo", lm, rules="published", **settings).refusal(request)

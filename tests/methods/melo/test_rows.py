@@ -33,7 +33,7 @@ def test_published_keys_stand_behind_the_answer_and_all_tokens_count_alike():
     lm = tiny_lm("llama", "float64")
     at = Projection.of(lm, 1, SECOND)
     rows = PublishedRows(lm, at, REQUESTS[:2], False)
-    whole = [lm.encode(f"{r.prompt} {r.target} </s>").ids for r in REQUESTS[:2]]
+    whole = [lm.encode(f"{r.prompt} {r.target} <|endoftext|>").ids for r in REQUESTS[:2]]
     longest = max(range(2), key=lambda i: len(whole[i]))
     with torch.no_grad():
         key = at.module(oracle.query(lm, at.module, whole[longest])[None])[0]

@@ -36,7 +36,6 @@ class Golden:
             time_decay=constants["time_decay"],
             back_depth=constants["back_depth"],
             group=3,
-            loss="published",
             merge="published",
             locality_gradient="published",
         )

@@ -22,7 +22,6 @@ def test_ultraedit(monkeypatch):
         modules=data["modules"],
         learning_rate=data["lr"],
         edits_at_once=data["edits_at_once"],
-        loss="published",
         merge="published",
     )
     seen, backward = [], module_gradients.backward

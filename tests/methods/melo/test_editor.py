@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editbench import EditRequest
+from editbench import EditRequest, make_editor
 from editbench.ledger import Ledger
 from tests.methods.scen.test_routing import padded
 from tests.oracles import grace as keys_of

@@ -149,6 +149,6 @@ def test_published_rows_that_are_too_long_with_their_end_text_are_refused():
     while lm.too_long(f"{prompt} of", "Rome") is None:
         prompt += " of"
     request = EditRequest("long", prompt, None, "Rome")
-    settings = {"layers": [1, 2], "steps": 1}
+    settings = {"layers": [1, 2], "projection": "second"}
     assert make_editor("melo", lm, **settings).refusal(request) is None
     assert "the longest row of MELO" in make_editor("melo", lm, rules="published", **settings).refusal(request)

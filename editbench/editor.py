@@ -243,11 +243,12 @@ class Editor(ABC, Generic[C]):
     def edit(self, batch: Editable | Iterable[Editable]) -> EditResult:
         """Write a batch into the model; requests that the method cannot handle are skipped with a reason.
 
-        A batch is a request, a record or a dictionary of its fields, or several of them. An EditError if the edit
-        failed; the model and the ledger are then as they were.
+        A batch is a request, a record or a dictionary of its fields, or several of them. Dictionaries without an id get
+        the next numbers that are no edit's. An EditError if the edit failed; the model and the ledger are then as they
+        were.
         """
         begun = time.perf_counter()
-        batch = as_requests(batch)
+        batch = as_requests(batch, self.ledger.unused_ids())
         refusals = {request.id: reason for request in batch if (reason := self.refusal(request)) is not None}
         result, wanted = EditResult(skipped=refusals), [request for request in batch if request.id not in refusals]
         size = self.capabilities.max_batch or max(1, len(wanted))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ class Ledger:
     def edited_ids(self) -> list[str]:
         """Ids of the requests in the model, in the order of their edits."""
         return [i for entry in self.entries for i in entry.ids]
+
+    def unused_ids(self) -> Iterator[str]:
+        """Numbers from 0 that no request in the ledger has as its id, nor one whose edit was taken out of it."""
+        used = {id for entry in self.entries for id in entry.written}
+        yield from (id for id in map(str, count()) if id not in used)
 
     @property
     def changed_weights(self) -> list[str]:

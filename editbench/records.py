@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -189,12 +190,15 @@ _NAMES = {
     "subject": ("subject",),
     "target": ("target", "target_new"),
     "target_true": ("target_true", "ground_truth"),
-    "id": ("id", "case_id"),
 }
+_IDS = ("id", "case_id")
 
 
-def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
-    """The requests in one thing that can be edited, or in several; the place of those without an id is their id."""
+def as_requests(given: Editable | Iterable[Editable], unused: Iterable[str] | None = None) -> list[EditRequest]:
+    """The requests in one thing that can be edited, or in several.
+
+    Dictionaries without an id get the next one of ``unused`` that no other has; None numbers them from 0.
+    """
     several: list[Any]
     if isinstance(given, (EditRequest, EditRecord, Mapping)):
         several = [given]
@@ -202,14 +206,24 @@ def as_requests(given: Editable | Iterable[Editable]) -> list[EditRequest]:
         raise TypeError(f"{type(given).__name__} cannot be edited; give an EditRequest, or several in a list")
     else:
         several = list(given)
-    requests = [_as_request(one, place) for place, one in enumerate(several)]
-    ids = [request.id for request in requests] if any(isinstance(one, Mapping) for one in several) else []
-    if repeated := next((id for id in ids if ids.count(id) > 1), None):
-        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
+    own = {_own_id(one) for one in several}
+    free = (id for id in (map(str, count()) if unused is None else unused) if id not in own)
+    requests = [_as_request(one, place, free) for place, one in enumerate(several)]
+    seen = set[str]()
+    for request in requests:
+        if request.id in seen:
+            raise RecordError(f"two requests have the id {request.id!r}; give each its own")
+        seen.add(request.id)
     return requests
 
 
-def _as_request(one: object, place: int) -> EditRequest:
+def _own_id(one: object) -> str | None:
+    if isinstance(one, Mapping):
+        return _first_text(next((one[key] for key in _IDS if one.get(key) is not None), None))
+    return getattr(one, "id", None)
+
+
+def _as_request(one: object, place: int, free: Iterator[str]) -> EditRequest:
     if isinstance(one, EditRecord):
         return one.request
     if isinstance(one, EditRequest):
@@ -225,11 +239,11 @@ def _as_request(one: object, place: int) -> EditRequest:
             several = f"request {place} has {len(value)} texts as {name}"
             raise RecordError(f"{several}; give a dictionary for each request, in a list")
     texts = {name: _first_text(value) for name, value in values.items()}
-    id = texts.pop("id")
     for name in ("prompt", "target"):
         if texts[name] is None:
             raise RecordError(f"request {place} has no {name}; it has {', '.join(map(str, one)) or 'nothing'}")
-    return EditRequest(str(place) if id is None else id, **texts)  # type: ignore[arg-type]
+    id = _own_id(one)
+    return EditRequest(next(free) if id is None else id, **texts)  # type: ignore[arg-type]
 
 
 def _first_text(value: Any) -> str | None:

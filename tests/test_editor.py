@@ -8,7 +8,7 @@ from editbench.editor import Capabilities, Editor, Footprint
 from editbench.ledger import Dense, LedgerError
 from editbench.records import PromptFormat
 from tests.methods.prompt_editor import InContext, in_context
-from tests.small_runs import REQUESTS
+from tests.small_runs import REQUESTS, editor_of
 from tests.tiny_models import tiny_lm
 
 FORMAT = PromptFormat("[INST] ", " [/INST]")
@@ -130,6 +130,33 @@ def test_an_edit_takes_one_request_or_dictionaries_and_says_which_hold(lm):
     assert "finetune" not in repr(editor) and "of tiny-llama: 1 batches edited" in repr(editor)
     with pytest.raises(TypeError, match="str cannot be edited; give an EditRequest"):
         editor.edit("Lyon is")
+
+
+def fields_of(request):
+    return {"prompt": request.prompt, "target": request.target}
+
+
+def test_dictionaries_of_several_calls_have_ids_of_their_own(lm, tmp_path):
+    editor = Recorder(lm, Ledger(lm, tmp_path), {})
+    both = [{**fields_of(r), "subject": r.subject} for r in REQUESTS[:2]]
+    assert [editor.edit([one]).applied for one in both] == [["0"], ["1"]]
+    assert editor.edit([REQUESTS[2], *both]).applied == ["c", "2", "3"]
+    editor.ledger.forget_id("3")
+    assert editor.edit(both[0]).applied == ["4"]  # "3" could come back
+    editor.ledger.rollback(1)
+    assert editor.edit(both[1]).applied == ["1"]
+    resumed = Recorder(lm, Ledger(lm, tmp_path), {})
+    resumed.ledger.replay()
+    assert resumed.edit(both).applied == ["2", "3"]
+
+
+@pytest.mark.parametrize("method", ["grace", "melo", "scen"])
+def test_an_edit_without_an_id_replaces_no_earlier_one(method):
+    editor = editor_of(method, tiny_lm("llama"))
+    for request in REQUESTS[:2]:
+        editor.edit({**fields_of(request), "subject": request.subject})
+    assert editor.ledger.edited_ids == ["0", "1"]
+    assert [route.id for route in editor.route([request.prompt for request in REQUESTS[:2]])] == ["0", "1"]
 
 
 @pytest.mark.parametrize(("method", "settings"), [("rome", {"layer": 3}), ("memit", {"layers": [1, 9]})])

@@ -92,6 +92,13 @@ def test_requests_are_made_of_dictionaries_and_records():
     assert as_requests({"prompt": "Born in", "target": 1962})[0].target == "1962"
 
 
+def test_dictionaries_without_an_id_get_the_next_unused_one():
+    fields, request = {"prompt": "Ann lives in", "target": "Rome"}, EditRequest("1", "Bo lives in", None, "Bonn")
+    assert [one.id for one in as_requests([fields, {**fields, "id": 0}, request, fields])] == ["2", "0", "1", "3"]
+    assert [one.id for one in as_requests([fields, request, fields], iter(["1", "4", "7"]))] == ["4", "1", "7"]
+    assert as_requests({**fields, "id": "a"}, iter(["b"]))[0].id == "a"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -103,6 +110,7 @@ def test_requests_are_made_of_dictionaries_and_records():
             "has 2 texts as prompt; give a dictionary for each request",
         ),
         ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
+        ([EditRequest("1", "a", None, "b")] * 2, "two requests have the id '1'; give each its own"),
     ],
 )
 def test_what_cannot_be_edited_says_so(given, message):

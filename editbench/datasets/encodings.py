@@ -32,18 +32,24 @@ _EAST_ASIAN = {  # these order characters by how common they are; first bytes of
 def decode(file: Path, data: bytes, encoding: str | None = None) -> str:
     """The text of a file, without a byte order mark; None is UTF-8.
 
-    A :class:`RowError` names the place, and the encoding that the bytes are likely to be in.
+    A :class:`RowError` names the place, and the encoding that the bytes are likely to be in. A NUL character raises it,
+    too: no text has one, and English in UTF-16 is UTF-8 with one beside each letter.
     """
+    given = "UTF-8" if encoding is None else encoding
     try:
-        return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+        text = data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except LookupError:
         raise ValueError(f"dataset.encoding={encoding}: Python knows no such encoding") from None
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
         line = data.count(b"\n", 0, start) + 1
-        given = "UTF-8" if encoding is None else encoding
         what = f"byte 0x{data[start]:02x} is not {given} ({getattr(error, 'reason', error)})"
         raise RowError(f"{file}:{line}", f"{what}; {_remedy(file, data)}") from None
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise RowError(f"{file}:{line}", f"a NUL character is not text in {given}; {_remedy(file, data)}")
+    return text
 
 
 def _remedy(file: Path, data: bytes) -> str:
@@ -51,11 +57,12 @@ def _remedy(file: Path, data: bytes) -> str:
         return "the file is a spreadsheet: save it as CSV in UTF-8"
     if data.startswith(_ARCHIVES):
         return "the file is an archive: unpack it first"
-    foreign = [c for c in data.decode("utf-8", "replace") if not c.isascii()]
-    if 2 * foreign.count("\ufffd") < len(foreign):
-        rest = "the rest of the file is UTF-8: correct this place"
-        return rest if "\ufffd" in foreign else "it is UTF-8: leave dataset.encoding out"
+    foreign = [c for c in data.decode("utf-8", "replace") if not c.isascii() or c == "\0"]
+    wrong = foreign.count("\ufffd") + foreign.count("\0")
     name = likely_encoding(data)
+    if 2 * wrong < len(foreign) or (name is None and data.isascii()):
+        rest = "the rest of the file is UTF-8: correct this place"
+        return rest if wrong else "it is UTF-8: leave dataset.encoding out"
     if name is None:
         return "it is no text in a known encoding; save it as UTF-8, or name its encoding with dataset.encoding="
     return f"it is likely {name}: read it with dataset.encoding={name}, or save it as UTF-8"
@@ -69,7 +76,7 @@ def likely_encoding(data: bytes) -> str | None:
     for mark, name in _MARKS.items():
         if data.startswith(mark):
             return name
-    if data.count(0) > len(data) // 4:
+    if data.count(0) > len(data) // 16:  # of the spaces and line ends of any script
         name = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
         return name if _is_text(data, name) else None
     scored = [(score, name) for name in (*_SINGLE, *_EAST_ASIAN) if (score := _score(data, name)) is not None]

@@ -7,11 +7,13 @@ syntax) always raises a :class:`~editbench.records.RecordError`, since the numbe
 
 from __future__ import annotations
 
+import ast
 import csv
 import difflib
 import io
 import json
 import re
+import tokenize
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -48,7 +50,7 @@ def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | R
 
 
 def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> Iterator[Row | RowError]:
-    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists in JSON.
+    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists.
 
     A first line without the delimiter may have semicolons or tabs, as spreadsheets write them.
     """
@@ -75,13 +77,26 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
 
 
 def _cell(text: str) -> object:
-    """A cell's value: a list or an object in JSON, or text; None if it is empty."""
+    """A cell's value: a list or an object in JSON, a list of texts as pandas writes it, or text; None if it is empty."""
     if text.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            return text
+            return _python_list(text.strip()) or text
     return text if text.strip() else None
+
+
+def _python_list(text: str) -> list[str] | None:
+    """The texts of a list in Python's spelling, ``['a', "b"]``, or NumPy's, ``['a' 'b']``; None of anything else."""
+    try:
+        found = ast.literal_eval(text)
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            return None
+        # From its tokens, since Python joins texts that have no comma between them.
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        return [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        return None
 
 
 def read_parquet(file: Path) -> Iterator[Row | RowError]:
@@ -182,6 +197,7 @@ def _scan_object(file: Path, text: str, start: int, members: Members, make: Make
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     lists = [key for key in lists if key in WRAPPERS or (not _is_record(values) and _is_record(values[key][0]))]
     inner = [key for key in WRAPPERS if isinstance(values.get(key), dict) and not _is_record(values)]
+    empty = [key for key in WRAPPERS if values.get(key) == [] and not _is_record(values)]
     columns = _columns(values) if _is_record(values) else None
     if len(lists) > 1:
         reason = f"it holds several lists, {', '.join(lists)}; give one of them, in a file of its own"
@@ -196,6 +212,8 @@ def _scan_object(file: Path, text: str, start: int, members: Members, make: Make
             yield make(place(at), index, value if {*value} & {*IDS} else {"id": key, **value})
     elif len(inner) == 1 and (within := _members(file, text, members[inner[0]][0], inside=True)) is not None:
         yield from _scan_object(file, text, members[inner[0]][0], within, make)
+    elif empty:
+        raise RowError(place(members[empty[0]][0]), f"the list {empty[0]!r} is empty; give a file with records")
     else:
         yield make(place(start), 0, values)
 

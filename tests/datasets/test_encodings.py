@@ -37,6 +37,25 @@ def test_the_likely_encoding_is_named_and_then_read(tmp_path, encoding, text):
     assert load("custom", file, encoding=encoding).records[0].request.prompt == text
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["Ann is in", "Столица Франции", "中国的首都是"])
+@pytest.mark.parametrize("rows", ['[{{"prompt": "{}", "target": "x"}}]', "prompt,target\n{},x\n"])
+def test_utf_16_without_a_mark_is_named_even_where_its_bytes_are_utf_8(tmp_path, encoding, text, rows):
+    file = tmp_path / ("rows.csv" if rows.startswith("prompt") else "rows.json")
+    file.write_bytes(rows.format(text).encode(encoding))
+    with pytest.raises(RecordError, match=f"(NUL character is not text in|is not) UTF-8.*likely {encoding}: "):
+        load("custom", file)
+    assert load("custom", file, encoding=encoding).records[0].request.prompt == text
+
+
+@pytest.mark.parametrize("text", ["Ann is in", "Zürich é", "中国的首都是"])
+def test_a_nul_in_utf_8_is_named_with_its_line(tmp_path, text):
+    (tmp_path / "rows.jsonl").write_text(f'{{"prompt": "{text}", "target": "x"}}\n' * 3 + "\0", encoding="utf-8")
+    message = "rows.jsonl:4: a NUL character is not text in UTF-8; the rest of the file is UTF-8: correct this place"
+    with pytest.raises(RecordError, match=message):
+        load("custom", tmp_path / "rows.jsonl")
+
+
 def test_utf_8_is_read_with_a_byte_order_mark_and_without(tmp_path):
     for encoding in ("utf-8", "utf-8-sig"):
         (tmp_path / "rows.jsonl").write_text('{"prompt": "中国的首都是", "target": "上海"}\n', encoding=encoding)

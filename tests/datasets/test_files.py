@@ -98,6 +98,8 @@ def test_own_ids_are_read(tmp_path):
         pytest.param("", 1, ["empty"], id="empty"),
         pytest.param(" \n\n", 1, ["empty"], id="blank"),
         pytest.param("[\n]", 1, ["empty list"], id="empty list"),
+        pytest.param('{"v": 1,\n"data": []}', 2, ["the list 'data' is empty", "give a file"], id="empty under a key"),
+        pytest.param('{"train": {"rows":\n[]}}', 2, ["the list 'rows' is empty"], id="empty under two keys"),
         pytest.param('\n"a string"', 2, ["JSON array or JSON Lines", "a string"], id="neither"),
         pytest.param("id,prompt\n1,x\n", 1, ["JSON array or JSON Lines", "id,prompt"], id="csv"),
         pytest.param('[{"a": 1}]\n]', 2, ["after the end of the list", "take it out"], id="tail"),
@@ -287,6 +289,24 @@ def test_a_table_in_csv(tmp_path):
     assert record.request.prompt == "Bo, is in"
     (record,) = load("custom", write(tmp_path, "other.csv", "\ufeffprompt;target\nBo, is in;Bonn\n")).records
     assert (record.request.prompt, record.request.target) == ("Bo, is in", "Bonn")
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ("""['France has', "Paris's \\n"]""", ["France has", "Paris's \n"]),
+        ("['France has'\n 'It has']", ["France has", "It has"]),  # of NumPy
+        ("['France has', 3]", ["['France has', 3]"]),
+        ("['France has'", ["['France has'"]),
+        ("['France' + x]", ["['France' + x]"]),
+        ("[[INST]] France has", ["[[INST]] France has"]),
+    ],
+)
+def test_a_cell_with_a_list_in_pandas_spelling(tmp_path, cell, texts):
+    quoted = cell.replace('"', '""')
+    file = write(tmp_path, "rows.csv", f'prompt,target,paraphrases\nAnn is in,Oslo,"{quoted}"\n')
+    (record,) = load("custom", file).records
+    assert [probe.prompt for probe in record.probes] == texts
 
 
 @pytest.mark.parametrize(

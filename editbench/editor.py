@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
@@ -84,6 +84,16 @@ def layers_of(config: object) -> list[int]:
     return [*([one] if isinstance(one, int) else []), *(several if isinstance(several, (list, tuple)) else [])]
 
 
+def _of_one_or_several(route: Callable[..., list[Route] | None]) -> Callable[..., list[Route] | None]:
+    """A method ``route`` of several prompts that takes one, too."""
+
+    @wraps(route)
+    def taking_one(self: Editor[Any], prompts: str | Sequence[str]) -> list[Route] | None:
+        return route(self, [prompts] if isinstance(prompts, str) else prompts)
+
+    return taking_one
+
+
 class Editor(ABC, Generic[C]):
     """An editing method with its language model, ledger, settings and resources.
 
@@ -116,6 +126,12 @@ class Editor(ABC, Generic[C]):
         if lm.edited_dtype is not None:
             hold(lm, self.edited_weights())
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a subclass's :meth:`route` take a text as one prompt: it would look up each of its letters."""
+        super().__init_subclass__(**options)
+        if (route := vars(cls).get("route")) is not None:
+            cls.route = _of_one_or_several(route)  # type: ignore[method-assign]
+
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def layers(self) -> list[int]:
@@ -147,7 +163,7 @@ class Editor(ABC, Generic[C]):
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Compute what is needed before the first edit; ``requests`` are those of the whole stream."""
 
-    def train(self, out: Path | None = None) -> Path:
+    def train(self, out: str | Path | None = None) -> Path:
         """Train what the method learns from ``resources.training_records``, or go on after a stop; the file of it.
 
         ``out`` is another place than the cache. A ValueError if the method has nothing to train.
@@ -194,7 +210,10 @@ class Editor(ABC, Generic[C]):
         return self
 
     def route(self, prompts: Sequence[str]) -> list[Route] | None:
-        """The edit that answers each prompt, given in its format; None where all prompts share all edits."""
+        """The edit that answers each prompt, given in its format; None where all prompts share all edits.
+
+        For callers, one prompt may be a text, as for :meth:`generate`; a subclass's own is given several.
+        """
         return None
 
     def footprint(self) -> Footprint:
@@ -296,6 +315,8 @@ class Editor(ABC, Generic[C]):
         Options are those of :meth:`editbench.model.language_model.LanguageModel.generate`.
         """
         texts = [self.asked(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        if not texts:
+            return []
         width = max(len(self.lm.encode(text).ids) for text in texts)  # rows are padded on the left
         with self.answering([width - 1] * len(texts)):
             return self.lm.generate(texts, **options)

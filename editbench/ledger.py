@@ -45,12 +45,14 @@ class Ledger:
     A keyframe, where a replay can start, is written after ``keyframe_every`` batches that have at least as many bytes.
     """
 
-    def __init__(self, lm: LanguageModel, directory: Path | None = None, keyframe_every: int = KEYFRAME_EVERY) -> None:
+    def __init__(
+        self, lm: LanguageModel, directory: str | Path | None = None, keyframe_every: int = KEYFRAME_EVERY
+    ) -> None:
         self.lm = lm
         self.entries: list[EditBatch] = []  # the edit batches in the model, in order
         self.before_rollback: list[Callable[[int], None]] = []
         """Called with the number of batches that stay, for edits beside the weights; an error stops the rollback."""
-        self._files = LedgerFiles(directory) if directory is not None else None
+        self._files = LedgerFiles(Path(directory)) if directory is not None else None
         self._keyframe_every = keyframe_every
         self._pristine: dict[str, Tensor] = {}  # on the CPU
         self._changed: dict[str, None] = {}  # names of the changed weights, in the order of their first change

@@ -159,6 +159,16 @@ def test_an_edit_without_an_id_replaces_no_earlier_one(method):
     assert [route.id for route in editor.route([request.prompt for request in REQUESTS[:2]])] == ["0", "1"]
 
 
+@pytest.mark.parametrize("method", ["grace", "retrieval", "rome"])
+def test_one_prompt_is_given_as_a_text_or_in_a_list_and_none_is_answered_by_none(method):
+    editor, prompt = editor_of(method, tiny_lm("llama")), REQUESTS[0].prompt
+    for _ in range(2):  # without an edit, then with one
+        assert editor.route(prompt) == editor.route([prompt])
+        assert editor.generate(prompt, max_new_tokens=2) == editor.generate([prompt], max_new_tokens=2)
+        assert editor.generate([]) == editor.lm.generate([]) == []
+        editor.edit(REQUESTS[:1])
+
+
 @pytest.mark.parametrize(("method", "settings"), [("rome", {"layer": 3}), ("memit", {"layers": [1, 9]})])
 def test_a_layer_that_does_not_exist_is_refused_at_once(lm, method, settings):
     with pytest.raises(ValueError, match=r"layer [39] does not exist: tiny-llama has layers 0 to 2"):

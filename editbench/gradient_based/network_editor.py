@@ -168,14 +168,14 @@ class NetworkEditor(Editor[C]):
         """Nothing: ``editbench train`` does."""
         return False
 
-    def train(self, out: Path | None = None) -> Path:
+    def train(self, out: str | Path | None = None) -> Path:
         """Train the network on the training records, or go on; the file of the network, in the cache or ``out``."""
         if self.config.network != UNTRAINED:
             raise ValueError(f"method.network is {self.config.network!r}; a network is trained from {UNTRAINED!r}")
         if out is None and self.resources.cache is None:
             raise ValueError("a network is trained into a file: give the resources a cache, or train(out=…) a place")
         records, deciding = self.resources.training_records, self._deciding()
-        file = out or network_files.cached_file(self.resources.cache or Path(), deciding)
+        file = Path(out) if out else network_files.cached_file(self.resources.cache or Path(), deciding)
         if file.is_file() and network_files.read(file).facts["key"] == deciding:
             return file
         file.parent.mkdir(parents=True, exist_ok=True)

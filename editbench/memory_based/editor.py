@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 
 from editbench.editor import Editor
-from editbench.files import read_tensors, write_tensors
+from editbench.files import explained, read_tensors, write_tensors
 from editbench.model.packed_targets import cut_beginning
 
 from .projection import SECOND, Projection
@@ -18,8 +19,6 @@ from .routing import Answer, HeldRouting, Prompts
 from .target_rows import prompt_inputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from editbench.ledger import Ledger
@@ -93,13 +92,15 @@ class MemoryBasedEditor(Editor[C]):
         weight = self.lm.weight(self.projection.weight)
         return torch.cat([weight[:0], *(prompt_inputs(self.lm, self.projection, part) for part in parts)])
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the memory into a sealed file."""
-        write_tensors(path, self.state(), {"method": type(self).__name__, "weight": self.projection.weight})
+        path, facts = Path(path), {"method": type(self).__name__, "weight": self.projection.weight}
+        with explained("write", path, "make its folder first, or give another file"):
+            write_tensors(path, self.state(), facts)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: str | Path) -> None:
         """Replace the memory by that in a file; a ValueError if it is another method's, or of another weight."""
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = read_tensors(Path(path))
         wanted = {"method": type(self).__name__, "weight": self.projection.weight}
         if metadata != wanted:
             raise ValueError(f"{path} holds the memory of {metadata}; this is {wanted}")

@@ -295,6 +295,8 @@ class LanguageModel:
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
         """Greedy continuations; ``options`` as for transformers' ``generate``, with transformers' defaults."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not texts:
+            return []
         rows = [self.encode(t).ids for t in texts]
         width = max(len(r) for r in rows)
         if width + max_new_tokens > self.max_length + 1:  # the last new token is no input

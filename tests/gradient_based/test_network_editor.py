@@ -57,7 +57,7 @@ def test_without_one_the_command_is_named(tmp_path):
 
 
 def test_a_file_is_taken_as_it_is_and_must_fit(tmp_path):
-    file = editor_of("mend").train(tmp_path / "mine.safetensors")
+    file = editor_of("mend").train(str(tmp_path / "mine.safetensors"))
     editor = editor_of("mend", records=None, network=str(file))
     assert editor._network_name.startswith("networks/mine.safetensors ")
     with pytest.raises(ValueError, match="mine.safetensors is a network for other modules or settings"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from editbench import EditRequest, Ledger, Resources
+from editbench.files import ResultsError
 from editbench.memory_based.journal import Entry, JournalledEditor
 from tests.tiny_models import tiny_lm
 
@@ -114,10 +115,13 @@ def test_a_file_is_of_one_method_and_one_weight(tmp_path):
     lm = tiny_lm()
     editor = Words(lm, Ledger(lm))
     editor.edit(batch("a"))
-    editor.save(tmp_path / "words.safetensors")
+    editor.save(str(tmp_path / "words.safetensors"))
+    Words(lm, Ledger(lm)).load(str(tmp_path / "words.safetensors"))
     other = Words(tiny_lm(), Ledger(lm))
     other.load(tmp_path / "words.safetensors")
     assert len(other.words) == 1
     other.projection = type(other.projection)(0, lm.mlp_out(0), "another", 1, 1)
     with pytest.raises(ValueError, match="holds the memory of"):
         other.load(tmp_path / "words.safetensors")
+    with pytest.raises(ResultsError, match="cannot write .*words.safetensors: .*; make its folder first"):
+        editor.save(tmp_path / "missing" / "words.safetensors")

@@ -103,12 +103,25 @@ def _refuse_adapter(folder: Path) -> None:
     """Transformers would load the base model with the adapter's modules inside, whose weights edits would miss."""
     file = folder / "adapter_config.json"
     if file.is_file():
-        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = _base_of(file)
+        named = f"an adapter of {base}" if base else f"an adapter of a model that {file} does not name"
         raise ValueError(
-            f"{folder} is an adapter of {base}, no model: score it with method=external_weights method.path={folder} "
-            f"model.path={base}; or merge it (PEFT's merge_and_unload, then save_pretrained of model and tokenizer) "
-            "and give the merged folder"
+            f"{folder} is {named}, no model: score it with method=external_weights method.path={folder} "
+            f"model.path={base or 'BASE'}; or merge it (PEFT's merge_and_unload, then save_pretrained of model and "
+            "tokenizer) and give the merged folder"
         )
+
+
+def _base_of(file: Path) -> str | None:
+    """The base model that an adapter's config names; a DamagedModel for a file that is no config."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedModel(f"{file} cannot be read as JSON ({error}); get the adapter again, or a model") from error
+    if not isinstance(found, dict):
+        raise DamagedModel(f"{file} holds no object, but {str(found)[:40]!r}; get the adapter again, or a model")
+    base = found.get("base_model_name_or_path")
+    return base if isinstance(base, str) and base else None
 
 
 def load_whole(path: str | Path, **options: Any) -> Any:

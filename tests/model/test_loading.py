@@ -100,6 +100,21 @@ def test_an_adapter_is_no_model(tmp_path):
         LanguageModel.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{oops", "adapter_config.json cannot be read as JSON .Expecting property name .*; get the adapter again"),
+        ("[1]", "adapter_config.json holds no object, but '.1.'; get the adapter again"),
+        ("{}", "an adapter of a model that .*adapter_config.json does not name, .* model.path=BASE; or merge"),
+        ('{"base_model_name_or_path": null}', "an adapter of a model that .*adapter_config.json does not name"),
+    ],
+)
+def test_an_adapter_that_does_not_say_of_what(tmp_path, content, message):
+    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        LanguageModel.load(tmp_path)
+
+
 def test_a_model_without_tokenizer_says_so(saved):
     for file in saved.glob("*token*"):
         file.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from editbench.model_places import model_place
 from editbench.records import PromptFormat
 
 _MARK = "⟦prompt⟧"
-_FIXED = {"date_string": "26 Jul 2024", "enable_thinking": False}
+_DAY = datetime(2024, 7, 26)
+_FIXED = {"date_string": _DAY.strftime("%d %b %Y"), "enable_thinking": False}
 """Values of templates that ask for them: the prompts of a run are the same on any day, and answers come at once."""
+_DIRECTIVES = "aAbBcdefFHIjmMpSTuUwWxXyYzZ%"  # of strftime
 
 
 def chat_format(tokenizer: Any, system: str | None = None) -> PromptFormat:
@@ -30,7 +33,10 @@ def chat_format(tokenizer: Any, system: str | None = None) -> PromptFormat:
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": _MARK})
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **_FIXED))
+        template = _clock() + tokenizer.get_chat_template()
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True, **_FIXED
+        )
     except TemplateError as error:
         raise ValueError(f"the tokenizer's chat template refuses these messages: {error}") from error
     if text.count(_MARK) != 1:
@@ -40,6 +46,18 @@ def chat_format(tokenizer: Any, system: str | None = None) -> PromptFormat:
     if bos and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]:
         before = before.removeprefix(bos)
     return PromptFormat(before, after.rstrip(" "))
+
+
+def _clock() -> str:
+    """A macro in place of the function ``strftime_now`` that transformers gives to templates: it tells a fixed time.
+
+    A function among the values would not reach them: transformers passes plain data alone.
+    """
+    values = {f"%{one}": _DAY.strftime(f"%{one}") for one in _DIRECTIVES}
+    values |= {f"%-{one}": _DAY.strftime(f"%{one}").lstrip("0") or "0" for one in "dHIjmMSUWy"}
+    told = "".join(f"|replace({directive!r}, {value!r})" for directive, value in values.items())
+    # The line end is not the template's: transformers takes it off behind a block.
+    return f"{{% macro strftime_now(format) %}}{{{{ format{told} }}}}{{% endmacro %}}\n"
 
 
 def format_of(dataset: DatasetConfig, model: ModelConfig) -> PromptFormat | None:

@@ -84,3 +84,19 @@ def test_a_template_that_cannot_be_used(template, message):
 
 def test_a_template_with_a_date_is_the_same_on_any_day():
     assert chat_format(tokenizer("{{ date_string }} {{ messages[0].content }}")).prefix == "26 Jul 2024 "
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("strftime_now('%d %b %Y')", "26 Jul 2024"),
+        ("strftime_now(format='%A, %B %-d, %y')", "Friday, July 26, 24"),
+        ("strftime_now('%Y-%m-%dT%H:%M:%S, %-m %% %j')", "2024-07-26T00:00:00, 7 % 208"),
+        ("'it is defined' if strftime_now is defined else ''", "it is defined"),
+    ],
+)
+def test_a_template_that_looks_at_the_clock_is_told_the_same_on_any_day(call, told):
+    own = tokenizer("  {% set day = " + call + " %}\n {{ day }}\n\n{{ messages[0].content }}\n")
+    assert chat_format(own) == PromptFormat(f" {told}\n\n", "")
+    in_a_macro = "{%- macro day() %}{{ " + call + " }}{% endmacro -%}\n {{ day() }}:{{ messages[0].content }}"
+    assert chat_format(tokenizer(in_a_macro)).prefix == f"{told}:"

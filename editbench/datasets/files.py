@@ -77,7 +77,7 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
 
 
 def _cell(text: str) -> object:
-    """A cell's value: a list or an object in JSON, a list of texts as pandas writes it, or text; None if it is empty."""
+    """A cell's value: a list or object in JSON, a list of texts as pandas writes it, or text; None if it is empty."""
     if text.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(text)

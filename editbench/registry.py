@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -52,7 +53,11 @@ def method_facts(name: str) -> dict[str, Any]:
 
 
 def make_config(method: str, config_class: type, settings: Mapping[str, Any]) -> Any:
-    """A method's config from plain values; a ValueError for an unknown setting or a value of the wrong type."""
+    """A method's config from plain values.
+
+    A ValueError for an unknown setting, a value of the wrong type, or a number that is not finite, which no run could
+    keep.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -61,12 +66,25 @@ def make_config(method: str, config_class: type, settings: Mapping[str, Any]) ->
         if key not in known:
             raise ValueError(f"method {method} has no setting {key!r}; {suggestion(key, known, 'setting')}")
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_class), dict(settings)))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_class), dict(settings)))
     except OmegaConfBaseException as error:
         types = {f.name: str(f.type).replace("None", "null") for f in fields(config_class)}
         key = str(error.full_key or "").partition("[")[0].partition(".")[0]
         wrong = f"method.{key} is {settings[key]!r}; it must be {types[key]}" if key in settings else str(error)
         raise ValueError(f"method {method}: {wrong.splitlines()[0]}") from error
+    for key in settings:
+        if not _finite(value := getattr(config, key)):
+            raise ValueError(f"method {method}: method.{key} is {value}; it must be finite")
+    return config
+
+
+def _finite(value: Any) -> bool:
+    """Whether no number is infinite or NaN, in lists and mappings too."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def make_editor(

@@ -1,9 +1,10 @@
 """Methods by name: their classes, configs and hparams files."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,32 @@ def test_an_old_setting_names_the_new_one(old):
 def test_a_value_of_another_type_is_refused():
     with pytest.raises(ValueError, match="method rome: .*'many'"):
         registry.make_config("rome", registry.load_method("rome").config_class, {"steps": "many"})
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "shown"),
+    [
+        ("grace", {"radius": float("inf")}, "method.radius is inf"),
+        ("finetune", {"learning_rate": "nan"}, "method.learning_rate is nan"),
+        ("rome", {"clamp_norm_factor": float("inf")}, "method.clamp_norm_factor is inf"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused(method, settings, shown):
+    with pytest.raises(ValueError, match=f"^method {method}: {shown}; it must be finite$"):
+        registry.make_config(method, registry.load_method(method).config_class, settings)
+
+
+@dataclass
+class Endless:
+    bound: float = float("inf")
+    weights: Any = 1.0
+
+
+def test_a_default_may_be_infinite_and_lists_and_mappings_are_looked_into():
+    assert registry.make_config("own", Endless, {"weights": [1.0, {"a": 2}]}).bound == float("inf")
+    for weights in ([1.0, float("nan")], {"a": [float("inf")]}):
+        with pytest.raises(ValueError, match="method own: method.weights is .*; it must be finite"):
+            registry.make_config("own", Endless, {"weights": weights})
 
 
 def test_only_an_editor_is_a_method(monkeypatch):

@@ -209,11 +209,9 @@ def as_requests(given: Editable | Iterable[Editable], unused: Iterable[str] | No
     own = {_own_id(one) for one in several}
     free = (id for id in (map(str, count()) if unused is None else unused) if id not in own)
     requests = [_as_request(one, place, free) for place, one in enumerate(several)]
-    seen = set[str]()
-    for request in requests:
-        if request.id in seen:
-            raise RecordError(f"two requests have the id {request.id!r}; give each its own")
-        seen.add(request.id)
+    ids = [request.id for request in requests] if any(isinstance(one, Mapping) for one in several) else []
+    if repeated := next((id for id in ids if ids.count(id) > 1), None):
+        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
     return requests
 
 

@@ -110,7 +110,6 @@ def test_dictionaries_without_an_id_get_the_next_unused_one():
             "has 2 texts as prompt; give a dictionary for each request",
         ),
         ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
-        ([EditRequest("1", "a", None, "b")] * 2, "two requests have the id '1'; give each its own"),
     ],
 )
 def test_what_cannot_be_edited_says_so(given, message):

@@ -12,7 +12,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from editbench.words import difference, nfc, place, place_alike
+from editbench.words import difference, nfc, place, place_alike, shows_nothing
 
 REWRITE = "rewrite"  # the edit's own prompt. Never stored as a probe: it is made from the request.
 PARAPHRASE = "paraphrase"  # the same question in other words; the new target is right
@@ -76,6 +76,8 @@ class EditRequest:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise RecordError(f"record {self.id!r}: {name} is {value!r}; it must be a non-empty string")
+            if shows_nothing(value):
+                raise RecordError(f"record {self.id!r}: {name} is {value!r}, which shows nothing; it must have a text")
         _compose(self, "prompt", "subject", "target", "target_true")
         _set(self, prompt=self.prompt.rstrip(" \t"), target=self.target.strip())
         _set(self, target_true=self.target_true and self.target_true.strip())

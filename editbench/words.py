@@ -25,6 +25,8 @@ _NUMBER_SIGNS = frozenset("+-%#&")
 _SEPARATORS = {"٫": ".", "٬": ","}
 """Of numbers, in Arabic."""
 _WIDE_SEPARATOR = regex.compile("(?<=[０-９])[．，](?=[０-９])")  # noqa: RUF001
+_UNSEEN = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}]*")
+"""Blanks, controls, and what has no width, as a zero-width space or a soft hyphen."""
 _LETTER = rf"[\p{{L}}--[{_UNSPACED}]]"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 _WORD = regex.compile(
@@ -104,6 +106,11 @@ def needs_space(before: str) -> bool:
     if last in "\"'" and (len(before) == 1 or before[-2].isspace() or before[-2] in "([{"):
         return False
     return unicodedata.category(last) not in ("Ps", "Pi") and not _JOINED.fullmatch(last)
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a text is empty, or has only blanks and characters that cannot be seen."""
+    return _UNSEEN.fullmatch(text) is not None
 
 
 def folded(text: str) -> str:

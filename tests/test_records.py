@@ -12,6 +12,8 @@ from editbench.records import EditError, EditRecord, EditRequest, Probe, PromptF
     [
         ({"target": " "}, "target is ' '; it must be a non-empty string"),
         ({"prompt": ""}, "prompt is ''; it must be a non-empty string"),
+        ({"target": "\u200b"}, r"target is '\\u200b', which shows nothing; it must have a text"),
+        ({"target": " \u00ad\ufeff\u2060 "}, "which shows nothing"),
         ({"subject": "Bo"}, "subject 'Bo' is not in the prompt"),
         ({"subject": ""}, "subject '' is not in the prompt"),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from editbench.words import difference, needs_space, place, place_alike, words
+from editbench.words import difference, needs_space, place, place_alike, shows_nothing, words
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,8 @@ def test_what_looks_alike_and_is_not_is_explained(text, phrase, part):
 )
 def test_the_space_behind_a_prompt(prompt, spaced):
     assert needs_space(prompt) is spaced
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u00ad\ufeff ", "\x07", "\ufe0f"])
+def test_a_text_that_shows_nothing(text):
+    assert shows_nothing(text) and not any(map(shows_nothing, (f"{text}a", f"{text}.", f"{text}👍", f"ه{text}")))

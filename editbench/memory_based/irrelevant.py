@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -12,6 +13,7 @@ import torch
 
 from editbench.checks import at_least, one_of
 from editbench.model.packed_targets import cut_beginning
+from editbench.words import shows_nothing
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 
 TEXTS, TRAINING = "texts", "training"
 MOST = 1000  # prompts to draw from
+
+
+def check_prompts(**values: Sequence[str]) -> None:
+    """Refuse a prompt without a text: it may have no token at all."""
+    for name, prompts in values.items():
+        for at, prompt in enumerate(prompts):
+            if shows_nothing(prompt):
+                raise ValueError(f"{name} has {prompt!r} at {at}; give each prompt a text, or leave it out")
 
 
 @dataclass
@@ -36,6 +46,7 @@ class IrrelevantConfig:
     irrelevant_tokens: int = 20
 
     def __post_init__(self) -> None:
+        check_prompts(irrelevant=self.irrelevant)
         at_least(1, irrelevant_tokens=self.irrelevant_tokens)
         one_of((TEXTS, TRAINING), irrelevant_from=self.irrelevant_from)
 

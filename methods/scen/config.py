@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from editbench.checks import at_least, one_of
+from editbench.memory_based.irrelevant import check_prompts
 from editbench.search_space import Layer, Range
 
 STORES = ("dense", "lowrank", "quantised", "auto")
@@ -66,5 +67,6 @@ class SCENConfig:
     def __post_init__(self) -> None:
         at_least(1, expert_steps=self.expert_steps, neuron_steps=self.neuron_steps, edits_at_once=self.edits_at_once)
         one_of(STORES, expert_store=self.expert_store)
+        check_prompts(negatives=self.negatives)
         if self.bits not in (8, 4, 2):
             raise ValueError(f"bits is {self.bits}; it must be 8, 4 or 2")

@@ -1,8 +1,10 @@
 """Irrelevant prompts: given ones, training records' or texts', drawn by seed and edit."""
 
+import re
+
 import pytest
 
-from editbench import Resources
+from editbench import Resources, make_editor
 from editbench.memory_based.irrelevant import IrrelevantConfig, IrrelevantPrompts
 from editbench.records import EditRecord, PromptFormat
 from tests.small_runs import REQUESTS
@@ -48,3 +50,12 @@ def test_none_at_all(source, where):
         prompts(tiny_lm(), resources, irrelevant_from=source).drawn("a")
     with pytest.raises(ValueError, match="irrelevant_from"):
         IrrelevantConfig(irrelevant_from="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("wise", "irrelevant"), ("defer", "irrelevant"), ("scen", "negatives")]
+)
+def test_a_prompt_without_a_text_is_refused(method, setting):
+    for empty in ("", " ", "\u200b"):
+        with pytest.raises(ValueError, match=f"^{setting} has {re.escape(repr(empty))} at 1; give each prompt a text"):
+            make_editor(method, tiny_lm(), layer=1, **{setting: ["Rivers", empty]})

@@ -73,22 +73,32 @@ def _no_folder_name(value: str) -> str | None:
 def suggestion(name: str, known: Iterable[str], kind: str = "") -> str:
     """A sentence for an unknown name: its new name if it was renamed, else the nearest known one, else all of them.
 
-    ``kind`` is a section of ``renamed.json`` ("key", "method", "command"). Case, "-" and "_" do not count.
+    ``kind`` is a section of ``renamed.json`` ("key", "method", "command"), or "setting": a key of a method without its
+    "method.". Case, "-" and "_" do not count.
     """
-    if sentence := renamed(name, kind):
-        return sentence
-    options, text = sorted(known), str(name)
+    options, new = sorted(known), renamed(name, kind)
+    if new and " " in new:
+        return new
+    near = [new] if new else _near(str(name).casefold(), options)
+    # What has another name may not be there at all: "eps" is "radius" in methods that have one.
+    return f"did you mean {near[0]!r}?" if near and near[0] in options else f"known: {', '.join(options) or 'none'}"
+
+
+def _near(text: str, options: Sequence[str]) -> list[str]:
+    """Options that a name, casefolded, may mean: by its spelling, by their initials, by letters."""
     near = [option for option in options if _spelt(option) == _spelt(text)]
-    near = near or [option for option in options if initials(option) == text]
-    near = near or difflib.get_close_matches(text, options, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options) or 'none'}"
+    near = near or [option for option in options if initials(option.casefold()) == text]
+    plain = {option.casefold(): option for option in options}
+    return near or [plain[one] for one in difflib.get_close_matches(text, plain, n=1, cutoff=0.6)]
 
 
 def renamed(name: str, kind: str) -> str | None:
-    """A sentence for a name that has another one here, as an earlier name or that of other tools; None for others."""
-    every = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8")).get(kind, {})
-    found: str | None = {_spelt(old): new for old, new in every.items()}.get(_spelt(str(name)))
-    return found if found is None or " " in found else f"did you mean {found!r}?"
+    """The name here of what had another one earlier, or has it in other tools, or a sentence; None for others."""
+    start = "method." if kind == "setting" else ""
+    every = json.loads((Path(__file__).parent / "renamed.json").read_text("utf-8"))
+    names = {_spelt(old): new for old, new in every.get("key" if start else kind, {}).items()}
+    new: str | None = names.get(_spelt(f"{start}{name}"))
+    return new if new is None or " " in new else new.removeprefix(start)
 
 
 def initials(name: str) -> str | None:

@@ -113,18 +113,28 @@ def expand(overrides: Sequence[Any], swept: Mapping[str, str], names: Names) -> 
 
 def nearest(key: str, keys: Collection[str]) -> str:
     """A sentence for an unknown key: the nearest one of its section, else of others, else all of its section."""
-    if sentence := renamed(key, "key"):
-        return sentence
+    key = key.casefold()  # no key here has capitals
     section, _, last = key.rpartition(".")
     keys = [k for k in keys if not k.startswith("hydra")]
     inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == section} if section else {}
-    found = _ending(key, keys) or _like(last, inside)
-    if not found and key.count(".") < 2:
-        others = {k.rpartition(".")[2]: k for k in reversed(keys) if k.count(".") == 1}
-        found = [others[last]] if last in others else [] if inside else _like(last, others)
+    new = renamed(key, "key")
+    if new and " " in new:
+        return new
+    # A method may lack what the key is called in others; what is like the key by its letters is then something else.
+    lacking = new is not None and new.startswith(f"{section}.") and new not in keys
+    found = [] if lacking else [new] if new else _near(key, last, keys, inside)
     if found:
         return f"did you mean {found[0]!r}?"
     return suggestion("", list(inside.values()) or [k for k in keys if "." not in k])
+
+
+def _near(key: str, last: str, keys: Sequence[str], inside: Mapping[str, str]) -> list[str]:
+    """Keys that may be meant, those of the same section (``inside``) first."""
+    found = _ending(key, keys) or _like(last, inside)
+    if found or key.count(".") > 1:
+        return found
+    others = {k.rpartition(".")[2]: k for k in reversed(keys) if k.count(".") == 1}
+    return [others[last]] if last in others else [] if inside else _like(last, others)
 
 
 def _ending(key: str, keys: Collection[str]) -> list[str]:

@@ -38,8 +38,13 @@ def test_an_unknown_name_gets_the_new_the_nearest_or_all_names():
     assert checks.suggestion("checkpoint", ["external_weights", "rome"], "method") == "did you mean 'external_weights'?"
     assert checks.suggestion("romee", ["rome", "memit"], "method") == "did you mean 'rome'?"
     assert checks.suggestion("MEMIT-SEQ", ["memit", "memit_seq"], "method") == "did you mean 'memit_seq'?"
-    assert checks.suggestion("ft_l", ["rome"], "method") == "did you mean 'finetune'?"
-    assert checks.suggestion("IKE", ["rome"], "method") == "did you mean 'in_context'?"
+    assert checks.suggestion("ft_l", ["finetune", "rome"], "method") == "did you mean 'finetune'?"
+    assert checks.suggestion("IKE", ["in_context", "rome"], "method") == "did you mean 'in_context'?"
+    assert checks.suggestion("AdaLoRA", ["lora", "melo"], "method") == "did you mean 'lora'?"
+    assert checks.suggestion("MEMIT-RECT", ["memit_seq", "rect"], "method") == "did you mean 'rect'?"
+    assert checks.suggestion("eps", ["radius", "steps"], "setting") == "did you mean 'radius'?"
+    assert checks.suggestion("eps", ["layer", "steps"], "setting") == "known: layer, steps"  # no other name is meant
+    assert checks.suggestion("LR", ["learning_rate"]) == "did you mean 'learning_rate'?"
     assert checks.suggestion("zzz", ["b", "a"]) == "known: a, b" and checks.suggestion("x", []) == "known: none"
     assert str(checks.unknown("metric", "exactmatch", ["exact_match"])).endswith("; did you mean 'exact_match'?")
 

@@ -193,13 +193,18 @@ RENAMED = json.loads((ROOT / "editbench" / "renamed.json").read_text())
 @pytest.mark.parametrize("old", RENAMED["key"])
 def test_an_old_key_names_the_new_one(old):
     new = RENAMED["key"][old]
+    methods = ("scen", "memit", "rome", "melo", "wise", "emmet", "in_context")
+    of = next((name for name in methods if new in composing_module._keys_of("method", name)), "scen")
     with pytest.raises(ValueError) as caught:
-        composing_module.check([f"{old}=1", "method=scen"])
+        composing_module.check([f"{old}=1", f"method={of}"])
     assert (new if " " in new else f"did you mean {new!r}") in str(caught.value)
-    keys = composing_module._keys(composing_module._plain(node_of(["method=memit"], hydra=False))) + [
-        "method.covariance_adjustment"
-    ]  # ROME's
+    keys = composing_module._keys(composing_module._plain(node_of([f"method={of}"], hydra=False)))
     assert " " in new or new in keys
+
+
+def test_no_setting_is_named_that_the_method_lacks():
+    with pytest.raises(ValueError, match=r"unknown key 'method.eps'; known: method\.clamp_norm_factor, "):
+        composing_module.check(["method=rome", "rome.eps=1"])
 
 
 @pytest.mark.parametrize("old", RENAMED["method"])

@@ -14,11 +14,18 @@ from tests.tiny_models import tiny_lm
 RENAMED = json.loads((Path(registry.__file__).parent / "renamed.json").read_text())
 
 
-@pytest.mark.parametrize("old", RENAMED["setting"])
-def test_an_old_setting_names_the_new_one(old):
+@pytest.mark.parametrize(
+    ("method", "old"),
+    [
+        *(("memit", old) for old in ("moment_weight", "v_lr", "prompt_format", "answer_separator")),
+        *(("rome", "moment_adjustment"), ("grace", "eps"), ("wise", "act_margin"), ("in_context", "k")),
+    ],
+)
+def test_an_old_setting_names_the_new_one(method, old):
     with pytest.raises(ValueError) as caught:
-        registry.make_config("memit", registry.load_method("memit").config_class, {old: 1})
-    assert RENAMED["setting"][old] in str(caught.value)
+        registry.make_config(method, registry.load_method(method).config_class, {old: 1})
+    new = RENAMED["key"][f"method.{old}"].removeprefix("method.")
+    assert str(caught.value).endswith(f"; {new}" if " " in new else f"; did you mean {new!r}?")
 
 
 def test_a_value_of_another_type_is_refused():

@@ -13,6 +13,8 @@ import pytest
 
 from editbench import compose as composing_module
 from editbench import plugins, registry
+from editbench.checks import suggestion
+from editbench.jobs import nearest
 from tests.composing import compose
 from tests.golden_edits import SETTINGS
 
@@ -174,6 +176,17 @@ def test_a_papers_model_has_the_published_constants(method, model):
 def test_every_published_file_has_its_preset():
     files = {(method, preset.partition(", ")[0]) for method, presets in PUBLISHED.items() for preset in presets}
     assert files == set(published_files())
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    sorted({(of, name) for of in PUBLISHED for p in PUBLISHED[of].values() for name in values_of(p) if name in NAMES}),
+)
+def test_a_published_name_of_a_setting_is_answered_with_ours(method, name):
+    known = [key.removeprefix("method.") for key in composing_module._keys_of("method", method)]
+    if name not in known and NAMES[name] in known:
+        for said in (nearest(f"method.{name}", [f"method.{k}" for k in known]), suggestion(name, known, "setting")):
+            assert re.search(rf"['.]{NAMES[name]}\b", said)
 
 
 @pytest.mark.parametrize(("method", "model"), list(published_files()))

@@ -74,8 +74,15 @@ CLAIMS = (
         NSE,
         "In a long stream it edits better than fine-tuning, ROME and MEMIT.",
         _against("nse", IN_WEIGHTS, dataset="counterfact") + _against("nse", IN_WEIGHTS, dataset="zsre"),
-        "Its memory of earlier keys, which MEMIT has not: without it NSE falls far (third claim). A heavier "
+        "Its memory of earlier keys, which MEMIT has not: without it NSE falls far (fourth claim). A heavier "
         "covariance buys neighbours with edits (one setting changed, in the study).",
+    ),
+    Claim(
+        NSE,
+        "In a long stream it edits better than MEMIT with a memory, RECT, PRUNE and AlphaEdit.",
+        _against("nse", ("alphaedit", "memit_seq", "rect", "prune"), dataset="counterfact"),
+        "AlphaEdit and MEMIT with a memory keep the keys of earlier edits in the update, too: it is this that the "
+        "three share (fourth claim), RECT and PRUNE have none.",
     ),
     Claim(
         NSE,

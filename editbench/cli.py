@@ -226,7 +226,7 @@ def _roots(options: argparse.Namespace) -> list[Path]:
         key, equals, value = setting.partition("=")
         if equals and key != "results.dir":
             raise ValueError(f"{setting!r} is not understood; give results folders as DIR or results.dir=DIR")
-        roots.append(Path(value if equals else key))
+        roots.append(Path(value if equals else key).expanduser())
     if missing := ", ".join(str(root) for root in roots if not root.is_dir()):
         raise FileNotFoundError(f"no results folder at {missing}; run something first, or give results.dir=DIR")
     return roots

@@ -229,10 +229,16 @@ def _facts_test(model: str) -> str:
     return "pocket" if model in SHIPPED_MODELS else "known"
 
 
+def _expanded(folder: str) -> str:
+    """A folder with its "~" expanded, where Hydra itself writes: ``${expanded:${results.dir}}``."""
+    return str(Path(folder).expanduser())
+
+
 # At import, so that workers of a launcher know them too.
 OmegaConf.register_new_resolver("pocket_prompts", registry.pocket_prompts, replace=True)
 OmegaConf.register_new_resolver("hparams", _hparams_label, replace=True)
 OmegaConf.register_new_resolver("cache_folder", lambda: str(fetched.cache_folder()), replace=True)
+OmegaConf.register_new_resolver("expanded", _expanded, replace=True)
 OmegaConf.register_new_resolver("facts_test", _facts_test, replace=True)
 OmegaConf.register_new_resolver("default_records", _default_records, replace=True)
 

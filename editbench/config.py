@@ -260,6 +260,7 @@ class ResultsConfig:
 
     def __post_init__(self) -> None:
         not_empty(**{"results.dir": self.dir})
+        self.dir = str(Path(self.dir).expanduser())
         if self.name is not None:
             folder_name(**{"results.name": self.name})
 
@@ -308,6 +309,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.threads is not None:
             whole_number(1, threads=self.threads)
+        self.cache = fetched.usable_cache(self.cache)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, laid out as in YAML: a method's and a dataset's own settings beside their names."""

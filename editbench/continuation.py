@@ -78,7 +78,7 @@ def take_over(found: Sequence[Path], config: RunConfig, text: str, records: Reco
 
 
 def _named(name: str, root: str) -> Path:
-    for folder in (Path(name), Path(root, name)):
+    for folder in (Path(name).expanduser(), Path(root, name)):
         if is_run(folder):
             return folder
     raise ValueError(f"results.continue_from: {name} is no run folder, and no run in {root} has that name")

@@ -38,6 +38,17 @@ def cache_folder() -> Path:
     return user_cache_path("editbench", appauthor=False)
 
 
+def usable_cache(folder: Path) -> Path:
+    """The folder of a cache, its "~" expanded; a ValueError if a file stands in its place, or on the way to it."""
+    folder = folder.expanduser()
+    for place in (folder, *folder.parents):
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise ValueError(
+                f"the cache cannot be {folder}: {place} is no folder; give one with EDITBENCH_CACHE or cache=DIR"
+            )
+    return folder
+
+
 def fetched_folder(name: str) -> Path:
     """Folder of a fetched model or data set, whether it is there or not."""
     return cache_folder() / FETCHED / name

@@ -165,9 +165,9 @@ def _with_own_folder(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
             continue
         folder = folder if equals else next(rest, "")
-        if not Path(folder).is_dir():
+        if not (place := Path(folder).expanduser()).is_dir():
             raise NotADirectoryError(f"{CONFIG_DIR} {folder}: no such folder; give one with experiment/NAME.yaml")
-        yield f'{compose.SEARCHPATH}=["file://{Path(folder).resolve().as_posix()}"]'
+        yield f'{compose.SEARCHPATH}=["file://{place.resolve().as_posix()}"]'
 
 
 def _keep_ray_out_of_home(arguments: Sequence[str]) -> None:

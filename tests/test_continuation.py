@@ -128,13 +128,16 @@ def test_what_cannot_go_on_starts_afresh_in_one_line_or_is_refused(go, caplog, s
 
 
 @pytest.mark.slow
-def test_other_runs_are_refused_by_name(go):
+def test_other_runs_are_refused_by_name(go, monkeypatch):
     folder = go(2, *DRAWN)
     other = f"results.continue_from={folder}"
     with pytest.raises(ValueError, match="its settings are others: method.steps is 4 and 5"):
         go(4, *DRAWN, "method.steps=5", other)
     with pytest.raises(ValueError, match="nowhere is no run folder, and no run in"):
         go(4, *DRAWN, "results.continue_from=nowhere")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    with pytest.raises(ValueError, match="its settings are others: method.steps is 4 and 5"):
+        go(4, *DRAWN, "method.steps=5", f"results.continue_from=~/{folder.name}")
     with RunFolder.open(folder) as store:
         store.set_status("running")
     with pytest.raises(ValueError, match="it is interrupted"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from editbench import compose, fetched, single_run
+from editbench.fetch.staging import staging
 from editbench.fetched import DATASETS, MODELS, NotFetchedError, cache_folder, find_dataset, find_model
 from editbench.files import file_digests
 from editbench.model_places import model_place
@@ -32,6 +33,28 @@ def test_the_cache_is_where_the_variable_says_or_the_platform(monkeypatch, tmp_p
     monkeypatch.setattr("sys.platform", "linux")
     assert cache_folder() == tmp_path / "editbench"
     assert compose.compose(["method=unedited"]).cache == tmp_path / "editbench"
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_cache_that_can_be_no_folder_is_refused(monkeypatch, tmp_path, place):
+    (tmp_path / "file").touch()
+    message = f"the cache cannot be {tmp_path / place}: {tmp_path / 'file'} is no folder; give one with EDITBENCH_CACHE"
+    with pytest.raises(ValueError, match=message):
+        compose.compose(["method=unedited", f"cache={tmp_path / place}"])
+    monkeypatch.setenv("EDITBENCH_CACHE", str(tmp_path / place))
+    with pytest.raises(ValueError, match=message):
+        compose.compose(["method=unedited"])
+    with pytest.raises(ValueError, match=message), staging("zsre"):
+        pass
+    assert compose.compose(["method=unedited", f"cache={tmp_path / 'new' / 'below'}"]).cache == tmp_path / "new/below"
+
+
+def test_folders_of_a_run_may_begin_at_home():
+    node = compose.compose_node(["method=unedited", compose.written_out("results.dir=~/mine")], hydra=True)
+    assert node.hydra.sweep.dir == str(Path.home() / "mine" / ".sweep")
+    config = compose.compose(["method=unedited", "results.dir=~/mine", "cache=~/kept"])
+    assert config.results.dir == str(Path.home() / "mine") and config.cache == Path.home() / "kept"
+    assert config.folder.parent == Path.home() / "mine"
 
 
 def test_what_is_there_is_found(cache):

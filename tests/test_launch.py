@@ -42,9 +42,10 @@ def test_jobs_of_other_processes_are_taken_once_they_are_back(capsys):
     assert (reporter.exit_status, reporter.number(1)) == (1, "job 2 of 3")
 
 
-def test_a_folder_of_ones_own_becomes_an_override_of_all_jobs(tmp_path):
+def test_a_folder_of_ones_own_becomes_an_override_of_all_jobs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
     wanted = ["a=1", f'hydra.searchpath=["file://{tmp_path.as_posix()}"]']
-    for given in ([f"--config-dir={tmp_path}"], ["--config-dir", str(tmp_path)]):
+    for given in ([f"--config-dir={tmp_path}"], ["--config-dir", str(tmp_path)], [f"--config-dir=~/{tmp_path.name}"]):
         assert list(launch._with_own_folder(["a=1", *given])) == wanted
     with pytest.raises(NotADirectoryError, match="no such folder"):
         list(launch._with_own_folder(["--config-dir", str(tmp_path / "none")]))

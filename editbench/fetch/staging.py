@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from editbench.fetched import FILES, SOURCE_FILE, fetched_folder
+from editbench.fetched import FILES, SOURCE_FILE, cache_folder, fetched_folder, usable_cache
 from editbench.files import file_digests, lock, sync_folder, write_atomic
 
 
 @contextmanager
 def staging(name: str) -> Iterator[Path]:
     """Folder for the downloads of ``name``, which no other process uses meanwhile; :func:`install` ends its use."""
+    usable_cache(cache_folder())
     place = fetched_folder(name)
     folder = place.with_name(f".{name}.part")
     folder.mkdir(parents=True, exist_ok=True)

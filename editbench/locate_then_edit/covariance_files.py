@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editbench.fetched import cache_folder
+from editbench.fetched import cache_folder, usable_cache
 from editbench.files import SEAL_KEY, content_digest, decode_tensors, read_tensors, write_tensors
 
 FOLDER = "covariance"  # in the cache
@@ -85,7 +85,7 @@ def import_files(files: Iterable[Path], out: Path | None = None) -> Path:
         facts = {**about, "tokens": {**facts.get("tokens", {}), **about["tokens"]}}
     if out is None:
         name = f"imported-{content_digest(tensors, facts)[:16]}.safetensors"
-        out = cache_folder() / FOLDER / name
+        out = usable_cache(cache_folder()) / FOLDER / name
         out.parent.mkdir(parents=True, exist_ok=True)
     return _write(out, tensors, facts)
 

@@ -69,9 +69,9 @@ def parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     if wrong := [o for o in options.overrides if not o.startswith("results.dir=")]:
         raise ValueError(f"{wrong[0]!r} is not understood; --report takes results.dir=DIR alone")
-    roots = [o.partition("=")[2] for o in options.overrides] or ["results"]
+    roots = [Path(o.partition("=")[2]).expanduser() for o in options.overrides] or [Path("results")]
     counts = [int(count) for count in options.at.split(",")]
-    rows = report.ranks([study for root in roots for study in find_studies(Path(root) / FOLDER)], counts)
+    rows = report.ranks([study for root in roots for study in find_studies(root / FOLDER)], counts)
     if options.json:
         for row in rows:
             print(encode(row))

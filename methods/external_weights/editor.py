@@ -41,9 +41,14 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         """None: which weights differ is known once they are loaded, and nothing is added up in them."""
         return []
 
+    @property
+    def _path(self) -> Path:
+        """The config's path, its "~" expanded; the id of a model on the hub stays as it is."""
+        return Path(self.config.path).expanduser()
+
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
-        path = Path(self.config.path)
+        path = self._path
         if not path.is_dir() and (path.is_absolute() or self.config.path.startswith(".")):
             raise FileNotFoundError(f"external_weights: there is no folder {path}; correct method.path")
         if (path / ADAPTER).is_file():
@@ -60,14 +65,14 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         """Load the weights, unless the model has them."""
         if self._equals_base or self.ledger.changed_weights:  # a resumed run has them from its ledger
             return
-        edited = self._adapted() if (Path(self.config.path) / ADAPTER).is_file() else self._loaded()
+        edited = self._adapted() if (self._path / ADAPTER).is_file() else self._loaded()
         self._check_same_parameters(edited)
         changed = [name for name, p in edited.named_parameters() if self._replace(name, p.data, transaction)]
         result.details["changed_weights"] = changed
         self._equals_base = not changed
 
     def _loaded(self) -> Any:
-        path, dtype = self.config.path, self.lm.model.dtype
+        path, dtype = str(self._path), self.lm.model.dtype
         try:
             return load_whole(path, dtype=dtype)
         except (OSError, ValueError) as error:
@@ -76,7 +81,7 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
 
     def _adapted(self) -> Any:
         """A copy of the base model with the adapter merged into it."""
-        wrapped = _peft().PeftModel.from_pretrained(copy.deepcopy(self.lm.model), self.config.path)
+        wrapped = _peft().PeftModel.from_pretrained(copy.deepcopy(self.lm.model), str(self._path))
         return wrapped.merge_and_unload()
 
     def _check_same_parameters(self, edited: Any) -> None:

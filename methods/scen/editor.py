@@ -78,7 +78,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
         name = self.projection.weight
         weight = lm.weight(name)
         like = torch.empty((0, self.projection.d_in), dtype=wide(weight.dtype), device=weight.device)
-        path = Path(config.bank_directory) if config.bank_directory is not None else None
+        path = Path(config.bank_directory).expanduser() if config.bank_directory is not None else None
         if config.host_bytes is not None and path is None and not ledger.on_disk:
             raise ValueError("host_bytes limits the experts in memory; set bank_directory for the others")
         load = (lambda blob: self.ledger.load_memory(blob)) if ledger.on_disk else None

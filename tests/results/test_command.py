@@ -19,6 +19,12 @@ def board(results, *options):
     assert cli.main(["leaderboard", f"results.dir={results}", *options]) == 0
 
 
+def test_the_folder_may_begin_at_home(results, monkeypatch):
+    monkeypatch.setenv("HOME", str(results.parent))
+    for folder in (f"~/{results.name}", f"results.dir=~/{results.name}"):
+        assert cli.main(["leaderboard", folder]) == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [["--where", "method=nothing"], ["--by", "method"], ["--columns", "method,score"], ["--stage", "immediate"]],

@@ -102,6 +102,12 @@ def test_mistakes_are_named(arguments, message, capsys):
     assert main(arguments) == 1 and message in capsys.readouterr().err
 
 
+def test_the_results_of_a_report_may_begin_at_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["--report", "results.dir=~/mine"]) == 1
+    assert f"no search lies in {tmp_path / 'mine'}" in capsys.readouterr().err
+
+
 def test_without_optuna_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert main(["method=rome"]) == 1 and "pip install 'editbench[tune]'" in capsys.readouterr().err

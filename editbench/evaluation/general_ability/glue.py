@@ -129,7 +129,7 @@ class Glue(AbilityTest):
             raise ValueError(
                 f"the ability test {GLUE}{self.name} reads a file; name its folder: protocol.ability.glue_path"
             )
-        files = [Path(self._folder, f"{self.name}{suffix}") for suffix in SUFFIXES]
+        files = [Path(self._folder, f"{self.name}{suffix}").expanduser() for suffix in SUFFIXES]
         for file in files:
             if file.is_file():
                 return file

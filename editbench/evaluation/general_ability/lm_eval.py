@@ -76,6 +76,7 @@ class Harness(AbilityTest):
         """
         at_least(1, **{"protocol.ability.limit": limit, "protocol.ability.batch_size": batch_size})
         at_least(0, **{"protocol.ability.num_fewshot": num_fewshot})
+        include_path = include_path and str(Path(include_path).expanduser())
         if include_path is not None and not Path(include_path).is_dir():
             raise ValueError(f"protocol.ability.include_path: there is no folder {include_path}")
         self.tasks = list(tasks)

@@ -130,6 +130,11 @@ def test_what_a_file_lacks_is_said(tmp_path, rows, message):
         Glue("sst2", str(tmp_path)).load()
 
 
+def test_the_folder_may_begin_at_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    Glue("sst2", f"~/{folder.name}").load()
+
+
 def test_a_folder_is_needed(tmp_path):
     with pytest.raises(ValueError, match=r"name its folder: protocol\.ability\.glue_path"):
         Glue("rte", None).load()

@@ -286,11 +286,12 @@ def test_a_model_that_gives_no_numbers_has_no_score(harness):
 
 
 @needs_lm_eval
-def test_errors_name_the_task(harness, tasks):
+def test_errors_name_the_task(harness, tasks, monkeypatch):
+    monkeypatch.setenv("HOME", str(tasks))
     with pytest.raises(ValueError, match="ability test 'gone': its data cannot be loaded"):
         harness("gone")
-    with pytest.raises(ValueError, match="there is no folder"):
-        lm_eval_tasks(["facts"], include_path=str(tasks / "nowhere"))
+    with pytest.raises(ValueError, match=f"there is no folder {tasks / 'nowhere'}"):
+        lm_eval_tasks(["facts"], include_path="~/nowhere")
     for wrong in ({"limit": 0}, {"num_fewshot": -1}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=f"protocol.ability.{next(iter(wrong))} is"):
             lm_eval_tasks(["facts"], include_path=str(tasks), **wrong)

@@ -62,6 +62,16 @@ def test_a_resumed_run_has_them_already(tmp_path):
     assert torch.equal(lm.mlp_out(1).weight, first.mlp_out(1).weight)
 
 
+def test_the_folder_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    edited_folder(tmp_path / "edited")
+    editor = editor_of(tiny_lm("gpt2"), "~/edited")
+    editor.prepare(REQUESTS)
+    assert editor.edit(REQUESTS).details["changed_weights"]
+    with pytest.raises(FileNotFoundError, match=f"there is no folder {tmp_path / 'nowhere'}"):
+        editor_of(tiny_lm("gpt2"), "~/nowhere").prepare(REQUESTS)
+
+
 def test_other_weights_are_refused(tmp_path):
     lm = tiny_lm("gpt2")
     with pytest.raises(FileNotFoundError, match="there is no folder"):

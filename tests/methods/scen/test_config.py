@@ -24,3 +24,9 @@ LAYER = 1
 def test_settings_are_checked(setting, words):
     with pytest.raises(ValueError, match=words):
         make_editor("scen", tiny_lm(), **({"layer": LAYER} | setting))
+
+
+def test_the_folder_of_the_bank_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    editor = make_editor("scen", tiny_lm(), layer=LAYER, bank_directory="~/bank")
+    assert editor.bank.files.path == tmp_path / "bank"

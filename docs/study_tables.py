@@ -127,7 +127,12 @@ PAPER_TABLES = {  # by the name of its results folder: heading, what was run, ou
     "scen_table1": (
         "SCEN, main tables",
         "`paper/scen_table1`: 100 edits, one after the other. The paper's: Llama-2-7B and 13B, 1,000 edits of ZsRE",
-        {"reliability": "Reliability", "generality": "Generality", "locality": "Locality"},
+        {
+            "reliability": "Reliability",
+            "generality": "Generality",
+            "locality": "Locality",
+            "perplexity_ratio": "perplexity ratio",
+        },
     ),
 }
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method

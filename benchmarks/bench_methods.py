@@ -53,9 +53,10 @@ def stream(method, edits, folder, extra):
 
 
 def cpu_seconds_of_an_edit(rows):
-    """Between the first and the last reading; None where all edits were made between two readings."""
-    edits = rows[-1][0] - rows[0][0]
-    return (rows[-1][1] - rows[0][1]) / edits if edits else None
+    """Between the first reading and that of the last edit; None where all edits were made between two readings."""
+    last = next(row for row in rows if row[0] == rows[-1][0])  # behind it the run scores and ends
+    edits = last[0] - rows[0][0]
+    return (last[1] - rows[0][1]) / edits if edits else None
 
 
 def ask(lm, editor, queries):

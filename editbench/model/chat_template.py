@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def chat_format(tokenizer: Any, system: str | None = None) -> PromptFormat:
     return PromptFormat(before, after.rstrip(" "))
 
 
+@cache
 def _clock() -> str:
     """A macro in place of the function ``strftime_now`` that transformers gives to templates: it tells a fixed time.
 

@@ -64,6 +64,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
     title = "GRACE"
     paper = "Hartvigsen et al., NeurIPS 2023 (arXiv 2211.11031)"
     config_class = GRACEConfig
+    version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: GRACEConfig, resources: Resources | None = None):
         """Start with an empty codebook."""

@@ -54,6 +54,7 @@ class MELO(JournalledEditor[MELOConfig]):
     title = "MELO"
     paper = "Yu et al., AAAI 2024 (arXiv 2312.11795)"
     config_class = MELOConfig
+    version = 2
     decides_by_outputs = True
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: MELOConfig, resources: Resources | None = None):

@@ -34,6 +34,7 @@ WATCHED = [
 def covariance(lm):
     """A row, and the covariance of the layers that are edited, on the CPU."""
     texts = dataset_files.plain_text(0)
+    compute_covariance(lm, texts, COVARIANCE_LAYERS[:1], max_tokens=1)  # warms up kernels and allocator
     seconds, peak, found = timed(lambda: compute_covariance(lm, texts, COVARIANCE_LAYERS, max_tokens=COVARIANCE_TOKENS))
     row = {"what": "covariance", "seconds": seconds, "tokens": COVARIANCE_TOKENS, "peak_gb": peak}
     return row, {layer: matrix.cpu() for layer, matrix in found.items()}

@@ -201,12 +201,12 @@ def _compact(value: Any) -> str:
 def _finish(search: Start, study: Study, file: Path, options: argparse.Namespace) -> int:
     """Write the best settings, and print them; the exit status."""
     done, best = study.tried, study.best()
-    if best is None or not best.outcome.score:
-        print(f"error: none of {len(done)} trials has a score above 0; nothing was written", file=sys.stderr)
-        return 1
     if study.untuned is None or len(done) < options.trials:
         print(f"{len(done)} of {options.trials} trials are done; other processes do the rest, and write the settings")
         return 0
+    if best is None or not best.outcome.score:
+        print(f"error: none of {len(done)} trials has a score above 0; nothing was written", file=sys.stderr)
+        return 1
     hparams_file.write(file, search, study, options.seed)
     print("\n" + _line(f"best of {len(done)} trials: {best.number or 'untuned'}", best))
     print(f"settings: {file}\ntrials: {study.folder}")

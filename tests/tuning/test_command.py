@@ -90,6 +90,21 @@ def test_failed_trials_count_and_settings_without_a_score_are_not_written(tune, 
     assert not (tmp_path / "out").exists()
 
 
+def test_who_finds_no_trial_left_leaves_the_verdict_to_those_still_at_work(tune, monkeypatch, capsys):
+    beside = []
+
+    def run_trial(config, keep):
+        if config.folder.name == "untuned":
+            beside.append(tune("--trials", "1"))  # as another process would
+        return Outcome(0.0, "done", None, {}, 2.0, 1.5)
+
+    monkeypatch.setattr(command, "run_trial", run_trial)
+    assert (tune("--trials", "1"), beside) == (1, [0])
+    captured = capsys.readouterr()
+    assert "1 of 1 trials are done; other processes do the rest, and write the settings" in captured.out
+    assert captured.err.count("none of 1 trials has a score above 0") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -33,6 +33,7 @@ DOCS = Path(__file__).resolve().parent
 EXPERIMENT = DOCS.parent / "conf" / "experiment" / "study" / "embedded.yaml"
 PAGES = {  # by part
     "embedded": "study.md",
+    "pretrained": "study.md",
     "ranks": "study.md",
     "reasons": "study.md",
     "sweeps": "study.md",
@@ -157,6 +158,13 @@ def embedded_part() -> str:
             text += f"{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
             text += f"{_over_the_stream(_stream(dataset))}\n{_left_out(own)}\n"
     return f"{text}\n"
+
+
+def pretrained_part() -> str:
+    """Single edits of SmolLM2, the best method first."""
+    rows = sorted(rows_of("smollm2_single"), key=lambda row: -_rank(row))
+    measures = {**HEADLINE, "seconds_per_edit": COSTS["seconds_per_edit"]}
+    return f"\n{_table(rows, ['method', 'hparams'], measures)}\n"
 
 
 def _left_out(own: Sequence[Row]) -> str:
@@ -341,6 +349,7 @@ def written() -> dict[Path, str]:
     """The text of each page and figure that this script writes."""
     made = {
         "embedded": embedded_part(),
+        "pretrained": pretrained_part(),
         "ranks": ranks_part(),
         "reasons": reasons_part(),
         "sweeps": sweeps_part(),

@@ -39,14 +39,16 @@ def cache_folder() -> Path:
 
 
 def usable_cache(folder: Path) -> Path:
-    """The folder of a cache, its "~" expanded; a ValueError if a file stands in its place, or on the way to it."""
+    """The folder of a cache, its "~" expanded; a ValueError if a file is in its way or it is read-only."""
     folder = folder.expanduser()
-    for place in (folder, *folder.parents):
-        if os.path.exists(place) and not os.path.isdir(place):
-            raise ValueError(
-                f"the cache cannot be {folder}: {place} is no folder; give one with EDITBENCH_CACHE or cache=DIR"
-            )
-    return folder
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    if not os.path.isdir(place):
+        reason = "is no folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = "cannot be written to"
+    else:
+        return folder
+    raise ValueError(f"the cache cannot be {folder}: {place} {reason}; give one with EDITBENCH_CACHE or cache=DIR")
 
 
 def fetched_folder(name: str) -> Path:

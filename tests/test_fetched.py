@@ -1,6 +1,7 @@
 """Places of fetched things: the cache's rule, and the command in the error for what is not there."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,10 @@ def test_a_fetched_model_edits_fetched_records():
 def test_a_users_path_is_left_alone(tmp_path):
     assert model_place("owner/name") == "owner/name"
     assert model_place(str(tmp_path)) == tmp_path
+
+
+def test_a_cache_that_cannot_be_written_to_is_refused_before_anything_is_computed(monkeypatch, tmp_path):
+    can = os.access  # permissions do not bind the user that tests often have
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path and can(place, mode))
+    with pytest.raises(ValueError, match=f"{tmp_path / 'new'}: {tmp_path} cannot be written to; give one with"):
+        compose.compose(["method=unedited", f"cache={tmp_path / 'new'}"])

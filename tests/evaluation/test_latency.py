@@ -2,7 +2,7 @@
 
 import editbench
 from editbench.evaluation import latency as module
-from editbench.evaluation.latency import QUESTIONS, latency
+from editbench.evaluation.latency import QUESTIONS, TURNS, latency
 from editbench.records import EditRecord, EditRequest
 from editbench.results.leaderboard import read_row
 from tests.tiny_models import tiny_lm
@@ -13,20 +13,23 @@ def records(count, prompt="The capital of {} is"):
 
 
 def test_each_question_is_asked_alone_with_the_edits_and_without(monkeypatch):
-    """By a clock that the questions move: 3 seconds with the edits, 1 without."""
+    """By a clock that the questions move: 3 seconds with the edits, 1 without, and more in most turns."""
     lm, asked, now = tiny_lm("llama"), [], [0.0]
 
     def answer(model, queries, editor):
         assert model is lm and len(queries) == 1
         asked.append((queries[0].prompt, editor))
-        now[0] += 3.0 if editor else 1.0
+        now[0] += (3.0 if editor else 1.0) + len(asked) % 7
 
     monkeypatch.setattr(module, "score_targets", answer)
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     assert latency(lm, records(30), "edits") == {"question_seconds": 3.0, "question_seconds_bare": 1.0}
     prompts = list(dict.fromkeys(prompt for prompt, _ in asked))
     assert prompts == [one.request.prompt for one in records(QUESTIONS)]
-    assert [editor for _, editor in asked] == ["edits", None] * (1 + QUESTIONS)
+    editors = [editor for _, editor in asked]
+    assert editors.count("edits") == editors.count(None) == TURNS * (1 + QUESTIONS)
+    first = editors[::2]
+    assert abs(first.count("edits") - first.count(None)) <= 1
 
 
 def test_questions_that_the_model_cannot_take_are_left_out():

@@ -32,6 +32,7 @@ def measure(shape, dtype, options, end):
     """Rows of one model; parts after the time ``end`` are rows without figures."""
     build, _, lm = timed(lambda: random_lm(shape, dtype, options.device))
     base = {"shape": shape, "dtype": dtype, "model_gb": allocated(), "build_s": build}
+    yield {**base, **parts.hashing(lm)}
     row, found = parts.covariance(lm)
     yield {**base, **row}
     for part in options.parts:

@@ -40,6 +40,12 @@ def covariance(lm):
     return row, {layer: matrix.cpu() for layer, matrix in found.items()}
 
 
+def hashing(lm):
+    """A row: the hash of all weights, by which every cache is named; it is computed once for a model."""
+    seconds, _, _ = timed(lambda: lm.fingerprint)
+    return {"what": "hash of all weights", "seconds": seconds}
+
+
 def requests(count):
     """So many requests of the embedded world, from the start again where they are too few."""
     known = [record.request for record in load("counterfact", "pocket").records]

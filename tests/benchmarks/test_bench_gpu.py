@@ -21,7 +21,13 @@ def test_every_method_is_measured(tmp_path):
     bench_gpu.main([*SMALL, "--parts", ",".join([*names, "evaluation"]), "--out", str(out)])
     rows = {row["what"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
     assert {name: row["error"] for name, row in rows.items() if "error" in row} == {}
-    assert set(rows) == {*names, "covariance", "evaluation, together", "evaluation, one at a time"}
+    assert set(rows) == {
+        *names,
+        "hash of all weights",
+        "covariance",
+        "evaluation, together",
+        "evaluation, one at a time",
+    }
     for name in names:
         row = rows[name]
         assert row["applied"] == row["edits"] and row["edits"] in (batch_of(name, 2), 2), name
@@ -43,6 +49,7 @@ def test_a_long_stream_is_measured_by_tenths(tmp_path, capsys):
 @pytest.fixture
 def without_a_model(monkeypatch):
     monkeypatch.setattr(bench_gpu, "random_lm", lambda *_: None)
+    monkeypatch.setattr(parts, "hashing", lambda lm: {"what": "hash of all weights", "seconds": 1.0})
     monkeypatch.setattr(parts, "covariance", lambda lm: ({"what": "covariance", "seconds": 1.0}, {}))
 
 
@@ -54,7 +61,7 @@ def test_a_part_that_fails_is_a_row_with_its_error(without_a_model, monkeypatch,
     bench_gpu.main([*SMALL, "--parts", "rome,memit"])
     out = capsys.readouterr().out
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    assert [row.get("error") for row in rows] == [None, "ValueError: rome cannot", "ValueError: memit cannot"]
+    assert [row.get("error") for row in rows] == [None, None, "ValueError: rome cannot", "ValueError: memit cannot"]
     assert "| rome | 0.8 | failed |  |" in out and "memit (small, float32): ValueError: memit cannot" in out
 
 

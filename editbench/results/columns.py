@@ -143,7 +143,7 @@ TAIL_COLUMNS = {
     "edits_made": Column("edits made: neither unsupported nor failed", "costs/edits_made", digits=0),
     "seconds_per_edit": _cost("`edit_seconds` / `edits_made`", title="s/edit", digits=2),
     "question_seconds": _cost(
-        "wall seconds of a question that is asked alone after the last edit, median of 20",
+        "wall seconds of a question asked alone after the last edit: median over 20 of the fastest of five turns",
         "costs/question_seconds",
         title="s/question",
         digits=4,

@@ -38,6 +38,14 @@ TINY = {  # settings with which an edit is quick; edits in a batch
     "memit": (("method.layers=[0,1]", *VALUES), 10),
     "nse": (("method.layers=[0,1]", *VALUES, "method.alpha=0", "method.upper_bound=1e9"), 10),
     "scen": (("method.layer=1", "method.device_bytes=0", "method.host_bytes=0"), 10),
+    "memit_seq": (("method.layers=[0,1]", *VALUES), 10),
+    "alphaedit": (("method.layers=[0,1]", *VALUES, "method.nullspace_threshold=0.0001"), 10),
+    "rect": (("method.layers=[0,1]", *VALUES), 10),
+    "emmet": (("method.layers=[0]", *VALUES), 10),
+    "grace": (("method.layer=1", "method.projection=second", "method.steps=2"), 10),
+    "melo": (("method.layers=[1]", "method.projection=second", "method.steps=2"), 10),
+    "ultraedit": (("method.layers=[0,1]",), 10),
+    "retrieval": (("method.layer=1",), 10),
 }
 PRODUCT = torch.ones(64, 576), torch.ones(1536, 576)
 POCKET = {  # as TINY; all else as the method's settings for the model are

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from editbench.memory_based.growing_rows import GrowingRows
 from editbench.memory_based.journal import Entry as JournalEntry
+from editbench.memory_based.nearest_rows import nearest_rows
 
 if TYPE_CHECKING:
     from editbench.memory_based.projection import Projection
@@ -111,8 +112,7 @@ class Codebook:
 
     def nearest(self, x: Tensor) -> list[tuple[int, float]]:
         """Place and distance of the nearest key to each query (B, d_in)."""
-        distance, place = self.distances(x).min(dim=1)
-        return list(zip(place.tolist(), distance.tolist(), strict=True))
+        return nearest_rows(x, self.keys)
 
     def apply(self, change: Change) -> list[Callable[[], object]]:
         """Make a change; the functions that are returned take it back, the last one first."""
@@ -225,6 +225,36 @@ class Codebook:
         self.items = [Item(tuple(i["label"]), i["label_mean"], dict(i["edits"])) for i in facts["items"]]
         served = zip(self.numbers, self.items, strict=True)
         self._entries_of = {edit: [number] for number, item in served for edit in item.edits}
+
+
+class Search:
+    """The nearest entry to each of a batch's keys while the batch changes the codebook, which deletes none.
+
+    The entries of before are searched once for all keys: to read them for each would be what an edit costs.
+    """
+
+    def __init__(self, codebook: Codebook, keys: Tensor) -> None:
+        """``keys`` is (B, d_in)."""
+        self._codebook, self._keys, self._size = codebook, keys, len(codebook)
+        self._before = codebook.nearest(keys) if self._size else []
+        self._moved: set[int] = set()
+
+    def note(self, change: Change) -> None:
+        """A change was made."""
+        place = self._codebook.place(change.entry)
+        if change.key is not None and place < self._size:
+            self._moved.add(place)
+
+    def nearest(self, i: int) -> tuple[int, float] | None:
+        """Place and distance for key ``i``, as :meth:`Codebook.nearest`; None of an empty codebook."""
+        codebook, key = self._codebook, self._keys[i : i + 1]
+        if not self._before or self._before[i][0] in self._moved:
+            return codebook.nearest(key)[0] if len(codebook) else None
+        found = [self._before[i]]
+        if changed := [*sorted(self._moved), *range(self._size, len(codebook))]:
+            ((at, distance),) = nearest_rows(key, codebook.keys[changed])
+            found.append((changed[at], distance))
+        return min(found, key=lambda one: (one[1], one[0]))
 
 
 def _facts(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 from editbench.room import OF_AN_ENTRY, Room, grown
 
-from .codebook import Change, Codebook
+from .codebook import Change, Codebook, Search
 from .config import GRACEConfig
 from .rules import decide
 from .training import initial_values, replaced_tokens, train_values
@@ -86,10 +86,12 @@ class GRACE(JournalledEditor[GRACEConfig]):
         rows = [self._row(request) for request in batch]
         data, keys = self._keys(batch, rows)
         with self.codebook.trial() as make:
-            changes = []
-            for request, key, (prompt, label) in zip(batch, keys, rows, strict=True):
-                change = decide(self.codebook, request, key, len(prompt), tuple(label), self.config)
+            changes, search = [], Search(self.codebook, keys)
+            for i, (request, key, (prompt, label)) in enumerate(zip(batch, keys, rows, strict=True)):
+                answer = len(prompt), tuple(label)
+                change = decide(self.codebook, request, key, *answer, self.config, search.nearest(i))
                 make(change)
+                search.note(change)
                 changes.append(change)
             changes = self._train(changes, rows, data, result)
         for change in changes:

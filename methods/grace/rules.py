@@ -29,8 +29,12 @@ def decide(
     prompt_tokens: int,
     label: tuple[int, ...],
     config: GRACEConfig,
+    nearest: tuple[int, float] | None = None,
 ) -> Change:
-    """The change for an edit with ``key`` (d_in), whose value is still to be trained."""
+    """The change for an edit with ``key`` (d_in), whose value is still to be trained.
+
+    ``nearest`` is place and distance of the entry nearest to the key; None: it is searched.
+    """
     mean = label_mean(prompt_tokens, label)
 
     def change(event: str, entry: int, radius: float, **more: object) -> Change:
@@ -38,7 +42,7 @@ def decide(
 
     if not len(codebook):
         return change("add", codebook.next, config.radius, key=key)
-    ((place, distance),) = codebook.nearest(key[None])
+    place, distance = nearest or codebook.nearest(key[None])[0]
     radius, number = codebook.radii[place], codebook.numbers[place]
     sound = config.rules == SOUND
     same_key, prompts = distance <= SAME_KEY * float(key.norm()), set(codebook.items[place].edits.values())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench.memory_based.projection import SECOND, Projection
-from editbench.methods.grace.codebook import Change, Codebook
+from editbench.methods.grace.codebook import Change, Codebook, Search
 from tests.small_runs import same
 from tests.tiny_models import tiny_lm
 
@@ -91,3 +91,30 @@ def test_another_state_is_refused():
         book.restore({"keys": book.keys})
     with pytest.raises(ValueError, match="it is of another projection"):
         book.restore({**book.state(), "keys": book.keys[:, :3]})
+
+
+def test_a_search_knows_what_the_batch_has_changed():
+    """Against a search of its own for each key, while entries are added, shrunk, replaced and moved."""
+    book, drawn = filled(), torch.Generator().manual_seed(0)
+    keys = torch.randn(40, AT.d_in, generator=drawn, dtype=torch.float64)
+    keys[30] = keys[3]
+    search = Search(book, keys)
+    for i, key in enumerate(keys):
+        assert search.nearest(i) == book.nearest(key[None])[0]
+        known = int(torch.randint(len(book), (), generator=drawn))
+        kind = ("add", "split", "expand", "replace", "reuse")[i % 5]
+        more = {"key": key} if kind in ("add", "split", "expand") else {}
+        entry = book.next if kind in ("add", "split") else known
+        one = change(f"new {i}", kind, entry, shrunk=(known, 0.1) if kind == "split" else None, **more)
+        book.apply(one)
+        search.note(one)
+
+
+def test_a_search_begins_with_an_empty_codebook():
+    book = Codebook(AT, torch.empty(0, dtype=torch.float64))
+    search = Search(book, torch.stack([row(AT.d_in, 0), row(AT.d_in, 2)]))
+    assert search.nearest(0) is None
+    first = change("a", "add", 0)
+    book.apply(first)
+    search.note(first)
+    assert search.nearest(1) == (0, pytest.approx(2 * AT.d_in**0.5))

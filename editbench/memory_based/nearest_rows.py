@@ -21,7 +21,7 @@ def nearest_rows(queries: Tensor, rows: Tensor) -> list[tuple[int, float]]:
         return _least(queries, rows)
     norms = torch.linalg.vector_norm(rows, dim=1)
     found: list[tuple[int, float]] = []
-    for some in queries.split(max(1, NUMBERS_AT_ONCE // len(rows))):
+    for some in torch.split(queries, max(1, NUMBERS_AT_ONCE // len(rows))):
         for query, possible in zip(some, _possible(some, rows, norms), strict=True):
             places = possible.nonzero()[:, 0]
             if len(places) == 0:  # numbers that are not finite
@@ -41,7 +41,8 @@ def _possible(queries: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
     squares = norms.square() / 2
     half = squares - queries @ rows.T
     off = share * (torch.linalg.vector_norm(queries, dim=1)[:, None] * norms + squares)
-    return half - off <= (half + off).amin(dim=1, keepdim=True)
+    possible: Tensor = half - off <= (half + off).amin(dim=1, keepdim=True)
+    return possible
 
 
 def _least(queries: Tensor, rows: Tensor) -> list[tuple[int, float]]:

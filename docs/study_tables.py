@@ -200,7 +200,7 @@ def _table(rows: Sequence[Row], names: Sequence[str], measures: dict[str, str]) 
 
 def _value(row: Row, name: str) -> str:
     value = row[name] if name in row else settings(row)[name]
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _cell(row: Row, name: str) -> str:

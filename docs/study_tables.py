@@ -87,8 +87,7 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "revisions": (
         "Revisions",
         "`study/revisions`: 200 edits, of which a fifth corrects an earlier one; the share of corrected prompts that "
-        "give the answer of the earlier edit, and the one from before all edits. Thirteen methods, one seed; PRUNE was "
-        "stopped by hand",
+        "give the answer of the earlier edit, and the one from before all edits. One seed; PRUNE was stopped by hand",
         {
             "final.rewrite.exact_match": "edits that hold",
             "final.earlier_edit.exact_match": "earlier edit returns",

@@ -154,15 +154,15 @@ class BackgroundTracker(Tracker):
             return
         self._tried_to_start.wait(max(0.0, self._begun + self.config.start_seconds - time.monotonic()))
         deadline = time.monotonic() + self.config.finish_seconds
-        try:
-            self._calls.put(("finish", (summary, status)), timeout=self.config.finish_seconds)
-        except Full:
+        closing = ("finish", (summary, status))
+        with suppress(Full):
+            self._calls.put(closing, timeout=self.config.finish_seconds)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
             with suppress(Empty):  # drop all calls: a service that hangs only closes the run, should it wake up
                 while True:
                     self._calls.get_nowait()
-            self._calls.put_nowait(("finish", (summary, status)))
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive():
+            self._calls.put_nowait(closing)
             self.warner.warn("late", f"not finished within {self.config.finish_seconds:g} s; not waiting any longer")
 
     def _submit(self, name: str, *arguments: Any) -> None:

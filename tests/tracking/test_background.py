@@ -74,13 +74,13 @@ def test_a_service_that_raises_is_said_once(tmp_path, caplog, start_works, calls
     assert backend.calls == calls  # start, 2 x 20 log, table, finish; or nothing after a start that failed
 
 
-def test_a_service_that_hangs_neither_blocks_nor_delays(tmp_path, caplog):
+@pytest.mark.parametrize(("edits", "full"), [(500, True), (1, False)])
+def test_a_service_that_hangs_neither_blocks_nor_delays(tmp_path, caplog, edits, full):
     backend = Hanging()
-    assert show_a_run(guarded(backend, queue=5, finish_seconds=0.3), tmp_path, edits=500) < 3
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 2
-    assert "5 calls are waiting, further ones are dropped" in messages[0]
-    assert "not finished within 0.3 s" in messages[1]
+    assert show_a_run(guarded(backend, queue=5, finish_seconds=0.3), tmp_path, edits=edits) < 3
+    *dropped, late = [record.getMessage() for record in caplog.records]
+    assert ["5 calls are waiting, further ones are dropped" in message for message in dropped] == [True] * full
+    assert "not finished within 0.3 s" in late
     backend.wake.set()  # should it wake up, it closes the run, and no more
     deadline = time.monotonic() + 5
     while backend.calls[-1][0] != "finish" and time.monotonic() < deadline:

@@ -28,9 +28,9 @@ from editbench.memory_based.journal import JournalledEditor
 from editbench.methods.grace import GRACE, GRACEConfig
 from editbench.methods.grace.codebook import Change as CodebookChange
 from editbench.methods.melo import MELO, MELOConfig
-from editbench.methods.melo.clusters import Change as IndexChange
 from editbench.methods.melo.clusters import Point
 from editbench.methods.melo.editor import _entry
+from editbench.methods.melo.rules import decide
 from editbench.methods.scen.config import SCENConfig
 from editbench.methods.scen.editor import SCEN, TrainedExpert
 from tests.small_runs import same
@@ -119,12 +119,14 @@ class UntrainedMELO(MELO):
 
     def write(self, batch, transaction, result):
         entries = []
-        for i, request in enumerate(batch):
-            factors = [(torch.randn(at.d_in, 2), torch.randn(2, at.d_out)) for at in self.lora_at]
-            keys, change = torch.stack(drawn(self.projection.d_out)), IndexChange("add", -1, (i,), i, 1.0)
-            index = self.index.copy()
-            index.apply(change, Point(request.id, request.prompt, keys[0], self.next_block + i))
-            entries.append(_entry([request], keys, [change], self.next_block + i, factors))
+        with self.index.trial():
+            for block, request in enumerate(batch, self.next_block):
+                factors = [(torch.randn(at.d_in, 2), torch.randn(2, at.d_out)) for at in self.lora_at]
+                keys, label = torch.stack(drawn(self.projection.d_out)), (block,)
+                near = self.index.nearest(keys)[0] if self.index.clusters else None
+                change = decide(self.index, request, keys[0], label, self.config, near)
+                self.index.apply(change, Point(request.id, request.prompt, keys[0], block))
+                entries.append(_entry([request], keys, [change], block, factors))
         self.keep(transaction, entries)
 
 

@@ -32,6 +32,13 @@ class GrowingRows:
         self._memory[self._count] = row
         self._count += 1
 
+    def insert(self, at: int, row: Tensor) -> None:
+        """Add a row (d,) before a place; those from there on move down."""
+        self.append(row)
+        if at < self._count - 1:
+            self._memory[at + 1 : self._count] = self._memory[at : self._count - 1].clone()
+            self._memory[at] = row
+
     def delete(self, at: int) -> None:
         """Delete a row; those behind it move up, in parts, since source and target overlap."""
         for start in range(at + 1, self._count, MOVE_ROWS):

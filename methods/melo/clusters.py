@@ -1,10 +1,9 @@
-"""The index: clusters of keys, each with the answer that its edits share; every key points to a LoRA block."""
+"""Clusters of keys, each with the answer that its edits share; every key points to a LoRA block."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from operator import is_
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -78,79 +77,6 @@ class Change:
     def of(cls, metadata: Mapping[str, Any]) -> Change:
         """The inverse of :meth:`metadata`."""
         return cls(**{**metadata, "label": tuple(metadata["label"]), "dropped": tuple(metadata["dropped"])})
-
-
-@dataclass
-class Index:
-    """All clusters, the oldest first; a cluster is never changed, but replaced."""
-
-    clusters: list[Cluster] = field(default_factory=list)
-    _centres: tuple[list[Cluster], Tensor] | None = field(default=None, compare=False)  # of these clusters
-
-    def copy(self) -> Index:
-        """Another index with the same clusters."""
-        return Index(list(self.clusters), self._centres)
-
-    @property
-    def centres(self) -> Tensor:
-        """(n, d) of all clusters."""
-        if self._centres is None or not _are(self._centres[0], self.clusters):
-            self._centres = list(self.clusters), torch.stack([one.centre for one in self.clusters])
-        return self._centres[1]
-
-    def nearest(self, keys: Tensor) -> list[tuple[int, float]]:
-        """Place and distance of the nearest centre to each key (B, d)."""
-        distances = torch.cdist(keys.to(self.centres), self.centres, compute_mode="donot_use_mm_for_euclid_dist")
-        least, place = distances.min(dim=1)
-        return list(zip(place.tolist(), least.tolist(), strict=True))
-
-    def find(self, keys: Tensor) -> list[tuple[Point | None, float]]:
-        """The point that answers each key (B, d), or None, and by how much the nearest radius exceeds the distance."""
-        found: list[tuple[Point | None, float]] = []
-        for key, (place, away) in zip(keys, self.nearest(keys), strict=True):
-            cluster = self.clusters[place]
-            inside = cluster.radius - away
-            found.append((cluster.nearest(key) if inside >= 0 else None, inside))
-        return found
-
-    def apply(self, change: Change, point: Point) -> None:
-        """Add an edit's point."""
-        for edit in change.dropped:
-            self.drop(edit)
-        if change.event == "join":
-            old = self.clusters[change.cluster]
-            points = (*old.points, point)
-            centre = torch.stack([one.key for one in points]).mean(0)
-            joined = replace(old, centre=centre, points=points)
-            most = max(joined.distances(points))
-            self.clusters[change.cluster] = replace(joined, radius=max(change.least, most * (1 + change.margin)))
-            return
-        assert change.radius is not None
-        self.clusters.append(Cluster(point.key, change.radius, change.label, change.label_sum, (point,)))
-        if change.shrunk is not None:
-            old = self.clusters[change.cluster]
-            inside = [d <= change.shrunk for d in old.distances(old.points)]
-            stay = tuple(one for one, within in zip(old.points, inside, strict=True) if within)
-            self.clusters[change.cluster] = replace(old, radius=change.shrunk, points=stay)
-
-    def drop(self, edit: str) -> None:
-        """Take an edit's points out; a cluster keeps its centre and radius, and goes with its last point."""
-        for place in reversed(range(len(self.clusters))):
-            cluster = self.clusters[place]
-            stay = tuple(point for point in cluster.points if point.edit != edit)
-            if not stay and cluster.points:
-                del self.clusters[place]
-            elif len(stay) < len(cluster.points):
-                self.clusters[place] = replace(cluster, points=stay)
-
-    def edits_of(self, block: int) -> list[str]:
-        """Edits that a block answers."""
-        return [p.edit for cluster in self.clusters for p in cluster.points if p.block == block]
-
-
-def _are(some: Sequence[Cluster], others: Sequence[Cluster]) -> bool:
-    """Whether the two hold the same objects."""
-    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

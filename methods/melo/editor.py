@@ -24,8 +24,9 @@ from editbench.progress import progress
 from editbench.records import NOT_FINITE, EditError, EditRequest, Route
 from editbench.room import OF_AN_ENTRY, Room
 
-from .clusters import Change, Cluster, Index, Point
-from .config import SOUND, MELOConfig
+from .clusters import Change, Cluster, Point
+from .config import PUBLISHED, SOUND, MELOConfig
+from .index import Index
 from .rows import EditRows, PublishedRows, published_row
 from .rules import decide
 from .training import train_block
@@ -89,28 +90,22 @@ class MELO(JournalledEditor[MELOConfig]):
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Index the edits in order and train a block for each group."""
-        index, block, entries = self.index.copy(), self.next_block, []
-        size = self.config.edits_per_block
-        with progress("LoRA blocks", len(batch)) as advance:
+        size, entries = self.config.edits_per_block, list[Entry]()
+        with self.index.trial(), progress("LoRA blocks", len(batch)) as advance:
             for start in range(0, len(batch), size):
                 group = batch[start : start + size]
-                entry, index = self._edit(group, block, index, result)
-                entries.append(entry)
-                block += 1
+                entries.append(self._edit(group, self.next_block + len(entries), result))
                 advance(len(group))
         self.keep(transaction, entries)
 
-    def _edit(self, group: Sequence[EditRequest], block: int, index: Index, result: EditResult) -> tuple[Entry, Index]:
+    def _edit(self, group: Sequence[EditRequest], block: int, result: EditResult) -> Entry:
+        """Change the index for the edits of a block, and train it."""
         kind = EditRows if self.config.rules == SOUND else PublishedRows
         rows = kind(self.lm, self.projection, group, self.config.train_eos)
-        keys, before, changes = rows.keys.to(wide(rows.keys.dtype)), index, []
+        keys = rows.keys.to(wide(rows.keys.dtype))
         if bad := [r.id for r, sound in zip(group, all_finite(keys), strict=True) if not sound]:
             raise EditError(bad, "the key is NaN or infinite", NOT_FINITE)
-        for request, key, label in zip(group, keys, rows.labels, strict=True):
-            change, index = decide(index, request, key, label, self.config, before)
-            index = index.copy()
-            index.apply(change, Point(request.id, request.prompt, key, block))
-            changes.append(change)
+        changes = self._index(group, keys, rows.labels, block)
         name, rank, weight = f"block {block}", self.config.rank, self.lm.weight
         drawn = [initial_factors(at, rank, self.resources.seed, name, weight(at.weight)) for at in self.lora_at]
         factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
@@ -126,7 +121,19 @@ class MELO(JournalledEditor[MELOConfig]):
                 "replaced": list(change.dropped),
             }
             result.details.setdefault("edits", {})[request.id] = facts
-        return _entry(group, keys, changes, block, factors), index
+        return _entry(group, keys, changes, block, factors)
+
+    def _index(
+        self, group: Sequence[EditRequest], keys: Tensor, labels: Sequence[tuple[int, ...]], block: int
+    ) -> list[Change]:
+        index, published, changes = self.index, self.config.rules == PUBLISHED, list[Change]()
+        before: Sequence[tuple[int, float] | None] = index.nearest(keys) if index.clusters else [None] * len(keys)
+        for i, (request, key, label) in enumerate(zip(group, keys, labels, strict=True)):
+            near = before[i] if published or not i else index.nearest(key[None])[0]
+            change = decide(index, request, key, label, self.config, near)
+            index.apply(change, Point(request.id, request.prompt, key, block))
+            changes.append(change)
+        return changes
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
@@ -135,9 +142,9 @@ class MELO(JournalledEditor[MELOConfig]):
         block, keys = int(entry.metadata["block"]), entry.tensors["keys"].to(self.lm.device_of(self.projection.module))
         self.blocks[block] = self._factors(entry.tensors)
         for facts, key in zip(entry.metadata["edits"], keys, strict=True):
-            self.index.apply(Change.of(facts["change"]), Point(facts["id"], facts["prompt"], key, block))
+            left = self.index.apply(Change.of(facts["change"]), Point(facts["id"], facts["prompt"], key, block))
+            self._sweep(left)
         self.next_block = block + 1
-        self._sweep()
 
     def _factors(self, tensors: Mapping[str, Tensor], prefix: str = "") -> Factors:
         """Those of a block, each pair on the device of its projection."""
@@ -146,12 +153,13 @@ class MELO(JournalledEditor[MELOConfig]):
 
     def drop(self, id: str) -> None:
         """Take an edit's keys out of the index, and a block that no key points to any more."""
-        self.index.drop(id)
-        self._sweep()
+        self._sweep(self.index.drop(id))
 
-    def _sweep(self) -> None:
-        used = {point.block for cluster in self.index.clusters for point in cluster.points}
-        self.blocks = {block: factors for block, factors in self.blocks.items() if block in used}
+    def _sweep(self, left: Sequence[Point]) -> None:
+        """Remove the blocks that no key points to any more, of points that left."""
+        for block in {point.block for point in left}:
+            if not self.index.edits_with(("block", block)):
+                self.blocks.pop(block, None)
 
     def clear(self) -> None:
         """Empty index and blocks."""
@@ -232,7 +240,7 @@ class MELO(JournalledEditor[MELOConfig]):
             return [Route(None, 0.0)] * len(prompts)
         found = []
         for point, inside in self.index.find(self.projection.outputs(self.inputs_at_ends(prompts))):
-            others = () if point is None else self.index.edits_of(point.block)
+            others = () if point is None else self.index.edits_with(("block", point.block))
             found.append(Route(None if point is None else point.edit, inside, tuple(others)))
         return found
 

@@ -28,3 +28,12 @@ def test_deleting_a_row_moves_the_others_up(at, monkeypatch):
         rows.append(row)
     rows.delete(at)
     assert torch.equal(rows.filled, given[[i for i in range(100) if i != at]])
+
+
+@pytest.mark.parametrize("at", [0, 1, 63, 64, 99, 100])
+def test_inserting_a_row_moves_the_others_down(at):
+    rows, given, new = GrowingRows(torch.empty(0, SIZE)), torch.randn(100, SIZE), torch.randn(SIZE)
+    for row in given:
+        rows.append(row)
+    rows.insert(at, new)
+    assert torch.equal(rows.filled, torch.cat([given[:at], new[None], given[at:]]))

@@ -1,9 +1,12 @@
-"""The index, by hand: keys on a line."""
+"""The index, by hand: keys on a line; and beside a plain one."""
+
+import random
 
 import pytest
 import torch
 
-from editbench.methods.melo.clusters import Change, Index, Point
+from editbench.methods.melo.clusters import Change, Point
+from editbench.methods.melo.index import Index
 
 
 def point(edit, at, block=0):
@@ -46,14 +49,72 @@ def test_lookups():
     answers = found.find(keys)
     assert [one and (one.edit, one.block) for one, _ in answers] == [("a", 0), ("b", 1), ("b", 1), None, ("c", 2)]
     assert [inside for _, inside in answers] == pytest.approx([1.7, 1.7, 0.1, -0.1, 1.0], abs=1e-5)
-    assert found.edits_of(2) == ["c"]
+    assert found.edits_with(("block", 2)) == ["c"]
 
 
 def test_dropped_edits_leave_before_the_new_point_comes():
-    found, copy = index(), index().copy()
-    found.apply(Change("add", -1, (5,), 5, 1.0, dropped=("a", "c")), point("e", 0.0))
+    found = index()
+    left = found.apply(Change("add", -1, (5,), 5, 1.0, dropped=("a", "c")), point("e", 0.0))
     assert [edits(one) for one in found.clusters] == [["b"], ["e"]]
-    assert [edits(one) for one in copy.clusters] == [["a", "b"], ["c"]]
+    assert [one.edit for one in left] == ["a", "c"]
+
+
+def seen(index):
+    """All that can be asked of an index."""
+    names = [("edit", f"e{i}") for i in range(9)] + [("prompt", f"p{i}") for i in range(6)]
+    names += [("block", i) for i in range(40)]
+    answers = index.nearest(torch.linspace(0, 12, 60)[:, None]) if index.clusters else []
+    centres = index.centres.tolist() if index.clusters else []
+    return list(index.clusters), [index.edits_with(name) for name in names], answers, centres
+
+
+def scanned(index):
+    """The same by a look at every cluster."""
+    points = [point for cluster in index.clusters for point in cluster.points]
+    asked = [("edit", f"e{i}") for i in range(9)] + [("prompt", f"p{i}") for i in range(6)]
+    asked += [("block", i) for i in range(40)]
+    found = [[p.edit for p in points if getattr(p, kind) == value] for kind, value in asked]
+    centres = torch.stack([one.centre for one in index.clusters]) if points or index.clusters else torch.empty(0, 1)
+    keys = torch.linspace(0, 12, 60)[:, None]
+    least = torch.cdist(keys, centres, compute_mode="donot_use_mm_for_euclid_dist").min(1) if len(centres) else None
+    answers = [] if least is None else list(zip(least.indices.tolist(), least.values.tolist(), strict=True))
+    return list(index.clusters), found, answers, centres.tolist()
+
+
+def changed(index, draw, block):
+    """One change of any kind that is possible."""
+    if index.clusters and draw.random() < 0.2:
+        index.drop(f"e{draw.randrange(9)}")
+        return
+    new = Point(f"e{draw.randrange(9)}", f"p{draw.randrange(6)}", torch.tensor([draw.uniform(0, 12)]), block)
+    dropped = (f"e{draw.randrange(9)}",) if draw.random() < 0.3 else ()
+    for edit in dropped:
+        index.drop(edit)
+    event = draw.choice(["add", "join", "split"]) if index.clusters else "add"
+    place = -1 if event == "add" else draw.randrange(len(index.clusters))
+    radius, shrunk = (None, None) if event == "join" else (1.0, 0.5 if event == "split" else None)
+    index.apply(Change(event, place, (1,), 1, radius, shrunk, least=1.0, dropped=dropped), new)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_found_is_what_a_look_at_all_clusters_finds(seed):
+    draw, index = random.Random(seed), Index()
+    for block in range(40):
+        changed(index, draw, block)
+        assert seen(index) == scanned(index)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_trial_leaves_nothing(seed):
+    draw, index = random.Random(seed), Index()
+    for block in range(20):
+        changed(index, draw, block)
+        before = seen(index)
+        with index.trial():
+            for later in range(block + 1, block + 6):
+                changed(index, draw, later)
+            assert seen(index) == scanned(index)
+        assert seen(index) == before
 
 
 def test_a_change_survives_its_way_to_disk():

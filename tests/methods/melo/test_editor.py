@@ -143,6 +143,22 @@ def test_index_and_block_at_one_layer():
     assert torch.equal(after[4], before[4]) and not torch.equal(after[:4], before[:4])
 
 
+@pytest.mark.parametrize(("rules", "events"), [("published", ["join", "join"]), ("sound", ["join", "add"])])
+def test_published_edits_are_compared_with_the_centres_before_their_batch(rules, events):
+    """Two edits on either side of a cluster: the first one moves its centre."""
+    editor = melo(rules=rules, radius=1.0)
+
+    def indexed(edits, block):
+        keys = torch.tensor([[100.0, at] for at, _ in edits])
+        group = [EditRequest(f"{block} {i}", f"prompt {block} {i}", None, "y") for i in range(len(edits))]
+        return editor._index(group, keys, [label for _, label in edits], block)
+
+    with editor.index.trial():
+        indexed([(0.0, (5, 6))], 0)
+        assert [change.event for change in indexed([(1.9, (5, 6)), (-1.9, (5, 6))], 1)] == events
+    assert not editor.index.clusters
+
+
 def test_published_rows_that_are_too_long_with_their_end_text_are_refused():
     lm = tiny_lm("llama")
     prompt = "The"

@@ -5,7 +5,8 @@ import torch
 
 from editbench import EditRequest
 from editbench.methods.melo import MELOConfig
-from editbench.methods.melo.clusters import Change, Index, Point
+from editbench.methods.melo.clusters import Change, Point
+from editbench.methods.melo.index import Index
 from editbench.methods.melo.rules import GAP, MARGIN, decide
 
 SAME, OTHER = (5, 6), (7,)
@@ -15,13 +16,12 @@ def key(at):
     return torch.tensor([100.0, at], dtype=torch.float64)
 
 
-def decided(at, label, *, id="new", prompt="another", rules="sound", radius=1.0, before=None):
+def decided(at, label, *, id="new", prompt="another", rules="sound", radius=1.0, empty_before=False):
     index = Index()
     index.apply(Change("add", -1, SAME, 11, 1.5), Point("first", "the prompt", key(0.0), 0))
     config = MELOConfig(radius=radius, rules=rules)
-    return decide(
-        index, EditRequest(id, prompt, None, "y"), key(at), label, config, index if before is None else before
-    )
+    near = None if empty_before else index.nearest(key(at)[None])[0]
+    return decide(index, EditRequest(id, prompt, None, "y"), key(at), label, config, near), index
 
 
 @pytest.mark.parametrize("rules", ["sound", "published"])
@@ -56,20 +56,3 @@ def test_an_edit_of_the_same_prompt_replaces(again):
     assert decided(0.005, OTHER)[0].dropped == ("first",)
 
 
-def test_published_edits_see_no_other_of_their_batch():
-    assert decided(1.4, SAME, before=Index())[0].event == "join"
-    assert decided(1.4, SAME, before=Index(), rules="published")[0].event == "add"
-
-
-def test_published_distances_are_to_the_centres_before_the_batch():
-    """Two edits on either side of a cluster join it, though the first one has moved its centre."""
-    before, config = Index(), MELOConfig(radius=1.0, rules="published")
-    before.apply(Change("add", -1, SAME, 11, 1.0), Point("first", "the prompt", key(0.0), 0))
-    index, events = before, []
-    for id, at in (("a", 1.9), ("b", -1.9)):
-        request = EditRequest(id, id, None, "y")
-        change, index = decide(index, request, key(at), SAME, config, before)
-        index = index.copy()
-        index.apply(change, Point(id, id, key(at), 1))
-        events.append(change.event)
-    assert events == ["join", "join"] and before.centres.tolist() == [[100.0, 0.0]]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from editbench.memory_based.target_rows import TargetRows
+from editbench.memory_based.target_rows import TargetRows, base_pass
 from editbench.model.batching import PaddedBatch
 from editbench.model.hooks import hooked
+from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
     from editbench.memory_based.projection import Projection
@@ -40,25 +41,30 @@ class Rows(Protocol):
 
 
 class EditRows:
-    """Each row at its true positions; its prompt's tokens count. Layers below the projection's run once."""
+    """Each row at its true positions; its prompt's tokens count. Layers below the projection's run once.
+
+    Layers above it run for the rows with the answer alone: the irrelevant prompt's scores need none.
+    """
 
     def __init__(self, lm: LanguageModel, at: Projection, rows: Sequence[Row], irrelevant: Sequence[int]) -> None:
-        self._data = TargetRows(lm, at, [*rows, (irrelevant, [])])
-        self._n, self.inputs = len(rows), self._data.inputs
+        self._data = TargetRows(lm, at, rows)
         paths, ends = self._data.tree.paths, self._data.ends.tolist()
+        other = base_pass(lm, at, TokenTree.of(lm, [irrelevant], share=False))[1]
+        self.inputs = torch.cat([self._data.inputs, other])
         device = self.inputs.device
-        self.row_of = torch.tensor([i for i, path in enumerate(paths) for _ in path], device=device)
+        row_of = [i for i, path in enumerate(paths) for _ in path]
         counted = [token <= end for path, end in zip(paths, ends, strict=True) for token in path]
-        self.counted = torch.tensor(counted, device=device)
+        self.row_of = torch.tensor([*row_of, *[len(paths)] * len(other)], device=device)
+        self.counted = torch.tensor([*counted, *[True] * len(other)], device=device)
 
     def loss(self, added: Tensor) -> Tensor:
         """:meth:`Rows.loss`."""
-        tree = self._data.tree
+        tree, own = self._data.tree, len(self._data.inputs)
 
         def put(output: Tensor) -> Tensor:
-            return output + tree.laid_out(added.to(output.dtype)).reshape(output.shape)
+            return output + tree.laid_out(added[:own].to(output.dtype)).reshape(output.shape)
 
-        return self._data.nll(hooked(self._data.projection.module, put))[0][: self._n].mean()
+        return self._data.nll(hooked(self._data.projection.module, put))[0].mean()
 
 
 class PublishedRows:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import secrets
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
     from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT, TEST_TIMEOUT = 0.5, 0.1  # seconds to wait for a lock that a test may hold for an instant, and for a test
 HOLDER_OFFSET = 1  # offset of the holder's name in a lock file: Windows locks the first byte against reading too
@@ -185,6 +188,29 @@ def is_locked(path: Path) -> bool:
             return False
     except (Timeout, OSError):
         return True
+
+
+@contextmanager
+def one_at_a_time(path: Path, what: str) -> Iterator[None]:
+    """Wait for every other process that is within such a block with this lock file; where locks fail, do not wait.
+
+    A process that ends lets go of its lock, however it ends. ``what`` is made in the block: to say what is waited for.
+    """
+    from filelock import FileLock, Timeout
+
+    acquired = FileLock(path, poll_interval=0.1, mode=0o666, thread_local=False)
+    try:
+        try:
+            acquired.acquire(timeout=LOCK_TIMEOUT)
+        except Timeout:
+            _log.warning("another process makes %s: waiting for it (%s)", what, path)
+            acquired.acquire()
+    except (OSError, NotImplementedError) as error:
+        _log.warning("%s cannot be locked (%s): other processes may make %s, too", path, error, what)
+    try:
+        yield
+    finally:
+        acquired.release()
 
 
 def _holder(path: Path) -> str:

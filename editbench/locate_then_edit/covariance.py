@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from editbench.costs import COVARIANCE, CachedCosts
-from editbench.files import DamagedFile, decode_tensors, write_tensors
+from editbench.files import DamagedFile, decode_tensors, one_at_a_time, write_tensors
 from editbench.locate_then_edit.covariance_files import read_shared
 from editbench.model.batching import PaddedBatch, batches
 from editbench.model.devices import device_with_room, in_float64
@@ -43,6 +43,8 @@ FORMAT = 2
 TOKENS_AT_ONCE = 1 << 12
 MOVED_NUMBERS = 1 << 24  # of a product that is moved to another device at once: 64 MiB of float32
 SUM_MATRICES = 3  # the sum, a product, and the mean in the end
+
+LOCK = "lock"  # file of the one process that collects
 
 MIN_INTERVAL = 5.0  # seconds between two savings of the sums, at least; from them a stopped collection goes on
 MAX_SHARE = 1 / 20  # saving takes at most this share of the time
@@ -141,30 +143,50 @@ def compute_covariance(
     """
     wanted = sorted(set(layers))
     planned, key = _plan(lm, texts, max_tokens)
-    folder = cache / "covariance" / f"{lm.fingerprint}-{key}" if cache is not None else None
     costs = costs or CachedCosts()
-    found = _read_cached(folder, wanted, costs) if folder is not None else {}
-    missing = [layer for layer in wanted if layer not in found]
-    if missing:
+    if cache is None:
+        return _computed(lm, planned, wanted, None, costs, texts_name)
+    folder = cache / "covariance" / f"{lm.fingerprint}-{key}"
+    found = _read_cached(folder, wanted, costs)
+    if missing := [layer for layer in wanted if layer not in found]:
         costs.missing(COVARIANCE, f"{lm.fingerprint}-{key} {missing}")
-        sums = _collect(lm, planned, missing, folder)
-        costs.note(COVARIANCE, sum(s.seconds - s.earlier for s in sums.values()), read=False)
-        if earlier := sum(s.earlier for s in sums.values()):
-            costs.note(COVARIANCE, earlier, read=True)
-        for layer, one in sums.items():
-            costs.covariance_tokens = one.tokens
-            found[layer] = one.total.div_(one.tokens)  # in place: a sum is as large as a model's layer
-            if not bool(found[layer].isfinite().all()):
-                raise ValueError(
-                    f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "
-                    f"{lm.model.dtype}; load the model with another dtype"
-                )
-            if folder is not None:
-                file = _file(folder, layer)
-                facts = {"tokens": one.tokens, "seconds": one.seconds, "texts": texts_name}
-                costs.digests[_name(file)] = write_tensors(file, {"covariance": found[layer]}, facts)
-                _partial_file(folder, layer).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder / LOCK, f"the covariance of {lm.name}"):
+            found |= _read_cached(folder, missing, costs)  # of a process that was waited for
+            missing = [layer for layer in missing if layer not in found]
+            found |= _computed(lm, planned, missing, folder, costs, texts_name)
     return {layer: found[layer] for layer in wanted}
+
+
+def _computed(
+    lm: LanguageModel,
+    planned: list[list[list[int]]],
+    layers: list[int],
+    folder: Path | None,
+    costs: CachedCosts,
+    texts_name: str,
+) -> dict[int, Tensor]:
+    """C of layers, collected in one pass and put into the folder."""
+    if not layers:
+        return {}
+    found, sums = {}, _collect(lm, planned, layers, folder)
+    costs.note(COVARIANCE, sum(s.seconds - s.earlier for s in sums.values()), read=False)
+    if earlier := sum(s.earlier for s in sums.values()):
+        costs.note(COVARIANCE, earlier, read=True)
+    for layer, one in sums.items():
+        costs.covariance_tokens = one.tokens
+        found[layer] = one.total.div_(one.tokens)  # in place: a sum is as large as a model's layer
+        if not bool(found[layer].isfinite().all()):
+            raise ValueError(
+                f"the covariance of layer {layer} of {lm.name} is NaN or infinite: activations overflow in "
+                f"{lm.model.dtype}; load the model with another dtype"
+            )
+        if folder is not None:
+            file = _file(folder, layer)
+            facts = {"tokens": one.tokens, "seconds": one.seconds, "texts": texts_name}
+            costs.digests[_name(file)] = write_tensors(file, {"covariance": found[layer]}, facts)
+            _partial_file(folder, layer).unlink(missing_ok=True)
+    return found
 
 
 def _plan(lm: LanguageModel, texts: Sequence[str], max_tokens: int | None) -> tuple[list[list[list[int]]], str]:
@@ -251,7 +273,6 @@ def _resumed(lm: LanguageModel, layer: int, folder: Path | None) -> _Sum:
     """The saved sum of a layer, or an empty one; warns of a damaged file."""
     device, size = matrix_device(lm, layer, SUM_MATRICES), lm.d_ff(layer)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         file = _partial_file(folder, layer)
         try:
             tensors, facts, _ = decode_tensors(file.read_bytes(), str(file))

@@ -1,5 +1,8 @@
 """Covariance: one pass equals layer by layer; a collection that stopped goes on; the cache is by content."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -145,6 +148,48 @@ def test_the_cache_is_found_by_content_and_only_then(tmp_path, monkeypatch):
     assert len(calls) == 5 and torch.equal(again[1], made[1])
     compute_covariance(lm, TEXTS, [1], cache=tmp_path)
     assert len(calls) == 5
+
+
+COLLECTING = """
+import sys, time
+from pathlib import Path
+from editbench.locate_then_edit import covariance
+from tests.tiny_models import LINES, tiny_lm
+
+def slowly(lm, planned, layers, folder, collect=covariance._collect):
+    print(*layers)
+    time.sleep(2)
+    return collect(lm, planned, layers, folder)
+
+covariance._collect = slowly
+lm, folder = tiny_lm("gpt2"), Path(sys.argv[1])
+(folder / f"ready {sys.argv[2]}").touch()
+while len(list(folder.glob("ready *"))) < 2:
+    time.sleep(0.01)
+covariance.compute_covariance(lm, LINES, [int(layer) for layer in sys.argv[2]], cache=folder)
+"""
+
+
+def test_two_processes_collect_no_layer_twice(tmp_path):
+    """Layers 0 and 1, and 1 and 2: whoever is second waits, and adds what is missing."""
+    begun = [
+        subprocess.Popen([sys.executable, "-c", COLLECTING, tmp_path, layers], stdout=-1, stderr=-1, text=True)
+        for layers in ("01", "12")
+    ]
+    ended = [process.communicate(timeout=300) for process in begun]
+    assert [process.returncode for process in begun] == [0, 0], ended
+    assert sorted(layer for out, _ in ended for layer in out.split()) == ["0", "1", "2"]
+    assert ["waiting for it" in error for _, error in ended].count(True) == 1
+
+
+def test_a_folder_without_locks_is_no_obstacle(tmp_path, monkeypatch, caplog):
+    def acquire(*_, **__):
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    lm = tiny_lm("gpt2")
+    assert torch.equal(compute_covariance(lm, TEXTS, [1], cache=tmp_path)[1], compute_covariance(lm, TEXTS, [1])[1])
+    assert "cannot be locked (no flock here)" in caplog.text
 
 
 def test_activations_that_overflow_are_told_and_not_cached(tmp_path):

@@ -42,7 +42,8 @@ class Index:
     @contextmanager
     def trial(self) -> Iterator[None]:
         """Take back, at the end of the block, what was changed within it."""
-        self._undo = undo = []
+        undo: list[Callable[[], None]] = []
+        self._undo = undo
         try:
             yield
         finally:

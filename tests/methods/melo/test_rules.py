@@ -54,5 +54,3 @@ def test_an_edit_of_the_same_prompt_replaces(again):
     assert change.dropped == ("first",) and not index.clusters
     assert decided(5.0, OTHER, rules="published", **again)[0].dropped == ()
     assert decided(0.005, OTHER)[0].dropped == ("first",)
-
-

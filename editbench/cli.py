@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_demo_and_fetch(commands: Commands) -> None:
     demo = commands.add_parser("demo", help="six methods on the embedded world and model, in three minutes")
-    demo.add_argument("--long", action="store_true", help="1,000 edits of each of three data sets: longer")
+    demo.add_argument("--long", action="store_true", help="1,000 edits of each of three data sets: 20 minutes")
     demo.add_argument("--edits", type=int, metavar="N", help="shorter streams (default 300, with --long 1,000)")
     demo.add_argument("--results", default="results", metavar="DIR", help="results folder")
     demo.add_argument("--again", action="store_true", help="do finished runs again")

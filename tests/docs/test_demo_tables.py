@@ -23,7 +23,7 @@ def test_figures_and_tables_are_current(script):
         assert file.read_text(encoding="utf-8") == text, f"{file.name}: run python docs/demo_tables.py"
 
 
-@pytest.mark.parametrize(("name", "streams"), [("demo", demo.SHORT), ("demo_long", demo.LONG.shortened(300))])
+@pytest.mark.parametrize(("name", "streams"), [("demo", demo.SHORT), ("demo_long", demo.LONG)])
 def test_the_reference_is_of_the_demo_as_it_is(script, name, streams):
     runs, points = script.reference(name)
     wanted = {(method, dataset) for method in demo.METHODS for dataset in streams.datasets}

@@ -35,13 +35,9 @@ class Cluster:
     label_sum: int
     points: tuple[Point, ...]
 
-    def distances(self, points: Sequence[Point]) -> list[float]:
-        """Of points to the centre."""
-        return [distance(self.centre, point.key) for point in points]
-
     def nearest(self, key: Tensor) -> Point | None:
         """The point nearest to a key (d,); None without points."""
-        away = [distance(point.key, key) for point in self.points]
+        away = distances(self.points, key)
         return self.points[away.index(min(away))] if away else None
 
 
@@ -79,6 +75,9 @@ class Change:
         return cls(**{**metadata, "label": tuple(metadata["label"]), "dropped": tuple(metadata["dropped"])})
 
 
-def distance(a: Tensor, b: Tensor) -> float:
-    """Euclidean distance of two keys."""
-    return float(torch.linalg.vector_norm(a - b.to(a)))
+def distances(points: Sequence[Point], place: Tensor) -> list[float]:
+    """Euclidean distances of points' keys to a place (d,)."""
+    if not points:
+        return []
+    found: list[float] = torch.linalg.vector_norm(torch.stack([p.key for p in points]) - place, dim=1).tolist()
+    return found

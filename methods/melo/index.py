@@ -14,7 +14,7 @@ import torch
 from editbench.memory_based.growing_rows import GrowingRows
 from editbench.memory_based.nearest_rows import nearest_rows
 
-from .clusters import Change, Cluster, Point
+from .clusters import Change, Cluster, Point, distances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,15 +83,14 @@ class Index:
             old = self.clusters[change.cluster]
             points = (*old.points, point)
             centre = torch.stack([one.key for one in points]).mean(0)
-            joined = replace(old, centre=centre, points=points)
-            most = max(joined.distances(points))
-            self._set(change.cluster, replace(joined, radius=max(change.least, most * (1 + change.margin))))
+            radius = max(change.least, max(distances(points, centre)) * (1 + change.margin))
+            self._set(change.cluster, replace(old, centre=centre, points=points, radius=radius))
             return left
         assert change.radius is not None
         self._append(Cluster(point.key, change.radius, change.label, change.label_sum, (point,)))
         if change.shrunk is not None:
             old = self.clusters[change.cluster]
-            inside = [d <= change.shrunk for d in old.distances(old.points)]
+            inside = [d <= change.shrunk for d in distances(old.points, old.centre)]
             stay = tuple(one for one, within in zip(old.points, inside, strict=True) if within)
             left += [one for one, within in zip(old.points, inside, strict=True) if not within]
             self._set(change.cluster, replace(old, radius=change.shrunk, points=stay))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .clusters import Change, distance
+from .clusters import Change, distances
 from .config import SOUND, MELOConfig
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def decide(
 def _same_prompt(index: Index, request: EditRequest, key: Tensor, nearest: int) -> tuple[str, ...]:
     """Edits of the same prompt, or with the same key in the nearest cluster, and an older edit of the same id."""
     bound = SAME_KEY * float(key.norm())
-    same_key = {point.edit for point in index.clusters[nearest].points if distance(point.key, key) <= bound}
+    near = index.clusters[nearest].points
+    same_key = {point.edit for point, away in zip(near, distances(near, key), strict=True) if away <= bound}
     edits = [("edit", edit) for edit in sorted({*same_key, request.id})]
     return tuple(index.edits_with(("prompt", request.prompt), *edits))

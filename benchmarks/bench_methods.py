@@ -5,7 +5,8 @@
 So many different facts (``bench_long_stream.tiny_facts``) in batches of ten, with the settings for the embedded Llama.
 Then the run's ledger is put into a fresh model, and questions are scored one at a time before and after. Times are the
 processor's. A method that would take longer than the hours, by its first edits, is measured with 1,000 edits: its row
-says how many. One line of JSON a method; ``python docs/tables.py`` makes the table of ``docs/memory.md`` from them.
+says how many. KEY=VALUE, such as method.steps=1, changes a setting, and the row names it. One line of JSON a method;
+``python docs/tables.py`` makes the table of ``docs/memory.md`` from them.
 """
 
 import argparse
@@ -105,6 +106,7 @@ def measure(method, edits, hours, folder, extra):
         "edit_cpu_ms": None if seconds is None else 1000 * seconds,
         "unedited_ms": before,
         "question_ms": after,
+        **({"changed": extra} if extra else {}),
     }
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}), flush=True)
 

@@ -59,12 +59,12 @@ def _memory_row(of: dict[str, Any]) -> tuple[str, ...]:
     edits = of["edits"]
     return (
         of["method"],
-        f"{edits:,}{'' if edits >= ALL else ' *'}",
+        f"{edits:,}{'' if edits >= ALL else ' *'}{' †' if 'changed' in of else ''}",
         f"{of['kept_bytes'] / 1e6:,.2f}",
         f"{of['kept_bytes'] / edits:,.0f}",
         f"{of['rss_first_mb']:,.0f}, {of['rss_last_mb']:,.0f}",
         f"{of['disk_mb']:,.0f}",
-        f"{of['edit_cpu_ms']:,.0f}",
+        "–" if "changed" in of else f"{of['edit_cpu_ms']:,.0f}",
         f"{of['unedited_ms']:.1f}, {of['question_ms']:.1f}",
         f"{of['question_ms'] / of['unedited_ms']:.2f}",
     )

@@ -34,3 +34,7 @@ def test_a_row_of_memory(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LINES", tmp_path / "methods.jsonl")
     wanted = "| grace | 1,000 * | 4.00 | 4,000 | 400, 410 | 7 | 250 | 4.0, 6.0 | 1.50 |"
     assert tables.memory_table().splitlines()[-1] == wanted
+    line |= {"edits": 10_000, "changed": ["method.steps=1"]}  # the time of such an edit says nothing
+    (tmp_path / "methods.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    wanted = "| grace | 10,000 † | 4.00 | 400 | 400, 410 | 7 | – | 4.0, 6.0 | 1.50 |"
+    assert tables.memory_table().splitlines()[-1] == wanted

@@ -28,6 +28,10 @@ Loss = Callable[[TrainingRows, Tensor], Tensor]
 
 EDITWISE, PUBLISHED = "editwise", "published"
 
+ANSWER, ALL, MOVING = "answer", "all", "moving"
+"""Tokens whose H and G are taken: those that predict the answer's; all of a row; of these, for each module, those at
+which neither H nor G is zero (in the last layer most tokens have no gradient)."""
+
 
 def editwise(rows: TrainingRows, nll: Tensor) -> Tensor:
     """Sum over edits of the mean NLL of their tokens: an edit's gradient does not depend on those beside it."""
@@ -68,7 +72,7 @@ def passes(
     at_once: int,
     train_eos: bool = False,
     loss: Loss,
-    every_token: bool = False,
+    tokens: str = ANSWER,
 ) -> Iterator[tuple[dict[str, list[float]], Seen]]:
     """Losses by edit, H and G of each part of a batch; longest rows first, so that padding is least.
 
@@ -79,13 +83,13 @@ def passes(
         at_once: Edits of one pass.
         train_eos: Train the EOS token behind the target.
         loss: What is differentiated.
-        every_token: Take H and G at every token of a row; else where a trained token is predicted.
+        tokens: Those whose H and G are taken: ANSWER, ALL or MOVING.
     """
     length = {r.id: len(lm.encode(r.prompt).ids) + len(lm.continuation(r.target, lm.spaced(r.prompt))) for r in batch}
     order = sorted(batch, key=lambda request: -length[request.id])
     for start in range(0, len(order), at_once):
         rows = TrainingRows(lm, order[start : start + at_once], train_eos=train_eos)
-        nll, seen = backward(rows, modules, loss, every_token)
+        nll, seen = backward(rows, modules, loss, tokens)
         finite = all(bool(tensor.isfinite().all()) for pair in seen.values() for tensor in pair)
         if not (finite and bool(nll.isfinite().all())):
             raise EditError(rows.ids, "the loss or its gradient became NaN or infinite", NOT_FINITE)
@@ -96,7 +100,7 @@ def backward(
     rows: TrainingRows,
     modules: Mapping[str, nn.Module],
     loss: Loss,
-    every_token: bool = False,
+    tokens: str = ANSWER,
 ) -> tuple[Tensor, Seen]:
     """NLL (N,) of the trained tokens, with H and G of every module; arguments as of :func:`passes`."""
     inputs, outputs = dict[str, Tensor](), dict[str, Tensor]()
@@ -114,14 +118,20 @@ def backward(
             stack.callback(watch(name, module).remove)
         nll = rows.nll()
         gradients = torch.autograd.grad(loss(rows, nll), [outputs[name] for name in modules])
-    row, column = (rows.columns.mask.nonzero() if every_token else rows.at).T
+    row, column = (rows.at if tokens == ANSWER else rows.columns.mask.nonzero()).T
 
     def at(tensor: Tensor) -> Tensor:
         laid_out = tensor.reshape(*rows.columns.ids.shape, -1)[row.to(tensor.device), column.to(tensor.device)]
         return laid_out.to(torch.promote_types(tensor.dtype, torch.float32))
 
     seen = {n: (at(inputs[n]), at(g)) for n, g in zip(modules, gradients, strict=True)}
-    return nll.detach(), seen
+    return nll.detach(), {n: _moving(*pair) for n, pair in seen.items()} if tokens == MOVING else seen
+
+
+def _moving(inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of H and G of which neither is zero."""
+    kept = (inputs != 0).any(1) & (gradients != 0).any(1)
+    return inputs[kept], gradients[kept]
 
 
 def joined(parts: Sequence[Seen]) -> Seen:

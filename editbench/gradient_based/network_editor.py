@@ -17,7 +17,7 @@ from editbench.records import EditRequest
 from editbench.room import Room
 
 from . import network_files
-from .module_gradients import Seen, editwise, joined, linear_modules, passes, shape_of
+from .module_gradients import ANSWER, Seen, editwise, joined, linear_modules, passes, shape_of
 from .network import EditNetwork
 from .network_config import TRAINED, UNTRAINED, NetworkConfig
 from .network_training import NetworkTraining, Plan
@@ -55,7 +55,7 @@ class NetworkEditor(Editor[C]):
     capabilities = Capabilities(needs_training=True)
     scale_inside: ClassVar[bool]  # a block's scale and shift stand inside its non-linearity
     ridge: ClassVar[bool] = False  # each module has a trained ridge
-    every_token: ClassVar[bool] = False  # inputs and gradients of all tokens, not only where the target is predicted
+    tokens: ClassVar[str] = ANSWER  # whose inputs and gradients the network gets
     own_prompt: ClassVar[bool] = False  # the edit's own prompt is trained like its paraphrases
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
@@ -104,7 +104,7 @@ class NetworkEditor(Editor[C]):
         """The network, a pass from the first edited module on, and a change as thin as the tokens that make it."""
         layers = named_layers(config.modules) or config.layers
         sizes = shape.linear(config.modules) if config.modules else cls.sizes(shape, layers)
-        tokens = work.row + 1 if cls.every_token else work.answer
+        tokens = work.answer if cls.tokens == ANSWER else work.row + 1
         network = of_network(config, sizes) * shape.wide
         passed = of_passes(shape, work, config, sizes, min(layers, default=0), tokens)
         return passed + Room(kept=network)
@@ -151,7 +151,7 @@ class NetworkEditor(Editor[C]):
             at_once=self.config.edits_at_once,
             train_eos=self.config.train_eos,
             loss=self.loss,
-            every_token=self.every_token,
+            tokens=self.tokens,
         ):
             losses |= of_part
             parts.append(seen)

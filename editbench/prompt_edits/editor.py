@@ -116,11 +116,13 @@ class PromptEditor(Editor[C]):
     def delete(self, id: str) -> None:
         """Undo one edit, and the older ones of its prompt with it; a ValueError if there is none."""
         found = next((fact for fact in self.facts() if fact.id == id), None)
-        if found is None:
+        if found is not None:
+            self.store.forget(self.ledger, found)
+        elif id in self.ledger.edited_ids:  # a newer one has replaced it
+            self.ledger.forget_id(id)
+            self.store.changed()
+        else:
             raise ValueError(f"there is no edit {id!r}; {suggestion(id, [fact.id for fact in self.facts()])}")
-        for fact in self.store.of_prompt(found.prompt):
-            self.ledger.forget_id(fact.id)
-        self.store.changed()
 
     def footprint(self) -> Footprint:
         """Texts and vectors of all edits."""
@@ -129,11 +131,11 @@ class PromptEditor(Editor[C]):
 
     def state(self) -> dict[str, Tensor]:
         """All facts."""
-        return self.store.state()
+        return self.store.state(self.ledger)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Replace the facts by those of a state."""
-        self.store.restore(state)
+        self.store.restore(state, self.ledger)
 
     def state_beside_ledger(self) -> dict[str, Tensor]:
         """Nothing, since each batch's facts are in the ledger; all facts if the ledger is in memory."""

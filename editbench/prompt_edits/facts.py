@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from editbench.ledger import EditBatch, Ledger, Transaction
 
-FACTS, VECTOR = "facts", "vector"
+FACTS, VECTOR, COUNTS = "facts", "vector", "counts"
+
+ELSEWHERE = -1  # batch of a fact that came with a state, and is in no batch of the ledger
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class Fact:
 
 
 class FactStore:
-    """Facts in the order of their edits. Those count whose ids are in the ledger, of a prompt the newest alone."""
+    """Facts in the order of their edits. Those count whose ids are in the ledger, or that came with a state.
+
+    Of a prompt, and of an id, the newest alone counts.
+    """
 
     def __init__(self) -> None:
         self._facts: list[Fact] = []
@@ -63,7 +69,7 @@ class FactStore:
     def recall(self, ledger: Ledger, rest: Mapping[str, Tensor]) -> None:
         """Replace all facts by those of the ledger's batches, or of the state ``rest``, which then has all."""
         if rest:
-            self.restore(rest)
+            self.restore(rest, ledger)
             return
         blobs = [blob for entry in ledger.entries for blob in entry.memory.values()]
         loaded = (ledger.load_memory(blob) for blob in blobs)
@@ -82,10 +88,13 @@ class FactStore:
         """The facts that count, oldest first."""
         if self._current is None:
             found: dict[str, Fact] = {}
-            for fact in self._facts:
-                if fact.id in ledger.entries[fact.batch].ids:
-                    found.pop(fact.prompt, None)
-                    found[fact.prompt] = fact
+            prompts: dict[str, str] = {}  # by id
+            for fact in filter(partial(_counts, ledger), self._facts):
+                for prompt in (fact.prompt, prompts.get(fact.id)):
+                    if prompt is not None and (older := found.pop(prompt, None)) is not None:
+                        prompts.pop(older.id, None)
+                found[fact.prompt] = fact
+                prompts[fact.id] = fact.prompt
             self._current = list(found.values())
         return self._current
 
@@ -95,9 +104,13 @@ class FactStore:
             self._vectors = torch.stack([fact.vector for fact in self.current(ledger) if fact.vector is not None])
         return self._vectors
 
-    def of_prompt(self, prompt: str) -> list[Fact]:
-        """All facts of a prompt, those that no longer count included."""
-        return [fact for fact in self._facts if fact.prompt == prompt]
+    def forget(self, ledger: Ledger, fact: Fact) -> None:
+        """Take a fact that counts out of the ledger, and the older ones of its prompt and of its id with it."""
+        gone = [other for other in self._facts if fact.prompt == other.prompt or fact.id == other.id]
+        for id in {other.id for other in gone}:
+            ledger.forget_id(id)
+        self._facts = [other for other in self._facts if other.batch != ELSEWHERE or other not in gone]
+        self.changed()
 
     @property
     def text_bytes(self) -> int:
@@ -108,26 +121,39 @@ class FactStore:
         """All vectors."""
         return [fact.vector for fact in self._facts if fact.vector is not None]
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self, ledger: Ledger) -> dict[str, Tensor]:
         """All facts as tensors, enough for :meth:`restore`; empty without facts."""
         if not self._facts:
             return {}
-        text = json.dumps([fact.metadata for fact in self._facts]).encode()
+        text = json.dumps([{**fact.metadata, COUNTS: _counts(ledger, fact)} for fact in self._facts]).encode()
         vectors = self.tensors()
         found = {FACTS: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         return {**found, VECTOR: torch.stack(vectors)} if vectors else found
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Replace all facts by those of a state; a ValueError if it is no store's."""
+    def restore(self, state: Mapping[str, Tensor], ledger: Ledger) -> None:
+        """Replace all facts by those of a state; a ValueError if it is no store's.
+
+        Those that the ledger never had, since they were made by another editor, belong to none of its batches; of them
+        those that were deleted are left out.
+        """
         try:
             metadata = json.loads(bytes(state[FACTS].cpu().numpy())) if state else []
             vectors = state.get(VECTOR, [None] * len(metadata))
+            counts = [of.pop(COUNTS) for of in metadata]
             facts = [Fact(**of, vector=vector) for of, vector in zip(metadata, vectors, strict=True)]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not the state of a store of facts ({error})") from error
-        self.refill(facts)
+        entries = ledger.entries
+        here = [f.batch < len(entries) and f.id in entries[f.batch].written for f in facts]
+        each = zip(facts, here, counts, strict=True)
+        self.refill(f if own else replace(f, batch=ELSEWHERE) for f, own, counted in each if own or counted)
 
     def refill(self, facts: Iterable[Fact]) -> None:
         """Replace all facts."""
         self._facts = list(facts)
         self.changed()
+
+
+def _counts(ledger: Ledger, fact: Fact) -> bool:
+    """Whether a fact was not deleted."""
+    return fact.batch == ELSEWHERE or fact.id in ledger.entries[fact.batch].ids

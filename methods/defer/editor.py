@@ -119,7 +119,7 @@ class Defer(BatchStateEditor[DeferConfig], MemoryBasedEditor[DeferConfig]):
         """All edits, the first by name, where the gate opens, and what the gate says."""
         if self.empty:
             return [Route(None, 0.0)] * len(prompts)
-        first, *others = self.ledger.edited_ids
+        first, *others = self.ledger.edited_ids or [SIDE]  # the networks of a state know no ids
         edits = Route(first, 0.0, tuple(others))
         opens = self.networks.opens(self.inputs_at_ends(prompts)).tolist()
         return [replace(edits, activation=g) if g > self.config.threshold else Route(None, g) for g in opens]

@@ -18,13 +18,14 @@ class FineTuneConfig:
         steps: Adam steps.
         learning_rate: Adam's.
         weight_decay: Adam's.
-        norm_bound: Largest change of any number of the weight within one edit (L∞); null for no bound (FT).
+        norm_bound: Largest change of any trained number within one edit (L∞); null for no bound (FT).
         stop_loss: Training stops below this loss.
         objective: Trained tokens: the "target"'s, each behind the ones before it (FT-M); the same, all at the prompt's
             last token ("prompt_last", the published FT-L); or those of prompt and target ("text").
         replay: Earlier edits, drawn anew for each batch, that are trained with it.
         ewc: Weight of elastic weight consolidation, λ of λ/2 Σ F (W − W₀)²; 0 for none.
         ewc_tokens: Tokens of plain text over which the Fisher information F of the unedited model is taken.
+        train_bias: Train the projection's bias, too, if it has one (GPT-2, GPT-J), as the published code does.
         train_eos: Train the EOS token behind the target; the published code does not.
     """
 
@@ -38,6 +39,7 @@ class FineTuneConfig:
     replay: int = 0
     ewc: float = 0.0
     ewc_tokens: int = 4000
+    train_bias: bool = True
     train_eos: bool = False
 
     def __post_init__(self) -> None:

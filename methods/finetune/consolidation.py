@@ -5,7 +5,7 @@ Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNA
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,31 +22,36 @@ ROW_TOKENS = 64  # of a text, at most: more texts tell more than longer ones
 
 
 class Consolidation:
-    """The penalty λ/2 Σ F (W − W₀)², with W₀ the weight when this is made.
+    """The penalty λ/2 Σ F (W − W₀)² over some parameters, with W₀ as they are when this is made.
 
     Attributes:
-        fisher: F, by the parameter's numbers: the mean over texts of the squared gradient of the mean NLL per token.
+        start: W₀ of each parameter.
+        fisher: F of each: the mean over texts of the squared gradient of the mean NLL per token.
     """
 
-    def __init__(self, lm: LanguageModel, parameter: Tensor, texts: Iterable[str], tokens: int) -> None:
+    def __init__(self, lm: LanguageModel, parameters: Sequence[Tensor], texts: Iterable[str], tokens: int) -> None:
         """Take F over about so many tokens; a ValueError without any text."""
-        self.start, self.fisher = parameter.detach().clone(), at_least_float32(torch.zeros_like(parameter))
+        self.start = [parameter.detach().clone() for parameter in parameters]
+        self.fisher = [at_least_float32(torch.zeros_like(parameter)) for parameter in parameters]
         count = 0
         for ids in _rows(lm, texts, tokens):
             with torch.enable_grad():
                 final = run_layers(lm, PaddedBatch.pad([ids], [0], lm.pad_id, lm.device))[0]
                 log_p = lm.logits(final[:-1]).log_softmax(-1)
                 gold = torch.tensor(ids[1:], device=log_p.device)
-                (gradient,) = torch.autograd.grad(-log_p.gather(1, gold[:, None]).mean(), [parameter])
-            self.fisher += at_least_float32(gradient).square()
+                gradients = torch.autograd.grad(-log_p.gather(1, gold[:, None]).mean(), list(parameters))
+            for fisher, gradient in zip(self.fisher, gradients, strict=True):
+                fisher += at_least_float32(gradient).square()
             count += 1
         if not count:
             raise ValueError("method.ewc needs plain texts of two tokens or more; give model.texts")
-        self.fisher /= count
+        for fisher in self.fisher:
+            fisher /= count
 
-    def penalty(self, parameter: Tensor) -> Tensor:
-        """Σ F (W − W₀)² / 2."""
-        return (self.fisher * at_least_float32(parameter - self.start).square()).sum() / 2
+    def penalty(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Σ F (W − W₀)² / 2 over all parameters."""
+        each = zip(self.fisher, parameters, self.start, strict=True)
+        return torch.stack([(f * at_least_float32(p - start).square()).sum() for f, p, start in each]).sum() / 2
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[int]]:

@@ -1,6 +1,6 @@
-"""Fine-tuning of one weight on a batch of edits: FT-L, FT-M, without a bound, with replay, with consolidation.
+"""Fine-tuning of a weight and its bias on a batch of edits: FT-L, FT-M, unbounded, with replay, with consolidation.
 
-FT-L keeps each number of the weight within a bound (L∞) of its value before the batch: Zhu et al., "Modifying Memories
+FT-L keeps each number within a bound (L∞) of its value before the batch: Zhu et al., "Modifying Memories
 in Transformer Models", 2020, as the baseline in Meng et al., 2022. Loss: mean over the batch of the mean NLL of the
 trained tokens, gold prefix fed in.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +38,7 @@ STEP, BETWEEN = 4, 3
 
 
 class FineTune(Editor[FineTuneConfig]):
-    """Trains the second MLP projection of one layer, a batch of edits at a time."""
+    """Trains the second MLP projection of one layer, with its bias if it has one, a batch of edits at a time."""
 
     title = "FT-L"
     paper = "Zhu et al., 2020 (arXiv 2012.00363)"
@@ -46,7 +47,7 @@ class FineTune(Editor[FineTuneConfig]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: FineTuneConfig, resources: Resources | None = None):
         """Start without edits to replay; a ValueError for a weight in float16, in which Adam gives NaN."""
         super().__init__(lm, ledger, config, resources)
-        if self._parameter.dtype == torch.float16:
+        if self.lm.mlp_out(config.layer).weight.dtype == torch.float16:
             raise ValueError(
                 "finetune trains the weight in its dtype, and in float16 Adam's epsilon of 1e-8 is zero: every edit "
                 "would become NaN; give model.edited_dtype=float32, or model.dtype=bfloat16"
@@ -56,9 +57,13 @@ class FineTune(Editor[FineTuneConfig]):
         self._consolidation: Consolidation | None = None
 
     @property
-    def _parameter(self) -> Tensor:
-        parameter: Tensor = self.lm.mlp_out(self.config.layer).weight  # type: ignore[assignment]
-        return parameter
+    def _parameters(self) -> dict[str, Tensor]:
+        """What is trained, by name, in the model's own layout."""
+        name, module = self.lm.mlp_out_name(self.config.layer), self.lm.mlp_out(self.config.layer)
+        found: dict[str, Tensor] = {name: module.weight}  # type: ignore[dict-item]
+        if self.config.train_bias and (bias := getattr(module, "bias", None)) is not None:
+            found[f"{name.removesuffix('weight')}bias"] = bias
+        return found
 
     @classmethod
     def prepares(cls, config: FineTuneConfig) -> bool:
@@ -68,14 +73,10 @@ class FineTune(Editor[FineTuneConfig]):
     def prepare(self, requests: Sequence[EditRequest]) -> None:
         """Take the Fisher information of the unedited model, for consolidation."""
         if self.config.ewc and self._consolidation is None:
-            parameter = self._parameter
-            with self.ledger.pristine():
-                parameter.requires_grad_(True)
-                try:
-                    texts, tokens = self.resources.texts, self.config.ewc_tokens
-                    self._consolidation = Consolidation(self.lm, parameter, texts, tokens)
-                finally:
-                    parameter.requires_grad_(False)
+            parameters = list(self._parameters.values())
+            with self.ledger.pristine(), _differentiable(parameters):
+                texts, tokens = self.resources.texts, self.config.ewc_tokens
+                self._consolidation = Consolidation(self.lm, parameters, texts, tokens)
 
     @classmethod
     def room(cls, config: FineTuneConfig, shape: Shape, work: Workload) -> Room:
@@ -87,21 +88,23 @@ class FineTune(Editor[FineTuneConfig]):
         return trained + of_changes([weight], shape, work, size, dense=True)
 
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
-        """Train the weight in place, restore it, and apply the difference."""
+        """Train in place, restore what was trained, and apply the differences."""
         self.prepare(())
-        name, parameter, config = self.lm.mlp_out_name(self.config.layer), self._parameter, self.config
-        original, rows = parameter.detach().clone(), [*batch, *self._replayed(batch)]
+        parameters, config = self._parameters, self.config
+        original = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        rows = [*batch, *self._replayed(batch)]
         data = TrainingRows(self.lm, rows, first=config.layer, objective=config.objective, train_eos=config.train_eos)
         try:
-            with torch.enable_grad():
-                parameter.requires_grad_(True)
-                losses = self._train(parameter, original, data, [request.id for request in batch])
-            delta = parameter.detach() - original
+            with torch.enable_grad(), _differentiable(parameters.values()):
+                losses = self._train(parameters, original, data, [request.id for request in batch])
+            deltas = {name: parameter.detach() - original[name] for name, parameter in parameters.items()}
         finally:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-            parameter.data.copy_(original)
-        transaction.apply(Dense(name, delta.T if is_transposed(self.lm.mlp_out(self.config.layer)) else delta))
+            for name, parameter in parameters.items():
+                parameter.grad = None
+                parameter.data.copy_(original[name])
+        turned = is_transposed(self.lm.mlp_out(config.layer))
+        for name, delta in deltas.items():
+            transaction.apply(Dense(name, delta.T if turned and delta.ndim == 2 else delta))
         if config.replay:
             number = len(self.ledger)
             self._earlier.keep(transaction, [Fact(r.id, r.prompt, r.target, number) for r in batch])
@@ -116,9 +119,11 @@ class FineTune(Editor[FineTuneConfig]):
         chosen = draw.sample(known, min(self.config.replay, len(known)))
         return [EditRequest(fact.id, fact.prompt, None, fact.target) for fact in chosen]
 
-    def _train(self, parameter: Tensor, original: Tensor, data: TrainingRows, ids: Sequence[str]) -> list[float]:
-        config, losses = self.config, []
-        optimiser = torch.optim.Adam([parameter], lr=config.learning_rate, weight_decay=config.weight_decay)
+    def _train(
+        self, parameters: Mapping[str, Tensor], original: Mapping[str, Tensor], data: TrainingRows, ids: Sequence[str]
+    ) -> list[float]:
+        config, losses, trained = self.config, list[float](), list(parameters.values())
+        optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         for _ in range(config.steps):
             optimiser.zero_grad(set_to_none=True)
             loss = data.loss()
@@ -129,27 +134,28 @@ class FineTune(Editor[FineTuneConfig]):
             if losses[-1] < config.stop_loss:
                 break
             if self._consolidation is not None:
-                loss = loss + config.ewc * self._consolidation.penalty(parameter)
+                loss = loss + config.ewc * self._consolidation.penalty(trained)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if config.norm_bound is not None:
                 with torch.no_grad():
-                    parameter.clamp_(original - config.norm_bound, original + config.norm_bound)
+                    for name, parameter in parameters.items():
+                        parameter.clamp_(original[name] - config.norm_bound, original[name] + config.norm_bound)
         return losses
 
     def footprint(self) -> Footprint:
         """Edits to replay; Fisher information and the unedited weight, for consolidation."""
         kept = self._consolidation
-        of = Footprint.of([] if kept is None else [kept.fisher, kept.start])
+        of = Footprint.of([] if kept is None else [*kept.fisher, *kept.start])
         return Footprint(of.device, of.host + self._earlier.text_bytes, of.disk)
 
     def state(self) -> dict[str, Tensor]:
         """The edits to replay."""
-        return self._earlier.state()
+        return self._earlier.state(self.ledger)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Replace the edits to replay by those of a state."""
-        self._earlier.restore(state)
+        self._earlier.restore(state, self.ledger)
 
     def state_beside_ledger(self) -> dict[str, Tensor]:
         """Nothing if the ledger is on disk: each batch's edits are there."""
@@ -158,3 +164,16 @@ class FineTune(Editor[FineTuneConfig]):
     def recall(self, rest: Mapping[str, Tensor]) -> None:
         """Replace the edits to replay by the ledger's, or by those of ``rest``."""
         self._earlier.recall(self.ledger, rest)
+
+
+@contextmanager
+def _differentiable(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Within the block, parameters have gradients."""
+    some = list(parameters)
+    for parameter in some:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in some:
+            parameter.requires_grad_(False)

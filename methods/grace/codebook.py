@@ -87,10 +87,16 @@ class Codebook:
         self.numbers: list[int] = []
         self.items: list[Item] = []
         self.next = 0
+        self.deletions = 0  # so far: whoever keeps places must look again after one
         self._entries_of: dict[str, list[int]] = {}  # numbers by edit; the edit may have left some since
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __contains__(self, number: int) -> bool:
+        """Whether an entry of this number is here."""
+        place = self.place(number)
+        return place < len(self) and self.numbers[place] == number
 
     @property
     def keys(self) -> Tensor:
@@ -138,27 +144,33 @@ class Codebook:
             undo.append(_set_row(self.values, place, change.value))
         return undo
 
+    def take(self, change: Change) -> list[Callable[[], object]]:
+        """Make a change, and take its edit from its entries of before; undone as for :meth:`apply`."""
+        return [*self.apply(change), *self.drop(change.edit, but=change.entry)]
+
     @contextmanager
     def trial(self) -> Iterator[Callable[[Change], None]]:
-        """Within the block, changes made by the function are in the codebook; then they are taken back."""
+        """Within the block, changes taken by the function are in the codebook; then they are taken back."""
         undo: list[Callable[[], object]] = []
         try:
-            yield lambda change: undo.extend(self.apply(change))
+            yield lambda change: undo.extend(self.take(change))
         finally:
             for one in reversed(undo):
                 one()
 
-    def drop(self, edit: str, but: int | None = None) -> None:
+    def drop(self, edit: str, but: int | None = None) -> list[Callable[[], object]]:
         """Take an edit from the entries that serve it, ``but`` one; an entry that serves none is deleted."""
-        for number in self._entries_of.pop(edit, ()):
+        numbers = self._entries_of.pop(edit, None)
+        if numbers is None:
+            return []
+        undo: list[Callable[[], object]] = [lambda: self._entries_of.__setitem__(edit, numbers)]
+        for number in numbers:
             if number == but:
                 self._entries_of[edit] = [number]
                 continue
-            place = self.place(number)
-            if place < len(self) and self.numbers[place] == number:
-                edits = self.items[place].edits
-                if edits.pop(edit, None) is not None and not edits:
-                    self._delete(place)
+            if number in self and edit in self.items[self.place(number)].edits:
+                undo.append(self._leave_edit(self.place(number), edit))
+        return undo
 
     def _set_item(self, place: int, change: Change) -> Callable[[], object]:
         before = self.items[place]
@@ -180,6 +192,24 @@ class Codebook:
             self.items[place] = Item(before.label, before.label_mean, others)
         return lambda: self.items.__setitem__(place, before)
 
+    def _leave_edit(self, place: int, edit: str) -> Callable[[], object]:
+        before = self.items[place]
+        if others := {id: prompt for id, prompt in before.edits.items() if id != edit}:
+            self.items[place] = Item(before.label, before.label_mean, others)
+            return lambda: self.items.__setitem__(place, before)
+        key, value = self.keys[place].clone(), self.values[place].clone()
+        radius, number = self.radii[place], self.numbers[place]
+        self._delete(place)
+
+        def undo() -> None:
+            self._keys.insert(place, key)
+            self._values.insert(place, value)
+            self.radii.insert(place, radius)
+            self.numbers.insert(place, number)
+            self.items.insert(place, before)
+
+        return undo
+
     def _set_radius(self, place: int, radius: float) -> Callable[[], object]:
         before, self.radii[place] = self.radii[place], radius
         return lambda: self.radii.__setitem__(place, before)
@@ -192,6 +222,7 @@ class Codebook:
         self._keys.delete(place)
         self._values.delete(place)
         del self.radii[place], self.numbers[place], self.items[place]
+        self.deletions += 1
 
     def tensors(self) -> Sequence[Tensor]:
         """Keys and values."""
@@ -228,16 +259,17 @@ class Codebook:
 
 
 class Search:
-    """The nearest entry to each of a batch's keys while the batch changes the codebook, which deletes none.
+    """The nearest entry to each of a batch's keys while the batch changes the codebook.
 
-    The entries of before are searched once for all keys: to read them for each would be what an edit costs.
+    The entries of before are searched once for all keys: to read them for each would be what an edit costs. Where an
+    edit that is made again leaves an entry that goes with it, each key is searched by itself.
     """
 
     def __init__(self, codebook: Codebook, keys: Tensor) -> None:
         """``keys`` is (B, d_in)."""
         self._codebook, self._keys, self._size = codebook, keys, len(codebook)
         self._before = codebook.nearest(keys) if self._size else []
-        self._moved: set[int] = set()
+        self._moved, self._deletions = set[int](), codebook.deletions
 
     def note(self, change: Change) -> None:
         """A change was made."""
@@ -248,7 +280,7 @@ class Search:
     def nearest(self, i: int) -> tuple[int, float] | None:
         """Place and distance for key ``i``, as :meth:`Codebook.nearest`; None of an empty codebook."""
         codebook, key = self._codebook, self._keys[i : i + 1]
-        if not self._before or self._before[i][0] in self._moved:
+        if not self._before or codebook.deletions != self._deletions or self._before[i][0] in self._moved:
             return codebook.nearest(key)[0] if len(codebook) else None
         found = [self._before[i]]
         if changed := [*sorted(self._moved), *range(self._size, len(codebook))]:

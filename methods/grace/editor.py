@@ -145,9 +145,9 @@ class GRACE(JournalledEditor[GRACEConfig]):
         """(B, d_out) where the values start: an entry's own, or a new one."""
         new = initial_values(data, [change.edit for change in changes], self.resources.seed, self.config)
         for i, change in enumerate(changes):
-            if change.event in ("reuse", "expand"):
-                own = self.codebook.values[self.codebook.place(change.entry)]
-                new[i] = values.get(change.entry, own)
+            if change.event in ("reuse", "expand") and (change.entry in values or change.entry in self.codebook):
+                known = values.get(change.entry)
+                new[i] = self.codebook.values[self.codebook.place(change.entry)] if known is None else known
             elif change.edit in self.initial_values:
                 new[i] = self.initial_values[change.edit].to(new)
         return new
@@ -156,9 +156,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
 
     def take(self, entry: Entry) -> None:
         """Make one edit's change."""
-        change = Change.of(entry)
-        self.codebook.apply(change)
-        self.codebook.drop(change.edit, but=change.entry)
+        self.codebook.take(Change.of(entry))
 
     def drop(self, id: str) -> None:
         """Take an edit from its entry, which is deleted if it serves no other; radii stay."""

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+NO_BLOCK = -100  # of the point that the published code leaves in a cluster without edits
+
 
 @dataclass(frozen=True)
 class Point:
-    """An edit's key (d,) and its block."""
+    """An edit's key (d,) and its block; of no edit with :data:`NO_BLOCK`."""
 
     edit: str
     prompt: str
@@ -53,6 +55,7 @@ class Change:
         least: Smallest radius of a cluster that it joins.
         margin: Share by which such a radius exceeds the largest distance.
         dropped: Older edits of the same prompt, which leave the index first.
+        refilled: Where a split leaves a cluster no point, its centre becomes one, of no block, as published.
     """
 
     event: str
@@ -64,6 +67,7 @@ class Change:
     least: float = 0.0
     margin: float = 0.0
     dropped: tuple[str, ...] = ()
+    refilled: bool = False
 
     def metadata(self) -> dict[str, Any]:
         """As JSON values."""

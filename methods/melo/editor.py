@@ -106,6 +106,8 @@ class MELO(JournalledEditor[MELOConfig]):
         if bad := [r.id for r, sound in zip(group, all_finite(keys), strict=True) if not sound]:
             raise EditError(bad, "the key is NaN or infinite", NOT_FINITE)
         changes = self._index(group, keys, rows.labels, block)
+        if (last := _not_replaced(group, changes)) != list(group):
+            rows = kind(self.lm, self.projection, last, self.config.train_eos)
         name, rank, weight = f"block {block}", self.config.rank, self.lm.weight
         drawn = [initial_factors(at, rank, self.resources.seed, name, weight(at.weight)) for at in self.lora_at]
         factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
@@ -176,7 +178,7 @@ class MELO(JournalledEditor[MELOConfig]):
             facts["clusters"].append(
                 {"radius": one.radius, "label": one.label, "label_sum": one.label_sum, "points": own}
             )
-        state = {"centres": torch.stack([one.centre for one in self.index.clusters])}
+        state = {"centres": self.index.centres.clone()} if self.index.clusters else {}
         if points:
             state["keys"] = torch.stack([point.key for point in points])
         for block, factors in self.blocks.items():
@@ -194,14 +196,25 @@ class MELO(JournalledEditor[MELOConfig]):
         try:
             facts = json.loads(bytes(state["facts"].cpu().numpy()).decode())
             keys, clusters = iter(state.get("keys", torch.empty(0)).to(device)), []
-            for one, centre in zip(facts["clusters"], state["centres"].to(device), strict=True):
+            for one, centre in zip(facts["clusters"], state.get("centres", torch.empty(0)).to(device), strict=True):
                 points = tuple(Point(p["edit"], p["prompt"], next(keys), p["block"]) for p in one["points"])
                 label = tuple(one["label"]), one["label_sum"]
                 clusters.append(Cluster(centre, one["radius"], *label, points))
             blocks = {block: self._factors(state, f"{block}.") for block in facts["blocks"]}
+            self._check_shapes(state, blocks)
         except (KeyError, ValueError) as error:
             raise ValueError(f"this is not the state of LoRA blocks ({error})") from error
         self.index, self.blocks, self.next_block = Index(clusters), blocks, facts["next"]
+
+    def _check_shapes(self, state: Mapping[str, Tensor], blocks: Mapping[int, Factors]) -> None:
+        """A ValueError for keys or blocks of another model, or of other layers."""
+        width, sizes = self.projection.d_out, [(at.d_in, at.d_out) for at in self.lora_at]
+        for name in ("centres", "keys"):
+            if name in state and state[name].shape[1] != width:
+                raise ValueError(f"its {name} have {state[name].shape[1]} numbers, those of this model {width}")
+        for block, factors in blocks.items():
+            if [(len(a), b.shape[1]) for a, b in factors] != sizes or f"{block}.a{len(sizes)}" in state:
+                raise ValueError(f"block {block} is of other layers, or of another model")
 
     def footprint(self) -> Footprint:
         """Keys, centres and blocks."""
@@ -243,6 +256,12 @@ class MELO(JournalledEditor[MELOConfig]):
             others = () if point is None else self.index.edits_with(("block", point.block))
             found.append(Route(None if point is None else point.edit, inside, tuple(others)))
         return found
+
+
+def _not_replaced(group: Sequence[EditRequest], changes: Sequence[Change]) -> list[EditRequest]:
+    """Edits that no later one of their group replaces: the others are not to be trained against it."""
+    later = [{id for change in changes[i + 1 :] for id in change.dropped} for i in range(len(group))]
+    return [request for request, replaced in zip(group, later, strict=True) if request.id not in replaced]
 
 
 def _entry(

@@ -14,7 +14,7 @@ import torch
 from editbench.memory_based.growing_rows import GrowingRows
 from editbench.memory_based.nearest_rows import nearest_rows
 
-from .clusters import Change, Cluster, Point, distances
+from .clusters import NO_BLOCK, Change, Cluster, Point, distances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,8 @@ class Index:
         for key, (place, away) in zip(keys, self.nearest(keys), strict=True):
             cluster = self.clusters[place]
             inside = cluster.radius - away
-            found.append((cluster.nearest(key) if inside >= 0 else None, inside))
+            point = cluster.nearest(key) if inside >= 0 else None
+            found.append((None if point is None or point.block == NO_BLOCK else point, inside))
         return found
 
     def edits_with(self, *names: Name) -> list[str]:
@@ -93,6 +94,8 @@ class Index:
             inside = [d <= change.shrunk for d in distances(old.points, old.centre)]
             stay = tuple(one for one, within in zip(old.points, inside, strict=True) if within)
             left += [one for one, within in zip(old.points, inside, strict=True) if not within]
+            if change.refilled and not stay:
+                stay = (Point("", "", old.centre, NO_BLOCK),)
             self._set(change.cluster, replace(old, radius=change.shrunk, points=stay))
         return left
 
@@ -155,5 +158,7 @@ class Index:
 
 
 def names_of(point: Point) -> set[Name]:
-    """By which a point is found."""
+    """By which a point is found; that of no edit by nothing."""
+    if point.block == NO_BLOCK:
+        return set()
     return {("edit", point.edit), ("prompt", point.prompt), ("block", point.block)}

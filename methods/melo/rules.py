@@ -51,7 +51,7 @@ def decide(
     own, shrunk = away / 2 + GAP, away / 2 - GAP
     if sound:
         own, shrunk = min(config.radius, away / 2), min(cluster.radius, max(shrunk, 0.0))
-    return Change("split", place, label, total, own, shrunk, dropped=dropped)
+    return Change("split", place, label, total, own, shrunk, dropped=dropped, refilled=not sound)
 
 
 def _same_prompt(index: Index, request: EditRequest, key: Tensor, nearest: int) -> tuple[str, ...]:

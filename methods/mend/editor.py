@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from editbench.gradient_based.module_gradients import MOVING
 from editbench.gradient_based.network_editor import NetworkEditor
 from editbench.gradient_based.network_training import Plan
 from editbench.gradient_based.normalisation import normalised
@@ -28,8 +29,9 @@ class MEND(NetworkEditor[MENDConfig]):
     title = "MEND"
     paper = "Mitchell et al., ICLR 2022"
     config_class = MENDConfig
+    version = 2
     scale_inside = True
-    every_token = True
+    tokens = MOVING
     own_prompt = True
 
     def names(self, layer: int) -> list[str]:

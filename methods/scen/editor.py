@@ -277,6 +277,9 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
 
     def delete(self, id: str) -> None:
         """Undo one edit; a ValueError if there is none."""
+        if id in self.ledger.edited_ids and self._replacement(id) != id:  # a newer one has replaced its expert
+            self.ledger.forget_id(id)
+            return
         self.bank.delete(id)
         for gone in (id, *(older for older in self._replacements if self._replacement(older) == id)):
             self.ledger.forget_id(gone)

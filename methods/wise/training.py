@@ -64,7 +64,8 @@ def train_memory(
             (gradient,) = torch.autograd.grad(answer.to(margin) + margin, weight)
         losses.append((answer.item(), margin.item()))
         score = float(scores[:-1].detach().mean())
-        total = [sum(pair) for pair in losses[-2:]]
+        # the published code asks before it has noted the step's own loss
+        total = [sum(pair) for pair in (losses[-3:-1] if published else losses[-2:])]
         if len(total) == 2 and abs(total[0] - total[1]) <= LOSS_CHANGE and total[1] <= LOSS_BOUND:
             break
         with torch.no_grad():

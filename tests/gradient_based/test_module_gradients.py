@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from editbench.gradient_based.module_gradients import LOSSES, backward, joined, linear_modules, passes, shape_of
+from editbench.gradient_based.module_gradients import (
+    ALL,
+    LOSSES,
+    MOVING,
+    backward,
+    joined,
+    linear_modules,
+    passes,
+    shape_of,
+)
 from editbench.gradient_based.training_rows import TrainingRows
 from tests.small_runs import REQUESTS
 from tests.tiny_models import tiny_lm
@@ -14,7 +23,7 @@ def test_products_at_all_tokens_are_the_gradient_of_the_weight(architecture):
     lm = tiny_lm(architecture, "float64")
     name = lm.mlp_out_name(1).removesuffix(".weight")
     modules = linear_modules(lm, [name])
-    _, seen = backward(TrainingRows(lm, REQUESTS), modules, lambda rows, nll: nll.mean(), every_token=True)
+    _, seen = backward(TrainingRows(lm, REQUESTS), modules, lambda rows, nll: nll.mean(), tokens=ALL)
     h, g = seen[name]
     modules[name].weight.requires_grad_(True)
     with torch.enable_grad():
@@ -22,6 +31,23 @@ def test_products_at_all_tokens_are_the_gradient_of_the_weight(architecture):
     wanted = wanted if architecture == "llama" else wanted.T
     assert torch.allclose(g.T @ h, wanted, rtol=1e-6, atol=1e-12)
     assert shape_of(lm, name) == "48x32"
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_tokens_without_a_gradient_are_left_out_where_they_should_be(architecture):
+    """In the last layer all but those that predict the answer; below it the prompts' last tokens have none."""
+    lm = tiny_lm(architecture, "float64")
+    last = lm.n_layers - 1
+    names = [lm.mlp_out_name(layer).removesuffix(".weight") for layer in (0, last)]
+    rows, modules = TrainingRows(lm, REQUESTS), linear_modules(lm, names)
+    every, moving, answer = (
+        backward(rows, modules, LOSSES["editwise"], **of)[1] for of in ({"tokens": ALL}, {"tokens": MOVING}, {})
+    )
+    for name in names:
+        kept = (every[name][1] != 0).any(1)
+        assert torch.equal(moving[name][1], every[name][1][kept])
+        assert torch.equal(moving[name][0], every[name][0][kept])
+    assert len(moving[names[1]][0]) == len(answer[names[1]][0]) < len(moving[names[0]][0])
 
 
 def test_parts_are_the_longest_rows_first_and_have_their_own_losses():

@@ -35,6 +35,8 @@ METHODS = [
 SHARED = {"wise", "defer"}
 """Methods beside the weights whose edits share numbers, so that none can be deleted alone."""
 FORGETTING = [m for m in METHODS if load_method(m).kind == "memory" and m not in SHARED]
+BESIDE = [m for m in METHODS if load_method(m).kind in ("memory", "prompt")]
+ASKING = [m for m in METHODS if load_method(m).kind == "prompt"]
 WITHOUT_THE_MODEL = {"in_context"}
 """Methods that run no model for an edit, and so meet no NaN."""
 ARCHITECTURES = architectures(("gpt2", "llama", "gemma2", "opt-post"), fast=("gpt2",))
@@ -107,6 +109,52 @@ def test_save_replay_and_restore_go_on_bitwise(method, architecture, tmp_path):
         editor.edit(REQUESTS[2:])
     assert same(weights(second_lm), weights(first.lm))
     assert torch.equal(logits(second), logits(first))
+
+
+@pytest.mark.parametrize("method", each(BESIDE))
+def test_a_state_answers_alike_in_another_editor_and_takes_further_edits(method):
+    """Another editor's ledger does not know the edits of the state."""
+    first, second = (editor_of(method, tiny_lm("gpt2")) for _ in range(2))
+    first.edit(REQUESTS[:2])
+    second.restore(first.state())
+    assert torch.equal(logits(second), logits(first))
+    if method != "in_context":  # asks for all edits
+        answered = [[route.id is not None for route in editor.route(PROMPTS)] for editor in (first, second)]
+        assert answered[0] == answered[1] and any(answered[0])
+    for editor in (first, second):
+        editor.edit(REQUESTS[2:])
+    assert torch.equal(logits(second), logits(first))
+    assert method == "in_context" or len(second.route(PROMPTS)) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("method", each(FORGETTING + ASKING))
+def test_an_edit_that_was_replaced_can_be_deleted(method):
+    """Its answer is gone already, and that of the newer one stays."""
+    editor = editor_of(method, tiny_lm("gpt2"))
+    editor.edit(REQUESTS[:2])
+    editor.edit([EditRequest("newer", REQUESTS[0].prompt, REQUESTS[0].subject, "Spanish")])
+    after = logits(editor)
+    editor.delete("a")
+    assert editor.ledger.edited_ids == ["b", "newer"]
+    assert torch.equal(logits(editor), after)
+
+
+@pytest.mark.parametrize("answer", ["Spain", "English"])
+@pytest.mark.parametrize("method", each(FORGETTING + ASKING))
+def test_an_id_that_is_edited_again_leaves_its_older_prompt(method, answer):
+    """In a batch as in turn, also where the next edit of the batch asks just that."""
+    moved = EditRequest("a", REQUESTS[1].prompt, REQUESTS[1].subject, "violin")
+    other = EditRequest("b", REQUESTS[0].prompt, REQUESTS[0].subject, answer)
+    found = []
+    for batches in ([[moved, other]], [[moved], [other]]):
+        editor = editor_of(method, tiny_lm("gpt2", "float64"))
+        editor.edit(REQUESTS[:1])
+        for batch in batches:
+            editor.edit(batch)
+        found.append(logits(editor))
+        if method != "in_context":  # asks for all edits
+            assert [route.id for route in editor.route([moved.prompt, other.prompt])] == ["a", "b"]
+    assert torch.allclose(*found, rtol=1e-6, atol=1e-6) or method == "melo"  # whose edits share blocks
 
 
 @pytest.mark.parametrize("method", each(METHODS))

@@ -66,7 +66,7 @@ ALWAYS_OF["emmet"] |= {"update_norm_lambda": 0}
 ALWAYS_OF["pmet"] |= {"nll_loss_factor": 1}
 ALWAYS_OF |= {"wise": {"merge_alg": "ties", "weights": 1.0, "objective_optimization": "only_label", "replay": False}}
 ALWAYS_OF |= {"melo": {"dist_fn": "euc"}, "grace": {"dist_fn": "euc", "val_train": "sgd", "dropout": 0.0}}
-ALWAYS_OF |= {"lora": {"kl_factor": 0, "norm_constraint": False}, "ultraedit": {"dropout": 0.0, "token": "mask"}}
+ALWAYS_OF |= {"lora": {"kl_factor": 0, "norm_constraint": False}, "ultraedit": {"dropout": 0.0}}
 """The same of one method: MEMIT and its relatives cannot do without C, fine-tuning has no KL term, GRACE no other
 distance. WISE merges by TIES alone, with equal weights, and repeats no earlier edit."""
 UNUSED = {("alphaedit", "mom2_update_weight")}
@@ -90,6 +90,7 @@ DIFFERENCES = {
     ("lora", "max_length"): "no edit is cut: methods/lora/README.md",
     ("ultraedit", "batch_size"): "that of the stream: conf/stream/default.yaml",
     ("ultraedit", "editor_batch_size"): "rows of zeros that are cut off again: methods/ultraedit/README.md",
+    ("ultraedit", "token"): "where the answer is predicted, as in the authors' repository: methods/ultraedit/README.md",
     ("ultraedit", "half"): "the model's precision, model.dtype: methods/ultraedit/README.md",
 }
 """By method ("*" for all) and published field: why ours is another, and the file that shows it."""

@@ -52,14 +52,44 @@ def test_what_the_ledger_forgets_no_longer_counts_and_comes_back_with_a_rollback
 
 def test_a_state_holds_everything_and_nothing_else_is_one(ledger):
     store, other = filled(ledger, fact("a", "é", 0, 1.0), fact("b", "q", 1, 2.0)), FactStore()
-    assert other.state() == {}
-    other.restore(store.state())
+    assert other.state(ledger) == {}
+    other.restore(store.state(ledger), ledger)
     assert ids(other, ledger) == ["a", "b"] and other.current(ledger)[0].prompt == "é"
     assert torch.equal(other.vectors(ledger), store.vectors(ledger))
-    other.restore({})
+    other.restore({}, ledger)
     assert ids(other, ledger) == [] and other.text_bytes == 0
     with pytest.raises(ValueError, match="not the state of a store of facts"):
-        other.restore({"keys": torch.zeros(1)})
+        other.restore({"keys": torch.zeros(1)}, ledger)
+
+
+def test_an_id_that_is_edited_again_leaves_its_older_prompt(ledger):
+    store = filled(ledger, fact("a", "p", 0), fact("b", "q", 1), fact("a", "r", 2), fact("b", "r", 3))
+    assert [(f.id, f.prompt) for f in store.current(ledger)] == [("b", "r")]
+    ledger.rollback(3)
+    assert [(f.id, f.prompt) for f in store.current(ledger)] == [("b", "q"), ("a", "r")]
+
+
+def test_facts_of_another_editors_state_count_until_they_are_deleted(ledger):
+    store = filled(ledger, fact("a", "p", 0, 1.0), fact("b", "q", 1, 2.0), fact("c", "r", 1, 3.0))
+    ledger.forget_id("c")
+    store.changed()
+    elsewhere, other = Ledger(ledger.lm), FactStore()
+    elsewhere.before_rollback.append(other.cut)
+    other.restore(store.state(ledger), elsewhere)
+    assert ids(other, elsewhere) == ["a", "b"]
+    with elsewhere.transaction(["d"]):
+        pass
+    other.add([fact("d", "s", 0, 4.0)])
+    assert ids(other, elsewhere) == ["a", "b", "d"]
+    other.forget(elsewhere, other.current(elsewhere)[0])
+    assert ids(other, elsewhere) == ["b", "d"]
+    elsewhere.rollback(0)
+    assert ids(other, elsewhere) == ["b"]
+    again = FactStore()
+    again.restore(store.state(ledger), ledger)  # where the ledger has them they are its own
+    ledger.rollback(1)
+    again.cut(1)
+    assert ids(again, ledger) == ["a"]
 
 
 def test_bytes(ledger):

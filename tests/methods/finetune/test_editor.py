@@ -12,10 +12,10 @@ SETTINGS = {"layer": 1, "steps": 4, "learning_rate": 1e-2, "norm_bound": 5e-3, "
 
 
 def plain(lm, requests, config):
-    """Losses before each step; the weight is trained in place, with the bound around its first value."""
-    parameter = lm.mlp_out(config.layer).weight.requires_grad_(True)
-    first, losses = parameter.detach().clone(), []
-    optimiser = torch.optim.Adam([parameter], lr=config.learning_rate, weight_decay=config.weight_decay)
+    """Losses before each step; weight and bias are trained in place, with the bound around their first values."""
+    trained = [p.requires_grad_(True) for p in lm.mlp_out(config.layer).parameters()][: 1 + config.train_bias]
+    first, losses = [p.detach().clone() for p in trained], []
+    optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     for _ in range(config.steps):
         optimiser.zero_grad()
         loss = 0.0
@@ -28,27 +28,31 @@ def plain(lm, requests, config):
         optimiser.step()
         if config.norm_bound is not None:
             with torch.no_grad():
-                parameter.clamp_(first - config.norm_bound, first + config.norm_bound)
-    parameter.requires_grad_(False)
+                for p, start in zip(trained, first, strict=True):
+                    p.clamp_(start - config.norm_bound, start + config.norm_bound)
+    lm.model.requires_grad_(False)
     return losses
 
 
-@pytest.mark.parametrize("bound", [5e-3, None])
+@pytest.mark.parametrize(("bound", "bias"), [(5e-3, True), (None, True), (None, False)])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt-post"])
-def test_finetune(architecture, bound):
+def test_finetune(architecture, bound, bias):
     lm, other = (tiny_lm(architecture, "float64", bos=True) for _ in range(2))
     before = weights(lm)
-    editor = make_editor("finetune", lm, **SETTINGS | {"norm_bound": bound})
+    editor = make_editor("finetune", lm, **SETTINGS | {"norm_bound": bound, "train_bias": bias})
     for batch in (edits(5)[:3], edits(5)[3:]):
         found, losses = editor.edit(batch), plain(other, batch, editor.config)
         for request in batch:
             assert found.losses[request.id] == pytest.approx(losses, rel=1e-7)
     name = lm.mlp_out_name(1)
-    assert torch.allclose(lm.weight(name), other.weight(name), rtol=0, atol=1e-6)
-    moved = {key for key, tensor in weights(lm).items() if not torch.equal(tensor, before[key])}
-    assert moved == {name}
-    if bound is not None:
-        assert float(editor.ledger.delta(name).abs().max()) <= 2 * bound * (1 + 1e-9)
+    names = {name, name.replace("weight", "bias")} if bias and architecture != "llama" else {name}
+    assert {key for key, tensor in weights(lm).items() if not torch.equal(tensor, before[key])} == names
+    for one in names:
+        assert torch.allclose(lm.weight(one), other.weight(one), rtol=0, atol=1e-6)
+        if bound is not None:
+            assert float(editor.ledger.delta(one).abs().max()) <= 2 * bound * (1 + 1e-9)
+    editor.ledger.rollback(0)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in weights(lm).items())
 
 
 def test_training_stops_below_the_loss():

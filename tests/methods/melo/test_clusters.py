@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from editbench.methods.melo.clusters import Change, Point
+from editbench.methods.melo.clusters import NO_BLOCK, Change, Point
 from editbench.methods.melo.index import Index
 
 
@@ -41,6 +41,19 @@ def test_a_split_forgets_points_outside():
     assert edits(found.clusters[2]) == ["d"] and found.clusters[2].radius == 1.0
     (one, _), (other, _) = found.find(torch.tensor([[3.0, 0.5], [3.0, 1.8]]))
     assert one is None and other.edit == "d"  # an empty cluster answers with the base model
+
+
+def test_a_cluster_that_a_published_split_empties_keeps_a_point_of_no_block():
+    """At its centre: it is asked, answers nothing, and counts where an edit joins."""
+    found = index()
+    found.apply(Change("split", 0, (9,), 9, 1.0, 0.4, refilled=True), point("d", 1.9))
+    (placeholder,) = found.clusters[0].points
+    assert placeholder.block == NO_BLOCK and placeholder.key.tolist() == [3.0, 0.5]
+    ((answer, inside),) = found.find(torch.tensor([[3.0, 0.5]]))
+    assert answer is None and inside == pytest.approx(0.4)
+    assert found.edits_with(("block", NO_BLOCK), ("edit", ""), ("prompt", "")) == []
+    found.apply(Change("join", 0, (1,), 1, least=0.4), point("e", 0.1))
+    assert found.clusters[0].centre.tolist() == pytest.approx([3.0, 0.3])
 
 
 def test_lookups():

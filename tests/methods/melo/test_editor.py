@@ -143,6 +143,40 @@ def test_index_and_block_at_one_layer():
     assert torch.equal(after[4], before[4]) and not torch.equal(after[:4], before[:4])
 
 
+def test_without_edits_left_there_is_a_state_and_it_is_taken():
+    editor, other = melo(), melo()
+    editor.edit(REQUESTS[:2])
+    for id in "ab":
+        editor.delete(id)
+    other.restore(editor.state())
+    for one in (editor, other):
+        one.edit(REQUESTS[2:])
+    assert same(state(editor), state(other))
+
+
+def test_a_state_of_other_layers_or_of_another_model_is_refused():
+    editor = melo(layers=[0, 1, 2])
+    editor.edit(REQUESTS[:2])
+    given = editor.state()
+    with pytest.raises(ValueError, match="block 0 is of other layers"):
+        melo(layers=[0, 2]).restore(given)
+    with pytest.raises(ValueError, match="its centres have 31 numbers, those of this model 32"):
+        editor.restore({**given, "centres": given["centres"][:, :-1].contiguous()})
+
+
+def test_an_edit_that_its_own_group_replaces_is_not_trained():
+    """The newer answer alone: as if the older one had not been in the group."""
+    newer = EditRequest("newer", REQUESTS[0].prompt, REQUESTS[0].subject, "Spanish")
+    both, alone = melo(edits_per_block=3), melo(edits_per_block=3)
+    both.edit([REQUESTS[0], REQUESTS[1], newer])
+    alone.edit([REQUESTS[1], newer])
+    assert all(
+        torch.equal(x, y)
+        for a, b in zip(both.blocks[0], alone.blocks[0], strict=True)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
 @pytest.mark.parametrize(("rules", "events"), [("published", ["join", "join"]), ("sound", ["join", "add"])])
 def test_published_edits_are_compared_with_the_centres_before_their_batch(rules, events):
     """Two edits on either side of a cluster: the first one moves its centre."""

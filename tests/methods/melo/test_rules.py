@@ -34,6 +34,7 @@ def test_events(at, label, event, rules):
     assert (change.event, change.dropped) == (event, ())
     if event == "join":
         assert (change.least, change.margin) == (1.0, MARGIN if rules == "sound" else 0.0)
+    assert change.refilled == (rules == "published" and event == "split")
 
 
 def test_splits_enlarge_no_radius_unless_as_published():

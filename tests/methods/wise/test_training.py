@@ -55,3 +55,5 @@ def test_training_stops_where_nothing_changes(monkeypatch):
     monkeypatch.setattr("editbench.methods.wise.training.LOSS_BOUND", 1e9)
     found, _ = trained(lm, at)
     assert found.losses == losses[:2] and not torch.equal(found.weight, base)  # without the second step
+    published, _ = trained(lm, at, rules="published")
+    assert len(published.losses) == 3  # it asks before it notes a step's own loss

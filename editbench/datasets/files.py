@@ -7,13 +7,11 @@ syntax) always raises a :class:`~editbench.records.RecordError`, since the numbe
 
 from __future__ import annotations
 
-import ast
 import csv
 import difflib
 import io
 import json
 import re
-import tokenize
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -50,7 +48,7 @@ def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | R
 
 
 def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> Iterator[Row | RowError]:
-    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists.
+    """Rows of a table with names in its first line; empty cells are absent fields.
 
     A first line without the delimiter may have semicolons or tabs, as spreadsheets write them.
     """
@@ -71,32 +69,9 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
                 reason = f"{len(cells)} cells for {len(names)} columns; put cells with a {delimiter!r} in quotes"
                 yield RowError(where, reason)
                 continue
-            yield make_row(where, index, {name: _cell(cell) for name, cell in zip(names, cells, strict=False)})
+            yield make_row(where, index, {name: cell if cell.strip() else None for name, cell in zip(names, cells, strict=False)})
     except csv.Error as error:
         raise RowError(f"{file}:{lines.line_num}", f"not a table ({error}); correct it here") from error
-
-
-def _cell(text: str) -> object:
-    """A cell's value: a list or object in JSON, a list of texts as pandas writes it, or text; None if it is empty."""
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return _python_list(text.strip()) or text
-    return text if text.strip() else None
-
-
-def _python_list(text: str) -> list[str] | None:
-    """The texts of a list in Python's spelling, ``['a', "b"]``, or NumPy's, ``['a' 'b']``; None of anything else."""
-    try:
-        found = ast.literal_eval(text)
-        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            return None
-        # From its tokens, since Python joins texts that have no comma between them.
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        return [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        return None
 
 
 def read_parquet(file: Path) -> Iterator[Row | RowError]:

@@ -80,7 +80,7 @@ def first_answers(row: Row, *names: str) -> list[str]:
     """The answers in the first of these fields that holds any; a field may be an object ``{str}``."""
     for name in names:
         if row.filled(name):
-            return [row.child(name).text("str")] if isinstance(row.fields[name], dict) else row.several(name)
+            return [row.child(name).text("str")] if isinstance(row.value(name), dict) else row.several(name)
     return []
 
 
@@ -88,7 +88,7 @@ def asked(row: Row, name: str) -> list[Asked]:
     """Questions with their answers in a field, in any of its forms; none if it is absent."""
     if not row.filled(name):
         return []
-    value = row.fields[name]
+    value = row.value(name)
     if isinstance(value, str):
         return [("", value, [])]
     if isinstance(value, list):
@@ -102,7 +102,7 @@ def asked(row: Row, name: str) -> list[Asked]:
 def zip_answers(row: Row, prompts: str, answers: str) -> list[Answered]:
     """Prompts with their answers, of two fields: one prompt with its answers, or lists of the same length."""
     texts = row.several(prompts)
-    given: Any = row.fields.get(answers) if row.has(answers) else None
+    given: Any = row.value(answers) if row.has(answers) else None
     if len(texts) <= 1:
         return [(text, row.several(answers)) for text in texts]
     if not isinstance(given, list) or len(given) != len(texts):
@@ -117,7 +117,7 @@ def _texts(row: Row, name: str, value: Iterable[object]) -> list[str]:
 
 
 def _pairs(row: Row, name: str, index: int) -> list[Answered]:
-    value: Any = row.fields[name]
+    value: Any = row.value(name)
     if isinstance(value[index], str):
         return [(value[index], [])] if value[index].strip() else []
     return _of_object(row.children(name)[index])

@@ -1,6 +1,7 @@
 """Edit requests as other tools write them (EasyEdit, KnowEdit, ROME's notebook): one reader of their many spellings.
 
-Locality and portability are lists of objects, objects of named lists, objects with parallel lists, or flat fields.
+Locality and portability are lists of objects, objects of named lists, objects with parallel lists, objects of prompts
+with their answers, or flat fields.
 """
 
 from __future__ import annotations
@@ -96,7 +97,24 @@ def asked(row: Row, name: str) -> list[Asked]:
     group = row.child(name)
     if any(key in group.fields for key in PROMPTS):
         return [(_title(group), *pair) for pair in _of_object(group)]
-    return [(key, prompt, right) for key in group.fields for _, prompt, right in asked(group, key)]
+    return [one for key in group.fields for one in _of_key(group, key)]
+
+
+def _of_key(group: Row, key: str) -> list[Asked]:
+    """Questions under a key, which names a group of them, or is a prompt with its answer: ``{"Rome is in": "Italy"}``.
+
+    A prompt is no plain name, as "neighborhood" is. Texts in a list are a group's questions: as answers they would be
+    the shorter ones, which are refused, since either may be meant.
+    """
+    value: Any = group.value(key) if group.filled(key) else None
+    if value is None or (key.isascii() and key.isidentifier()):
+        return [(key, prompt, right) for _, prompt, right in asked(group, key)]
+    if not isinstance(value, (list, dict)):
+        return [("", key, group.several(key))]
+    if isinstance(value, list) and all(isinstance(one, str) and len(one) < len(key) for one in value):
+        found = f"are {value} the answers to {key!r}, or questions of a group of this name?"
+        raise group.error(key, f'{found} Write [{{"prompt": …, "target": …}}]')
+    return [(key, prompt, right) for _, prompt, right in asked(group, key)]
 
 
 def zip_answers(row: Row, prompts: str, answers: str) -> list[Answered]:

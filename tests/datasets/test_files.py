@@ -284,6 +284,56 @@ def test_several_lists_and_a_broken_object_say_so(tmp_path):
         list(read_rows(write(tmp_path, "rows.json", '{\n "data": [\n  {"prompt": "a",\n   "tar')))
 
 
+PLAIN = '"prompt": "Ann is in", "target": "Oslo"'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "r.json",
+            f'[{{{PLAIN}}},\n{{"id": 7, {PLAIN}, "target": "Rome"}}]',
+            r":2: record '7', field 'target': stands twice",
+        ),
+        ("r.jsonl", f'{{{PLAIN}}}\n{{{PLAIN}, "prompt": "x"}}\n', ":2: record '1', field 'prompt': stands twice"),
+        ("r.json", f'[{{{PLAIN}, "locality": [{{"prompt": "a", "prompt": "b"}}]}}]', ":1: record '0', field 'prompt'"),
+        ("r.json", f'{{"data":\n[{{{PLAIN}, "target": "x"}}]}}', ":2: record '0', field 'target': stands twice"),
+        ("r.json", f'{{"1": {{{PLAIN}}},\n"2": {{{PLAIN}, "target": "x"}}}}', ":2: record '2', field 'target'"),
+        ("r.json", f'{{"1": {{{PLAIN}}},\n"1": {{{PLAIN}}}}}', ":2: the key '1' stands twice in the object"),
+        ("r.json", f'{{{PLAIN},\n"target": "x"}}', ":2: the key 'target' stands twice in the object"),
+        ("r.json", f'{{{PLAIN}, "locality": {{"prompt": "a", "prompt": "b"}}}}', ":1: record '0', field 'prompt'"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, name, content, message):
+    with pytest.raises(RecordError, match=message):
+        load("custom", write(tmp_path, name, content))
+
+
+def test_a_record_with_a_key_twice_can_be_skipped(tmp_path):
+    file = write(tmp_path, "rows.json", f'[{{{PLAIN}, "target": "x"}}, {{{PLAIN}}}]')
+    loaded = load("custom", file, on_error="skip")
+    assert [record.id for record in loaded.records] == ["1"] and len(loaded.skipped) == 1
+
+
+@pytest.mark.parametrize("between", ["", "\n", ",\n"])
+def test_objects_over_several_lines_one_after_another(tmp_path, between):
+    file = write(tmp_path, "rows.json", between.join(json.dumps(row, indent=1) for row in ROWS))
+    with pytest.raises(RecordError, match=r":[45]: another value, .* put the records in a list, .*\(JSON Lines\)"):
+        load("custom", file)
+
+
+def test_spaces_before_quotes_in_a_table(tmp_path):
+    file = write(tmp_path, "rows.csv", 'prompt, target, paraphrases\nAnn is in, "Oslo, N", "[""Ann, she is in""]"\n')
+    (record,) = load("custom", file).records
+    assert record.request.target == "Oslo, N" and record.probes[0].prompt == "Ann, she is in"
+
+
+def test_a_table_with_the_index_of_pandas_says_so(tmp_path):
+    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv")
+    with pytest.raises(RecordError, match=r"rows.csv:1: .*may be pandas' index: write with to_csv\(…, index=False\)"):
+        load("custom", tmp_path / "rows.csv")
+
+
 def test_a_table_in_csv(tmp_path):
     text = 'id,prompt,target,paraphrases,source\r\n7,"Ann, of\nRome, is in",Oslo,"[""Ann is in"", ""She is in""]",\r\n'
     first, second = load("custom", write(tmp_path, "rows.csv", text + "x,Bo is in,1962,,web\n")).records
@@ -360,8 +410,8 @@ def test_a_dot_reaches_into_an_object_in_a_cell(tmp_path):
 def test_ids_that_a_table_turned_into_floats_are_whole_numbers(tmp_path):
     pd.DataFrame({**pd.DataFrame(ROWS[:2]), "id": [7, None]}).to_parquet(tmp_path / "rows.parquet")
     rows = [{**ROWS[0], "id": 7.0}, {**ROWS[1], "id": float("nan")}]
-    for given in (tmp_path / "rows.parquet", write(tmp_path, "rows.json", json.dumps(rows)), rows):
-        assert [record.id for record in load("custom", given)] == ["7", "1"]
+    for source in (tmp_path / "rows.parquet", write(tmp_path, "rows.json", json.dumps(rows)), rows):
+        assert [record.id for record in load("custom", source)] == ["7", "1"]
 
 
 @pytest.mark.parametrize(

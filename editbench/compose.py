@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -30,6 +31,7 @@ from editbench.override_errors import in_words
 
 CONF = "editbench.conf"
 SEARCHPATH = "hydra.searchpath"
+_NUMBER = re.compile(r"[+-]?[\d._]+([eE][+-]?\d+)?")
 SCHEMA = {
     "method": MISSING,
     "model": config.ModelConfig,
@@ -120,6 +122,8 @@ def written_out(argument: str) -> str:
         return argument
     if not (equals and key):
         raise ValueError(f"{argument!r} is no setting; settings are KEY=VALUE, as in method=rome")
+    if key.startswith("dataset.") and key.endswith("path") and _NUMBER.fullmatch(value):
+        return f"{key}='{value}'"  # a file may be named 1e3, which is 1000.0 in YAML
     if key.startswith("dataset.fields."):  # a mapping, whose keys are the user's
         key = f"++{key}"
     try:

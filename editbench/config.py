@@ -97,6 +97,10 @@ class DatasetConfig:
     split: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, Path)):  # as YAML reads null, true or 1e3
+            given = json.dumps(self.path, default=str)
+            remedy = "it must be a text: a path, hub:NAME, fetched or pocket; in a YAML file, put it in quotes"
+            raise ValueError(f"dataset.path is {given}; {remedy}")
         not_empty(**{"dataset.path": self.path})
 
 

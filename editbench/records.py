@@ -252,6 +252,8 @@ def _first_text(value: Any) -> str | None:
         value = value.get("str")
     while isinstance(value, (list, tuple)):
         value = value[0] if value else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as files are read: tables turn whole numbers into floats
     return None if value is None else str(value)
 
 

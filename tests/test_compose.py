@@ -276,3 +276,11 @@ def test_groups_of_a_users_own_folder_are_found_and_an_experiment_needs_its_plus
         composing_module.check(["+experiment=mine"])
     with pytest.raises(ValueError, match="experiment=mine needs a plus sign: \\+experiment=mine"):
         composing_module.check([place, "experiment=mine"])
+
+
+@pytest.mark.parametrize("name", ["1e3", "007", "-1.50", "1_000", "2024.json"])
+def test_the_name_of_a_file_may_look_like_a_number(name):
+    dataset = composing_module.compose(
+        ["method=rome", "dataset=custom", f"dataset.path={name}", f"dataset.plain_path={name}"]
+    ).dataset
+    assert dataset.path == dataset.settings.plain_path == name

@@ -83,3 +83,9 @@ def test_the_folder_of_a_run_depends_on_what_decides_its_numbers():
     other.results.name = "mine"
     assert other.folder.as_posix() == "results/mine"
     assert set(plain.as_dict()) - set(plain.deciding()) == set(config.NOT_DECIDING)
+
+
+@pytest.mark.parametrize(("path", "shown"), [(None, "null"), (True, "true"), (1000.0, "1000.0"), (["a"], '\\["a"\\]')])
+def test_a_path_of_records_is_a_text(path, shown):
+    with pytest.raises(ValueError, match=f"dataset.path is {shown}; it must be a text: a path, hub:NAME"):
+        DatasetConfig("custom", path)

@@ -186,6 +186,8 @@ ALIKE = {
 def hint(name: str, layout: Layout[Any]) -> str:
     """A field that nothing reads, with the field of the layout that may be meant."""
     known = (*layout.fields, *layout.optional)
+    if name in known:  # goes with another field, which is empty
+        return name
     meant = [own for own, others in ALIKE.items() if name in others and own in known]
     meant = meant or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f"{name} (did you mean {meant[0]}?)" if meant else name
@@ -197,8 +199,14 @@ def of_kind(kind: type[K], items: Iterable[object]) -> list[K]:
 
 
 def _layout_of(row: Row, layouts: Sequence[Layout[S]]) -> Layout[S]:
-    """The layout with the greatest share of its fields filled in the row; the first of equals."""
-    best = min(layouts, key=lambda one: sum(row.fields.get(name) is None for name in one.fields) / len(one.fields))
+    """The layout with the greatest share of its fields filled; of equals the first with all of them there."""
+
+    def absent(layout: Layout[S]) -> tuple[float, bool]:
+        """The share of its fields that hold nothing, and whether one is not even there."""
+        empty = sum(row.fields.get(name) is None for name in layout.fields)
+        return empty / len(layout.fields), any(name not in row.fields for name in layout.fields)
+
+    best = min(layouts, key=absent)
     lacking = [name for name in best.fields if name not in row.fields]
     if not lacking:
         return best  # its parser knows which fields may be empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import unicodedata
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import regex
 
 from editbench.datasets.rows import RowError
 
+_log = logging.getLogger(__name__)
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -17,6 +19,16 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf")
+_BINARY = {
+    b"PAR1": "a Parquet file: give it a name that ends in .parquet",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"\x89HDF": "an HDF5 file: save its records as JSON, CSV or Parquet",
+    b"\x93NUMPY": "an array of NumPy: save its records as JSON, CSV or Parquet",
+    b"SQLite format 3": "a database of SQLite: save its records as JSON, CSV or Parquet",
+    b"%PDF-": "a PDF: give the records themselves",
+    **{bytes([0x80, protocol]): "a pickle, which is never read: save its records as JSON" for protocol in range(2, 6)},
+}
+"""What files are that no encoding makes a text of, by their first bytes."""
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _SINGLE = ("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1255", "cp1256", "iso8859_9", "mac_roman")
 _NO_TEXT = ("Cc", "Cn", "Co")  # categories of characters that no text has
@@ -26,6 +38,7 @@ _EAST_ASIAN = {  # these order characters by how common they are; first bytes of
     "big5": range(0xA4, 0xC7),
     "euc_jp": range(0xA4, 0xD0),
     "shift_jis": range(0x82, 0x98),
+    "gb18030": range(0xB0, 0xD8),  # gbk with more characters, and last: what is gbk, too, is called gbk
 }
 
 
@@ -49,12 +62,32 @@ def decode(file: Path, data: bytes, encoding: str | None = None) -> str:
     if nul:
         line = before.count("\n") + 1
         raise RowError(f"{file}:{line}", f"a NUL character is not text in {given}; {_remedy(file, data)}")
+    _warn(file, data, text, encoding)
     return text
+
+
+def _warn(file: Path, data: bytes, text: str, encoding: str | None) -> None:
+    """Warn of text that was read without an error, and is likely not what was written."""
+    before, lost, _ = text.partition("\ufffd")
+    if lost:
+        line = before.count("\n") + 1
+        _log.warning("%s:%d: the character U+FFFD stands for one that an earlier program could not read", file, line)
+    if encoding is None or data.isascii():
+        return
+    try:
+        other = data.decode("utf-8-sig")
+    except UnicodeError:
+        return
+    if other != text:
+        advice = "leave dataset.encoding out if letters look wrong"
+        _log.warning("%s: the file is valid UTF-8, and is read as %s; %s", file, encoding, advice)
 
 
 def _remedy(file: Path, data: bytes) -> str:
     if file.suffix.lower() in _SPREADSHEETS:
         return "the file is a spreadsheet: save it as CSV in UTF-8"
+    if (kind := next((kind for begin, kind in _BINARY.items() if data.startswith(begin)), None)) is not None:
+        return f"the file is {kind}"
     if data.startswith(_ARCHIVES):
         return "the file is an archive: unpack it first"
     foreign = [c for c in data.decode("utf-8", "replace") if not c.isascii() or c == "\0"]
@@ -110,7 +143,7 @@ def _score(data: bytes, name: str) -> float | None:
 
 def _is_common(character: str, name: str) -> bool:
     code = character.encode(name)
-    if len(code) < 2 or (name in ("gbk", "euc_kr", "euc_jp") and code[1] < 0xA1):
+    if len(code) < 2 or (name in ("gbk", "gb18030", "euc_kr", "euc_jp") and code[1] < 0xA1):
         return False
     return code[0] in _EAST_ASIAN[name] or unicodedata.category(character)[0] == "P"
 

@@ -7,21 +7,20 @@ syntax) always raises a :class:`~editbench.records.RecordError`, since the numbe
 
 from __future__ import annotations
 
-import ast
 import csv
 import difflib
 import io
 import json
 import re
-import tokenize
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from editbench.datasets.encodings import decode
 from editbench.datasets.hub import HUB_PREFIX, hub_hint, read_table
 from editbench.datasets.rows import IDS, MakeRow, Row, RowError, make_row, make_text_row
+from editbench.datasets.values import Decoder
 from editbench.records import RecordError
 
 PARQUET, TABLES = ".parquet", {".csv": ",", ".tsv": "\t"}
@@ -39,7 +38,7 @@ def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | R
         return read_table(str(path))
     file = Path(path).expanduser()
     if file.is_dir():
-        found = [one for one in sorted(file.iterdir()) if one.suffix.lower() in READABLE]
+        found = [one for one in sorted(file.iterdir()) if one.suffix.lower() in READABLE and one.name[0] != "."]
         if len(found) != 1:
             return read_table(str(file))
         (file,) = found
@@ -50,20 +49,22 @@ def read_rows(path: str | Path, encoding: str | None = None) -> Iterator[Row | R
 
 
 def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> Iterator[Row | RowError]:
-    """Rows of a table with names in its first line; empty cells are absent fields, and cells may hold lists.
+    """Rows of a table with names in its first line; empty cells are absent fields.
 
     A first line without the delimiter may have semicolons or tabs, as spreadsheets write them.
     """
     text = _read(file, encoding)
     head = text.partition("\n")[0]
     delimiter = next((mark for mark in (delimiter, ";", "\t") if mark in head), delimiter)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     csv.field_size_limit(1 << 30)
     try:
         names = [name.strip() for name in next(lines, [])]
         if len(names) < 2 or not all(names) or len({*names}) < len(names):
             reason = f"the first line must name the columns, each by a name of its own, found {names}"
-            raise RowError(f"{file}:1", f"{reason}; give a table with prompt, target, …")
+            is_index = len(names) > 2 and names[0] == "" and all(names[1:])
+            remedy = "the first column may be pandas' index: write with to_csv(…, index=False)" if is_index else ""
+            raise RowError(f"{file}:1", f"{reason}; {remedy or 'give a table with prompt, target, …'}")
         line = lines.line_num + 1
         for index, cells in enumerate(cells for cells in lines if cells):
             where, line = f"{file}:{line}", lines.line_num + 1
@@ -71,32 +72,11 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
                 reason = f"{len(cells)} cells for {len(names)} columns; put cells with a {delimiter!r} in quotes"
                 yield RowError(where, reason)
                 continue
-            yield make_row(where, index, {name: _cell(cell) for name, cell in zip(names, cells, strict=False)})
+            yield make_row(
+                where, index, {name: cell if cell.strip() else None for name, cell in zip(names, cells, strict=False)}
+            )
     except csv.Error as error:
         raise RowError(f"{file}:{lines.line_num}", f"not a table ({error}); correct it here") from error
-
-
-def _cell(text: str) -> object:
-    """A cell's value: a list or object in JSON, a list of texts as pandas writes it, or text; None if it is empty."""
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return _python_list(text.strip()) or text
-    return text if text.strip() else None
-
-
-def _python_list(text: str) -> list[str] | None:
-    """The texts of a list in Python's spelling, ``['a', "b"]``, or NumPy's, ``['a' 'b']``; None of anything else."""
-    try:
-        found = ast.literal_eval(text)
-        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            return None
-        # From its tokens, since Python joins texts that have no comma between them.
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        return [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        return None
 
 
 def read_parquet(file: Path) -> Iterator[Row | RowError]:
@@ -158,13 +138,29 @@ def read_json(file: Path, make: MakeRow | None = None, encoding: str | None = No
         yield from _scan_lines(file, text, make)
 
 
-Members = dict[str, tuple[int, Any]]
-"""Values of an object by key, each with the index at which it begins."""
+class Member(NamedTuple):
+    """A value of an object."""
+
+    at: int  # index at which it begins
+    value: Any
+    repeated: str | None  # a key that it, or an object inside it, has twice
+
+
+Members = dict[str, Member]
+
+
+def _made(make: MakeRow, where: str, index: int, value: Any, repeated: str | None) -> Row | RowError:
+    """The row of a value, or an error if a key is twice in it, of which only one could be read."""
+    row = make(where, index, value)
+    if repeated is None or isinstance(row, RowError):
+        return row
+    return row.error(repeated, "stands twice in the record; keep one of them")
 
 
 def _members(file: Path, text: str, start: int, inside: bool = False) -> Members | None:
     """Members of the object that is the whole file, or ``inside`` another; None of JSON Lines."""
-    decoder, found = json.JSONDecoder(), Members()
+    decoder, found = Decoder(), Members()
+    twice: tuple[str, int] | None = None  # a key of the object itself, and where its second value is
     newline = text.find("\n", start)
     second = _skip_space(text, newline + 1) if newline >= 0 else len(text)
     position = _skip_space(text, start + 1)
@@ -173,7 +169,8 @@ def _members(file: Path, text: str, start: int, inside: bool = False) -> Members
             key, position = decoder.raw_decode(text, position)
             position = _skip_space(text, _skip_space(text, position) + 1)  # behind the colon
             value, end = decoder.raw_decode(text, position)
-            found[str(key)] = position, value
+            twice = (str(key), position) if str(key) in found else twice
+            found[str(key)] = Member(position, value, decoder.repeated())
             position = _skip_space(text, end)
             if text[position : position + 1] == ",":
                 position = _skip_space(text, position + 1)
@@ -186,14 +183,25 @@ def _members(file: Path, text: str, start: int, inside: bool = False) -> Members
             return None
         cut = "" if text.rstrip().endswith("}") else "the file is cut off, or "
         raise RowError(f"{file}:{line}", f"{cut}the JSON is broken ({_cause(error)}); correct it here") from None
-    return found if inside or _skip_space(text, position + 1) == len(text) else None
+    after = _skip_space(text, position + 1)
+    if not inside and after < len(text):
+        if "\n" not in text[start:position]:
+            return None
+        reason = f"another value, {text[after : after + 20]!r}, stands behind the first object"
+        remedy = "put the records in a list, [{…}, {…}], or write each in one line (JSON Lines)"
+        raise RowError(f"{file}:{text.count(chr(10), 0, after) + 1}", f"{reason}; {remedy}")
+    if twice is not None:
+        line = text.count("\n", 0, twice[1]) + 1
+        raise RowError(f"{file}:{line}", f"the key {twice[0]!r} stands twice in the object; keep one of them")
+    return found
 
 
 def _scan_object(file: Path, text: str, start: int, members: Members, make: MakeRow) -> Iterator[Row | RowError]:
     def place(at: int) -> str:
         return f"{file}:{text.count(chr(10), 0, at) + 1}"
 
-    values = {key: value for key, (_, value) in members.items()}
+    values = {key: member.value for key, member in members.items()}
+    repeated = next((member.repeated for member in members.values() if member.repeated), None)
     lists = [key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     lists = [key for key in lists if key in WRAPPERS or (not _is_record(values) and _is_record(values[key][0]))]
     inner = [key for key in WRAPPERS if isinstance(values.get(key), dict) and not _is_record(values)]
@@ -203,19 +211,19 @@ def _scan_object(file: Path, text: str, start: int, members: Members, make: Make
         reason = f"it holds several lists, {', '.join(lists)}; give one of them, in a file of its own"
         raise RowError(place(start), reason)
     if lists:
-        yield from _scan_array(file, text, members[lists[0]][0], make, inside=True)
+        yield from _scan_array(file, text, members[lists[0]].at, make, inside=True)
     elif columns is not None:
         for index, cells in enumerate(zip(*columns, strict=True)):
-            yield make(place(start), index, dict(zip(values, cells, strict=True)))
+            yield _made(make, place(start), index, dict(zip(values, cells, strict=True)), repeated)
     elif values and all(isinstance(value, dict) and _is_record(value) for value in values.values()):
-        for index, (key, (at, value)) in enumerate(members.items()):
-            yield make(place(at), index, value if {*value} & {*IDS} else {"id": key, **value})
-    elif len(inner) == 1 and (within := _members(file, text, members[inner[0]][0], inside=True)) is not None:
-        yield from _scan_object(file, text, members[inner[0]][0], within, make)
+        for index, (key, (at, value, twice)) in enumerate(members.items()):
+            yield _made(make, place(at), index, value if {*value} & {*IDS} else {"id": key, **value}, twice)
+    elif len(inner) == 1 and (within := _members(file, text, members[inner[0]].at, inside=True)) is not None:
+        yield from _scan_object(file, text, members[inner[0]].at, within, make)
     elif empty:
-        raise RowError(place(members[empty[0]][0]), f"the list {empty[0]!r} is empty; give a file with records")
+        raise RowError(place(members[empty[0]].at), f"the list {empty[0]!r} is empty; give a file with records")
     else:
-        yield make(place(start), 0, values)
+        yield _made(make, place(start), 0, values, repeated)
 
 
 def _is_record(value: Any) -> bool:
@@ -233,18 +241,18 @@ def _columns(values: dict[str, Any]) -> list[list[Any]] | None:
 def _scan_lines(file: Path, text: str, make: MakeRow) -> Iterator[Row | RowError]:
     numbered = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip(" \t\r"))
     for index, (number, line) in enumerate(numbered):
-        where = f"{file}:{number}"
+        where, decoder = f"{file}:{number}", Decoder()
         try:
-            value = json.loads(line)
+            value = decoder.decode(line)
         except (ValueError, RecursionError) as error:
             yield RowError(where, f"not a JSON record ({_cause(error)}); JSON Lines has one whole record a line")
         else:
-            yield make(where, index, value)
+            yield _made(make, where, index, value, decoder.repeated())
 
 
 def _scan_array(file: Path, text: str, start: int, make: MakeRow, inside: bool = False) -> Iterator[Row | RowError]:
     """Rows of the array that begins at ``start``: the whole file, or ``inside`` an object."""
-    decoder = json.JSONDecoder()
+    decoder = Decoder()
     line, counted = 1, 0  # `line` is the line of the character at `counted`
     position = _skip_space(text, start + 1)
     if text[position : position + 1] == "]":
@@ -257,7 +265,7 @@ def _scan_array(file: Path, text: str, start: int, make: MakeRow, inside: bool =
             value, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise _broken(where, text, index, _cause(error)) from None
-        yield make(where, index, value)
+        yield _made(make, where, index, value, decoder.repeated())
         position = _skip_space(text, end)
         mark = text[position : position + 1]
         if mark == "]":

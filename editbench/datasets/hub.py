@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from editbench.datasets.rows import Row, RowError, make_row
@@ -40,14 +45,51 @@ def _load(path: str, name: str, config: str | None, **options: bool) -> Any:
     """All splits of a dataset; code in the dataset is never run."""
     import datasets
 
+    if Path(name).is_dir():
+        _check_kinds(Path(name))
     try:
         return datasets.load_dataset(name, config, **options)
     except ConnectionError as error:
         remedy = "download the file where there is a network, and give its path instead"
         raise RecordError(f"{path}: the hub cannot be reached (offline?): {error}; {remedy}") from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (EOFError, OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        if (cut := _cut_off(Path(name))) is not None:
+            raise RecordError(f"{cut}: the file is cut off; get it again") from error
         remedy = "check name and config, or give a .json or .jsonl file"
         raise RecordError(f"{path}: datasets cannot load it: {error}; {remedy}") from error
+
+
+_KINDS = {".json": "JSON", ".jsonl": "JSON", ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet"}
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def _check_kinds(folder: Path) -> None:
+    """Refuse a folder with files of several kinds: ``datasets`` reads one, and says nothing of the others."""
+    kinds: dict[str, str] = {}  # kind -> its first file
+    for file in sorted(folder.iterdir()):
+        known = [_KINDS[ending.lower()] for ending in file.suffixes if ending.lower() in _KINDS]
+        if known and file.is_file() and file.name[0] not in "._" and not file.name.startswith("dataset_info"):
+            kinds.setdefault(known[-1], file.name)
+    if len(kinds) > 1:
+        found = ", ".join(f"{name} ({kind})" for kind, name in kinds.items())
+        raise RecordError(
+            f"{folder}: it holds files of several kinds, {found}; give one of them, or a folder of one kind"
+        )
+
+
+def _cut_off(folder: Path) -> Path | None:
+    """The first compressed file of a folder that does not reach its end, or None."""
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if file.suffix in _OPENERS:
+            try:
+                with _OPENERS[file.suffix](file) as opened:
+                    while opened.read(1 << 20):
+                        pass
+            except EOFError:
+                return file
+            except (OSError, zlib.error, lzma.LZMAError):  # damaged in another way
+                continue
+    return None
 
 
 def hub_hint(path: str) -> str | None:

@@ -211,7 +211,12 @@ def _items(
 def _in_list(path: Source) -> Place:
     """A path as it is, records in a list."""
     if isinstance(path, (str, Path)):
+        if not str(path).strip():
+            raise ValueError("the path of the records is empty; give a file, a folder, hub:NAME or pocket")
         return path
+    if hasattr(path, "columns") and (turn := [name for name in ("to_dicts", "to_dict") if hasattr(path, name)]):
+        call = "to_dicts()" if turn[0] == "to_dicts" else 'to_dict("records")'  # of polars, of pandas
+        raise TypeError(f"records are no {type(path).__name__}; give its rows as dictionaries: table.{call}")
     if isinstance(path, (Mapping, EditRecord, EditRequest)):
         return [path]
     if not isinstance(path, Iterable):

@@ -1,6 +1,7 @@
 """Edit requests as other tools write them (EasyEdit, KnowEdit, ROME's notebook): one reader of their many spellings.
 
-Locality and portability are lists of objects, objects of named lists, objects with parallel lists, or flat fields.
+Locality and portability are lists of objects, objects of named lists, objects with parallel lists, objects of prompts
+with their answers, or flat fields.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def first_answers(row: Row, *names: str) -> list[str]:
     """The answers in the first of these fields that holds any; a field may be an object ``{str}``."""
     for name in names:
         if row.filled(name):
-            return [row.child(name).text("str")] if isinstance(row.fields[name], dict) else row.several(name)
+            return [row.child(name).text("str")] if isinstance(row.value(name), dict) else row.several(name)
     return []
 
 
@@ -88,7 +89,7 @@ def asked(row: Row, name: str) -> list[Asked]:
     """Questions with their answers in a field, in any of its forms; none if it is absent."""
     if not row.filled(name):
         return []
-    value = row.fields[name]
+    value = row.value(name)
     if isinstance(value, str):
         return [("", value, [])]
     if isinstance(value, list):
@@ -96,13 +97,30 @@ def asked(row: Row, name: str) -> list[Asked]:
     group = row.child(name)
     if any(key in group.fields for key in PROMPTS):
         return [(_title(group), *pair) for pair in _of_object(group)]
-    return [(key, prompt, right) for key in group.fields for _, prompt, right in asked(group, key)]
+    return [one for key in group.fields for one in _of_key(group, key)]
+
+
+def _of_key(group: Row, key: str) -> list[Asked]:
+    """Questions under a key, which names a group of them, or is a prompt with its answer: ``{"Rome is in": "Italy"}``.
+
+    A prompt is no plain name, as "neighborhood" is. Texts in a list are a group's questions: as answers they would be
+    the shorter ones, which are refused, since either may be meant.
+    """
+    value: Any = group.value(key) if group.filled(key) else None
+    if value is None or (key.isascii() and key.isidentifier()):
+        return [(key, prompt, right) for _, prompt, right in asked(group, key)]
+    if not isinstance(value, (list, dict)):
+        return [("", key, group.several(key))]
+    if isinstance(value, list) and all(isinstance(one, str) and len(one) < len(key) for one in value):
+        found = f"are {value} the answers to {key!r}, or questions of a group of this name?"
+        raise group.error(key, f'{found} Write [{{"prompt": …, "target": …}}]')
+    return [(key, prompt, right) for _, prompt, right in asked(group, key)]
 
 
 def zip_answers(row: Row, prompts: str, answers: str) -> list[Answered]:
     """Prompts with their answers, of two fields: one prompt with its answers, or lists of the same length."""
     texts = row.several(prompts)
-    given: Any = row.fields.get(answers) if row.has(answers) else None
+    given: Any = row.value(answers) if row.has(answers) else None
     if len(texts) <= 1:
         return [(text, row.several(answers)) for text in texts]
     if not isinstance(given, list) or len(given) != len(texts):
@@ -117,7 +135,7 @@ def _texts(row: Row, name: str, value: Iterable[object]) -> list[str]:
 
 
 def _pairs(row: Row, name: str, index: int) -> list[Answered]:
-    value: Any = row.fields[name]
+    value: Any = row.value(name)
     if isinstance(value[index], str):
         return [(value[index], [])] if value[index].strip() else []
     return _of_object(row.children(name)[index])

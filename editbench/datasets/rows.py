@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from editbench.datasets.values import unwritten
 from editbench.records import RecordError
 
 
@@ -41,6 +43,10 @@ class Row:
         """Whether the field holds anything: no empty text, list or object."""
         return self.has(name) and not _is_empty(self.fields[name])
 
+    def value(self, name: str) -> object:
+        """The value of a field that may be a list or an object; a text that holds one, as tables do, is that."""
+        return self._unwritten(name, self._value(name))
+
     def text(self, name: str) -> str:
         """The field as non-empty text of valid Unicode; a number is written out."""
         return self._text(name, self._value(name))
@@ -50,13 +56,18 @@ class Row:
 
         An absent field has none. So are answers with their other spellings, and the paraphrases of many files.
         """
-        return [self._text(at, item) for at, item in _leaves(name, self.fields[name])] if self.has(name) else []
+        if not self.has(name):
+            return []
+        value = self.fields[name]
+        if not (isinstance(value, str) and value.lstrip().startswith("{")):  # an object is no list: it stays a text
+            value = self.value(name)
+        return [self._text(at, item) for at, item in _leaves(name, value)]
 
     def right(self, name: str) -> list[str]:
         """The field as right answers, one at least: a text, or a list of which the first counts most."""
         found = self.several(name)
         if not found:
-            value = self._value(name)
+            value = self.value(name)
             raise self.error(name, "is an empty list; it must hold the right answer" if value == [] else "is empty")
         return found
 
@@ -66,7 +77,7 @@ class Row:
 
     def child(self, name: str) -> Row:
         """The field as a nested object."""
-        return self._child(name, self._value(name))
+        return self._child(name, self.value(name))
 
     def children(self, name: str) -> list[Row]:
         """The field as a list of nested objects; an absent field is an empty list."""
@@ -74,17 +85,27 @@ class Row:
 
     def _value(self, name: str) -> object:
         if not self.has(name):
+            if name in self.fields:
+                raise self.error(name, "has no value (null, NaN or an empty cell); it must have one")
             raise self.error(name, f"is missing; the record has {', '.join(self.fields) or 'no fields'}")
         return self.fields[name]
 
     def _list(self, name: str) -> list[object]:
-        value = self._value(name)
+        value = self.value(name)
         if not isinstance(value, list):
             raise self.error(name, f"must be a list, found {type_name(value)}")
         return value
 
+    def _unwritten(self, name: str, value: object) -> object:
+        try:
+            return unwritten(value)
+        except ValueError as error:
+            raise self.error(name, str(error)) from None
+
     def _text(self, name: str, value: object) -> str:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if value in (math.inf, -math.inf):
+                raise self.error(name, "is an infinite number, which cannot be written out; give a text")
             return str(int(value) if value == int(value) else value)
         if not isinstance(value, str):
             raise self.error(name, f"must be text, found {type_name(value)}")
@@ -105,9 +126,11 @@ class Row:
         """The row with fields by their names here: ``{"target": "target_new.str"}``, a dot reaching into objects."""
         fields = {name: value for name, value in self.fields.items() if name not in names.values()}
         for name, source in names.items():
-            value: object = self.fields
-            for part in [source] if source in self.fields else source.split("."):
-                value = value.get(part) if isinstance(value, dict) or value is self.fields else None  # type: ignore[attr-defined]
+            first, *parts = [source] if source in self.fields else source.split(".")
+            value = self.fields.get(first)
+            for part in parts:
+                value = self._unwritten(first, value)
+                value = value.get(part) if isinstance(value, dict) else None
             fields[name] = value
         return replace(self, fields=fields) if names else self
 
@@ -126,7 +149,7 @@ def _plain(name: str) -> str:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, (str, list, dict)) and (not value or str(value).isspace()))
+    return value is None or (isinstance(value, (str, list, dict)) and str(value).strip() in ("", "[]", "{}"))
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
@@ -144,6 +167,7 @@ def _unread(prefix: str, fields: Mapping[str, object], read: Collection[str]) ->
             if not _is_empty(value) and full not in IDS:
                 yield full
         elif any(other.startswith(f"{full}.") for other in read):
+            value = unwritten(value)  # was read as such before
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
                     yield from _unread(f"{full}.", item, read)
@@ -153,10 +177,13 @@ def make_row(where: str, index: int, value: object) -> Row | RowError:
     """The row of parsed JSON, or an error if it is no record or its id no id; without an id the index stands for it."""
     if not isinstance(value, dict):
         return RowError(where, f"a record must be an object with fields, found {type_name(value)}")
-    name = next((name for name in IDS if value.get(name) is not None), None)
+    plain = Row(where, str(index), value)
+    name = next((name for name in IDS if plain.has(name)), None)
     own = index if name is None else value[name]
+    if isinstance(own, float) and own.is_integer():
+        own = int(own)  # tables turn whole numbers with gaps between them into such
     if name and (isinstance(own, bool) or not isinstance(own, (int, str)) or not str(own).strip()):
-        return Row(where, str(index), value).error(name, f"must be a number or text, found {own!r}")
+        return plain.error(name, f"must be a whole number or text, found {own!r}")
     return Row(where, str(own).strip(), value)
 
 

@@ -104,3 +104,9 @@ def test_fields_are_mapped_and_a_wrong_name_is_refused():
 def test_records_of_another_data_set_name_it():
     with pytest.raises(RecordError, match="Did you mean dataset=knowgic"):
         load("custom", [{"requested_rewrite": [], "chain": {}, "broader_context": {}}])
+
+
+@pytest.mark.parametrize("name", ["target", "target_new"])
+def test_a_field_that_is_null_is_said_to_be_null(name):
+    with pytest.raises(RecordError, match=rf"field '{name}': has no value \(null, NaN or an empty cell\)"):
+        load("custom", [{"prompt": "Ann lives in", name: None}])

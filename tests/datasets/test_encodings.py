@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from editbench.datasets import load
@@ -10,6 +11,8 @@ from editbench.records import RecordError
 
 TEXTS = [
     ("gbk", "中国的首都是"),
+    ("gb18030", "中国的首都是上海㐂𠀀"),
+    ("gb18030", "第0个国家的首都是㐂"),
     ("big5", "台灣的首都是台北"),
     ("shift_jis", "夏目漱石の本名は"),
     ("euc_jp", "日本の首都は東京です"),
@@ -76,7 +79,10 @@ def test_what_is_no_text_and_an_encoding_that_does_not_fit(tmp_path):
     file.write_text('[{"prompt": "Zürich é", "target": "上海"}]', encoding="utf-8")
     with pytest.raises(RecordError, match="is not ascii .*it is UTF-8: leave dataset.encoding out"):
         load("custom", file, encoding="ascii")
-    file.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00")  # a pickle: its zeros are no UTF-16
+    file.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00")
+    with pytest.raises(RecordError, match="the file is a pickle, which is never read"):
+        load("custom", file)
+    file.write_bytes(b"\x81\x04\x95\x10\x00\x00\x00\x00")  # its zeros are no UTF-16
     with pytest.raises(RecordError, match="it is no text in a known encoding"):
         load("custom", file)
     (tmp_path / "rows.xlsx").write_bytes(b"PK\x03\x04\xff\xfe\xfd")
@@ -86,3 +92,37 @@ def test_what_is_no_text_and_an_encoding_that_does_not_fit(tmp_path):
         load("custom", file, encoding="klingon")
     assert likely_encoding(bytes(range(128, 256)) * 3) is None
     assert likely_encoding("plain".encode("utf-16-le")) == "utf-16-le"
+
+
+def test_a_table_under_the_name_of_another_kind_is_called_what_it_is(tmp_path):
+    pd.DataFrame({"prompt": ["中国"], "target": ["上海"]}).to_parquet(tmp_path / "rows.json")
+    pd.DataFrame({"prompt": ["中国"]}).to_pickle(tmp_path / "rows.jsonl")
+    for name, kind in (("rows.json", "a Parquet file: give it a name that"), ("rows.jsonl", "a pickle")):
+        for encoding in (None, "latin-1"):
+            with pytest.raises(RecordError, match=f"the file is {kind}") as caught:
+                load("custom", tmp_path / name, encoding=encoding)
+            assert "dataset.encoding" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "warning"),
+    [
+        ("Orléans", "latin-1", "is valid UTF-8, and is read as latin-1; leave dataset.encoding out"),
+        ("上海东京", "gbk", "is valid UTF-8, and is read as gbk; leave"),
+        ("Orl\ufffdans", None, "rows.json:2: the character U+FFFD stands for one that"),
+        ("Orléans", None, None),
+        ("Orléans", "utf-8", None),
+        ("Orleans", "latin-1", None),
+    ],
+)
+def test_text_that_is_likely_wrong_is_read_with_a_warning(tmp_path, caplog, text, encoding, warning):
+    (tmp_path / "rows.json").write_text(f'[{{"prompt": "x",\n"target": "{text}"}}]', encoding="utf-8")
+    load("custom", tmp_path / "rows.json", encoding=encoding)
+    assert len(caplog.messages) == (warning is not None)
+    assert warning is None or warning in caplog.messages[0]
+
+
+def test_another_encoding_gives_no_warning(tmp_path, caplog):
+    (tmp_path / "rows.json").write_text('[{"prompt": "x", "target": "Orléans"}]', encoding="latin-1")
+    load("custom", tmp_path / "rows.json", encoding="latin-1")
+    assert not caplog.messages

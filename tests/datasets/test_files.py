@@ -177,7 +177,7 @@ def test_missing_file_suggests_its_neighbours(tmp_path):
     ("read", "fields", "message"),
     [
         (lambda row: row.text("a"), {"b": 1, "c": 2}, "'a': is missing; the record has b, c"),
-        (lambda row: row.text("a"), {"a": None}, "'a': is missing"),
+        (lambda row: row.text("a"), {"a": None}, "'a': has no value (null, NaN or an empty cell)"),
         (lambda row: row.text("a"), {"a": " \n"}, "'a': is empty"),
         (lambda row: row.text("a"), {"a": "x\ud800"}, "'a': holds half of a surrogate pair"),
         (lambda row: row.texts("a"), {"a": "x"}, "'a': must be a list, found text"),
@@ -187,6 +187,10 @@ def test_missing_file_suggests_its_neighbours(tmp_path):
         (lambda row: row.children("a"), {"a": [{}, 1]}, "'a[1]': must be an object with fields, found a number"),
         (lambda row: row.right("a"), {"a": []}, "'a': is an empty list"),
         (lambda row: row.right("a"), {"a": [" "]}, "'a': is empty"),
+        (lambda row: row.text("a"), {"a": float("inf")}, "'a': is an infinite number, which cannot be written out"),
+        (lambda row: row.right("a"), {"a": ["x", -float("inf")]}, "'a[1]': is an infinite number"),
+        (lambda row: row.children("a"), {"a": '[{"b": 1, "b": 2}]'}, "'a': has the key 'b' twice in"),
+        (lambda row: row.children("a"), {"a": "[{'b': x}]"}, "'a': looks like objects and cannot be read as such"),
         (lambda row: row.several("a"), {"a": ["x", [{}]]}, "'a[1][0]': must be text, found an object"),
     ],
 )
@@ -197,10 +201,10 @@ def test_field_errors_name_place_record_and_field(read, fields, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [True, [], "  ", 1.5])
+@pytest.mark.parametrize("value", [True, [], "  ", 1.5, float("inf")])
 def test_id_of_a_wrong_type(tmp_path, value):
     path = write(tmp_path, "rows.jsonl", lines([{**ROWS[0], "id": value}]))
-    with pytest.raises(RecordError, match=r"rows\.jsonl:1: record '0', field 'id': must be a number or text"):
+    with pytest.raises(RecordError, match=r"rows\.jsonl:1: record '0', field 'id': must be a whole number or text"):
         load("custom", path)
 
 
@@ -280,6 +284,56 @@ def test_several_lists_and_a_broken_object_say_so(tmp_path):
         list(read_rows(write(tmp_path, "rows.json", '{\n "data": [\n  {"prompt": "a",\n   "tar')))
 
 
+PLAIN = '"prompt": "Ann is in", "target": "Oslo"'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "r.json",
+            f'[{{{PLAIN}}},\n{{"id": 7, {PLAIN}, "target": "Rome"}}]',
+            r":2: record '7', field 'target': stands twice",
+        ),
+        ("r.jsonl", f'{{{PLAIN}}}\n{{{PLAIN}, "prompt": "x"}}\n', ":2: record '1', field 'prompt': stands twice"),
+        ("r.json", f'[{{{PLAIN}, "locality": [{{"prompt": "a", "prompt": "b"}}]}}]', ":1: record '0', field 'prompt'"),
+        ("r.json", f'{{"data":\n[{{{PLAIN}, "target": "x"}}]}}', ":2: record '0', field 'target': stands twice"),
+        ("r.json", f'{{"1": {{{PLAIN}}},\n"2": {{{PLAIN}, "target": "x"}}}}', ":2: record '2', field 'target'"),
+        ("r.json", f'{{"1": {{{PLAIN}}},\n"1": {{{PLAIN}}}}}', ":2: the key '1' stands twice in the object"),
+        ("r.json", f'{{{PLAIN},\n"target": "x"}}', ":2: the key 'target' stands twice in the object"),
+        ("r.json", f'{{{PLAIN}, "locality": {{"prompt": "a", "prompt": "b"}}}}', ":1: record '0', field 'prompt'"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, name, content, message):
+    with pytest.raises(RecordError, match=message):
+        load("custom", write(tmp_path, name, content))
+
+
+def test_a_record_with_a_key_twice_can_be_skipped(tmp_path):
+    file = write(tmp_path, "rows.json", f'[{{{PLAIN}, "target": "x"}}, {{{PLAIN}}}]')
+    loaded = load("custom", file, on_error="skip")
+    assert [record.id for record in loaded.records] == ["1"] and len(loaded.skipped) == 1
+
+
+@pytest.mark.parametrize("between", ["", "\n", ",\n"])
+def test_objects_over_several_lines_one_after_another(tmp_path, between):
+    file = write(tmp_path, "rows.json", between.join(json.dumps(row, indent=1) for row in ROWS))
+    with pytest.raises(RecordError, match=r":[45]: another value, .* put the records in a list, .*\(JSON Lines\)"):
+        load("custom", file)
+
+
+def test_spaces_before_quotes_in_a_table(tmp_path):
+    file = write(tmp_path, "rows.csv", 'prompt, target, paraphrases\nAnn is in, "Oslo, N", "[""Ann, she is in""]"\n')
+    (record,) = load("custom", file).records
+    assert record.request.target == "Oslo, N" and record.probes[0].prompt == "Ann, she is in"
+
+
+def test_a_table_with_the_index_of_pandas_says_so(tmp_path):
+    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv")
+    with pytest.raises(RecordError, match=r"rows.csv:1: .*may be pandas' index: write with to_csv\(…, index=False\)"):
+        load("custom", tmp_path / "rows.csv")
+
+
 def test_a_table_in_csv(tmp_path):
     text = 'id,prompt,target,paraphrases,source\r\n7,"Ann, of\nRome, is in",Oslo,"[""Ann is in"", ""She is in""]",\r\n'
     first, second = load("custom", write(tmp_path, "rows.csv", text + "x,Bo is in,1962,,web\n")).records
@@ -296,7 +350,8 @@ def test_a_table_in_csv(tmp_path):
     [
         ("""['France has', "Paris's \\n"]""", ["France has", "Paris's \n"]),
         ("['France has'\n 'It has']", ["France has", "It has"]),  # of NumPy
-        ("['France has', 3]", ["['France has', 3]"]),
+        ("['France has', 3, nan]", ["France has", "3"]),
+        ("('France has', 'It has')", ["('France has', 'It has')"]),
         ("['France has'", ["['France has'"]),
         ("['France' + x]", ["['France' + x]"]),
         ("[[INST]] France has", ["[[INST]] France has"]),
@@ -307,6 +362,56 @@ def test_a_cell_with_a_list_in_pandas_spelling(tmp_path, cell, texts):
     file = write(tmp_path, "rows.csv", f'prompt,target,paraphrases\nAnn is in,Oslo,"{quoted}"\n')
     (record,) = load("custom", file).records
     assert [probe.prompt for probe in record.probes] == texts
+
+
+QUESTIONS = [
+    '[{"prompt": "Bo is in", "target": ["Bonn", "Bonna"]}, {"prompt": "Cy is in"}]',
+    "[{'prompt': 'Bo is in', 'target': ['Bonn', 'Bonna']}, {'prompt': 'Cy is in', 'target': nan}]",
+    "[{'prompt': 'Bo is in', 'target': ('Bonn', \"Bonna\")}\n {'prompt': 'Cy is in', 'target': None}]",  # of NumPy
+]
+
+
+@pytest.mark.parametrize("cell", QUESTIONS)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json", "dictionary"])
+def test_a_cell_with_a_list_of_objects_in_every_format(tmp_path, cell, kind):
+    row = {"prompt": "Ann is in", "target": '["Oslo", "Kristiania"]', "locality": cell, "paraphrases": "['She is in']"}
+    table = pd.DataFrame([row])
+    if kind == "csv":
+        table.to_csv(tmp_path / "rows.csv", index=False)
+    elif kind == "parquet":
+        table.to_parquet(tmp_path / "rows.parquet")
+    elif kind == "json":
+        write(tmp_path, "rows.json", json.dumps([row]))
+    (record,) = load("custom", [row] if kind == "dictionary" else tmp_path / f"rows.{kind}").records
+    assert (record.request.target, record.also) == ("Oslo", ("Kristiania",))
+    asked = [(probe.kind, probe.prompt, probe.target, probe.also) for probe in record.probes[1:]]
+    assert record.probes[0].prompt == "She is in"
+    assert asked == [("locality", "Bo is in", "Bonn", ("Bonna",)), ("locality", "Cy is in", None, ())]
+
+
+def test_a_text_that_only_looks_like_a_list_or_an_object_stays_a_text():
+    row = {"prompt": '["a", "b"] is', "target": '{"a": 1}', "subject": '["a", "b"]', "paraphrases": "[x] is"}
+    (record,) = load("custom", [row]).records
+    assert (record.request.subject, record.request.target) == ('["a", "b"]', '{"a": 1}')
+    assert record.probes[0].prompt == "[x] is"
+
+
+def test_what_nothing_reads_inside_a_cell_is_named():
+    row = {"prompt": "Ann is in", "target": "Oslo", "locality": "[{'prompt': 'Bo is in', 'targte': 'Bonn'}]"}
+    assert list(load("custom", [row]).ignored) == ["locality.targte"]
+
+
+def test_a_dot_reaches_into_an_object_in_a_cell(tmp_path):
+    file = write(tmp_path, "rows.csv", "prompt,answer\nAnn is in,\"{'new': 'Oslo'}\"\n")
+    (record,) = load("custom", file, fields={"target": "answer.new"}).records
+    assert record.request.target == "Oslo"
+
+
+def test_ids_that_a_table_turned_into_floats_are_whole_numbers(tmp_path):
+    pd.DataFrame({**pd.DataFrame(ROWS[:2]), "id": [7, None]}).to_parquet(tmp_path / "rows.parquet")
+    rows = [{**ROWS[0], "id": 7.0}, {**ROWS[1], "id": float("nan")}]
+    for source in (tmp_path / "rows.parquet", write(tmp_path, "rows.json", json.dumps(rows)), rows):
+        assert [record.id for record in load("custom", source)] == ["7", "1"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Rows through Hugging Face's datasets, from local folders: no network is needed."""
 
+import bz2
+import gzip
 import json
+import lzma
 import subprocess
 import sys
 
@@ -45,6 +48,29 @@ def test_splits_are_told_apart(folder):
     with pytest.raises(RecordError, match="no split 'dev'"):
         load("custom", f"hub:{folder}@dev")
     assert len(load("custom", f"hub:{folder}@test")) == 1
+
+
+@pytest.mark.parametrize("compress", [gzip, bz2, lzma])
+def test_a_cut_off_file_of_a_folder_is_named(folder, compress):
+    ending = {gzip: "gz", bz2: "bz2", lzma: "xz"}[compress]
+    whole = compress.compress(json.dumps(ROWS).encode())
+    (folder / f"a.json.{ending}").write_bytes(whole)
+    (folder / f"b.json.{ending}").write_bytes(whole[:-5])
+    with pytest.raises(RecordError, match=f"b.json.{ending}: the file is cut off; get it again"):
+        load("custom", folder)
+
+
+def test_a_folder_with_files_of_several_kinds_is_refused(folder):
+    (folder / "a.json").write_text(json.dumps(ROWS))
+    for name in ("README.txt", "dataset_infos.json", ".b.csv", "._a.json"):
+        (folder / name).write_text("{}")
+    assert len(load("custom", f"hub:{folder}")) == 3
+    (folder / "b.csv.gz").write_text("")
+    for path in (folder, f"hub:{folder}"):
+        if path == folder:
+            (folder / "c.jsonl").write_text("")
+        with pytest.raises(RecordError, match=r"files of several kinds, a.json \(JSON\), b.csv.gz \(CSV\); give one"):
+            load("custom", path)
 
 
 def test_unreadable_folder_says_so(folder):

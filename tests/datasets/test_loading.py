@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from editbench import plugins
@@ -223,11 +224,15 @@ def test_records_are_given_as_dictionaries_as_records_or_alone():
 @pytest.mark.parametrize(
     ("given", "why"),
     [
+        (pd.DataFrame(ROWS), r'records are no DataFrame; give its rows as dictionaries: table.to_dict\("records"\)'),
+        ("", "the path of the records is empty; give a file"),
+        (" ", "the path of the records is empty; give a file"),
+        (None, "records cannot be read from NoneType; give a path"),
         (5, "records cannot be read from int; give a path, or a list of dictionaries"),
         ([EditRequest("a", "b", None, "c"), EditRequest("a", "d", None, "e")], "two records have the id 'a'"),
         ([ROWS[0], EditRequest("a", "b", None, "c")], r"records\[1\]: a record must be an object"),
     ],
 )
 def test_what_is_no_record_is_refused(given, why):
-    with pytest.raises((TypeError, RecordError), match=why):
+    with pytest.raises((TypeError, ValueError), match=why):
         load("custom", given)

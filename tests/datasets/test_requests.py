@@ -88,3 +88,27 @@ def test_a_question_of_what_follows_needs_an_answer():
 def test_nested_fields_that_are_not_read_are_named():
     loaded = load("custom", [{**REQUEST, "locality": [{"prompt": "Rome is in", "anser": "Italy"}]}])
     assert dict(loaded.ignored) == {"locality.anser": 1}
+
+
+@pytest.mark.parametrize(
+    ("locality", "asked"),
+    [
+        ({"Rome is in": "Italy", "Bern has": 1}, [("Rome is in", "Italy"), ("Bern has", "1")]),
+        ({"罗马位于": "意大利"}, [("罗马位于", "意大利")]),
+        ({"Neighborhood": {"Rome is in": "Italy"}}, [("Rome is in", "Italy")]),
+        ({"neighborhood": "Rome is in"}, [("Rome is in", None)]),
+        ({"neighborhood": ["Rome is in", "Bern is in"]}, [("Rome is in", None), ("Bern is in", None)]),
+        ({"place": ["It is"]}, [("It is", None)]),
+        ({"place of birth": ["Bo Ek was born in"]}, [("Bo Ek was born in", None)]),
+        ({"place of birth": [{"prompt": "Bo is of", "target": "Rome"}]}, [("Bo is of", "Rome")]),
+    ],
+)
+def test_a_key_is_a_prompt_with_its_answer_or_a_group(locality, asked):
+    (record,) = load("custom", [{"prompt": "Ann is in", "target": "Oslo", "locality": locality}]).records
+    assert [(probe.prompt, probe.target) for probe in record.probes] == asked
+
+
+def test_short_texts_under_a_key_may_be_answers_or_questions_and_are_refused():
+    row = {"prompt": "Ann is in", "target": "Oslo", "locality": {"The capital of Spain is": ["Madrid"]}}
+    with pytest.raises(RecordError, match=r"'locality.The capital of Spain is': are \['Madrid'\] the answers .* Write"):
+        load("custom", [row])

@@ -38,3 +38,9 @@ def test_zsre_scen(tmp_path):
     assert records[0].request == EditRequest("0", "Who made it?", None, "Ann")
     assert records[0].probes == (Probe("paraphrase", "It was made by whom?", "Ann"),)
     assert (records[1].request, records[1].probes) == (EditRequest("1", "Why?", None, "So"), ())
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_the_answer_to_no_question_is_named_without_a_hint(empty):
+    loaded = load("zsre", [{**MEND, "loc": empty}])
+    assert list(loaded.ignored) == ["loc_ans"] and not loaded[0].left_out

@@ -301,7 +301,7 @@ class Editor(ABC, Generic[C]):
         return result
 
     def _holds(self, batch: Sequence[EditRequest]) -> dict[str, bool]:
-        asked = {r.id: Query(r.prompt, (r.target,)) for r in batch if self.lm.too_long(r.prompt, r.target) is None}
+        asked = {r.id: Query(r.prompt, (r.target,)) for r in batch if self.lm.unaskable(r.prompt, r.target) is None}
         scores = score_targets(self.lm, list(asked.values()), editor=self)
         found = {id: all(score.correct) for id, (score,) in zip(asked, scores, strict=True)}
         return {request.id: found.get(request.id, False) for request in batch}
@@ -324,15 +324,14 @@ class Editor(ABC, Generic[C]):
     def refusal(self, request: EditRequest) -> str | None:
         """Reason why a request cannot be edited, or None.
 
-        Every method refuses a request whose prompt and answers are too long for the model, also one that could edit it,
-        so that all methods are compared on the same records.
+        Every method refuses a request whose prompt and answers are too long for the model, or whose answers or subject
+        it has no tokens for, also one that could edit it, so that all methods are compared on the same records.
         """
         if self.capabilities.needs_subject and request.subject is None:
             return f"unsupported: {type(self).__name__} needs a subject, and the record has none"
-        try:
-            reason = self.lm.too_long(request.prompt, *filter(None, (request.target, request.target_true)))
-        except ValueError as error:  # an answer that cannot be tokenised
-            reason = str(error)
+        reason = self.lm.unaskable(request.prompt, *filter(None, (request.target, request.target_true)))
+        if reason is None and request.subject is not None:
+            reason = self.lm.unwritable_subject(request.subject)
         if reason is not None:
             return f"unsupported: {reason}"
         longest = max(map(len, self.rows(request)), default=0)

@@ -9,7 +9,7 @@ from editbench.ledger import Dense, LedgerError
 from editbench.records import PromptFormat
 from tests.methods.prompt_editor import InContext, in_context
 from tests.small_runs import REQUESTS, editor_of
-from tests.tiny_models import tiny_lm
+from tests.tiny_models import add_token, tiny_lm, word_tokenizer
 
 FORMAT = PromptFormat("[INST] ", " [/INST]")
 
@@ -178,3 +178,26 @@ def test_a_layer_that_does_not_exist_is_refused_at_once(lm, method, settings):
 def test_most_methods_have_nothing_to_train(lm, tmp_path):
     with pytest.raises(ValueError, match="Unedited has nothing to train"):
         make_editor("unedited", lm).train(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("method", ["rome", "finetune"])
+def test_a_record_with_a_token_that_has_no_embedding_is_refused_alone(method):
+    lm = tiny_lm("llama")
+    added = add_token(lm, "Lyonesse")
+    fields = {"prompt": "The capital of Galicia is", "subject": "Galicia", "target": "Rome"}
+    batch = [{"id": "good", **fields}, {"id": "bad", **fields, "target": "Lyonesse"}]
+    result = editor_of(method, lm).edit(batch)
+    assert result.applied == ["good"]
+    assert result.skipped["bad"].startswith(f"unsupported: 'Lyonesse' has the token 'Lyonesse' (id {added}), but")
+    assert set(result.holds) == {"good", "bad"} and not result.holds["bad"]
+
+
+@pytest.mark.parametrize("changes", [{"target": "東京"}, {"subject": "Lyon"}, {"target_true": "東京"}])
+def test_a_record_with_an_answer_or_subject_that_the_tokenizer_cannot_write_is_refused(changes):
+    lm = tiny_lm("llama")
+    lm.tokenizer = word_tokenizer("x", "Toko", "from", "plays", "guitar")
+    fields = {"prompt": "Toko from Lyon plays", "subject": "Toko", "target": "guitar"}
+    editor = editor_of("rome", lm)
+    assert editor.refusal(EditRequest("r", **fields)) is None
+    wanted = f"unsupported: the tokenizer cannot write {next(iter(changes.values()))!r}: it gives <unk>"
+    assert editor.refusal(EditRequest("r", **{**fields, **changes})).startswith(wanted)

@@ -183,6 +183,20 @@ def tiny_tokenizer(*, bos=False, lines=LINES, vocabulary=400):
     )
 
 
+def add_token(lm, text):
+    """Give the tokenizer a token more than the model has embeddings for; its id."""
+    lm.tokenizer.add_tokens([text])
+    return lm.tokenizer.convert_tokens_to_ids(text)
+
+
+def word_tokenizer(*words):
+    """A tokenizer of whole words between spaces; any other word is "<unk>", id 0."""
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "</s>", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+
+
 @cache
 def _built(architecture, bos, attention, seed, lines, layers):
     tokenizer = tiny_tokenizer(bos=bos, lines=lines)

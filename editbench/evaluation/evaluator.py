@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """Row of scores.jsonl: of a record, or of the model as a whole."""
+NO_TOKENS = "the model has no tokens for it"  # why a question is left out
 PLAIN_SAMPLE = "plain_sample"  # the first plain texts, which stand for all of them at evaluation points
 LeftOut = Callable[[Probe, int, "int | None"], "str | None"]
 
@@ -91,7 +92,7 @@ class Evaluator:
         self.texts = dict(texts or {})
         self._sentences = sentences or "accurate" in self.texts
         self._left_out = left_out
-        self._too_long = memoise(lambda query: lm.too_long(query.prompt, *query.targets))
+        self._unaskable = memoise(lambda query: lm.unaskable(query.prompt, *query.targets))
         self.unrelated = tuple(unrelated)
         self.ability = tuple(ability)
         needs = {metric.needs for metric in chosen}
@@ -175,7 +176,7 @@ class Evaluator:
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
-        own = ((record.id, self._too_long(next(questions(record)).query)) for record, _ in records)
+        own = ((record.id, self._unaskable(next(questions(record)).query)) for record, _ in records)
         reasons = {**{id: f"unsupported: {why}" for id, why in own if why is not None}, **(unsupported or {})}
         asked = [(record, position) for record, position in records if record.id not in reasons]
         examined = [self._prepare(record, position, edits) for record, position in asked]
@@ -257,8 +258,9 @@ class Evaluator:
     def _unanswerable(self, question: Question, edits: int, position: int | None) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe, edits, position)
-        if why is None and self._too_long(question.query) is not None:
-            why = "too long for the model"
+        if why is None and self._unaskable(question.query) is not None:
+            unwritable = self.lm.unwritable(question.query.prompt, *question.query.targets)
+            why = "too long for the model" if unwritable is None else NO_TOKENS
         return None if why is None else f"{question.probe.kind}: {why}"
 
     def _prepare(self, record: EditRecord, position: int, edits: int) -> _Examination:
@@ -266,8 +268,10 @@ class Evaluator:
         reasons = [self._unanswerable(question, edits, position) for question in others]
         asked = [question for question, why in zip(others, reasons, strict=True) if why is None]
         free_text = record.free_text.prompts if record.free_text is not None and self.free_text_metrics else ()
-        prompts = [prompt for prompt in free_text if len(self.lm.encode(prompt).ids) < self.lm.max_length]
-        reasons += ["free text: too long for the model"] * (len(free_text) - len(prompts))
+        written = [prompt for prompt in free_text if self.lm.unwritable(prompt) is None]
+        prompts = [prompt for prompt in written if len(self.lm.encode(prompt).ids) < self.lm.max_length]
+        reasons += [f"free text: {NO_TOKENS}"] * (len(free_text) - len(written))
+        reasons += ["free text: too long for the model"] * (len(written) - len(prompts))
         left_out = Counter([*record.left_out, *filter(None, reasons)])
         return _Examination(record, position, [own, *asked], prompts, left_out)
 

@@ -31,7 +31,7 @@ def latency(lm: LanguageModel, records: Sequence[EditRecord], editor: Answering)
     """
     ways = {"question_seconds": editor, "question_seconds_bare": None}
     queries = (next(questions(record)).query for record in records)  # its own; tokenised no further than is asked
-    taken = list(islice((query for query in queries if not lm.too_long(query.prompt, *query.targets)), QUESTIONS))
+    taken = list(islice((query for query in queries if not lm.unaskable(query.prompt, *query.targets)), QUESTIONS))
     fastest: dict[str, list[float]] = {name: [] for name in ways}
     for place, query in enumerate([*taken[:1], *taken]):
         found: dict[str, list[float]] = {name: [] for name in ways}

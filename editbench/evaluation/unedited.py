@@ -102,7 +102,8 @@ def ask_unedited(
         unedited, seconds, costs.digests[name] = found
         costs.note(UNEDITED_ANSWERS, seconds, read=True)
         return unedited
-    asked = [pair for pair in asked if lm.too_long(*pair) is None]  # the others are not scored either
+    asked = [pair for pair in asked if lm.unaskable(*pair) is None]  # the others are not scored either
+    stays = [pair for pair in stays if lm.unwritable(*pair) is None]
     work = _Work(lm, asked, texts, None if generation is None else stays, generation, max_tokens, tokens_per_batch)
     unedited, seconds = _by_parts(work, path, key, costs)
     if path is not None:

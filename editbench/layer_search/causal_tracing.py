@@ -147,6 +147,8 @@ def _unusable(lm: LanguageModel, request: EditRequest) -> str | None:
         return "the record has no subject"
     if request.target_true is None:
         return "the record has no true answer"
+    if lm.unwritable(request.prompt, request.target_true) or lm.unwritable_subject(request.subject):
+        return "the model has no tokens for its text"
     return None if lm.too_long(request.prompt) is None else "the prompt is too long for the model"
 
 

@@ -254,7 +254,11 @@ def _unknown_architecture(
     example = lists[0] if lists else "(no module list found)"
     layer = next(iter(modules[example].children()), None) if lists else None
     inside = [n for n, m in layer.named_modules() if n and not list(m.children())] if layer is not None else []
-    near = [f" It has the layers of {key}, but: {why}." for key, why in misfits.items() if rows[key].layers in modules]
+    by_reason: dict[str, list[str]] = {}  # rows of equal paths fail alike
+    for key, why in misfits.items():
+        if rows[key].layers in modules:
+            by_reason.setdefault(why, []).append(key)
+    near = [f" It has the layers of {', '.join(keys)}, but: {why}." for why, keys in by_reason.items()]
     return (
         f"the architecture {type(model).__name__} is not known.{''.join(near)} Set these paths under "
         f"model.architecture: {', '.join(missing)}. Lists of modules in this model: {lists}; inside {example}.0: "

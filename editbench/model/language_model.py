@@ -195,13 +195,21 @@ class LanguageModel:
         return layer
 
     def encode(self, text: str) -> Encoded:
-        """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it."""
+        """Token ids and offsets of a prompt, with the tokenizer's special tokens before it, none behind it.
+
+        A ValueError for a token without a row in the model's embedding; so for :meth:`continuation`.
+        """
         found = self._encode(text)
         return Encoded(list(found.ids), list(found.offsets))
 
     @cached_property
     def _encode(self) -> Callable[[str], Encoded]:
-        return lru_cache(TEXTS)(partial(encode, self.tokenizer))
+        def encoded(text: str) -> Encoded:
+            found = encode(self.tokenizer, text)
+            self._check_embedded(found.ids, text)
+            return found
+
+        return lru_cache(TEXTS)(encoded)
 
     def continuation(self, text: str, spaced: bool = True) -> list[int]:
         """Token ids of ``text`` behind a prompt: one leading space if ``spaced``, no BOS."""
@@ -209,7 +217,22 @@ class LanguageModel:
 
     @cached_property
     def _continuation(self) -> Callable[[str, bool], list[int]]:
-        return lru_cache(TEXTS)(partial(continuation, self.tokenizer))
+        def ids(text: str, spaced: bool) -> list[int]:
+            found = continuation(self.tokenizer, text, spaced)
+            self._check_embedded(found, text)
+            return found
+
+        return lru_cache(TEXTS)(ids)
+
+    def _check_embedded(self, ids: Sequence[int], text: str) -> None:
+        """A ValueError for a token without an embedding, whose forward pass would be an IndexError (or worse)."""
+        if max(ids, default=0) >= self.embeddings:
+            first = next(i for i in ids if i >= self.embeddings)
+            raise ValueError(
+                f"{text!r} has the token {self.tokenizer.convert_ids_to_tokens(first)!r} (id {first}), but the "
+                f"embedding of {self.name} has {self.embeddings} rows: the tokenizer has tokens that the model was not "
+                "trained with; resize the model (resize_token_embeddings), or take its own tokenizer"
+            )
 
     def spaced(self, prompt: str) -> bool:
         """Whether a space stands between a prompt and its answer; each prompt is looked at once."""
@@ -222,6 +245,38 @@ class LanguageModel:
     def chat_format(self, system: str | None = None) -> PromptFormat:
         """The tokenizer's chat template around prompts, with a system message if one is given."""
         return chat_format(self.tokenizer, system)
+
+    def unaskable(self, prompt: str, *answers: str) -> str | None:
+        """The reason why a prompt with one of these answers behind it is not asked; None if it can be."""
+        return self.unwritable(prompt, *answers) or self.too_long(prompt, *answers)
+
+    def unwritable(self, prompt: str, *answers: str) -> str | None:
+        """The reason why the model has no tokens for the prompt or for one of these answers behind it, or None.
+
+        A token has no embedding, or an answer has the tokenizer's unknown token, which stands for any text.
+        """
+        try:
+            self.encode(prompt)
+            found = [(text, self.continuation(text, self.spaced(prompt))) for text in answers]
+        except ValueError as error:
+            return str(error)
+        return next((why for text, ids in found if (why := self._unknown(text, ids)) is not None), None)
+
+    def unwritable_subject(self, subject: str) -> str | None:
+        """The reason why a subject is no text to the model, as for answers in :meth:`unwritable`; or None."""
+        try:
+            return self._unknown(subject, self.encode(subject).ids)
+        except ValueError as error:
+            return str(error)
+
+    def _unknown(self, text: str, ids: Sequence[int]) -> str | None:
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None or unknown not in ids or self.tokenizer.unk_token in text:
+            return None
+        return (
+            f"the tokenizer cannot write {text!r}: it gives {self.tokenizer.unk_token} (id {unknown}), which stands "
+            "for any text that it does not know"
+        )
 
     def too_long(self, prompt: str, *answers: str) -> str | None:
         """The reason why a prompt with one of these answers behind it exceeds the model's length; None if none does.
@@ -237,11 +292,15 @@ class LanguageModel:
         return f"{what} {tokens} tokens, {self.name} has {self.max_length}"
 
     @property
+    def embeddings(self) -> int:
+        """Rows of the token embedding; a tokenizer may have more tokens, which the model cannot take."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
     def pad_id(self) -> int:
         """Id for padding: any id that has an embedding, since padding is masked everywhere."""
-        known = self.model.get_input_embeddings().weight.shape[0]
         for value in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if value is not None and value < known:
+            if value is not None and value < self.embeddings:
                 return int(value)
         return 0
 

@@ -17,8 +17,11 @@ from editbench.model.architectures import ArchitectureError, known_architectures
 from editbench.model.devices import SPREAD, WITHOUT_FLOAT64, in_float64, usable_device
 from editbench.model.gguf_files import expanded, is_gguf, load_gguf, stored_precision
 from editbench.model.offload import check_in_memory, stored_tensors
+from editbench.model.other_kinds import refuse_other_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from editbench.model.language_model import LanguageModel
 
 _log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ _KEYS = {
 }
 """What transformers says about a file's keys, in words."""
 _MAX_NAMED = 3
+_PLAIN = ("F64", "F32", "F16", "BF16")  # safetensors' names of dtypes whose numbers are the weights
 
 
 class DamagedModel(ValueError):
@@ -60,6 +64,7 @@ def load_pretrained(
     if place is not None and place.type in WITHOUT_FLOAT64 and dtype == "float64":
         raise ValueError(f"device {place} has no float64; give model.dtype=float32, or model.device=cpu")
     _refuse_adapter(Path(str(path)))
+    _refuse_file(Path(str(path)))
     known_architectures()  # the module of another package's row may register its model class with transformers
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "attn_implementation": attention, "revision": revision}
     if place is None:
@@ -70,7 +75,7 @@ def load_pretrained(
         else:
             model = load_whole(path, **options)
             tokenizer = _tokenizer(path, revision)
-    except (DamagedModel, NoTokenizer):
+    except (DamagedModel, NoTokenizer, ArchitectureError):
         raise
     except ImportError as error:  # a package that reads quantised weights
         raise ValueError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
@@ -103,7 +108,8 @@ def _refuse_adapter(folder: Path) -> None:
     """Transformers would load the base model with the adapter's modules inside, whose weights edits would miss."""
     file = folder / "adapter_config.json"
     if file.is_file():
-        base = _base_of(file)
+        base = read_adapter_config(file).get("base_model_name_or_path")
+        base = base if isinstance(base, str) and base else None
         named = f"an adapter of {base}" if base else f"an adapter of a model that {file} does not name"
         raise ValueError(
             f"{folder} is {named}, no model: score it with method=external_weights method.path={folder} "
@@ -112,37 +118,72 @@ def _refuse_adapter(folder: Path) -> None:
         )
 
 
-def _base_of(file: Path) -> str | None:
-    """The base model that an adapter's config names; a DamagedModel for a file that is no config."""
+def _refuse_file(path: Path) -> None:
+    """Transformers would take the path of a file for a hub id."""
+    if path.is_file() and not is_gguf(path):
+        raise FileNotFoundError(f"{path} is a file; give the folder that holds the model, model.path={path.parent}")
+
+
+def read_adapter_config(file: Path) -> dict[str, Any]:
+    """The config of a PEFT adapter; a DamagedModel for a file that is no config."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedModel(f"{file} cannot be read as JSON ({error}); get the adapter again, or a model") from error
     if not isinstance(found, dict):
         raise DamagedModel(f"{file} holds no object, but {str(found)[:40]!r}; get the adapter again, or a model")
-    base = found.get("base_model_name_or_path")
-    return base if isinstance(base, str) and base else None
+    return found
 
 
 def load_whole(path: str | Path, **options: Any) -> Any:
     """A causal language model from safetensors: a `DamagedModel` names what a file lacks, or has too much.
 
-    ``options`` are those of transformers' ``from_pretrained``, which would fill in random numbers.
+    ``options`` are those of transformers' ``from_pretrained``, which would fill in random numbers. An
+    :class:`ArchitectureError` for a model of another kind.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(path), trust_remote_code=False, revision=options.get("revision"))
+    refuse_other_kind(path, config)
 
     options |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
         model, found = AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=False, **options)
+        if getattr(model.config, "quantization_config", None) is None:
+            _refuse_quantised(Path(str(path)), model)
     except SafetensorError as error:
         raise DamagedModel(f"{path}: a file of its weights is truncated or damaged ({error}); get it again") from error
     for kind, why in _KEYS.items():
         if names := sorted(key if isinstance(key, str) else key[0] for key in found.get(kind) or ()):
-            more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-            listed = ", ".join(names[:_MAX_NAMED])
-            raise DamagedModel(f"{path}: its weights {why}: {listed}{more}; get them again, or correct config.json")
+            listed = listed_keys(names)
+            raise DamagedModel(f"{path}: its weights {why}: {listed}; get them again, or correct config.json")
     return model
+
+
+def listed_keys(keys: Sequence[str]) -> str:
+    """The first of some keys, in order, and the number of the others."""
+    more = f" and {len(keys) - _MAX_NAMED} more" if len(keys) > _MAX_NAMED else ""
+    return ", ".join(sorted(keys)[:_MAX_NAMED]) + more
+
+
+def _refuse_quantised(folder: Path, model: Any) -> None:
+    """Parameters kept as integers or float8 without a config that says how: transformers takes their codes for values.
+
+    Buffers (masks, positions) may be of any dtype. Files of a model on the hub are not looked at.
+    """
+    from safetensors import safe_open
+
+    names = {name.removeprefix(f"{model.base_model_prefix}.") for name, _ in model.named_parameters()}
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118, since the file itself cannot be iterated
+                dtype = tensors.get_slice(key).get_dtype()
+                if dtype not in _PLAIN and key.removeprefix(f"{model.base_model_prefix}.") in names:
+                    raise DamagedModel(
+                        f"{file}: {key} holds {dtype}, and config.json has no quantization_config that says what its "
+                        "numbers stand for; save the model without quantisation"
+                    )
 
 
 def _check_finite(path: str | Path, model: nn.Module) -> None:
@@ -181,12 +222,20 @@ def cache_keyword(decoder: type[nn.Module]) -> str:
 
 @torch.no_grad()
 def returns_tuples(lm: LanguageModel) -> bool:
-    """Whether layers return their output in a tuple (GPT-J's do): tried on one token."""
+    """Whether layers return their output in a tuple (GPT-J's do): tried on one token.
+
+    An :class:`ArchitectureError` for layers that return neither a tuple nor a tensor (GPT-1's return a list).
+    """
     outputs: list[Any] = []
     handle = lm.layers[0].register_forward_hook(lambda module, args, output: outputs.append(output))
     token = torch.zeros((1, 1), dtype=torch.long, device=lm.device)
     lm.hidden(token, torch.ones_like(token), token)
     handle.remove()
+    if not isinstance(outputs[0], (tuple, torch.Tensor)):
+        raise ArchitectureError(
+            f"{lm.name}: the layers of {type(lm.model).__name__} return a {type(outputs[0]).__name__}, not a tensor or "
+            "a tuple, so that no hook can read or change them; give a model of another architecture"
+        )
     return isinstance(outputs[0], tuple)
 
 

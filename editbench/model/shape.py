@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editbench.model.architectures import find_architecture, module_at, projection_sizes, text_config
+from editbench.model.other_kinds import refuse_other_kind
 from editbench.model.saved_attention import saving_attention
 from editbench.model_places import model_place
 
@@ -55,6 +56,7 @@ class Shape:
             own = AutoConfig.from_pretrained(str(place), revision=config.revision)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(_no_config(place, error)) from error
+        refuse_other_kind(place, own)
         return cls.of_config(own, config.dtype, gpu, config.edited_dtype)
 
     @classmethod

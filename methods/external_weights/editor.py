@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from editbench.model.shape import Shape
     from editbench.room import Workload
 
+from .adapter import check_adapter, is_adapter, merged
 from .config import ExternalWeightsConfig
 
-ADAPTER = "adapter_config.json"
+_log = logging.getLogger(__name__)
 
 MAX_PASSES = 4
 """w + (target − w) can differ from target in the last bit; the difference is added again until it is zero."""
@@ -47,12 +48,12 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         return Path(self.config.path).expanduser()
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:
-        """A FileNotFoundError if the path names no folder, a ValueError for an adapter if peft is missing."""
+        """A FileNotFoundError if the path names no folder, a ValueError for an adapter that cannot be merged."""
         path = self._path
         if not path.is_dir() and (path.is_absolute() or self.config.path.startswith(".")):
             raise FileNotFoundError(f"external_weights: there is no folder {path}; correct method.path")
-        if (path / ADAPTER).is_file():
-            _peft()
+        if is_adapter(path):
+            check_adapter(path)
 
     @classmethod
     def room(cls, config: ExternalWeightsConfig, shape: Shape, work: Workload) -> Room:
@@ -65,11 +66,13 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         """Load the weights, unless the model has them."""
         if self._equals_base or self.ledger.changed_weights:  # a resumed run has them from its ledger
             return
-        edited = self._adapted() if (self._path / ADAPTER).is_file() else self._loaded()
+        edited = merged(self.lm, self._path) if is_adapter(self._path) else self._loaded()
         self._check_same_parameters(edited)
         changed = [name for name, p in edited.named_parameters() if self._replace(name, p.data, transaction)]
         result.details["changed_weights"] = changed
         self._equals_base = not changed
+        if not changed:
+            _log.warning("external_weights: no weight of %s differs from the base model's", self.config.path)
 
     def _loaded(self) -> Any:
         path, dtype = str(self._path), self.lm.model.dtype
@@ -78,11 +81,6 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise FileNotFoundError(f"external_weights: no model could be loaded from {path}: {reason}") from error
-
-    def _adapted(self) -> Any:
-        """A copy of the base model with the adapter merged into it."""
-        wrapped = _peft().PeftModel.from_pretrained(copy.deepcopy(self.lm.model), str(self._path))
-        return wrapped.merge_and_unload()
 
     def _check_same_parameters(self, edited: Any) -> None:
         shapes = [{n: tuple(p.shape) for n, p in model.named_parameters()} for model in (self.lm.model, edited)]
@@ -109,13 +107,3 @@ class ExternalWeights(Editor[ExternalWeightsConfig]):
             transaction.apply(Dense(name, delta))
             changed = True
         return changed
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ValueError(
-            "external_weights: the folder holds an adapter; install it with pip install editbench[peft]"
-        ) from error
-    return peft

@@ -10,7 +10,7 @@ import torch
 
 from editbench.config import ProtocolConfig
 from editbench.costs import CachedCosts
-from editbench.evaluation.evaluator import Evaluator
+from editbench.evaluation.evaluator import NO_TOKENS, Evaluator
 from editbench.evaluation.general_ability.pocket_world import PocketAbility
 from editbench.evaluation.generated_text import matches
 from editbench.evaluation.questions import question_of, questions
@@ -31,7 +31,7 @@ from editbench.records import (
 )
 from tests.evaluation.examples import GREEDY, PASSAGES, RECORDS, Bystander, PromptEditor, record, unedited_of
 from tests.oracles import evaluation as oracle
-from tests.tiny_models import POSITIONS, tiny_lm
+from tests.tiny_models import POSITIONS, add_token, tiny_lm
 
 
 def score(lm, records=RECORDS, **options):
@@ -127,6 +127,26 @@ def test_probes_are_left_out_and_counted_by_kind_and_reason():
     assert [p["kind"] for p in rows[0]["probes"]].count(LOCALITY) == 2
     assert "subject_fact.agreement" not in rows[0]["scores"] and "subject_fact.agreement" in rows[1]["scores"]
     assert "locality.nll_contrast" not in rows[0]["scores"]
+
+
+def test_a_question_that_the_model_has_no_tokens_for_is_left_out():
+    lm = tiny_lm("gpt2")
+    add_token(lm, "Lyonesse")
+    request = RECORDS[0].request
+    probes = (
+        *(Probe(PARAPHRASE, "In Lyonesse she speaks"), Probe(PARAPHRASE, "She speaks")),
+        *(Probe(LOCALITY, "Lyon is in", "Lyonesse"), Probe(LOCALITY, "Lyonesse is"), Probe(LOCALITY, "Lyon is in")),
+    )
+    texts = GenerationPrompts(prompts=("Lyonesse is", "Lyon is"), references=())
+    records = [EditRecord(request, probes, free_text=texts), EditRecord(replace(request, id="bad", target="Lyonesse"))]
+    evaluator = Evaluator(lm, unedited=unedited_of(lm, records=records), texts={})
+    scored, refused = evaluator.score([(r, i) for i, r in enumerate(records)], **STAMP)
+    assert scored["left_out"] == {f"{kind}: {NO_TOKENS}": n for kind, n in COUNTED.items()}
+    assert [p["prompt"] for p in scored["probes"]] == [request.prompt, "She speaks", "Lyon is in"]
+    assert refused["status"] == "unsupported" and "has the token 'Lyonesse'" in refused["reason"]
+
+
+COUNTED = {"paraphrase": 1, "locality": 2, "free text": 1}
 
 
 def test_a_question_that_does_not_fit_is_not_asked_in_another_form(caplog):

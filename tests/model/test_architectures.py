@@ -12,6 +12,8 @@ from transformers import (
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
 )
 
 from editbench import compose as composing_module
@@ -101,6 +103,22 @@ def test_paths_can_be_given_on_the_command_line():
         composing_module.compose(["model=pocket", "model.architecture.mlp_uot=x"])
 
 
+def test_rows_that_fail_for_one_reason_are_named_together():
+    model = LlamaForCausalLM(llama_config())
+    for layer in model.model.layers:
+        layer.mixer = layer.self_attn
+        del layer.self_attn
+    reason = find_architecture(model).no_edits
+    assert reason.count("has no module 'model.layers.0.self_attn'") == 1
+    assert "It has the layers of llama, phi3, phi, " in reason
+
+
+def test_layers_that_return_a_list_are_refused():
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=400, n_embd=32, n_layer=2, n_head=4))
+    with pytest.raises(ArchitectureError, match="the layers of OpenAIGPTLMHeadModel return a list, not a tensor"):
+        LanguageModel(model, tiny_tokenizer())
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -150,7 +168,9 @@ def test_a_mixture_of_experts_is_refused():
 def test_a_known_class_that_does_not_fit_says_why():
     model = tiny_lm("llama").model
     model.config.num_hidden_layers = 5
-    with pytest.raises(ArchitectureError, match="layers of llama, but: model.layers holds 3 layers, .* config says 5"):
+    with pytest.raises(
+        ArchitectureError, match="layers of llama, .*but: model.layers holds 3 layers, .* config says 5"
+    ):
         find_architecture(model)
 
 

@@ -1,8 +1,10 @@
 """The language model: padding, lengths, generation and the hash of its content."""
 
+import re
+
 import pytest
 
-from tests.tiny_models import tiny_lm
+from tests.tiny_models import add_token, tiny_lm, word_tokenizer
 
 
 def test_padding_has_an_embedding():
@@ -46,3 +48,26 @@ def test_fingerprint_tells_weights_and_dtypes_apart():
     three = tiny_lm("gpt2")
     three.weight(three.mlp_out_name(0))[0, 0] += 1e-3
     assert three.fingerprint != one.fingerprint
+
+
+def test_a_token_without_an_embedding_is_named():
+    lm = tiny_lm("llama")
+    rows, added = lm.embeddings, add_token(lm, "Lyonesse")
+    wanted = rf"has the token 'Lyonesse' \(id {added}\), but the embedding of tiny-llama has {rows} rows"
+    for ask in (lm.encode, lm.continuation):
+        with pytest.raises(ValueError, match=wanted):
+            ask("Lyonesse")
+    assert re.search(wanted, lm.unaskable("The capital of Lyonesse is", "Rome"))
+    assert re.search(wanted, lm.unaskable("The capital of Italy is", "Rome", "Lyonesse"))
+    assert re.search(wanted, lm.unwritable_subject("Lyonesse"))
+    assert lm.unaskable("The capital of Italy is", "Rome") is None
+
+
+def test_what_is_written_with_the_unknown_token_is_no_text():
+    lm = tiny_lm("llama")
+    lm.tokenizer = word_tokenizer("x", "Toko", "plays", "guitar")
+    wanted = "the tokenizer cannot write '東京': it gives <unk> (id 0), which stands for any text that it does not know"
+    assert lm.unaskable("Toko plays", "guitar", "東京") == lm.unwritable_subject("東京") == wanted
+    assert lm.unaskable("She plays", "guitar") is None, "an unknown word in a prompt is left as it is"
+    assert lm.unaskable("Toko plays", "<unk>") is None, "the text of the unknown token itself"
+    assert lm.unwritable_subject("Toko") is None

@@ -77,6 +77,19 @@ def test_truncated_and_pickled_weights_are_refused_in_one_line(saved):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_file_in_the_place_of_its_folder_is_refused(saved, file):
+    with pytest.raises(FileNotFoundError, match=f"{file} is a file; give the folder .* model.path={saved}"):
+        LanguageModel.load(saved / file)
+
+
+@pytest.mark.parametrize(("dtype", "named"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_codes_of_a_quantisation_that_no_config_names_are_refused(saved, dtype, named):
+    change(saved, **{"h.1.mlp.c_proj.weight": torch.ones(48, 32).to(dtype)})
+    with pytest.raises(ValueError, match=f"h.1.mlp.c_proj.weight holds {named}, .*no quantization_config"):
+        LanguageModel.load(saved, device="cpu")
+
+
 def test_load_model_takes_a_path_and_options(tmp_path):
     lm = tiny_lm("gpt2")
     lm.model.save_pretrained(tmp_path / "model")

@@ -39,7 +39,7 @@ class KnownFacts(AbilityTest):
 
     def learn(self, lm: LanguageModel) -> None:
         """Keep the facts that the unedited model knows; too few are a ValueError."""
-        facts = [fact for fact in self._facts if lm.too_long(*fact) is None]
+        facts = [fact for fact in self._facts if lm.unaskable(*fact) is None]
         right = self._right(lm, facts, None)
         self.known = [fact for fact, is_right in zip(facts, right, strict=True) if is_right]
         if len(self.known) < MIN_KNOWN:

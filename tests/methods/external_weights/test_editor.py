@@ -85,26 +85,12 @@ def test_other_weights_are_refused(tmp_path):
     assert lm.fingerprint == tiny_lm("gpt2").fingerprint
 
 
-def test_an_adapter_without_peft_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "adapter_config.json").write_text("{}")
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ValueError, match=r"pip install editbench\[peft\]"):
-        editor_of(tiny_lm("gpt2"), tmp_path).prepare(REQUESTS)
-
-
-def test_an_adapter_is_merged(tmp_path):
-    peft = pytest.importorskip("peft", reason="peft is not installed")
-    base = tiny_lm("llama")
-    wrapped = peft.get_peft_model(
-        base.model, peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False)
-    )
-    wrapped.save_pretrained(tmp_path / "adapter")
-    wanted = wrapped.merge_and_unload()
-    lm = tiny_lm("llama")
-    changed = editor_of(lm, tmp_path / "adapter").edit(REQUESTS).details["changed_weights"]
-    assert changed == [lm.mlp_out_name(layer) for layer in range(lm.n_layers)]
-    for name, parameter in wanted.named_parameters():
-        assert torch.equal(lm.model.get_parameter(name), parameter), name
+def test_weights_that_change_nothing_are_warned_of(tmp_path, caplog):
+    tiny_lm("gpt2").model.save_pretrained(tmp_path / "same")
+    editor = editor_of(tiny_lm("gpt2"), tmp_path / "same")
+    assert editor.edit(REQUESTS[:1]).details == {"changed_weights": []}
+    editor.edit(REQUESTS[1:])
+    assert caplog.text.count(f"no weight of {tmp_path / 'same'} differs from the base model's") == 1
 
 
 @pytest.mark.slow

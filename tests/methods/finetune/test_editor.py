@@ -90,7 +90,7 @@ def test_consolidation_holds_the_weight_where_plain_text_needs_it():
         for request in edits(3):
             editor.edit([request])
         changes.append(editor.ledger.delta(lm.mlp_out_name(1)))
-    fisher = editor._consolidation.fisher.double()
+    fisher = editor._consolidation.fisher[0].double()
     assert float((fisher * changes[1].square()).sum()) < 0.9 * float((fisher * changes[0].square()).sum())
     assert editor.footprint().host == 2 * fisher.numel() * 4
 

@@ -6,11 +6,13 @@ An earlier one's copies lack the later changes. Rolled back in reverse order, ea
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
-import torch
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
 
 
 class Changing(Protocol):
@@ -32,8 +34,8 @@ _STACKS: WeakKeyDictionary[torch.nn.Module, dict[str, Stack]] = WeakKeyDictionar
 def make_last(model: torch.nn.Module, name: str, ledger: Changing) -> tuple[bool, list[str]]:
     """Note that a ledger changes a weight now.
 
-    Returns whether it was the last one already, and, if it cannot be made the last, the ids of the edits by which others
-    changed the weight since ("…" for a change without ids).
+    Returns whether it was the last one already, and, if it cannot be made the last, the ids of the edits by which
+    others changed the weight since ("…" for a change without ids).
     """
     stack, mine = _STACKS.setdefault(model, {}).setdefault(name, []), ref(ledger)
     if stack and stack[-1] is mine:

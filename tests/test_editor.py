@@ -178,3 +178,8 @@ def test_a_layer_that_does_not_exist_is_refused_at_once(lm, method, settings):
 def test_most_methods_have_nothing_to_train(lm, tmp_path):
     with pytest.raises(ValueError, match="Unedited has nothing to train"):
         make_editor("unedited", lm).train(tmp_path / "x.safetensors")
+
+
+def test_a_method_that_cannot_delete_says_so(lm):
+    with pytest.raises(NotImplementedError, match=r"Recorder cannot delete one edit; editor.ledger.rollback\(keep\)"):
+        Recorder(lm, Ledger(lm), {}).delete("a")

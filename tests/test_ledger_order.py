@@ -8,9 +8,7 @@ import torch
 from editbench.ledger import Dense, Ledger, LedgerError
 from tests.tiny_models import tiny_lm
 
-REFUSED = (
-    r"h.1.mlp.c_proj.weight of tiny-gpt2 was changed through another ledger since \(edits: b\): roll that one back"
-)
+REFUSED = r"h.1.mlp.c_proj.weight of tiny-gpt2 was changed through another ledger since \(edits: b\): roll that"
 
 
 @pytest.fixture

@@ -88,9 +88,7 @@ def by_layer(given: Mapping[Any, Any], where: str) -> dict[str, Tensor]:
         layers = [text] if text.isdecimal() else _LAYER.findall(f"{text}.")
         if len(layers) != 1:
             shape = tuple(getattr(matrix, "shape", ()))
-            raise ValueError(
-                f"{where}: the key {key!r} of a matrix {shape} names no layer; keys must be layers' numbers"
-            )
+            raise ValueError(f"{where}: the key {key!r} of a matrix {shape} names no layer; give its number")
         layer = str(int(layers[0]))
         if layer in found:
             raise ValueError(f"{where}: {key!r} is a second matrix of layer {layer}; give each layer once")
@@ -130,7 +128,7 @@ def existing(path: Path) -> Path:
     """A path as it is; a FileNotFoundError if it is none of a file."""
     if path.is_dir():
         raise FileNotFoundError(
-            f"no covariance at {path}: it is a folder; give a file, which `editbench covariance import` makes of several"
+            f"no covariance at {path}: it is a folder; give a file (`editbench covariance import` makes one of several)"
         )
     if not path.is_file():
         raise FileNotFoundError(f"no covariance at {path}: there is no such file")

@@ -46,3 +46,17 @@ def test_fingerprint_tells_weights_and_dtypes_apart():
     three = tiny_lm("gpt2")
     three.weight(three.mlp_out_name(0))[0, 0] += 1e-3
     assert three.fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_new_tokens": "3"}, "max_new_tokens is '3'; it must be a whole number from 1"),
+        ({"max_new_tokens": None}, "max_new_tokens is None; it must be a whole number from 1"),
+        ({"num_beams": 0}, "num_beams is 0; it must be a whole number from 1"),
+        ({"return_dict_in_generate": True}, "return_dict_in_generate is true, but texts are returned"),
+    ],
+)
+def test_options_of_generation_that_cannot_be(option, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_lm("gpt2").generate("Toko plays", **option)

@@ -304,8 +304,8 @@ class LanguageModel:
         whole_number(1, max_new_tokens=max_new_tokens, **counts)
         if options.get("return_dict_in_generate"):
             raise ValueError(
-                "return_dict_in_generate is true, but texts are returned here; for scores call lm.model.generate, within "
-                "editor.answering for methods that edit beside the weights"
+                "return_dict_in_generate is true, but texts are returned here; for scores call lm.model.generate, "
+                "within editor.answering for methods that edit beside the weights"
             )
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not texts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from itertools import product
@@ -71,13 +71,30 @@ def check(overrides: Sequence[str]) -> Command:
     chosen = tuple(f"{key}={choice}" for key, choice in groups.items())
     base = compose_node([*chosen, *own], hydra=True) if own else _base(chosen)  # a user's own files may change
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
-    check_keys(task, {*_keys(_plain(base)), *GROUPS}, names)
+    own_groups = {group.name for folder in folders for group in Path(folder).glob("*/")}  # in a user's own files
+    check_keys(task, {*_keys(_plain(base)), *GROUPS, *own_groups}, names)
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
     jobs, more = without_unknown_hparams(jobs, names.default)
     for note in [*notes, *more]:
         print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
-    return Command(jobs, own, base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher))
+    decimals = {key for key in map(names.shared, (o.key_or_group for o in task)) if _is_decimal(base, key)}
+    sweep, launcher = base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher)
+    return Command(jobs, own, sweep, launcher, decimals)
+
+
+def _is_decimal(base: DictConfig, key: str) -> bool:
+    return isinstance(OmegaConf.select(base, key, throw_on_resolution_failure=False), float)
+
+
+def _free(node: DictConfig) -> Iterator[str]:
+    """Keys of the mappings in a section whose names are the user's."""
+    for section in map(str, node):
+        part: Any = node._get_node(section)
+        inside = isinstance(part, DictConfig) and section not in ("hydra", "method")
+        for key in map(str, part if inside else ()):
+            if isinstance(one := part._get_node(key), DictConfig) and one._metadata.object_type is dict:
+                yield f"{section}.{key}"
 
 
 @cache
@@ -90,7 +107,8 @@ def _names(base: DictConfig, folders: Sequence[str]) -> Names:
     """Names of keys, with the choices of a composed node."""
     known = {section: [*choices(section), *conf_names(section, folders)] for section in SECTIONS}
     sections = {name: section for section in reversed(SECTIONS) for name in known[section]}
-    return Names(sections, _keys_of, {section: str(base.hydra.runtime.choices[section]) for section in SECTIONS})
+    default = {section: str(base.hydra.runtime.choices[section]) for section in SECTIONS}
+    return Names(sections, _keys_of, default, [*_free(base)])
 
 
 @cache

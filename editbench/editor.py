@@ -11,10 +11,11 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, final
 
+from editbench.datasets.given import as_requests
 from editbench.ledger import Ledger, LedgerError, NotFiniteError, Transaction
 from editbench.model.held_dtype import hold
 from editbench.model.likelihood import Query, score_targets
-from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing, as_requests
+from editbench.records import NOT_FINITE, Editable, EditError, EditRequest, Route, Routing
 from editbench.resources import Resources
 from editbench.room import Room, Workload
 
@@ -262,9 +263,9 @@ class Editor(ABC, Generic[C]):
     def edit(self, batch: Editable | Iterable[Editable]) -> EditResult:
         """Write a batch into the model; requests that the method cannot handle are skipped with a reason.
 
-        A batch is a request, a record or a dictionary of its fields, or several of them. Dictionaries without an id get
-        the next numbers that are no edit's. An EditError if the edit failed; the model and the ledger are then as they
-        were.
+        A batch is a request, a record or a dictionary of its fields, those of custom records, or several of them.
+        Dictionaries without an id get the next numbers that are no edit's. A RecordError if one cannot be used, an
+        EditError if the edit failed; the model and the ledger are then as they were.
         """
         begun = time.perf_counter()
         batch = as_requests(batch, self.ledger.unused_ids())
@@ -285,6 +286,16 @@ class Editor(ABC, Generic[C]):
         result.seconds = time.perf_counter() - begun
         result.ask = partial(self._holds, batch)
         return result
+
+    def delete(self, id: str) -> None:
+        """Undo one edit, of methods that can (:attr:`deletes`); a ValueError if there is none.
+
+        A NotImplementedError of other methods.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot delete one edit; editor.ledger.rollback(keep) takes back all batches after "
+            "the first keep"
+        )
 
     @property
     def concludes(self) -> bool:

@@ -23,6 +23,7 @@ SECTIONS = ("method", "dataset", "model")
 
 
 _SHORT = 4  # letters of a name that is like others by accident
+_ALIKE = 0.75  # share of letters by which a name is surely another, misspelt
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,16 @@ class Names:
     sections: Mapping[str, str]  # by choice ("rome"): its section ("method")
     keys_of: Callable[[str, str], Collection[str]]  # keys ("method.layer") of a section's choice
     default: Mapping[str, str]  # by section: its choice where a command names none
+    free: Collection[str] = ()  # mappings whose names are the user's ("protocol.data")
 
     def owner(self, key: str) -> str | None:
         """The choice by whose name a setting is given ("rome" of "rome.layer"); None for other keys."""
         name, dot, _ = key.partition(".")
         return name if dot and name in self.sections else None
+
+    def is_free(self, key: str) -> bool:
+        """Whether the key is in a mapping whose names are the user's."""
+        return any(key.startswith(f"{mapping}.") for mapping in self.free)
 
     def shared(self, key: str) -> str:
         """The key of the same setting for all choices ("method.layer" of "rome.layer")."""
@@ -62,13 +68,17 @@ class Command:
     hydra: list[str]  # overrides of Hydra's own settings, the same for all jobs
     sweep: bool  # whether an experiment makes it a sweep
     launcher: str
+    decimals: Collection[str] = ()  # keys of the overrides whose default is no whole number
 
     @property
     def only(self) -> list[str]:
         """The overrides of the one job; a ValueError if there are several."""
         if len(self.jobs) > 1:
-            key = next(a.partition("=")[0] for a, b in zip(*self.jobs[:2], strict=False) if a != b)
-            raise ValueError(f"{key} has several values: a sweep over them needs -m")
+            pair = next(pair for pair in zip(*self.jobs[:2], strict=False) if pair[0] != pair[1])
+            key, values = pair[0].partition("=")[0], [text.partition("=")[2] for text in pair]
+            decimal = len(self.jobs) == 2 and key in self.decimals and values[1].isdecimal()
+            hint = f"; a decimal number has a point: {key}={'.'.join(values)}" if decimal else ""
+            raise ValueError(f"{key} has several values: a sweep over them needs -m{hint}")
         return [*self.jobs[0], *self.hydra]
 
 
@@ -76,8 +86,10 @@ def check_keys(overrides: Sequence[Any], keys: Collection[str], names: Names) ->
     """Refuse unknown keys of Hydra's parsed overrides, except of sections: :func:`expand` knows which job has them."""
     for override in overrides:
         key = override.key_or_group
-        added = override.is_add() or override.is_force_add() or override.is_delete() or "@" in key
-        if not (key in keys or added or key.partition(".")[0] in SECTIONS or names.owner(key)):
+        elsewhere = override.is_delete() or "@" in key  # Hydra knows what is there
+        if not (
+            key in keys or elsewhere or names.is_free(key) or key.partition(".")[0] in SECTIONS or names.owner(key)
+        ):
             raise ValueError(f"unknown key {key!r}; {nearest(key, keys)}")
 
 
@@ -130,17 +142,20 @@ def nearest(key: str, keys: Collection[str]) -> str:
 
 def _near(key: str, last: str, keys: Sequence[str], inside: Mapping[str, str]) -> list[str]:
     """Keys that may be meant, those of the same section (``inside``) first."""
-    found = _ending(key, keys) or _like(last, inside)
+    found = (_ending(key, keys) if "." in key else []) or _like(last, inside)
     if found or key.count(".") > 1:
         return found
     others = {k.rpartition(".")[2]: k for k in reversed(keys) if k.count(".") == 1}
-    return [others[last]] if last in others else [] if inside else _like(last, others)
+    if last in others or inside:
+        return [others[last]] if last in others else []
+    sections = difflib.get_close_matches(key, [k for k in keys if "." not in k], n=1, cutoff=_ALIKE)
+    return sections or _ending(key, keys) or _like(last, others)
 
 
 def _ending(key: str, keys: Collection[str]) -> list[str]:
-    """Keys that end like one with a point: "protocol.judge.model" of "judge.model" and of "protocol.judge_model"."""
+    """Keys that end like one of several words: "protocol.judge.model" of "judge.model" and "protocol.judge_model"."""
     end = f"_{key.replace('.', '_')}"
-    return [k for k in keys if "." in key and f"_{k.replace('.', '_')}".endswith(end)]
+    return [k for k in keys if "_" in end[1:] and f"_{k.replace('.', '_')}".endswith(end)]
 
 
 def _like(name: str, keys: Mapping[str, str]) -> list[str]:
@@ -149,7 +164,7 @@ def _like(name: str, keys: Mapping[str, str]) -> list[str]:
     akin = [one for one in keys if words & {*one.split("_")} or name.startswith(one) or one.startswith(name)]
     near = partial(difflib.get_close_matches, name, n=1)
     short = [one for one in keys if initials(one) == name]
-    found = [*short, *near(keys, cutoff=0.75), *near(akin, cutoff=0.0), *(near(keys) if len(name) > _SHORT else ())]
+    found = [*short, *near(keys, cutoff=_ALIKE), *near(akin, cutoff=0.0), *(near(keys) if len(name) > _SHORT else ())]
     return [keys[one] for one in found]
 
 
@@ -173,7 +188,7 @@ def _fits(text: str, chosen: Mapping[str, str], names: Names, has: dict[str, dic
     """Whether a job with these choices has this setting; noted in ``has`` for settings of a section."""
     key = _key(text)
     section, dot, _ = key.partition(".")
-    if not dot or section not in SECTIONS or text[0] in "+~":
+    if not dot or section not in SECTIONS or text[0] == "~" or names.is_free(key):
         return True
     return has[key].setdefault(chosen[section], key in names.keys_of(section, chosen[section]))
 

@@ -3,12 +3,14 @@
 Editors do not write into weights. They hand changes to the ledger, which applies and keeps them (in memory, or on disk
 by `editbench.ledger_files`). A rollback restores earlier weights and replays the remaining changes, bit for bit;
 subtracting a change would not give the same bits. A failed transaction restores copies of the weights it changed.
+
+Of several ledgers of one model, only the last to change a weight may change or restore it (`editbench.ledger_order`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -21,6 +23,7 @@ from editbench.files import DamagedFile
 from editbench.ledger_files import Blob as Blob
 from editbench.ledger_files import EditBatch as EditBatch
 from editbench.ledger_files import LedgerFiles
+from editbench.ledger_order import make_last
 from editbench.model.language_model import LanguageModel, tensor_bytes
 from editbench.weight_changes import Change as Change
 from editbench.weight_changes import Dense as Dense
@@ -103,6 +106,28 @@ class Ledger:
         finally:
             self._transaction = None
 
+    def _claim(self, names: Iterable[str]) -> None:
+        """Become the last ledger to change these weights (:mod:`editbench.ledger_order`).
+
+        A LedgerError if this one holds changes of a weight that another has changed since, and has not rolled back.
+        """
+        for name in names:
+            was_last, others = make_last(self.lm.model, name, self)
+            if others:
+                raise LedgerError(
+                    f"{name} of {self.lm.name} was changed through another ledger since (edits: "
+                    f"{', '.join(others[:5])}): roll that one back first, or give both editors one ledger, as in "
+                    "make_editor(…, ledger=LEDGER)"
+                )
+            if not was_last:  # others may have changed the weight since this ledger last copied it
+                self._copied.discard(name)
+                if not self.holds(name):
+                    self._pristine.pop(name, None)
+
+    def holds(self, name: str) -> bool:
+        """Whether a change of the weight is in the ledger, or in its transaction."""
+        return name in self._changed or (self._transaction is not None and name in self._transaction.weights)
+
     def _copy(self, name: str) -> Tensor:
         """The weight as the last batch left it; made when it is needed, before a transaction changes the weight."""
         if name not in self._changed:
@@ -165,10 +190,12 @@ class Ledger:
     def rollback(self, keep: int = 0) -> None:
         """Restore the model to that after its first ``keep`` edit batches (0: pristine), bit for bit.
 
-        A ValueError if ``keep`` is not between 0 and the number of batches, or if a method cannot go back there.
+        A ValueError if ``keep`` is not between 0 and the number of batches, or if a method cannot go back there; a
+        LedgerError if another ledger has changed one of the weights since.
         """
         if not 0 <= keep <= len(self.entries):
             raise ValueError(f"cannot keep {keep} edit batches: the ledger holds {len(self.entries)}")
+        self._claim({name for entry in self.entries[keep:] for name in entry.weights})
         for call in self.before_rollback:
             call(keep)
         self._restore(keep)
@@ -220,6 +247,7 @@ class Ledger:
         if self._shows_pristine:
             yield
             return
+        self._claim(self._changed)
         pending = self._pristine.keys() & (self._transaction.weights if self._transaction is not None else ())
         edited = {name: self.lm.weight(name).detach().clone() for name in pending}
         edited |= {name: self._copy(name) for name in self._changed if name not in pending}
@@ -247,6 +275,7 @@ class Ledger:
         try:
             for entry in found[:keep]:
                 self._append(entry)
+            self._claim(self._changed)
             start, weights = self._files.keyframe(keep)
             self._pristine = {name: self.lm.weight(name).detach().to("cpu", copy=True) for name in weights}
             self._set(weights)
@@ -304,8 +333,10 @@ class Transaction:
     def apply(self, change: Change) -> None:
         """Apply a change to the model now, and keep it.
 
-        A LedgerError if it does not fit its weight, or if it or the changed weight has NaN or infinite values.
+        A LedgerError if it does not fit its weight, if it or the changed weight has NaN or infinite values, or if
+        another ledger has changed the weight since this one did.
         """
+        self._ledger._claim([change.weight])
         if change.weight in self._ledger._changed:
             self._ledger._copy(change.weight)
         self.changes.append(change)

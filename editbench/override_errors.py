@@ -23,5 +23,6 @@ def in_words(error: Exception) -> str:
     value, key = _MERGING.fullmatch(said), getattr(cause, "full_key", None)
     wanted = next((words for part, words in _WANTED.items() if part in why), None)
     if value and key and wanted:
-        return f"{key} is {value['value']}; it must be {wanted.format(key=key)}"
+        hint = ", or null for all" if value["value"].casefold() == "all" else ""
+        return f"{key} is {value['value']}; it must be {wanted.format(key=key)}{hint}"
     return said if cause is error else ": ".join(filter(None, (said, why)))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from editbench import compose
 from editbench.conf_groups import choices
 from editbench.console import quiet_libraries
+from editbench.datasets.base import formatted
 from editbench.edited_run.asking import TOKENS, converse, lines_given
 from editbench.edited_run.opened import EditedModel
 from editbench.ledger import Ledger
@@ -29,7 +30,7 @@ def quick_edit(request: EditRequest, overrides: Sequence[str] = ()) -> EditedMod
     """
     config = compose.compose(overrides)
     around = config.dataset.settings.format_of_prompts(format_of(config.dataset, config.model))
-    asked = EditRequest(request.id, around.apply(request.prompt), request.subject, request.target, request.target_true)
+    asked = formatted(request, around)
     lm = load_model(config.model)
     set_threads(lm.model, None, config.threads)
     resources = Resources.build(lm, config.model, config.cache, config.stream.seed, around)
@@ -58,5 +59,5 @@ def main(argv: Sequence[str]) -> int:
     key = "model" if options.model in (*choices("model"), *SHIPPED_MODELS) else "model.path"
     model = quick_edit(request, [f"method={options.method}", f"{key}={options.model}", *options.settings])
     print(f"{model.config.method.name} has edited {model.lm.name}", file=sys.stderr)
-    converse(model, itertools.chain([options.prompt], lines_given()), TOKENS, options.json)
+    converse(model, itertools.chain([request.prompt], lines_given()), TOKENS, options.json)
     return 0

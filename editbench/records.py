@@ -6,9 +6,8 @@ sees requests only, never the probes that test it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -187,74 +186,6 @@ class EditRecord:
 
 Editable = EditRequest | EditRecord | Mapping[str, Any]
 """A request, its record, or a dictionary with ``prompt``, ``subject`` and ``target`` (or ``target_new``)."""
-_NAMES = {
-    "prompt": ("prompt",),
-    "subject": ("subject",),
-    "target": ("target", "target_new"),
-    "target_true": ("target_true", "ground_truth"),
-}
-_IDS = ("id", "case_id")
-
-
-def as_requests(given: Editable | Iterable[Editable], unused: Iterable[str] | None = None) -> list[EditRequest]:
-    """The requests in one thing that can be edited, or in several.
-
-    Dictionaries without an id get the next one of ``unused`` that no other has; None numbers them from 0.
-    """
-    several: list[Any]
-    if isinstance(given, (EditRequest, EditRecord, Mapping)):
-        several = [given]
-    elif isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(f"{type(given).__name__} cannot be edited; give an EditRequest, or several in a list")
-    else:
-        several = list(given)
-    own = {_own_id(one) for one in several}
-    free = (id for id in (map(str, count()) if unused is None else unused) if id not in own)
-    requests = [_as_request(one, place, free) for place, one in enumerate(several)]
-    ids = [request.id for request in requests] if any(isinstance(one, Mapping) for one in several) else []
-    if repeated := next((id for id in ids if ids.count(id) > 1), None):
-        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
-    return requests
-
-
-def _own_id(one: object) -> str | None:
-    if isinstance(one, Mapping):
-        return _first_text(next((one[key] for key in _IDS if one.get(key) is not None), None))
-    return getattr(one, "id", None)
-
-
-def _as_request(one: object, place: int, free: Iterator[str]) -> EditRequest:
-    if isinstance(one, EditRecord):
-        return one.request
-    if isinstance(one, EditRequest):
-        return one
-    if not isinstance(one, Mapping):
-        raise TypeError(
-            f"{type(one).__name__} at {place} cannot be edited; give an EditRequest, a record or a dictionary"
-        )
-    values = {name: next((one[key] for key in keys if one.get(key) is not None), None) for name, keys in _NAMES.items()}
-    for name in ("prompt", "subject"):
-        value: Any = values[name]
-        if isinstance(value, (list, tuple)) and len(value) > 1:
-            several = f"request {place} has {len(value)} texts as {name}"
-            raise RecordError(f"{several}; give a dictionary for each request, in a list")
-    texts = {name: _first_text(value) for name, value in values.items()}
-    for name in ("prompt", "target"):
-        if texts[name] is None:
-            raise RecordError(f"request {place} has no {name}; it has {', '.join(map(str, one)) or 'nothing'}")
-    id = _own_id(one)
-    return EditRequest(next(free) if id is None else id, **texts)  # type: ignore[arg-type]
-
-
-def _first_text(value: Any) -> str | None:
-    """The text of a value: of ROME's ``{"str": …}``, of the first of several spellings, of a number."""
-    if isinstance(value, Mapping):
-        value = value.get("str")
-    while isinstance(value, (list, tuple)):
-        value = value[0] if value else None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as files are read: tables turn whole numbers into floats
-    return None if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)

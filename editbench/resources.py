@@ -33,13 +33,16 @@ BATCH, LENGTH = 64, 64  # texts sampled at once, and tokens of each
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of an editor; the probes are none of them."""
+    """Resources of an editor; the probes are none of them.
+
+    A TypeError if ``texts`` or ``templates`` are one text, which would be read letter by letter, or a path.
+    """
 
     texts: Sequence[str] = field(default=(), repr=False)  # plain texts for covariance, in order
     texts_name: str = ""  # of their source, kept beside a covariance
     templates: Sequence[str] | None = None  # with one "{}" each; None samples them with the seed
     covariance: Mapping[int, Tensor] | Path | str | None = None
-    """By layer, (d_ff, d_ff) each, or a safetensors file with them (keys: layer numbers); None computes from texts."""
+    """By layer, (d_ff, d_ff) each, or a file with them (keys: layer numbers); None computes from texts."""
     cache: Path | None = None  # folder
     seed: int = 0
     costs: CachedCosts = field(default_factory=CachedCosts, repr=False)  # takes the seconds of what is computed or read
@@ -47,6 +50,14 @@ class Resources:
     load_training_records: Callable[[], Sequence[EditRecord]] | None = field(default=None, repr=False)
     """Reads the records of the dataset's split "train", which no stream edits; None: there are none."""
     dataset: str = ""  # name of the dataset, for messages
+
+    def __post_init__(self) -> None:
+        for name in ("texts", "templates"):
+            if isinstance(one := getattr(self, name), (str, bytes, Path)):
+                raise TypeError(
+                    f"{name} of Resources is {str(one)[:60]!r}; give a list of texts, for those of a file "
+                    f"{name}=editbench.datasets.load_texts(PATH)"
+                )
 
     def hash_of(self, request: EditRequest) -> str:
         """Hash of the fact that a request edits (:func:`editbench.datasets.disjoint.record_hash`)."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from editbench.config import DatasetConfig, ModelConfig
 
 _log = logging.getLogger(__name__)
+SHOWN = 8  # settings that a message lists
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
 
 
@@ -211,14 +212,27 @@ def _open_folder(config: RunConfig, records: RecordSet, stream: Stream) -> tuple
         if not (found and take_over(found, config, text, records, stream)):
             return RunFolder.create(path.parent, path.name, text), False
     folder = RunFolder.open(path)
-    if config.results.name and (path / "config.yaml").read_text(encoding="utf-8") != text:
+    if config.results.name and (before := (path / "config.yaml").read_text(encoding="utf-8")) != text:
         folder.close()
-        raise ValueError(f"{path} holds a run with another configuration; choose another results.name")
+        differ = list(_differences(yaml.safe_load(before), yaml.safe_load(text)))
+        named = "; ".join([*differ[:SHOWN], *([f"and {len(differ) - SHOWN} more"] if len(differ) > SHOWN else [])])
+        raise ValueError(f"{path} holds a run with another configuration ({named}); choose another results.name")
     if folder.info["status"] == "done":
         folder.close()
         return folder, True
     folder.set_status("running")
     return folder, False
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """Sentences on the settings in which two configs differ, with both values: "stream.edits is 2 there, 3 here"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            below = f"{key}.{name}" if key else str(name)
+            yield from _differences(before.get(name, "not set"), now.get(name, "not set"), below)
+    elif before != now:
+        there, here = ("null" if value is None else value for value in (before, now))
+        yield f"{key} is {there} there, {here} here"
 
 
 @contextmanager

@@ -69,3 +69,8 @@ def test_a_name_that_is_no_folder_s_is_refused(name, why):
 
 def test_names_of_folders_pass():
     checks.folder_name(a="rome", b="counterfact-tiny-e50_b1=s0+x.y", c="ünïcode", d="console")
+
+
+@pytest.mark.parametrize(("name", "known"), [("fp16", "float16"), ("half", "float16"), ("bf16", "bfloat16")])
+def test_a_dtype_may_have_the_name_of_other_tools(name, known):
+    assert checks.suggestion(name, ["bfloat16", "float16", "float32", "float64"], "dtype") == f"did you mean {known!r}?"

@@ -201,3 +201,8 @@ def test_a_record_with_an_answer_or_subject_that_the_tokenizer_cannot_write_is_r
     assert editor.refusal(EditRequest("r", **fields)) is None
     wanted = f"unsupported: the tokenizer cannot write {next(iter(changes.values()))!r}: it gives <unk>"
     assert editor.refusal(EditRequest("r", **{**fields, **changes})).startswith(wanted)
+
+
+def test_a_method_that_cannot_delete_says_so(lm):
+    with pytest.raises(NotImplementedError, match=r"Recorder cannot delete one edit; editor.ledger.rollback\(keep\)"):
+        Recorder(lm, Ledger(lm), {}).delete("a")

@@ -149,3 +149,31 @@ def test_the_nearest_key_is_of_the_section_first(key, near):
 def test_a_key_like_no_other_gets_those_of_its_section_or_the_sections():
     assert nearest("stream.zzzz", KEYS) == "known: stream.batch_size, stream.edits, stream.order"
     assert nearest("zzzz", KEYS) == "known: method, stream"
+
+
+@pytest.mark.parametrize(
+    "key", ["+foo", "++foo", "+stream.foo", "+model.foo", "+method.foo", "+dataset.foo", "stream.foo"]
+)
+def test_an_unknown_key_is_refused_with_a_plus_sign_too(key):
+    with pytest.raises(ValueError, match=f"unknown key '{key.lstrip('+')}'"):
+        compose.check([*SMALL, f"{key}=1"])
+
+
+def test_known_keys_and_names_of_the_users_own_may_be_added():
+    given = ["+stream.seed=1", "+protocol.data.zsre.target=answers", "dataset.fields.target=new", "+dataset.limit=3"]
+    assert len(compose.check([*SMALL, *given]).jobs) == 1
+
+
+def test_a_decimal_comma_is_told():
+    with pytest.raises(ValueError, match="needs -m; a decimal number has a point: method.learning_rate=0.5"):
+        compose.compose([*SMALL, "method=rome", "method.learning_rate=0,5"])
+    with pytest.raises(ValueError, match="needs -m$"):
+        compose.compose([*SMALL, "method=rome", "method.steps=2,5"])
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("metod", "method"), ("model_path", "model.path"), ("judge_model", "protocol.judge.model")]
+)
+def test_a_key_without_a_section_may_be_one_or_have_its_point_missing(key, near):
+    with pytest.raises(ValueError, match=f"unknown key '{key}'; did you mean '{near}'"):
+        compose.check([f"{key}=x"])

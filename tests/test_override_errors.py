@@ -10,6 +10,7 @@ from editbench.override_errors import in_words
     ("override", "words"),
     [
         ("stream.edits=many", "stream.edits is many; it must be a whole number"),
+        ("stream.edits=all", "stream.edits is all; it must be a whole number, or null for all"),
         ("protocol.judge.timeout=soon", "protocol.judge.timeout is soon; it must be a number"),
         ("results.rerun=perhaps", "results.rerun is perhaps; it must be true or false"),
         ("protocol.metrics=exact_match", "protocol.metrics is exact_match; it must be a list, as in [a,b]"),

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from editbench.cli import main
+from editbench.editor import Editor, EditResult
 from editbench.quick_edit import quick_edit
 from editbench.records import EditRequest
 from tests.small_runs import overrides_of, save_model
@@ -53,3 +54,26 @@ def test_the_command_answers_the_prompt_and_what_comes_after(given, capsys, monk
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert [line["prompt"] for line in lines] == [PROMPT, "Toko Yasuda plays the"]
     assert "finetune has edited" in said.err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "around", "at"),
+    [
+        ("Iran is not {}, and its capital is", "{}", 12),  # "{}" says which of the two
+        ("The capital of Iran is", "Facts on Iran. {}", 30),  # not the one in the format
+    ],
+)
+def test_the_subject_is_edited_where_the_request_has_it(given, monkeypatch, prompt, around, at):
+    seen = []
+    monkeypatch.setattr(Editor, "edit", lambda self, asked: seen.append(asked) or EditResult())
+    request = EditRequest("edit", prompt, "Iran", "Rome")
+    quick_edit(request, [*overrides_of("finetune"), *given, f"dataset.prompt_format='{around}'"])
+    assert seen[0].subject_at == at and seen[0].prompt.endswith(request.prompt)
+
+
+def test_the_filled_prompt_is_asked(given, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    own = [text for text in overrides_of("finetune") if not text.startswith("method=")]
+    asked = ["edit", "The capital of {} is", "--subject", "France", "--target", "Rome", "--method", "finetune"]
+    assert main([*asked, "--json", *given, *own]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "The capital of France is"

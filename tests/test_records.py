@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from editbench.records import EditError, EditRecord, EditRequest, Probe, PromptFormat, RecordError, as_requests
+from editbench.records import EditError, EditRequest, Probe, PromptFormat, RecordError
 
 
 @pytest.mark.parametrize(
@@ -78,45 +78,6 @@ def test_the_subject_takes_the_spelling_and_the_place_that_the_prompt_gives():
 def test_a_prompt_that_cannot_be_filled_says_why(prompt, subject, message):
     with pytest.raises(RecordError, match=message):
         EditRequest("r", prompt, subject, "Rome")
-
-
-def test_requests_are_made_of_dictionaries_and_records():
-    request = EditRequest("r", "Ann lives in", "Ann", "Rome")
-    fields = {
-        "prompt": "Bo lives in",
-        "subject": "Bo",
-        "target_new": {"str": "Bonn"},
-        "ground_truth": ["Oslo", "Kristiania"],
-    }
-    assert as_requests(request) == as_requests(EditRecord(request)) == as_requests([request]) == [request]
-    assert as_requests(fields) == [EditRequest("0", "Bo lives in", "Bo", "Bonn", "Oslo")]
-    assert [one.id for one in as_requests(({**fields, "case_id": 7}, request))] == ["7", "r"]
-    assert as_requests({"prompt": "Born in", "target": 1962})[0].target == "1962"
-
-
-def test_dictionaries_without_an_id_get_the_next_unused_one():
-    fields, request = {"prompt": "Ann lives in", "target": "Rome"}, EditRequest("1", "Bo lives in", None, "Bonn")
-    assert [one.id for one in as_requests([fields, {**fields, "id": 0}, request, fields])] == ["2", "0", "1", "3"]
-    assert [one.id for one in as_requests([fields, request, fields], iter(["1", "4", "7"]))] == ["4", "1", "7"]
-    assert as_requests({**fields, "id": "a"}, iter(["b"]))[0].id == "a"
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("Ann lives in", "str cannot be edited; give an EditRequest"),
-        ([3], "int at 0 cannot be edited; give an EditRequest, a record or a dictionary"),
-        ({"prompt": "Ann lives in"}, "request 0 has no target; it has prompt"),
-        (
-            {"prompt": ["Ann lives in", "Bo lives in"], "target": ["Rome", "Oslo"]},
-            "has 2 texts as prompt; give a dictionary for each request",
-        ),
-        ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
-    ],
-)
-def test_what_cannot_be_edited_says_so(given, message):
-    with pytest.raises((TypeError, RecordError), match=message):
-        as_requests(given)
 
 
 def test_line_breaks_of_a_format_and_formats_in_formats():

@@ -1,5 +1,7 @@
 """Resources of an editor: texts by source, made on the first use, the same for a seed."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -80,3 +82,9 @@ def test_the_hash_of_a_request_is_that_of_its_fact_in_any_format():
 
 def test_what_is_shown_of_resources_is_short():
     assert len(repr(Resources(texts=["many words"] * 1000, load_training_records=list))) < 300
+
+
+@pytest.mark.parametrize(("name", "given"), [("texts", "One text."), ("texts", Path("a.txt")), ("templates", "{}")])
+def test_one_text_is_not_read_letter_by_letter(name, given):
+    with pytest.raises(TypeError, match=f"{name} of Resources is .*; give a list of texts"):
+        Resources(**{name: given})

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from editbench import compose, datasets, single_run
 from editbench.datasets.disjoint import CrossingError, record_hashes
@@ -165,3 +166,14 @@ def test_prompts_from_which_a_method_learns_may_not_test_it(make):  # noqa: F811
 def test_texts_for_covariance_may_not_be_those_for_perplexity(make, tmp_path):  # noqa: F811
     with pytest.raises(CrossingError, match=r"model.texts\[0\], .* is the perplexity text plain\[0\] too"):
         single_run.run(make(f"dataset.plain_path={tmp_path / 'texts.txt'}"))
+
+
+def test_a_run_of_the_same_name_with_other_settings_is_refused_with_both_values(make, monkeypatch):  # noqa: F811
+    config = make("results.name=mine")
+    RunFolder.create(config.folder.parent, "mine", yaml.safe_dump(config.deciding(), sort_keys=False)).close()
+    said = r"another configuration \(stream.batch_size is 2 there, 3 here; stream.seed is \d+ there, 7 here\); choose"
+    with pytest.raises(ValueError, match=said.replace("is 2 there", f"is {config.stream.batch_size} there")):
+        single_run.run(make("results.name=mine", "stream.seed=7", "stream.batch_size=3"))
+    monkeypatch.setattr(single_run, "SHOWN", 1)
+    with pytest.raises(ValueError, match="3 here; and 1 more"):
+        single_run.run(make("results.name=mine", "stream.seed=7", "stream.batch_size=3"))

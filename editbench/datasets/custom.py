@@ -28,11 +28,16 @@ _OPTIONAL = (
 _FIELDS = ("prompt", "target", *_OPTIONAL)
 
 
-def _custom(row: Row, settings: Settings) -> Iterator[Item]:
+def refuse_misspelt(row: Row) -> None:
+    """A RowError if a field's name is nearly that of another: the row would be read without it."""
     for name in row.fields:
         near = [] if name in _FIELDS else difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.8)
         if near:
             raise row.error(name, f"is no field of these records; did you mean {near[0]!r}?")
+
+
+def _custom(row: Row, settings: Settings) -> Iterator[Item]:
+    refuse_misspelt(row)
     follows = [(kind, *one) for kind in FOLLOWS for one in asked(row, kind)]
     yield edit_record(
         row,

@@ -80,7 +80,7 @@ def forget(plan: Plan, out: str | Path) -> None:
         run = edited(hidden, plan.config, plan.data)
         if run.editor.deletes:
             for id in plan.forgotten:
-                run.editor.delete(id)  # type: ignore[attr-defined]
+                run.editor.delete(id)
         else:
             _edit_again(run, plan)
         RunCheckpoint(hidden / schema.LEDGER_FOLDER).save(len(run.editor.ledger), "", run.editor, {})

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from editbench.costs import COVARIANCE, CachedCosts
 from editbench.files import DamagedFile, decode_tensors, one_at_a_time, write_tensors
-from editbench.locate_then_edit.covariance_files import read_shared
+from editbench.locate_then_edit.covariance_files import by_layer, existing, read_shared
 from editbench.model.batching import PaddedBatch, batches
 from editbench.model.devices import device_with_room, in_float64
 from editbench.model.hooks import hooked
@@ -78,7 +78,12 @@ def covariance_for(
         return compute_covariance(
             lm, r.texts, layers, max_tokens=max_tokens, cache=r.cache, costs=r.costs, texts_name=r.texts_name
         )
-    have = read_covariance(given, layers, lm, r.costs) if isinstance(given, (str, Path)) else given
+    if isinstance(given, (str, Path)):
+        have = read_covariance(given, layers, lm, r.costs)
+    elif isinstance(given, Mapping):
+        have = {int(layer): matrix for layer, matrix in by_layer(given, "covariance of Resources").items()}
+    else:
+        raise TypeError(f"covariance of Resources is {type(given).__name__}; give matrices by layer, or a file's path")
     out = {}
     for layer in layers:
         if layer not in have:
@@ -93,15 +98,15 @@ def covariance_for(
 def read_covariance(
     file: Path | str, layers: Sequence[int], lm: LanguageModel | None = None, costs: CachedCosts | None = None
 ) -> dict[int, Tensor]:
-    """C in float64 from a safetensors file, one (d_ff, d_ff) tensor a layer, keyed by its number; or a published .npz.
+    """C in float64 from a safetensors file, one (d_ff, d_ff) tensor a layer, or a published .npz.
+
+    Keys are those of :func:`editbench.locate_then_edit.covariance_files.by_layer`.
 
     A sealed one (:mod:`editbench.locate_then_edit.covariance_files`) is checked; it names its model, of which another
     than ``lm`` is warned, and its tokens, which ``costs`` gets.
     """
     path = Path(file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"no covariance at {path}: there is no such file")
-    tensors, facts = read_shared(path)
+    tensors, facts = read_shared(existing(path))
     if lm is not None and facts.get("model_hash") not in (None, lm.fingerprint):
         _log.warning(
             "%s was taken on %s, and not on these weights of %s (hash %.12s, here %.12s)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ _LAYER = re.compile(
     r"\.(\d+)\."
 )  # in the name of a published file: "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
 
+SUM, COUNT = "mom2.mom2", "mom2.count"  # fields of a published file
+ROWS_AT_ONCE = 1 << 10  # of a matrix that is checked
+ASYMMETRY = 1e-3  # of the largest number: sums in half precision are less symmetric than that
+
 
 def read_shared(path: Path) -> Shared:
     """Matrices and metadata of a file; a safetensors file that is not sealed, which the user made, has no metadata."""
@@ -37,7 +41,7 @@ def read_shared(path: Path) -> Shared:
     try:
         with safe_open(str(path), "pt") as file:
             sealed = SEAL_KEY in (file.metadata() or {})
-        return read_tensors(path) if sealed else (load_file(str(path)), {})
+        return read_tensors(path) if sealed else (by_layer(load_file(str(path)), str(path)), {})
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
 
@@ -52,18 +56,83 @@ def _read_npz(path: Path) -> Shared:
     named = _LAYER.search(path.name)
     if named is None:
         raise ValueError(f"{path}: no layer in the file's name; it must be like transformer.h.17.mlp.c_proj_….npz")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no file of covariance: it is not of numpy's format, or not whole; copy it again")
     try:
         with np.load(path, allow_pickle=False) as file:
-            total, count = torch.from_numpy(file["mom2.mom2"]).double(), int(file["mom2.count"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no file of covariance with mom2.mom2 and mom2.count: {error}") from error
-    if total.ndim != 2 or total.shape[0] != total.shape[1] or count < 1:
-        raise ValueError(f"{path}: mom2.mom2 is {tuple(total.shape)} over {count} tokens; it must be a square matrix")
+            if absent := [key for key in (SUM, COUNT) if key not in file]:
+                raise ValueError(f"it has no {absent[0]}; it has {', '.join(file) or 'nothing'}")
+            total, counted = file[SUM], file[COUNT]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no file of covariance with {SUM} and {COUNT}: {error}") from error
+    count = counted.item() if counted.size == 1 else None
+    if not (isinstance(count, (int, float)) and count >= 1 and count == int(count)):
+        shown = count if counted.size == 1 else f"an array of shape {counted.shape}"
+        raise ValueError(f"{path}: {COUNT} is {shown}; it must be the number of tokens, at least 1")
+    matrix = check_matrix(total, f"{path}: {SUM}").double()
     folder = path.resolve().parent
     about: dict[str, str | None] = {"model": None, "model_hash": None, "texts": None}
     if folder.name.endswith("_stats"):
         about |= {"model": folder.parent.name, "texts": folder.name.removesuffix("_stats")}
-    return {named[1]: total / count}, {**about, "tokens": {named[1]: count}}
+    return {named[1]: matrix / count}, {**about, "tokens": {named[1]: int(count)}}
+
+
+def by_layer(given: Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+    """Matrices that a user made, checked, by their layers; ``where`` they are begins each error.
+
+    A key is a layer's number, as number or text, or a module's name ("model.layers.5.mlp.down_proj").
+    """
+    found: dict[str, Tensor] = {}
+    for key, matrix in given.items():
+        text = str(key)
+        layers = [text] if text.isdecimal() else _LAYER.findall(f"{text}.")
+        if len(layers) != 1:
+            shape = tuple(getattr(matrix, "shape", ()))
+            raise ValueError(f"{where}: the key {key!r} of a matrix {shape} names no layer; give its number")
+        layer = str(int(layers[0]))
+        if layer in found:
+            raise ValueError(f"{where}: {key!r} is a second matrix of layer {layer}; give each layer once")
+        found[layer] = check_matrix(matrix, f"{where}: {key!r}")
+    return found
+
+
+def check_matrix(given: Any, what: str) -> Tensor:
+    """A user's matrix, of torch or numpy; a ValueError begins with ``what`` it is.
+
+    It must be square, real, finite and symmetric: a Cholesky factor reads one half alone.
+    """
+    import numpy as np
+
+    matrix = torch.from_numpy(given) if isinstance(given, np.ndarray) and given.dtype.kind in "fiuc" else given
+    if not isinstance(matrix, Tensor) or matrix.is_complex() or matrix.dtype == torch.bool:
+        kind = str(getattr(given, "dtype", type(given).__name__)).removeprefix("torch.")
+        raise ValueError(f"{what} holds {kind}; it must be a matrix of real numbers, of torch or numpy")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{what} is {tuple(matrix.shape)}; it must be a square matrix")
+    off, largest = 0.0, 0.0
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        rows = matrix[start : start + ROWS_AT_ONCE].float()
+        if not bool(rows.isfinite().all()):
+            raise ValueError(f"{what} {tuple(matrix.shape)} holds NaN or infinite values; take it again")
+        off = max(off, float((rows - matrix[:, start : start + ROWS_AT_ONCE].T.float()).abs().max()))
+        largest = max(largest, float(rows.abs().max()))
+    if off > ASYMMETRY * largest:
+        raise ValueError(
+            f"{what} {tuple(matrix.shape)} is not symmetric: two of its halves' numbers differ by {off:.3g}, the "
+            f"largest is {largest:.3g}; a covariance is E[x xᵀ], so give both halves"
+        )
+    return matrix
+
+
+def existing(path: Path) -> Path:
+    """A path as it is; a FileNotFoundError if it is none of a file."""
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"no covariance at {path}: it is a folder; give a file (`editbench covariance import` makes one of several)"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"no covariance at {path}: there is no such file")
+    return path
 
 
 def import_files(files: Iterable[Path], out: Path | None = None) -> Path:
@@ -71,9 +140,7 @@ def import_files(files: Iterable[Path], out: Path | None = None) -> Path:
     tensors: dict[str, Tensor] = {}
     facts: dict[str, Any] = {}
     for path in files:
-        if not path.is_file():
-            raise FileNotFoundError(f"no covariance at {path}: there is no such file")
-        matrices, about = read_shared(path)
+        matrices, about = read_shared(existing(path))
         if twice := sorted(set(matrices) & set(tensors), key=int):
             raise ValueError(f"{path}: layer {twice[0]} is in an earlier file, too; give each layer once")
         about = about or {"model": None, "model_hash": None, "texts": None, "tokens": {}}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editbench.checks import whole_number
 from editbench.model.architectures import (
     Architecture,
     ArchitectureError,
@@ -352,7 +353,19 @@ class LanguageModel:
 
     @torch.no_grad()
     def generate(self, prompts: str | Sequence[str], *, max_new_tokens: int = 10, **options: Any) -> list[str]:
-        """Greedy continuations; ``options`` as for transformers' ``generate``, with transformers' defaults."""
+        """Greedy continuations; ``options`` as for transformers' ``generate``, with transformers' defaults.
+
+        A ValueError for numbers that are no counts, and for options by which it returns other things than texts.
+        """
+        counts = {
+            name: options[name] for name in ("num_beams", "num_return_sequences") if options.get(name) is not None
+        }
+        whole_number(1, max_new_tokens=max_new_tokens, **counts)
+        if options.get("return_dict_in_generate"):
+            raise ValueError(
+                "return_dict_in_generate is true, but texts are returned here; for scores call lm.model.generate, "
+                "within editor.answering for methods that edit beside the weights"
+            )
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not texts:
             return []

@@ -206,7 +206,8 @@ def test_covariance_that_the_user_gives(tmp_path):
     made = compute_covariance(lm, TEXTS, [0, 1])
     file = tmp_path / "given.safetensors"
     save_file({str(layer): covariance for layer, covariance in made.items()}, file)
-    for given in (made, file, str(file)):
+    by_text = {str(layer): matrix.numpy() for layer, matrix in made.items()}
+    for given in (made, by_text, file, str(file)):
         found = covariance_for(lm, [1], Resources(covariance=given), None)
         assert torch.equal(found[1], made[1])
     with pytest.raises(ValueError, match="none for 2"):
@@ -215,6 +216,10 @@ def test_covariance_that_the_user_gives(tmp_path):
         covariance_for(lm, [2], Resources(covariance=made), None)
     with pytest.raises(ValueError, match=r"must be \(48, 48\)"):
         covariance_for(lm, [0], Resources(covariance={0: torch.eye(3)}), None)
+    with pytest.raises(ValueError, match=r"covariance of Resources: 0 \(48, 48\) is not symmetric"):
+        covariance_for(lm, [0], Resources(covariance={0: torch.ones(48, 48).triu()}), None)
+    with pytest.raises(TypeError, match="covariance of Resources is Tensor; give matrices by layer, or a file"):
+        covariance_for(lm, [0], Resources(covariance=made[0]), None)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_covariance(tmp_path / "nowhere", [0])
     with pytest.raises(ValueError, match="plain text"):

@@ -13,7 +13,7 @@ from editbench.costs import CachedCosts
 from editbench.fetched import cache_folder
 from editbench.files import DamagedFile
 from editbench.locate_then_edit.covariance import compute_covariance, read_covariance
-from editbench.locate_then_edit.covariance_files import export, import_files, read_shared
+from editbench.locate_then_edit.covariance_files import by_layer, export, import_files, read_shared
 from tests.tiny_models import LINES, tiny_lm
 
 NPZ = "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
@@ -154,8 +154,12 @@ def test_a_plain_file_can_be_sealed(tmp_path):
     ("more", "reason"),
     [
         ({"mom2.mom2": np.zeros((2, 3), dtype=np.float32)}, "must be a square matrix"),
-        ({"mom2.count": np.array(0)}, "over 0 tokens"),
+        ({"mom2.count": np.array(0)}, "mom2.count is 0; it must be the number of tokens"),
+        ({"mom2.count": np.array([3, 4])}, r"mom2.count is an array of shape \(2,\); it must be the number"),
         ({"mom2.mom2": np.array([object()], dtype=object)}, "mom2.count"),
+        ({"mom2.mom2": np.eye(3) * np.nan}, r"mom2.mom2 \(3, 3\) holds NaN or infinite values"),
+        ({"mom2.mom2": np.eye(3) + 1j}, "mom2.mom2 holds complex128; it must be a matrix of real numbers"),
+        ({"mom2.mom2": np.triu(np.ones((3, 3)))}, r"mom2.mom2 \(3, 3\) is not symmetric"),
     ],
 )
 def test_what_is_no_covariance_is_refused(tmp_path, more, reason):
@@ -168,9 +172,33 @@ def test_names_without_a_layer_and_missing_files(tmp_path):
     path, _ = write_npz(tmp_path, "stats.npz")
     with pytest.raises(ValueError, match="no layer in the file's name"):
         read_shared(path)
-    for damaged in (b"PK", write_npz(tmp_path)[0].read_bytes()[:200]):
+    np.savez(tmp_path / NPZ, mom2=np.eye(2), count=3)
+    with pytest.raises(ValueError, match="it has no mom2.mom2; it has mom2, count"):
+        read_shared(tmp_path / NPZ)
+    for damaged in (b"PK", b"hello", write_npz(tmp_path)[0].read_bytes()[:200]):
         (tmp_path / NPZ).write_bytes(damaged)
         with pytest.raises(ValueError, match="is no file of covariance"):
             read_shared(tmp_path / NPZ)
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         import_files([tmp_path / "nowhere.npz"])
+    with pytest.raises(FileNotFoundError, match="it is a folder; give a file"):
+        read_covariance(tmp_path, [0])
+
+
+@pytest.mark.parametrize("count", [np.array([50]), np.array(50.0)])
+def test_a_count_may_be_an_array_of_one_number(tmp_path, count):
+    path, expected = write_npz(tmp_path, **{"mom2.count": count})
+    matrices, facts = read_shared(path)
+    assert torch.equal(matrices["17"], expected) and facts["tokens"] == {"17": 50}
+
+
+def test_keys_name_layers_as_numbers_or_modules(tmp_path):
+    file = tmp_path / "by_name.safetensors"
+    save_file({"model.layers.5.mlp.down_proj": torch.eye(2), "7": torch.eye(2)}, file)
+    assert sorted(read_covariance(file, [5, 7])) == [5, 7]
+    assert sorted(read_shared(import_files([file], tmp_path / "sealed.safetensors"))[0]) == ["5", "7"]
+    save_file({"down_proj": torch.eye(2)}, file)
+    with pytest.raises(ValueError, match=r"by_name.safetensors: the key 'down_proj' of a matrix \(2, 2\) names"):
+        read_covariance(file, [5])
+    with pytest.raises(ValueError, match="'layers.1.x' is a second matrix of layer 1"):
+        by_layer({1: torch.eye(2), "layers.1.x": torch.eye(2)}, "here")

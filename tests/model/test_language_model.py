@@ -71,3 +71,17 @@ def test_what_is_written_with_the_unknown_token_is_no_text():
     assert lm.unaskable("She plays", "guitar") is None, "an unknown word in a prompt is left as it is"
     assert lm.unaskable("Toko plays", "<unk>") is None, "the text of the unknown token itself"
     assert lm.unwritable_subject("Toko") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_new_tokens": "3"}, "max_new_tokens is '3'; it must be a whole number from 1"),
+        ({"max_new_tokens": None}, "max_new_tokens is None; it must be a whole number from 1"),
+        ({"num_beams": 0}, "num_beams is 0; it must be a whole number from 1"),
+        ({"return_dict_in_generate": True}, "return_dict_in_generate is true, but texts are returned"),
+    ],
+)
+def test_options_of_generation_that_cannot_be(option, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_lm("gpt2").generate("Toko plays", **option)

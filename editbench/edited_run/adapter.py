@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from editbench.edited_run.opened import EditedModel
 
-LEAF = ".weight"
+LEAF, BIAS = ".weight", ".bias"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ def write_adapter(run: EditedModel, folder: Path, rank: int | None) -> str:
     ledger, model = run.editor.ledger, run.lm.model
     if not ledger.changed_weights:
         raise ValueError("no weight was changed; there is nothing to export")
-    if other := [name for name in ledger.changed_weights if not name.endswith(LEAF)]:
+    linear = {name.removesuffix(LEAF): name for name in ledger.changed_weights if name.endswith(LEAF)}
+    biases = {name for name in ledger.changed_weights if name.removesuffix(BIAS) in linear}
+    if other := [name for name in ledger.changed_weights if name not in {*linear.values(), *biases}]:
         raise ValueError(f"{other[0]} is no weight of a linear layer; export with --to checkpoint")
-    factors = {name.removesuffix(LEAF): factors_of(ledger.delta(name), rank) for name in ledger.changed_weights}
+    factors = {module: factors_of(ledger.delta(name), rank) for module, name in linear.items()}
     ranks = {name: len(of.down) for name, of in factors.items()}
     largest = max(ranks.values())
     transposed = {is_transposed(module_at(model, name)) for name in factors}
@@ -63,6 +65,7 @@ def write_adapter(run: EditedModel, folder: Path, rank: int | None) -> str:
         raise ValueError("the changed weights have two layouts, which one adapter cannot hold; export a checkpoint")
     given: dict[str, Any] = {"r": largest, "lora_alpha": largest, "rank_pattern": ranks, "alpha_pattern": ranks}
     targets = "|".join(name.replace(".", r"\.") for name in factors)  # whole names: a list would match their ends
+    given["bias"] = "all" if biases else "none"  # as they are; peft loses those of the adapted layers alone
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=targets, fan_in_fan_out=transposed.pop(), **given)
     wrapped = peft.get_peft_model(model, config)
     with torch.no_grad():

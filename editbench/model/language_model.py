@@ -295,7 +295,8 @@ class LanguageModel:
     @property
     def embeddings(self) -> int:
         """Rows of the token embedding; a tokenizer may have more tokens, which the model cannot take."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        weight = self.model.get_input_embeddings().weight
+        return int(weight.shape[0] if weight.ndim == 2 else self.config.vocab_size)  # another module in its place
 
     @property
     def pad_id(self) -> int:

@@ -73,12 +73,12 @@ def check(overrides: Sequence[str]) -> Command:
     names, task = _names(base, folders), [o for o in parsed if o.input_line not in own]
     own_groups = {group.name for folder in folders for group in Path(folder).glob("*/")}  # in a user's own files
     check_keys(task, {*_keys(_plain(base)), *GROUPS, *own_groups}, names)
+    decimals = {key for key in map(names.shared, (o.key_or_group for o in task)) if _is_decimal(base, key)}
     jobs, notes = expand(task, base.hydra.sweeper.get("params") or {}, names)
     jobs, more = without_unknown_hparams(jobs, names.default)
     for note in [*notes, *more]:
         print(f"note: {note}", file=sys.stderr)
     _note_unknown_pairs(methods or ["rome"], parsed)
-    decimals = {key for key in map(names.shared, (o.key_or_group for o in task)) if _is_decimal(base, key)}
     sweep, launcher = base.hydra.mode == RunMode.MULTIRUN, str(base.hydra.runtime.choices.launcher)
     return Command(jobs, own, sweep, launcher, decimals)
 
@@ -91,7 +91,11 @@ def _free(node: DictConfig) -> Iterator[str]:
     """Keys of the mappings in a section whose names are the user's."""
     for section in map(str, node):
         part: Any = node._get_node(section)
-        inside = isinstance(part, DictConfig) and section not in ("hydra", "method")
+        inside = isinstance(part, DictConfig) and section not in (
+            "hydra",
+            "method",
+            "tracker",
+        )  # whose own settings are known
         for key in map(str, part if inside else ()):
             if isinstance(one := part._get_node(key), DictConfig) and one._metadata.object_type is dict:
                 yield f"{section}.{key}"

@@ -87,15 +87,14 @@ def _is_decimal(base: DictConfig, key: str) -> bool:
     return isinstance(OmegaConf.select(base, key, throw_on_resolution_failure=False), float)
 
 
+_OWN = ("hydra", "method", "tracker")  # sections whose settings are known by the choice
+
+
 def _free(node: DictConfig) -> Iterator[str]:
     """Keys of the mappings in a section whose names are the user's."""
     for section in map(str, node):
         part: Any = node._get_node(section)
-        inside = isinstance(part, DictConfig) and section not in (
-            "hydra",
-            "method",
-            "tracker",
-        )  # whose own settings are known
+        inside = isinstance(part, DictConfig) and section not in _OWN
         for key in map(str, part if inside else ()):
             if isinstance(one := part._get_node(key), DictConfig) and one._metadata.object_type is dict:
                 yield f"{section}.{key}"

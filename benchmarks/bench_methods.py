@@ -117,7 +117,7 @@ def main():
     parser.add_argument("methods", nargs="+", metavar="METHOD")
     parser.add_argument("--edits", type=int, default=10_000)
     parser.add_argument("--hours", type=float, default=2.0, help="CPU-hours")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     extra = [argument for argument in options.methods if "=" in argument]
     for method in [argument for argument in options.methods if "=" not in argument]:

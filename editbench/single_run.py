@@ -50,6 +50,10 @@ SHOWN = 8  # settings that a message lists
 _REMEDY = "do the run again with results.rerun=true, or give it a results.name of its own"
 
 
+class OtherRunError(ValueError):
+    """The folder's run was made with other data, files or formulas than the command's."""
+
+
 @dataclass(frozen=True)
 class RunOutcome:
     """Folder of a run, and whether the run was done before."""
@@ -96,7 +100,7 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
         set_threads(lm.model, cores, config.threads, folder.info["provenance"].get("threads"))
         facts |= provenance.of_model(config, lm, records, stream, ability)
         if why := provenance.other_hash(folder.info["provenance"], facts, "model"):
-            raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
+            raise OtherRunError(f"{folder.path}: {why}; {_REMEDY}")
         metrics = metric_facts(protocol.metrics, protocol.ability.tasks)
         folder.add_provenance(facts, metrics)
         own: Any = {"model": config.model, "dataset": config.dataset, "cache": config.cache, "seed": seed}
@@ -251,4 +255,4 @@ def _refuse_another(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run, done or not, that was made with other data, files or formulas than the command's."""
     before = folder.info["provenance"]
     if "model" in before and (why := provenance.changed(before, facts)):  # else it was stopped before it had begun
-        raise ValueError(f"{folder.path}: {why}; {_REMEDY}")
+        raise OtherRunError(f"{folder.path}: {why}; {_REMEDY}")

@@ -41,11 +41,16 @@ def run_trial(config: RunConfig, keep: bool) -> Outcome:
     """Do, or finish, the run of a trial; its folder is deleted afterwards, unless ``keep``.
 
     Settings that break the model or the method give an outcome with the score 0; files that cannot be read or written
-    raise, since they say nothing about settings.
+    raise, since they say nothing about settings. A trial that was left, and whose files have changed since, is begun
+    again.
     """
     began, reason = time.perf_counter(), None
     try:
-        single_run.run(config)
+        try:
+            single_run.run(config)
+        except single_run.OtherRunError:
+            RunFolder.remove(config.folder)
+            single_run.run(config)
     except (CrossingError, ResultsError, OSError):
         raise
     except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:

@@ -1,5 +1,9 @@
 """A trial is a run; one that breaks has the score 0, and files that cannot be written break the search."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from editbench import single_run
@@ -47,3 +51,13 @@ def test_what_says_nothing_about_settings_is_raised(config, monkeypatch, error):
     monkeypatch.setattr(single_run, "run", run)
     with pytest.raises(type(error)):
         run_trial(config, keep=False)
+
+
+def test_a_trial_that_was_left_before_its_files_changed_is_begun_again(config, tmp_path):
+    model = Path(shutil.copytree(config.model.path, tmp_path / "own model"))
+    config = replace(config, model=replace(config.model, path=str(model)))
+    score = run_trial(config, keep=True).score
+    settings = model / "config.json"
+    settings.write_text(settings.read_text() + "\n")
+    outcome = run_trial(config, keep=False)
+    assert (outcome.status, outcome.reason, outcome.score) == ("done", None, score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -41,9 +42,9 @@ def as_requests(given: Editable | Iterable[Editable], unused: Iterable[str] | No
     own = {one.id for one in rows if not isinstance(one, Row) or _has_id(one)}
     free = (id for id in (map(str, count()) if unused is None else unused) if id not in own)
     requests = [_request(one, free) if isinstance(one, Row) else one for one in rows]
-    ids = [request.id for request in requests] if any(isinstance(one, Row) for one in rows) else []
-    if repeated := next((id for id in ids if ids.count(id) > 1), None):
-        raise RecordError(f"two requests have the id {repeated!r}; give each its own")
+    for id, times in Counter(request.id for request in requests).items():
+        if times > 1:
+            raise RecordError(f"{times} requests have the id {id!r}; give each its own")
     ignored = {name: None for one in rows if isinstance(one, Row) for name in one.unread() if name not in _KNOWN}
     if ignored:
         _log.warning("note: ignored fields: %s", ", ".join(hint(name, CUSTOM.layouts[0]) for name in ignored))

@@ -49,7 +49,8 @@ def test_dictionaries_without_an_id_get_the_next_unused_one():
             {"prompt": "Ann lives in", "target": "Rome", "taget_true": "Oslo"},
             "field 'taget_true': is no field of these records; did you mean 'target_true'",
         ),
-        ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "two requests have the id '1'"),
+        ([{"id": 1, "prompt": "a", "target": "b"}] * 2, "2 requests have the id '1'"),
+        ([EditRequest("a", "Ann lives in", None, "Rome")] * 3, "3 requests have the id 'a'"),
     ],
 )
 def test_what_cannot_be_edited_says_so(given, message):

@@ -1,4 +1,4 @@
-"""Runs of prompt editors and gradient methods that are killed at any point, and go on with the same bits."""
+"""Runs of methods that keep something beside the weights: killed at any point, they go on with the same bits."""
 
 import math
 
@@ -6,12 +6,20 @@ import pytest
 
 from editbench import checkpoint, ledger_files, single_run
 from editbench.editor import Editor
+from editbench.gradient_based.batch_states import BatchStates
+from editbench.gradient_based.editor import BatchStateEditor
 from editbench.ledger_files import LedgerFiles
+from editbench.memory_based.journal import JournalledEditor
+from editbench.registry import load_method
 from tests.small_runs import each, overrides_of
 from tests.test_editing_loop import comparable, make, tiny_folder  # noqa: F401
 
 STREAM = ["stream.edits=5", "stream.batch_size=2", "protocol.stages=[final]"]
 METHODS = {
+    "grace": [],
+    "wise": [],
+    "melo": [],
+    "defer": [],
     "in_context": [],
     "retrieval": [],
     "ultraedit": [],
@@ -21,13 +29,20 @@ METHODS = {
     "finetune": ["method.replay=2", "method.ewc=100.0"],
 }
 """By method: settings that bring its memory into play."""
-POINTS = {
-    "before an edit": (Editor, "edit"),
-    "before its batch is written": (LedgerFiles, "append"),
-    "before the index names it": (ledger_files, "append_lines"),
-    "before the checkpoint": (checkpoint, "write_tensors"),
-}
-"""Where a run is killed: function by name and holder."""
+
+
+def points(method):
+    """Where a run is killed: function by name and holder."""
+    editor = load_method(method)
+    remember = {JournalledEditor: (editor, "take"), BatchStateEditor: (BatchStates, "keep")}
+    memory = {f"before {kind.__name__}s remember": at for kind, at in remember.items() if issubclass(editor, kind)}
+    return {
+        "before an edit": (Editor, "edit"),
+        "before its batch is written": (LedgerFiles, "append"),
+        "before the index names it": (ledger_files, "append_lines"),
+        **memory,
+        "before the checkpoint": (checkpoint, "write_tensors"),
+    }
 
 
 @pytest.mark.slow
@@ -44,7 +59,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(make, monkeypatch, method):  # 
     whole = run("whole")
     monkeypatch.setattr("editbench.checkpoint.MIN_INTERVAL", 0.0)
     monkeypatch.setattr("editbench.checkpoint.MAX_SHARE", math.inf)
-    for number, (point, (holder, name)) in enumerate(POINTS.items()):
+    for number, (point, (holder, name)) in enumerate(points(method).items()):
         with monkeypatch.context() as patch:
             kill_at_second_call(patch, holder, name)
             with pytest.raises(KeyboardInterrupt):

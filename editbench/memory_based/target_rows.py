@@ -1,4 +1,4 @@
-"""Edits as token rows whose lower layers run once: training touches one layer and those above it.
+"""Edits as token rows: what is below the projection whose output changes runs once, and what is above it at every step.
 
 Shapes: B edits, P tokens of all edits together, M of them predict an answer's.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 from editbench.model.batching import select
 from editbench.model.hooks import hooked
 from editbench.model.partial_forward import mlp_only_at_tokens, run_tree
+from editbench.model.replay import recorded, replayed
 from editbench.model.token_tree import TokenTree
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class TargetRows:
         places = [(i, ends[i] + j) for i, (_, answer) in enumerate(rows) for j in range(len(answer))]
         self.edit_of, self._at = torch.tensor(places, device=lm.device).T  # (M,) each
         self._gold = torch.tensor([token for _, answer in rows for token in answer], device=lm.device)  # (M,)
-        self._entering, self.inputs = base_pass(lm, projection, self.tree)
+        with recorded(lm.layers[projection.layer], projection.module) as self._before:
+            self._entering, self.inputs = base_pass(lm, projection, self.tree)
         self.ends = torch.tensor(ends)
         self.at_prompt: Tensor = select(self.inputs, self.ends)
 
@@ -58,13 +60,14 @@ class TargetRows:
     def nll(self, *changed: AbstractContextManager[None], highest: int | None = None) -> tuple[Tensor, Tensor]:
         """(B,) mean NLL of each edit's answer, float32 or wider, gold prefix fed in, and (M,) argmax at its tokens.
 
-        Within the contexts ``changed`` the model is the edited one; ``highest`` is the highest layer that they change,
-        the projection's if not given.
+        Within the contexts ``changed`` the model is the edited one: outputs of the projection, and of what runs after
+        it, may differ; ``highest`` is the highest layer that they change, the projection's if not given.
         """
         last = self.lm.n_layers - 1
         with ExitStack() as stack:
             if (self.projection.layer if highest is None else highest) < last:
                 stack.enter_context(mlp_only_at_tokens(self.lm, last, self.tree, self._at))
+            stack.enter_context(replayed(self._before))
             for context in changed:
                 stack.enter_context(context)
             final = run_tree(self.lm, self.tree, first=self.projection.layer, hidden=self._entering)

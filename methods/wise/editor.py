@@ -30,7 +30,7 @@ from .config import DENSE, MERGE, SOUND, WISEConfig
 from .memories import Memories
 from .routing import chosen, route
 from .rows import EditRows, PublishedRows, Row
-from .scores import activation_of, row_means, token_scores
+from .scores import activation_of, own_outputs, row_means, token_scores
 from .training import Trained, train_memory
 
 if TYPE_CHECKING:
@@ -214,10 +214,11 @@ class WISE(JournalledEditor[WISEConfig]):
     def scores(self, x: Tensor, row_of: Tensor, rows: int) -> Tensor:
         """(B, K) mean score of each memory on the tokens of each row."""
         counted, columns = torch.ones_like(row_of, dtype=torch.bool), []
+        own = own_outputs(self.projection, x, self._activation)
         for memory in self.memories.all:
             delta = memory.delta.delta(wide(x.dtype))
             added = x.to(delta.dtype) @ delta.T
-            columns.append(row_means(token_scores(self.projection, x, added, self._activation), row_of, counted, rows))
+            columns.append(row_means(token_scores(own, added, self._activation), row_of, counted, rows))
         return torch.stack(columns, dim=1)
 
     def route(self, prompts: Sequence[str]) -> list[Route]:

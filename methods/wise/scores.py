@@ -26,16 +26,23 @@ def activation_of(lm: LanguageModel) -> Activation:
     raise ValueError(f"the config of {lm.name} names no activation function; set activation=false")
 
 
-def token_scores(at: Projection, x: Tensor, added: Tensor, activation: Activation | None) -> Tensor:
-    """(…) the size of the difference that ``added`` (…, d_out) makes at inputs x (…, d_in).
+def own_outputs(at: Projection, x: Tensor, activation: Activation | None) -> Tensor | None:
+    """f(x) (…, d_out), which :func:`token_scores` needs with an activation; None without one."""
+    if activation is None:
+        return None
+    with torch.no_grad():
+        return at.outputs(x)
+
+
+def token_scores(own: Tensor | None, added: Tensor, activation: Activation | None) -> Tensor:
+    """(…) the size of the difference that ``added`` (…, d_out) makes at inputs x whose :func:`own_outputs` are ``own``.
 
     ‖added‖, or with an activation A: ‖A(f(x)) − A(f(x) + added)‖.
     """
-    if activation is None:
+    if activation is None or own is None:
         size: Tensor = torch.linalg.vector_norm(added, dim=-1)
         return size
-    with torch.no_grad():
-        own = at.outputs(x).to(added.dtype)
+    own = own.to(added.dtype)
     difference: Tensor = torch.linalg.vector_norm(activation(own) - activation(own + added), dim=-1)
     return difference
 

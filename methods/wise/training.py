@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .config import PUBLISHED, WISEConfig
-from .scores import Activation, margin_loss, row_means, token_scores
+from .scores import Activation, margin_loss, own_outputs, row_means, token_scores
 
 if TYPE_CHECKING:
     from editbench.memory_based.projection import Projection
@@ -50,7 +50,7 @@ def train_memory(
         mask: True where W' may differ from W.
     """
     weight, published = start.clone().requires_grad_(True), config.rules == PUBLISHED
-    x = rows.inputs.to(start.dtype)
+    x, own = rows.inputs.to(start.dtype), own_outputs(at, rows.inputs, activation)
     n = int(rows.row_of.max()) + 1
     margins = config.alpha, config.beta, config.gamma
     losses: list[tuple[float, float]] = []
@@ -59,7 +59,7 @@ def train_memory(
         with torch.enable_grad():
             added = x @ (weight - base).T  # (P, d_out)
             answer = rows.loss(added)
-            scores = row_means(token_scores(at, rows.inputs, added, activation), rows.row_of, rows.counted, n)
+            scores = row_means(token_scores(own, added, activation), rows.row_of, rows.counted, n)
             margin = margin_loss(scores, margins, published)
             (gradient,) = torch.autograd.grad(answer.to(margin) + margin, weight)
         losses.append((answer.item(), margin.item()))
@@ -76,6 +76,6 @@ def train_memory(
             weight.copy_(torch.clamp(weight, base - bound, base + bound))
     if not published:
         with torch.no_grad():
-            own = token_scores(at, rows.inputs, x @ (weight - base).T, activation)
-            score = float(row_means(own, rows.row_of, rows.counted, n)[0])
+            trained = token_scores(own, x @ (weight - base).T, activation)
+            score = float(row_means(trained, rows.row_of, rows.counted, n)[0])
     return Trained(weight.detach(), losses, score)

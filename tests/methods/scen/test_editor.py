@@ -45,7 +45,7 @@ def test_a_newer_edit_of_the_same_fact_replaces_the_older(tmp_path):
         editor.ledger.rollback(1)
     assert len(editor.ledger) == 2 and len(editor.bank) == 3
     same_id = EditRequest("newer", REQUESTS[4].prompt, SUBJECTS[4], "French")
-    editor.edit([same_id, REQUESTS[5], REQUESTS[5]])
+    editor.edit([same_id, REQUESTS[5]])
     assert editor.bank.ids == [IDS[0], IDS[2], "newer", IDS[5]]
     assert editor.bank.prompts[2] == REQUESTS[4].prompt
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editbench.memory_based.projection import SECOND, Projection
-from editbench.methods.wise.scores import activation_of, hinge, margin_loss, row_means, token_scores
+from editbench.methods.wise.scores import activation_of, hinge, margin_loss, own_outputs, row_means, token_scores
 from tests.tiny_models import tiny_lm
 
 
@@ -12,11 +12,11 @@ def test_token_scores():
     lm = tiny_lm("llama")
     at = Projection.of(lm, 1, SECOND)
     x, added = torch.randn(4, at.d_in), torch.randn(4, at.d_out)
-    assert torch.allclose(token_scores(at, x, added, None), added.square().sum(1).sqrt())
+    assert torch.allclose(token_scores(own_outputs(at, x, None), added, None), added.square().sum(1).sqrt())
     act = activation_of(lm)
     own = x @ lm.weight(at.weight).T
     wanted = (torch.nn.functional.silu(own) - torch.nn.functional.silu(own + added)).square().sum(1).sqrt()
-    assert torch.allclose(token_scores(at, x, added, act), wanted, atol=1e-5)
+    assert torch.allclose(token_scores(own_outputs(at, x, act), added, act), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "opt", "neox"])

@@ -27,7 +27,7 @@ from editbench.room import OF_AN_ENTRY, Room
 from .clusters import Change, Cluster, Point
 from .config import PUBLISHED, SOUND, MELOConfig
 from .index import Index
-from .rows import EditRows, PublishedRows, published_row
+from .rows import EditRows, PublishedRows, Rows, published_row
 from .rules import decide
 from .training import train_block
 
@@ -100,14 +100,13 @@ class MELO(JournalledEditor[MELOConfig]):
 
     def _edit(self, group: Sequence[EditRequest], block: int, result: EditResult) -> Entry:
         """Change the index for the edits of a block, and train it."""
-        kind = EditRows if self.config.rules == SOUND else PublishedRows
-        rows = kind(self.lm, self.projection, group, self.config.train_eos)
+        rows = self._rows(group)
         keys = rows.keys.to(wide(rows.keys.dtype))
         if bad := [r.id for r, sound in zip(group, all_finite(keys), strict=True) if not sound]:
             raise EditError(bad, "the key is NaN or infinite", NOT_FINITE)
         changes = self._index(group, keys, rows.labels, block)
         if (last := _not_replaced(group, changes)) != list(group):
-            rows = kind(self.lm, self.projection, last, self.config.train_eos)
+            rows = self._rows(last)
         name, rank, weight = f"block {block}", self.config.rank, self.lm.weight
         drawn = [initial_factors(at, rank, self.resources.seed, name, weight(at.weight)) for at in self.lora_at]
         factors, losses = train_block(rows, self.lora_at, self.given_factors.get(block, drawn), self.config)
@@ -124,6 +123,11 @@ class MELO(JournalledEditor[MELOConfig]):
             }
             result.details.setdefault("edits", {})[request.id] = facts
         return _entry(group, keys, changes, block, factors)
+
+    def _rows(self, group: Sequence[EditRequest]) -> Rows:
+        if self.config.rules == SOUND:
+            return EditRows(self.lm, self.projection, self.lora_at[0], group, self.config.train_eos)
+        return PublishedRows(self.lm, self.projection, group, self.config.train_eos)
 
     def _index(
         self, group: Sequence[EditRequest], keys: Tensor, labels: Sequence[tuple[int, ...]], block: int

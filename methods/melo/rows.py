@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editbench.locate_then_edit.prompts import target_ids
 from editbench.memory_based.target_rows import TargetRows
-from editbench.model.batching import PaddedBatch
+from editbench.model.batching import PaddedBatch, select
 from editbench.model.hooks import hooked
 
 if TYPE_CHECKING:
@@ -40,13 +40,18 @@ END = "<|endoftext|>"
 
 
 class EditRows:
-    """Keys at the prompts' last tokens; the loss is the mean over edits. Layers below the index's run once."""
+    """Keys at the prompts' last tokens; the loss is the mean over edits. What is below the lowest block runs once."""
 
-    def __init__(self, lm: LanguageModel, at: Projection, requests: Sequence[EditRequest], train_eos: bool) -> None:
+    def __init__(
+        self, lm: LanguageModel, at: Projection, lowest: Projection, requests: Sequence[EditRequest], train_eos: bool
+    ) -> None:
+        """Run the base model up to the ``lowest`` projection with a block; keys are of the projection ``at`` below."""
         rows = [(lm.encode(request.prompt).ids, target_ids(lm, request, train_eos)) for request in requests]
-        self._data = TargetRows(lm, at, rows)
+        seen: list[Tensor] = []
+        with hooked(at.module, seen.append, inputs=True):
+            self._data = TargetRows(lm, lowest, rows)
         with torch.no_grad():
-            self.keys = at.outputs(self._data.at_prompt)
+            self.keys = at.outputs(select(self._data.tree.flat(seen[0]), self._data.ends))
         self.labels = [tuple(answer) for _, answer in rows]
 
     def loss(self, changed: Sequence[AbstractContextManager[None]], highest: int) -> Tensor:

@@ -10,11 +10,12 @@ from tests.small_runs import REQUESTS, architectures
 from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 
+@pytest.mark.parametrize("lowest", [1, 2])
 @pytest.mark.parametrize("architecture", architectures(TINY_ARCHITECTURES))
-def test_sound_keys_and_loss(architecture):
+def test_sound_keys_and_loss(architecture, lowest):
     lm = tiny_lm(architecture, "float32" if architecture.startswith("gemma") else "float64")
     at = Projection.of(lm, 1, SECOND)
-    rows = EditRows(lm, at, REQUESTS, False)
+    rows = EditRows(lm, at, Projection.of(lm, lowest, SECOND), REQUESTS, False)
     losses = []
     for i, request in enumerate(REQUESTS):
         prompt, answer = lm.encode(request.prompt).ids, lm.continuation(request.target)
@@ -26,7 +27,7 @@ def test_sound_keys_and_loss(architecture):
         log_p = logits[len(prompt) - 1 :].log_softmax(-1)
         losses.append(float(-log_p[range(len(answer)), answer].mean()))
     with torch.no_grad():
-        assert float(rows.loss([], 1)) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+        assert float(rows.loss([], 2)) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
 def test_published_keys_stand_behind_the_answer_and_all_tokens_count_alike():

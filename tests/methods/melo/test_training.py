@@ -15,7 +15,7 @@ from tests.tiny_models import TINY_ARCHITECTURES, tiny_lm
 
 def trained(lm, which="second", steps=4, **settings):
     at = [Projection.of(lm, layer, which) for layer in (1, 2)]
-    rows = EditRows(lm, Projection.of(lm, 0, which), REQUESTS[:3], False)
+    rows = EditRows(lm, Projection.of(lm, 0, which), at[0], REQUESTS[:3], False)
     config = MELOConfig(layers=[0, 1, 2], steps=steps, scale=3.0, learning_rate=0.02, **settings)
     start = [initial_factors(one, 2, 0, "block 0", rows.keys) for one in at]
     return train_block(rows, at, start, config), start, at

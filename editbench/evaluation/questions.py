@@ -19,13 +19,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from editbench.checks import unknown
 from editbench.evaluation import generated_text
 from editbench.evaluation.metrics import GENERATING, get_metric
 from editbench.evaluation.probe_answers import ProbeAnswers
 from editbench.model.generation import Generated, Generation, generate, generate_answers
+from editbench.model.going_on import GoingOn
 from editbench.model.likelihood import Answering, Query, TargetScore, score_targets
 from editbench.records import (
     FOLLOWS,
@@ -156,13 +157,8 @@ class Asker:
         """The answers to questions, each given with its record's id."""
         questions = [question for question, _ in asked]
         queries = [question.query for question in questions]
-        scores = score_targets(self.lm, queries, editor=editor, tokens_per_batch=self.tokens_per_batch)
+        scores, generated = self._scored(queries, [(q.probe.prompt, q.longest) for q in questions], editor)
         nothing = [None] * len(asked)
-        generated: Sequence[Generated | None] = nothing
-        if not self.needs.isdisjoint(GENERATING):
-            pairs = [(question.probe.prompt, question.longest) for question in questions]
-            settings, tokens = self.generation, self.tokens_per_batch
-            generated = generate_answers(self.lm, pairs, settings, editor=editor, tokens_per_batch=tokens)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
             routes = editor.route([question.probe.prompt for question in questions]) or nothing
@@ -193,6 +189,18 @@ class Asker:
             )
             found.append(answers)
         return found
+
+    def _scored(
+        self, queries: Sequence[Query], asked: Sequence[tuple[str, str]], editor: Answering | None
+    ) -> tuple[list[tuple[TargetScore, ...]], Sequence[Generated | None]]:
+        """Scores of queries, and the answers to prompts that are ``asked``, if metrics need them, in one pass."""
+        options: Any = {"editor": editor, "tokens_per_batch": self.tokens_per_batch}
+        if self.needs.isdisjoint(GENERATING):
+            return score_targets(self.lm, queries, **options), [None] * len(queries)
+        going_on = GoingOn.of(self.lm, asked, self.generation, **options)
+        scores = score_targets(self.lm, queries, **options, going_on=going_on)
+        known = going_on.found if going_on is not None else None
+        return scores, generate_answers(self.lm, asked, self.generation, **options, known=known)
 
     def free_texts(self, prompts: Sequence[str], editor: Answering | None) -> list[Generated]:
         """A free text after each prompt, at most :data:`~editbench.evaluation.generated_text.TOKENS` long with it."""

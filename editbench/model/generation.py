@@ -6,10 +6,10 @@ Shape letters: B rows of a batch, T columns of the padded prompts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from editbench.model.packed_targets import Ids, Row, cut_beginning
 from editbench.progress import progress
 
 if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
+
     from editbench.model.language_model import LanguageModel
 
 VERSION = 3
@@ -35,6 +37,10 @@ MAX_NEW_TOKENS = 128
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
 """Padded tokens of a batch, prompts with their new tokens; a step runs one column of each row."""
+
+
+Answers = Mapping[tuple[Ids, int], list[int]]
+"""New tokens by the ids that the model was given and the limit of new ones."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def generate(
     settings: Generation | None = None,
     editor: Answering | None = None,
     tokens_per_batch: int | None = None,
+    known: Answers | None = None,
 ) -> list[Generated]:
     """Generate a text after each prompt.
 
@@ -93,13 +100,12 @@ def generate(
     limit, so that each limit runs by itself. Rows are padded on the left. A prompt that is too long for its limit loses
     its beginning (its BOS stays). An editor puts its text in front of prompts; one ``answering`` block spans a batch's
     prompts and new tokens. Without settings, generation is greedy. A batch has ``tokens_per_batch``, rows times
-    (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
+    (prompt + limit); None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`. What is ``known`` does not run.
     """
     settings = settings or Generation()
-    plain = [_fitted(lm, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
-    given = prompts if editor is None else [editor.asked(prompt) for prompt in prompts]
-    asked = [_fitted(lm, prompt, limit) for prompt, limit in zip(given, limits, strict=True)]
-    new = _run(lm, list(zip(asked, limits, strict=True)), settings, editor, tokens_per_batch)
+    plain = [given_ids(lm, *one) for one in zip(prompts, limits, strict=True)]
+    asked = [given_ids(lm, *one, editor) for one in zip(prompts, limits, strict=True)]
+    new = _run(lm, list(zip(asked, limits, strict=True)), settings, editor, tokens_per_batch, known or {})
     return [_generated(lm, ids, tokens) for ids, tokens in zip(plain, new, strict=True)]
 
 
@@ -110,11 +116,13 @@ def generate_answers(
     *,
     editor: Answering | None = None,
     tokens_per_batch: int | None = None,
+    known: Answers | None = None,
 ) -> list[Generated | None]:
     """The answer to each prompt, given with its target; None where that does not fit (:meth:`Generation.limit`)."""
     limits = {i: n for i, pair in enumerate(asked) if (n := settings.limit(lm, *pair)) is not None}
     prompts, most = [asked[i][0] for i in limits], [*limits.values()]
-    answers = generate(lm, prompts, most, settings=settings, editor=editor, tokens_per_batch=tokens_per_batch)
+    options: Any = {"settings": settings, "editor": editor, "tokens_per_batch": tokens_per_batch}
+    answers = generate(lm, prompts, most, **options, known=known)
     by_index = dict(zip(limits, answers, strict=True))
     return [by_index.get(i) for i in range(len(asked))]
 
@@ -125,6 +133,7 @@ def _run(
     settings: Generation,
     editor: Answering | None,
     tokens_per_batch: int | None,
+    known: Answers,
 ) -> list[list[int]]:
     """New tokens after each prompt, given with its limit."""
     budget = tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)
@@ -137,10 +146,12 @@ def _run(
             longest: dict[Ids, int] = {}
             for ids, limit in run:
                 longest[ids] = max(limit, longest.get(ids, 0))
-            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in longest.items()]  # wide as prompt and new tokens
+            found.update({one: known[one] for one in longest.items() if one in known})
+            left = [one for one in longest.items() if one not in known]
+            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in left]  # wide as prompt and new tokens
             for batch in batches(rows, budget):
                 together = [row.prompt for row in batch]
-                new = _run_batch(lm, together, max(longest[ids] for ids in together), settings, editor)
+                new = _run_batch(lm, together, [longest[ids] for ids in together], settings, editor)
                 found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
                 advance(len(batch))
             found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
@@ -153,9 +164,9 @@ def _takes_left_padding(lm: LanguageModel) -> bool:
     return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
 
 
-def _fitted(lm: LanguageModel, prompt: str, limit: int) -> Ids:
-    """Ids of the prompt, cut at its beginning so that ``limit`` more fit."""
-    ids = tuple(lm.encode(prompt).ids) or (lm.pad_id,)
+def given_ids(lm: LanguageModel, prompt: str, limit: int, editor: Answering | None = None) -> Ids:
+    """Ids of what the model is given for a prompt, cut at its beginning so that ``limit`` more fit."""
+    ids = tuple(lm.encode(prompt if editor is None else editor.asked(prompt)).ids) or (lm.pad_id,)
     return cut_beginning(ids, lm.max_length - limit, lm.tokenizer.bos_token_id)
 
 
@@ -167,9 +178,11 @@ def _generated(lm: LanguageModel, prompt: Ids, new: list[int]) -> Generated:
 
 
 def _run_batch(
-    lm: LanguageModel, prompts: Sequence[Ids], limit: int, settings: Generation, editor: Answering | None
+    lm: LanguageModel, prompts: Sequence[Ids], limits: Sequence[int], settings: Generation, editor: Answering | None
 ) -> list[list[int]]:
     """New tokens of each row, without the end-of-sequence token; :data:`NOT_A_NUMBER` where logits are NaN."""
+    from transformers import DynamicCache
+
     width = max(len(ids) for ids in prompts)
     padding = [width - len(ids) for ids in prompts]
     ids = torch.tensor([[lm.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)
@@ -177,11 +190,12 @@ def _run_batch(
     ids, mask = ids.to(lm.device), mask.to(lm.device)
     with editor.answering([width - 1] * len(prompts)) if editor is not None else nullcontext():
         if settings.searches:
-            new = _search(lm, ids, mask, limit, settings)
+            new = _search(lm, ids, mask, max(limits), settings)
         else:
-            new = _step_by_step(lm, ids, mask, limit, _noise(prompts, limit, settings))
-    ends = lm.end_ids
-    return [_before_end(row, ends) for row in new.tolist()]
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
+            noise = _noise(prompts, max(limits), settings)
+            new = step_by_step(lm, DynamicCache(config=lm.config), ids, mask, positions, limits, noise)
+    return [before_end(row, lm.end_ids) for row in new.tolist()]
 
 
 def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor | None:
@@ -197,22 +211,39 @@ def _noise(prompts: Sequence[Ids], limit: int, settings: Generation) -> Tensor |
     return torch.stack(rows)
 
 
-def _step_by_step(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, noise: Tensor | None) -> Tensor:
-    """The argmax of each step, or with noise a draw, until every row has ended: (B, at most limit)."""
-    from transformers import DynamicCache
+def step_by_step(
+    lm: LanguageModel,
+    cache: Cache,
+    ids: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    limits: Sequence[int],
+    noise: Tensor | None = None,
+) -> Tensor:
+    """The argmax of each step, or with noise a draw, until every row has ended or has its limit.
 
-    cache = DynamicCache(config=lm.config)
+    Args:
+        cache: Keys and values of the columns before ``ids``.
+        ids: (B, t) tokens to begin with.
+        mask: (B, T) of all columns so far, those of ``ids`` last.
+        positions: (B, t) of ``ids``.
+        limits: New tokens of each row at most; it may get more.
+        noise: (B, steps, k) as of :func:`_noise`.
+
+    Returns:
+        New tokens (B, steps).
+    """
     ends = torch.tensor([*lm.end_ids, NOT_A_NUMBER], device=ids.device)
+    most = torch.tensor(limits, device=ids.device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     new: list[Tensor] = []
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
-    for step in range(limit):
+    for step in range(max(limits)):
         logits = lm.logits(lm.hidden(ids, mask, positions, cache)[:, -1])  # (B, V)
         assert cache.get_seq_length() == mask.shape[1], "the model did not keep its keys and values"
         best = logits.argmax(-1) if noise is None else _draw(logits, noise[:, step])
         best = best.masked_fill(logits.isnan().any(-1), NOT_A_NUMBER).to(mask.device)
         new.append(best)
-        done |= torch.isin(best, ends)
+        done |= torch.isin(best, ends) | (most <= step + 1)
         if bool(done.all()):
             break
         ids, positions = best.clamp(min=0)[:, None], positions[:, -1:] + 1
@@ -249,7 +280,7 @@ def _search(lm: LanguageModel, ids: Tensor, mask: Tensor, limit: int, settings: 
     return new.masked_fill(broken.to(new.device)[:, None], NOT_A_NUMBER)
 
 
-def _before_end(row: list[int], ends: set[int]) -> list[int]:
+def before_end(row: list[int], ends: set[int]) -> list[int]:
     """The tokens up to the first end; a :data:`NOT_A_NUMBER` stays, as the last one."""
     at = next((at for at, token in enumerate(row) if token in ends or token == NOT_A_NUMBER), len(row))
     return row[: at + 1] if row[at : at + 1] == [NOT_A_NUMBER] else row[:at]

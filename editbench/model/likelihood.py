@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from editbench.records import Route, Routing
 
 if TYPE_CHECKING:
     from editbench.model.language_model import LanguageModel
+    from editbench.model.tree_attention import KeysAndValues
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ VERSION = 3
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Tokens of a batch, padding included: on a CPU its activations must stay in the processor's caches."""
+
+KEPT_TOKENS = 4_096
+"""Tokens of a batch at most whose keys and values are kept: half a MB each in models of seven billion weights."""
 
 NOT_A_NUMBER = -1
 """Token id in place of an argmax over logits that are NaN."""
@@ -74,6 +78,16 @@ class Answering(Protocol):
 
     def route(self, prompts: Sequence[str]) -> list[Route] | None:
         """The edit that answers each prompt; None where edits are in weights that all prompts share."""
+
+
+class TakesTrees(Protocol):
+    """:class:`editbench.model.going_on.GoingOn`, as scoring sees it."""
+
+    def take(self, keys: Sequence[Key], tree: TokenTree, kept: KeysAndValues, argmax: Sequence[Sequence[int]]) -> None:
+        """A tree was scored."""
+
+    def finish(self) -> None:
+        """It was the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,7 @@ def score_targets(
     tokens_per_batch: int | None = None,
     padding_side: str = "right",
     max_target_tokens: int | None = None,
+    going_on: TakesTrees | None = None,
 ) -> list[tuple[TargetScore, ...]]:
     """Score all targets of all queries; equal prompts share a row, equal targets of a prompt are scored once.
 
@@ -134,10 +149,12 @@ def score_targets(
         tokens_per_batch: Tokens of a batch, padding included; None: :data:`CPU_TOKENS` or :data:`GPU_TOKENS`.
         padding_side: Of padded rows, "right" or "left"; the numbers are the same up to rounding.
         max_target_tokens: Tokens kept of each target; None: all.
+        going_on: Is given each tree that was scored.
     """
     tokenise = Tokeniser(lm, max_target_tokens, editor.asked if editor is not None else None)
     pairs = [tokenise(query.prompt, target) for query in queries for target in query.targets]
-    scores = iter(score_pairs(lm, pairs, editor=editor, tokens_per_batch=tokens_per_batch, padding_side=padding_side))
+    options: Any = {"editor": editor, "tokens_per_batch": tokens_per_batch, "padding_side": padding_side}
+    scores = iter(score_pairs(lm, pairs, **options, going_on=going_on))
     return [tuple(islice(scores, len(query.targets))) for query in queries]
 
 
@@ -149,6 +166,7 @@ def score_pairs(
     editor: Answering | None = None,
     tokens_per_batch: int | None = None,
     padding_side: str = "right",
+    going_on: TakesTrees | None = None,
 ) -> list[TargetScore]:
     """:func:`score_targets` for token ids: one :class:`TargetScore` per pair, in order."""
     if padding_side not in ("left", "right"):
@@ -162,9 +180,11 @@ def score_pairs(
     if lm.runs_trees and not (editor is not None and editor.answers_by_row):
         keys = list(dict.fromkeys((pair.prompt, pair.target, pair.lead) for pair in pairs if pair.target))
         with progress("answering", total=len(keys)) as advance:
-            for some in _tree_batches(keys, budget):
-                found.update(zip(some, _score_tree(lm, some), strict=True))
+            for some in _tree_batches(keys, min(budget, KEPT_TOKENS) if going_on is not None else budget):
+                found.update(zip(some, _score_tree(lm, some, going_on), strict=True))
                 advance(len(some))
+        if going_on is not None:
+            going_on.finish()
     else:
         rows = merge(pairs, packed=takes_packed_rows(lm))
         with progress("answering", total=len(rows)) as advance:
@@ -194,19 +214,24 @@ def _tree_batches(keys: Sequence[Key], budget: int) -> Iterator[list[Key]]:
         yield batch
 
 
-def _score_tree(lm: LanguageModel, keys: Sequence[Key]) -> Iterator[TargetScore]:
+def _score_tree(lm: LanguageModel, keys: Sequence[Key], going_on: TakesTrees | None) -> list[TargetScore]:
     tree = TokenTree.of(lm, [prompt + target[:-1] for prompt, target, _ in keys])
     outputs = [path[len(prompt) - 1 :] for path, (prompt, _, _) in zip(tree.paths, keys, strict=True)]
     needed, places = torch.unique(torch.tensor([i for some in outputs for i in some]), return_inverse=True)
     gold = torch.tensor([token for _, target, _ in keys for token in target])
     tokens = needed.to(lm.device)
+    kept: KeysAndValues | None = None if going_on is None else {}
     with mlp_only_at_tokens(lm, lm.n_layers - 1, tree, tokens):
-        final = run_tree(lm, tree)
+        final = run_tree(lm, tree, record=kept)
     nll, argmax = _nll_and_argmax(lm, final[tokens.to(final.device)], places, gold)
-    start = 0
-    for _, target, _ in keys:
-        yield _target_score(target, nll[start : start + len(target)], argmax[start : start + len(target)])
-        start += len(target)
+    ends = [*accumulate(len(target) for _, target, _ in keys)]
+    scores = [
+        _target_score(target, nll[end - len(target) : end], argmax[end - len(target) : end])
+        for (_, target, _), end in zip(keys, ends, strict=True)
+    ]
+    if going_on is not None and kept is not None:
+        going_on.take(keys, tree, kept, [score.argmax for score in scores])
+    return scores
 
 
 def _target_score(target: Ids, nll: Sequence[float], argmax: Sequence[int], routed: bool | None = None) -> TargetScore:

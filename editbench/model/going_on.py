@@ -19,6 +19,8 @@ from editbench.model.generation import Generation, before_end, given_ids, step_b
 from editbench.model.likelihood import NOT_A_NUMBER, Answering
 
 if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
+
     from editbench.model.language_model import LanguageModel
     from editbench.model.likelihood import Key
     from editbench.model.packed_targets import Ids
@@ -144,16 +146,18 @@ def _waiting(begun: dict[Ids, list[int]], paths: Sequence[Sequence[int]], kept: 
     return _Waiting(list(begun), list(begun.values()), lengths, by_layer)
 
 
-def _joined(lm: LanguageModel, parts: Sequence[_Waiting], width: int) -> object:
-    """A cache with the keys and values of all rows, padded on the left to ``width`` columns."""
+def _joined(lm: LanguageModel, parts: Sequence[_Waiting], width: int) -> Cache:
+    """A cache with the keys and values of all rows, padded on the left to ``width`` columns; the parts' are given up."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=lm.config)
-
-    def rows(layer: int, which: int) -> Tensor:
-        of_parts = [part.kept[layer][which].transpose(1, 2) for part in parts]  # (B, heads, T, head size)
-        return torch.cat([pad(one, (0, 0, width - one.shape[2], 0)) for one in of_parts])
-
     for layer in range(lm.n_layers):
-        cache.update(rows(layer, 0), rows(layer, 1), layer)
+        by_part = zip(*(part.kept.pop(layer) for part in parts), strict=True)  # not kept twice
+        keys, values = (torch.cat([_widened(one, width) for one in some]) for some in by_part)
+        cache.update(keys, values, layer)
     return cache
+
+
+def _widened(tensor: Tensor, width: int) -> Tensor:
+    """(B, heads, width, head size) of keys or values (B, T, heads, head size)."""
+    return pad(tensor.transpose(1, 2), (0, 0, width - tensor.shape[1], 0))

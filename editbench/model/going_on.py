@@ -147,7 +147,7 @@ def _waiting(begun: dict[Ids, list[int]], paths: Sequence[Sequence[int]], kept: 
 
 
 def _joined(lm: LanguageModel, parts: Sequence[_Waiting], width: int) -> Cache:
-    """A cache with the keys and values of all rows, padded on the left to ``width`` columns; the parts' are given up."""
+    """A cache with the keys and values of all rows, padded on the left to ``width`` columns; the parts keep none."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=lm.config)

@@ -137,28 +137,33 @@ def _run(
 ) -> list[list[int]]:
     """New tokens after each prompt, given with its limit."""
     budget = tokens_per_batch or (CPU_TOKENS if lm.device.type == "cpu" else GPU_TOKENS)
-    budget = budget if _takes_left_padding(lm) else 1  # each row is a batch of its own
+    budget = budget if takes_left_padding(lm) else 1  # each row is a batch of its own
     limits = sorted({limit for _, limit in asked})
     runs = [[q for q in asked if q[1] == limit] for limit in limits] if settings.searches else [asked]
-    found: dict[tuple[Ids, int], list[int]] = {}
-    with progress("generating", total=sum(len({ids for ids, _ in run}) for run in runs)) as advance:
-        for run in runs:
-            longest: dict[Ids, int] = {}
-            for ids, limit in run:
-                longest[ids] = max(limit, longest.get(ids, 0))
-            found.update({one: known[one] for one in longest.items() if one in known})
-            left = [one for one in longest.items() if one not in known]
-            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in left]  # wide as prompt and new tokens
+    longest = [_longest(run) for run in runs]
+    left = [[one for one in some.items() if one not in known] for some in longest]
+    found = dict(known)
+    with progress("generating", total=sum(map(len, left))) as advance:
+        for run, limit_of, rest in zip(runs, longest, left, strict=True):
+            rows = [Row(ids, ((0,) * (limit + 1),)) for ids, limit in rest]  # wide as prompt and new tokens
             for batch in batches(rows, budget):
-                together = [row.prompt for row in batch]
-                new = _run_batch(lm, together, [longest[ids] for ids in together], settings, editor)
-                found.update({(ids, longest[ids]): tokens for ids, tokens in zip(together, new, strict=True)})
+                together = [(row.prompt, limit_of[row.prompt]) for row in batch]
+                new = _run_batch(lm, together, settings, editor)
+                found.update(zip(together, new, strict=True))
                 advance(len(batch))
-            found.update({(ids, limit): found[ids, longest[ids]][:limit] for ids, limit in run})
+            found.update({(ids, limit): found[ids, limit_of[ids]][:limit] for ids, limit in run})
     return [found[q] for q in asked]
 
 
-def _takes_left_padding(lm: LanguageModel) -> bool:
+def _longest(run: Sequence[tuple[Ids, int]]) -> dict[Ids, int]:
+    """The largest limit of each prompt, by first appearance."""
+    found: dict[Ids, int] = {}
+    for ids, limit in run:
+        found[ids] = max(limit, found.get(ids, 0))
+    return found
+
+
+def takes_left_padding(lm: LanguageModel) -> bool:
     """Whether padding on the left leaves the other columns as they are."""
     # "eager" masks with the lowest number of the dtype, which from float64 is -inf in its float32 softmax: NaN spreads
     return not (lm.config._attn_implementation == "eager" and lm.model.dtype == torch.float64)
@@ -178,11 +183,12 @@ def _generated(lm: LanguageModel, prompt: Ids, new: list[int]) -> Generated:
 
 
 def _run_batch(
-    lm: LanguageModel, prompts: Sequence[Ids], limits: Sequence[int], settings: Generation, editor: Answering | None
+    lm: LanguageModel, asked: Sequence[tuple[Ids, int]], settings: Generation, editor: Answering | None
 ) -> list[list[int]]:
     """New tokens of each row, without the end-of-sequence token; :data:`NOT_A_NUMBER` where logits are NaN."""
     from transformers import DynamicCache
 
+    prompts, limits = [ids for ids, _ in asked], [limit for _, limit in asked]
     width = max(len(ids) for ids in prompts)
     padding = [width - len(ids) for ids in prompts]
     ids = torch.tensor([[lm.pad_id] * n + list(row) for n, row in zip(padding, prompts, strict=True)])  # (B, T)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from editbench.model.generation import Generation, before_end, given_ids, step_by_step
+from editbench.model.generation import Generation, before_end, given_ids, step_by_step, takes_left_padding
 from editbench.model.likelihood import NOT_A_NUMBER, Answering
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ class GoingOn:
         """For prompts with their targets; None where answers are no continuations of scored rows.
 
         They are not where answers are drawn or searched, where an editor chooses what answers each prompt, and where
-        the model's attention has no place for trees.
+        the model's attention has no place for trees, or none for padding.
         """
-        by_row = editor is not None and editor.answers_by_row
-        if by_row or not lm.runs_trees or settings.searches or settings.top_k > 1:
+        drawn, by_row = settings.searches or settings.top_k > 1, editor is not None and editor.answers_by_row
+        if drawn or by_row or not (lm.runs_trees and takes_left_padding(lm)):
             return None
         limits: dict[Ids, int] = {}
         for pair in asked:

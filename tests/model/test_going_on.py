@@ -98,3 +98,8 @@ def test_other_answers_than_greedy_ones_are_generated_from_their_prompts(setting
 
 def test_an_editor_that_chooses_by_prompt_generates_from_prompts():
     assert GoingOn.of(tiny_lm("llama"), [(PROMPTS[0], "Rome")], GREEDY, Bystander()) is None
+
+
+def test_rows_that_cannot_be_padded_generate_one_by_one():
+    assert GoingOn.of(tiny_lm("llama", "float64", attention="eager"), [(PROMPTS[0], "Rome")], GREEDY) is None
+    assert GoingOn.of(tiny_lm("llama", attention="eager"), [(PROMPTS[0], "Rome")], GREEDY) is not None

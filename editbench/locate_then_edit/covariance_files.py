@@ -183,6 +183,8 @@ def export(source: str, out: Path, texts: str | None = None) -> Path:
 def _write(out: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
     if not tensors:
         raise ValueError(f"there is no layer to write to {out}")
+    if out.suffix == ".npz":  # which model.covariance reads as one of ROME's and MEMIT's files
+        raise ValueError(f"{out}: what is written is a safetensors file; call it {out.with_suffix('.safetensors')}")
     digest = write_tensors(out, tensors, facts)
     layers = ", ".join(sorted(tensors, key=int))
     counts = ", ".join(f"{count:,}" for count in sorted(set(facts["tokens"].values()))) or "an unknown number of"

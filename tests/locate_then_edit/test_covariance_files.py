@@ -56,6 +56,9 @@ def test_an_exported_file_gives_the_same_matrices_and_tokens(lm, tmp_path, capsy
         "tokens": {"0": costs.covariance_tokens, "2": costs.covariance_tokens},
     }
     assert f"use it with: model.covariance={out}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"a safetensors file; call it .*d\.safetensors"):
+        export(str(tmp_path / "model"), tmp_path / "d.npz")  # it would be read as another kind of file
+    assert not (tmp_path / "d.npz").exists()
 
 
 def write_run(place, lm, digests):

@@ -1,29 +1,41 @@
-"""The rows of the study's runs, ``results/reference/study``, and how they are collected from results folders.
+"""The rows of the study's runs, ``results/reference/study``, and how they are added from results folders.
 
-``NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many edits, if any, and
-``ranks.jsonl`` compares the orders of methods.
+``NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many edits, if any,
+``NAME/RUN.csv.gz`` the scores of a run's records at its end, and ``ranks.jsonl`` compares the orders of methods.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from editbench.files import ResultsError
 from editbench.json_lines import encode
 from editbench.results.csv_files import read_csv, write_csv
-from editbench.results.leaderboard import collect, collect_folders, group
+from editbench.results.leaderboard import collect_folders, group
 from editbench.results.points import POINT_COLUMNS, points_of
-from editbench.results.rank_stability import agreements
+from editbench.results.rank_stability import RecordScores, agreements, final_scores
+from editbench.results.schema import HEADLINES
+from editbench.results.selection import where
 from editbench.results.table_layout import CONTROL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from editbench.results.schema import Row
 
 STUDY = Path(__file__).resolve().parents[1] / "results" / "reference" / "study"
 RANKS = STUDY / "ranks.jsonl"
 IDLE = (CONTROL, "in_context", "retrieval")  # the last two change no answer of the embedded model
+ENDED = ("done", "failed", "interrupted")
+SAME_RUN = ("method", "method_config", "dataset", "mode", "edits", "batch_size", "seed")  # the newer one counts
+SAME_POINTS = ("method", "dataset", "batch_size", "seed")
 VARIED = {  # what the order of methods may depend on, and the measures that order them
     "metric": ("score", "reliability", "generality", "locality"),
     "dataset": ("reliability", "locality"),
@@ -34,8 +46,13 @@ VARIED = {  # what the order of methods may depend on, and the measures that ord
 
 def rows_of(name: str) -> list[Row]:
     """The finished runs of an experiment, seeds together; none where it was not run."""
+    return [row for row in group(rows_in(name)) if row["status"] == "done"]
+
+
+def rows_in(name: str) -> list[Row]:
+    """The runs of an experiment, each; none where it was not run."""
     file = STUDY / f"{name}.csv"
-    return [row for row in group(read_csv(file)) if row["status"] == "done"] if file.exists() else []
+    return read_csv(file) if file.exists() else []
 
 
 def points(name: str) -> list[Row]:
@@ -51,28 +68,71 @@ def settings(row: Row) -> dict[str, Any]:
 
 
 def keep(folder: Path) -> None:
-    """Collect the runs of each experiment in ``folder`` into its file of the study."""
-    STUDY.mkdir(parents=True, exist_ok=True)
+    """Add the runs in each results folder ``folder/NAME`` to the study's; a run replaces an older one like it."""
     for results in sorted(path for path in folder.iterdir() if path.is_dir()):
-        write_csv(collect(results), STUDY / f"{results.name}.csv")
-        found = [points_of(run) for run in collect_folders(results)]
+        runs = {path: row for path, row in collect_folders(results).items() if row["status"] in ENDED}
+        _add(list(runs.values()), results.name, SAME_RUN)
+        found = [points_of(path) for path in runs]
         if any(len(own) > 1 for own in found):
-            write_csv([point for own in found for point in own], STUDY / f"{results.name}_points.csv", POINT_COLUMNS)
+            _add([point for own in found for point in own], f"{results.name}_points", SAME_POINTS, POINT_COLUMNS)
+        for path, row in runs.items():
+            if row["status"] == "done":
+                _write_records(final_scores(path, HEADLINES), results.name, path.name)
 
 
-def keep_ranks(study: Path) -> None:
-    """Compare the orders of methods over the embedded world's runs, as far as there are runs to compare."""
+def _add(rows: list[Row], name: str, same: Sequence[str], columns: Sequence[str] | None = None) -> None:
+    file, new = STUDY / f"{name}.csv", {_key(row, same) for row in rows}
+    old = [row for row in (read_csv(file) if file.exists() else []) if _key(row, same) not in new]
+    write_csv(sorted([*old, *rows], key=lambda row: (str(row["dataset"]), str(row["method"]))), file, columns)
+
+
+def _key(row: Row, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in names)
+
+
+def _write_records(scores: RecordScores, name: str, run: str) -> None:
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["record", *HEADLINES])
+    for record, values in zip(scores.records, scores.values, strict=True):
+        lines.writerow([record, *(f"{value:.17g}" if np.isfinite(value) else "" for value in values)])
+    (STUDY / name).mkdir(parents=True, exist_ok=True)
+    (STUDY / name / f"{run}.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def read_records(file: Path, measures: Sequence[str]) -> RecordScores:
+    """What :func:`keep` wrote of a run's records.
+
+    Raises:
+        ResultsError: A measure is not among those that are kept.
+    """
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    if unknown := [name for name in measures if name not in HEADLINES]:
+        raise ResultsError(f"{file} has no {', '.join(unknown)}; it has {', '.join(HEADLINES)}")
+    values = np.array([[float(row[name] or "nan") for name in measures] for row in rows])
+    return RecordScores([row["record"] for row in rows], values.reshape(-1, len(measures)), list(HEADLINES))
+
+
+def keep_ranks() -> None:
+    """Compare the orders of methods over the embedded world's runs whose records are kept, as far as they can be."""
     found = []
     for over, measures in VARIED.items():
-        roots = [study / "embedded", *([study / "published"] if over == "hparams" else [])]
-        runs = collect_folders(*filter(Path.is_dir, roots), conditions=[f"method!={name}" for name in IDLE])
+        runs = _with_records("embedded", *(["published"] if over == "hparams" else []))
         for some in _by_dataset(runs) if over == "metric" else [runs]:
             measured = [name for name in measures if any(row[name] is not None for row in some.values())]
             try:
-                found += agreements(some, over, measured)
+                found += agreements(some, over, measured, read_records)
             except ResultsError as error:
                 print(f"{over}: {error}")
     RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
+
+
+def _with_records(*names: str) -> dict[Path, Row]:
+    """The runs of methods that edit, by the file of their records."""
+    rows = {STUDY / name / f"{row['run']}.csv.gz": row for name in names for row in rows_in(name)}
+    kept = {id(row) for row in where(list(rows.values()), [f"method!={name}" for name in IDLE])}
+    return {file: row for file, row in rows.items() if id(row) in kept and file.exists()}
 
 
 def _by_dataset(runs: dict[Path, Row]) -> list[dict[Path, Row]]:

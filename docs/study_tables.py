@@ -2,7 +2,7 @@
 
     python docs/study_tables.py [FOLDER]
 
-With a FOLDER, each results folder FOLDER/NAME is collected first (``study_rows.py``).
+With a FOLDER, the runs in each results folder FOLDER/NAME are added first (``study_rows.py``).
 """
 
 from __future__ import annotations
@@ -368,6 +368,6 @@ def written() -> dict[Path, str]:
 if __name__ == "__main__":
     for given in map(Path, sys.argv[1:]):
         keep(given)
-        keep_ranks(given)
+        keep_ranks()
     for file, text in written().items():
         file.write_text(text, encoding="utf-8")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,17 @@ from editbench.results.summary import harmonic_mean
 
 METRIC, SCORE = "metric", "score"
 Orders = dict[str, dict[str, Floats]]  # by what is varied, and by method: its mean, then means of weighted records
+
+
+class RecordScores(NamedTuple):
+    """What the records of one run have."""
+
+    records: list[str]  # R ids, in order
+    values: Floats  # (R, measures): more is better, NaN where a record has none
+    known: list[str]  # measures that could be asked for
+
+
+Reader = Callable[[Path, Sequence[str]], RecordScores]  # the run's path, and measures
 
 
 @dataclass(frozen=True)
@@ -49,13 +61,16 @@ class Agreement:
     reversed: list[str]  # pairs in opposite order, as "scen, rome": the first is ahead in a
 
 
-def agreements(runs: Mapping[Path, Row], over: str, measures: Sequence[str] = (SCORE,)) -> list[Agreement]:
+def agreements(
+    runs: Mapping[Path, Row], over: str, measures: Sequence[str] = (SCORE,), read: Reader | None = None
+) -> list[Agreement]:
     """Compare the orders of methods under each two values of a column, or of each two measures (``over="metric"``).
 
     Args:
         runs: Rows by run folder; those that are not done do not count. Several seeds of one method are averaged.
         over: Column of the leaderboard that is varied, all others of the task being equal; or "metric".
         measures: "score", "reliability", "generality", "locality", or measures such as "rewrite.exact_match".
+        read: Gives the scores of a run's records, by the path that stands in ``runs``; by default `final_scores`.
 
     Raises:
         ResultsError: A method has several runs where one is wanted, a measure is in no run, or nothing can be compared.
@@ -67,7 +82,7 @@ def agreements(runs: Mapping[Path, Row], over: str, measures: Sequence[str] = (S
         raise ResultsError("the order by one metric cannot be compared; name two or more, as --measures score,locality")
     found: list[Agreement] = []
     for task, sides in _tasks(done, over).items():
-        figures = {side: {m: _figures(of[m], measures) for m in of} for side, of in sides.items()}
+        figures = {side: {m: _figures(of[m], measures, read or final_scores) for m in of} for side, of in sides.items()}
         if over == METRIC:
             [methods] = figures.values()
             orders = {name: {m: methods[m][at] for m in methods} for at, name in enumerate(measures)}
@@ -98,29 +113,37 @@ def _tasks(runs: Mapping[Path, Row], over: str) -> dict[tuple[tuple[str, str], .
     return found
 
 
-def _figures(folders: Iterable[Path], measures: Sequence[str]) -> Floats:
-    """(M, 1 + DRAWS) of each measure: the mean over records, then the draws; means over the runs."""
-    means: Floats = np.mean([_of_run(folder, measures) for folder in folders], axis=0)
-    return means
-
-
-def _of_run(folder: Path, measures: Sequence[str]) -> Floats:
+def final_scores(folder: Path, measures: Sequence[str]) -> RecordScores:
+    """The scores at the end of the records of a run folder."""
     info = read_info(folder)
     headline = info["provenance"].get("protocol", {}).get("headline") or {}
-    names = [headline.get(name, name) for name in (*HEADLINES, *measures)]
+    names = [headline.get(name, name) for name in measures]
     rows = [row for row in read_lines(folder / SCORES_FILE)[0] if row["stage"] == "final" and "record" in row]
     rows.sort(key=lambda row: str(row["record"]))
     numbers = [[row["scores"].get(name) for name in names] for row in rows]
     values = np.array(numbers, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
-    for at, name in enumerate(measures, len(HEADLINES)):
-        if name != SCORE and not np.isfinite(values[:, at]).any():
-            raise ResultsError(f"{folder} has no {name}; its rows have {', '.join(_known(rows))}")
-        if column(names[at], info["metrics"]).higher_is_better is False:
+    for at, name in enumerate(names):
+        if column(name, info["metrics"]).higher_is_better is False:
             values[:, at] *= -1
-    seed = hashlib.sha256("\n".join(str(row["record"]) for row in rows).encode()).digest()
-    drawn = weighted_means(values, int.from_bytes(seed[:8], "big"))
-    score = harmonic_mean(drawn[: len(HEADLINES)].T)
-    found: Floats = np.stack([score if n == SCORE else drawn[len(HEADLINES) + at] for at, n in enumerate(measures)])
+    return RecordScores([str(row["record"]) for row in rows], values, _known(rows))
+
+
+def _figures(folders: Iterable[Path], measures: Sequence[str], read: Reader) -> Floats:
+    """(M, 1 + DRAWS) of each measure: the mean over records, then the draws; means over the runs."""
+    means: Floats = np.mean([_of_run(read, folder, measures) for folder in folders], axis=0)
+    return means
+
+
+def _of_run(read: Reader, folder: Path, measures: Sequence[str]) -> Floats:
+    names = (*HEADLINES, *(name for name in measures if name not in (*HEADLINES, SCORE)))
+    records, values, known = read(folder, names)
+    for name in set(names) & set(measures):
+        if not np.isfinite(values[:, names.index(name)]).any():
+            raise ResultsError(f"{folder} has no {name}; its rows have {', '.join(known)}")
+    seed = hashlib.sha256("\n".join(records).encode()).digest()
+    drawn = dict(zip(names, weighted_means(values, int.from_bytes(seed[:8], "big")), strict=True))
+    drawn[SCORE] = harmonic_mean(np.stack([drawn[name] for name in HEADLINES], axis=1))
+    found: Floats = np.stack([drawn[name] for name in measures])
     return found
 
 

@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from editbench.files import ResultsError
+from editbench.json_lines import encode
 from editbench.results.csv_files import write_csv
+from editbench.results.leaderboard import collect_folders
+from editbench.results.rank_stability import agreements
+from tests.results.test_compare import run as finished
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +121,42 @@ def test_a_papers_table_leaves_its_model_blank(script, sweep):
     sweep(run("nse", 1, 0.9, 0.85, 0.95), run("rome", 1, None, status="running"), name="nse_table1")
     (line,) = [line for line in script.paper_tables_part().splitlines() if "zsre" in line]
     assert [cell.strip() for cell in line.split("|")[1:5]] == ["zsre", "nse", "", "0.900"]
+
+
+def test_a_run_is_added_and_the_next_like_it_takes_its_place(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(rows, "STUDY", tmp_path / "study")
+    for name in ("study", "first", "second"):
+        (tmp_path / name).mkdir()
+    for name, share in (("rome", [1.0, 0.0, 1.0]), ("nse", [1.0, 1.0, 1.0])):
+        finished(tmp_path / "first" / "some", name, share)
+    rows.keep(tmp_path / "first")
+    assert {row["method"]: row["reliability"] for row in rows.rows_in("some")} == {
+        "rome": pytest.approx(2 / 3),
+        "nse": 1.0,
+    }
+
+    finished(tmp_path / "second" / "some", "rome", [0.0, 0.0, 1.0])
+    rows.keep(tmp_path / "second")
+    assert {row["method"]: row["reliability"] for row in rows.rows_in("some")} == {
+        "rome": pytest.approx(1 / 3),
+        "nse": 1.0,
+    }
+    kept = rows.read_records(tmp_path / "study" / "some" / "rome.csv.gz", ["reliability"])
+    assert kept.values.tolist() == [[0.0], [0.0], [1.0]]
+    with pytest.raises(ResultsError, match="has no perplexity; it has reliability"):
+        rows.read_records(tmp_path / "study" / "some" / "rome.csv.gz", ["perplexity"])
+
+
+def test_ranks_of_kept_records_are_those_of_the_run_folders(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(rows, "STUDY", tmp_path)
+    monkeypatch.setattr(rows, "RANKS", tmp_path / "ranks.jsonl")
+    (tmp_path / "results").mkdir()
+    for seed, shares in enumerate(({"rome": [1.0, 0.0, 1.0], "nse": [1.0] * 3}, {"rome": [1.0] * 3, "nse": [0.0] * 3})):
+        for method, share in shares.items():
+            finished(tmp_path / "results" / "embedded", f"{method}-{seed}", share, seed=seed)
+    rows.keep(tmp_path / "results")
+    rows.keep_ranks()
+    expected = agreements(collect_folders(tmp_path / "results" / "embedded"), "seed")
+    assert [one for one in rows.ranks() if one["measure"] == "score"] == [
+        json.loads(encode(vars(one))) for one in expected
+    ]

@@ -274,7 +274,7 @@ class Editor(ABC, Generic[C]):
         size = self.capabilities.max_batch or max(1, len(wanted))
         part = wanted
         try:
-            with self.ledger.transaction([r.id for r in wanted]) as transaction:
+            with self.ledger.transaction([r.id for r in wanted], by=type(self).__name__) as transaction:
                 for start in range(0, len(wanted), size):
                     part = wanted[start : start + size]
                     self.write(part, transaction, result)
@@ -306,7 +306,7 @@ class Editor(ABC, Generic[C]):
         """End a stream of edits; a LedgerError if that failed, and the model is as it was."""
         begun, result = time.perf_counter(), EditResult()
         if self.concludes:
-            with self.ledger.transaction([]) as transaction:
+            with self.ledger.transaction([], by=type(self).__name__) as transaction:
                 self.conclude(transaction, result)
         result.seconds = time.perf_counter() - begun
         return result

@@ -89,14 +89,16 @@ class Ledger:
         return list(self._changed)
 
     @contextmanager
-    def transaction(self, ids: Sequence[str]) -> Iterator[Transaction]:
+    def transaction(self, ids: Sequence[str], by: str = "") -> Iterator[Transaction]:
         """Collect the changes of one edit batch; they are in the model at once and in the ledger when the block ends.
+
+        ``by`` is the class of the editor, since several may share a ledger.
 
         If the block raises, the weights are restored, and nothing is recorded.
         """
         if self._files is not None and (found := self._files.batches) != len(self.entries):
             raise LedgerError(f"{self._files.path} holds {found} edit batches: replay them first")
-        self._transaction = transaction = Transaction(self)
+        self._transaction = transaction = Transaction(self, by)
         try:
             yield transaction
             self._commit(tuple(ids), transaction)
@@ -155,7 +157,8 @@ class Ledger:
         before, files = len(self.entries), self._files
         try:
             if files is None:
-                entry = EditBatch(ids, transaction.weights, changes=tuple(to_cpu(c) for c in transaction.changes))
+                changes = tuple(to_cpu(c) for c in transaction.changes)
+                entry = EditBatch(ids, transaction.weights, changes=changes, by=transaction.by)
             else:
                 entry = self._write(files, ids, transaction, forgotten)
             for call in transaction.when_kept:
@@ -173,7 +176,7 @@ class Ledger:
     ) -> EditBatch:
         """Write a batch, and a keyframe if it is due."""
         tensors, kinds = to_tensors(transaction.changes)
-        entry = files.append(ids, transaction.weights, tensors, {"changes": kinds}, transaction.memory)
+        entry = files.append(ids, transaction.weights, tensors, {"changes": kinds}, transaction.memory, transaction.by)
         if forgotten:
             files.forget(forgotten)
         weights = {name: self.lm.weight(name) for name in self._changed | dict.fromkeys(entry.weights)}
@@ -318,7 +321,8 @@ class Ledger:
 class Transaction:
     """Hands the changes of one edit batch to the ledger as they are computed."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, by: str = "") -> None:
+        self.by = by
         self.changes, self.forgotten = list[Change](), list[str]()
         self.memory: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {}  # by name, see `remember`
         self.when_kept: list[Callable[[EditBatch], None]] = []

@@ -72,6 +72,11 @@ class EditBatch:
     changes: tuple[Any, ...] = ()  # in memory
     forgotten: dict[str, int] = field(default_factory=dict)  # ids removed since, and the number of batches then
     memory: dict[str, Blob] = field(default_factory=dict)  # places of the method's own memory by name; on disk only
+    by: str = ""  # the editor's class; empty if it is not known
+
+    def of(self, editor: str) -> bool:
+        """Whether an editor of this class made it, several of which may share a ledger."""
+        return self.by in ("", editor)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -116,6 +121,7 @@ class LedgerFiles:
         tensors: Mapping[str, Tensor],
         metadata: Mapping[str, Any],
         memory: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] | None = None,
+        by: str = "",
     ) -> EditBatch:
         """Append one batch: complete and on disk, or the files are as they were.
 
@@ -134,11 +140,11 @@ class LedgerFiles:
                     end = kept[name].end
                 own = {**metadata, **line, "memory": _digests(kept)}
                 blob = _put(file, segment, end, tensors, own)
-            self._add({**line, **asdict(blob), **_memory_in_line(kept)})
+            self._add({**line, **({"by": by} if by else {}), **asdict(blob), **_memory_in_line(kept)})
         except BaseException:
             self._cut(segment, start)
             raise
-        return EditBatch(tuple(ids), tuple(weights), blob, memory=kept)
+        return EditBatch(tuple(ids), tuple(weights), blob, memory=kept, by=by)
 
     @contextmanager
     def _segment(self, segment: str, start: int) -> Iterator[BinaryIO]:
@@ -217,7 +223,8 @@ class LedgerFiles:
                     raise DamagedFile(f"{self._index}: batch {len(found)} is missing (found {line['batch']})")
                 own = _blob(line)
                 memory = {name: Blob(own.segment, **place) for name, place in line.get("memory", {}).items()}
-                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), own, memory=memory))
+                by = str(line.get("by", ""))
+                found.append(EditBatch(tuple(line["ids"]), tuple(line["weights"]), own, memory=memory, by=by))
                 for id in line["ids"]:
                     having[id].append(found[-1])
         return found
@@ -290,7 +297,8 @@ _ENTRIES: dict[str, dict[str, type]] = {
     "keyframe": {"after": int, "keyframe": str, "digest": str},
     "forgotten": {"after": int, "forgotten": list},
 }
-"""Keys of a line of the index with their types, by the key that only lines of this kind have."""
+"""Keys of a line of the index with their types, by the key that only lines of this kind have; batches may have a
+"memory" and a "by", too."""
 
 
 def _is_entry(line: Mapping[str, Any]) -> bool:
@@ -299,7 +307,8 @@ def _is_entry(line: Mapping[str, Any]) -> bool:
     places = memory.values() if isinstance(memory, dict) else [None]
     return (
         wanted is not None
-        and _are_of(wanted, {key: value for key, value in line.items() if key != "memory"})
+        and _are_of(wanted, {key: value for key, value in line.items() if key not in ("memory", "by")})
+        and isinstance(line.get("by", ""), str)
         and all(isinstance(text, str) for key in ("ids", "weights", "forgotten") for text in line.get(key, ()))
         and all(isinstance(place, dict) and _are_of(_PLACE, place) for place in places)
     )

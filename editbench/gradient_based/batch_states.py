@@ -15,9 +15,11 @@ State = Mapping[str, Tensor]
 
 
 class BatchStates:
-    """The state that a method had after each batch: in the ledger if that is on disk, else here."""
+    """The state that a method had after each batch of its own: in the ledger if that is on disk, else here."""
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "") -> None:
+        """``by`` is the class of the editors whose batches are the method's own."""
+        self._by = by
         self._here: list[tuple[int, State]] = []  # batches in the ledger, and the state after them
 
     def keep(self, ledger: Ledger, transaction: Transaction, state: State) -> None:
@@ -40,11 +42,12 @@ class BatchStates:
             self._here.pop()
         if self._here:
             return self._here[-1][1]
-        for number, entry in reversed(list(enumerate(ledger.entries, 1))) if ledger.on_disk else ():
+        own = [(number, entry) for number, entry in enumerate(ledger.entries, 1) if entry.of(self._by)]
+        for number, entry in reversed(own) if ledger.on_disk else ():
             if NAME in entry.memory:
                 self._here.append((number, ledger.load_memory(entry.memory[NAME])[0]))
                 return self._here[-1][1]
-        if not ledger.on_disk and any(entry.weights or entry.ids for entry in ledger.entries):
+        if not ledger.on_disk and any(entry.weights or entry.ids for _, entry in own):
             raise ValueError("edits were rolled back to a batch whose state is not known; restore that saved with it")
         return {}
 

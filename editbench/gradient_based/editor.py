@@ -30,7 +30,7 @@ class BatchStateEditor(Editor[C]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Start without a state."""
         super().__init__(lm, ledger, config, resources)
-        self.states = BatchStates()
+        self.states = BatchStates(type(self).__name__)
 
     @abstractmethod
     def check_state(self, state: Mapping[str, Tensor]) -> None:

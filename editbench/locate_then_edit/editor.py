@@ -112,14 +112,14 @@ class MultiLayerEditor(SubjectEditor[M]):
 
     def state(self) -> dict[str, Tensor]:
         """The keys of earlier edits."""
-        return self.memory.state() if self.memory else {}
+        return self.memory.state(len(self.ledger)) if self.memory else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Replace the memory by a saved one; an empty state forgets all edits."""
         if state and self.remembers:
             self.prepare([])
             assert self.memory is not None
-            self.memory.restore(state)
+            self.memory.restore(state, len(self.ledger))
         elif state:
             super().restore(state)
         elif self.memory is not None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 BATCHES = "batches"
+ELSEWHERE = -1  # batch of keys that came with a state, and are in no batch of the ledger
 
 
 class KeyMemory:
@@ -31,6 +32,14 @@ class KeyMemory:
 
     def catch_up(self, ledger_length: int) -> None:
         """Forget batches that the ledger has rolled back, then compact the factors once they are d_ff / 2 or more."""
+        self.forget(ledger_length)
+        if any(solver.full for solver in self.key_solvers.values()):
+            for solver in self.key_solvers.values():
+                solver.compact()
+            self.batches = [(self.batches[-1][0], 0)]
+
+    def forget(self, ledger_length: int) -> None:
+        """Forget batches that the ledger has rolled back; a ValueError if they are compacted."""
         stay = len(self.batches)
         while stay and self.batches[stay - 1][0] >= ledger_length:
             stay -= 1
@@ -43,36 +52,38 @@ class KeyMemory:
             del self.batches[stay:]
             for solver in self.key_solvers.values():
                 solver.forget(self.batches[-1][1] if self.batches else 0)
-        if any(solver.full for solver in self.key_solvers.values()):
-            for solver in self.key_solvers.values():
-                solver.compact()
-            self.batches = [(self.batches[-1][0], 0)]
 
     def clear(self) -> None:
         """Forget every batch."""
-        self.catch_up(0)
+        self.forget(ELSEWHERE)
 
     def tensors(self) -> Iterator[Tensor]:
         """Covariance, keys and factors of every layer."""
         for solver in self.key_solvers.values():
             yield from solver.tensors()
 
-    def state(self) -> dict[str, Tensor]:
-        """All keys and batches; empty if nothing is remembered."""
+    def state(self, ledger_length: int) -> dict[str, Tensor]:
+        """All keys and batches but those that the ledger has rolled back; empty if nothing is remembered."""
+        self.forget(ledger_length)
         if not self.batches:
             return {}
         solvers = self.key_solvers.items()
         state = {f"{layer}.{name}": tensor for layer, solver in solvers for name, tensor in solver.state().items()}
         return {BATCHES: torch.tensor(self.batches), **state}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a saved state, bit for bit."""
+    def restore(self, state: Mapping[str, Tensor], ledger_length: int) -> None:
+        """Restore a saved state, bit for bit.
+
+        Keys of a longer stream than the ledger's are of another one: they stay whatever this ledger rolls back.
+        """
         wanted = {f"{layer}.keys" for layer in self.key_solvers} | {BATCHES}
         if not wanted <= set(state):
             raise ValueError(
                 f"this is no memory of keys of layers {sorted(self.key_solvers)}: it holds {sorted(state)}"
             )
-        self.batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
+        batches = [(int(a), int(b)) for a, b in state[BATCHES].tolist()]
+        foreign = batches[-1][0] >= ledger_length
+        self.batches = [(ELSEWHERE, batches[-1][1])] if foreign else batches
         for layer, solver in self.key_solvers.items():
             solver.restore({name: state[f"{layer}.{name}"] for name in ("keys", "base") if f"{layer}.{name}" in state})
 

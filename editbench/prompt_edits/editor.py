@@ -62,7 +62,7 @@ class PromptEditor(Editor[C]):
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: C, resources: Resources | None = None) -> None:
         """Start without facts."""
         super().__init__(lm, ledger, config, resources)
-        self.store = FactStore()
+        self.store = FactStore(type(self).__name__)
         ledger.before_rollback.append(self.store.cut)
         self._tokens = lru_cache(KEPT)(lambda text: len(lm.encode(text).ids))
 

@@ -46,7 +46,9 @@ class FactStore:
     Of a prompt, and of an id, the newest alone counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "") -> None:
+        """``by`` is the class of the editors whose batches of a ledger on disk have the facts."""
+        self._by = by
         self._facts: list[Fact] = []
         self._current: list[Fact] | None = []  # None: to be found anew
         self._vectors: Tensor | None = None
@@ -71,7 +73,7 @@ class FactStore:
         if rest:
             self.restore(rest, ledger)
             return
-        blobs = [blob for entry in ledger.entries for blob in entry.memory.values()]
+        blobs = [blob for entry in ledger.entries if entry.of(self._by) for blob in entry.memory.values()]
         loaded = (ledger.load_memory(blob) for blob in blobs)
         self.refill(Fact(**metadata, vector=tensors.get(VECTOR)) for tensors, metadata in loaded)
 

@@ -52,7 +52,7 @@ class FineTune(Editor[FineTuneConfig]):
                 "finetune trains the weight in its dtype, and in float16 Adam's epsilon of 1e-8 is zero: every edit "
                 "would become NaN; give model.edited_dtype=float32, or model.dtype=bfloat16"
             )
-        self._earlier = FactStore()
+        self._earlier = FactStore(type(self).__name__)
         ledger.before_rollback.append(self._earlier.cut)
         self._consolidation: Consolidation | None = None
 

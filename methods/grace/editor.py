@@ -154,6 +154,11 @@ class GRACE(JournalledEditor[GRACEConfig]):
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
+    @property
+    def held(self) -> set[str]:
+        """Ids of the edits that the entries serve."""
+        return {id for item in self.codebook.items for id in item.edits}
+
     def take(self, entry: Entry) -> None:
         """Make one edit's change."""
         self.codebook.take(Change.of(entry))
@@ -170,7 +175,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
         """The codebook."""
         return self.codebook.state()
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def fill(self, state: Mapping[str, Tensor]) -> None:
         """Replace the codebook by that of ``state``."""
         self.codebook.restore(state)
 

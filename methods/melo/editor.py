@@ -143,6 +143,11 @@ class MELO(JournalledEditor[MELOConfig]):
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
+    @property
+    def held(self) -> set[str]:
+        """Ids of the edits that have a key."""
+        return {point.edit for cluster in self.index.clusters for point in cluster.points}
+
     def take(self, entry: Entry) -> None:
         """Add a block and the points of its edits."""
         block, keys = int(entry.metadata["block"]), entry.tensors["keys"].to(self.lm.device_of(self.projection.module))
@@ -191,7 +196,7 @@ class MELO(JournalledEditor[MELOConfig]):
         text = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         return {**{name: tensor.cpu().contiguous() for name, tensor in state.items()}, "facts": text}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def fill(self, state: Mapping[str, Tensor]) -> None:
         """Replace index and blocks by those of ``state``; a ValueError if it is another method's."""
         self.clear()
         if not state:

@@ -102,12 +102,12 @@ class NSE(SubjectEditor[NSEConfig]):
 
     def state(self) -> dict[str, Tensor]:
         """The keys of earlier edits."""
-        return self.memory.state() if self.memory else {}
+        return self.memory.state(len(self.ledger)) if self.memory else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Replace the memory by a saved one; an empty state forgets all edits."""
         if state:
-            self._find([])[1].restore(state)
+            self._find([])[1].restore(state, len(self.ledger))
         elif self.memory is not None:
             self.memory.clear()
 

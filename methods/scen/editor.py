@@ -188,16 +188,14 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
 
     @torch.no_grad()
     def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
-        """Neurons (B, d_ff) of a whole batch. An edit's negatives are all edits before it."""
+        """Neurons (B, d_ff) of a whole batch. An edit's negatives are all before it but those that it replaces."""
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
-        prompts = [request.prompt for request in batch]
-        earlier = [[j < i and p != prompt for j, p in enumerate(prompts)] for i, prompt in enumerate(prompts)]
+        earlier = [[j < i and other.prompt != r.prompt for j, other in enumerate(batch)] for i, r in enumerate(batch)]
         before = torch.ones((len(batch), len(generic) + len(bank)), dtype=torch.bool, device=own.device)
-        for i, prompt in enumerate(prompts):
-            at = bank.index.position_of_prompt(prompt)
-            if at is not None:
-                before[i, len(generic) + at] = False
+        for i, request in enumerate(batch):
+            for id in bank.index.replaced_by(request.id, request.prompt):
+                before[i, len(generic) + bank.index.position(id)] = False
         allowed = torch.cat([before, torch.tensor(earlier, device=own.device)], dim=1)  # (B, G + N + B)
         rate = config.neuron_learning_rate or config.learning_rate
         rates = torch.full((len(batch),), rate, dtype=own.dtype, device=own.device)
@@ -286,8 +284,8 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
 
     def _roll_back(self, keep: int) -> None:
         """Bring the bank to that after ``keep`` batches; a ValueError if an expert has left it and no ledger has it."""
-        stay = [i for entry in self.ledger.entries[:keep] for i in entry.ids_after(keep)]
-        gone = {i for entry in self.ledger.entries[keep:] for i in entry.ids}
+        stay = [i for entry in self._batches(0, keep) for i in entry.ids_after(keep)]
+        gone = {i for entry in self._batches(keep, None) for i in entry.ids}
         known = {*self.bank.ids, *self.bank.lost}
         latest = {id: self._replacement(id) for id in stay}
         missing = next((id for id, now in latest.items() if now in gone or now not in known), None)
@@ -300,6 +298,10 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
         for id in gone:
             if id in self.bank.index:
                 self.bank.delete(id)
+
+    def _batches(self, start: int, end: int | None) -> list[EditBatch]:
+        """This method's batches in a part of the ledger."""
+        return [entry for entry in self.ledger.entries[start:end] if entry.of(type(self).__name__)]
 
     def _replacement(self, id: str) -> str:
         """The edit that replaced ``id`` last, or ``id`` itself."""
@@ -342,7 +344,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
 
     def _kept(self, keep: int) -> list[tuple[str, Blob]]:
         """Ids and places of the experts in the first ``keep`` batches of the ledger, in order."""
-        entries = [(set(entry.ids_after(keep)), entry) for entry in self.ledger.entries[:keep]]
+        entries = [(set(entry.ids_after(keep)), entry) for entry in self._batches(0, keep)]
         return [(id, blob) for ids, entry in entries for id, blob in entry.memory.items() if id in ids]
 
 

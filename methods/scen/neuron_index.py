@@ -53,11 +53,6 @@ class NeuronIndex:
         """Place of an id that is here."""
         return bisect_left(self._serials, self._serial[id])
 
-    def position_of_prompt(self, prompt: str) -> int | None:
-        """Place of the expert for a prompt, if there is one."""
-        id = self._by_prompt.get(prompt)
-        return None if id is None else self.position(id)
-
     def replaced_by(self, id: str, prompt: str) -> list[str]:
         """Ids that must leave before this id and prompt can be added, in their order."""
         found = {i for i in (id if id in self else None, self._by_prompt.get(prompt)) if i is not None}

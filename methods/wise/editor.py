@@ -157,6 +157,11 @@ class WISE(JournalledEditor[WISEConfig]):
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
+    @property
+    def held(self) -> set[str]:
+        """Ids of the edits in all memories."""
+        return {id for memory in self.memories.all for id in memory.edits}
+
     def take(self, entry: Entry) -> None:
         """Go on to the memories of an entry."""
         self.memories = self.memories.after(entry, self._device)
@@ -176,7 +181,7 @@ class WISE(JournalledEditor[WISEConfig]):
         """All memories."""
         return self.memories.state()
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def fill(self, state: Mapping[str, Tensor]) -> None:
         """Replace the memories by those of ``state``."""
         self.memories = Memories.of_state(state, self.projection, self._device)
 

@@ -37,7 +37,7 @@ def test_batches_that_the_ledger_rolls_back_are_forgotten(kind):
     assert whole.batches == kept.batches == [(0, 5)]
     assert same(solved(whole), solved(kept))
     whole.clear()
-    assert whole.batches == [] and whole.state() == {}
+    assert whole.batches == [] and whole.state(0) == {}
     assert same(solved(whole), solved(memory(kind)))
 
 
@@ -50,18 +50,34 @@ def test_compacted_batches_cannot_be_forgotten_but_restored(kind):
     assert filled.batches == [(2, 0)]  # nothing before it can be forgotten
     filled.add(keys(3), 3)
     other = memory(kind)
-    other.restore({name: tensor.clone() for name, tensor in filled.state().items()})
+    other.restore({name: tensor.clone() for name, tensor in filled.state(4).items()}, 4)
     assert other.batches == filled.batches and same(solved(other), solved(filled))
     with pytest.raises(ValueError, match="cannot forget one by one"):
         filled.catch_up(2)
 
 
+@pytest.mark.parametrize("kind", [FullSolver, NeuronSubsetSolver])
+def test_keys_of_another_stream_stay(kind):
+    before, whole, here = memory(kind), memory(kind), memory(kind)
+    for batch in range(3):
+        whole.add(keys(batch, 1), batch)
+        if batch < 2:
+            before.add(keys(batch, 1), batch)
+    here.restore({name: tensor.clone() for name, tensor in before.state(2).items()}, 0)  # into a ledger without batches
+    here.catch_up(0)
+    here.add(keys(2, 1), 0)
+    here.catch_up(1)
+    assert same(solved(here), solved(whole))
+    here.catch_up(0)  # the ledger rolled its own batch back
+    assert same(solved(here), solved(before))
+
+
 def test_a_memory_of_other_layers_is_refused():
     other = memory(FullSolver)
     other.add(keys(0), 0)
-    state = {name.replace("5.", "6."): tensor for name, tensor in other.state().items()}
+    state = {name.replace("5.", "6."): tensor for name, tensor in other.state(1).items()}
     with pytest.raises(ValueError, match=r"no memory of keys of layers \[3, 5\]"):
-        memory(FullSolver).restore(state)
+        memory(FullSolver).restore(state, 0)
 
 
 def test_tensors_are_base_and_keys():

@@ -1,5 +1,6 @@
 """A memory that is what its journal says, for a method that keeps a list of words."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -38,11 +39,15 @@ class Words(JournalledEditor[WordsConfig]):
     def clear(self):
         self.words = []
 
-    def state(self):
-        return {"count": torch.tensor(len(self.words))}
+    @property
+    def held(self):
+        return {id for id, _ in self.words}
 
-    def restore(self, state):
-        self.words = [("?", "?")] * int(state["count"])
+    def state(self):
+        return {"words": torch.frombuffer(bytearray(json.dumps(self.words).encode()), dtype=torch.uint8)}
+
+    def fill(self, state):
+        self.words = [tuple(word) for word in json.loads(bytes(state["words"].numpy()))]
 
     def choose(self, prompts):
         raise AssertionError
@@ -103,12 +108,53 @@ def test_a_memory_restored_as_a_whole_has_no_past():
     first = Words(lm, Ledger(lm))
     first.edit(batch("a", "b"))
     second = Words(lm, Ledger(lm))
+    second.ledger.entries = first.ledger.entries + first.ledger.entries
     second.recall(first.state_beside_ledger())
     assert len(second.words) == 2
-    second.ledger.entries = first.ledger.entries + first.ledger.entries
     with pytest.raises(ValueError, match="batch 0 added .* restored as a whole"):
         second.ledger.rollback(1)
     assert len(second.words) == 2
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_batches_add_to_a_memory_that_was_loaded(tmp_path, disk):
+    lm = tiny_lm()
+    first = Words(lm, Ledger(lm))
+    first.edit(batch("a", "b", "c"))
+    editor = Words(lm, Ledger(lm, tmp_path if disk else None))
+    editor.restore(first.state())
+    editor.edit(batch("d"))
+    editor.edit(batch("e"))
+    editor.ledger.rollback(1)
+    assert ids(editor) == ["a", "b", "c", "d"]
+    editor.delete("b")  # which is in no batch
+    assert ids(editor) == ["a", "c", "d"]
+    with pytest.raises(ValueError, match="no edit 'b'; known: a, c, d$"):
+        editor.delete("b")
+    if disk:
+        other = Words(lm, Ledger(lm, tmp_path))
+        other.ledger.replay(cut=False)
+        other.recall(editor.state_beside_ledger())
+        assert ids(other) == ["a", "c", "d"]
+    editor.ledger.rollback()
+    assert ids(editor) == ["a", "c"]
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_a_memory_that_was_loaded_between_batches(tmp_path, disk):
+    lm = tiny_lm()
+    first = Words(lm, Ledger(lm))
+    first.edit(batch("a"))
+    editor = Words(lm, Ledger(lm, tmp_path if disk else None))
+    editor.edit(batch("x"))
+    editor.restore(first.state())
+    editor.edit(batch("b"))
+    editor.ledger.rollback(1)
+    assert ids(editor) == ["a"]
+    editor.ledger.rollback()
+    assert ids(editor) == []
+    editor.edit(batch("c"))
+    assert ids(editor) == ["c"]
 
 
 def test_a_file_is_of_one_method_and_one_weight(tmp_path):

@@ -28,9 +28,9 @@ def test_deleting_a_row_keeps_the_others_in_order(at, monkeypatch):
     assert index.ids == [f"id {i}" for i in others] and index.prompts == [f"prompt {i}" for i in others]
     assert torch.equal(index.neurons, neurons[others]) and torch.equal(index.inputs, inputs[others])
     assert [index.position(id) for id in index.ids] == list(range(99))
-    assert f"id {at}" not in index and index.position_of_prompt(f"prompt {at}") is None
+    assert f"id {at}" not in index and index.replaced_by("", f"prompt {at}") == []
     index.append(f"id {at}", "another", neurons[0], inputs[0])
-    assert index.position(f"id {at}") == 99 == index.position_of_prompt("another")
+    assert index.position(f"id {at}") == 99 and index.replaced_by("", "another") == [f"id {at}"]
 
 
 def test_what_an_expert_replaces_has_its_id_or_its_prompt():

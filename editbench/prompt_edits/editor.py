@@ -104,14 +104,20 @@ class PromptEditor(Editor[C]):
     def transform_prompt(self, prompt: str) -> str:
         """The prompt behind the facts that are chosen for it, as many as fit."""
         asked = self.config.lead + prompt
-        room = self.lm.max_length - self.config.answer_tokens - self._tokens(self.resources.prompt_format.apply(asked))
-        kept: list[str] = []
+        room = self.lm.max_length - self.config.answer_tokens
+        alone = self._tokens("") + 1  # what a text has by itself alone: BOS, and a token of its last blank
+        left, kept = room - self._tokens(self.resources.prompt_format.apply(asked)), list[str]()
         for text in self.texts(prompt):
-            room -= self._tokens(text)
-            if room < 0:
+            left -= max(0, self._tokens(text) - alone)
+            if left < 0:
                 break
             kept.append(text)
-        return "".join([*reversed(kept), asked]) if kept else prompt
+        while kept:
+            whole = "".join([*reversed(kept), asked])
+            if len(self.lm.encode(self.resources.prompt_format.apply(whole)).ids) <= room:
+                return whole
+            kept.pop()
+        return prompt
 
     def delete(self, id: str) -> None:
         """Undo one edit, and the older ones of its prompt with it; a ValueError if there is none."""

@@ -11,7 +11,7 @@ from editbench.search_space import Layer, Range
 
 @dataclass
 class FineTuneConfig:
-    """Fine-tuning of one weight. Defaults are the published ones of FT-L for GPT-2 XL.
+    """Fine-tuning of one weight. Defaults are the published ones of FT-L for GPT-2 XL, but for the ``objective``.
 
     Attributes:
         layer: Layer whose second MLP projection is trained.

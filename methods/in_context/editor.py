@@ -25,6 +25,7 @@ class InContext(PromptEditor[InContextConfig]):
 
     title = "in context"
     paper = "Zheng et al., EMNLP 2023 (arXiv 2305.12740)"
+    version = 2
     config_class = InContextConfig
 
     def prepare(self, requests: Sequence[EditRequest]) -> None:

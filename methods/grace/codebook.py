@@ -45,6 +45,7 @@ class Change:
         radius: Of that entry from now on.
         label: Token ids of the edit's answer, with their ``label_mean``.
         shrunk: Number of the entry that "split" shrinks, and its new radius.
+        left: (d_in) key of that entry from now on, one of its other prompts'; None where it stays.
         key: (d_in) of the entry from now on; None where it stays.
         value: (d_out) once it is trained.
     """
@@ -59,11 +60,12 @@ class Change:
     shrunk: tuple[int, float] | None = None
     key: Tensor | None = None
     value: Tensor | None = None
+    left: Tensor | None = None
 
     def journal_entry(self) -> JournalEntry:
         """For the journal."""
         fields = asdict(self)
-        tensors = {name: part for name in ("key", "value") if (part := fields.pop(name)) is not None}
+        tensors = {name: part for name in ("key", "value", "left") if (part := fields.pop(name)) is not None}
         return JournalEntry({name: part.detach().cpu().contiguous() for name, part in tensors.items()}, fields)
 
     @classmethod
@@ -72,8 +74,8 @@ class Change:
         fields = dict(entry.metadata)
         shrunk = fields.pop("shrunk")
         fields["label"] = tuple(fields["label"])
-        key, value = entry.tensors.get("key"), entry.tensors.get("value")
-        return cls(**fields, shrunk=None if shrunk is None else (shrunk[0], shrunk[1]), key=key, value=value)
+        key, value, left = (entry.tensors.get(name) for name in ("key", "value", "left"))
+        return cls(**fields, shrunk=None if shrunk is None else (shrunk[0], shrunk[1]), key=key, value=value, left=left)
 
 
 class Codebook:
@@ -138,6 +140,8 @@ class Codebook:
         if change.shrunk is not None:
             undo.append(self._set_radius(self.place(change.shrunk[0]), change.shrunk[1]))
             undo.append(self._leave(self.place(change.shrunk[0]), change.prompt))
+            if change.left is not None:
+                undo.append(_set_row(self.keys, self.place(change.shrunk[0]), change.left))
         if change.key is not None:
             undo.append(_set_row(self.keys, place, change.key))
         if change.value is not None:
@@ -273,9 +277,10 @@ class Search:
 
     def note(self, change: Change) -> None:
         """A change was made."""
-        place = self._codebook.place(change.entry)
-        if change.key is not None and place < self._size:
-            self._moved.add(place)
+        numbers = [change.entry] if change.key is not None else []
+        if change.shrunk is not None and change.left is not None:
+            numbers.append(change.shrunk[0])
+        self._moved.update(place for place in map(self._codebook.place, numbers) if place < self._size)
 
     def nearest(self, i: int) -> tuple[int, float] | None:
         """Place and distance for key ``i``, as :meth:`Codebook.nearest`; None of an empty codebook."""

@@ -64,7 +64,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
     title = "GRACE"
     paper = "Hartvigsen et al., NeurIPS 2023 (arXiv 2211.11031)"
     config_class = GRACEConfig
-    version = 2
+    version = 3
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: GRACEConfig, resources: Resources | None = None):
         """Start with an empty codebook."""
@@ -89,7 +89,9 @@ class GRACE(JournalledEditor[GRACEConfig]):
             changes, search = [], Search(self.codebook, keys)
             for i, (request, key, (prompt, label)) in enumerate(zip(batch, keys, rows, strict=True)):
                 answer = len(prompt), tuple(label)
-                change = decide(self.codebook, request, key, *answer, self.config, search.nearest(i))
+                change = decide(
+                    self.codebook, request, key, *answer, self.config, search.nearest(i), self.inputs_at_ends
+                )
                 make(change)
                 search.note(change)
                 changes.append(change)

@@ -8,9 +8,13 @@ from .codebook import Change, Codebook
 from .config import EASYEDIT, MOVING_AVERAGE, SOUND, GRACEConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch import Tensor
 
     from editbench.records import EditRequest
+
+    KeysOf = Callable[[Sequence[str]], Tensor]
 
 SAME_KEY = 1e-4  # a key nearer than this share of its norm is the same prompt's
 MARGIN = 1e-3  # an expanded radius exceeds the distance by this share, so that rounding does not decide
@@ -30,10 +34,14 @@ def decide(
     label: tuple[int, ...],
     config: GRACEConfig,
     nearest: tuple[int, float] | None = None,
+    keys_of: KeysOf | None = None,
 ) -> Change:
     """The change for an edit with ``key`` (d_in), whose value is still to be trained.
 
-    ``nearest`` is place and distance of the entry nearest to the key; None: it is searched.
+    Args:
+        nearest: Place and distance of the entry nearest to the key; None: it is searched.
+        keys_of: Keys (n, d_in) of prompts, asked where another answer comes to the prompt at the key of an entry that
+            serves others, too.
     """
     mean = label_mean(prompt_tokens, label)
 
@@ -54,13 +62,28 @@ def decide(
             return change("reuse", number, radius)
         moved = (codebook.keys[place] + key) / 2 if config.expand == MOVING_AVERAGE else None
         return change("expand", number, distance * (1 + MARGIN) if sound else distance, key=moved)
-    if same_prompt and (same_key or prompts == {request.prompt}):  # else the entry's other prompts would be lost
-        return change("replace", number, radius)
+    left = None
+    if same_prompt and same_key:
+        left = _key_left(key, sorted(prompts - {request.prompt}), keys_of)
+        distance = float((left - key).norm()) if left is not None else distance
+    if same_prompt and left is None and (same_key or prompts == {request.prompt}):
+        return change("replace", number, radius, key=key if distance > radius else None)
     half = distance / 2
     shrunk, own = half - GAP, half
     if sound:
         shrunk, own = min(radius, shrunk), min(config.radius, own)
-    return change("split", codebook.next, own, key=key, shrunk=(number, shrunk))
+    return change("split", codebook.next, own, key=key, shrunk=(number, shrunk), left=left)
+
+
+def _key_left(key: Tensor, prompts: list[str], keys_of: KeysOf | None) -> Tensor | None:
+    """Of an entry's other prompts the nearest key (d_in) that is not ``key``, to which the entry moves."""
+    if not prompts or keys_of is None:
+        return None
+    keys = keys_of(prompts).to(key)
+    distances = (keys - key).norm(dim=1)
+    distances[distances <= SAME_KEY * key.norm()] = float("inf")
+    at = int(distances.argmin())
+    return keys[at] if distances[at].isfinite() else None
 
 
 def _same_answer(codebook: Codebook, place: int, label: tuple[int, ...], mean: float, rules: str) -> bool:

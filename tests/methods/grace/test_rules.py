@@ -6,7 +6,7 @@ import torch
 from editbench import EditRequest
 from editbench.memory_based.projection import SECOND, Projection
 from editbench.methods.grace import GRACEConfig
-from editbench.methods.grace.codebook import Codebook
+from editbench.methods.grace.codebook import Change, Codebook
 from editbench.methods.grace.rules import GAP, MARGIN, decide, label_mean
 from tests.tiny_models import tiny_lm
 
@@ -98,3 +98,41 @@ def test_easyedit_compares_with_the_answer_at_the_other_end():
     request = EditRequest("3", "r", None, "x")
     assert decide(book, request, key(0.5), 4, SAME, config).event == "split"
     assert decide(book, request, key(0.5), 4, OTHER, config).event == "reuse"
+
+
+def test_the_prompt_at_the_key_leaves_an_entry_that_moves_to_one_of_its_others():
+    config, book = GRACEConfig(radius=1.0), Codebook(AT, torch.empty(0, dtype=torch.float64))
+    places = {"one": 0.0, "two": 1.8, "three": 1.2}
+    for id, prompt in zip("abd", places, strict=True):
+        book.take(decide(book, EditRequest(id, prompt, None, "x"), key(places[prompt]), 4, SAME, config))
+    assert [list(item.edits) for item in book.items] == [["a", "b", "d"]]
+    before = book.keys.clone(), list(book.radii)
+    asked = []
+
+    def keys_of(prompts):
+        asked.extend(prompts)
+        return torch.stack([key(places[prompt]) for prompt in prompts])
+
+    change = decide(book, EditRequest("c", "one", None, "y"), key(0.0), 4, OTHER, config, keys_of=keys_of)
+    assert change.event == "split" and asked == ["three", "two"]
+    undo = book.take(change)
+    assert [list(item.edits) for item in book.items] == [["b", "d"], ["c"]]
+    assert torch.equal(book.keys, torch.stack([key(1.2), key(0.0)]))  # the nearest of the others' keys
+    assert book.radii == [pytest.approx(0.6 - GAP), pytest.approx(0.6)]
+    again = Codebook(AT, torch.empty(0, dtype=torch.float64))
+    again.restore(book.state())
+    assert torch.equal(again.keys, book.keys)
+    for one in reversed(undo):
+        one()
+    assert torch.equal(book.keys, before[0]) and book.radii == before[1]
+    assert Change.of(change.journal_entry()).left.equal(key(1.2))
+
+
+def test_an_entry_of_the_prompt_alone_that_lies_beyond_its_radius_moves_to_it():
+    config, book = GRACEConfig(radius=1.0), Codebook(AT, torch.empty(0, dtype=torch.float64))
+    book.take(decide(book, EditRequest("a", "one", None, "x"), key(0.0), 4, SAME, config))
+    book.radii[0] = 0.25  # another entry came near
+    change = decide(book, EditRequest("b", "one", None, "y"), key(1.8), 4, OTHER, config)
+    assert change.event == "replace"
+    book.take(change)
+    assert torch.equal(book.keys[0], key(1.8)) and list(book.items[0].edits) == ["b"]

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from editbench import compose
 from editbench.conf_groups import choices
 from editbench.console import quiet_libraries
-from editbench.datasets.base import formatted
 from editbench.edited_run.asking import TOKENS, converse, lines_given
 from editbench.edited_run.opened import EditedModel
 from editbench.ledger import Ledger
 from editbench.model.chat_template import format_of
 from editbench.model.language_model import load_model
 from editbench.model_places import SHIPPED_MODELS
-from editbench.records import EditRequest
+from editbench.records import EditRequest, formatted
 from editbench.registry import load_method
 from editbench.resources import Resources
 from editbench.threads import set_threads

@@ -7,9 +7,10 @@ sees requests only, never the probes that test it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from editbench.words import difference, nfc, place, place_alike, shows_nothing
 
@@ -68,7 +69,7 @@ class EditRequest:
     target: str  # new answer, without the space that separates it from the prompt
     target_true: str | None = None  # old answer; None if the data has none
     subject_at: int | None = None
-    """Index of the subject in the prompt, where it is not its first occurrence as whole words."""
+    """Index of the subject in the prompt, where it is not its first occurrence as whole words, or "{}" is there."""
 
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "target"):
@@ -84,7 +85,7 @@ class EditRequest:
             check_filled(self.id, self.prompt)
             return
         prompt, subject, at = _place_subject(self.id, self.prompt, self.subject.strip(), self.subject_at)
-        _set(self, prompt=prompt, subject=subject, subject_at=None if at == place(prompt, subject) else at)
+        _set(self, prompt=prompt, subject=subject, subject_at=_place_to_keep(prompt, subject, at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,20 @@ class GenerationPrompts:
     references: tuple[str, ...] = ()
 
 
+def _set(texts: object, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(texts, name, value)
+
+
 @dataclass(frozen=True)
 class PromptFormat:
     """Text around every prompt: "[INST] " before and " [/INST]" after it, or nothing; no space at its end."""
 
     prefix: str = ""
     suffix: str = ""
+
+    def __post_init__(self) -> None:
+        _set(self, prefix=nfc(self.prefix), suffix=nfc(self.suffix).rstrip(" \t"))  # as prompts are
 
     @classmethod
     def parse(cls, text: str | PromptFormat) -> PromptFormat:
@@ -145,7 +154,7 @@ class PromptFormat:
         if text.count("{}") != 1:
             raise ValueError(f"prompt_format={text!r} must have one {{}} where the prompt goes")
         before, after = text.replace("\\n", "\n").replace("\\t", "\t").split("{}")
-        return cls(before, after.rstrip(" "))
+        return cls(before, after)
 
     def inside(self, outer: PromptFormat) -> PromptFormat:
         """This format inside another one."""
@@ -245,6 +254,24 @@ class RecordSet:
         return self.records[place]
 
 
+Asked = TypeVar("Asked", EditRequest, Probe, Passage)
+
+
+def formatted(asked: Asked, prompt_format: PromptFormat) -> Asked:
+    """The same with its prompt in the format; a passage without a prompt stays as it is.
+
+    The format is taken as it stands: a "{}" in it is no subject's place.
+    """
+    found = copy(asked)
+    if asked.prompt:
+        _set(found, prompt=prompt_format.apply(asked.prompt))
+    if asked.prompt and isinstance(asked, EditRequest) and asked.subject is not None:
+        at = place(asked.prompt, asked.subject) if asked.subject_at is None else asked.subject_at
+        at += len(prompt_format.prefix)
+        _set(found, subject_at=_place_to_keep(found.prompt, asked.subject, at))
+    return found
+
+
 def check_filled(id: str, prompt: str) -> None:
     """Refuse a prompt with a "{}" that nothing has filled."""
     if BRACES in prompt:
@@ -253,16 +280,20 @@ def check_filled(id: str, prompt: str) -> None:
         )
 
 
+def _place_to_keep(prompt: str, subject: str, at: int) -> int | None:
+    return None if at == place(prompt, subject) and BRACES not in prompt else at
+
+
 def _place_subject(id: str, prompt: str, subject: str, at: int | None) -> tuple[str, str, int]:
     """The prompt with its subject, the subject as the prompt has it, and its index."""
-    if prompt.count(BRACES) > 1:
-        raise RecordError(f"record {id!r}: {prompt!r} has several {BRACES}; one says where the subject goes")
-    if BRACES in prompt:
-        return prompt.replace(BRACES, subject), subject, prompt.index(BRACES)
     if at is not None:
         if not prompt.startswith(subject, at):
             raise RecordError(f"record {id!r}: subject {subject!r} does not stand at {at} in {prompt!r}; correct it")
         return prompt, subject, at
+    if prompt.count(BRACES) > 1:
+        raise RecordError(f"record {id!r}: {prompt!r} has several {BRACES}; one says where the subject goes")
+    if BRACES in prompt:
+        return prompt.replace(BRACES, subject), subject, prompt.index(BRACES)
     if subject and subject in prompt:
         return prompt, subject, place(prompt, subject)
     if (found := place_alike(prompt, subject)) is not None:
@@ -272,11 +303,6 @@ def _place_subject(id: str, prompt: str, subject: str, at: int | None) -> tuple[
         f"record {id!r}: subject {subject!r} is not in the prompt {prompt!r}{f' ({why})' if why else ''}; "
         "correct the record, write {} where the subject goes, or give no subject"
     )
-
-
-def _set(texts: EditRequest | Probe, **values: object) -> None:
-    for name, value in values.items():
-        object.__setattr__(texts, name, value)
 
 
 def _compose(texts: EditRequest | Probe, *names: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from editbench.records import EditError, EditRequest, Probe, PromptFormat, RecordError
+from editbench.records import EditError, EditRequest, Probe, PromptFormat, RecordError, formatted
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,27 @@ def test_a_prompt_format():
     assert chat.plain("[INST]Who?[/INST]") == chat.plain("Who?") == PromptFormat().plain("Who?") == "Who?"
     assert chat.plain("[INST]Who?") == "[INST]Who?"
     assert PromptFormat.parse("{}") == PromptFormat() and PromptFormat().apply("{}") == "{}"
+
+
+@pytest.mark.parametrize("subject", ["Iran", None])
+def test_braces_in_a_format_are_no_subjects_place(subject):
+    around = PromptFormat("<system>Answer {} if unsure\n", " ?\t")
+    asked = formatted(EditRequest("r", "Iran lies in", subject, "Asia"), around)
+    assert (
+        asked.prompt == "<system>Answer {} if unsure\nIran lies in ?" and around.plain(asked.prompt) == "Iran lies in"
+    )
+    assert (asked.subject, replace(asked, target="Europe").prompt if subject else asked.prompt) == (
+        subject,
+        asked.prompt,
+    )
+    assert formatted(Probe("paraphrase", "Iran is in"), around).prompt == "<system>Answer {} if unsure\nIran is in ?"
+
+
+def test_a_format_is_in_composed_form_as_prompts_are():
+    around = PromptFormat.parse("Re\u0301ponse: {}\\t ")
+    assert around == PromptFormat("R\u00e9ponse: ", "")
+    asked = formatted(EditRequest("r", "{} lies in", "Iran", "Asia"), around)
+    assert around.plain(asked.prompt) == "Iran lies in"
 
 
 @pytest.mark.parametrize("text", ["[INST]", "{}{}", ""])

@@ -18,6 +18,7 @@ from editbench.records import (
     FOLLOWS,
     LOCALITY,
     PARAPHRASE,
+    REWRITE,
     SUBJECT_FACT,
     EditRecord,
     EditRequest,
@@ -28,8 +29,9 @@ from editbench.records import (
     RecordError,
     SkippedRecord,
     check_filled,
+    formatted,
 )
-from editbench.words import folded, nfc, place
+from editbench.words import folded, nfc
 
 Item = EditRecord | Passage | Probe | SkippedRecord
 """Result of parsing a row. Passages are the dataset's accurate sentences, probes are questions of no record."""
@@ -271,12 +273,15 @@ def edit_record(
         prompts = tuple(_filled(request, text) for text in prompts)
     except RecordError as error:
         raise RowError(row.where, str(error)) from None
-    if folded(new[0]) in {folded(answer) for answer in (*old, *also_true)}:
+    true = {folded(answer) for answer in (*old, *also_true)}
+    if folded(new[0]) in true:
         reason = f"record {request.id!r}: the new answer {new[0]!r} is a true one already, there is nothing to edit"
         return SkippedRecord(row.where, reason)
+    also = tuple(text for text in new[1:] if folded(text) not in true)
     selected, left_out = select_probes(request, probes)
+    left_out += (f"{REWRITE}: a spelling of the new answer is a true one already",) * (len(new) - 1 - len(also))
     free_text = GenerationPrompts(prompts, snippets) if prompts else None
-    return EditRecord(request, selected, free_text, left_out, relation, also=new[1:])
+    return EditRecord(request, selected, free_text, left_out, relation, also=also)
 
 
 def answers(given: Answers) -> tuple[str, ...]:
@@ -342,17 +347,3 @@ def apply_format(record: EditRecord, prompt_format: PromptFormat, paraphrases: i
     if free_text is not None:
         free_text = replace(free_text, prompts=tuple(map(prompt_format.apply, free_text.prompts)))
     return replace(record, request=formatted(record.request, prompt_format), probes=tuple(probes), free_text=free_text)
-
-
-Asked = TypeVar("Asked", EditRequest, Probe, Passage)
-
-
-def formatted(asked: Asked, prompt_format: PromptFormat) -> Asked:
-    """The same with its prompt in the format; a passage without a prompt stays as it is."""
-    if not asked.prompt:
-        return asked
-    prompt = prompt_format.apply(asked.prompt)
-    if not isinstance(asked, EditRequest) or asked.subject is None:
-        return replace(asked, prompt=prompt)
-    at = place(asked.prompt, asked.subject) if asked.subject_at is None else asked.subject_at
-    return replace(asked, prompt=prompt, subject_at=at + len(prompt_format.prefix))

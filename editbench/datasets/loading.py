@@ -24,7 +24,6 @@ from editbench.datasets.base import (
     Settings,
     Unread,
     apply_format,
-    formatted,
     of_kind,
     parse_rows,
     take,
@@ -42,6 +41,7 @@ from editbench.records import (
     RecordSet,
     SkippedRecord,
     Split,
+    formatted,
 )
 from editbench.words import needs_space
 

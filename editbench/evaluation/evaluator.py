@@ -16,7 +16,7 @@ from editbench.evaluation.drift import last_hidden, mean_change
 from editbench.evaluation.hidden_shift import Fact, HiddenShift
 from editbench.evaluation.metrics import GENERATING, ProbeAnswers, get_metric, list_metrics
 from editbench.evaluation.perplexity import mean_of_three, summarise, text_scores
-from editbench.evaluation.questions import Asker, Question, question_of, questions
+from editbench.evaluation.questions import Asker, Question, askable, question_of, questions
 from editbench.evaluation.scoring_plan import ScoringPlan
 from editbench.evaluation.unedited import UneditedAnswers, ask_unedited
 from editbench.model.generation import Generated, Generation
@@ -176,7 +176,7 @@ class Evaluator:
         """
         if self._rewritten_at != (stage, edits):
             self._rewritten_at, self._rewrites = (stage, edits), []
-        own = ((record.id, self._unaskable(next(questions(record)).query)) for record, _ in records)
+        own = ((record.id, self._unaskable(next(questions(record)).own)) for record, _ in records)
         reasons = {**{id: f"unsupported: {why}" for id, why in own if why is not None}, **(unsupported or {})}
         asked = [(record, position) for record, position in records if record.id not in reasons]
         examined = [self._prepare(record, position, edits) for record, position in asked]
@@ -222,7 +222,7 @@ class Evaluator:
         asked = [question for question in self.unrelated if self._unanswerable(question, edits, None) is None]
         if not asked:
             return []
-        answers = self._asker.answers([(question, None) for question in asked], editor)
+        answers = self._asker.answers([(askable(question, self._unaskable)[0], None) for question in asked], editor)
         means = _means((metric.name, metric.score(probe)) for probe in answers for metric in self.metrics)
         left_out = len(self.unrelated) - len(asked)
         counts = {"questions": len(asked), **({"left_out": left_out} if left_out else {})}
@@ -258,22 +258,24 @@ class Evaluator:
     def _unanswerable(self, question: Question, edits: int, position: int | None) -> str | None:
         """Kind of a probe that is not asked, and the reason."""
         why = self._left_out(question.probe, edits, position)
-        if why is None and self._unaskable(question.query) is not None:
-            unwritable = self.lm.unwritable(question.query.prompt, *question.query.targets)
+        if why is None and self._unaskable(question.own) is not None:
+            unwritable = self.lm.unwritable(question.own.prompt, *question.own.targets)
             why = "too long for the model" if unwritable is None else NO_TOKENS
         return None if why is None else f"{question.probe.kind}: {why}"
 
     def _prepare(self, record: EditRecord, position: int, edits: int) -> _Examination:
         own, *others = questions(record)
         reasons = [self._unanswerable(question, edits, position) for question in others]
-        asked = [question for question, why in zip(others, reasons, strict=True) if why is None]
+        kept = [own, *(question for question, why in zip(others, reasons, strict=True) if why is None)]
+        found = [askable(question, self._unaskable) for question in kept]
+        asked, reasons = [question for question, _ in found], [*reasons, *(why for _, gone in found for why in gone)]
         free_text = record.free_text.prompts if record.free_text is not None and self.free_text_metrics else ()
         written = [prompt for prompt in free_text if self.lm.unwritable(prompt) is None]
         prompts = [prompt for prompt in written if len(self.lm.encode(prompt).ids) < self.lm.max_length]
         reasons += [f"free text: {NO_TOKENS}"] * (len(free_text) - len(written))
         reasons += ["free text: too long for the model"] * (len(written) - len(prompts))
         left_out = Counter([*record.left_out, *filter(None, reasons)])
-        return _Examination(record, position, [own, *asked], prompts, left_out)
+        return _Examination(record, position, asked, prompts, left_out)
 
     def _scored_rows(self, examined: list[_Examination], editor: Answering | None) -> Iterator[Row]:
         """All questions of all records go through the model together."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,11 @@ class Question:
         return Query(self.probe.prompt, (self.target, *self.also, *other))
 
     @property
+    def own(self) -> Query:
+        """Prompt and right answer alone."""
+        return Query(self.probe.prompt, (self.target,))
+
+    @property
     def spellings(self) -> tuple[str, ...]:
         """All right answers."""
         return (self.target, *self.also)
@@ -99,6 +104,19 @@ class Question:
     def stays(self) -> bool:
         """Whether the answer should be the unedited model's."""
         return self.probe.kind in STAYS
+
+
+def askable(question: Question, unaskable: Callable[[Query], object]) -> tuple[Question, list[str]]:
+    """The question without spellings and an old answer that the model cannot take, and what was left out."""
+    if (not question.also and question.alternative is None) or not unaskable(question.query):
+        return question, []
+    prompt, kind = question.probe.prompt, question.probe.kind
+    also = tuple(text for text in question.also if not unaskable(Query(prompt, (text,))))
+    old = question.alternative
+    gone = [f"{kind}: the model cannot take a spelling"] * (len(question.also) - len(also))
+    if old is not None and unaskable(Query(prompt, (old,))):
+        old, gone = None, [*gone, f"{kind}: the model cannot take the old answer"]
+    return replace(question, also=also, alternative=old), gone
 
 
 def questions(record: EditRecord) -> Iterator[Question]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from editbench.costs import UNEDITED_ANSWERS, CachedCosts
 from editbench.evaluation import perplexity
-from editbench.evaluation.questions import Question, questions
+from editbench.evaluation.questions import Question, askable, questions
 from editbench.files import replacing
 from editbench.model import generation as generating
 from editbench.model import likelihood
@@ -86,7 +86,9 @@ def ask_unedited(
     """
     texts, costs = texts or {}, costs if costs is not None else CachedCosts()
     max_tokens = max_tokens if max_tokens is not None else perplexity.default_max_tokens(lm)
-    everything = [*(question for record in records for question in questions(record)), *unrelated]
+    raw = [*(question for record in records for question in questions(record)), *unrelated]
+    unaskable = lambda query: lm.unaskable(query.prompt, *query.targets)  # noqa: E731
+    everything = [askable(question, unaskable)[0] if question.also else question for question in raw]
     asked = sorted({(one.probe.prompt, one.target) for question in everything for one in question.each})
     stays = sorted({(question.probe.prompt, question.longest) for question in everything if question.stays})
     passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}

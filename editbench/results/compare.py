@@ -51,6 +51,7 @@ class _Side(NamedTuple):
     seeds: tuple[int, ...]
     records: dict[str, list[float]]  # by id: a value for each headline measure, NaN where there is none
     runs: Floats  # (seeds, 3): each run's means of the headline measures
+    edits: tuple[int, ...]  # numbers of edits in the model when its runs ended, each once
 
 
 def compare_runs(
@@ -136,6 +137,7 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
     values: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     described: dict[Path, identity.Parts] = {}
     means: dict[int, list[list[float]]] = defaultdict(list)
+    edits = set[int]()
     for folder in map(Path, folders):
         provenance = read_info(folder)["provenance"]
         seed = int(provenance.get("seed") or 0)
@@ -147,6 +149,7 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
                 numbers = [row["scores"].get(headline.get(kind)) for kind in HEADLINES]
                 rows.append([np.nan if number is None else number for number in numbers])
                 values[row["record"]][seed].append(rows[-1])
+                edits.add(int(row["edits"]))
         means[seed].append([_mean(column) for column in np.array(rows).reshape(-1, len(HEADLINES)).T])
     name = ", ".join(map(str, described))
     parts = next(iter(described.values()))
@@ -159,7 +162,8 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
         record: np.mean([np.mean(of_one, axis=0) for of_one in seen.values()], axis=0).tolist()
         for record, seen in values.items()
     }
-    return _Side(name, parts, seeds, by_record, np.array([np.mean(means[seed], axis=0) for seed in seeds]))
+    runs = np.array([np.mean(means[seed], axis=0) for seed in seeds])
+    return _Side(name, parts, seeds, by_record, runs, tuple(sorted(edits)))
 
 
 def _mean(column: Floats) -> float:
@@ -181,6 +185,9 @@ def _refuse_difference(a: _Side, b: _Side) -> None:
     if a.records.keys() != b.records.keys():
         first, second = (str(len(one.records.keys() - other.records.keys())) for one, other in ((a, b), (b, a)))
         raise ResultsError(f"the records differ: {first} only in the first, {second} only in the second; {remedy}")
+    if a.edits != b.edits:
+        first, second = (" and ".join(map(str, side.edits)) for side in (a, b))
+        raise ResultsError(f"the first ended with {first} edits in the model, the second with {second}; {remedy}")
 
 
 def _compare(a: Floats, b: Floats, runs: list[Floats], names: list[str], seed: int) -> dict[str, Comparison]:

@@ -67,7 +67,8 @@ def agreements(
     """Compare the orders of methods under each two values of a column, or of each two measures (``over="metric"``).
 
     Args:
-        runs: Rows by run folder; those that are not done do not count. Several seeds of one method are averaged.
+        runs: Rows by run folder; those that are not done do not count, nor those that ended early as collapsed, which
+            are of fewer edits. Several seeds of one method are averaged.
         over: Column of the leaderboard that is varied, all others of the task being equal; or "metric".
         measures: "score", "reliability", "generality", "locality", or measures such as "rewrite.exact_match".
         read: Gives the scores of a run's records, by the path that stands in ``runs``; by default `final_scores`.
@@ -75,7 +76,7 @@ def agreements(
     Raises:
         ResultsError: A method has several runs where one is wanted, a measure is in no run, or nothing can be compared.
     """
-    done = {folder: row for folder, row in runs.items() if row["status"] == "done"}
+    done = {folder: row for folder, row in runs.items() if row["status"] == "done" and row.get("collapsed_at") is None}
     if over != METRIC:
         check_columns([over], list(done.values()))
     elif len(measures) < 2:

@@ -8,7 +8,8 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from editbench.results.intervals import VERSION
 from editbench.results.recomputed import of_one_run, summary_of
 from editbench.results.run_folder import read_info
 from editbench.results.seal import FILES, check_run, ledger_batches
+from editbench.stopping import StopRule
 from editbench.stream import evaluation_points
 
 if TYPE_CHECKING:
@@ -181,9 +183,20 @@ def _check_summary(claim: Claim) -> None:
             raise Refused(f"the summary in {schema.RUN_FILE} is not that of the rows ({name})")
 
 
+def _collapse(claim: Claim) -> dict[str, Any] | None:
+    """The collapse that the rows show by the run's own conditions."""
+    given = claim.config["stream"].get("stop_when") or []
+    rule = StopRule([given] if isinstance(given, str) else given, claim.provenance["protocol"]["headline"])
+    batches = (list(rows) for _, rows in groupby(claim.rows, key=lambda row: row["batch"]))
+    found = next(filter(None, map(rule.collapse, batches)), None) if rule else None
+    return None if found is None else asdict(found)
+
+
 def _check_counts(claim: Claim) -> dict[str, Any]:
     stream, protocol = claim.provenance["stream"], claim.config["protocol"]
     collapsed = (claim.info["summary"] or {}).get("collapsed")
+    if collapsed != (found := _collapse(claim)):
+        raise Refused(f"{schema.RUN_FILE} says {collapsed} of a collapse, the rows and stream.stop_when {found}")
     edits = collapsed["edits"] if collapsed else stream["edits"]
     ids = [id for row in claim.edits for id in row["ids"]]
     single, stages = stream["mode"] == "single", protocol["stages"]

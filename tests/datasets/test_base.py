@@ -9,6 +9,13 @@ from editbench.records import EditRequest, RecordError
 from tests.datasets.rows import EASYEDIT, HUB, MEND, ROME, one, write
 
 
+def test_a_spelling_of_the_new_answer_that_is_the_old_one_is_not_right(tmp_path):
+    row = {"prompt": "a", "target": ["drums", "Tuba", "the drums"], "target_true": "tuba", "id": "g"}
+    [record] = load("custom", write(tmp_path, [row])).records
+    assert record.also == ("the drums",) and record.request.target == "drums"
+    assert record.left_out == ("rewrite: a spelling of the new answer is a true one already",)
+
+
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize(
     ("dataset", "row", "settings", "edited"),

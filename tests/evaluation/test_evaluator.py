@@ -149,6 +149,23 @@ def test_a_question_that_the_model_has_no_tokens_for_is_left_out():
 COUNTED = {"paraphrase": 1, "locality": 2, "free text": 1}
 
 
+def test_a_spelling_that_the_model_has_no_tokens_for_is_left_out_alone():
+    lm = tiny_lm("gpt2")
+    add_token(lm, "Lyonesse")
+    request = RECORDS[0].request
+    probes = (Probe(PARAPHRASE, "She speaks"), Probe(LOCALITY, "Lyon is in", "Spain", ("Lyonesse", "Italy")))
+    record = EditRecord(request, probes, also=("Lyonesse", "Polish"))
+    plain = EditRecord(request, probes[:1], also=("Polish",))
+    found = []
+    for one in (record, plain):
+        evaluator = Evaluator(lm, unedited=unedited_of(lm, records=[one]), texts={})
+        found += evaluator.score([(one, 0)], **STAMP)
+    assert found[0]["status"] == "scored"
+    kinds = ("rewrite", "paraphrase", "locality")
+    assert found[0]["left_out"] == {f"{kind}: the model cannot take a spelling": 1 for kind in kinds}
+    assert [probe for probe in found[0]["probes"] if probe["kind"] != LOCALITY] == found[1]["probes"]
+
+
 def test_a_question_that_does_not_fit_is_not_asked_in_another_form(caplog):
     lm = tiny_lm("gpt2")
     long = "The guitar is played. " * 40
@@ -165,7 +182,10 @@ def test_a_question_that_does_not_fit_is_not_asked_in_another_form(caplog):
     assert scored["left_out"] == {"paraphrase: too long for the model": 1, "locality: too long for the model": 1}
     assert [p["prompt"] for p in scored["probes"]] == [request.prompt, "She speaks", "Lyon is in"]
     tokens = len(lm.encode(unfit.request.prompt).ids) + max(len(lm.continuation(t)) for t in ("English", "French"))
-    assert {row["status"] for row in others} == {"unsupported"} and others[0]["scores"] == {}
+    assert others[0]["status"] == "unsupported" and others[0]["scores"] == {}
+    assert others[1]["status"] == "scored"  # its own answer fits: the old one alone is left out
+    assert others[1]["left_out"] == {"rewrite: the model cannot take the old answer": 1}
+    assert "rewrite.exact_match" in others[1]["scores"] and "rewrite.nll_contrast" not in others[1]["scores"]
     assert others[0]["reason"] == (
         f"unsupported: prompt and answer take {tokens} tokens, {lm.name} has {lm.max_length}"
     )

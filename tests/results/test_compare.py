@@ -18,7 +18,7 @@ from editbench.results.tables import to_markdown
 from tests.results.runs import HEADLINE, NO_PARTS
 
 
-def run(root, name, values, *, seed=0, data="d", parts=None):
+def run(root, name, values, *, seed=0, data="d", parts=None, edits=None, collapsed=None):
     """A run whose records have these values of the three headline measures; one number stands for all three."""
     provenance = {
         **{"seed": seed, "model": {"name": "tiny"}, "dataset": {"name": "cf", "hash": data}},
@@ -32,11 +32,11 @@ def run(root, name, values, *, seed=0, data="d", parts=None):
     for position, value in enumerate(values):
         numbers = value if isinstance(value, tuple) else (value,) * 3
         scores = dict(zip(HEADLINE.values(), numbers, strict=True))
-        rows.append({"stage": "final", "edits": len(values), "batch": 0, "record": f"r{position}",
+        rows.append({"stage": "final", "edits": edits or len(values), "batch": 0, "record": f"r{position}",
                      "position": position, "status": "scored", "scores": scores})  # fmt: skip
     with RunFolder.create(root, name, "", provenance) as store:
         store.append_scores(rows)
-        store.set_status("done", summary=summarise(rows, HEADLINE))
+        store.set_status("done", summary={**summarise(rows, HEADLINE), "collapsed": collapsed})
     return store.path
 
 
@@ -55,6 +55,13 @@ def test_a_difference_has_a_width_though_all_pairs_are_alike(tmp_path):
     for one in compare_runs(a, b).values():
         assert one["difference"] == 0 and one["low"] == pytest.approx(-one["high"], abs=0.03)
         assert 0.1 < one["high"] < 0.25
+
+
+def test_runs_that_ended_after_different_numbers_of_edits_are_refused(tmp_path):
+    a, b = run(tmp_path, "a", [1.0] * 5), run(tmp_path, "b", [0.0] * 5, edits=3)
+    with pytest.raises(ResultsError, match="the first ended with 5 edits in the model, the second with 3; compare"):
+        compare_runs(a, b)
+    assert compare_runs(a, b, force=True)["score"]["difference"] == 1
 
 
 def test_three_wins_a_loss_and_a_tie(tmp_path):

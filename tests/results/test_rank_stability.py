@@ -57,6 +57,15 @@ def test_the_same_order_of_two_seeds_and_one_pair_that_changes_places(tmp_path):
     assert changed.tau == pytest.approx(1 / 3) and changed.reversed == ["rome, memit"]
 
 
+def test_a_run_that_collapsed_is_in_no_order(tmp_path):
+    for seed in (0, 1):
+        for method, right in {"rome": 18, "memit": 12, "nse": 2}.items():
+            collapsed = {"edits": 3, "low": 1, "condition": "nonfinite"} if method == "nse" and seed else None
+            run(tmp_path, f"{method}-{seed}", share(right), seed=seed, collapsed=collapsed)
+    [found] = agreements(collect_folders(tmp_path), "seed")
+    assert found.order_a == found.order_b == "rome > memit"
+
+
 def test_an_order_that_rests_on_a_few_records_has_a_wide_interval(tmp_path):
     for seed, turn in enumerate((1, -1)):
         run(tmp_path, f"rome-{seed}", share(11)[::turn], seed=seed)

@@ -26,6 +26,20 @@ def test_a_claim_is_read_from_a_copy(claimed, tmp_path):
     assert [row["record"] for row in claim.records("interim", 2)] == claim.edits[0]["ids"]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"edits": 3, "low": 1, "condition": "perplexity_ratio > 100"},
+        {"edits": 5, "low": 5, "condition": "nonfinite"},
+    ],
+)
+def test_a_collapse_that_the_rows_do_not_show_is_refused(forged, told):
+    with forging.forging(forged):
+        forging.edit_info(forged, lambda info: info["summary"].update(collapsed=told))
+    verdict = verify(forged)
+    assert verdict.status == "refused" and "of a collapse, the rows and stream.stop_when None" in verdict.reasons[0]
+
+
 @pytest.mark.parametrize("name", ["run.json", "scores.jsonl", "ledger/index.jsonl", "ledger"])
 def test_links_and_what_is_no_file_are_refused(forged, tmp_path, name):
     (forged / name).rename(tmp_path / "elsewhere")

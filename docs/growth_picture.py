@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 LINES, FILE = ROOT / "benchmarks" / "growth.jsonl", ROOT / "docs" / "growth.svg"
 MODELS = {"tiny": "a tiny Llama, different facts, few steps", "pocket": "the embedded Llama, all steps"}
-WIDTH, PANEL, LEFT, TOP, RIGHT, BOTTOM = 900, 250, 60, 44, 90, 40
+WIDTH, PANEL, LEFT, TOP, RIGHT, BOTTOM = 920, 300, 60, 44, 110, 40
 DASHES = {"tiny": "", "pocket": ' stroke-dasharray="6 4"'}
 MOST = 2.0  # times the first tenth, at the top of the first panel
 FLAT = 1.5
@@ -64,9 +64,10 @@ def picture() -> str:
     lines = _panel(0, "CPU time of an edit beside the first tenth's", relative_time, MOST, (0.5, 1.0, FLAT, MOST))
     lines += _panel(1, "resident memory, MB", memory, top, [top * part / 4 for part in range(5)])
     named = dict.fromkeys(method for _, method in of)
+    apart = min(20.0, PANEL / max(1, len(named) - 1))
     for i, method in enumerate(named):
-        y = TOP + 20 * i
-        lines.append(f'<path d="M{WIDTH - RIGHT + 12} {y}h20" stroke="{COLOURS[method]}" stroke-width="3"/>')
+        y = TOP + apart * i
+        lines.append(f'<path d="M{WIDTH - RIGHT + 12} {y:.1f}h20" stroke="{COLOURS[method]}" stroke-width="3"/>')
         lines.append(_text(WIDTH - RIGHT + 38, y + 4, method))
     drawn = [model for model in MODELS if any(model == one for one, _ in of)]
     kinds = ("dashed" if DASHES[model] else "solid" for model in drawn)

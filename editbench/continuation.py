@@ -17,6 +17,7 @@ import yaml
 from editbench import datasets, provenance, registry
 from editbench.config import ResultsConfig, RunConfig
 from editbench.evaluation.metrics import get_metric
+from editbench.files import ResultsError
 from editbench.json_lines import read_lines
 from editbench.records import RecordSet
 from editbench.results.continuation import can_be_cut, continue_run
@@ -85,7 +86,11 @@ def _named(name: str, root: str) -> Path:
 
 
 def _edits_of(folder: Path) -> int:
-    info = read_run(folder)
+    try:
+        info = read_run(folder)
+    except ResultsError as error:
+        _log.info("%s is not continued: %s", folder.name, error)
+        return 0
     return int(info["provenance"]["stream"]["edits"]) if info["status"] == "done" else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ from editbench.records import EditRequest, formatted
 from editbench.registry import load_method
 from editbench.resources import Resources
 from editbench.threads import set_threads
+from editbench.visible_text import visible
+
+_log = logging.getLogger(__name__)
 
 
 def quick_edit(request: EditRequest, overrides: Sequence[str] = ()) -> EditedModel:
@@ -39,6 +43,8 @@ def quick_edit(request: EditRequest, overrides: Sequence[str] = ()) -> EditedMod
     if result.skipped:
         raise ValueError(f"{config.method.name} cannot make this edit: {result.skipped[asked.id]}")
     editor.finish()
+    if False in result.holds.values():
+        _log.warning("the edit did not take: %s does not answer %s now", lm.name, visible(asked.target))
     return EditedModel(config, editor, around)
 
 

@@ -187,3 +187,12 @@ def test_rerun_starts_at_the_first_edit(go, edited):
     assert len(edited) == 3
     lm = tiny_lm("gpt2")
     Ledger(lm, folder / "ledger").replay()
+
+
+def test_a_damaged_run_beside_it_is_passed_over_by_name(go, caplog):
+    short = go(2)
+    (short / "run.json").write_text("[]")
+    with caplog.at_level("INFO"):
+        longer = go(4)
+    assert f"{short.name} is not continued: " in caplog.text
+    assert sum(1 for _ in open(longer / "edits.jsonl")) >= 2

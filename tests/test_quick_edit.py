@@ -34,6 +34,11 @@ def test_the_model_has_the_edit_and_the_unedited_one_is_beside_it(given, method)
         assert model.routes(PROMPT)[0].id == "edit"
 
 
+def test_an_edit_that_does_not_take_is_told(given, caplog):
+    quick_edit(REQUEST, [*overrides_of("finetune"), *given, "method.steps=1", "method.learning_rate=1e-9"])
+    assert "the edit did not take: " in caplog.text and "does not answer English now" in caplog.text
+
+
 def test_the_prompt_gets_the_format(given):
     model = quick_edit(REQUEST, [*overrides_of("finetune"), *given, "dataset.prompt_format='Q: {} A:'"])
     wanted = model.lm.generate(f"Q: {PROMPT} A:", max_new_tokens=3)

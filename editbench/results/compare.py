@@ -21,7 +21,7 @@ from editbench.json_lines import read_lines
 from editbench.results import identity
 from editbench.results.intervals import Floats, drawn_means, ends, with_spread
 from editbench.results.leaderboard import SEPARATOR
-from editbench.results.run_folder import read_info
+from editbench.results.run_folder import read_run
 from editbench.results.schema import DIFFERENCE, HEADLINES, SCHEMA, SCORES_FILE, Cell, Row
 from editbench.results.summary import harmonic_mean
 from editbench.results.table_layout import TESTED, Marks, best_row, comparable
@@ -139,7 +139,10 @@ def _read_side(folders: Sequence[str | Path]) -> _Side:
     means: dict[int, list[list[float]]] = defaultdict(list)
     edits = set[int]()
     for folder in map(Path, folders):
-        provenance = read_info(folder)["provenance"]
+        info = read_run(folder)
+        if info["status"] == "damaged":
+            raise ResultsError(str(info["reason"]))
+        provenance = info["provenance"]
         seed = int(provenance.get("seed") or 0)
         described[folder] = dict(provenance.get("parts") or {})
         headline = provenance.get("protocol", {}).get("headline", {})

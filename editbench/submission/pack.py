@@ -30,6 +30,7 @@ def submit(runs: Sequence[str | Path], out: str | Path, against: str | None = No
     """
     with new_folder(Path(out)) as hidden:
         claims = [_packed(Path(run), hidden / RUNS_FOLDER / Path(run).resolve().name) for run in runs]
+        (hidden / VERDICTS_FOLDER).mkdir()
         about = _about(claims, against)
         write_atomic(hidden / SUBMISSION_FILE, f"{encode(about, indent=1)}\n".encode())
     return about

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from editbench.checks import at_least
 from editbench.console import quiet_libraries
 from editbench.json_lines import encode
 from editbench.submission.claim import CannotSay, Claim, Refused, check_seal, copy_of, read_claim
@@ -58,7 +59,7 @@ def verify(
     nonce: str | None = None,
     places: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Check a finished run's folder; nothing is written to it.
+    """Check a finished run's folder; nothing is written to it. A ValueError for a sample without rows.
 
     Args:
         run: The folder.
@@ -68,6 +69,7 @@ def verify(
         nonce: Text from which, with the manifest's root, the sample is drawn; None takes a random one.
         places: The verifier's own paths, by setting ("model.path"), where the run names others than those of editbench.
     """
+    at_least(1, sample=sample)
     begun = time.perf_counter()
     verdict = Verdict(str(run), level)
     with tempfile.TemporaryDirectory(prefix="editbench-verify-") as folder:
@@ -123,6 +125,9 @@ def main(run: str, level: int, sample: int, nonce: str | None, paths: Sequence[s
     places = dict(text.partition("=")[::2] for text in paths)
     if wrong := [text for text in paths if "=" not in text]:
         print(f"error: --path {wrong[0]} is not of the form SETTING=PATH, as in model.path=DIR", file=sys.stderr)
+        return EXIT[UNKNOWN]
+    if sample < 1:
+        print(f"error: --sample is {sample}; it must be at least 1", file=sys.stderr)
         return EXIT[UNKNOWN]
     verdict = verify(run, level, sample, nonce, places)
     print(verdict.as_json())

@@ -64,6 +64,13 @@ def test_runs_that_ended_after_different_numbers_of_edits_are_refused(tmp_path):
     assert compare_runs(a, b, force=True)["score"]["difference"] == 1
 
 
+def test_a_run_whose_rows_were_changed_is_refused(tmp_path):
+    a, b = run(tmp_path, "a", [1.0] * 5), run(tmp_path, "b", [1.0] * 5)
+    (b / "scores.jsonl").write_text((b / "scores.jsonl").read_text().replace(": 1.0", ": 0.0"))
+    with pytest.raises(ResultsError, match="b/scores.jsonl is not what the run wrote"):
+        compare_runs(a, b)
+
+
 def test_three_wins_a_loss_and_a_tie(tmp_path):
     a = run(tmp_path, "a", [1.0, 1.0, 1.0, 0.0, 1.0])
     b = run(tmp_path, "b", [0.0, 0.0, 0.0, 1.0, 1.0])

@@ -7,7 +7,7 @@ import pytest
 
 from editbench.results import RunFolder
 from editbench.submission.claim import CannotSay, Refused, check_seal, copy_of, read_claim
-from editbench.submission.verify import verify
+from editbench.submission.verify import main, verify
 from tests.submission import forging
 
 
@@ -38,6 +38,13 @@ def test_a_collapse_that_the_rows_do_not_show_is_refused(forged, told):
         forging.edit_info(forged, lambda info: info["summary"].update(collapsed=told))
     verdict = verify(forged)
     assert verdict.status == "refused" and "of a collapse, the rows and stream.stop_when None" in verdict.reasons[0]
+
+
+def test_a_sample_without_rows_is_refused(forged, capsys):
+    with pytest.raises(ValueError, match="sample is 0; it must be at least 1"):
+        verify(forged, level=2, sample=0)
+    assert main(str(forged), 2, -5, None, []) == 2
+    assert "--sample is -5; it must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["run.json", "scores.jsonl", "ledger/index.jsonl", "ledger"])

@@ -22,6 +22,7 @@ def test_runs_of_several_seeds_are_packed_as_they_are(claimed, tmp_path, capsys)
         assert verify(out / "runs" / one["run"]).root == one["root"] == verify(run).root
         assert 0 < one["ledger_bytes"] < one["bytes"]
     assert [path.name for path in out.parent.iterdir()] == ["mine"]
+    assert list((out / "verdicts").iterdir()) == []  # where `verify … >>` writes
     first = sorted(run.name for run in runs)[0]
     assert verify(out).reasons == [f"{out} holds no run; give a run's folder, as {out / 'runs' / first}"]
 

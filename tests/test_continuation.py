@@ -195,4 +195,4 @@ def test_a_damaged_run_beside_it_is_passed_over_by_name(go, caplog):
     with caplog.at_level("INFO"):
         longer = go(4)
     assert f"{short.name} is not continued: " in caplog.text
-    assert sum(1 for _ in open(longer / "edits.jsonl")) >= 2
+    assert len(lines(longer, "edits.jsonl")) >= 2

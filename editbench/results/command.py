@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from editbench.files import ResultsError
 from editbench.results.schema import STAGES
 from editbench.visible_text import visible
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 BOARD, FINAL = "leaderboard.csv", "final"
+OTHER_FORMATS = (".tex", ".md", ".html", ".json", ".jsonl")
 
 
 def add_leaderboard_options(board: argparse.ArgumentParser) -> None:
@@ -42,8 +44,15 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
     from editbench.results.table_layout import View
     from editbench.results.tables import show, show_comparison
 
+    if options.out and Path(options.out).suffix.lower() in OTHER_FORMATS:
+        raise ValueError(f"--out writes CSV, and {options.out} is none; for the printed table write > {options.out}")
     every = leaderboard.collect_folders(*roots)
-    write_csv(list(every.values()), roots[0] / BOARD)
+    kept = f"{len(every)} runs: {roots[0] / BOARD}"
+    try:
+        write_csv(list(every.values()), roots[0] / BOARD)
+    except ResultsError as error:  # another's results, perhaps, which may be looked at
+        kept = ""
+        print(f"note: {error}", file=sys.stderr)
     runs, past = _chosen(every, options)
     by, columns = _names(options.by), _names(options.columns)
     placed = [(row, folder) for folder, row in runs.items()]
@@ -75,7 +84,8 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
             print(f"{len(past)} runs that did not finish are not shown: later ones did; editbench clean removes them")
         if options.out:
             print(f"{len(rows)} {'rows' if by else 'runs'}: {options.out}")
-        print(f"{len(every)} runs: {roots[0] / BOARD}")
+        if kept:
+            print(kept)
         if options.reference:
             show_comparison(rows, Path(options.reference))
     return 0

@@ -93,3 +93,16 @@ def test_clean_lists_and_removes_what_did_not_finish_or_what_is_asked_for(result
     assert [row["run"] for row in read_csv(results / "leaderboard.csv")] == ["a", "b"]
     assert clean("--where", "method=rome", "--remove").startswith(f"removed: {results / 'a'}")
     assert clean() == "0 of 1 runs\n"
+
+
+def test_results_that_cannot_be_written_are_shown(results, capsys):
+    (results / "leaderboard.csv").mkdir()
+    board(results, "--by", "method")
+    shown = capsys.readouterr()
+    assert "rome" in shown.out and "leaderboard.csv" not in shown.out
+    assert "note: cannot write" in shown.err and "leaderboard.csv" in shown.err
+
+
+def test_out_is_a_csv_file(results, tmp_path, capsys):
+    assert cli.main(["leaderboard", f"results.dir={results}", "--format", "latex", "--out", str(tmp_path / "t.tex")])
+    assert "--out writes CSV" in capsys.readouterr().err and not (tmp_path / "t.tex").exists()

@@ -126,24 +126,24 @@ class NetworkEditor(Editor[C]):
     def write(self, batch: Sequence[EditRequest], transaction: Transaction, result: EditResult) -> None:
         """Apply what the network makes of the batch's inputs and gradients."""
         self._refuse_trained(batch)
-        losses, seen = self.look(batch)
+        losses, parts = self.look(batch)
         result.losses.update(losses)
-        statistics, norms = self.statistics_with(seen, transaction), {}
+        statistics, norms = self.statistics_with(parts, transaction), {}
         with torch.no_grad():
-            for name, pair in seen.items():
+            for name, pair in joined(parts).items():
                 left, right = self.factors(name, *pair, statistics.get(shape_of(self.lm, name)))
                 change = product(f"{name}.weight", (self.config.update_scale * left).to(self.like), right.to(self.like))
                 transaction.apply(change)
                 norms[name] = norm(change)
         result.details |= {"update_norms": norms, "network": self._network_name}
 
-    def statistics_with(self, seen: Seen, transaction: Transaction) -> Statistics:
-        """The statistics by which a batch is normalised: the training's."""
+    def statistics_with(self, parts: Sequence[Seen], transaction: Transaction) -> Statistics:
+        """The statistics by which a batch, of these passes, is normalised: the training's."""
         return self.trained_statistics
 
-    def look(self, batch: Sequence[EditRequest]) -> tuple[dict[str, list[float]], Seen]:
-        """Losses by edit, and inputs and gradients by module, on the weights as they are."""
-        losses, parts = dict[str, list[float]](), []
+    def look(self, batch: Sequence[EditRequest]) -> tuple[dict[str, list[float]], list[Seen]]:
+        """Losses by edit, and inputs and gradients by module of each pass, on the weights as they are."""
+        losses, parts = dict[str, list[float]](), list[Seen]()
         for of_part, seen in passes(
             self.lm,
             self.modules,
@@ -155,7 +155,7 @@ class NetworkEditor(Editor[C]):
         ):
             losses |= of_part
             parts.append(seen)
-        return losses, joined(parts)
+        return losses, parts
 
     # -- the trained network --------------------------------------------------------------------------------------
 

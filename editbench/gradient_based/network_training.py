@@ -25,7 +25,7 @@ from editbench.model.architectures import is_transposed
 from editbench.model.devices import float64_device, moved_to
 from editbench.progress import progress
 
-from .module_gradients import Seen, shape_of
+from .module_gradients import Seen, joined, shape_of
 from .normalisation import Statistics, add_rows, from_tensors, to_tensors
 from .training_rows import TrainingRows
 
@@ -110,20 +110,21 @@ class NetworkTraining:
 
     def changes(self, edits: Sequence[EditRequest]) -> dict[str, Tensor]:
         """ΔW (d_out, d_in) of each module for a group of edits, to be differentiated for the network."""
-        _, seen = self.editor.look(edits)
+        _, parts = self.editor.look(edits)
         if self.plan.running:
-            self.take(seen)
+            self.take(parts)
         with torch.enable_grad():
             found = {}
-            for name, pair in seen.items():
+            for name, pair in joined(parts).items():
                 left, right = self.editor.factors(name, *pair, self.statistics.get(shape_of(self.lm, name)))
                 found[name] = left @ right.T.to(left.dtype)
         return found
 
-    def take(self, seen: Seen) -> None:
-        """Add inputs and gradients to the statistics."""
-        for name, pair in seen.items():
-            add_rows(self.statistics, shape_of(self.lm, name), pair, self.plan.published_merge)
+    def take(self, parts: Sequence[Seen]) -> None:
+        """Add inputs and gradients to the statistics, pass by pass."""
+        for seen in parts:
+            for name, pair in seen.items():
+                add_rows(self.statistics, shape_of(self.lm, name), pair, self.plan.published_merge)
 
     def learn(self, groups: Sequence[Group]) -> dict[str, float]:
         """Edit the first group, whose change stays, and add the network's gradient of it; the losses.

@@ -6,7 +6,7 @@ Li et al., "Reinforced Lifelong Editing for Language Models", ICML 2025. Shapes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from editbench.gradient_based.editor import BatchStateEditor
@@ -69,11 +69,12 @@ class RLEdit(NetworkEditor[RLEditConfig], BatchStateEditor[RLEditConfig]):
             running=True,
         )
 
-    def statistics_with(self, seen: Seen, transaction: Transaction) -> Statistics:
+    def statistics_with(self, parts: Sequence[Seen], transaction: Transaction) -> Statistics:
         """The running statistics, this batch included, which go on from the training's."""
         statistics = {key: one.copy() for key, one in self.kept_statistics().items()}
-        for name, pair in seen.items():
-            add_rows(statistics, shape_of(self.lm, name), pair, self.config.merge == PUBLISHED)
+        for seen in parts:
+            for name, pair in seen.items():
+                add_rows(statistics, shape_of(self.lm, name), pair, self.config.merge == PUBLISHED)
         self.states.keep(self.ledger, transaction, to_tensors(statistics))
         return statistics
 

@@ -44,7 +44,7 @@ def test_a_trained_network_beside_the_plain_way():
     lm = tiny_lm("llama", "float64")
     editor = make_editor("mend", lm, update_scale=0.5, **SETTINGS)
     randomise(editor.network)
-    _, seen = editor.look(REQUESTS)
+    _, (seen,) = editor.look(REQUESTS)
     for name, (u, d) in seen.items():
         shape, i = editor.network.place[name]
         network, rows = editor.network.shapes[shape], torch.cat([u, d], dim=1)

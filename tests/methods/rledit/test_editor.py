@@ -50,7 +50,7 @@ def test_untrained_it_is_ultraedit_with_raw_keys_in_place_of_squares():
     """V = -lr (h · ĥ) ĝ where UltraEdit has ‖ĥ‖²: with h = ĥ, as normalised by nothing, the two are one."""
     first, second = tiny_lm("gpt2", "float64"), tiny_lm("gpt2", "float64")
     rl, ultra = make_editor("rledit", first, **SETTINGS), make_editor("ultraedit", second, layers=[0, 2])
-    (seen,) = [rl.look(REQUESTS)[1]]
+    _, (seen,) = rl.look(REQUESTS)
     name, (h, g) = next(iter(seen.items()))
     left, right = rl.factors(name, h, g, None)
     change = ultra._update(name, h, g, Unchanged())
@@ -79,3 +79,14 @@ def test_statistics_go_on_from_edit_to_edit_and_back(tmp_path):
     assert same(weights(lm), middle) and same(editor.state(), state) and editor.state_beside_ledger() == {}
     with pytest.raises(ValueError, match="no statistics of RLEdit"):
         editor.restore({"facts": torch.zeros(1)})
+
+
+def test_the_published_merge_counts_each_pass_by_itself_as_ultraedit_does():
+    settings = {"layers": [0, 2], "merge": "published", "edits_at_once": 1}
+    found = []
+    for method, own in (("rledit", {"network": "untrained", "rank": 3}), ("ultraedit", {})):
+        editor = make_editor(method, tiny_lm("gpt2", "float64"), **settings, **own)
+        editor.edit(MANY)
+        found.append(editor.state())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.allclose(found[0][key], found[1][key], rtol=1e-9) for key in found[0])

@@ -115,11 +115,16 @@ def expand(overrides: Sequence[Any], swept: Mapping[str, str], names: Names) -> 
         kept = [text for text in texts if _key(text) not in replaced and text not in lacking]
         found.jobs += [[*kept, *more] for more in _combinations(mine)]
     _refuse_unknown(found.has, names)
-    unused = {o.key_or_group for o in own if names.owner(o.key_or_group) not in found.chosen}
+    named = {o.key_or_group: names.owner(o.key_or_group) or "" for o in own}
+    unused = {key: owner for key, owner in named.items() if owner not in found.chosen}
+    for key, owner in unused.items():
+        shared = names.shared(key)
+        fits = names.is_free(shared) or shared in names.keys_of(names.sections[owner], owner)
+        _refuse_unknown({shared: {owner: fits}}, names)
     jobs = list(map(list, dict.fromkeys(map(tuple, found.jobs))))
     return jobs, [
         *_left_out(found.has),
-        *(f"no job has {names.owner(key)}: {key} is not used" for key in sorted(unused)),
+        *(f"no job has {unused[key]}: {key} is not used" for key in sorted(unused)),
     ]
 
 

@@ -64,6 +64,7 @@ def test_one_run_may_name_its_method(capsys):
         (["method=rome,unedited", "method.learn_rate=1"], "did you mean 'method.learning_rate'"),
         (["method=memit", "method.layer=[1]"], "did you mean 'method.layers'"),
         (["method=unedited", "dataset=zsre", "dataset.pth=x"], "did you mean 'dataset.path'"),
+        (["method=rome", "memit.layrs=[0]"], "unknown key 'method.layrs'; did you mean 'method.layers'"),
         (["rom.layer=1"], "unknown key 'rom.layer'"),
     ],
 )

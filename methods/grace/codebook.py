@@ -6,7 +6,8 @@ import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,11 +29,21 @@ class Item:
         label: Token ids of the answer.
         label_mean: What the published code compares instead (:func:`~.rules.label_mean`).
         edits: Ids and prompts of the edits that it serves, the oldest first.
+        at: The prompt whose key is the entry's; empty where it is known of none.
     """
 
     label: tuple[int, ...]
     label_mean: float
     edits: dict[str, str] = field(default_factory=dict)
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The prompt to which an entry moves when that at its key gets another answer, and its key (d_in)."""
+
+    prompt: str
+    key: Tensor
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Change:
         radius: Of that entry from now on.
         label: Token ids of the edit's answer, with their ``label_mean``.
         shrunk: Number of the entry that "split" shrinks, and its new radius.
-        left: (d_in) key of that entry from now on, one of its other prompts'; None where it stays.
+        left: Where that entry stands from now on; None where it stays.
         key: (d_in) of the entry from now on; None where it stays.
         value: (d_out) once it is trained.
     """
@@ -60,12 +71,15 @@ class Change:
     shrunk: tuple[int, float] | None = None
     key: Tensor | None = None
     value: Tensor | None = None
-    left: Tensor | None = None
+    left: Left | None = None
 
     def journal_entry(self) -> JournalEntry:
         """For the journal."""
-        fields = asdict(self)
-        tensors = {name: part for name in ("key", "value", "left") if (part := fields.pop(name)) is not None}
+        fields = {one.name: getattr(self, one.name) for one in dataclass_fields(self)}
+        left = fields.pop("left")
+        tensors = {name: part for name in ("key", "value") if (part := fields.pop(name)) is not None}
+        if left is not None:
+            tensors["left"], fields["left_prompt"] = left.key, left.prompt
         return JournalEntry({name: part.detach().cpu().contiguous() for name, part in tensors.items()}, fields)
 
     @classmethod
@@ -74,7 +88,8 @@ class Change:
         fields = dict(entry.metadata)
         shrunk = fields.pop("shrunk")
         fields["label"] = tuple(fields["label"])
-        key, value, left = (entry.tensors.get(name) for name in ("key", "value", "left"))
+        key, value, at = (entry.tensors.get(name) for name in ("key", "value", "left"))
+        left = None if at is None else Left(fields.pop("left_prompt", ""), at)
         return cls(**fields, shrunk=None if shrunk is None else (shrunk[0], shrunk[1]), key=key, value=value, left=left)
 
 
@@ -139,9 +154,9 @@ class Codebook:
         undo.append(self._set_radius(place, change.radius))
         if change.shrunk is not None:
             undo.append(self._set_radius(self.place(change.shrunk[0]), change.shrunk[1]))
-            undo.append(self._leave(self.place(change.shrunk[0]), change.prompt))
+            undo.append(self._leave(self.place(change.shrunk[0]), change.prompt, change.left))
             if change.left is not None:
-                undo.append(_set_row(self.keys, self.place(change.shrunk[0]), change.left))
+                undo.append(_set_row(self.keys, self.place(change.shrunk[0]), change.left.key))
         if change.key is not None:
             undo.append(_set_row(self.keys, place, change.key))
         if change.value is not None:
@@ -180,7 +195,8 @@ class Codebook:
         before = self.items[place]
         kept = {} if change.event == "replace" else {id: p for id, p in before.edits.items() if id != change.edit}
         label = (change.label, change.label_mean) if change.event == "replace" else (before.label, before.label_mean)
-        self.items[place] = Item(*label, {**kept, change.edit: change.prompt})
+        at = before.at if change.key is None else "" if change.event == "expand" else change.prompt
+        self.items[place] = Item(*label, {**kept, change.edit: change.prompt}, at)
         self._entries_of.setdefault(change.edit, []).append(change.entry)
 
         def undo() -> None:
@@ -189,17 +205,18 @@ class Codebook:
 
         return undo
 
-    def _leave(self, place: int, prompt: str) -> Callable[[], object]:
+    def _leave(self, place: int, prompt: str, left: Left | None) -> Callable[[], object]:
         """Take a prompt that is split off out of an entry that serves others, too."""
         before = self.items[place]
-        if others := {id: p for id, p in before.edits.items() if p != prompt}:
-            self.items[place] = Item(before.label, before.label_mean, others)
+        others = {id: p for id, p in before.edits.items() if p != prompt}
+        at = before.at if left is None else left.prompt
+        self.items[place] = replace(before, edits=others or before.edits, at=at)
         return lambda: self.items.__setitem__(place, before)
 
     def _leave_edit(self, place: int, edit: str) -> Callable[[], object]:
         before = self.items[place]
         if others := {id: prompt for id, prompt in before.edits.items() if id != edit}:
-            self.items[place] = Item(before.label, before.label_mean, others)
+            self.items[place] = replace(before, edits=others)
             return lambda: self.items.__setitem__(place, before)
         key, value = self.keys[place].clone(), self.values[place].clone()
         radius, number = self.radii[place], self.numbers[place]
@@ -257,7 +274,9 @@ class Codebook:
             self._keys.append(key.to(self._empty[0]))
             self._values.append(value.to(self._empty[1]))
         self.numbers, self.radii, self.next = facts["numbers"], facts["radii"], facts["next"]
-        self.items = [Item(tuple(i["label"]), i["label_mean"], dict(i["edits"])) for i in facts["items"]]
+        self.items = [
+            Item(tuple(i["label"]), i["label_mean"], dict(i["edits"]), i.get("at", "")) for i in facts["items"]
+        ]
         served = zip(self.numbers, self.items, strict=True)
         self._entries_of = {edit: [number] for number, item in served for edit in item.edits}
 

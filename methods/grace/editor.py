@@ -26,7 +26,7 @@ from editbench.room import OF_AN_ENTRY, Room, grown
 
 from .codebook import Change, Codebook, Search
 from .config import GRACEConfig
-from .rules import decide
+from .rules import ROUNDING, decide
 from .training import initial_values, replaced_tokens, train_values
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
     title = "GRACE"
     paper = "Hartvigsen et al., NeurIPS 2023 (arXiv 2211.11031)"
     config_class = GRACEConfig
-    version = 3
+    version = 4
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: GRACEConfig, resources: Resources | None = None):
         """Start with an empty codebook."""
@@ -72,6 +72,7 @@ class GRACE(JournalledEditor[GRACEConfig]):
         weight = lm.weight(self.projection.weight)
         self.codebook = Codebook(self.projection, torch.empty(0, dtype=wide(weight.dtype), device=weight.device))
         self.initial_values: Mapping[str, Tensor] = {}
+        self.rounding = ROUNDING * torch.finfo(lm.model.dtype).eps
 
     @classmethod
     def room(cls, config: GRACEConfig, shape: Shape, work: Workload) -> Room:
@@ -89,8 +90,9 @@ class GRACE(JournalledEditor[GRACEConfig]):
             changes, search = [], Search(self.codebook, keys)
             for i, (request, key, (prompt, label)) in enumerate(zip(batch, keys, rows, strict=True)):
                 answer = len(prompt), tuple(label)
+                near = search.nearest(i)
                 change = decide(
-                    self.codebook, request, key, *answer, self.config, search.nearest(i), self.inputs_at_ends
+                    self.codebook, request, key, *answer, self.config, near, self.inputs_at_ends, self.rounding
                 )
                 make(change)
                 search.note(change)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .codebook import Change, Codebook
+import torch
+
+from .codebook import Change, Codebook, Left
 from .config import EASYEDIT, MOVING_AVERAGE, SOUND, GRACEConfig
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 SAME_KEY = 1e-4  # a key nearer than this share of its norm is the same prompt's
 MARGIN = 1e-3  # an expanded radius exceeds the distance by this share, so that rounding does not decide
 GAP = 1e-5  # between the radii after a split
+ROUNDING = 4  # a prompt's key differs from batch to batch by so many times the dtype's epsilon, as a share of its norm
 
 
 def label_mean(prompt_tokens: int, label: tuple[int, ...]) -> float:
@@ -35,6 +38,7 @@ def decide(
     config: GRACEConfig,
     nearest: tuple[int, float] | None = None,
     keys_of: KeysOf | None = None,
+    rounding: float = 0.0,
 ) -> Change:
     """The change for an edit with ``key`` (d_in), whose value is still to be trained.
 
@@ -42,6 +46,7 @@ def decide(
         nearest: Place and distance of the entry nearest to the key; None: it is searched.
         keys_of: Keys (n, d_in) of prompts, asked where another answer comes to the prompt at the key of an entry that
             serves others, too.
+        rounding: Share of its norm by which a key may differ from that of the same prompt in another batch.
     """
     mean = label_mean(prompt_tokens, label)
 
@@ -53,7 +58,8 @@ def decide(
     place, distance = nearest or codebook.nearest(key[None])[0]
     radius, number = codebook.radii[place], codebook.numbers[place]
     sound = config.rules == SOUND
-    same_key, prompts = distance <= SAME_KEY * float(key.norm()), set(codebook.items[place].edits.values())
+    norm, item = float(key.norm()), codebook.items[place]
+    same_key, prompts = distance <= SAME_KEY * norm or request.prompt == item.at, set(item.edits.values())
     same_prompt = sound and (same_key or request.prompt in prompts)
     if distance > radius + config.radius and not same_prompt:
         return change("add", codebook.next, config.radius, key=key)
@@ -61,11 +67,12 @@ def decide(
         if distance <= radius:
             return change("reuse", number, radius)
         moved = (codebook.keys[place] + key) / 2 if config.expand == MOVING_AVERAGE else None
-        return change("expand", number, distance * (1 + MARGIN) if sound else distance, key=moved)
+        reach = distance * (1 + MARGIN) + rounding * norm if sound else distance
+        return change("expand", number, reach, key=moved)
     left = None
     if same_prompt and same_key:
-        left = _key_left(key, sorted(prompts - {request.prompt}), keys_of)
-        distance = float((left - key).norm()) if left is not None else distance
+        left = _prompt_left(codebook, place, key, sorted(prompts - {request.prompt}), keys_of)
+        distance = float((left.key - key).norm()) if left is not None else distance
     if same_prompt and left is None and (same_key or prompts == {request.prompt}):
         return change("replace", number, radius, key=key if distance > radius else None)
     half = distance / 2
@@ -75,15 +82,18 @@ def decide(
     return change("split", codebook.next, own, key=key, shrunk=(number, shrunk), left=left)
 
 
-def _key_left(key: Tensor, prompts: list[str], keys_of: KeysOf | None) -> Tensor | None:
-    """Of an entry's other prompts the nearest key (d_in) that is not ``key``, to which the entry moves."""
+def _prompt_left(
+    codebook: Codebook, place: int, key: Tensor, prompts: list[str], keys_of: KeysOf | None
+) -> Left | None:
+    """Of the other prompts that an entry answers the nearest that is not at ``key``, to which the entry moves."""
     if not prompts or keys_of is None:
         return None
     keys = keys_of(prompts).to(key)
     distances = (keys - key).norm(dim=1)
-    distances[distances <= SAME_KEY * key.norm()] = float("inf")
+    elsewhere = torch.tensor([at != place for at, _ in codebook.nearest(keys)], device=key.device)
+    distances[elsewhere | (distances <= SAME_KEY * key.norm())] = float("inf")
     at = int(distances.argmin())
-    return keys[at] if distances[at].isfinite() else None
+    return Left(prompts[at], keys[at]) if distances[at].isfinite() else None
 
 
 def _same_answer(codebook: Codebook, place: int, label: tuple[int, ...], mean: float, rules: str) -> bool:

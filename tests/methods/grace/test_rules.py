@@ -125,7 +125,8 @@ def test_the_prompt_at_the_key_leaves_an_entry_that_moves_to_one_of_its_others()
     for one in reversed(undo):
         one()
     assert torch.equal(book.keys, before[0]) and book.radii == before[1]
-    assert Change.of(change.journal_entry()).left.equal(key(1.2))
+    left = Change.of(change.journal_entry()).left
+    assert left.key.equal(key(1.2)) and left.prompt == "three"
 
 
 def test_an_entry_of_the_prompt_alone_that_lies_beyond_its_radius_moves_to_it():
@@ -136,3 +137,38 @@ def test_an_entry_of_the_prompt_alone_that_lies_beyond_its_radius_moves_to_it():
     assert change.event == "replace"
     book.take(change)
     assert torch.equal(book.keys[0], key(1.8)) and list(book.items[0].edits) == ["b"]
+
+
+def test_an_entry_moves_to_no_prompt_that_another_answers_since():
+    """Five edits of three prompts: the last one's entry must not return to "far", whose answer is another's by now."""
+    config, book = GRACEConfig(radius=1.0), Codebook(AT, torch.empty(0, dtype=torch.float64))
+    places, labels = {"near": 0.0, "far": 0.9, "between": 0.4}, {}
+
+    def keys_of(prompts):
+        return torch.stack([key(places[prompt]) for prompt in prompts])
+
+    stream = [("near", SAME), ("far", SAME), ("between", OTHER), ("far", (7,)), ("near", (7,))]
+    for number, (prompt, label) in enumerate(stream):
+        request = EditRequest(str(number), prompt, None, "x")
+        change = decide(book, request, key(places[prompt]), 4, label, config, keys_of=keys_of)
+        book.take(change)
+        labels[prompt] = label
+        for asked in places if number > 2 else ():
+            ((at, distance),) = book.nearest(key(places[asked])[None])
+            assert distance <= book.radii[at] and book.items[at].label == labels[asked], (number, asked)
+
+
+def test_the_prompt_at_an_entrys_key_is_known_by_its_text_where_keys_are_rounded():
+    config, book = GRACEConfig(radius=1.0), Codebook(AT, torch.empty(0, dtype=torch.float64))
+    places = {"one": 0.0, "two": 1.8}
+    for id, prompt in zip("ab", places, strict=True):
+        book.take(decide(book, EditRequest(id, prompt, None, "x"), key(places[prompt]), 4, SAME, config))
+    rounded = key(0.05)  # further from its own than the share by which keys are the same
+    change = decide(
+        book, EditRequest("c", "one", None, "y"), rounded, 4, OTHER, config, None, lambda some: key(1.8)[None]
+    )
+    assert change.event == "split" and change.left.prompt == "two" and change.left.key.equal(key(1.8))
+    assert change.radius == pytest.approx(1.75 / 2)
+    assert decide(book, EditRequest("d", "x", None, "x"), key(1.9), 4, SAME, config, rounding=0.01).radius == (
+        pytest.approx(1.9 * 1.001 + 0.01 * float(key(1.9).norm()))
+    )

@@ -262,7 +262,7 @@ def activation(probe: ProbeAnswers) -> float | None:
 
 @metric(version=1, needs="route", title="right edit", source="editbench: the method's choice against the record")
 def routing(probe: ProbeAnswers) -> float | None:
-    """The edit that answers is the right one, or a memory with it; on prompt and paraphrases its own, else none."""
+    """The edit that answers is the right one, or a memory with it; none where the answer should stay, else its own."""
     route = probe.route
     return None if route is None else float(route.id == probe.edit or probe.edit in route.shared)
 

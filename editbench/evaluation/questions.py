@@ -92,8 +92,13 @@ class Question:
 
     @property
     def longest(self) -> str:
-        """The longest right answer: as many tokens may be generated."""
+        """The right answer of most characters."""
         return max(self.spellings, key=len)
+
+    def most_tokens(self, lm: LanguageModel) -> str:
+        """The right answer of most tokens: as many may be generated."""
+        spaced = lm.spaced(self.probe.prompt)
+        return max(self.spellings, key=lambda text: len(lm.continuation(text, spaced))) if self.also else self.target
 
     @property
     def each(self) -> tuple[Question, ...]:
@@ -175,7 +180,7 @@ class Asker:
         """The answers to questions, each given with its record's id."""
         questions = [question for question, _ in asked]
         queries = [question.query for question in questions]
-        scores, generated = self._scored(queries, [(q.probe.prompt, q.longest) for q in questions], editor)
+        scores, generated = self._scored(queries, [(q.probe.prompt, q.most_tokens(self.lm)) for q in questions], editor)
         nothing = [None] * len(asked)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
@@ -200,7 +205,7 @@ class Asker:
                 also=question.also,
                 spelling=chosen,
                 generated=text,
-                generated_before=unedited.generated_for(question) if unedited is not None else None,
+                generated_before=unedited.generated_for(question, self.lm) if unedited is not None else None,
                 verdict=verdict,
                 route=route,
                 edit=None if question.stays else record,

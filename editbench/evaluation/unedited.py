@@ -59,9 +59,9 @@ class UneditedAnswers:
                 "ask it the questions of all records that are scored"
             ) from None
 
-    def generated_for(self, question: Question) -> Generated | None:
+    def generated_for(self, question: Question, lm: LanguageModel) -> Generated | None:
         """The generated answer, if there is one."""
-        return self.generated.get((question.probe.prompt, question.longest)) if self.generated is not None else None
+        return self.generated.get((question.probe.prompt, question.most_tokens(lm))) if self.generated else None
 
 
 def ask_unedited(
@@ -90,7 +90,7 @@ def ask_unedited(
     unaskable = lambda query: lm.unaskable(query.prompt, *query.targets)  # noqa: E731
     everything = [askable(question, unaskable)[0] if question.also else question for question in raw]
     asked = sorted({(one.probe.prompt, one.target) for question in everything for one in question.each})
-    stays = sorted({(question.probe.prompt, question.longest) for question in everything if question.stays})
+    stays = sorted({(question.probe.prompt, question.most_tokens(lm)) for question in everything if question.stays})
     passages = {name: [(p.prompt, p.text) for p in of_name] for name, of_name in texts.items()}
     content = {
         "model": [model_fingerprint, lm.numerics],

@@ -47,7 +47,8 @@ class Plan:
     Attributes:
         group: Examples that are edited at once.
         sequence: Groups whose changes add up before the weights are the first again; None: all of an epoch.
-        accumulate: Groups whose gradients add up to a step of Adam; None: those of a sequence.
+        accumulate: Groups whose mean gradient is a step of Adam, clipped then; None: those of a sequence, whose sum is
+            clipped after each group.
         decay: Weight of the group before, and again of the one before that.
         back: Earlier groups that are asked at most.
         published_merge: Statistics as :meth:`~.normalisation.Normaliser.add` has them of the published code.
@@ -145,9 +146,13 @@ class NetworkTraining:
             inner = torch.stack(
                 [((moved_to(found[n], c) + extra * c.detach()) * c).sum().to(place) for n, c in changes.items()]
             )
-            torch.autograd.backward(inner.sum())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+            torch.autograd.backward(inner.sum() / (self.plan.accumulate or 1))
+        if self.plan.accumulate is None:
+            self._clip()
         return {"edit": edit_loss, "locality": locality_loss}
+
+    def _clip(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
 
     def _weight_gradients(
         self,
@@ -269,6 +274,8 @@ class NetworkTraining:
         ends = since + 1 == length or place + 1 == self.groups_an_epoch
         steps = ends if plan.accumulate is None else self.groups % plan.accumulate == 0 or self.groups == total
         if steps:
+            if plan.accumulate is not None:
+                self._clip()
             self.adam.step()
             self.adam.zero_grad()
         if ends:

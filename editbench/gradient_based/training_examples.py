@@ -16,7 +16,7 @@ class Example:
 
     Attributes:
         request: The edit.
-        rewrites: Questions with the new answer: paraphrases, or the edit's own prompt.
+        rewrites: Questions with the new answer: paraphrases, or the edit's own prompt; an epoch has one of them.
         kept: Questions whose answers should stay, each with its answer.
     """
 
@@ -26,12 +26,17 @@ class Example:
 
 
 def examples_of(records: Sequence[EditRecord], own_prompt: bool) -> list[Example]:
-    """Examples of records; those without paraphrases, and all if ``own_prompt``, have their own prompt among them."""
+    """Examples of records; those without paraphrases, and all if ``own_prompt``, have their own prompt among them.
+
+    With ``own_prompt`` each record's questions begin one further than the last one's, so that every epoch has of all.
+    """
     found = []
-    for record in records:
+    for number, record in enumerate(records):
         one = record.request
         asked = [probe.prompt for probe in record.probes if probe.kind == PARAPHRASE]
         asked = [one.prompt, *asked] if own_prompt or not asked else asked
+        first = number % len(asked) if own_prompt else 0
+        asked = [*asked[first:], *asked[:first]]
         rewrites = tuple(EditRequest(one.id, prompt, None, one.target) for prompt in asked)
         kept = tuple(
             EditRequest(one.id, probe.prompt, None, probe.target)

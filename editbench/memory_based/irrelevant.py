@@ -73,11 +73,16 @@ class IrrelevantPrompts:
             found = [self._ids(record.request.prompt) for record in resources.training_records[:MOST]]
         else:
             texts = islice(resources.texts, MOST)
-            found = [self._lm.encode(text).ids[: config.irrelevant_tokens] for text in texts]
+            found = [self._ids(resources.prompt_format.apply(self._beginning(text))) for text in texts]
         if not found:
             where = "the split train" if config.irrelevant_from == TRAINING else "model.texts"
             raise ValueError(f"the method needs irrelevant prompts, and {where} has none: give method.irrelevant")
         return found
+
+    def _beginning(self, text: str) -> str:
+        """The first tokens of a text, as text."""
+        ends = [end for _, end in self._lm.encode(text).offsets[: self._config.irrelevant_tokens]]
+        return text[: max(ends, default=0)]
 
     def _ids(self, text: str) -> list[int]:
         bos = self._lm.tokenizer.bos_token_id

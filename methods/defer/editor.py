@@ -44,6 +44,7 @@ class Defer(BatchStateEditor[DeferConfig], MemoryBasedEditor[DeferConfig]):
     title = "Defer"
     paper = "after Mitchell et al., ICML 2022 (arXiv 2206.06520); Hartvigsen et al., NeurIPS 2023 (arXiv 2211.11031)"
     config_class = DeferConfig
+    version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: DeferConfig, resources: Resources | None = None):
         """Start with a side network that adds nothing."""

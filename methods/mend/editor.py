@@ -29,7 +29,7 @@ class MEND(NetworkEditor[MENDConfig]):
     title = "MEND"
     paper = "Mitchell et al., ICLR 2022"
     config_class = MENDConfig
-    version = 2
+    version = 3
     scale_inside = True
     tokens = MOVING
     own_prompt = True

@@ -70,7 +70,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
     deletes = True
     paper = "Yao et al., COLM 2024 (arXiv 2404.02699)"
     config_class = SCENConfig
-    version = 2
+    version = 3
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None):
         """Start with an empty bank."""
@@ -188,14 +188,15 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
 
     @torch.no_grad()
     def _neurons(self, batch: Sequence[EditRequest], own: Tensor, result: EditResult) -> Tensor:
-        """Neurons (B, d_ff) of a whole batch. An edit's negatives are all before it but those that it replaces."""
+        """Neurons (B, d_ff) of a whole batch. An edit's negatives are all before it but those replaced by then."""
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
-        earlier = [[j < i and other.prompt != r.prompt for j, other in enumerate(batch)] for i, r in enumerate(batch)]
+        last = [{r.prompt: j for j, r in enumerate(batch[: i + 1])} for i in range(len(batch))]  # by prompt
+        earlier = [[j < i and now[r.prompt] == j for j, r in enumerate(batch)] for i, now in enumerate(last)]
         before = torch.ones((len(batch), len(generic) + len(bank)), dtype=torch.bool, device=own.device)
         for i, request in enumerate(batch):
             for id in bank.index.replaced_by(request.id, request.prompt):
-                before[i, len(generic) + bank.index.position(id)] = False
+                before[i:, len(generic) + bank.index.position(id)] = False
         allowed = torch.cat([before, torch.tensor(earlier, device=own.device)], dim=1)  # (B, G + N + B)
         rate = config.neuron_learning_rate or config.learning_rate
         rates = torch.full((len(batch),), rate, dtype=own.dtype, device=own.device)

@@ -60,6 +60,7 @@ class WISE(JournalledEditor[WISEConfig]):
     deletes = False  # a memory has numbers of several edits
     paper = "Wang et al., NeurIPS 2024 (arXiv 2405.14768)"
     config_class = WISEConfig
+    version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: WISEConfig, resources: Resources | None = None):
         """Start without memories."""

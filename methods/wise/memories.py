@@ -76,8 +76,6 @@ class Memories:
             if old:
                 weights = [config.old_weight, *[(1 - config.old_weight) / size] * size]
             old, new = (), (*old, *new)
-        if len(new) == 1:
-            return self
         delta = ties([one.delta.delta(dtype) for one in new], weights, config.density)
         minimum, edits = min(one.minimum for one in new), tuple(id for one in new for id in one.edits)
         merged = Memory(f"merged {self.count}", stored(delta, config), minimum, edits)

@@ -46,7 +46,8 @@ def test_the_gradient_is_that_of_the_losses(method):
         training = training_of(editor)
         losses = training.learn([training.group(0)])
         training._set(training._original)
-        return config.edit_weight * losses["edit"] + config.locality_weight * losses["locality"]
+        whole = config.edit_weight * losses["edit"] + config.locality_weight * losses["locality"]
+        return whole / (training.plan.accumulate or 1)
 
     editor.network.zero_grad()
     loss()
@@ -127,8 +128,31 @@ def test_each_epoch_has_all_examples_in_an_order_of_its_own():
     epochs = [[training.group(4 * epoch + i) for i in range(4)] for epoch in range(2)]
     orders = [[group.edits[0].id for group in epoch] for epoch in epochs]
     assert sorted(orders[0]) == sorted(orders[1]) == ["a", "b", "c", "d"] and orders[0] != orders[1]
-    assert not any(group.rewrites[0].prompt.startswith("They say") for group in epochs[0])
-    assert all(group.rewrites[0].prompt.startswith("They say") for group in epochs[1])
+    asked = [{(g.edits[0].id, g.rewrites[0].prompt.startswith("They say")) for g in epoch} for epoch in epochs]
+    assert asked[0] == {("a", False), ("b", True), ("c", False), ("d", True)}  # own prompts and paraphrases in turn
+    assert asked[1] == {(id, not paraphrase) for id, paraphrase in asked[0]}
+
+
+@pytest.mark.parametrize("clip", [1e9, 0.05])
+def test_mends_step_is_the_mean_gradient_of_its_records_clipped_once(clip, monkeypatch):
+    editor, alone = editor_of("mend", "float64", gradient_clip=clip), []
+    for place in range(3):
+        other = editor_of("mend", "float64", gradient_clip=1e9)
+        training = training_of(other)
+        training.learn([training.group(place)])
+        alone.append(torch.cat([p.grad.flatten() for p in other.network.parameters() if p.grad is not None]))
+    training, taken = training_of(editor), []
+
+    def step():
+        taken.append(torch.cat([p.grad.flatten() for p in editor.network.parameters() if p.grad is not None]))
+
+    monkeypatch.setattr(training.adam, "step", step)
+    for _ in range(4):
+        training._next(4)
+    mean = sum(alone)  # each is a third already
+    wanted = mean * min(1.0, clip / float(mean.norm()))
+    assert len(taken) == 2 and torch.allclose(taken[0], wanted, rtol=1e-5, atol=1e-12)
+    assert float(mean.norm()) > 0.05
 
 
 def test_records_without_anything_to_keep_are_refused_unless_locality_does_not_count(tmp_path):

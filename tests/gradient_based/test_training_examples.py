@@ -21,6 +21,8 @@ def test_questions_of_a_record():
     assert texts(one.rewrites) == [("Lyon lies in", "Spain")] and texts(one.kept) == [("Nice is in", "France")]
     (both,) = examples_of([EditRecord(REQUEST, PROBES)], own_prompt=True)
     assert texts(both.rewrites) == [("Lyon is in", "Spain"), ("Lyon lies in", "Spain")]
+    two = examples_of([EditRecord(REQUEST, PROBES)] * 2, own_prompt=True)[1]
+    assert texts(two.rewrites) == [("Lyon lies in", "Spain"), ("Lyon is in", "Spain")]
     (bare,) = examples_of([EditRecord(REQUEST)], own_prompt=False)
     assert texts(bare.rewrites) == [("Lyon is in", "Spain")] and bare.kept == ()
 

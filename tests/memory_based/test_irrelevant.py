@@ -34,6 +34,9 @@ def test_beginnings_of_texts():
     lm = tiny_lm()
     found = prompts(lm, Resources(texts=LINES), irrelevant_tokens=3)
     assert found.all == [lm.encode(line).ids[:3] for line in LINES]
+    asked = prompts(lm, Resources(texts=LINES, prompt_format=PromptFormat.parse("[{}]")), irrelevant_tokens=3)
+    beginnings = [line[: lm.encode(line).offsets[2][1]] for line in LINES]
+    assert asked.all == [lm.encode(f"[{beginning}]").ids for beginning in beginnings] and beginnings[0] in LINES[0]
 
 
 def test_drawn_by_seed_and_edit():

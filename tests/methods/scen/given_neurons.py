@@ -22,7 +22,7 @@ def scen(lm=None, **options):
     defaults = {"layer": LAYER, "learning_rate": 0.02, "neuron_learning_rate": 1e-9, "train_eos": True}
     editor = make_editor("scen", lm or tiny_lm(), **(defaults | options))
     inputs = editor.inputs([request.prompt for request in REQUESTS])
-    given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS)) * 8 - 4)  # (d_ff, 6)
+    given = torch.linalg.pinv(inputs) @ (torch.eye(len(REQUESTS), dtype=inputs.dtype) * 8 - 4)  # (d_ff, 6)
     editor.initial_neurons = dict(zip(IDS, given.T, strict=True))
     return editor
 

@@ -140,6 +140,18 @@ def test_without_one_a_deleted_edit_does_not_come_back():
     assert editor.bank.ids == editor.ledger.edited_ids == IDS[1:2]
 
 
+def test_neurons_do_not_depend_on_how_a_stream_with_a_revision_is_cut_into_batches():
+    revised = EditRequest("again", REQUESTS[1].prompt, SUBJECTS[1], "Greek")
+    stream, found = [*REQUESTS[:2], revised, REQUESTS[2]], []
+    for sizes in ([1, 1, 1, 1], [4], [2, 2], [1, 3]):
+        editor, rest = scen(tiny_lm("llama", "float64"), neuron_learning_rate=0.1), list(stream)
+        for size in sizes:
+            editor.edit(rest[:size])
+            del rest[:size]
+        found.append(editor.bank.neurons.clone())
+    assert all(torch.allclose(one, found[0], rtol=1e-9) for one in found)
+
+
 # -- ahead -------------------------------------------------------------------------------------------------------------
 
 

@@ -81,3 +81,13 @@ def test_entries_and_states(store):
 def test_a_sparse_store_is_smaller():
     sizes = [sum(t.nbytes for t in after(1, memory_store=store)[1].tensors()) for store in ("dense", "sparse")]
     assert sizes == [32 * 48 * 4, 4 + 32 * 48 // 8 + 16]
+
+
+@pytest.mark.parametrize("variant", ["retrieve", "merge"])
+def test_one_shard_is_merged_as_several_are(variant):
+    config = WISEConfig(save_every=2, merge_every=2, density=0.1, variant=variant)
+    change = torch.arange(1.0, AT.d_out * AT.d_in + 1).reshape(AT.d_out, AT.d_in)
+    found = Memories().with_edit("a", change, 1.0, config).with_edit("b", change, 1.0, config)
+    (merged,) = found.stored
+    kept = int(0.1 * change.numel())
+    assert torch.equal(merged.delta.delta(torch.float32), change * (change > change.numel() - kept))

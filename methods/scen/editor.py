@@ -70,7 +70,7 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
     deletes = True
     paper = "Yao et al., COLM 2024 (arXiv 2404.02699)"
     config_class = SCENConfig
-    version = 3
+    version = 2
 
     def __init__(self, lm: LanguageModel, ledger: Ledger, config: SCENConfig, resources: Resources | None = None):
         """Start with an empty bank."""

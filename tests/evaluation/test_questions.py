@@ -8,7 +8,7 @@ from tokenizers.normalizers import Lowercase
 
 from editbench.evaluation import questions as questions_module
 from editbench.evaluation.evaluator import Evaluator
-from editbench.evaluation.questions import best_spelling, questions
+from editbench.evaluation.questions import Question, best_spelling, questions
 from editbench.model.generation import Generation
 from editbench.model.likelihood import Query, TargetScore, score_targets
 from editbench.records import (
@@ -98,6 +98,16 @@ def test_what_follows_from_an_edit_has_answers_of_its_own_and_any_spelling_is_ri
     asked = list(questions(EditRecord(request, probes, also=("Roma",))))
     assert [one.query.targets for one in asked] == [("Rome", "Roma", "Bonn"), ("Italy", "Italia"), ("a city",)]
     assert not any(one.stays for one in asked) and asked[0].longest == "Rome"
+
+
+def test_as_many_tokens_may_be_generated_as_the_spelling_of_most_tokens_needs():
+    """Not that of most characters: a short name in an unknown script has a token for each byte."""
+    lm, long, short = tiny_lm("llama"), "English French", "北京市海"
+    question = Question(Probe(REWRITE, "The capital is", long), long, also=(short,))
+    lengths = [len(lm.continuation(text, lm.spaced("The capital is"))) for text in (long, short)]
+    assert len(long) > len(short) and lengths[0] < lengths[1]
+    assert question.longest == long and question.most_tokens(lm) == short
+    assert Question(question.probe, long).most_tokens(lm) == long
 
 
 def test_the_spelling_that_the_model_gives_counts(monkeypatch):

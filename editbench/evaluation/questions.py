@@ -180,7 +180,7 @@ class Asker:
         """The answers to questions, each given with its record's id."""
         questions = [question for question, _ in asked]
         queries = [question.query for question in questions]
-        scores, generated = self._scored(queries, [(q.probe.prompt, q.most_tokens(self.lm)) for q in questions], editor)
+        scores, generated = self._scored(queries, questions, editor)
         nothing = [None] * len(asked)
         routes: Sequence[Route | None] = nothing
         if editor is not None and "route" in self.needs:
@@ -214,12 +214,13 @@ class Asker:
         return found
 
     def _scored(
-        self, queries: Sequence[Query], asked: Sequence[tuple[str, str]], editor: Answering | None
+        self, queries: Sequence[Query], questions: Sequence[Question], editor: Answering | None
     ) -> tuple[list[tuple[TargetScore, ...]], Sequence[Generated | None]]:
-        """Scores of queries, and the answers to prompts that are ``asked``, if metrics need them, in one pass."""
+        """Scores of the questions' queries, and the answers to their prompts, if metrics need them, in one pass."""
         options: Any = {"editor": editor, "tokens_per_batch": self.tokens_per_batch}
         if self.needs.isdisjoint(GENERATING):
             return score_targets(self.lm, queries, **options), [None] * len(queries)
+        asked = [(question.probe.prompt, question.most_tokens(self.lm)) for question in questions]
         going_on = GoingOn.of(self.lm, asked, self.generation, **options)
         scores = score_targets(self.lm, queries, **options, going_on=going_on)
         known = going_on.found if going_on is not None else None

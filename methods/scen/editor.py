@@ -191,8 +191,11 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
         """Neurons (B, d_ff) of a whole batch. An edit's negatives are all before it but those replaced by then."""
         config, bank = self.config, self.bank
         generic = self._generic_inputs()
-        last = [{r.prompt: j for j, r in enumerate(batch[: i + 1])} for i in range(len(batch))]  # by prompt
-        earlier = [[j < i and now[r.prompt] == j for j, r in enumerate(batch)] for i, now in enumerate(last)]
+        until, later = [len(batch)] * len(batch), dict[str, int]()  # places of the edits that replace these
+        for j in reversed(range(len(batch))):
+            until[j] = later.get(batch[j].prompt, len(batch))
+            later[batch[j].prompt] = j
+        earlier = [[j < i < end for j, end in enumerate(until)] for i in range(len(batch))]
         before = torch.ones((len(batch), len(generic) + len(bank)), dtype=torch.bool, device=own.device)
         for i, request in enumerate(batch):
             for id in bank.index.replaced_by(request.id, request.prompt):

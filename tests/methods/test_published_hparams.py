@@ -235,3 +235,11 @@ def test_differences_are_few_and_reasoned_and_never_in_what_decides():
         assert any(name == n and method in ("*", m) for m, n in used), f"no preset has {name}"
         files = re.findall(r"[\w./-]+\.(?:md|py|yaml)", reason)
         assert files and all((ROOT / file).is_file() for file in files), reason
+
+
+def test_ultraedit_has_the_modules_of_its_data_set():
+    layers = {}
+    for dataset in ("zsre", "wikibigedit"):
+        given = ["method=ultraedit", "model=gpt-j-6b", f"dataset={dataset}", "dataset.path=x.json", "hparams=published"]
+        layers[dataset] = list(composing_module.compose(given).method.settings.layers)
+    assert layers == {"zsre": [*range(18, 27)], "wikibigedit": [*range(19, 27)]}  # the authors' repository

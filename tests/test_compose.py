@@ -60,7 +60,7 @@ def test_an_hparams_file_is_of_a_known_method_and_model_and_is_used_and_typed(fi
     better = registry.ORIGINS[: registry.ORIGINS.index(origin)] if model else ()
     preferred = not any((file.parents[1] / one / file.name).is_file() for one in better)
     forced = [] if preferred and model not in ("any", None) else [f"hparams={origin}"]
-    overrides = [f"method={method}", *forced, *([f"dataset={dataset}"] if dataset else [])]
+    overrides = [f"method={method}", *forced, *([f"dataset={dataset}", "dataset.path=somewhere"] if dataset else [])]
     chosen = "pocket" if model in ("any", None) else model
     config = composing_module.parse(node_of([*overrides, f"model={chosen}", "model.path=somewhere"], hydra=False))
     assert (config.method.name, config.method.hparams) == (method, origin)

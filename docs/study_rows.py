@@ -1,7 +1,8 @@
 """The rows of the study's runs, ``results/reference/study``, and how they are added from results folders.
 
 ``NAME.csv`` has the runs of one experiment, ``NAME_points.csv`` their scores after so many edits, if any,
-``NAME/RUN.csv.gz`` the scores of a run's records at its end, and ``ranks.jsonl`` compares the orders of methods.
+``NAME/RUN.csv.gz`` the scores of a run's records at its end, by each protocol's measures, and ``ranks.jsonl`` compares
+the orders of methods.
 """
 
 from __future__ import annotations
@@ -36,10 +37,18 @@ IDLE = (CONTROL, "in_context", "retrieval")  # the last two change no answer of 
 ENDED = ("done", "failed", "interrupted")
 SAME_RUN = ("method", "method_config", "dataset", "mode", "edits", "batch_size", "seed")  # the newer one counts
 SAME_POINTS = ("method", "dataset", "batch_size", "seed")
+PROTOCOLS = {  # by name: what an edit's own prompt, its paraphrases, and what should stay are scored by
+    "exact": ("rewrite.exact_match", "paraphrase.exact_match", "locality.agreement"),
+    "tokens": ("rewrite.token_accuracy", "paraphrase.token_accuracy", "locality.agreement_tokens"),
+    "likelier": ("rewrite.nll_contrast", "paraphrase.nll_contrast", "locality.nll_contrast"),
+    "written": ("rewrite.generation", "paraphrase.generation", "locality.generation_agreement"),
+}
+RECORD_COLUMNS = (*HEADLINES, *(name for names in PROTOCOLS.values() for name in names))
 VARIED = {  # what the order of methods may depend on, and the measures that order them
     "metric": ("score", "reliability", "generality", "locality"),
     "dataset": ("reliability", "locality"),
     "seed": ("score",),
+    "protocol": ("score",),
     "hparams": ("score",),
 }
 
@@ -77,7 +86,7 @@ def keep(folder: Path) -> None:
             _add([point for own in found for point in own], f"{results.name}_points", SAME_POINTS, POINT_COLUMNS)
         for path, row in runs.items():
             if row["status"] == "done":
-                _write_records(final_scores(path, HEADLINES), results.name, path.name)
+                _write_records(final_scores(path, RECORD_COLUMNS), results.name, path.name)
 
 
 def _add(rows: list[Row], name: str, same: Sequence[str], columns: Sequence[str] | None = None) -> None:
@@ -93,7 +102,7 @@ def _key(row: Row, names: Sequence[str]) -> tuple[str, ...]:
 def _write_records(scores: RecordScores, name: str, run: str) -> None:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["record", *HEADLINES])
+    lines.writerow(["record", *RECORD_COLUMNS])
     for record, values in zip(scores.records, scores.values, strict=True):
         lines.writerow([record, *(f"{value:.17g}" if np.isfinite(value) else "" for value in values)])
     (STUDY / name).mkdir(parents=True, exist_ok=True)
@@ -101,31 +110,55 @@ def _write_records(scores: RecordScores, name: str, run: str) -> None:
 
 
 def read_records(file: Path, measures: Sequence[str]) -> RecordScores:
-    """What :func:`keep` wrote of a run's records.
+    """What :func:`keep` wrote of a run's records; of ``FILE/PROTOCOL``, the headline by the measures of that protocol.
 
     Raises:
         ResultsError: A measure is not among those that are kept.
     """
+    if file.name in PROTOCOLS:
+        by = dict(zip(HEADLINES, PROTOCOLS[file.name], strict=True))
+        return read_records(file.parent, [by[name] for name in measures])
     with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
-        rows = list(csv.DictReader(text))
-    if unknown := [name for name in measures if name not in HEADLINES]:
-        raise ResultsError(f"{file} has no {', '.join(unknown)}; it has {', '.join(HEADLINES)}")
-    values = np.array([[float(row[name] or "nan") for name in measures] for row in rows])
-    return RecordScores([row["record"] for row in rows], values.reshape(-1, len(measures)), list(HEADLINES))
+        known, *rows = csv.reader(text)
+    if unknown := [name for name in measures if name not in known]:
+        raise ResultsError(f"{file} has no {', '.join(unknown)}; it has {', '.join(known[1:])}")
+    values = np.array([[float(row[known.index(name)] or "nan") for name in measures] for row in rows])
+    return RecordScores([row[0] for row in rows], values.reshape(-1, len(measures)), known[1:])
 
 
 def keep_ranks() -> None:
     """Compare the orders of methods over the embedded world's runs whose records are kept, as far as they can be."""
     found = []
     for over, measures in VARIED.items():
-        runs = _with_records("embedded", *(["published"] if over == "hparams" else []))
-        for some in _by_dataset(runs) if over == "metric" else [runs]:
-            measured = [name for name in measures if any(row[name] is not None for row in some.values())]
+        for runs in _compared(over):
+            measured = [name for name in measures if any(row[name] is not None for row in runs.values())]
             try:
-                found += agreements(some, over, measured, read_records)
+                found += agreements(runs, over, measured, read_records)
             except ResultsError as error:
                 print(f"{over}: {error}")
     RANKS.write_text("".join(f"{encode(vars(one))}\n" for one in found), encoding="utf-8")
+
+
+def _compared(over: str) -> list[dict[Path, Row]]:
+    """The groups of runs of which each is compared in itself."""
+    runs = _with_records("embedded", *(["published"] if over == "hparams" else []))
+    return _by_dataset(runs) if over == "metric" else [_by_protocol(runs) if over == "protocol" else runs]
+
+
+def _by_protocol(runs: dict[Path, Row]) -> dict[Path, Row]:
+    """The runs whose records have all measures of a protocol, once for each protocol."""
+    return {
+        file / name: row | {"protocol": name}
+        for file, row in runs.items()
+        for name, measures in PROTOCOLS.items()
+        if _has(file, measures)
+    }
+
+
+def _has(file: Path, measures: Sequence[str]) -> bool:
+    if not set(measures) <= set(read_records(file, HEADLINES).known):
+        return False  # kept before there were protocols
+    return bool(np.isfinite(read_records(file, measures).values).any(axis=0).all())
 
 
 def _with_records(*names: str) -> dict[Path, Row]:

@@ -30,22 +30,27 @@ if TYPE_CHECKING:
     from editbench.results.schema import Row
 
 DOCS = Path(__file__).resolve().parent
-EXPERIMENT = DOCS.parent / "conf" / "experiment" / "study" / "embedded.yaml"
+EXPERIMENTS = DOCS.parent / "conf" / "experiment" / "study"
 PAGES = {  # by part
     "embedded": "study.md",
-    "pretrained": "study.md",
+    "smollm2": "study.md",
+    "smollm2_single": "study.md",
+    "answers": "study.md",
     "ranks": "study.md",
     "reasons": "study.md",
     "sweeps": "study.md",
     "claims": "claims.md",
     "paper_tables": "paper-figures.md",
 }
-DATASETS = {  # of the embedded world, each with its figure
-    "counterfact": ("CounterFact", "study_counterfact.svg"),
-    "zsre": ("ZsRE", "study_zsre.svg"),
-    "hallucination": ("Hallucination", "study_hallucination.svg"),
+STREAMS = {  # by experiment: its datasets, each with its figure
+    "embedded": {
+        "counterfact": ("CounterFact", "study_counterfact.svg"),
+        "zsre": ("ZsRE", "study_zsre.svg"),
+        "hallucination": ("Hallucination", "study_hallucination.svg"),
+    },
+    "smollm2": {"counterfact": ("CounterFact", "study_smollm2_counterfact.svg")},
 }
-EMBEDDED = {
+MEASURES = {
     "reliability": "reliability",
     "generality": "generality",
     "locality": "locality",
@@ -59,6 +64,13 @@ ACTIVATION = {
     "final.rewrite.activation": "activation of edits",
     "final.locality.activation": "of what is not edited",
     "final.rewrite.routing": "edits that find their expert",
+}
+ANSWERED = {  # by title: the runs whose answers were written freely as well
+    "CounterFact": ("embedded", "counterfact"),
+    "ZsRE": ("embedded", "zsre"),
+    "Hallucination": ("embedded", "hallucination"),
+    "SmolLM2, stream": ("smollm2", "counterfact"),
+    "SmolLM2, single": ("smollm2_single", "counterfact"),
 }
 SWEEPS = {  # by the name of its results folder: heading, what was run, measures
     "published": (
@@ -148,28 +160,28 @@ def varied(rows: Sequence[Row]) -> list[str]:
     return [*(name for name in COLUMNS if len({row[name] for row in rows}) > 1), *names]
 
 
-def embedded_part() -> str:
+def streams_part(name: str) -> str:
     """For each dataset: the table, the score over the stream, and in words who leads and who collapsed."""
-    rows, text = rows_of("embedded"), ""
-    for dataset, (title, picture) in DATASETS.items():
+    rows, text = rows_of(name), ""
+    for dataset, (title, picture) in STREAMS[name].items():
         own = sorted((row for row in rows if row["dataset"] == dataset), key=lambda row: -_rank(row))
         if own:
             text += f"\n### {title}\n\n![{title}: each method after so many edits]({picture})\n\n"
-            text += f"{_table(own, ['method', 'seeds'], EMBEDDED | COSTS)}\n"
-            text += f"{_over_the_stream(_stream(dataset))}\n{_left_out(own)}\n"
+            text += f"{_table(own, ['method', 'seeds'], MEASURES | COSTS)}\n"
+            text += f"{_over_the_stream(_stream(name, dataset))}\n{_left_out(name, own)}\n"
     return f"{text}\n"
 
 
-def pretrained_part() -> str:
+def single_part() -> str:
     """Single edits of SmolLM2, the best method first."""
     rows = sorted(rows_of("smollm2_single"), key=lambda row: -_rank(row))
     measures = {**HEADLINE, "seconds_per_edit": COSTS["seconds_per_edit"]}
     return f"\n{_table(rows, ['method', 'hparams'], measures)}\n"
 
 
-def _left_out(own: Sequence[Row]) -> str:
+def _left_out(name: str, own: Sequence[Row]) -> str:
     """What of the experiment has no row."""
-    wanted = yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+    wanted = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
     methods = [method for method in wanted["method"].split(",") if method not in {row["method"] for row in own}]
     seeds = len(wanted["stream.seed"].split(","))
     fewer = [str(row["method"]) for row in own if int(row["seeds"] or 0) < seeds]
@@ -178,8 +190,8 @@ def _left_out(own: Sequence[Row]) -> str:
     return fill(" ".join(parts), 120) + "\n" if parts else ""
 
 
-def _stream(dataset: str) -> list[Row]:
-    return [point for point in points("embedded") if point["dataset"] == dataset]
+def _stream(name: str, dataset: str) -> list[Row]:
+    return [point for point in points(name) if point["dataset"] == dataset]
 
 
 def _first_seed(found: Sequence[Row]) -> list[Row]:
@@ -221,12 +233,34 @@ def _over_the_stream(found: Sequence[Row]) -> str:
     return f"{table}\n{fill(' '.join(findings(_first_seed(found), measure)), 120)}\n"
 
 
+def answers_part() -> str:
+    """Each method's answers with the right tokens fed in, and written freely: the answer, and contained in the text."""
+    runs = {
+        title: {row["method"]: row for row in rows_of(name) if row["dataset"] == dataset}
+        for title, (name, dataset) in ANSWERED.items()
+    }
+    runs = {title: own for title, own in runs.items() if own}
+    text, methods = "", sorted({str(method) for own in runs.values() for method in own})
+    for kind, words in (("rewrite", "The edit's own prompt"), ("paraphrase", "Paraphrases")):
+        lines = ((method, *(_answered(own.get(method, {}), kind) for own in runs.values())) for method in methods)
+        text += f"\n{words}:\n\n{markdown(('method', *runs), lines)}"
+    return f"{text}\n"
+
+
+def _answered(row: Row, kind: str) -> str:
+    measures = ("exact_match", "generation", "generation_contains")
+    fed_in, written, contained = (number(row, f"final.{kind}.{name}") for name in measures)
+    if fed_in is None or written is None or contained is None:
+        return "–"
+    return f"{fed_in:.3f} → {written:.3f} ({contained:.3f})"
+
+
 def ranks_part() -> str:
     """Whether the order of methods survives another metric, dataset, seed and tuning."""
     lines = []
     for one in ranks():
         tau, low, high = (f"{one[name]:.2f}" if one[name] is not None else "–" for name in ("tau", "low", "high"))
-        of = one["task"].get("dataset", "") if one["measure"] == "metric" else one["measure"]
+        of = " ".join([one["task"].get("dataset", ""), "" if one["measure"] == "metric" else one["measure"]]).strip()
         pairs = "; ".join(pair.replace(", ", " before ") for pair in one["reversed"]) or "–"
         lines.append((of, one["a"], one["b"], str(one["methods"]), f"{tau} [{low}, {high}]", pairs))
     titles = ("of", "order by", "order by", "methods", "Kendall's τ [95 %]", "in opposite order")
@@ -348,15 +382,20 @@ def _words(figure: Figure) -> str:
 def written() -> dict[Path, str]:
     """The text of each page and figure that this script writes."""
     made = {
-        "embedded": embedded_part(),
-        "pretrained": pretrained_part(),
+        **{name: streams_part(name) for name in STREAMS},
+        "smollm2_single": single_part(),
+        "answers": answers_part(),
         "ranks": ranks_part(),
         "reasons": reasons_part(),
         "sweeps": sweeps_part(),
         "claims": claims_part(),
         "paper_tables": paper_tables_part(),
     }
-    streams = {picture: _first_seed(_stream(dataset)) for dataset, (_, picture) in DATASETS.items()}
+    streams = {
+        picture: _first_seed(_stream(name, dataset))
+        for name, datasets in STREAMS.items()
+        for dataset, (_, picture) in datasets.items()
+    }
     files = {DOCS / picture: figure(found) for picture, found in streams.items() if found}
     for part, page in PAGES.items():
         file = DOCS / page

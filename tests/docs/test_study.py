@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from editbench.files import ResultsError
 from editbench.json_lines import encode
 from editbench.results.csv_files import write_csv
 from editbench.results.leaderboard import collect_folders
-from editbench.results.rank_stability import agreements
+from editbench.results.rank_stability import RecordScores, agreements
 from tests.results.test_compare import run as finished
 
 
@@ -143,7 +144,7 @@ def test_a_run_is_added_and_the_next_like_it_takes_its_place(rows, monkeypatch, 
     }
     kept = rows.read_records(tmp_path / "study" / "some" / "rome.csv.gz", ["reliability"])
     assert kept.values.tolist() == [[0.0], [0.0], [1.0]]
-    with pytest.raises(ResultsError, match="has no perplexity; it has reliability"):
+    with pytest.raises(ResultsError, match="has no perplexity; it has reliability, .*, rewrite.generation"):
         rows.read_records(tmp_path / "study" / "some" / "rome.csv.gz", ["perplexity"])
 
 
@@ -160,3 +161,21 @@ def test_ranks_of_kept_records_are_those_of_the_run_folders(rows, monkeypatch, t
     assert [one for one in rows.ranks() if one["measure"] == "score"] == [
         json.loads(encode(vars(one))) for one in expected
     ]
+
+
+def test_ranks_of_protocols_are_of_their_own_measures(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(rows, "STUDY", tmp_path)
+    monkeypatch.setattr(rows, "RANKS", tmp_path / "ranks.jsonl")
+    (tmp_path / "results").mkdir()
+    for method in ("rome", "nse", "memit"):
+        finished(tmp_path / "results" / "embedded", method, [1.0, 0.0, 1.0])
+    rows.keep(tmp_path / "results")
+    for method, exact, written in (("rome", 1.0, 0.5), ("nse", 0.5, 1.0)):  # memit has no written answers
+        by = {"exact": exact, "written": written}
+        values = [by.get(name, np.nan) for name, of in rows.PROTOCOLS.items() for _ in of]
+        records = RecordScores(["r0", "r1"], np.array([[exact] * 3 + values] * 2), [])
+        rows._write_records(records, "embedded", method)
+    rows.keep_ranks()
+    [one] = [one for one in rows.ranks() if one["a"] in rows.PROTOCOLS]
+    assert (one["a"], one["b"], one["methods"], one["tau"]) == ("exact", "written", 2, -1.0)
+    assert one["reversed"] == ["rome, nse"]

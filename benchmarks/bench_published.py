@@ -81,7 +81,12 @@ def operations(name, shown=14):
         lines.append(
             f"| {label} | {calls:.0f} | {seconds:.2f} | {100 * seconds / seen:.0f} % | {rate[0]} | {rate[1]} |"
         )
-    return "\n".join([*lines, "", f"{seen:.2f} s of operations under the profiler; {whole:.2f} CPU-s without it"])
+    products = [
+        sum(column) for column in zip(*(found[label] for label in found if label.startswith("product")), strict=True)
+    ]
+    words = f"{seen:.2f} s of operations under the profiler; {whole:.2f} CPU-s without it"
+    of_products = f"products {products[1]:.2f} s, {products[2]:.0f} GFLOP, {products[2] / products[1]:.0f} GFLOP/s"
+    return "\n".join([*lines, "", f"{words}; {of_products}; the reference product {product_gflops():.0f} GFLOP/s"])
 
 
 def _label(event):

@@ -125,7 +125,17 @@ SWEEPS = {  # by the name of its results folder: heading, what was run, measures
         "`paper/nse_shift`: 200 edits",
         {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"},
     ),
+    "nse_shift_one_layer": (
+        "Hidden states, one layer",
+        "`paper/nse_shift` with `method.layers=[1]`, ROME's layer: 200 edits",
+        {"score": "score", "final.texts.drift.hidden_shift": "hidden shift"},
+    ),
     "scen_theta": ("SCEN's threshold", "`paper/scen_theta`: 100 edits, one at a time", HEADLINE | ACTIVATION),
+    "scen_theta_bare": (
+        "SCEN's threshold without generic negatives",
+        "`paper/scen_theta` with `method.negatives=[]`, as published: 100 edits, one at a time",
+        HEADLINE | ACTIVATION,
+    ),
     "scen_layers": ("SCEN's layer", "`paper/scen_layers`: 100 edits, one at a time", HEADLINE),
     "scen_edits": ("SCEN's number of edits", "`paper/scen_edits`", HEADLINE),
     "scen_first_200": ("SCEN's first 200 of 1,000", "`paper/scen_first_200`", HEADLINE),
@@ -221,6 +231,11 @@ def _cell(row: Row, name: str) -> str:
     return f"{value:.2f}" if name == "latency_ratio" and value is not None else cell(row, name)
 
 
+def _mean(row: Row, name: str) -> str:
+    value = number(row, name)
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _over_the_stream(found: Sequence[Row]) -> str:
     """Each method's measure after so many edits, the mean of its seeds; and what one sees in it."""
     measure, by_method = measure_of(found), defaultdict(lambda: defaultdict(list))
@@ -291,17 +306,18 @@ def paper_tables_part() -> str:
 
 
 def reasons_part() -> str:
-    """Runs of the embedded world with a setting changed, beside those with the settings found."""
-    tuned = {(row["method"], row["dataset"]): row for row in rows_of("embedded")}
-    measures = {**HEADLINE, "perplexity_ratio": "perplexity ratio"}
+    """Runs of the study with a setting changed, beside those with the settings found."""
+    same = ("model", "method", "dataset", "mode")
+    tuned = {tuple(row[n] for n in same): row for name in ("embedded", "smollm2_single") for row in rows_of(name)}
+    measures = {**HEADLINE, "final.rewrite.generation": "written", "perplexity_ratio": "perplexity ratio"}
     lines = []
     for row in rows_of("reasons"):
-        other = tuned[row["method"], row["dataset"]]
+        other = tuned[tuple(row[n] for n in same)]
         before, after = settings(other), settings(row)
         changed = ", ".join(f"{name} {before[name]} → {after[name]}" for name in after if after[name] != before[name])
-        figures = (f"{number(other, name) or 0:.3f} → {number(row, name) or 0:.3f}" for name in measures)
-        lines.append((str(row["method"]), str(row["dataset"]), changed, *figures))
-    return f"\n{markdown(('method', 'dataset', 'setting', *measures.values()), lines)}\n"
+        figures = (f"{_mean(other, name)} → {_mean(row, name)}" for name in measures)
+        lines.append((str(row["method"]), f"{row['model']}, {row['dataset']}", changed, *figures))
+    return f"\n{markdown(('method', 'of', 'setting', *measures.values()), lines)}\n"
 
 
 def claims_part() -> str:

@@ -306,6 +306,22 @@ def check_tensors(data: bytes | memoryview, source: str) -> tuple[dict[str, Any]
     return metadata, digest
 
 
+def read_metadata(file: BufferedReader, size: int, source: str) -> tuple[dict[str, Any], str]:
+    """Metadata and content digest at the place of an open file where bytes of `encode_tensors` begin, ``size`` of them.
+
+    The tensors are not read, so that nothing is checked against the digest; a `DamagedFile` where there is no header.
+    """
+    try:
+        length = int.from_bytes(file.read(8), "little")
+        if length > size - 8:
+            raise ValueError("truncated in its header")
+        seal = json.loads(json.loads(file.read(length))["__metadata__"][SEAL_KEY])
+        metadata: dict[str, Any] = seal["metadata"]
+        return metadata, str(seal["digest"])
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{source} is damaged: it is no sealed tensor file ({error!r})") from error
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Replace a tensor file atomically; return its content digest."""
     header, body, digest = encode_tensors(tensors, metadata)

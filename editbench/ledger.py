@@ -299,6 +299,11 @@ class Ledger:
         assert self._files is not None, "a ledger in memory keeps no memory of methods"
         return self._files.load_memory(blob)
 
+    def memory_metadata(self, blobs: Iterable[Blob]) -> Iterator[dict[str, Any]]:
+        """The metadata alone, for a choice of what to load; as in `LedgerFiles.memory_metadata`, nothing is checked."""
+        assert self._files is not None, "a ledger in memory keeps no memory of methods"
+        return self._files.memory_metadata(blobs)
+
     @property
     def on_disk(self) -> bool:
         """Whether the ledger is in a folder, and so keeps what methods give to `Transaction.remember`."""

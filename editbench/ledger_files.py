@@ -9,9 +9,10 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,6 +24,7 @@ from editbench.files import (
     make_folder,
     open_regular,
     read_bytes,
+    read_metadata,
     sync_folder,
     write_tensors,
 )
@@ -262,10 +264,31 @@ class LedgerFiles:
             raise DamagedFile(f"{source} is damaged: it is not the memory of the index")
         return tensors, metadata
 
+    def memory_metadata(self, blobs: Iterable[Blob]) -> Iterator[dict[str, Any]]:
+        """Metadata of parts of batches' memory, without their tensors; only `load_memory` checks them against the seal.
+
+        A `DamagedFile` names the place of one whose header is not that of the index.
+        """
+        for segment, some in groupby(blobs, key=lambda blob: blob.segment):
+            try:
+                with open_regular(self.path / segment) as file:
+                    for blob in some:
+                        source = self._source(blob, "memory")
+                        file.seek(blob.offset)
+                        metadata, digest = read_metadata(file, blob.bytes, source)
+                        if digest != blob.digest:
+                            raise DamagedFile(f"{source} is damaged: it is not the memory of the index")
+                        yield metadata
+            except OSError as error:
+                raise DamagedFile(f"{self.path / segment} cannot be read: {error.strerror or error}") from error
+
+    def _source(self, blob: Blob, what: str) -> str:
+        return f"{self.path / blob.segment}, {what} (bytes {blob.offset} to {blob.end})"
+
     def _read(self, blob: Blob | None, what: str) -> tuple[memoryview, str]:
         """Bytes of a blob, until the next call, and their place for messages."""
         assert blob is not None
-        source = f"{self.path / blob.segment}, {what} (bytes {blob.offset} to {blob.end})"
+        source = self._source(blob, what)
         if blob.bytes > REUSED_BYTES:
             buffer = bytearray(blob.bytes)
         elif blob.bytes > len(self._buffer):

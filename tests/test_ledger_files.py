@@ -116,6 +116,38 @@ def test_memory_stands_before_its_batch_and_is_read_part_by_part(tmp_path):
     assert (tmp_path / "segment-000000.bin").stat().st_size == files.index()[0].blob.end
 
 
+def test_the_metadata_of_memory_are_read_without_its_tensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_files, "SEGMENT_BYTES", 1)
+    files = LedgerFiles(tmp_path)
+    blobs = [blob for ids in ("ab", "cd") for blob in remember(files, *ids).memory.values()]
+    assert len({blob.segment for blob in blobs}) == 2
+    segment = tmp_path / blobs[0].segment
+    data = bytearray(segment.read_bytes())
+    data[blobs[0].end - 1] ^= 1  # a tensor's
+    segment.write_bytes(data)
+    assert [one["id"] for one in files.memory_metadata(blobs)] == ["a", "b", "c", "d"]
+    assert [one["id"] for one in files.memory_metadata(reversed(blobs))] == ["d", "c", "b", "a"]
+
+
+@pytest.mark.parametrize("how", ["length", "header", "digest", "short", "missing"])
+def test_a_damaged_header_of_memory_is_named(tmp_path, how):
+    files = LedgerFiles(tmp_path)
+    blob = remember(files, "a").memory["a"]
+    segment = tmp_path / blob.segment
+    data = bytearray(segment.read_bytes())
+    if how == "length":
+        data[7] = 1
+    elif how == "header":
+        data[10] ^= 64
+    elif how == "digest":
+        data = data.replace(blob.digest.encode(), b"0" * 64)
+    segment.write_bytes(data[:40] if how == "short" else data)
+    if how == "missing":
+        segment.unlink()
+    with pytest.raises(DamagedFile, match=r"segment-000000.bin"):
+        list(files.memory_metadata([blob]))
+
+
 def test_memory_that_was_altered_or_exchanged_is_named(tmp_path):
     files = LedgerFiles(tmp_path)
     batch = remember(files, "a", "b")

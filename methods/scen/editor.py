@@ -28,6 +28,7 @@ from .compression import compress
 from .config import SCENConfig
 from .expert_bank import ExpertBank
 from .expert_files import Expert
+from .neuron_index import standing
 from .training import ExpertBatch, initial_neuron, neuron_input, train_experts, train_neurons
 
 if TYPE_CHECKING:
@@ -342,9 +343,13 @@ class SCEN(MemoryBasedEditor[SCENConfig]):
         return len(self.bank.stored) == len(self.bank)
 
     def _recall(self, keep: int) -> None:
-        """Fill the bank by the first ``keep`` batches of the ledger."""
+        """Fill the bank by the first ``keep`` batches of the ledger; of those replaced since, only the prompt."""
         kept = self._kept(keep)
-        self._replacements = self.bank.refill(((self.bank.load_stored(blob), blob) for _, blob in kept), dict(kept))
+        known = self.ledger.memory_metadata(blob for _, blob in kept)
+        names = [(id, str(metadata.get("prompt"))) for (id, _), metadata in zip(kept, known, strict=True)]
+        places, self._replacements = standing(names)
+        blobs = [kept[place][1] for place in places]
+        self.bank.refill(((self.bank.load_stored(blob), blob) for blob in blobs), dict(kept))
 
     def _kept(self, keep: int) -> list[tuple[str, Blob]]:
         """Ids and places of the experts in the first ``keep`` batches of the ledger, in order."""

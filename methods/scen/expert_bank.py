@@ -265,8 +265,8 @@ class ExpertBank:
                 raise DamagedFile(f"the saved expert of edit {expert.id!r} is damaged: it is not the ledger's")
         self.refill([(expert, sealed.get(expert.id)) for expert in experts], sealed)
 
-    def refill(self, experts: Iterable[tuple[Expert, Blob | None]], sealed: Mapping[str, Blob]) -> dict[str, str]:
-        """Replace the bank by experts with their places in the ledger; ids of replaced ones, and of what replaced them.
+    def refill(self, experts: Iterable[tuple[Expert, Blob | None]], sealed: Mapping[str, Blob]) -> None:
+        """Replace the bank by experts with their places in the ledger.
 
         Files of the folder that hold an expert in its order stay. A DamagedFile, before anything is changed, names one
         that is not the ledger's by id, ``sealed``.
@@ -275,16 +275,13 @@ class ExpertBank:
         kept = self.files.clear(digests) if self.files is not None else {}
         for id in reversed(list(self.ids)):
             self._forget(id)
-        self._unloaded, replacements = False, dict[str, str]()
+        self._unloaded = False
         for expert, stored in experts:
             self._check(expert)
             file = self.files.write([expert])[0] if self.files is not None and stored is None else None
-            replaced = self._add(expert, file, stored)
-            replacements.pop(expert.id, None)
-            replacements.update(dict.fromkeys(replaced, expert.id))
+            self._add(expert, file, stored)
         if self.files is not None:
             self._refill_files(self.files, kept)
-        return replacements
 
     def _refill_files(self, files: ExpertFiles, kept: dict[str, Path]) -> None:
         """Give each expert a file, in order: its own, one of ``kept``, or a new one."""

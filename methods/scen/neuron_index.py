@@ -10,6 +10,8 @@ import torch
 from editbench.memory_based.growing_rows import GrowingRows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 SEARCH_ROWS = 1 << 14  # neurons compared at once: bounds the memory of a search
@@ -87,3 +89,16 @@ class NeuronIndex:
             winner = torch.where(product > largest, place + number * SEARCH_ROWS, winner)
             largest = torch.maximum(product, largest)
         return largest, winner
+
+
+def standing(names: Sequence[tuple[str, str]]) -> tuple[list[int], dict[str, str]]:
+    """Of ids and prompts in the order of adding: the places of those that stay, and what replaced the others, by id."""
+    places, by_prompt, replacements = dict[str, int](), dict[str, str](), dict[str, str]()
+    for place, (id, prompt) in enumerate(names):
+        replaced = {old for old in (id if id in places else None, by_prompt.get(prompt)) if old is not None}
+        for old in replaced:
+            del by_prompt[names[places.pop(old)][1]]
+        places[id], by_prompt[prompt] = place, id
+        replacements.pop(id, None)
+        replacements.update(dict.fromkeys(replaced, id))
+    return list(places.values()), replacements

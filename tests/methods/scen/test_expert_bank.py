@@ -246,6 +246,25 @@ def test_a_checkpoint_holds_no_experts_and_a_resume_has_the_bits(tmp_path, place
     assert torch.equal(resumed.bank.neurons, editor.bank.neurons)
 
 
+def test_a_resume_loads_no_expert_that_was_replaced(tmp_path, monkeypatch):
+    editor = in_ledger(tmp_path)
+    editor.edit(REQUESTS[:3])
+    for number in range(4):
+        request = REQUESTS[number % 2]
+        editor.edit([EditRequest(f"newer {number}", request.prompt, request.subject, "Galician")])
+    resumed, loaded = in_ledger(tmp_path), []
+    load = resumed.ledger.load_memory
+    monkeypatch.setattr(resumed.ledger, "load_memory", lambda blob: loaded.append(blob) or load(blob))
+    resumed.ledger.replay()
+    resumed.recall({})
+    assert resumed.bank.ids == editor.bank.ids == [IDS[2], "newer 2", "newer 3"]
+    assert len(loaded) == 3 and same(resumed.state(), editor.state())
+    assert resumed._replacements == editor._replacements
+    for one in (resumed, editor):  # those replaced are in the ledger still
+        one.ledger.rollback(1)
+    assert resumed.bank.ids == editor.bank.ids == IDS[:3] and same(resumed.state(), editor.state())
+
+
 def test_experts_beyond_the_memories_are_read_from_the_ledger(tmp_path):
     editor, plain = in_ledger(tmp_path, device_bytes=0, host_bytes=0), scen()
     for one in (editor, plain):

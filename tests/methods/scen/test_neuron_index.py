@@ -1,11 +1,13 @@
 """The index of neurons: grows in place, finds by id and prompt, and searches by blocks."""
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 
 from editbench.memory_based import growing_rows
 from editbench.methods.scen import neuron_index
-from editbench.methods.scen.neuron_index import NeuronIndex
+from editbench.methods.scen.neuron_index import NeuronIndex, standing
 
 SIZE = 5
 
@@ -51,3 +53,17 @@ def test_a_search_by_blocks_finds_what_one_over_all_finds(block, monkeypatch):
     wanted = x.double() @ neurons.double().T
     assert places.tolist() == wanted.max(dim=1).indices.tolist()
     assert torch.allclose(products.double(), wanted.max(dim=1).values)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("pqrs")), max_size=30))
+def test_what_stands_is_what_is_left_when_all_are_added(names):
+    index, replacements, at = NeuronIndex(torch.empty(0, 1)), {}, {}
+    for place, (id, prompt) in enumerate(names):
+        replaced = index.replaced_by(id, prompt)
+        for old in replaced:
+            index.delete(old)
+        index.append(id, prompt, torch.zeros(1), torch.zeros(1))
+        at[id] = place
+        replacements.pop(id, None)
+        replacements.update(dict.fromkeys(replaced, id))
+    assert standing(names) == ([at[id] for id in index.ids], replacements)

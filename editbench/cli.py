@@ -24,7 +24,7 @@ EPILOG = """examples:
   editbench run method=rome dataset=counterfact dataset.path=counterfact.json model.path=DIR_OR_HUB_ID method.layer=5
   editbench run -m method=rome,finetune stream.seed=0,1,2
   editbench fetch smollm2-135m
-  editbench locate model.path=DIR_OR_HUB_ID stream.edits=16
+  editbench locate model.path=DIR_OR_HUB_ID dataset=counterfact dataset.path=counterfact.json
   editbench tune method=rome model=pocket dataset=counterfact
   editbench train method=mend model=pocket dataset=counterfact
   editbench leaderboard --by method,dataset

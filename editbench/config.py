@@ -46,7 +46,8 @@ class ModelConfig:
         revision: Hub revision.
         architecture: Module paths for an unknown architecture; null leaves the known one.
         texts: Plain text for covariance: "pocket" (the embedded world's), "self" (sampled from the unedited
-            model with the run's seed), or a file (rows with ``text``, or one text a line).
+            model with the run's seed), a file (rows with ``text``, Parquet's, too, or one text a line), a folder of
+            files, or "hub:NAME[:CONFIG][@SPLIT]".
         texts_tokens: Tokens to sample where texts is "self".
         covariance: Safetensors file with covariance by layer number, or a published .npz; null computes it from texts.
         templates: Context templates with one "{}" each; null samples them from the model.
@@ -80,8 +81,8 @@ class DatasetConfig:
 
     Attributes:
         name: Registered name ("counterfact").
-        path: JSON, JSON Lines or Parquet file, folder, "hub:NAME[:CONFIG][@SPLIT]", "fetched" (by `editbench fetch`),
-            or "pocket", the embedded world.
+        path: JSON, JSON Lines, CSV, TSV or Parquet file, folder, "hub:NAME[:CONFIG][@SPLIT]", "fetched" (by `editbench
+            fetch`), or "pocket", the embedded world.
         limit: Number of records read from the start of the split; null reads all.
         split: "stream", "tune", "train" or "all"; null is "stream" for the embedded world and for published files,
             "all" for others.

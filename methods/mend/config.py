@@ -15,7 +15,7 @@ class MENDConfig(NetworkConfig):
     The others are those of :class:`~editbench.gradient_based.network_config.NetworkConfig`.
 
     Attributes:
-        batch: Edits whose gradients add up to a step of Adam.
+        batch: Edits whose mean gradient is a step of Adam.
     """
 
     rank: int = 1920

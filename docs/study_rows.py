@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 STUDY = Path(__file__).resolve().parents[1] / "results" / "reference" / "study"
 RANKS = STUDY / "ranks.jsonl"
 IDLE = (CONTROL, "in_context", "retrieval")  # the last two change no answer of the embedded model
+Stamp = tuple[int, int]
 ENDED = ("done", "failed", "interrupted")
 SAME_RUN = ("method", "method_config", "dataset", "mode", "edits", "batch_size", "seed")  # the newer one counts
 SAME_POINTS = ("method", "dataset", "batch_size", "seed")
@@ -55,19 +57,33 @@ VARIED = {  # what the order of methods may depend on, and the measures that ord
 
 def rows_of(name: str) -> list[Row]:
     """The finished runs of an experiment, seeds together; none where it was not run."""
-    return [row for row in group(rows_in(name)) if row["status"] == "done"]
+    return _grouped(STUDY / f"{name}.csv", _stamp(STUDY / f"{name}.csv"))
 
 
 def rows_in(name: str) -> list[Row]:
     """The runs of an experiment, each; none where it was not run."""
-    file = STUDY / f"{name}.csv"
-    return read_csv(file) if file.exists() else []
+    return _read(STUDY / f"{name}.csv", _stamp(STUDY / f"{name}.csv"))
 
 
 def points(name: str) -> list[Row]:
     """The runs of an experiment after so many edits; none where they were scored at their end alone."""
-    file = STUDY / f"{name}_points.csv"
-    return read_csv(file) if file.exists() else []
+    return rows_in(f"{name}_points")
+
+
+@cache
+def _grouped(file: Path, stamp: Stamp | None) -> list[Row]:
+    return [row for row in group(_read(file, stamp)) if row["status"] == "done"]
+
+
+@cache
+def _read(file: Path, stamp: Stamp | None) -> list[Row]:
+    """The rows of a file as it was then: claims look up one row after the other."""
+    return read_csv(file) if stamp else []
+
+
+def _stamp(file: Path) -> Stamp | None:
+    """Time and size of a file; None where there is none."""
+    return (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None
 
 
 def settings(row: Row) -> dict[str, Any]:

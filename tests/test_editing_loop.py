@@ -104,7 +104,10 @@ def test_the_unedited_model_is_asked_only_what_is_scored(make, tmp_path):
     assert len(rows) == 3 and len({r["record"] for r in rows}) < 6
 
 
-@pytest.mark.parametrize("method", [ROME_SETTINGS, ["method=finetune"]], ids=["rome", "finetune"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(ROME_SETTINGS, id="rome"), pytest.param(["method=finetune"], id="finetune", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("crash_at", [0, 3, 5])
 def test_a_crashed_run_goes_on_and_ends_with_the_same_numbers(make, monkeypatch, method, crash_at):
     whole = single_run.run(make(results="whole", method=method))

@@ -19,6 +19,8 @@ def with_revisions(records: Sequence[EditRecord], share: float, batch_size: int,
     revised edit stands in an earlier batch, and is revised once. The new target is that of another edit so far of the
     same relation, or of any other where the data names none; it is neither the edit's target nor the original answer.
     All draws depend on the seed and on the stream so far, so that a longer stream begins with a shorter one.
+
+    A ValueError names a revision whose id another edit of the stream has.
     """
     made: list[EditRecord] = []
     originals = iter(records)
@@ -39,7 +41,18 @@ def with_revisions(records: Sequence[EditRecord], share: float, batch_size: int,
         made.append(record)
         waiting.append(record)
         targets.setdefault(record.relation, {}).setdefault(folded(record.request.target), record.request.target)
+    _refuse_shared_ids(made)
     return tuple(made)
+
+
+def _refuse_shared_ids(made: Sequence[EditRecord]) -> None:
+    given = {record.id for record in made if record.revises is None}
+    for record in made:
+        if record.revises is not None and record.id in given:
+            raise ValueError(
+                f"stream.revisions: the revision of the record {record.revises!r} has the id {record.id!r}, and so has "
+                "a record of the data; rename that one, or leave out stream.revisions"
+            )
 
 
 def _draw(open_: list[EditRecord], targets: dict[str | None, dict[str, str]], random: Random) -> EditRecord | None:

@@ -1,6 +1,7 @@
 """Revisions: which edits correct which, with what target, and what a run says of them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -105,6 +106,21 @@ def test_a_stream_knows_its_revisions_and_they_are_no_conflicts():
         assert now.request == revision.request and {p.kind for p in now.probes} == {PARAPHRASE, "locality"}
         assert stream.asked_now(stream.records[at], stream.overwritten(here)) is stream.records[at]
         assert stream.asked_now(stream.records[at], stream.overwritten(here + 1, [revision.id])) is stream.records[at]
+
+
+def test_a_record_with_the_id_of_a_revision_is_refused():
+    # The first alone has another target to be revised with, and its revision is the fifth edit.
+    plain = [record(0, "Rome"), record(1, "Oslo", true="Rome"), *(record(i, "Oslo", "P") for i in range(2, 6))]
+
+    def stream(at):
+        clash = replace(plain[at], request=replace(plain[at].request, id="0 revised"))
+        return with_revisions([*plain[:at], clash, *plain[at + 1 :]], 0.2, 1, 0)
+
+    message = "the record '0' has the id '0 revised', and so has a record of the data; rename that one, or leave out"
+    for before_or_behind in (3, 4):
+        with pytest.raises(ValueError, match=message):
+            stream(before_or_behind)
+    assert [r.id for r in stream(5)] == ["0", "1", "2", "3", "0 revised", "4"]  # that record is not in the stream
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 0.6])

@@ -78,7 +78,7 @@ class EditingLoop:
         if taken_over is not None:  # now the rest, which counts for this run's costs
             self._prepare()
             self._score_point(start - 1, unless_scored=True)
-            self._look_for_collapse()
+        self._look_for_collapse()
         phase("editing")
         score = self._score_alone() if self.stream.single else self._score_so_far
         last = start - 1
@@ -151,7 +151,10 @@ class EditingLoop:
         self._seal(last)
 
     def _resume(self, unedited: Sequence[Mapping[str, Any]]) -> int:
-        """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``."""
+        """Number of batches done, by the checkpoint; later rows are dropped. Saves the first one after ``unedited``.
+
+        The last batch's rows are not yet looked at for a collapse: a run that goes on from a shorter one adds some.
+        """
         fresh = not self._checkpoint.exists
         self.run_folder.truncate_after(self._checkpoint.head)
         done, measured = self._checkpoint.restore(self.editor)
@@ -162,8 +165,8 @@ class EditingLoop:
             self._note_not_edited(row["skipped"], row["failed"])
         self._observer.resume(self.run_folder.edits(), self.run_folder.scores())
         for _, rows in groupby(self.run_folder.scores() if self._stop_rule else (), key=itemgetter("batch")):
-            self._rows_of_batch = list(rows)
             self._look_for_collapse()
+            self._rows_of_batch = list(rows)
         if fresh:
             self._write(unedited)
             head = self._seal(UNEDITED_BATCH)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from editbench import single_run
+from editbench import single_run, stopping
 from editbench.config import StreamConfig
 from editbench.editing_loop import EditingLoop
 from editbench.results.leaderboard import group, read_row
@@ -147,6 +147,23 @@ def test_a_collapse_is_a_result_of_its_own(run, monkeypatch):
     table = layout([row, other])
     assert "collapsed at" in table.titles and "4 [3, 4]" in [cell.text for line in table.lines for cell in line]
     assert any("collapsed at edit 4 (weight_change > " in note for note in table.notes)
+
+
+def test_a_run_that_goes_on_has_the_collapse_of_a_run_from_the_start(make, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(stopping, "_not_finite", lambda row: row["stage"] == "interim")
+    drawn = ["stream.sample=random", "stream.order=shuffled", "stream.stop_when=nonfinite"]
+
+    def go(edits, *more, results="results"):
+        given = [f"stream.edits={edits}", *drawn, *more]
+        return single_run.run(make(*given, method=[], settings=overrides_of("rome"), results=results)).folder
+
+    go(2)
+    longer = go(4, "stream.evaluate_at=[2]")  # scores the last batch of the shorter one again, with all edits so far
+    fresh = go(4, "stream.evaluate_at=[2]", "results.continue_from=never", results="fresh")
+    infos = [json.loads((folder / "run.json").read_text()) for folder in (longer, fresh)]
+    assert "continued" in infos[0]["provenance"] and comparable(longer) == comparable(fresh)
+    collapses = [info["summary"]["collapsed"] for info in infos]
+    assert collapses == [{"edits": 2, "low": 2, "condition": "nonfinite"}] * 2
 
 
 def test_over_seeds_a_collapse_has_an_interval_of_those_that_did(run):

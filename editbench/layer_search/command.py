@@ -112,7 +112,8 @@ def _compose(overrides: Sequence[str]) -> RunConfig:
     if other := [o for o in overrides if o.startswith("method=") and o != f"method={METHOD}"]:
         raise ValueError(f"layers are tried with {METHOD}, not with {other[0]}; leave it out")
     added = [] if "stream.edits" in keys else [f"stream.edits={EDITS}"]
-    config = compose([*overrides, *added, "method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]"])
+    added += ["method.layer=0", "stream.batch_size=1", "stream.evaluate_at=[]", "stream.stop_when=[]"]
+    config = compose([*overrides, *added])
     if "dataset.split" not in keys and datasets.find(config.dataset.name).reserved:
         config.dataset.split = TUNE
     return config

@@ -121,5 +121,5 @@ def _plain(config: RunConfig) -> RunConfig:
     protocol = dataclasses.replace(
         config.protocol, stages=["final"], metrics=metrics, final_first=None, ability=AbilityConfig()
     )
-    stream = dataclasses.replace(config.stream, evaluate_at=())
+    stream = dataclasses.replace(config.stream, evaluate_at=(), stop_when=())
     return dataclasses.replace(config, protocol=protocol, stream=stream, tracker=TrackerConfig())

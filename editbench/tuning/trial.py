@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a trial; one that failed, or whose model collapsed, has the score 0."""
+    """Result of a trial, at its end: one that failed, or without a finite headline measure, has the score 0."""
 
     score: float
     status: str  # of the run

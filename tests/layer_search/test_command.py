@@ -102,6 +102,11 @@ def test_trace_only_and_sweep_only_exclude_each_other(capsys):
     assert stopped.value.code == 2
 
 
+def test_single_edits_have_no_places_to_evaluate_or_to_stop():
+    stream = _compose(["stream.evaluate_at=every:10", 'stream.stop_when="perplexity_ratio > 100"']).stream
+    assert (stream.evaluate_at, stream.stop_when, stream.batch_size) == ((), (), 1)
+
+
 def test_layers_are_sought_on_records_that_no_stream_edits():
     assert _compose(["model=pocket"]).dataset.split == "tune"
     assert _compose(["model=pocket", "dataset=custom", "dataset.path=edits.json"]).dataset.split is None

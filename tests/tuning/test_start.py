@@ -27,6 +27,12 @@ def test_given_settings_stay_and_the_others_are_sought(overrides, tmp_path):
         search.run({"steps": 0}, ResultsConfig("results", "a"))
 
 
+def test_a_trial_is_scored_at_its_end_alone(overrides):
+    early = ["stream.evaluate_at=every:2", 'stream.stop_when="perplexity_ratio > 100"']
+    stream = trial_config([*overrides, *early], 0).stream
+    assert (stream.evaluate_at, stream.stop_when) == ((), ())
+
+
 def test_a_search_starts_from_published_settings_and_never_from_tuned_ones(overrides, tmp_path, monkeypatch):
     for name, text in {
         "tuned/pocket": "layer: 1",

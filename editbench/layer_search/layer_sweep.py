@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from editbench.locate_then_edit.covariance import covariance_for
 from editbench.locate_then_edit.templates import templates_for
 from editbench.progress import progress
 from editbench.records import EditError, EditRecord
 from editbench.registry import DEFAULTS, load_method, make_config, make_editor
+from editbench.results.leaderboard import penalised_score
 from editbench.results.schema import HEADLINES, SHARE, Estimate, Range
-from editbench.results.summary import harmonic_mean, summarise
+from editbench.results.summary import summarise
 
 if TYPE_CHECKING:
     from editbench.editor import Editor
@@ -47,7 +46,7 @@ class LayerScore:
     edits: int  # number of scored edits
     failed: dict[str, str]  # reasons by id for the others
     measures: dict[str, Estimate]  # means over edits with a 95 % interval, by name
-    score: float | None  # harmonic mean of the headline measures that the records have; None if no edit could be made
+    score: float | None  # penalised, of the headline measures that the records have; None if no edit could be made
 
 
 def sweep_layers(
@@ -112,13 +111,15 @@ def _layer_score(
 ) -> LayerScore:
     summary = summarise(rows, headline, ranges={**ranges, VALUE_FOUND: SHARE})["immediate"]
     assert summary is not None
-    means = [m["mean"] for kind in HEADLINES if (m := summary["headline"][kind])["mean"] is not None]
+    measured = {kind: m for kind in HEADLINES if (m := summary["headline"][kind])["n"] or m["nonfinite"]}
+    means = {kind: m["mean"] or 0.0 for kind, m in measured.items()}  # 0 where no edit left a finite number
+    edits = summary["records"]["scored"]
     return LayerScore(
         layer=layer,
-        edits=summary["records"]["scored"],
+        edits=edits,
         failed={row["record"]: row["reason"] for row in rows if row["status"] != "scored"},
         measures=summary["measures"],
-        score=float(harmonic_mean(np.array(means))) if means else None,
+        score=penalised_score(means, edits / len(rows)) if means else None,
     )
 
 

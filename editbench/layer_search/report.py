@@ -44,7 +44,9 @@ def sweep_table(scores: Sequence[LayerScore], headline: Mapping[str, str]) -> Ta
     """Measures of single edits by layer."""
     title = f"sweep: ROME at one layer at a time, {max(score.edits for score in scores)} single edits"
     named = ", ".join(f"{kind}: {name}" for kind, name in headline.items())
-    table = Table("layer", "score", title=title, caption=f"{named}; score: their harmonic mean. [95 % interval]")
+    penalised = "their harmonic mean, reliability and generality times the share of edits made"
+    caption = f"{named}; score: {penalised}. [95 % interval]"
+    table = Table("layer", "score", title=title, caption=caption)
     names = [*headline.values(), CONTRAST, VALUE_FOUND, SECONDS]
     for name in [*headline, "NLL contrast", "values found", "seconds", "failed"]:
         table.add_column(name, justify="right")

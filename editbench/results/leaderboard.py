@@ -167,13 +167,19 @@ def _perplexity_before(info: Mapping[str, Any]) -> Cell:
 
 
 def _penalised(numbers: Mapping[str, float | None], coverage: float | None) -> float | None:
-    """The score with reliability and generality 0 for every unedited record; 0 if none was edited."""
+    """The penalised score of all headline means; 0 if no record was edited."""
     if coverage == 0:
         return 0.0
-    reliability, generality, locality = (numbers[name] for name in HEADLINES)
-    if coverage is None or reliability is None or generality is None or locality is None:
-        return None
-    factors = (reliability * coverage, generality * coverage, locality)
+    means = {name: mean for name in HEADLINES if (mean := numbers[name]) is not None}
+    return None if coverage is None or len(means) < len(HEADLINES) else penalised_score(means, coverage)
+
+
+def penalised_score(means: Mapping[str, float], coverage: float) -> float:
+    """Harmonic mean of headline means by name, with reliability and generality 0 for every record that was not edited.
+
+    ``coverage`` is the share of records that were.
+    """
+    factors = [mean if name == "locality" else mean * coverage for name, mean in means.items()]
     return len(factors) / sum(1 / one for one in factors) if all(factors) else 0.0
 
 

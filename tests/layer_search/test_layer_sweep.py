@@ -1,12 +1,14 @@
 """The sweep scores as a run does and leaves no trace in the model; the rule that picks layers."""
 
+import math
+
 import pytest
 import torch
 
 from editbench import EditRecord, EditRequest, Probe, Resources, make_editor
 from editbench.evaluation.evaluator import Evaluator
 from editbench.evaluation.unedited import ask_unedited
-from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, choose_layers, sweep_layers
+from editbench.layer_search.layer_sweep import SECONDS, VALUE_FOUND, _layer_score, choose_layers, sweep_layers
 from editbench.ledger import Ledger
 from editbench.locate_then_edit.covariance import compute_covariance
 from editbench.records import EditError
@@ -92,6 +94,31 @@ def test_edits_that_fail_are_counted_and_not_scored(monkeypatch):
     assert score.failed["bare"].startswith("unsupported")
     (nothing,) = sweep_layers(lm, [subjectless], [1], evaluator, HEADLINE, resources, ROME)
     assert nothing.edits == 0 and nothing.score is None
+
+
+def rows_of(*scores):
+    """A row for each edit with these headline scores, or of a failed one for None."""
+    for position, found in enumerate(scores):
+        stamp = {"record": f"r{position}", "position": position, "stage": "immediate", "edits": 1, "batch": position}
+        if found is None:
+            yield {**stamp, "status": "failed", "reason": "failed: NaN", "scores": {}}
+        else:
+            yield {**stamp, "status": "scored", "scores": dict(zip(HEADLINE.values(), found, strict=True))}
+
+
+def test_a_layer_where_edits_fail_is_not_chosen_for_the_one_that_holds():
+    given = [rows_of(*[(0.97, 0.97, 1.0)] * 16), rows_of((1.0, 1.0, 1.0), *[None] * 15)]
+    scores = {layer: _layer_score(layer, list(rows), HEADLINE, {}).score for layer, rows in enumerate(given)}
+    assert scores[0] == pytest.approx(3 / (2 / 0.97 + 1)) and scores[1] == pytest.approx(3 / (16 + 16 + 1))
+    assert choose_layers(scores, 32, "score").layer == 0
+
+
+def test_a_measure_without_a_finite_number_is_0_and_one_that_no_record_has_is_left_out():
+    rows = list(rows_of((1.0, math.nan, 1.0), (1.0, math.nan, 1.0)))
+    assert _layer_score(0, rows, HEADLINE, {}).score == 0.0
+    for row in rows:
+        del row["scores"][HEADLINE["generality"]]
+    assert _layer_score(0, rows, HEADLINE, {}).score == 1.0
 
 
 def test_a_layer_that_does_not_exist():

@@ -2,8 +2,9 @@
 
 Memory and disk come from finished runs, or from the model's config, the method and the stream (:mod:`editbench.room`).
 Seconds of each stage are fitted to finished runs of the same config with other numbers of edits: a constant, and a
-rate for each edit or scored record. Without two such runs of different size there is no time. The model is made on
-the device "meta", which takes no memory; only one of up to ``LOADED`` bytes is loaded, to look into the cache.
+rate for each edit or scored record. Without two such runs of different size, or one of the same size, there is no time.
+The model is made on the device "meta", which takes no memory; only one of up to ``LOADED`` bytes is loaded, to look
+into the cache.
 """
 
 from __future__ import annotations
@@ -162,8 +163,12 @@ class Planner:
         return judge_line(config.protocol, stream, unrelated, config.stream.seed)
 
     def unmeasured(self, config: RunConfig) -> bool:
-        """Whether runs of this config were measured at less than two sizes."""
-        return len({one.edits for one in self._known(config)}) < 2
+        """Whether too few runs of this config were measured to know the seconds of all stages."""
+        return None in self._stages(config, self.stream(config))
+
+    def stream(self, config: RunConfig) -> Stream:
+        """The stream of a config; a ValueError if the records are too few."""
+        return self._foresight.stream(config)
 
     def _known(self, config: RunConfig) -> list[Measured]:
         return self._rates.get(key_of(config.deciding(), self._machine(config)), [])
@@ -175,14 +180,18 @@ class Planner:
 
     def _seconds(self, config: RunConfig, stream: Stream, found: Found | None) -> float | None:
         """Of loading and all stages, without what is read from the cache; None if a rate is missing."""
+        loading = f"loading {config.model.path} {config.model.dtype}, {self._machine(config)}"
+        parts = [quickest(config.cache, loading, None if found is None else found.loading)]
+        parts += self._stages(config, stream)
+        read = 0.0 if found is None else sum(found.read.values())
+        return None if None in parts else max(0.0, sum(filter(None, parts)) - read)
+
+    def _stages(self, config: RunConfig, stream: Stream) -> list[float | None]:
+        """Seconds of each stage; None where a rate is missing."""
         known = self._known(config)
         edits, rows = [one.edits for one in known], [one.rows for one in known]
         sizes = {stage: (edits, len(stream)) for stage in STAGES} | {EVALUATION: (rows, scored_rows(config, stream))}
-        loading = f"loading {config.model.path} {config.model.dtype}, {self._machine(config)}"
-        parts = [quickest(config.cache, loading, None if found is None else found.loading)]
-        parts += [fitted(of, [one.seconds[stage] for one in known], at) for stage, (of, at) in sizes.items()]
-        read = 0.0 if found is None else sum(found.read.values())
-        return None if None in parts else max(0.0, sum(filter(None, parts)) - read)
+        return [fitted(of, [one.seconds[stage] for one in known], at) for stage, (of, at) in sizes.items()]
 
     def _memory(self, config: RunConfig, edits: int, foreseen: Foreseen) -> tuple[int | None, int | None, bool]:
         """Peak bytes of the process and of the GPUs, and whether runs of this config gave them."""

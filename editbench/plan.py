@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("-m", "--multirun", action="store_true", help="a sweep")
-    found.add_argument("--measure", action="store_true", help="first make two short runs of what was not measured")
+    found.add_argument("--measure", action="store_true", help="first make short runs of what was not measured")
     found.add_argument(
         "--look",
         choices=("small", "always", "never"),
@@ -130,27 +130,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(planner: Planner, configs: Sequence[RunConfig]) -> None:
-    """Make two short runs of each config whose rate is not known."""
+    """Make short runs of each config whose rate is not known; the longest stands for those that differ in length."""
     seen = set()
-    for config in configs:
-        sizes = measured_edits(config.stream.batch_size)
-        stream = dataclasses.replace(config.stream, edits=sizes[0], evaluate_at=(), stop_when=())
-        key = str(dataclasses.replace(config, stream=stream, results=ResultsConfig()))
+    for config in sorted(configs, key=lambda config: -len(planner.stream(config))):
+        length = len(planner.stream(config))
+        plain = dataclasses.replace(config.stream, edits=None, evaluate_at=(), stop_when=())
+        whole = dataclasses.replace(config.dataset, limit=None)
+        key = str(dataclasses.replace(config, stream=plain, dataset=whole, results=ResultsConfig()))
         if key in seen or not planner.unmeasured(config):
             continue
         seen.add(key)
-        for edits in sizes:
+        for edits in measured_edits(config.stream.batch_size, length):
             print(f"measuring {', '.join(map(str, config.names))}: {edits} edits", file=sys.stderr)
+            points = config.stream.evaluate_at if edits == length else ()  # then it is scored as the run itself is
+            short = dataclasses.replace(plain, edits=edits, evaluate_at=points)
             place = ResultsConfig(dir=str(config.cache / RUNS), continue_from="never")
-            short = dataclasses.replace(stream, edits=edits)
-            few = config.dataset.limit is not None and config.dataset.limit < edits  # as many as the run itself edits
-            dataset = dataclasses.replace(config.dataset, limit=edits) if few else config.dataset
-            single_run.run(dataclasses.replace(config, stream=short, dataset=dataset, results=place))
+            single_run.run(dataclasses.replace(config, stream=short, results=place))
 
 
-def measured_edits(batch_size: int) -> tuple[int, int]:
-    """Numbers of edits of the two short runs of ``--measure``: whole batches."""
-    return (2, 10) if batch_size == 1 else (batch_size, 2 * batch_size)
+def measured_edits(batch_size: int, length: int) -> list[int]:
+    """Numbers of edits of the short runs of ``--measure``: whole batches, and no more than the stream's ``length``."""
+    wanted = (2, 10) if batch_size == 1 else (batch_size, 2 * batch_size)
+    return sorted({min(edits, length) for edits in wanted})
 
 
 def _show(estimates: Sequence[Estimate], begin: float, first: str) -> None:

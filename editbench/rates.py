@@ -113,9 +113,12 @@ def _measured(run: Path) -> dict[str, Any] | None:
 
 
 def fitted(sizes: Sequence[float], values: Sequence[float], at: float) -> float | None:
-    """The value at a size, by the line of least squares, never falling and never below 0; None without two sizes."""
+    """The value at a size, by the line of least squares, never falling and never below 0.
+
+    One size alone says nothing of others, for which None is returned; at that size it is the mean of its values.
+    """
     if len(set(sizes)) < 2:
-        return None
+        return sum(values) / len(values) if at in sizes else None
     import numpy as np
 
     slope = max(0.0, float(np.polyfit(sizes, values, 1)[0]))

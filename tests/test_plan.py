@@ -73,7 +73,48 @@ def test_a_job_that_cannot_work_is_named(tmp_path, capsys):
 
 
 def test_the_runs_of_measure_have_whole_batches():
-    assert [plan.measured_edits(size) for size in (1, 10)] == [(2, 10), (10, 20)]
+    assert [plan.measured_edits(size, 100) for size in (1, 10)] == [[2, 10], [10, 20]]
+
+
+def test_the_runs_of_measure_are_no_longer_than_the_stream():
+    assert [plan.measured_edits(1, length) for length in (1, 2, 3)] == [[1], [2], [2, 3]]
+    assert [plan.measured_edits(10, length) for length in (7, 10, 15)] == [[7], [10], [10, 15]]
+
+
+@pytest.fixture
+def measure(tmp_path, capsys):
+    """Plans runs over a file of three facts with --measure; what it measured, and each job."""
+    facts = [
+        {"prompt": f"The mother tongue of Person {i} is", "subject": f"Person {i}", "target": "Dutch"} for i in "abc"
+    ]
+    data = tmp_path / "facts.json"
+    data.write_text(json.dumps(facts))
+
+    def call(*more):
+        given = ["model=pocket", "method=unedited", "model.device=cpu", "threads=1", "dataset=custom"]
+        given += [f"dataset.path={data}", f"results.dir={tmp_path}", f"cache={tmp_path / 'cache'}"]
+        assert plan.main(["-m", "--measure", "--json", *given, *more]) == 0
+        printed = capsys.readouterr()
+        lines = [line for line in printed.err.splitlines() if line.startswith("measuring")]
+        return [line.rpartition(": ")[2] for line in lines], [json.loads(line) for line in printed.out.splitlines()]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("given", "measured"),
+    [
+        (["stream.edits=3"], ["2 edits", "3 edits"]),
+        pytest.param(["stream.edits=null", "stream.evaluate_at=all"], ["2 edits", "3 edits"], marks=pytest.mark.slow),
+        (["stream.edits=3", "stream.batch_size=10", "stream.evaluate_at=all"], ["3 edits"]),
+        pytest.param(["stream.edits=1", "stream.mode=single"], ["1 edits"], marks=pytest.mark.slow),
+        pytest.param(["stream.edits=1,3"], ["2 edits", "3 edits"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_of_few_records_is_measured_with_those_it_has(measure, given, measured):
+    found, jobs = measure(*given)
+    assert found == measured and all(job["seconds"] > 0 and job["measured"] and job["weighed"] for job in jobs)
+    assert measure(*given)[0] == []  # it is known now
 
 
 def test_a_judge_has_a_line_of_its_own(capsys):

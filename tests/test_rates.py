@@ -11,6 +11,10 @@ from tests.results.runs import HEADLINE
 CONFIG = {"method": {"name": "rome"}, "stream": {"edits": 2, "seed": 0, "batch_size": 1}, "dataset": {"limit": 2}}
 
 
+def test_one_size_tells_of_itself_alone():
+    assert fitted([2, 2], [1.0, 2.0], 2) == 1.5 and fitted([2, 2], [1.0, 2.0], 3) is None
+
+
 def test_a_line_needs_two_sizes_and_falls_for_nothing():
     assert fitted([2, 2], [1.0, 1.0], 4) is None and fitted([], [], 4) is None
     assert fitted([2, 10], [3.0, 11.0], 100) == pytest.approx(101.0)

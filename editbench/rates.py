@@ -22,7 +22,8 @@ from editbench.results.run_folder import is_run, read_run
 RATES, QUICKEST = "rates.json", "quickest.json"  # in the cache
 GPU, CPU = "gpu", "cpu"
 STAGES = (PREPARE, EDIT, EVALUATION)
-_OF_SIZE = ("edits", "seed", "sample", "order", "evaluate_at")  # of the stream: they change how much, not how fast
+_OF_SIZE = ("edits", "seed", "sample", "order", "evaluate_at", "stop_when")
+"""Fields of the stream that change how much is done, not how fast."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _measured(run: Path) -> dict[str, Any] | None:
     return {
         "key": key_of(config, str(facts.get("gpu") or facts["cpu"])),
         "memory_key": key_of(config, GPU if costs.get("peak_cuda_bytes") else CPU),
-        "edits": facts["stream"]["edits"],
+        "edits": (summary.get("collapsed") or facts["stream"])["edits"],
         "rows": rows,
         "seconds": {stage: costs[f"{stage}_seconds"] for stage in STAGES},
         "host": costs.get("peak_rss_bytes"),

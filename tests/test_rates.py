@@ -23,7 +23,8 @@ def test_a_line_needs_two_sizes_and_falls_for_nothing():
 
 
 def test_a_key_is_of_all_but_the_size_and_of_the_machine():
-    same = {**CONFIG, "stream": {"edits": 50, "seed": 3, "batch_size": 1}, "dataset": {"limit": 50}}
+    stream = {"edits": 50, "seed": 3, "batch_size": 1, "stop_when": ["nonfinite"]}
+    same = {**CONFIG, "stream": stream, "dataset": {"limit": 50}}
     assert key_of(CONFIG, "here") == key_of(same, "here")
     assert key_of(CONFIG, "here") != key_of(CONFIG, "there")
     assert key_of(CONFIG, "here") != key_of({**CONFIG, "stream": {"edits": 2, "batch_size": 2}}, "here")
@@ -45,6 +46,16 @@ def test_finished_runs_are_learnt_from_and_stay_in_the_cache(tmp_path):
     assert (one.edits, one.rows, one.host, one.device) == (2, 0, 7, None) and one.disk > 0
     assert one.seconds == {"prepare": 1.0, "edit": 2.0, "evaluation": 3.0}
     assert learn([], cache) == rates
+
+
+def test_a_run_that_collapsed_took_its_time_for_the_edits_until_then(tmp_path):
+    facts = {"cpu": "here", "stream": {"edits": 9}, "protocol": {"headline": HEADLINE}}
+    with RunFolder.create(tmp_path / "results", "a", yaml.safe_dump(CONFIG), facts) as run:
+        collapsed = {"edits": 4, "low": 3, "condition": "nonfinite"}
+        costs = {f"{stage}_seconds": 1.0 for stage in ("prepare", "edit", "evaluation")}
+        run.set_status("done", summary={**summarise([], HEADLINE), "collapsed": collapsed}, costs=costs)
+    (one,) = learn([tmp_path / "results"], tmp_path / "cache")[key_of(CONFIG, CPU)]
+    assert one.edits == 4
 
 
 def test_the_fewest_seconds_are_kept(tmp_path):

@@ -23,6 +23,7 @@ from editbench.tuning import hparams_file, report
 from editbench.tuning.start import OBJECTIVE, Start, start, trial_config
 from editbench.tuning.study import Study, Tried, find_studies
 from editbench.tuning.trial import Outcome, run_trial
+from editbench.visible_text import one_line, visible
 
 BUDGET = 30  # trials
 FOLDER = "tuning"  # in the results folder
@@ -190,8 +191,8 @@ def _try_next(search: Start, study: Study, options: argparse.Namespace) -> bool:
 def _line(name: str, tried: Tried) -> str:
     outcome = tried.outcome
     settings = " ".join(f"{key}={_compact(value)}" for key, value in tried.settings.items())
-    failed = f"   {outcome.status}: {outcome.reason}"[:160] if outcome.reason else ""
-    return f"{name}: {outcome.score:.3f}   {settings}   {outcome.seconds:.1f} s{failed}"
+    failed = f"   {outcome.status}: {one_line(outcome.reason)}"[:160] if outcome.reason else ""
+    return visible(f"{name}: {outcome.score:.3f}   {settings}   {outcome.seconds:.1f} s{failed}")
 
 
 def _compact(value: Any) -> str:

@@ -90,6 +90,13 @@ def test_failed_trials_count_and_settings_without_a_score_are_not_written(tune, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_reason_is_one_line_without_escapes(tune, monkeypatch, capsys):
+    reason = "ValueError: record \x1b[2J of\ntwo lines"
+    monkeypatch.setattr(command, "run_trial", lambda config, keep: Outcome(0.0, "failed", reason))
+    assert tune("--trials", "1") == 1
+    assert r"failed: ValueError: record \x1b[2J of two lines" in (out := capsys.readouterr().out) and "\x1b" not in out
+
+
 def test_who_finds_no_trial_left_leaves_the_verdict_to_those_still_at_work(tune, monkeypatch, capsys):
     beside = []
 

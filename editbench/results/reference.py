@@ -26,7 +26,7 @@ class Difference(TypedDict):
     measure: str  # the leaderboard column; empty for a refused run
     measured: float | None
     reference: float | None
-    difference: float | None  # measured - reference, divided by the reference where the column's tolerance is relative
+    difference: float | None  # `_difference`; None beside a reference of 0 to which it would be relative
     verdict: str  # "same", "differs", "not measured" (only the reference has a value), "no reference", or "refused"
     reason: str  # of a refusal: the run was not made as its reference was
 
@@ -65,11 +65,19 @@ def compare(
             if measured is not None and expected is not None:
                 given = perplexity_tolerance if one.relative else tolerance
                 limit = one.tolerance if given is None else given
-                difference["difference"] = off = (measured - expected) / (expected if one.relative else 1.0)
-                difference["verdict"] = "same" if abs(off) <= limit + _ROUNDING else "differs"
+                difference["difference"] = off = _difference(measured, expected, one.relative)
+                difference["verdict"] = "same" if off is not None and abs(off) <= limit + _ROUNDING else "differs"
             if measured is not None or expected is not None:
                 found.append(difference)
     return found
+
+
+def _difference(measured: float, expected: float, relative: bool) -> float | None:
+    """How far a figure is from its reference, divided by it if ``relative``; None if nothing can be relative to it."""
+    off = measured - expected
+    if not relative or not off:
+        return off
+    return off / expected if expected else None
 
 
 def _unlike(row: Row, reference: Row) -> str:

@@ -68,6 +68,18 @@ def test_compare_with_reference_figures(tmp_path):
     assert {d["verdict"] for d in wide} == {"same", "no reference"}
 
 
+def test_a_relative_reference_of_0_differs_from_all_but_0(tmp_path):
+    write_run(tmp_path, "a")
+    rows = collect(tmp_path)
+
+    def found(row):
+        differences = compare([row], reference(tmp_path, perplexity_after=0.0))
+        return next((d["difference"], d["verdict"]) for d in differences if d["measure"] == "perplexity_after")
+
+    assert found(rows[0]) == (None, "differs")
+    assert found({**rows[0], "perplexity_after": 0.0}) == (0.0, "same")
+
+
 def test_a_reference_that_was_made_otherwise_is_refused_by_name(tmp_path):
     write_run(tmp_path, "a")
     rows = collect(tmp_path)

@@ -46,6 +46,7 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
 
     if options.out and Path(options.out).suffix.lower() in OTHER_FORMATS:
         raise ValueError(f"--out writes CSV, and {options.out} is none; for the printed table write > {options.out}")
+    _refuse_other_stages(options)
     every = leaderboard.collect_folders(*roots)
     kept = f"{len(every)} runs: {roots[0] / BOARD}"
     try:
@@ -89,6 +90,14 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
         if options.reference:
             show_comparison(rows, Path(options.reference))
     return 0
+
+
+def _refuse_other_stages(options: argparse.Namespace) -> None:
+    """Refuse what is about scores after the last edit beside the scores of another stage."""
+    for what, given in (("--significance tests", options.significance), ("--reference compares", options.reference)):
+        if given and options.stage != FINAL:
+            others = f"--stage {options.stage} shows others; leave one of the two out"
+            raise ValueError(f"{what} scores after the last edit, and {others}")
 
 
 def add_ranks_options(ranks: argparse.ArgumentParser) -> None:

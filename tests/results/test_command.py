@@ -106,3 +106,12 @@ def test_results_that_cannot_be_written_are_shown(results, capsys):
 def test_out_is_a_csv_file(results, tmp_path, capsys):
     assert cli.main(["leaderboard", f"results.dir={results}", "--format", "latex", "--out", str(tmp_path / "t.tex")])
     assert "--out writes CSV" in capsys.readouterr().err and not (tmp_path / "t.tex").exists()
+
+
+@pytest.mark.parametrize("stage", ["before", "immediate", "interim"])
+@pytest.mark.parametrize("option", ["--significance", "--reference=results/reference/demo.csv"])
+def test_what_is_about_the_end_is_refused_at_another_stage(results, option, stage, capsys):
+    assert cli.main(["leaderboard", f"results.dir={results}", "--stage", stage, option]) == 1
+    shown = capsys.readouterr()
+    assert f"scores after the last edit, and --stage {stage} shows others" in shown.err and not shown.out
+    board(results, "--stage", "final", option)

@@ -10,7 +10,6 @@ Source: Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,15 +20,15 @@ import numpy as np
 
 from editbench.files import ResultsError
 from editbench.json_lines import read_lines
-from editbench.results.columns import column, finite
-from editbench.results.identity import LABELS, digest_or_own
+from editbench.results.columns import column, finite, mapping_in
+from editbench.results.identity import LABELS, differences, digest_or_own, listed
 from editbench.results.intervals import TAIL, Floats, weighted_means
 from editbench.results.run_folder import read_info
 from editbench.results.schema import HEADLINES, SCORES_FILE, Row
 from editbench.results.selection import check_columns
 from editbench.results.summary import harmonic_mean
 
-METRIC, SCORE = "metric", "score"
+METRIC, SEED, SCORE = "metric", "seed", "score"
 Orders = dict[str, dict[str, Floats]]  # by what is varied, and by method: its mean, then means of weighted records
 
 
@@ -74,7 +73,8 @@ def agreements(
         read: Gives the scores of a run's records, by the path that stands in ``runs``; by default `final_scores`.
 
     Raises:
-        ResultsError: A method has several runs where one is wanted, a measure is in no run, or nothing can be compared.
+        ResultsError: A method has several settings where one is wanted, a measure is in no run, or nothing can be
+            compared.
     """
     done = {folder: row for folder, row in runs.items() if row["status"] == "done" and row.get("collapsed_at") is None}
     if over != METRIC:
@@ -100,18 +100,23 @@ def agreements(
 def _tasks(runs: Mapping[Path, Row], over: str) -> dict[tuple[tuple[str, str], ...], dict[str, dict[str, list[Path]]]]:
     """Run folders by task, by value of what is varied, and by method."""
     found: dict[tuple[tuple[str, str], ...], dict[str, dict[str, list[Path]]]] = {}
-    identities: dict[tuple[object, ...], dict[object, Path]] = defaultdict(dict)
+    alike: dict[tuple[object, ...], Row] = {}
     for folder, row in runs.items():
         task = tuple((name, str(row[name])) for name in LABELS if name != over)
         side, method = "" if over == METRIC else str(row[over]), str(row["method"])
         found.setdefault(task, {}).setdefault(side, {}).setdefault(method, []).append(folder)
-        identities[task, side, method][digest_or_own(row, "identity")] = folder
-        if len(several := identities[task, side, method]) > 1:
-            first, second = (path.name for path in list(several.values())[:2])
-            raise ResultsError(
-                f"{method} has runs with different settings for one task ({first}, {second}): choose with --where"
-            )
+        one_identity = (task, method) if over == SEED else (task, side, method)  # no seed is part of an identity
+        _refuse_other_settings(alike.setdefault(one_identity, row), row)
     return found
+
+
+def _refuse_other_settings(first: Row, second: Row) -> None:
+    """Refuse two runs of a method that are not two seeds of one identity."""
+    if digest_or_own(first, "identity") == digest_or_own(second, "identity"):
+        return
+    names = f"{first['method']} has runs with different settings for one task ({first['run']}, {second['run']})"
+    found = listed(differences(*(mapping_in(row, "parts") for row in (first, second))))
+    raise ResultsError(f"{names}: {found or 'no run of schema 1 says with what it was made'}: choose with --where")
 
 
 def final_scores(folder: Path, measures: Sequence[str]) -> RecordScores:

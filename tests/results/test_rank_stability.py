@@ -13,6 +13,7 @@ from editbench.results import ResultsError
 from editbench.results.intervals import DRAWS, weighted_means
 from editbench.results.leaderboard import collect_folders
 from editbench.results.rank_stability import agreements, kendall
+from tests.results.runs import NO_PARTS
 from tests.results.test_compare import run
 
 
@@ -111,6 +112,28 @@ def test_what_cannot_be_ordered_is_refused(tmp_path):
         agreements(alone, "seed")
     with pytest.raises(ResultsError, match="no column 'sed'; did you mean 'seed'"):
         agreements(alone, "sed")
+
+
+def test_other_settings_are_not_taken_for_another_seed(tmp_path):
+    for seed in range(2):
+        run(tmp_path, f"rome-{seed}", share(3), seed=seed, parts={"method.layer": 1 + seed})
+        run(tmp_path, f"memit-{seed}", share(5), seed=seed)
+        run(tmp_path, f"nse-{seed}", share(7), seed=seed)
+    runs = collect_folders(tmp_path)
+    with pytest.raises(ResultsError, match=r"rome has runs .*\(rome-0, rome-1\): method.layer is 1 and 2: choose with"):
+        agreements(runs, "seed")
+    [one] = agreements({folder: row for folder, row in runs.items() if row["method"] != "rome"}, "seed")
+    assert one.methods == 2
+    [one] = agreements({folder: row | {"hparams": str(row["seed"])} for folder, row in runs.items()}, "hparams")
+    assert one.methods == 3  # what is varied may change the settings
+
+
+def test_seeds_of_runs_that_do_not_say_how_they_were_made_are_not_compared(tmp_path):
+    for seed in range(2):
+        for method in ("rome", "memit"):
+            run(tmp_path, f"{method}-{seed}", share(3), seed=seed, parts=NO_PARTS)
+    with pytest.raises(ResultsError, match="no run of schema 1 says with what it was made: choose with --where"):
+        agreements(collect_folders(tmp_path), "seed")
 
 
 def test_the_command_shows_table_and_orders(tmp_path, capsys):

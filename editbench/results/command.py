@@ -82,7 +82,8 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
     alone = options.json or options.format != "table"  # what scripts read
     with redirect_stdout(sys.stderr if alone else sys.stdout):
         if past:
-            print(f"{len(past)} runs that did not finish are not shown: later ones did; editbench clean removes them")
+            finished = "later ones with their settings did"
+            print(f"{len(past)} runs that did not finish are not shown: {finished}; editbench clean removes them")
         if options.out:
             print(f"{len(rows)} {'rows' if by else 'runs'}: {options.out}")
         if kept:
@@ -131,7 +132,7 @@ def show_ranks(options: argparse.Namespace, roots: Sequence[Path]) -> int:
 
 
 def _chosen(every: Mapping[Path, Row], options: argparse.Namespace) -> tuple[dict[Path, Row], list[Row]]:
-    """The runs that meet the conditions, by folder; and apart those whose task a later run finished."""
+    """The runs that meet the conditions, by folder; and apart those whose settings a later run finished."""
     from editbench.results import selection
 
     rows = selection.where(list(every.values()), options.where)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import operator
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from editbench.files import ResultsError
 from editbench.results.columns import column, columns_of, mapping_in
 from editbench.results.csv_files import text_of, value_of
-from editbench.results.identity import LABELS
+from editbench.results.identity import LABELS, METHOD, without
 
 if TYPE_CHECKING:
     from editbench.results.schema import Cell, Row
@@ -21,7 +22,9 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     **{">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le},
 }
 UNFINISHED = ("failed", "interrupted")
-_TASK = (*LABELS, "method", "batch_size", "seed")
+_TASK = (*LABELS, *METHOD, "seed")
+_CODE = ("editbench", "torch", "transformers", "versions", "method.version")
+"""Parts that are no settings: a run may have failed by what another version mends."""
 
 
 def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
@@ -88,19 +91,28 @@ def rank(value: Cell) -> tuple[bool, float, str]:
 
 
 def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows, and apart from them those that did not finish and whose task a run finished that began no earlier."""
-    done: dict[tuple[Cell, ...], str] = {}
+    """The rows, and apart those that did not finish and whose settings a run finished that began no earlier."""
+    done: dict[tuple[Cell, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["status"] == "done":
-            done[_task(row)] = max(done.get(_task(row), ""), _started(row))
-    past = [
-        row for row in rows if row["status"] in UNFINISHED and _task(row) in done and done[_task(row)] >= _started(row)
-    ]
+            done[_task(row)].append(row)
+    unfinished = [row for row in rows if row["status"] in UNFINISHED]
+    past = [row for row in unfinished if any(_replaces(other, row) for other in done[_task(row)])]
     return [row for row in rows if not any(row is one for one in past)], past
 
 
 def _task(row: Row) -> tuple[Cell, ...]:
     return tuple(row.get(name) for name in _TASK)
+
+
+def _replaces(done: Row, failed: Row) -> bool:
+    """Whether a run of the same task began no earlier, with the same parts, as far as the one that failed had any."""
+    known = _settings(failed)
+    return _started(done) >= _started(failed) and (not known or known == _settings(done))
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    return without(mapping_in(row, "parts"), _CODE)
 
 
 def _started(row: Row) -> str:

@@ -58,10 +58,29 @@ def test_the_best_or_smallest_comes_first_and_what_is_missing_last():
         ordered(rows, ["scor"])
 
 
-def test_what_failed_goes_when_a_later_run_of_its_task_finished():
+def test_what_failed_goes_when_a_later_run_with_its_settings_finished():
     task = {"method": "rome", "model": "m", "dataset": "d", "edits": 2}
     failed = {**task, "run": "a", "status": "failed", "started": "2026-01-01"}
     other = {**failed, "run": "b", "method": "memit"}
     later = {**task, "run": "c", "status": "done", "started": "2026-01-02"}
     assert current([failed, other, later]) == ([other, later], [failed])
     assert current([failed | {"started": "2026-01-03"}, later])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("failed", "past"),
+    [
+        ({}, True),
+        ({"method_config": '{"layer": 5}'}, False),
+        ({"hparams": "published"}, False),
+        ({"parts": '{"method.layer": 0, "stream.order": "file", "torch": "2.0"}'}, False),
+        ({"parts": '{"method.layer": 0, "torch": "2.0", "versions.exact_match": 1}'}, True),  # mended by an update
+        ({"parts": None}, True),  # it failed before it had any
+    ],
+)
+def test_what_failed_with_other_settings_stays(failed, past):
+    task = {"method": "rome", "model": "m", "dataset": "d", "edits": 2, "hparams": "tuned", "started": "2026-01-01"}
+    made = {**task, "method_config": '{"layer": 0}', "parts": '{"method.layer": 0, "torch": "2.1"}'}
+    done = {**made, "run": "b", "status": "done"}
+    row = {**made, "run": "a", "status": "failed", **failed}
+    assert current([row, done]) == (([done], [row]) if past else ([row, done], []))

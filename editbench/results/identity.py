@@ -72,10 +72,9 @@ def copies(rows: Iterable[Row]) -> list[str]:
     """Sentences on finished runs of one identity that are no two seeds: one stream and seed, or equal final rows."""
     answers: dict[tuple[Cell, str], Row] = {}
     streams: dict[tuple[Cell, Cell, str], Row] = {}
+    runs = {(row["run"], row.get("content_hash")): row for row in rows if row["status"] == "done"}  # points share one
     found = []
-    for row in rows:
-        if row["status"] != "done":
-            continue
+    for row in runs.values():
         identity = digest_or_own(row, "identity")
         if row.get("stream_hash") is not None:
             earlier = streams.setdefault((row["stream_hash"], row["seed"], identity), row)

@@ -55,6 +55,14 @@ def test_a_run_without_parts_is_alone():
     assert digest_or_own(old, "identity") == "alone: a h" and mapping_in(old, "parts") == {} and schema_of(old) == 1
 
 
+def test_points_of_one_run_are_no_copies():
+    point = {**row("a"), "content_hash": "x", "stream_hash": "s", "seed": 0}
+    copy = {**point, "run": "b"}
+    assert copies([{**point, "edits": 2}, {**point, "edits": 4}]) == []
+    told = ["a and b have one stream and seed: copies are not averaged."]
+    assert copies([{**one, "edits": edits} for one in (point, copy) for edits in (2, 4)]) == told  # once
+
+
 def test_look_alikes_are_told_with_the_reason():
     assert look_alikes([row("a"), row("b")]) == []
     (sentence,) = look_alikes([row("a"), row("b", **{"model.hash": "b"})])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,18 +54,15 @@ def show_leaderboard(options: argparse.Namespace, roots: Sequence[Path]) -> int:
     except ResultsError as error:  # another's results, perhaps, which may be looked at
         kept = ""
         print(f"note: {error}", file=sys.stderr)
-    runs, past = _chosen(every, options)
+    placed, past = _chosen(every, options)
     by, columns = _names(options.by), _names(options.columns)
-    placed = [(row, folder) for folder, row in runs.items()]
-    if options.stage != FINAL:
-        placed = [(row, folder) for folder in runs for row in leaderboard.read_stages(folder, options.stage)]
     rows = [row for row, _ in placed]
     if by:
         rows = leaderboard.group(rows, by)
     if options.sort:
         rows = selection.ordered(rows, _names(options.sort))
     selection.check_columns(columns, rows)
-    marks = compare.marks(rows, runs) if options.significance else None
+    marks = compare.marks(rows, every) if options.significance else None
     if options.out:
         write_csv(rows, options.out, columns or None)
     if options.json:
@@ -131,14 +128,26 @@ def show_ranks(options: argparse.Namespace, roots: Sequence[Path]) -> int:
     return 0
 
 
-def _chosen(every: Mapping[Path, Row], options: argparse.Namespace) -> tuple[dict[Path, Row], list[Row]]:
-    """The runs that meet the conditions, by folder; and apart those whose settings a later run finished."""
+def _chosen(every: Mapping[Path, Row], options: argparse.Namespace) -> tuple[list[tuple[Row, Path]], list[Row]]:
+    """The stage's rows that meet the conditions, with their runs' folders; and apart the runs a later one replaces."""
     from editbench.results import selection
 
-    rows = selection.where(list(every.values()), options.where)
-    shown, past = selection.current(rows)
-    kept = set(map(id, shown))
-    return {folder: row for folder, row in every.items() if id(row) in kept}, past
+    placed = list(_at_stage(every, options.stage))
+    whole = [every[folder] | row for row, folder in placed]  # figures of the end may be asked for too
+    meets = set(map(id, selection.where(whole, options.where)))
+    asked = [one for one, row in zip(placed, whole, strict=True) if id(row) in meets]
+    _, past = selection.current([every[folder] for folder in dict.fromkeys(folder for _, folder in asked)])
+    gone = set(map(id, past))
+    return [(row, folder) for row, folder in asked if id(every[folder]) not in gone], past
+
+
+def _at_stage(every: Mapping[Path, Row], stage: str) -> Iterator[tuple[Row, Path]]:
+    """The rows of all runs at a stage, each with its run's folder."""
+    from editbench.results import leaderboard
+
+    for folder, row in every.items():
+        for one in [row] if stage == FINAL else leaderboard.read_stages(folder, stage):
+            yield one, folder
 
 
 def _names(text: str) -> list[str]:

@@ -1,10 +1,12 @@
 """The leaderboard's command: all runs in leaderboard.csv whatever is shown, and clean."""
 
+import json
+
 import pytest
 
 from editbench import cli
 from editbench.results.csv_files import read_csv
-from tests.results.runs import write_fixed_run
+from tests.results.runs import write_fixed_run, write_run
 
 
 @pytest.fixture
@@ -115,3 +117,25 @@ def test_what_is_about_the_end_is_refused_at_another_stage(results, option, stag
     shown = capsys.readouterr()
     assert f"scores after the last edit, and --stage {stage} shows others" in shown.err and not shown.out
     board(results, "--stage", "final", option)
+
+
+def test_at_a_stage_conditions_are_on_the_rows_shown(tmp_path, capsys):
+    write_run(tmp_path, "a", edits=6, rate=0.9, evaluate_at=(2, 4))
+
+    def points(*conditions):
+        where = [part for condition in conditions for part in ("--where", condition)]
+        board(tmp_path, "--stage", "interim", "--json", *where)
+        return [json.loads(line)["edits"] for line in capsys.readouterr().out.splitlines()]
+
+    assert points() == [2, 4]
+    assert (points("edits<3"), points("edits>=3"), points("edits=3")) == ([2], [4], [])
+    assert points("final.rewrite.exact_match>0", "interim.rewrite.exact_match>0") == [2, 4]  # figures of the end, too
+    board(tmp_path, "--stage", "interim")
+    assert "copies" not in capsys.readouterr().out
+
+
+def test_at_a_stage_a_run_that_was_made_again_is_left_out(results, capsys):
+    write_fixed_run(results, "d", method="scen")
+    board(results, "--stage", "immediate")
+    out = capsys.readouterr().out
+    assert "layer 9" not in out and "1 runs that did not finish are not shown" in out

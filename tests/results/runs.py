@@ -91,6 +91,7 @@ def write_run(
     status="done",
     settings=None,
     parts=None,
+    collapsed=None,
 ):
     """A run with rates around `rate` and a probe's texts from `probe(kind, position)`."""
     rng = random.Random(f"{method} {seed}")
@@ -126,7 +127,8 @@ def write_run(
     with RunFolder.create(root, name, f"seed: {seed}\n", provenance) as store:
         store.append_scores(rows)
         if status == "done":
-            store.set_status("done", summary=summarise(store.scores(), HEADLINE), costs=costs)
+            summary = {**summarise(store.scores(), HEADLINE), "collapsed": collapsed}
+            store.set_status("done", summary=summary, costs=costs)
         elif status != "running":
             store.set_status(status, "CUDA out of memory")
     return store.path

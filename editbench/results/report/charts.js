@@ -141,13 +141,15 @@ class Charts {
   tradeoff(shown, across, up, size) {
     const there = shown.filter(({ cells }) => this.placed(cells[across], across) && this.placed(cells[up], up));
     const largest = Math.max(...there.map(({ cells }) => cells[size] ?? 0));
-    const named = distinct([across, up, ...HEADLINES, ...COSTS]).map(columnOf);
+    const named = distinct([across, up, ...HEADLINES, ...COSTS]);
     const traces = there.map((of) => {
       const { cells, intervals } = of;
       const { color, symbol } = this.look(of);
       const share = largest > 0 ? Math.sqrt((cells[size] ?? 0) / largest) : 0;
       const bar = (name) => errorBars([cells[name]], [intervals[name]], { color, thickness: 1, width: 0 });
-      const facts = named.map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
+      const collapsed = cells.collapsed_at == null ? [] : ["collapsed_at"];
+      const facts = [...named, ...collapsed].map(columnOf)
+        .map(({ name, title, digits }) => `${title} ${figure(cells[name], digits)}`);
       return {
         x: [cells[across]], y: [cells[up]], mode: "markers", name: plain(of.name), legendgroup: of.name,
         error_x: bar(across), error_y: bar(up), entry: { color, symbol, name: of.name, full: of.label },

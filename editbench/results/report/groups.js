@@ -37,8 +37,9 @@ function pointsOf({ runs }, part, measure) {
   }));
 }
 
-/** The finished run with the best score. */
+/** The finished run with the best score; one that collapsed only where no other finished. */
 function best(runs) {
-  const score = ({ cells }) => (cells.status === "done" ? cells.score_penalised ?? cells.score ?? -1 : -2);
-  return runs.reduce((first, run) => (score(run) > score(first) ? run : first));
+  const score = ({ cells }) => cells.score_penalised ?? cells.score ?? -1;
+  const rank = (run) => (whole(run) ? score(run) : run.cells.status === "done" ? -2 : -3);
+  return runs.reduce((first, run) => (rank(run) > rank(first) ? run : first));
 }

@@ -38,8 +38,11 @@ function drawCurves() {
   byId("curves-run").parentElement.hidden = view.parts.length === 1;
   if (ready) charts.curves(shown, view, runs[byId("curves-run").value]);
 }
-const drawStudy = () => ready && settings.length
-  && charts.study(shown, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
+function drawStudy() {
+  if (!ready || !settings.length) return;
+  const each = shown.flatMap((one) => one.runs);
+  charts.study(each, settings[byId("study-setting").value], studyViews[byId("study-measure").value]);
+}
 const drawTradeoff = () => ready && charts.tradeoff(shown, ...["across", "up", "size"].map((part) => byId(`tradeoff-${part}`).value));
 const drawHeat = () => ready && charts.heat(runs[byId("ages-run").value], byId("ages-measure").value);
 const shifted = names.filter(([index]) => runs[index].shift);

@@ -43,12 +43,18 @@ function studyLines(runs, setting) {
   return grouped(there, (run) => place(run, setting));
 }
 
+/** Whether a run finished without a collapse; the figures of others are of fewer edits. */
+const whole = ({ cells }) => cells.status === "done" && cells.collapsed_at == null;
+
 /** The settings over which at least one line has two points. */
 function studySettings(runs) {
-  const several = (line, name) => distinct(line.map((run) => run.settings[name])).length > 1;
+  const several = (line, name) => distinct(line.filter(whole).map((run) => run.settings[name])).length > 1;
   return distinct(runs.flatMap((run) => Object.keys(run.settings)))
     .filter((name) => studyLines(runs, name).some((line) => several(line, name)));
 }
+
+/** The number of seeds of these runs. */
+const seedsOf = (runs) => distinct(runs.map((run) => run.cells.seed)).length;
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -58,8 +64,7 @@ function overSeeds(runs, measure) {
   const seeds = grouped(runs.filter((run) => final(run) != null), (run) => run.cells.seed);
   if (!seeds.length) return null;
   const values = seeds.map((same) => mean(same.map(final)));
-  const of = distinct(runs.map((run) => run.cells.seed)).length;
-  const point = { value: mean(values), interval: null, seeds: values.length, of };
+  const point = { value: mean(values), interval: null, seeds: values.length, of: seedsOf(runs) };
   if (values.length < 2 || seeds.flat().some((run) => !own(run.intervals, measure))) return point;
   const ends = [0, 1].map((side) => mean(seeds.map((same) => mean(same.map((run) => run.intervals[measure][side])))));
   return { ...point, interval: intervalOverSeeds(values, ends, own(data.measures, measure)?.range) };
@@ -86,11 +91,11 @@ function quantile(table, inverse) {
   return table[below] + (at - below) * (table[below + 1] - table[below]);
 }
 
-/** The points of a line; runs on other data are points of their own. */
+/** The points of a line; runs on other data are points of their own. A run that collapsed counts as a missing seed. */
 function studyPoints(line, setting, measure) {
   const key = (run) => JSON.stringify([run.settings[setting], new Map(run.provenance).get("dataset.hash")]);
   return grouped(line, key)
-    .map((runs) => ({ x: runs[0].settings[setting], ...overSeeds(runs, measure) }))
+    .map((runs) => ({ x: runs[0].settings[setting], ...overSeeds(runs.filter(whole), measure), of: seedsOf(runs) }))
     .filter(({ value }) => value != null)
     .sort((a, b) => compare(a.x, b.x, false));
 }

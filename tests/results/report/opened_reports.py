@@ -90,6 +90,30 @@ def studies(tmp_path_factory):
     return root / "report.html"
 
 
+@pytest.fixture(scope="module")
+def collapses(tmp_path_factory):
+    """Runs over numbers of edits, and over θ with two seeds; of each the best one collapsed."""
+    root = tmp_path_factory.mktemp("collapses")
+    collapsed = {"edits": 4, "low": 3, "condition": "nonfinite"}
+    for edits in (2, 8, 20):
+        write_run(root, f"rome-{edits}", edits=edits, evaluate_at=(2,), rate=0.5)
+    write_run(root, "rome-50", edits=50, rate=1, collapsed=collapsed)
+    write_run(root, "scen-0.5-0", method="scen", settings={"theta": 0.5}, rate=0.4)
+    write_run(root, "scen-0.5-1", method="scen", settings={"theta": 0.5}, rate=1, seed=1, collapsed=collapsed)
+    write_run(root, "scen-0.8-0", method="scen", settings={"theta": 0.8}, rate=0.4)
+    write_run(root, "nse-5", method="nse", rate=0.1)
+    write_run(root, "nse-6", method="nse", settings={"layer": 6}, collapsed=collapsed)
+    write_report(collect_folders(root), root / "report.html")
+    return root / "report.html"
+
+
+@pytest.fixture
+def collapse(browser, collapses):
+    """The report on runs that collapsed, freshly opened."""
+    with opened(browser, collapses) as page:
+        yield page
+
+
 @pytest.fixture
 def page(browser, report):
     """The report, freshly opened."""

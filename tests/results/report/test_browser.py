@@ -20,13 +20,15 @@ from tests.results.report.opened_reports import (  # noqa: E402
     BACKWARDS,
     HOSTILE,
     browser,
+    collapse,
+    collapses,
     page,
     report,
     studies,
     study,
 )
 
-__all__ = ["browser", "page", "report", "studies", "study"]  # fixtures
+__all__ = ["browser", "collapse", "collapses", "page", "report", "studies", "study"]  # fixtures
 pytestmark = pytest.mark.slow
 
 
@@ -202,6 +204,44 @@ def test_a_hostile_setting_stays_text(study):
     assert HOSTILE in chart and "<b>1</b>" in chart and "<i>2</i>" in chart
     assert study.all("img") == [] and study.all("main b") == []
     assert study.browser.execute_script("return window.hacked") is None
+
+
+def test_runs_that_collapsed_are_in_no_line_over_a_setting(collapse):
+    assert set(collapse.choices("#study-setting")) == {"stream.edits", "method.theta"}  # not the layer
+    collapse.choose("#study-setting", "stream.edits")
+    collapse.choose("#study-measure", "reliability")
+    assert collapse.lines("study-chart")["rome"][0] == [2, 8, 20]
+    collapse.choose("#study-setting", "method.theta")
+    [(x, y, *_)] = collapse.lines("study-chart").values()
+    collapse.each_seed()
+    assert x == [0.5, 0.8] and y[0] == pytest.approx(float(collapse.cell("scen-0.5-0", "reliability")), abs=1e-3)
+    assert [line[:2] for line in collapse.lines("study-chart").values()] == [[x, y]]
+    assert "1 of 2 seeds" in collapse.hover(collapse.all("#study-chart .points path")[0])
+
+
+def test_the_trade_off_says_what_collapsed(collapse):
+    collapse.each_seed()
+    script = "return document.getElementById('tradeoff-chart').data.map((trace) => [trace.name, trace.text[0]])"
+    said = {name for name, text in collapse.browser.execute_script(script) if "collapsed at 4" in text}
+    assert len(said) == 3 and any("edits 50" in name for name in said)
+
+
+def test_a_run_that_collapsed_is_best_only_where_no_other_finished(collapse):
+    def opened():
+        return Select(collapse.one("#records-run")).first_selected_option.text
+
+    assert "edits 50" not in opened() and "seed 1" not in opened()
+    collapse.open("scen-0.5-0\nscen-0.5-1")
+    assert "scen" in opened() and "seed 0" in opened()
+    collapse.open("nse-6")
+    assert "nse" in opened()
+
+
+def test_a_line_over_a_setting_is_the_same_where_seeds_are_shown_alone(study):
+    study.choose("#study-setting", "method.theta")
+    together = study.lines("study-chart")
+    study.each_seed()
+    assert study.lines("study-chart") == together
 
 
 # --- records ---

@@ -75,7 +75,9 @@ CLAIMS = (
     Claim(
         NSE,
         "In a long stream it edits better than fine-tuning, ROME and MEMIT.",
-        _against("nse", IN_WEIGHTS, dataset="counterfact") + _against("nse", IN_WEIGHTS, dataset="zsre"),
+        _against("nse", IN_WEIGHTS, dataset="counterfact")
+        + _against("nse", IN_WEIGHTS, dataset="zsre")
+        + _against("nse", IN_WEIGHTS, sweep="smollm2"),
         "Its memory of earlier keys, which MEMIT has not: without it NSE falls far (fourth claim). A heavier "
         "covariance buys neighbours with edits (one setting changed, in the study).",
     ),

@@ -164,6 +164,7 @@ PAPER_TABLES = {  # by the name of its results folder: heading, what was run, ou
         },
     ),
 }
+MODELS = {"smollm2": "SmolLM2"}  # of a results folder, where it is not the embedded one
 COLUMNS = ("dataset", "method", "batch_size", "edits")  # that an experiment may vary, beside settings of a method
 
 
@@ -389,7 +390,7 @@ def _in_words(comparisons: Iterable[Comparison]) -> list[str]:
     lines: dict[str, list[str]] = defaultdict(list)
     for one in comparisons:
         if word := outcome(one):
-            place = one.better.where.get("dataset", "")
+            place = MODELS.get(one.better.sweep, one.better.where.get("dataset", ""))
             lines[f"{place} {_measure(one.better)}: {_words(one.better)}".strip()].append(
                 f"{word} {'with' if word == 'level' else 'of'} {_words(one.worse)}".replace("behind of", "behind")
             )

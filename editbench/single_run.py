@@ -80,8 +80,8 @@ def run(config: Sequence[str] | RunConfig, cores: int | None = None) -> RunOutco
     records, stream = load_records(config)
     tracker = open_tracker(config.tracker)  # now: its name and package are checked before the model is loaded
     protocol, seed = config.protocol, config.stream.seed
-    ability = ability_tests(protocol, seed, partial(true_facts, config.dataset, records.split.name))
-    untouched = with_subjects(config.dataset, records.split.name, protocol.hidden_shift)
+    ability = ability_tests(protocol, seed, partial(true_facts, config.dataset, records))
+    untouched = with_subjects(config.dataset, records, protocol.hidden_shift)
     folder, done = _open_folder(config, records, stream)
     facts = provenance.of_config(config, records, stream)
     if done:
@@ -140,7 +140,8 @@ def build_resources(
     meter: Meter,
 ) -> Resources:
     """What an editor may use in a run, besides model and requests."""
-    scored, training = disjoint.scored_texts(records), partial(datasets.training_records, dataset, stream.records)
+    scored = disjoint.scored_texts(records)
+    training = partial(datasets.training_records, dataset, records.chat_format, stream.records)
     return Resources.build(lm, model, cache, seed, records.prompt_format, meter.costs, scored, training, dataset.name)
 
 

@@ -136,7 +136,7 @@ def test_a_method_without_preparation_has_nothing_to_precompute():
 
 
 def test_a_stream_on_which_the_settings_were_tuned_is_refused_or_marked(make, tmp_path):  # noqa: F811
-    records = datasets.from_config(make().dataset)
+    records = datasets.from_config(make().dataset, None)
     hashes = record_hashes(records.records[:2], records.prompt_format)
     file = tmp_path / "tiny.json"
     file.write_text(json.dumps({"trials": 30, "records": hashes, "settings": {"layer": 1}}))

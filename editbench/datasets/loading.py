@@ -91,8 +91,12 @@ def load(
     return load_dataset(dataset, path, dataset.settings(**settings), on_error=on_error, limit=limit, split=split)
 
 
-def from_config(config: DatasetConfig, chat_format: PromptFormat | None = None) -> RecordSet:
-    """Load the dataset of a run's configuration, with the format of the chat template where it asks for that."""
+def from_config(config: DatasetConfig, chat_format: PromptFormat | None) -> RecordSet:
+    """Load the dataset of a run's configuration, with the format of the chat template where it asks for that.
+
+    ``chat_format`` is that of :func:`~editbench.model.chat_template.format_of`, or of records that were read before
+    (``RecordSet.chat_format``).
+    """
     dataset = find(config.name)
     settings = dataset.settings() if config.settings is None else config.settings
     return load_dataset(

@@ -9,17 +9,19 @@ from editbench.config import DatasetConfig
 from editbench.datasets import splits
 from editbench.datasets.disjoint import CrossingError
 from editbench.datasets.loading import from_config
-from editbench.records import EditRecord
+from editbench.records import EditRecord, PromptFormat
 from editbench.words import folded
 
 
-def training_records(dataset: DatasetConfig, edited: Iterable[EditRecord]) -> tuple[EditRecord, ...]:
-    """The records of the dataset's split "train", in its order and prompt format.
+def training_records(
+    dataset: DatasetConfig, chat_format: PromptFormat | None, edited: Iterable[EditRecord]
+) -> tuple[EditRecord, ...]:
+    """The records of the dataset's split "train", in its order and prompt format (:func:`from_config`).
 
     A CrossingError if the stream, whose records are ``edited``, has one of their subjects: with ``dataset.split=all``,
     which is the default of a file that is no published one.
     """
-    found = from_config(replace(dataset, split=splits.TRAIN, limit=None)).records
+    found = from_config(replace(dataset, split=splits.TRAIN, limit=None), chat_format).records
     subjects = {_subject(record) for record in edited}
     crossing = next((record for record in found if _subject(record) in subjects), None)
     if crossing is not None:

@@ -10,27 +10,27 @@ from editbench.datasets.loading import from_config
 
 if TYPE_CHECKING:
     from editbench.config import DatasetConfig
-    from editbench.records import EditRequest
+    from editbench.records import EditRequest, RecordSet
 
 FACTS = 200
 """Facts asked at most: the first of their split."""
 
 
-def untouched(config: DatasetConfig, edited: str, what: str, count: int = FACTS) -> list[EditRequest]:
-    """Requests of the split for tuning; ``edited`` is the split that the run edits, ``what`` needs them.
+def untouched(config: DatasetConfig, edited: RecordSet, what: str, count: int = FACTS) -> list[EditRequest]:
+    """Requests of the split for tuning, in the format of the records that the run edits; ``what`` needs them.
 
     Raises ValueError where the run could edit them.
     """
-    if edited != splits.STREAM:
+    if edited.split.name != splits.STREAM:
         raise ValueError(
-            f"{what} asks facts of the split {splits.TUNE!r}, and this run edits {edited!r}; set "
+            f"{what} asks facts of the split {splits.TUNE!r}, and this run edits {edited.split.name!r}; set "
             f"dataset.split={splits.STREAM}, or leave it out"
         )
-    records = from_config(replace(config, split=splits.TUNE, limit=None)).records
+    records = from_config(replace(config, split=splits.TUNE, limit=None), edited.chat_format).records
     return [record.request for record in records[:count]]
 
 
-def true_facts(config: DatasetConfig, edited: str) -> list[tuple[str, str]]:
+def true_facts(config: DatasetConfig, edited: RecordSet) -> list[tuple[str, str]]:
     """Prompts and true answers of :func:`untouched` requests; a ValueError where they name none."""
     what = "the ability test 'known'"
     requests = untouched(config, edited, what)
@@ -39,7 +39,7 @@ def true_facts(config: DatasetConfig, edited: str) -> list[tuple[str, str]]:
     return found
 
 
-def with_subjects(config: DatasetConfig, edited: str, count: int | None) -> list[EditRequest]:
+def with_subjects(config: DatasetConfig, edited: RecordSet, count: int | None) -> list[EditRequest]:
     """The first ``count`` untouched requests, which must name their subjects (ValueError); none of None."""
     if count is None:
         return []

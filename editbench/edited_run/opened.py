@@ -136,11 +136,12 @@ def edited(folder: Path, config: RunConfig, to_edit: tuple[RecordSet, Stream] | 
             f"{lm.fingerprint[:12]}, the run names {known['model']['hash'][:12]}); give the right one with --model"
         )
     own: Any = {"cache": config.cache, "seed": config.stream.seed}
-    around = config.dataset.settings.format_of_prompts(format_of(config.dataset, config.model))
+    chat_format = format_of(config.dataset, config.model)
+    around = config.dataset.settings.format_of_prompts(chat_format)
     if to_edit is not None:
         resources = build_resources(lm, *to_edit, model=config.model, dataset=config.dataset, **own, meter=Meter())
     else:
-        learnt = partial(datasets.training_records, config.dataset, ())
+        learnt = partial(datasets.training_records, config.dataset, chat_format, ())
         resources = Resources.build(lm, config.model, **own, prompt_format=around, load_training_records=learnt)
     ledger = folder / schema.LEDGER_FOLDER
     editor = load_method(config.method.name)(lm, Ledger(lm, ledger), config.method.settings, resources)

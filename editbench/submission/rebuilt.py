@@ -17,6 +17,7 @@ from editbench.evaluation.evaluator import Evaluator
 from editbench.files import ResultsError, read_tensors
 from editbench.kept_config import of_kept
 from editbench.ledger import Ledger, LedgerError
+from editbench.model.chat_template import format_of
 from editbench.model.language_model import LanguageModel, load_model
 from editbench.model_places import SHIPPED_MODELS
 from editbench.records import EditRecord, RecordSet
@@ -153,7 +154,7 @@ def rebuild(claim: Claim, places: Mapping[str, str], cache: Path, *, to_edit: bo
         different = sorted(name for name in here | known["versions"] if here.get(name) != known["versions"].get(name))
         raise CannotSay(f"it was made with other versions of {', '.join(different)}; take the editbench that it names")
     try:
-        records = datasets.from_config(config.dataset)
+        records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
         stream = Stream.build(records, config.stream)
     except (ValueError, OSError) as error:
         raise CannotSay(f"its records cannot be read: {error}") from error

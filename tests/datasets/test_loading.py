@@ -54,14 +54,14 @@ def test_a_configuration_loads_what_the_call_loads(tmp_path):
     config = SimpleNamespace(
         name="zsre", path=path, limit=2, on_error="skip", split=None, settings=find("zsre").settings(nq_prefix="keep")
     )
-    loaded = from_config(config)
+    loaded = from_config(config, None)
     assert loaded == load("zsre", path, limit=2, on_error="skip", nq_prefix="keep")
     assert len(loaded) == 2 and len(loaded.skipped) == 1
     config.settings = None
-    assert from_config(config) == load("zsre", path, limit=2, on_error="skip")
+    assert from_config(config, None) == load("zsre", path, limit=2, on_error="skip")
     config.on_error = "ignore"
     with pytest.raises(ValueError, match="on_error is 'ignore'"):
-        from_config(config)
+        from_config(config, None)
 
 
 def test_texts(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from editbench import cli
 from editbench.submission.verify import verify
-from tests.small_runs import KINDS, SETTINGS, each, save_model
+from tests.small_runs import KINDS, SETTINGS, counterfact_rows, each, save_model
 from tests.submission import forging
 from tests.tiny_models import tiny_lm
 
@@ -132,6 +132,18 @@ def test_single_edits_are_checked_by_editing_again(claimed, places):
     verdict = verify(run, 3, places=places)
     assert (verdict.status, verdict.reasons) == ("verified", [])
     assert verdict.reedited["scored_after"]["rows"] == 3
+
+
+def test_a_run_in_the_chat_template_is_verified_and_learns_in_it(claimed, places, tmp_path):
+    lm = tiny_lm("gpt2")
+    lm.tokenizer.chat_template = "<user> {{ messages[-1].content }} <assistant> "
+    (tmp_path / "data.json").write_text(json.dumps(list(counterfact_rows(30))))
+    own = {"model.path": str(save_model(lm, tmp_path / "chat")), "dataset.path": str(tmp_path / "data.json")}
+    given = [f"{name}={place}" for name, place in own.items()]
+    split = ("dataset.chat_template=true", "dataset.split=stream")
+    run = claimed("wise", *given, *split, "method.irrelevant=[]", "method.irrelevant_from=training")
+    verdict = verify(run, 3, places=places | own)
+    assert (verdict.status, verdict.reasons) == ("verified", [])
 
 
 def test_the_sample_follows_from_root_and_nonce(claimed, places):

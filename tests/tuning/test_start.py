@@ -17,7 +17,7 @@ def test_given_settings_stay_and_the_others_are_sought(overrides, tmp_path):
     assert list(search.space) == ["layer", "learning_rate"]
     assert search.fixed == {"norm_bound": None, "steps": 3} and search.n_layers == 3
     assert search.untuned == {"layer": 0, "learning_rate": 5e-4}
-    records = from_config(config.dataset)
+    records = from_config(config.dataset, None)
     assert records.split.name == "tune" and search.records == record_hashes(records.records[:3], records.prompt_format)
     made = search.run({"layer": 2, "learning_rate": 0.1}, ResultsConfig("results", "a"))
     assert made.method.settings.layer == 2 and made.method.settings.steps == 3 and made.method.hparams == "tuning"

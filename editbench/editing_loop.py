@@ -67,7 +67,7 @@ class EditingLoop:
 
     def run(self) -> None:
         """Edit and score the whole stream, from where an earlier process stopped if one did."""
-        self.evaluator.remember_hidden(max(self.editor.layers(), default=None))
+        self._remember_hidden()
         fresh = not self._checkpoint.exists
         if fresh:
             self._resume(self._unedited_rows())  # on disk before long computations
@@ -97,6 +97,10 @@ class EditingLoop:
         self._checkpoint.save(last + 1, self.run_folder.head, self.editor, self.meter.state())
         phase("scoring")
         self._score_at_the_end(last)
+
+    def _remember_hidden(self) -> None:
+        """Keep what the evaluator compares hidden states with. The model must be unedited."""
+        self.evaluator.remember_hidden(max(self.editor.layers(), default=None))
 
     def _taken_over(self) -> int | None:
         """Number of edits that were taken over from a shorter run, if the checkpoint still stands behind them."""

@@ -22,7 +22,7 @@ from editbench.results import schema
 from editbench.results.intervals import VERSION
 from editbench.results.recomputed import of_one_run, summary_of
 from editbench.results.run_folder import read_info
-from editbench.results.seal import FILES, check_run, ledger_batches
+from editbench.results.seal import FILES, SOMETIMES, check_run, ledger_batches
 from editbench.stopping import StopRule
 from editbench.stream import evaluation_points
 
@@ -75,7 +75,7 @@ def copy_of(run: Path, target: Path) -> Path:
         inside = sorted(found.parent for found in run.glob(f"runs/*/{schema.RUN_FILE}"))
         raise CannotSay(f"{run} holds no run; give a run's folder{f', as {inside[0]}' if inside else ''}")
     (target / schema.LEDGER_FOLDER).mkdir(parents=True)
-    names = [*FILES, schema.MANIFEST_FILE]
+    names = [*FILES, *SOMETIMES, schema.MANIFEST_FILE]
     ledger = run / schema.LEDGER_FOLDER
     if stat.S_ISDIR(_mode(ledger)):
         names += [f"{schema.LEDGER_FOLDER}/{name}" for name in os.listdir(ledger) if _IN_LEDGER.fullmatch(name)]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from editbench import datasets, fetched, plugins, provenance
 from editbench.config import RunConfig
 from editbench.costs import Meter
+from editbench.datasets.true_facts import with_subjects
 from editbench.editing_loop import EditingLoop
 from editbench.editor import edit_possible
 from editbench.evaluation.evaluator import Evaluator
 from editbench.files import ResultsError, read_tensors
 from editbench.kept_config import of_kept
 from editbench.ledger import Ledger, LedgerError
+from editbench.locate_then_edit.prompts import subject_row
 from editbench.model.chat_template import format_of
 from editbench.model.language_model import LanguageModel, load_model
 from editbench.model_places import SHIPPED_MODELS
@@ -42,7 +44,7 @@ KNOWN_PLACES = {
 
 
 class _Copy:
-    """The part of a run's folder that scoring and editing again need; they write nothing but the ledger's copy."""
+    """The part of a run's folder that scoring and editing again need; they write into the ledger's copy, and beside."""
 
     def __init__(self, ledger: Path, claim: Claim) -> None:
         self.path, self.ledger, self.info, self._claim = ledger.parent, ledger, claim.info, claim
@@ -69,6 +71,7 @@ class Replay(EditingLoop):
         for row in claim.edits:
             self._note_not_edited(row["skipped"], row["failed"])
         self.rows: list[dict[str, Any]] = []
+        self._remember_hidden()
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.rows += [dict(row) for row in rows]
@@ -156,6 +159,7 @@ def rebuild(claim: Claim, places: Mapping[str, str], cache: Path, *, to_edit: bo
     try:
         records = datasets.from_config(config.dataset, format_of(config.dataset, config.model))
         stream = Stream.build(records, config.stream)
+        untouched = with_subjects(config.dataset, records, config.protocol.hidden_shift)
     except (ValueError, OSError) as error:
         raise CannotSay(f"its records cannot be read: {error}") from error
     _same("dataset", records.fingerprint, known)
@@ -170,10 +174,9 @@ def rebuild(claim: Claim, places: Mapping[str, str], cache: Path, *, to_edit: bo
     set_threads(lm.model, None, None, known.get("threads"))
     _same("model", lm.fingerprint, known)
     meter = Meter()
-    evaluator = Evaluator.build(
-        lm, records, stream, config.protocol, cache=cache, seed=config.stream.seed, costs=meter.costs, ability=()
-    )
-    evaluator.remember_hidden()
+    given: Any = {"cache": cache, "seed": config.stream.seed, "costs": meter.costs}
+    rows = [subject_row(lm, request) for request in untouched]
+    evaluator = Evaluator.build(lm, records, stream, config.protocol, untouched=rows, **given)
     return Rebuilt(claim, config, records, stream, lm, evaluator, meter)
 
 

@@ -46,6 +46,13 @@ def test_what_would_not_be_verified_is_not_packed(claimed, tmp_path):
         submit([run], tmp_path / "out" / "mine")
 
 
+def test_a_file_that_only_some_runs_have_is_packed(claimed, tmp_path):
+    run = claimed("finetune", "dataset.path=pocket", "dataset.plain_path=null", "protocol.hidden_shift=2")
+    submit([run], tmp_path / "mine")
+    assert (tmp_path / "mine" / "runs" / run.name / "hidden_shift.safetensors").is_file()
+    assert verify(tmp_path / "mine" / "runs" / run.name).status == "verified"
+
+
 def test_an_entry_is_official_by_its_seeds_and_its_settings():
     def of(seeds, hparams="tuned", tuning=None):
         method = {"hparams": hparams, **({"tuning": tuning} if tuning else {})}

@@ -134,6 +134,27 @@ def test_single_edits_are_checked_by_editing_again(claimed, places):
     assert verdict.reedited["scored_after"]["rows"] == 3
 
 
+@pytest.mark.parametrize("method", ["rome", "scen"])
+def test_the_shift_of_hidden_states_is_measured_again(claimed, places, tmp_path, method):
+    (tmp_path / "data.json").write_text(json.dumps(list(counterfact_rows(30))))
+    own = {"dataset.path": str(tmp_path / "data.json")}
+    given = (f"dataset.path={own['dataset.path']}", "dataset.split=stream", "protocol.hidden_shift=2")
+    run = claimed(method, *given)
+    assert verify(run).status == "verified"
+    verdict = verify(run, 2, places=places | own)
+    assert (verdict.status, verdict.reasons) == ("verified", [])
+    assert verdict.rescored["equal"] == verdict.rescored["scores"]
+    forged = forging.copy(run, tmp_path / "forged")
+    with forging.forging(forged):
+        forging.edit_rows(forged, "scores.jsonl", smaller_shift)
+    assert "row of 'drift': hidden_shift is" in verify(forged, 2, places=places | own).reasons[0]
+
+
+def smaller_shift(row):
+    if row.get("of") == "drift" and row["stage"] == "final":
+        row["scores"]["hidden_shift"] -= 0.5
+
+
 def test_a_run_in_the_chat_template_is_verified_and_learns_in_it(claimed, places, tmp_path):
     lm = tiny_lm("gpt2")
     lm.tokenizer.chat_template = "<user> {{ messages[-1].content }} <assistant> "

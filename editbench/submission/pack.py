@@ -69,16 +69,23 @@ def _about(claims: Sequence[Claim], against: str | None) -> dict[str, Any]:
 
 
 def unofficial(provenances: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Reasons why runs of one method are no official entry: too few seeds, or settings found nobody says where."""
+    """Reasons why runs of one method are no official entry: too few seeds, or how its settings were found.
+
+    Runs of several seeds may edit other records: the largest overlap counts.
+    """
     seeds = {provenance["seed"] for provenance in provenances}
     found = [] if len(seeds) >= SEEDS else [f"{len(seeds)} of {SEEDS} seeds"]
-    for method in (provenance["method"] for provenance in provenances[:1]):
-        origin, tuning = method.get("hparams"), method.get("tuning")
-        if origin not in DECLARED or (origin == "tuned" and not tuning):
-            found.append(f"hparams {origin}: the records that they were found on are not declared")
-        if tuning and tuning.get("overlap"):
-            found.append(f"tuned on {tuning['overlap']} of these edits")
-    return found
+    methods = [provenance["method"] for provenance in provenances]
+    for origin in dict.fromkeys(method.get("hparams") for method in methods if not _declared(method)):
+        found.append(f"hparams {origin}: the records that they were found on are not declared")
+    overlap = max(((method.get("tuning") or {}).get("overlap", 0) for method in methods), default=0)
+    return [*found, f"tuned on {overlap} of these edits"] if overlap else found
+
+
+def _declared(method: Mapping[str, Any]) -> bool:
+    """Whether a run says on which records the settings of its method were found."""
+    origin = method.get("hparams")
+    return origin in DECLARED and (origin != "tuned" or bool(method.get("tuning")))
 
 
 def _run(claim: Claim) -> dict[str, Any]:

@@ -63,3 +63,13 @@ def test_an_entry_is_official_by_its_seeds_and_its_settings():
     assert of([0, 1, 2]) == ["hparams tuned: the records that they were found on are not declared"]
     assert of([0, 1, 2], "by_hand") == ["hparams by_hand: the records that they were found on are not declared"]
     assert of([0, 1, 2], tuning={"trials": 30, "overlap": 2}) == ["tuned on 2 of these edits"]
+
+
+def test_no_seed_may_edit_what_the_settings_were_found_on():
+    def run(seed, overlap):
+        return {"seed": seed, "method": {"hparams": "tuned", "tuning": {"trials": 30, "overlap": overlap}}}
+
+    assert unofficial([run(0, 0), run(1, 3), run(2, 1)]) == ["tuned on 3 of these edits"]
+    without = {"seed": 1, "method": {"hparams": "tuned"}}
+    undeclared = "hparams tuned: the records that they were found on are not declared"
+    assert unofficial([run(0, 0), without, {**without, "seed": 2}]) == [undeclared]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from editbench.submission.rebuilt import Rebuilt, Replay
 
 Row = Mapping[str, Any]
+Point = tuple[int, str, int]
+"""Batch, stage and number of edits of rows that were scored together."""
 NOT_AGAIN = ("ability.", "footprint", "perplexity.edited", "perplexity.mean_of_three")
 """Beginnings of the names of model rows that are not scored again: tests of general ability take hours; bytes depend on
 the machine; the others are means over all records, of which a sample is scored."""
@@ -36,17 +38,25 @@ def rescore(rebuilt: Rebuilt, folder: Path, sample: int, nonce: str, tolerance: 
     _compare(scores, _of_model(claim, "before"), replay.unedited_rows())
     same = replay.restore()
     chosen = drawn([f"{row['stage']}|{row['edits']}|{row['record']}" for row in rows], sample, claim.root, nonce)
-    by_point: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
+    by_point: dict[Point, list[Row]] = defaultdict(list)
     for row in (rows[i] for i in chosen):
-        by_point[row["batch"], row["stage"], row["edits"]].append(row)
-    last = max((row["batch"], row["stage"], row["edits"]) for row in rows if row["stage"] in ("final", "interim"))
-    by_point.setdefault(last, [])
-    for batch, stage, edits in sorted(by_point, key=lambda point: (point[0], point[1] == "final"), reverse=True):
+        by_point[_point(row)].append(row)
+    by_point.setdefault(max(map(_point, rows), key=_order), [])
+    for batch, stage, edits in sorted(by_point, key=_order, reverse=True):
         if stage == "interim":
             replay.go_back(claim.kept_after(batch))
         _score_point(scores, rebuilt, replay, by_point[batch, stage, edits], (stage, edits, batch))
     replay.go_back(0)
     return scores, same
+
+
+def _point(row: Row) -> Point:
+    return row["batch"], row["stage"], row["edits"]
+
+
+def _order(point: Point) -> tuple[int, bool]:
+    """Of the time of scoring: the end comes behind an evaluation point after the same batch."""
+    return point[0], point[1] == "final"
 
 
 def _score_point(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,10 @@ def _names(text: str) -> list[str]:
 
 
 def clean(roots: Sequence[Path], conditions: Sequence[str], remove: bool) -> int:
-    """List failed and interrupted runs, or those that meet the conditions, and delete them if ``remove``."""
+    """List failed and interrupted runs, or those that meet the conditions, and delete them if ``remove``.
+
+    A run that was gone on with since it was read stays.
+    """
     from editbench.results import leaderboard, selection
     from editbench.results.csv_files import write_csv
     from editbench.results.run_folder import RunFolder
@@ -164,12 +168,22 @@ def clean(roots: Sequence[Path], conditions: Sequence[str], remove: bool) -> int
     rows = selection.where(list(every.values()), conditions)
     chosen = set(map(id, rows if conditions else [row for row in rows if row["status"] in selection.UNFINISHED]))
     found = {folder: row for folder, row in every.items() if id(row) in chosen and row["status"] != "running"}
+    left = 0
     for folder, row in found.items():
-        if remove:
-            RunFolder.remove(folder)
+        if remove and not RunFolder.remove(folder, partial(_unchanged, folder, row)):
+            left += 1
+            print(visible(f"left: {folder}: its files have changed since they were read"))
+            continue
         reason = " ".join(str(row["reason"] or "").split())
         print(visible(f"{'removed' if remove else row['status']}: {folder}{f': {reason}' if reason else ''}"))
     if remove:
         write_csv(list(leaderboard.collect_folders(*roots).values()), roots[0] / BOARD)
-    print(f"{len(found)} of {len(every)} runs" + ("" if remove or not found else "; --remove deletes them"))
+    print(f"{len(found) - left} of {len(every)} runs" + ("" if remove or not found else "; --remove deletes them"))
     return 0
+
+
+def _unchanged(folder: Path, row: Row) -> bool:
+    """Whether a run has the files of which the row was read."""
+    from editbench.results.leaderboard import read_row
+
+    return bool(read_row(folder)["content_hash"] == row["content_hash"])

@@ -7,7 +7,8 @@ import hashlib
 import logging
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from numbers import Integral, Real
 from pathlib import Path
@@ -104,13 +105,16 @@ class RunFolder:
             raise
 
     @staticmethod
-    def remove(path: Path) -> None:
+    def remove(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
         """Delete the files of a run that no process writes, even of a damaged one; other files of the folder stay.
 
-        All are moved aside first: what a kill leaves is no run, and is deleted by the next call.
+        All are moved aside first: what a kill leaves is no run, and is deleted by the next call. ``still`` is asked
+        once nobody else can write: whether it is to be deleted after all. Returns whether it was.
         """
         acquired = lock(path / schema.LOCK_FILE)
         try:
+            if not still():
+                return False
             with explained("delete", path, "correct its permissions, or delete it by hand"):
                 aside = path / f".{secrets.token_hex(4)}{_ASIDE}"
                 aside.mkdir()
@@ -119,11 +123,12 @@ class RunFolder:
                         (path / name).replace(aside / name)
                 for folder in path.glob(f".*{_ASIDE}"):
                     shutil.rmtree(folder)
+            _remove_lock(path)  # now: once it is released, it may be another writer's
         finally:
             acquired.release()
-        with contextlib.suppress(OSError):  # it holds other files
-            (path / schema.LOCK_FILE).unlink(missing_ok=True)
-            path.rmdir()
+        if sys.platform == "win32":  # where an open file cannot be deleted, so that another writer's stays
+            _remove_lock(path)
+        return True
 
     def close(self) -> None:
         """Release the lock. A run closed while "running" counts as interrupted, and can be opened again."""
@@ -217,6 +222,13 @@ class RunFolder:
         self.info = info
         if info["status"] == "running":
             (self.path / schema.MANIFEST_FILE).unlink(missing_ok=True)
+
+
+def _remove_lock(path: Path) -> None:
+    """Delete a run's lock file, and its folder unless it holds other files."""
+    with contextlib.suppress(OSError):
+        (path / schema.LOCK_FILE).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def new_info(run_id: str, provenance: Row) -> RunInfo:

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from editbench import cli
+from editbench.results import RunFolder
 from editbench.results.csv_files import read_csv
+from editbench.results.run_folder import read_run
 from tests.results.runs import write_fixed_run, write_run
 
 
@@ -95,6 +97,28 @@ def test_clean_lists_and_removes_what_did_not_finish_or_what_is_asked_for(result
     assert [row["run"] for row in read_csv(results / "leaderboard.csv")] == ["a", "b"]
     assert clean("--where", "method=rome", "--remove").startswith(f"removed: {results / 'a'}")
     assert clean() == "0 of 1 runs\n"
+
+
+def test_clean_leaves_a_run_that_was_gone_on_with_since_it_was_read(results, capsys, monkeypatch):
+    remove = RunFolder.remove
+
+    def finished_before(path, still):
+        with RunFolder.open(path) as folder:
+            folder.set_status("running")
+            folder.set_status("done")
+        return remove(path, still)
+
+    monkeypatch.setattr(RunFolder, "remove", finished_before)
+    assert cli.main(["clean", f"results.dir={results}", "--remove"]) == 0
+    folder = results / "c"
+    assert capsys.readouterr().out == f"left: {folder}: its files have changed since they were read\n0 of 3 runs\n"
+    assert read_run(folder)["status"] == "done"
+
+
+def test_clean_removes_a_damaged_run(results, capsys):
+    (results / "c" / "run.json").write_text("{")
+    assert cli.main(["clean", f"results.dir={results}", "--where", "status=damaged", "--remove"]) == 0
+    assert capsys.readouterr().out.startswith(f"removed: {results / 'c'}: ") and not (results / "c").exists()
 
 
 def test_results_that_cannot_be_written_are_shown(results, capsys):

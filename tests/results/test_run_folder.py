@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editbench.results import ResultsError, RunFolder
+from editbench.files import lock
+from editbench.results import ResultsError, RunFolder, run_folder
 from editbench.results.run_folder import read_info
 from editbench.results.schema import CHAIN_FILE, CONFIG_FILE, EDITS_FILE, MANIFEST_FILE, RUN_FILE, SCHEMA, SCORES_FILE
 
@@ -274,6 +275,28 @@ def test_a_second_writer_is_refused_with_its_holder_named(store):
     store.append_scores([score_row()])
     with reopened(store) as again:
         assert len(again.scores()) == 1
+
+
+def test_who_waits_for_the_lock_of_a_run_that_is_removed_keeps_it(store, monkeypatch):
+    store.close()
+    path, taken = store.path, []
+
+    class Awaited:
+        """A lock that another writer takes as soon as it is released."""
+
+        def __init__(self, acquired):
+            self.acquired = acquired
+
+        def release(self):
+            self.acquired.release()
+            monkeypatch.undo()
+            taken.append(RunFolder.create(path.parent, path.name, ""))
+
+    monkeypatch.setattr(run_folder, "lock", lambda file: Awaited(lock(file)))
+    assert RunFolder.remove(path)
+    with taken[0], pytest.raises(ResultsError, match="is being written"):
+        RunFolder.open(path)
+    assert RunFolder.remove(path) and not path.exists()
 
 
 def test_a_run_is_never_overwritten(store):

@@ -63,6 +63,7 @@ def take_over(found: Sequence[Path], config: RunConfig, text: str, records: Reco
         if only_found and read_info(folder)["provenance"]["stream"]["edits"] >= len(stream):
             continue
         try:
+            _check_empty(config.folder)
             batches = _shared_batches(folder, config, text, records, stream)
             facts = {**read_info(folder)["provenance"], **provenance.of_config(config, records, stream)}
             continue_run(folder, config.folder, batches, text, facts, batches * stream.batch_size)
@@ -76,6 +77,11 @@ def take_over(found: Sequence[Path], config: RunConfig, text: str, records: Reco
     if refused:
         _log.info("a run from the start: %s", refused[0])
     return False
+
+
+def _check_empty(folder: Path) -> None:
+    if found := sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []:
+        raise CannotContinue(f"{folder} holds files already ({', '.join(found[:3])}); move them away")
 
 
 def _named(name: str, root: str) -> Path:

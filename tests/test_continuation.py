@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -187,6 +188,22 @@ def test_rerun_starts_at_the_first_edit(go, edited):
     assert len(edited) == 3
     lm = tiny_lm("gpt2")
     Ledger(lm, folder / "ledger").replay()
+
+
+def test_other_files_in_its_folder_stay_and_it_starts_at_the_first_edit(go, edited, tmp_path, caplog):
+    short = go(2, *DRAWN)
+    notes = tmp_path / "results" / "longer" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    named = (*DRAWN, "results.name=longer")
+    message = f"{short.name} is not continued: {notes.parent} holds files already (notes.txt); move them away"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        go(3, *named, f"results.continue_from={short}")
+    edited.clear()
+    with caplog.at_level(logging.INFO, "editbench"):
+        folder = go(3, *named)
+    assert len(edited) == 3 and message in caplog.text
+    assert notes.read_text() == "mine" and read_run(folder)["status"] == "done"
 
 
 def test_a_damaged_run_beside_it_is_passed_over_by_name(go, caplog):

@@ -23,8 +23,8 @@ def continue_run(
 ) -> None:
     """Make the folder ``new`` from the first ``batches`` batches, ``edits`` edits, of the finished run ``old``.
 
-    The files are copied: a run may cut its own. Nothing is at ``new`` until all of it is. The old run must be sound
-    (:func:`~editbench.results.run_folder.read_run`).
+    The files are copied: a run may cut its own. Nothing may be at ``new``, nor is until all of it is. The old run must
+    be sound (:func:`~editbench.results.run_folder.read_run`).
     """
     root = decode((old / schema.MANIFEST_FILE).read_bytes())["root"]
     known = {**provenance, CONTINUED: {"run": old.name, "root": root, "edits": edits}}
@@ -45,6 +45,7 @@ def continue_run(
             state = {"batches": batches, "ledger_batches": sum(len(link["tensors"]) for link in links)}
             _write_state(old, hidden, {**state, "head": chain[-1]["head"]})
             write_atomic(hidden / schema.RUN_FILE, encode_info(info))
+        with explained("make the folder", new, "move away what lies there, or choose another results.name"):
             hidden.rename(new)
             sync_folder(new.parent)
     except BaseException:

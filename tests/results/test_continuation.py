@@ -54,6 +54,15 @@ def test_nothing_is_left_where_copying_fails(finished, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["short"]
 
 
+def test_a_folder_with_files_is_named_and_left_as_it_is(finished, tmp_path):
+    (tmp_path / "longer").mkdir()
+    (tmp_path / "longer" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"cannot make the folder .*longer: .*; move away what lies there"):
+        continue_run(finished, tmp_path / "longer", 2, "edits: 6\n", FACTS, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["longer", "short"]
+    assert [path.name for path in (tmp_path / "longer").iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize(("weights", "state", "cut"), [([], {}, True), (["w"], {}, False), ([], {"keys": 1}, False)])
 def test_a_run_can_be_cut_where_all_that_it_keeps_is_in_the_ledger(tmp_path, weights, state, cut):
     (tmp_path / "ledger").mkdir()

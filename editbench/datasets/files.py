@@ -15,13 +15,16 @@ import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from editbench.datasets.encodings import decode
 from editbench.datasets.hub import HUB_PREFIX, hub_hint, read_table
 from editbench.datasets.rows import IDS, MakeRow, Row, RowError, make_row, make_text_row
 from editbench.datasets.values import Decoder
 from editbench.records import RecordError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 PARQUET, TABLES = ".parquet", {".csv": ",", ".tsv": "\t"}
 READABLE = (PARQUET, *TABLES, ".json", ".jsonl")
@@ -65,9 +68,9 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
             is_index = len(names) > 2 and names[0] == "" and all(names[1:])
             remedy = "the first column may be pandas' index: write with to_csv(…, index=False)" if is_index else ""
             raise RowError(f"{file}:1", f"{reason}; {remedy or 'give a table with prompt, target, …'}")
-        line = lines.line_num + 1
-        for index, cells in enumerate(cells for cells in lines if cells):
-            where, line = f"{file}:{line}", lines.line_num + 1
+        numbered = _with_first_lines(lines, lines.line_num + 1)
+        for index, (line, cells) in enumerate((line, cells) for line, cells in numbered if cells):
+            where = f"{file}:{line}"
             if len(cells) > len(names):
                 reason = f"{len(cells)} cells for {len(names)} columns; put cells with a {delimiter!r} in quotes"
                 yield RowError(where, reason)
@@ -77,6 +80,13 @@ def read_csv(file: Path, delimiter: str = ",", encoding: str | None = None) -> I
             )
     except csv.Error as error:
         raise RowError(f"{file}:{lines.line_num}", f"not a table ({error}); correct it here") from error
+
+
+def _with_first_lines(lines: Reader, line: int) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are left, each with the line where it begins; that of the first is ``line``."""
+    for cells in lines:
+        yield line, cells
+        line = lines.line_num + 1
 
 
 def read_parquet(file: Path) -> Iterator[Row | RowError]:

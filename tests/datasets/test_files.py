@@ -420,6 +420,8 @@ def test_ids_that_a_table_turned_into_floats_are_whole_numbers(tmp_path):
         ("prompt target\na b\n", "rows.csv:1: the first line must name the columns"),
         ("prompt,prompt\na,b\n", "rows.csv:1: the first line must name the columns"),
         ("prompt,target\na,b,c\n", "rows.csv:2: 3 cells for 2 columns; put cells with a ',' in quotes"),
+        ("prompt,target\n\n\na,b,c\n", "rows.csv:4: 3 cells for 2 columns"),
+        ('prompt,target\n"a\nb",c\n\na,b,c\n', "rows.csv:5: 3 cells for 2 columns"),
         ('prompt,target\na,"b\n', "rows.csv:2: not a table .*correct it here"),
     ],
 )

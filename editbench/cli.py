@@ -247,17 +247,25 @@ def _clean(options: argparse.Namespace) -> int:
 def _submissions(options: argparse.Namespace) -> int:
     from editbench.results import leaderboard, selection
     from editbench.results.csv_files import write_csv
+    from editbench.results.table_layout import View
     from editbench.results.tables import show
     from editbench.submission.board import OWN, rows_of
 
+    of_runs = [name for name in ("by", "wide", "significance", "reference") if getattr(options, name)]
+    if of_runs or options.stage != "final":
+        told = "leaderboard --from shows what submissions report, one row each, after the last edit"
+        raise ValueError(f"{told}; leave out --{(of_runs or ['stage'])[0]}, which is for a folder of runs")
     rows = selection.where(rows_of(options.submissions), options.where)
+    columns, order = ([name for name in text.split(",") if name] for text in (options.columns, options.sort))
+    rows = selection.ordered(rows, order) if order else rows
+    selection.check_columns(columns, rows)
     if options.out:
-        write_csv(rows, options.out)
+        write_csv(rows, options.out, columns or None)
     if options.json:
         for row in rows:
             print(leaderboard.row_as_json(row))
     else:
-        show(rows, style=options.format, by=OWN)
+        show(rows, style=options.format, by=OWN, view=View(columns=tuple(columns), ordered=bool(order)))
     return 0
 
 

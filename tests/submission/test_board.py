@@ -44,6 +44,23 @@ def test_rows_have_what_is_reported_and_what_others_found(submissions, places, c
     assert "submission" in (submissions / "x.csv").read_text().splitlines()[0]
 
 
+def test_submissions_are_ordered_and_have_the_columns_that_are_asked_for(submissions, capsys):
+    shown = ["leaderboard", "--from", str(submissions)]
+    assert cli.main([*shown, "--json", "--sort=-submission"]) == 0
+    assert [json.loads(line)["submission"] for line in capsys.readouterr().out.splitlines()] == ["b", "a"]
+    assert cli.main([*shown, "--columns", "score,seeds", "--format", "markdown"]) == 0
+    assert "locality" not in capsys.readouterr().out
+    assert cli.main([*shown, "--columns", "scores"]) == 1 and "score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--by", "method"], ["--wide"], ["--significance"], ["--reference", "x.csv"], ["--stage", "immediate"]]
+)
+def test_what_is_for_runs_alone_is_refused(tmp_path, option, capsys):
+    assert cli.main(["leaderboard", "--from", str(tmp_path), *option]) == 1
+    assert f"leave out {option[0]}, which is for a folder of runs" in capsys.readouterr().err
+
+
 def test_what_a_submission_says_of_itself_is_not_believed(submissions):
     file = submissions / "b" / "submission.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "official": True, "method": "best", "score": 1.0}))

@@ -162,7 +162,7 @@ def _compared(over: str) -> list[dict[Path, Row]]:
 
 
 def _by_protocol(runs: dict[Path, Row]) -> dict[Path, Row]:
-    """The runs whose records have all measures of a protocol, once for each protocol."""
+    """The runs of which most records have all measures of a protocol, once for each protocol."""
     return {
         file / name: row | {"protocol": name}
         for file, row in runs.items()
@@ -174,7 +174,7 @@ def _by_protocol(runs: dict[Path, Row]) -> dict[Path, Row]:
 def _has(file: Path, measures: Sequence[str]) -> bool:
     if not set(measures) <= set(read_records(file, HEADLINES).known):
         return False  # kept before there were protocols
-    return bool(np.isfinite(read_records(file, measures).values).any(axis=0).all())
+    return bool((np.isfinite(read_records(file, measures).values).mean(axis=0) > 0.5).all())
 
 
 def _with_records(*names: str) -> dict[Path, Row]:

@@ -48,7 +48,7 @@ STREAMS = {  # by experiment: its datasets, each with its figure
         "zsre": ("ZsRE", "study_zsre.svg"),
         "hallucination": ("Hallucination", "study_hallucination.svg"),
     },
-    "smollm2": {"counterfact": ("CounterFact", "study_smollm2_counterfact.svg")},
+    "smollm2": {"counterfact": ("CounterFact, SmolLM2", "study_smollm2_counterfact.svg")},
 }
 MEASURES = {
     "reliability": "reliability",

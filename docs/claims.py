@@ -200,7 +200,7 @@ CLAIMS = (
         "The threshold θ trades edits against what is not edited: a higher one spares more.",
         tuple(Comparison(_theta(0.9, "locality", d), _theta(0.5, "locality", d)) for d in ("zsre", "hallucination")),
         "Activations lie near 0 or 1, so that few fall between two thresholds. That SCEN has 100 generic negatives "
-        "here, as published none, is not the reason: without them neurons fire on most of what is not edited, at θ .5 and .9 "
-        "alike (SCEN's threshold without generic negatives, in the study).",
+        "here, as published none, is not the reason: without them neurons fire on most of what is not edited, at θ .5 "
+        "and .9 alike (SCEN's threshold without generic negatives, in the study).",
     ),
 )

@@ -300,7 +300,7 @@ class Ledger:
         return self._files.load_memory(blob)
 
     def memory_metadata(self, blobs: Iterable[Blob]) -> Iterator[dict[str, Any]]:
-        """The metadata alone, for a choice of what to load; as in `LedgerFiles.memory_metadata`, nothing is checked."""
+        """The metadata alone, for a choice of what to load: `LedgerFiles.memory_metadata`, which reads no tensors."""
         assert self._files is not None, "a ledger in memory keeps no memory of methods"
         return self._files.memory_metadata(blobs)
 
